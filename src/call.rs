@@ -1,0 +1,146 @@
+//! A call through the caller: what a person does with curl, over a port-forward, so that it works wherever the
+//! API server is reached.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use kube::{Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::workloads;
+
+/// What the caller is asked to do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// Names the call; shown by both sides.
+    pub id: String,
+    /// Any text.
+    pub payload: String,
+    /// How long the producer waits before it answers, in milliseconds.
+    pub delay: u64,
+    /// The status that the producer answers with.
+    pub response_code: u16,
+    /// Whether the caller opens a new connection.
+    pub fresh_connection: bool,
+}
+
+/// What the caller answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The call's name.
+    pub id: String,
+    /// The producer's status, 500 when none was had.
+    pub status_code: u16,
+    /// From the caller's sending to its receiving.
+    pub round_trip_time_millis: u64,
+    /// Why the call failed, if it did.
+    pub reason: Option<String>,
+    /// The headers that the caller received.
+    pub caller_headers: BTreeMap<String, String>,
+    /// The headers that the producer received.
+    pub producer_headers: Option<BTreeMap<String, String>>,
+    /// Where the caller is.
+    pub caller_metadata: Value,
+    /// Where the producer is.
+    pub producer_metadata: Option<Value>,
+}
+
+impl Answer {
+    /// The cluster that answered, if one did.
+    pub fn served_by(&self) -> Option<&str> {
+        self.producer_metadata.as_ref()?.get("clusterName")?.as_str()
+    }
+
+    /// The caller's identity as the producer was told: the URI of the last element of
+    /// `x-forwarded-client-cert`, which proxies append to.
+    pub fn identity(&self) -> Option<&str> {
+        let header = self.producer_headers.as_ref()?.get("x-forwarded-client-cert")?;
+        header.rsplit(',').next()?.split(';').find_map(|part| part.trim().strip_prefix("URI="))
+    }
+}
+
+/// A connection to a caller, used for one call after the other.
+pub struct Caller {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    // The forwarding ends when this is dropped.
+    _tasks: tokio::task::JoinSet<()>,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Caller { .. }")
+    }
+}
+
+impl Caller {
+    /// Connects to a ready caller pod of a cluster.
+    ///
+    /// # Errors
+    /// When there is none or it cannot be reached.
+    pub async fn connect(client: &Client, namespace: &str) -> anyhow::Result<Self> {
+        let pod = workloads::caller_pod(client, namespace).await?.name_any();
+        let what = || format!("reaching pod {pod}");
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let mut forward = api.portforward(&pod, &[workloads::PORT]).await.with_context(what)?;
+        let stream = forward.take_stream(workloads::PORT).with_context(what)?;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            let _ = forward.join().await;
+        });
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(what)?;
+        tasks.spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self { sender, _tasks: tasks })
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// When the caller itself gives no answer; a call that fails behind it is an answer.
+    pub async fn call(&mut self, request: &Request) -> anyhow::Result<Answer> {
+        let request = hyper::Request::post("/caller/messages")
+            .header(hyper::header::HOST, workloads::CALLER_NAME)
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(serde_json::to_vec(request)?)))?;
+        let what = "calling the caller";
+        self.sender.ready().await.context(what)?;
+        let response = self.sender.send_request(request).await.context(what)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.context(what)?.to_bytes();
+        if !status.is_success() {
+            return Err(Error::environment(format!("the caller answered {status}"))
+                .evidence(String::from_utf8_lossy(&body))
+                .into());
+        }
+        serde_json::from_slice(&body).context("reading the caller's answer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_last_element_tells_the_identity() {
+        let header = "By=a;URI=spiffe://x/ns/a/sa/first,By=b;Hash=1;Subject=\"\";URI=spiffe://x/ns/b/sa/last";
+        let answer: Answer = serde_json::from_value(json!({
+            "id": "1", "statusCode": 200, "roundTripTimeMillis": 1, "callerHeaders": {}, "callerMetadata": {},
+            "producerHeaders": {"x-forwarded-client-cert": header},
+            "producerMetadata": {"clusterName": "cluster2"}}))
+        .unwrap();
+        assert_eq!(answer.identity(), Some("spiffe://x/ns/b/sa/last"));
+        assert_eq!(answer.served_by(), Some("cluster2"));
+    }
+}

@@ -1,0 +1,204 @@
+//! The command line: types only.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::report::{ColorChoice, Output};
+use crate::sample::Role;
+use crate::spec::Label;
+
+/// Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
+#[derive(Debug, Parser)]
+#[command(name = "kindmesh", version, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 the environment failed or there is none, 2 usage or spec, \
+    3 a check or an expectation failed, 4 a prerequisite is missing.")]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The environment's name [default: what the spec says, else kindmesh]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub name: Option<Label>,
+    /// A spec file; may be repeated, later ones win [default: ./kindmesh.yaml, where it exists]
+    #[arg(short, long = "file", global = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// For whom the output is
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+    /// Say only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say details, as plain lines
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: ColorChoice,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the environment up, or repair it, and verify a call that crosses
+    Up(UpArgs),
+    /// Send calls through the caller and show what both sides saw
+    Call(CallArgs),
+    /// Show what exists and whether it works, layer by layer
+    Status(TimeoutArgs),
+    /// Print every decision; changes nothing
+    Plan(PlanArgs),
+    /// Write every file that up would use into a folder, to be applied by hand
+    Render(RenderArgs),
+    /// Print the path of the environment's kubeconfig
+    Kubeconfig(KubeconfigArgs),
+    /// Print variables for a shell: eval "$(kindmesh env)"
+    Env,
+    /// List the environments on this engine
+    List,
+    /// Delete what was made, found by label
+    Down(DownArgs),
+    /// Print the JSON Schema of the spec
+    Schema,
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Run a sample service: what the sample image does
+    #[command(hide = true)]
+    Serve(ServeArgs),
+}
+
+/// `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// How long the whole may take: 90s, 15m
+    #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// A command that waits.
+#[derive(Debug, Args)]
+pub struct TimeoutArgs {
+    /// How long an answer may take: 10s, 1m
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `call`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// The cluster whose caller calls [default: the first with a caller]
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: Option<Label>,
+    /// What to send
+    #[arg(long, default_value = "hello", value_name = "TEXT")]
+    pub payload: String,
+    /// How long the producer waits before it answers, in milliseconds
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub delay_ms: u64,
+    /// The status that the producer answers with
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(200..600))]
+    pub status: u16,
+    /// How many calls, one after the other
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// Fail with exit status 3 unless every call gives this status
+    #[arg(long, value_name = "N")]
+    pub expect: Option<u16>,
+    /// How long one answer may take: 45s, 1m
+    #[arg(long, value_parser = duration, default_value = "45s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Read nothing of the engine and the host's routes: plan for an empty machine
+    #[arg(long)]
+    pub offline: bool,
+    /// For whom the output is
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub output: Option<PlanOutput>,
+}
+
+/// For whom a plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanOutput {
+    /// Text for a person.
+    Human,
+    /// JSON for a program.
+    Json,
+    /// YAML, for either.
+    Yaml,
+}
+
+/// `render`.
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    /// The folder, which must be empty or not exist
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+}
+
+/// `kubeconfig`.
+#[derive(Debug, Args)]
+pub struct KubeconfigArgs {
+    /// Print its content instead
+    #[arg(long, conflicts_with = "merge")]
+    pub raw: bool,
+    /// Merge it into the user's own (the first of KUBECONFIG, else ~/.kube/config) and print that path
+    #[arg(long)]
+    pub merge: bool,
+}
+
+/// `down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// Every environment on this engine
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
+    /// How long it may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// caller or producer
+    pub role: Role,
+}
+
+/// Reads `90s`, `15m`, `1h`, or plain seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(end) => text.split_at(end),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("give a time such as 90s, 15m or 1h".into()),
+    };
+    match number.parse::<u64>() {
+        Ok(number) if number > 0 => Ok(Duration::from_secs(number * factor)),
+        _ => Err("give a time such as 90s, 15m or 1h".into()),
+    }
+}

@@ -1,0 +1,182 @@
+//! One file a command: arguments in, a call of the library, the result out. No logic.
+
+use std::process::ExitCode;
+
+use futures::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Cli, Command, Global};
+use crate::error;
+use crate::event::Events;
+use crate::report::{self, Output, Printer, Verbosity, failure};
+use crate::spec::{Loaded, Sources};
+use crate::state::Folders;
+
+mod call;
+mod completions;
+mod down;
+mod env;
+mod kubeconfig;
+mod list;
+mod plan;
+mod render;
+mod schema;
+mod serve;
+mod status;
+mod up;
+
+/// What every command works with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    global: Global,
+    printer: Printer,
+    events: Events,
+    folders: Folders,
+}
+
+/// Exit statuses of a process that a signal ended: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
+
+/// Runs a command to its exit status.
+pub fn main(cli: Cli) -> ExitCode {
+    if let Command::Completions(args) = &cli.command {
+        return completions::run(args);
+    }
+    // Two providers in one process would have to be told apart at every use: this one is everybody's.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let verbosity = match (cli.global.quiet, cli.global.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let printer = Printer::new(verbosity, cli.global.color);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            failure::print(&printer, &anyhow::Error::from(error).context("starting the runtime"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(cli, &printer));
+    // A name look-up that hangs is not waited for.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+async fn run(cli: Cli, printer: &Printer) -> u8 {
+    let output = cli.global.output;
+    // Events are one JSON line each on stdout only where the contract says so.
+    let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output == Output::Human;
+    let (events, receiver) = Events::channel();
+    let shown = lines.then(|| report::spawn(receiver, report::sink(output, printer)));
+    let work = async {
+        let context = Context {
+            global: cli.global,
+            printer: printer.clone(),
+            events: events.clone(),
+            folders: Folders::of_process()?,
+        };
+        dispatch(cli.command, context).await
+    };
+    let ended = tokio::select! {
+        result = work => Ended::Done(result),
+        () = received(SignalKind::interrupt()) => Ended::Signal(INTERRUPTED),
+        () = received(SignalKind::terminate()) => Ended::Signal(TERMINATED),
+    };
+    if let (Ended::Done(Err(error)), Output::Json, true) = (&ended, output, lines) {
+        events.send(failure::Failure::of(error).event());
+    }
+    drop(events);
+    if let Some(shown) = shown {
+        let _ = shown.await;
+    }
+    match ended {
+        Ended::Done(Ok(result)) => {
+            if !result.text.is_empty() {
+                printer.result(&result.text);
+            }
+            result.code
+        }
+        Ended::Done(Err(error)) => {
+            if output == Output::Human || !lines {
+                failure::print(printer, &error);
+            }
+            error::exit_code(&error)
+        }
+        Ended::Signal(code) => {
+            printer.error("interrupted: what was made is kept. kindmesh up goes on, kindmesh down removes it");
+            code
+        }
+    }
+}
+
+enum Ended {
+    Done(anyhow::Result<Done>),
+    Signal(u8),
+}
+
+/// What a command leaves: a text for stdout, printed when the display is gone, and an exit status.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    text: String,
+    code: u8,
+}
+
+impl Done {
+    fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into().trim_end().to_owned(), code: 0 }
+    }
+
+    fn json(value: &impl serde::Serialize) -> anyhow::Result<Self> {
+        Ok(Self::text(serde_json::to_string_pretty(value)?))
+    }
+}
+
+async fn received(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signal) => signal.recv().map(drop).await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
+    match command {
+        Command::Up(args) => up::run(&context, &args).await,
+        Command::Call(args) => call::run(&context, &args).await,
+        Command::Status(args) => status::run(&context, &args).await,
+        Command::Plan(args) => plan::run(&context, &args).await,
+        Command::Render(args) => render::run(&context, &args).await,
+        Command::Kubeconfig(args) => kubeconfig::run(&context, &args),
+        Command::Env => env::run(&context),
+        Command::List => list::run(&context).await,
+        Command::Down(args) => down::run(&context, &args).await,
+        Command::Schema => schema::run(),
+        Command::Serve(args) => serve::run(&args).await,
+        // Handled before anything is set up.
+        Command::Completions(_) => Ok(Done::default()),
+    }
+}
+
+impl Context {
+    fn sources(&self) -> anyhow::Result<Sources> {
+        Ok(Sources {
+            directory: std::env::current_dir()?,
+            variable: std::env::var_os(crate::spec::load::FILES_VARIABLE),
+            files: self.global.files.clone(),
+            name: self.global.name.clone(),
+        })
+    }
+
+    fn load(&self) -> anyhow::Result<Loaded> {
+        Ok(self.sources()?.load()?)
+    }
+
+    fn environment_name(&self) -> anyhow::Result<String> {
+        Ok(self.sources()?.name()?.to_string())
+    }
+
+    fn is_json(&self) -> bool {
+        self.global.output == Output::Json
+    }
+}

@@ -1,0 +1,59 @@
+//! `kindmesh status`
+
+use serde_json::json;
+
+use super::{Context, Done};
+use crate::cli::TimeoutArgs;
+use crate::docker::Engine;
+use crate::environment::Environment;
+use crate::error::{Error, Kind};
+use crate::report::Table;
+use crate::status::{self, Phase, Status};
+
+pub(super) async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
+    let name = context.environment_name()?;
+    let engine = Engine::connect().await?;
+    let opened = match Environment::open(&context.folders, &name) {
+        Err(error) if context.is_json() && is_absent(&error) => {
+            let absent = json!({"schemaVersion": 1, "environment": name, "phase": Phase::Absent,
+                "layers": [], "clusters": []});
+            return Ok(Done { code: Kind::Environment.exit_code(), ..Done::json(&absent)? });
+        }
+        other => other?,
+    };
+    let status = status::status(&engine, &opened, args.timeout).await?;
+    let code = if status.phase == Phase::Ready { 0 } else { Kind::Environment.exit_code() };
+    let done = if context.is_json() { Done::json(&status)? } else { Done::text(human(context, &status)) };
+    Ok(Done { code, ..done })
+}
+
+fn is_absent(error: &anyhow::Error) -> bool {
+    crate::error::find(error).is_some_and(|error: &Error| error.kind == Kind::Environment)
+}
+
+fn human(context: &Context, status: &Status) -> String {
+    let style = context.printer.stdout_style();
+    let mut table = Table::headless();
+    for layer in &status.layers {
+        let mark = if layer.ok { style.green("ok") } else { style.red("no") };
+        let cluster = layer.cluster.clone().unwrap_or_default();
+        table.row([mark, cluster, title(layer.layer).to_owned(), layer.detail.clone()]);
+    }
+    let phase = status.phase.to_string();
+    let phase = if status.phase == Phase::Ready { style.green(&phase) } else { style.yellow(&phase) };
+    let mut text = format!("Environment {} is {phase}\n\n{}", style.bold(&status.environment), table.render(style));
+    let mut hints: Vec<_> = status.layers.iter().filter_map(|layer| layer.hint.as_deref()).collect();
+    hints.dedup();
+    if let Some(hint) = hints.first() {
+        text.push_str(&format!("\n\nto repair: {}", style.bold(hint)));
+    }
+    text
+}
+
+fn title(layer: &str) -> &str {
+    match layer {
+        "api" => "API server",
+        "remoteClusters" => "remote clusters",
+        other => other,
+    }
+}

@@ -1,0 +1,144 @@
+//! The engine: connected to once, and what it says of itself.
+
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::models::SystemInfoCgroupVersionEnum;
+
+use super::endpoint::{self, Endpoint, Surroundings};
+use crate::error::Error;
+use crate::inventory::EngineFacts;
+
+/// The oldest engine API that is known to have all that is used here (Docker 20.10, 2020).
+const OLDEST_API: (usize, usize) = (1, 41);
+/// How long the engine may take to answer the first question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a single later request may take, in seconds: long, since pulls and exports are requests too.
+const REQUEST_SECONDS: u64 = 600;
+/// The network whose MTU a new one takes over.
+const DEFAULT_BRIDGE: &str = "bridge";
+/// Docker's default MTU, which needs no option.
+const DEFAULT_MTU: u32 = 1500;
+
+/// A connection to the engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// The API.
+    pub docker: Docker,
+    /// Where it answers.
+    pub endpoint: Endpoint,
+    /// What it says of itself.
+    pub facts: EngineFacts,
+}
+
+impl Engine {
+    /// Finds the engine and asks it who it is.
+    ///
+    /// # Errors
+    /// A missing prerequisite when there is none, it does not answer, or is too old.
+    pub async fn connect() -> Result<Self, Error> {
+        let endpoint = endpoint::resolve(&Surroundings::of_process())?;
+        let docker = open(&endpoint).map_err(|error| unreachable(&endpoint, &error))?;
+        let answer = tokio::time::timeout(ANSWER_WITHIN, docker.clone().negotiate_version())
+            .await
+            .map_err(|_| no_answer(&endpoint))?;
+        let docker = answer.map_err(|error| unreachable(&endpoint, &error))?;
+        let api = docker.client_version();
+        if (api.major_version, api.minor_version) < OLDEST_API {
+            return Err(Error::prerequisite(format!(
+                "the engine at {} speaks API {}.{}, kindmesh needs {}.{}",
+                endpoint.host, api.major_version, api.minor_version, OLDEST_API.0, OLDEST_API.1
+            ))
+            .hint("update Docker to 20.10 or newer"));
+        }
+        let facts = tokio::time::timeout(ANSWER_WITHIN, facts(&docker))
+            .await
+            .map_err(|_| no_answer(&endpoint))?
+            .map_err(|error| unreachable(&endpoint, &error))?;
+        Ok(Self { docker, endpoint, facts })
+    }
+}
+
+fn open(endpoint: &Endpoint) -> Result<Docker, bollard::errors::Error> {
+    let version = bollard::API_DEFAULT_VERSION;
+    match &endpoint.tls {
+        _ if endpoint.host.starts_with("unix://") => {
+            Docker::connect_with_unix(&endpoint.host, REQUEST_SECONDS, version)
+        }
+        Some(folder) => Docker::connect_with_ssl(
+            &endpoint.host,
+            &folder.join("key.pem"),
+            &folder.join("cert.pem"),
+            &folder.join("ca.pem"),
+            REQUEST_SECONDS,
+            version,
+        ),
+        None => Docker::connect_with_http(&endpoint.host, REQUEST_SECONDS, version),
+    }
+}
+
+async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
+    let (info, version, bridge) =
+        futures::join!(docker.info(), docker.version(), docker.inspect_network(DEFAULT_BRIDGE, None));
+    let (info, version) = (info?, version?);
+    let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+    let mtu = bridge.ok().and_then(|bridge| {
+        bridge.options.unwrap_or_default().get("com.docker.network.driver.mtu")?.parse::<u32>().ok()
+    });
+    Ok(EngineFacts {
+        version: version.version.unwrap_or_default(),
+        os: version.os.unwrap_or_default(),
+        architecture: version.arch.unwrap_or_default(),
+        cgroup_version: match info.cgroup_version {
+            Some(SystemInfoCgroupVersionEnum::_1) => 1,
+            _ => 2,
+        },
+        memory: number(info.mem_total),
+        cpus: number(info.ncpu),
+        mtu: mtu.filter(|mtu| *mtu != DEFAULT_MTU),
+    })
+}
+
+fn no_answer(endpoint: &Endpoint) -> Error {
+    Error::prerequisite(format!(
+        "the container engine at {} ({}) does not answer within {} s",
+        endpoint.host,
+        endpoint.source,
+        ANSWER_WITHIN.as_secs()
+    ))
+    .hint(start_hint())
+}
+
+fn unreachable(endpoint: &Endpoint, error: &bollard::errors::Error) -> Error {
+    let text = chain(error);
+    let hint = if text.contains("ermission denied") {
+        "add yourself to the docker group: sudo usermod -aG docker $USER, then log in again".to_owned()
+    } else {
+        start_hint()
+    };
+    Error::prerequisite(format!(
+        "no container engine answers at {} ({})",
+        endpoint.host, endpoint.source
+    ))
+    .evidence(text)
+    .hint(hint)
+}
+
+fn start_hint() -> String {
+    let start = if cfg!(target_os = "macos") { "open -a Docker" } else { "sudo systemctl start docker" };
+    format!("start Docker: {start}; or name another engine with DOCKER_HOST or docker context use")
+}
+
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,158 @@
+//! The sample image: the kindmesh executable with the shared libraries it loads, made through the engine's
+//! API. No registry, no Dockerfile.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use bytes::Bytes;
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+
+use super::{Engine, endpoint, is_not_found};
+use crate::error::Error;
+use crate::event::Outcome;
+use crate::inventory::Executable;
+use crate::plan;
+
+/// Where the executable stands in the image.
+pub const ENTRYPOINT: &str = "/kindmesh";
+/// The user that the samples run as.
+const USER: u32 = 1000;
+
+/// The kindmesh executable that a sample image is made from: `KINDMESH_EXE`, else this one if it is kindmesh,
+/// else a kindmesh of the same version on PATH (a test binary has no samples in it).
+pub async fn executable() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("KINDMESH_EXE").filter(|named| !named.is_empty()) {
+        return Some(PathBuf::from(named));
+    }
+    let running = std::env::current_exe().ok()?;
+    if running.file_stem().is_some_and(|stem| stem == "kindmesh") {
+        return Some(running);
+    }
+    for folder in std::env::split_paths(&std::env::var_os("PATH")?) {
+        let candidate = folder.join("kindmesh");
+        let Ok(output) = tokio::process::Command::new(&candidate).arg("--version").output().await else { continue };
+        let said = String::from_utf8_lossy(&output.stdout);
+        if said.trim() == concat!("kindmesh ", env!("CARGO_PKG_VERSION")) {
+            return Some(candidate);
+        }
+    }
+    None
+}
+
+/// What a plan needs to know of the executable.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn describe(path: &Path) -> Result<Executable, Error> {
+    let content = std::fs::read(path).map_err(|error| {
+        Error::prerequisite(format!("the kindmesh executable {} cannot be read: {error}", path.display()))
+            .hint("name one with KINDMESH_EXE")
+    })?;
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let os = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let digest = endpoint::hex(&Sha256::digest(&content));
+    Ok(Executable { os: os.into(), architecture: architecture.into(), digest: digest[..12].into() })
+}
+
+/// Makes the sample image unless the engine has it. Its tag is the executable's digest, so one that is there
+/// is the right one.
+///
+/// # Errors
+/// When the executable or its libraries cannot be read, or the engine refuses the image.
+pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path) -> anyhow::Result<Outcome<()>> {
+    match engine.docker.inspect_image(&samples.image).await {
+        Ok(_) => return Ok(Outcome::unchanged(())),
+        Err(error) if is_not_found(&error) => {}
+        Err(error) => return Err(error).context("looking for the sample image"),
+    }
+    let libraries = libraries(executable).await?;
+    let archive = archive(executable, &libraries).context("packing the sample image")?;
+    let (repository, tag) = samples.image.rsplit_once(':').unwrap_or((&samples.image, "latest"));
+    let entrypoint = format!("ENTRYPOINT [\"{ENTRYPOINT}\"]");
+    let user = format!("USER {USER}:{USER}");
+    let title = "LABEL org.opencontainers.image.title=kindmesh-sample";
+    let changes = vec![entrypoint, user, title.to_owned()];
+    let platform = format!("{}/{}", engine.facts.os, engine.facts.architecture);
+    let options = CreateImageOptionsBuilder::default()
+        .from_src("-")
+        .repo(repository)
+        .tag(tag)
+        .changes(changes)
+        .platform(&platform)
+        .build();
+    let mut progress =
+        engine.docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None).boxed();
+    while let Some(info) = progress.next().await {
+        info.with_context(|| format!("making the sample image {}", samples.image))?;
+    }
+    Ok(Outcome::changed(()))
+}
+
+/// The shared libraries that an executable loads, the loader included: what the loader itself says when
+/// asked to list instead of run. A static executable runs with `--version` and lists none.
+async fn libraries(executable: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let output = tokio::process::Command::new(executable)
+        .arg("--version")
+        .env("LD_TRACE_LOADED_OBJECTS", "1")
+        .output()
+        .await
+        .with_context(|| format!("asking {} for its libraries", executable.display()))?;
+    if !output.status.success() {
+        return Err(Error::prerequisite(format!("{} cannot be run: {}", executable.display(), output.status))
+            .evidence(String::from_utf8_lossy(&output.stderr))
+            .hint("name a kindmesh for this machine with KINDMESH_EXE")
+            .into());
+    }
+    Ok(listed(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Reads `name => /path (address)` and `/path (address)` lines; each path once.
+fn listed(said: &str) -> Vec<PathBuf> {
+    let paths: BTreeSet<PathBuf> = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect();
+    paths.into_iter().collect()
+}
+
+fn archive(executable: &Path, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, from: &Path| -> anyhow::Result<()> {
+        let content = std::fs::read(from).with_context(|| from.display().to_string())?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, path.trim_start_matches('/'), content.as_slice())?;
+        Ok(())
+    };
+    add(ENTRYPOINT, executable)?;
+    for library in libraries {
+        add(&library.to_string_lossy(), library)?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaders_list_is_read() {
+        let said = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
+        let paths = [PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"), PathBuf::from("/lib64/ld-linux-x86-64.so.2")];
+        assert_eq!(listed(said), paths);
+        assert!(listed("kindmesh 0.1.0\n").is_empty());
+    }
+}

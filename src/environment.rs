@@ -1,0 +1,98 @@
+//! An environment that was made: its stored spec, its files, and clients for its clusters.
+
+use kube::Client;
+
+use crate::error::Error;
+use crate::mesh::client;
+use crate::plan;
+use crate::spec::{self, Spec};
+use crate::state::{self, Files, Folders};
+
+/// An environment as its files tell it.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The spec it was made from.
+    pub spec: Spec,
+    /// Its files.
+    pub files: Files,
+}
+
+/// The stored spec of an environment, if it has one.
+///
+/// # Errors
+/// When it is there and cannot be read: written by another version, or by hand.
+pub fn stored(files: &Files) -> anyhow::Result<Option<Spec>> {
+    let path = files.spec();
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+    Ok(Some(spec::from_text(&text, &path.display().to_string())?.spec))
+}
+
+/// Stores the spec that the environment is made from.
+///
+/// # Errors
+/// The file system's.
+pub fn store(files: &Files, spec: &Spec) -> anyhow::Result<bool> {
+    state::write_private(&files.spec(), spec::to_yaml(spec)?.as_bytes())
+}
+
+impl Environment {
+    /// Opens the environment of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(folders: &Folders, name: &str) -> anyhow::Result<Self> {
+        let files = folders.environment(name);
+        match stored(&files)? {
+            Some(spec) => Ok(Self { spec, files }),
+            None => Err(absent(name).into()),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.spec.name.as_str()
+    }
+
+    /// The cluster of that name.
+    ///
+    /// # Errors
+    /// A usage error that lists those there are.
+    pub fn cluster(&self, name: &str) -> Result<&spec::Cluster, Error> {
+        self.spec.clusters.iter().find(|cluster| cluster.name.as_str() == name).ok_or_else(|| {
+            let names: Vec<_> = self.spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+            Error::usage(format!("environment \"{}\" has no cluster \"{name}\"", self.name()))
+                .hint(format!("its clusters are: {}", names.join(", ")))
+        })
+    }
+
+    /// The context of a cluster in the environment's kubeconfig.
+    pub fn context(&self, cluster: &str) -> String {
+        format!("kind-{}", plan::kind_name(self.name(), cluster))
+    }
+
+    /// A client for a cluster's API server.
+    ///
+    /// # Errors
+    /// When the cluster's kubeconfig file is missing or cannot be used.
+    pub async fn client(&self, cluster: &str) -> anyhow::Result<Client> {
+        let path = self.files.of_cluster(cluster, "kubeconfig");
+        if !path.exists() {
+            let message = format!("cluster {cluster} of environment \"{}\" has no kubeconfig", self.name());
+            return Err(Error::environment(message).hint(up_hint(self.name())).into());
+        }
+        client::connect(&path).await
+    }
+}
+
+/// There is no environment of that name.
+pub fn absent(name: &str) -> Error {
+    Error::environment(format!("there is no environment \"{name}\"")).hint(up_hint(name))
+}
+
+/// The command that makes or repairs an environment.
+pub fn up_hint(name: &str) -> String {
+    match name {
+        "kindmesh" => "kindmesh up".into(),
+        _ => format!("kindmesh up --name {name}"),
+    }
+}

@@ -1,0 +1,205 @@
+//! The only channel from the work to the screen: what happens is said as data, and a sink shows it.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// What happened while bringing an environment up or down.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// A step began.
+    StepStarted {
+        /// The step's name, stable: part of the JSON interface.
+        step: String,
+        /// The cluster it is for; none for the whole environment.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+    },
+    /// A step ended well.
+    StepFinished {
+        /// The step's name.
+        step: String,
+        /// The cluster it is for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// How long it took.
+        seconds: f64,
+        /// Whether it had to change anything.
+        changed: bool,
+    },
+    /// A step waits for a condition.
+    Waiting {
+        /// The step's name.
+        step: String,
+        /// The cluster it is for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// What is waited for.
+        r#for: String,
+        /// What was seen last.
+        last: String,
+    },
+    /// Something worth knowing that is not a failure.
+    Note {
+        /// One sentence.
+        message: String,
+    },
+    /// The environment works: a call has crossed.
+    Ready {
+        /// Since the command began.
+        seconds: f64,
+        /// The environment's name.
+        environment: String,
+        /// The path of its kubeconfig file.
+        kubeconfig: String,
+    },
+    /// The command failed.
+    Failed {
+        /// The step that failed, empty before the first.
+        step: String,
+        /// The cluster it was for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cluster: Option<String>,
+        /// What failed and why.
+        error: String,
+        /// What was seen.
+        evidence: Vec<String>,
+        /// What to do next.
+        hint: Option<String>,
+    },
+}
+
+/// Where work says what happens. Cheap to clone; without a receiver, events are dropped.
+#[derive(Debug, Clone)]
+pub struct Events {
+    sender: Option<mpsc::UnboundedSender<Event>>,
+}
+
+impl Events {
+    /// A channel: the work's end, and the end that a sink reads until all work has dropped its own.
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { sender: Some(sender) }, receiver)
+    }
+
+    /// Drops every event.
+    pub fn silent() -> Self {
+        Self { sender: None }
+    }
+
+    /// Says that something happened.
+    pub fn send(&self, event: Event) {
+        if let Some(sender) = &self.sender {
+            // A sink that is gone is no reason to stop the work.
+            let _ = sender.send(event);
+        }
+    }
+
+    /// Says something worth knowing.
+    pub fn note(&self, message: impl Into<String>) {
+        self.send(Event::Note { message: message.into() });
+    }
+
+    /// Begins a step; `cluster` is none for a step of the whole environment.
+    pub fn step(&self, step: &'static str, cluster: Option<&str>) -> Step {
+        let step = Step {
+            events: self.clone(),
+            step,
+            cluster: cluster.map(str::to_owned),
+            started: Instant::now(),
+        };
+        step.events.send(Event::StepStarted { step: step.step.into(), cluster: step.cluster.clone() });
+        step
+    }
+}
+
+/// A step under way.
+#[derive(Debug, Clone)]
+pub struct Step {
+    events: Events,
+    step: &'static str,
+    cluster: Option<String>,
+    started: Instant,
+}
+
+impl Step {
+    /// Says what the step waits for and what it saw last.
+    pub fn waiting(&self, what: &str, last: &str) {
+        self.events.send(Event::Waiting {
+            step: self.step.into(),
+            cluster: self.cluster.clone(),
+            r#for: what.into(),
+            last: last.into(),
+        });
+    }
+
+    /// Says something worth knowing.
+    pub fn note(&self, message: impl Into<String>) {
+        self.events.note(message);
+    }
+
+    /// Runs the step's work; `Ok(true)` means that something was changed. An error is marked with the step.
+    pub async fn run<T>(
+        self,
+        work: impl AsyncFnOnce(&Step) -> anyhow::Result<Outcome<T>>,
+    ) -> anyhow::Result<T> {
+        match work(&self).await {
+            Ok(outcome) => {
+                self.events.send(Event::StepFinished {
+                    step: self.step.into(),
+                    cluster: self.cluster.clone(),
+                    seconds: round(self.started.elapsed()),
+                    changed: outcome.changed,
+                });
+                Ok(outcome.value)
+            }
+            Err(error) => Err(error.context(Failed { step: self.step, cluster: self.cluster })),
+        }
+    }
+}
+
+/// What a step made or found, and whether it had to change anything.
+#[derive(Debug, Clone)]
+pub struct Outcome<T = ()> {
+    /// What the next step needs of it.
+    pub value: T,
+    /// Whether anything was changed.
+    pub changed: bool,
+}
+
+impl<T> Outcome<T> {
+    /// Something was made or changed.
+    pub fn changed(value: T) -> Self {
+        Self { value, changed: true }
+    }
+
+    /// All was as wanted.
+    pub fn unchanged(value: T) -> Self {
+        Self { value, changed: false }
+    }
+}
+
+/// The step in which an error arose, as a context of the error.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The step's name.
+    pub step: &'static str,
+    /// The cluster it was for.
+    pub cluster: Option<String>,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.cluster {
+            Some(cluster) => write!(f, "step {} of {cluster} failed", self.step),
+            None => write!(f, "step {} failed", self.step),
+        }
+    }
+}
+
+/// Seconds with three decimals, as the JSON interface gives durations.
+pub fn round(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,37 @@
+//! Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
+//!
+//! ```text
+//! kindmesh.yaml ─► spec ─► plan ─► up ─► report
+//!                   │        ▲      │
+//!               validation   │      └─► docker, kind, trust, mesh, link, workloads
+//!                         inventory
+//! ```
+//!
+//! [`spec`] is what the user wants, [`inventory`] what exists, [`plan`] the pure decision from both, [`up`] the
+//! idempotent steps that carry it out, [`event`] the only way from there to the screen.
+
+pub mod call;
+pub mod cli;
+pub mod commands;
+pub mod docker;
+pub mod down;
+pub mod environment;
+pub mod error;
+pub mod event;
+pub mod inventory;
+pub mod kind;
+pub mod kubeconfig;
+pub mod link;
+pub mod merge;
+pub mod mesh;
+pub mod plan;
+pub mod report;
+pub mod sample;
+pub mod spec;
+pub mod status;
+pub mod state;
+pub mod tool;
+pub mod trust;
+pub mod up;
+pub mod wait;
+pub mod workloads;

@@ -1,0 +1,81 @@
+//! The link between clusters: a small systemd unit on every node (`kind-configs/node/`) that keeps the routes to
+//! the peers' pods. The node's file system survives a restart, its routes do not; so the link heals by itself.
+
+use anyhow::Context;
+
+use crate::docker::node::{self, NodeFile};
+use crate::docker::Engine;
+use crate::event::Outcome;
+use crate::plan::{Cluster, Plan};
+
+/// What to keep.
+const CONFIG: &str = "/etc/kindmesh/link.conf";
+/// Cuts links on purpose while it exists: lists clusters, or is empty for all.
+pub const CUT: &str = "/etc/kindmesh/cut";
+const SCRIPT: (&str, &str) = ("/usr/local/bin/kindmesh-link", include_str!("../kind-configs/node/kindmesh-link"));
+const UNITS: [(&str, &str, &str); 2] = [
+    (
+        "kindmesh-link.service",
+        "/etc/systemd/system/kindmesh-link.service",
+        include_str!("../kind-configs/node/kindmesh-link.service"),
+    ),
+    (
+        "kindmesh-refuse.service",
+        "/etc/systemd/system/kindmesh-refuse.service",
+        include_str!("../kind-configs/node/kindmesh-refuse.service"),
+    ),
+];
+
+/// The link's configuration on the nodes of one cluster.
+pub fn config(plan: &Plan, cluster: &Cluster) -> String {
+    let mut text = format!("services {}\n", cluster.service_subnet);
+    for peer in plan.peers(cluster) {
+        // With the network's name behind it, so that no search domain of the host is tried.
+        let node = format!("{}.{}", peer.control_plane(), plan.network.name);
+        text.push_str(&format!("peer {} {node} {}\n", peer.name, peer.pod_subnet));
+    }
+    text
+}
+
+/// The files of the link on the nodes of one cluster.
+pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
+    let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
+    let mut files = vec![file(SCRIPT.0, SCRIPT.1, 0o755), file(CONFIG, &config(plan, cluster), 0o644)];
+    files.extend(UNITS.map(|(_, path, content)| file(path, content, 0o644)));
+    files
+}
+
+/// Puts the link's files on a node and starts its units, unless they are there and run.
+///
+/// # Errors
+/// The engine's, or systemd's with what it said.
+pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str) -> anyhow::Result<Outcome<()>> {
+    let what = || format!("setting up the link on node {node}");
+    let files = files(plan, cluster);
+    if is_as_wanted(engine, node, &files).await.with_context(what)? {
+        return Ok(Outcome::unchanged(()));
+    }
+    node::put(engine, node, &files).await.with_context(what)?;
+    let units = UNITS.map(|(unit, _, _)| unit);
+    let script = format!(
+        "systemctl daemon-reload && systemctl enable --quiet {0} && systemctl restart {0}",
+        units.join(" ")
+    );
+    node::run(engine, node, &["sh", "-c", &script]).await.with_context(what)?;
+    Ok(Outcome::changed(()))
+}
+
+/// Compares the files by digest and asks systemd for the unit that follows, in one command.
+async fn is_as_wanted(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<bool> {
+    use sha2::{Digest, Sha256};
+    let sums: Vec<String> = files
+        .iter()
+        .map(|file| format!("{}  {}", crate::docker::endpoint::hex(&Sha256::digest(&file.content)), file.path))
+        .collect();
+    let script = format!(
+        "printf '%s\\n' '{}' | sha256sum --check --status && systemctl is-active --quiet {}",
+        sums.join("' '"),
+        UNITS[0].0
+    );
+    Ok(node::try_exec(engine, node, &["sh", "-c", &script]).await?.status == 0)
+}

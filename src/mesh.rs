@@ -1,0 +1,12 @@
+//! The mesh in one cluster: rendered, applied, trusted, and what it says of itself.
+
+pub mod apply;
+pub mod cacerts;
+pub mod client;
+pub mod debug;
+pub mod istio;
+pub mod remote;
+pub mod render;
+
+/// Where Istio's control plane lives.
+pub const ISTIO_NAMESPACE: &str = "istio-system";

@@ -1,0 +1,265 @@
+//! Server-side apply of many objects: what must come first comes first, the rest side by side.
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{Discovery, Scope};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::event::Step;
+use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::wait::{self, Poll};
+
+/// How many requests to one API server are under way at once.
+const AT_ONCE: usize = 8;
+
+/// Reads the objects of a YAML text with one or more documents; empty ones are passed over.
+///
+/// # Errors
+/// When a document is no Kubernetes object.
+pub fn objects(yaml: &str) -> anyhow::Result<Vec<DynamicObject>> {
+    use serde::Deserialize;
+    let mut objects = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(yaml) {
+        let value = Value::deserialize(document).context("reading a manifest")?;
+        if !value.is_null() {
+            objects.push(object(value)?);
+        }
+    }
+    Ok(objects)
+}
+
+/// An object from its JSON, labelled as ours.
+///
+/// # Errors
+/// When it is no Kubernetes object.
+pub fn object(value: Value) -> anyhow::Result<DynamicObject> {
+    let mut object: DynamicObject = serde_json::from_value(value).context("reading a manifest")?;
+    object.labels_mut().insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    Ok(object)
+}
+
+/// Applies to one cluster, until a deadline.
+pub struct Applier<'a> {
+    client: Client,
+    step: &'a Step,
+    deadline: Instant,
+    discovery: Option<Discovery>,
+}
+
+impl<'a> Applier<'a> {
+    /// Applies with `client` on behalf of `step`.
+    pub fn new(client: Client, step: &'a Step, deadline: Instant) -> Self {
+        Self { client, step, deadline, discovery: None }
+    }
+
+    /// Applies all objects and says whether any was changed. Namespaces and the definitions of new kinds come
+    /// first, then what others refer to, then what runs and what intercepts.
+    ///
+    /// # Errors
+    /// The API server's, with the object's name; what may pass is tried again until the deadline.
+    pub async fn apply(&mut self, objects: Vec<DynamicObject>) -> anyhow::Result<bool> {
+        let mut waves: [Vec<DynamicObject>; 3] = Default::default();
+        let mut defines = Vec::new();
+        for object in objects {
+            if kind(&object) == "CustomResourceDefinition" {
+                defines.push(object.name_any());
+            }
+            waves[wave(&object)].push(object);
+        }
+        let mut changed = false;
+        for (number, wave) in waves.into_iter().enumerate() {
+            self.discover(&wave).await?;
+            let this = &*self;
+            let results: Vec<bool> = futures::stream::iter(wave)
+                .map(|object| async move { this.apply_one(object).await })
+                .buffer_unordered(AT_ONCE)
+                .try_collect()
+                .await?;
+            let any = results.contains(&true);
+            changed |= any;
+            if number == 0 && any {
+                self.established(&defines).await?;
+                self.discovery = None;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Learns how each kind is addressed, unless that is known.
+    async fn discover(&mut self, wave: &[DynamicObject]) -> anyhow::Result<()> {
+        let known = |discovery: &Option<Discovery>| {
+            let missing = wave.iter().find(|object| resolve(discovery.as_ref(), object).is_none());
+            missing.map(|object| format!("the API server does not know {} yet", kind(object)))
+        };
+        if known(&self.discovery).is_none() {
+            return Ok(());
+        }
+        let client = self.client.clone();
+        let found = wait::until(self.step, "the API server to know all kinds", self.deadline, async || {
+            let found = match Discovery::new(client.clone()).run_aggregated().await {
+                Ok(found) => Some(found),
+                Err(error) => return Ok(Poll::NotYet(error.to_string())),
+            };
+            Ok(match known(&found) {
+                None => Poll::Ready(found),
+                Some(missing) => Poll::NotYet(missing),
+            })
+        })
+        .await?;
+        self.discovery = found;
+        Ok(())
+    }
+
+    async fn established(&self, names: &[String]) -> anyhow::Result<()> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        wait::until(self.step, "the custom resource definitions", self.deadline, async || {
+            for name in names {
+                let definition = api.get_opt(name).await?;
+                let conditions = definition.and_then(|d| d.status).and_then(|status| status.conditions);
+                let holds = conditions.into_iter().flatten().any(|c| c.type_ == "Established" && c.status == "True");
+                if !holds {
+                    return Ok(Poll::NotYet(format!("{name} is not established")));
+                }
+            }
+            Ok(Poll::Ready(()))
+        })
+        .await
+    }
+
+    /// Deletes objects where they exist and are labelled as ours; says whether there were any.
+    ///
+    /// # Errors
+    /// The API server's, with the object's name.
+    pub async fn remove(&mut self, objects: Vec<DynamicObject>) -> anyhow::Result<bool> {
+        self.discover(&objects).await?;
+        let mut changed = false;
+        for object in objects {
+            let name = object.name_any();
+            let api = self.api(&object)?;
+            let what = || format!("deleting {} {name}", kind(&object));
+            let Some(live) = api.get_opt(&name).await.with_context(what)? else { continue };
+            if live.labels().get(MANAGED_BY_LABEL).is_some_and(|value| value == MANAGED_BY) {
+                api.delete(&name, &DeleteParams::default()).await.with_context(what)?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Where an object of this kind and namespace lives.
+    fn api(&self, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
+        let (resource, scope) = resolve(self.discovery.as_ref(), object)
+            .with_context(|| format!("the API server does not know {}", kind(object)))?;
+        Ok(match (scope, object.namespace()) {
+            (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
+            (Scope::Namespaced, None) => Api::default_namespaced_with(self.client.clone(), &resource),
+            (Scope::Cluster, _) => Api::all_with(self.client.clone(), &resource),
+        })
+    }
+
+    async fn apply_one(&self, object: DynamicObject) -> anyhow::Result<bool> {
+        let name = object.name_any();
+        let what = format!("{} {name}", kind(&object));
+        let api = self.api(&object)?;
+        wait::until(self.step, &format!("the API server to take {what}"), self.deadline, async || {
+            let attempt = async {
+                let live = api.get_opt(&name).await?;
+                let mut wanted = object.clone();
+                if live.is_some() {
+                    leave_to_istiod(&mut wanted);
+                }
+                let parameters = PatchParams::apply(MANAGED_BY).force();
+                let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await?;
+                Ok(live.and_then(|live| live.resource_version()) != applied.resource_version())
+            };
+            match attempt.await {
+                Ok(changed) => Ok(Poll::Ready(changed)),
+                Err(error) if passes(&error) => Ok(Poll::NotYet(error.to_string())),
+                Err(error) => Err(refused(&what, &error).into()),
+            }
+        })
+        .await
+    }
+}
+
+fn refused(what: &str, error: &kube::Error) -> Error {
+    Error::environment(format!("the API server refused {what}"))
+        .evidence(error.to_string())
+        .hint("if your mesh.values or kind settings brought it in, correct them; else please report it")
+}
+
+/// Whether trying again may help: the server is starting, or a webhook that just came up refuses once.
+fn passes(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => {
+            matches!(status.code, 404 | 409 | 429 | 500..=504)
+                || status.message.contains("failed calling webhook")
+        }
+        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+        _ => false,
+    }
+}
+
+fn kind(object: &DynamicObject) -> &str {
+    object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default()
+}
+
+fn wave(object: &DynamicObject) -> usize {
+    match kind(object) {
+        "Namespace" | "CustomResourceDefinition" => 0,
+        "Deployment" | "DaemonSet" | "StatefulSet" | "Job" | "Pod" => 2,
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 2,
+        _ => 1,
+    }
+}
+
+fn resolve(discovery: Option<&Discovery>, object: &DynamicObject) -> Option<(ApiResource, Scope)> {
+    let kind = GroupVersionKind::try_from(object.types.as_ref()?).ok()?;
+    let (resource, capabilities) = discovery?.resolve_gvk(&kind)?;
+    Some((resource, capabilities.scope))
+}
+
+/// Once istiod runs it owns two fields of its webhooks, `failurePolicy` and `caBundle` (istio#45204): taking them
+/// back would open the door that it closed.
+fn leave_to_istiod(object: &mut DynamicObject) {
+    if !kind(object).ends_with("WebhookConfiguration") {
+        return;
+    }
+    let Some(Value::Array(webhooks)) = object.data.get_mut("webhooks") else { return };
+    for webhook in webhooks.iter_mut().filter_map(Value::as_object_mut) {
+        webhook.remove("failurePolicy");
+        if let Some(config) = webhook.get_mut("clientConfig").and_then(Value::as_object_mut) {
+            config.remove("caBundle");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn documents_are_read_labelled_and_empty_ones_passed_over() {
+        let yaml = "---\n# nothing\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n\n";
+        let objects = objects(yaml).unwrap();
+        assert_eq!(objects.len(), 1);
+        assert_eq!(objects[0].labels()[MANAGED_BY_LABEL], MANAGED_BY);
+    }
+
+    #[test]
+    fn what_istiod_owns_is_left_to_it() {
+        let mut webhook = object(json!({"apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istio"},
+            "webhooks": [{"name": "a", "failurePolicy": "Ignore", "clientConfig": {"caBundle": "x", "service": {}}}]}))
+        .unwrap();
+        leave_to_istiod(&mut webhook);
+        assert_eq!(webhook.data["webhooks"], json!([{"name": "a", "clientConfig": {"service": {}}}]));
+    }
+}

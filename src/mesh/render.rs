@@ -1,0 +1,47 @@
+//! Istio's manifests, as istioctl renders them: it embeds its charts. Kept by version and values, since
+//! rendering takes longer than anything else that needs no cluster.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use crate::docker::endpoint::hex;
+use crate::event::Outcome;
+use crate::plan::{Cluster, Plan};
+use crate::state;
+use crate::tool::process;
+
+/// Istio's manifests for one cluster, rendered unless they were before.
+///
+/// # Errors
+/// istioctl's, with what it said.
+pub async fn manifests(
+    cache: &Path,
+    plan: &Plan,
+    cluster: &Cluster,
+    istioctl: impl AsyncFnOnce() -> anyhow::Result<PathBuf>,
+) -> anyhow::Result<Outcome<String>> {
+    let operator = serde_yaml::to_string(&cluster.istio)?;
+    let mut digest = Sha256::new();
+    digest.update(&plan.mesh.version);
+    digest.update([0]);
+    digest.update(&operator);
+    let path = cache.join("istio").join(format!("{}.yaml", hex(&digest.finalize())));
+    if let Ok(kept) = tokio::fs::read_to_string(&path).await {
+        return Ok(Outcome::unchanged(kept));
+    }
+    let istioctl = istioctl().await?;
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+    std::fs::write(file.path(), &operator).context("writing istioctl's input")?;
+    let mut command = Command::new(istioctl);
+    // An empty kubeconfig: rendering must not depend on whatever cluster the user points at.
+    command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");
+    let output = process::run(&mut command)
+        .await
+        .with_context(|| format!("rendering Istio {} for {}", plan.mesh.version, cluster.name))?;
+    let manifests = String::from_utf8(output.stdout).context("istioctl's output is not text")?;
+    state::write_private(&path, manifests.as_bytes())?;
+    Ok(Outcome::changed(manifests))
+}

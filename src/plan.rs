@@ -1,0 +1,384 @@
+//! Every name, subnet, image, port and certificate subject, decided at once: a pure function of what is
+//! wanted and what exists. Whatever runs later only carries this out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::inventory::{self, Environment, Inventory};
+use crate::spec::validate::kubernetes_version;
+use crate::spec::{Spec, Subnet};
+use crate::trust;
+
+pub mod addresses;
+mod config;
+
+use addresses::Allocator;
+
+/// The label that every Kubernetes object of ours carries.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Its value, which is also the field manager of every apply.
+pub const MANAGED_BY: &str = "kindmesh";
+/// The repository of the sample image that is built here; never pulled, so the name resolves nowhere.
+pub const SAMPLE_REPOSITORY: &str = "kindmesh.local/sample";
+
+/// All decisions for one environment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The shape of this document.
+    pub schema_version: u8,
+    /// The environment's name.
+    pub environment: String,
+    /// The engine's platform, as in image names: `linux/amd64`.
+    pub platform: String,
+    /// The Docker network.
+    pub network: Network,
+    /// Kubernetes in every cluster.
+    pub kubernetes: Kubernetes,
+    /// The mesh.
+    pub mesh: Mesh,
+    /// The clusters.
+    pub clusters: Vec<Cluster>,
+    /// The sample services, if any.
+    pub samples: Option<Samples>,
+}
+
+/// The Docker network that all nodes are on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Its subnet.
+    pub subnet: Ipv4Net,
+    /// Its MTU, where it is not Docker's default.
+    pub mtu: Option<u32>,
+    /// Its labels: how the environment is found again.
+    pub labels: BTreeMap<String, String>,
+    /// Further networks without containers: they list clusters that were added after the network was made,
+    /// since the labels of a Docker network cannot be changed.
+    pub registers: Vec<Register>,
+}
+
+/// A network whose only use is its labels.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Register {
+    /// Its name.
+    pub name: String,
+    /// Its subnet, the smallest that Docker accepts.
+    pub subnet: Ipv4Net,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Kubernetes in every cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kubernetes {
+    /// The kind node image.
+    pub node_image: String,
+    /// The version that the image's tag tells, if any.
+    pub version: Option<String>,
+    /// Whether the kubelet is told to accept cgroup v1.
+    pub cgroup_v1: bool,
+}
+
+/// The mesh.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mesh {
+    /// Istio's `meshID`.
+    pub id: String,
+    /// Istio's `network`, the same in every cluster of a flat topology.
+    pub network: String,
+    /// Istio's version, the images' tag.
+    pub version: String,
+    /// The images that nodes need.
+    pub images: Vec<String>,
+    /// The subject of the root certificate.
+    pub root_subject: String,
+}
+
+/// One cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// Its name in the mesh.
+    pub name: String,
+    /// kind's name for it.
+    pub kind_name: String,
+    /// Its context in the environment's kubeconfig.
+    pub context: String,
+    /// Its nodes, the control plane first.
+    pub nodes: Vec<String>,
+    /// Where the others' control planes find its API server.
+    pub api_server: String,
+    /// The pods' subnet.
+    pub pod_subnet: Ipv4Net,
+    /// The Services' subnet.
+    pub service_subnet: Ipv4Net,
+    /// The subject of its intermediate certificate.
+    pub intermediate_subject: String,
+    /// The kind cluster configuration.
+    pub kind_config: Value,
+    /// What istioctl renders Istio from.
+    pub istio: Value,
+}
+
+impl Cluster {
+    /// The node that the others reach this cluster's pods through.
+    pub fn control_plane(&self) -> &str {
+        &self.nodes[0]
+    }
+}
+
+/// The sample services.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Samples {
+    /// Their namespace.
+    pub namespace: String,
+    /// Their image.
+    pub image: String,
+    /// Whether the image is built here, from the kindmesh executable.
+    pub build: bool,
+    /// Clusters with a caller.
+    pub callers: Vec<String>,
+    /// Clusters with producers.
+    pub producers: Vec<String>,
+    /// Producer pods in each of them.
+    pub replicas: u8,
+}
+
+impl Plan {
+    /// The cluster of that name.
+    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|cluster| cluster.name == name)
+    }
+
+    /// All clusters but one.
+    pub fn peers<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
+        self.clusters.iter().filter(move |cluster| cluster.name != of.name)
+    }
+
+    /// Every image that the nodes need beside Kubernetes' own.
+    pub fn images(&self) -> Vec<&str> {
+        let samples = self.samples.iter().map(|samples| samples.image.as_str());
+        self.mesh.images.iter().map(String::as_str).chain(samples).collect()
+    }
+}
+
+/// Decides everything.
+///
+/// # Errors
+/// A usage error where the spec conflicts with what exists, naming both; a missing prerequisite where no
+/// subnet is free or no sample image can be had.
+pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
+    let name = spec.name.as_str();
+    let nothing = Environment::default();
+    let existing = inventory.environments.get(name).unwrap_or(&nothing);
+    refuse_foreign_names(spec, inventory)?;
+
+    let mut addresses = Allocator::new(
+        inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
+    );
+    let subnet = network_subnet(spec, existing, &mut addresses)?;
+    let mut subnets = Vec::new();
+    for cluster in &spec.clusters {
+        let known = existing.clusters.get(cluster.name.as_str()).copied().unwrap_or_default();
+        subnets.push((known.pods, known.services));
+        for (net, what) in [(known.pods, "pods"), (known.services, "Services")] {
+            if let Some(net) = net {
+                addresses.take(net, format!("the {what} of {}", cluster.name));
+            }
+        }
+    }
+    let subnets: Vec<(Ipv4Net, Ipv4Net)> = spec
+        .clusters
+        .iter()
+        .zip(subnets)
+        .map(|(cluster, (pods, services))| {
+            let mut get = |known: Option<Ipv4Net>, what: &str| match known {
+                Some(net) => Ok(net),
+                None => addresses.cluster(&format!("the {what} of {}", cluster.name)),
+            };
+            Ok((get(pods, "pods")?, get(services, "Services")?))
+        })
+        .collect::<Result<_, Error>>()?;
+
+    let version = kubernetes_version(&spec.kubernetes.node_image);
+    // An image whose tag tells no version is taken for a new one: there the flag is needed, and known since 1.31.
+    let refuses_v1 = version.is_none_or(|version| (version.major, version.minor) >= (1, 35));
+    let kubernetes = Kubernetes {
+        node_image: spec.kubernetes.node_image.clone(),
+        version: version.map(|version| version.to_string()),
+        cgroup_v1: inventory.engine.cgroup_version == 1 && refuses_v1,
+    };
+    let mesh = Mesh {
+        id: name.to_owned(),
+        network: name.to_owned(),
+        version: spec.mesh.version.clone(),
+        images: ["pilot", "proxyv2"]
+            .map(|image| format!("{}/{image}:{}", spec.mesh.hub, spec.mesh.version))
+            .to_vec(),
+        root_subject: trust::subject(name, None).to_string(),
+    };
+    let clusters: Vec<Cluster> = spec
+        .clusters
+        .iter()
+        .zip(&subnets)
+        .map(|(cluster, subnets)| config::cluster(spec, cluster, *subnets, &kubernetes, &mesh))
+        .collect::<Result<_, Error>>()?;
+    let network = network(spec, existing, inventory, subnet, &clusters, &mut addresses)?;
+    Ok(Plan {
+        schema_version: 1,
+        environment: name.to_owned(),
+        platform: format!("{}/{}", inventory.engine.os, inventory.engine.architecture),
+        network,
+        kubernetes,
+        mesh,
+        clusters,
+        samples: samples(spec, inventory)?,
+    })
+}
+
+/// The name of an environment's Docker network.
+pub fn network_name(environment: &str) -> String {
+    format!("kindmesh-{environment}")
+}
+
+/// kind's name for a cluster of an environment.
+pub fn kind_name(environment: &str, cluster: &str) -> String {
+    format!("{environment}-{cluster}")
+}
+
+fn refuse_foreign_names(spec: &Spec, inventory: &Inventory) -> Result<(), Error> {
+    for cluster in &spec.clusters {
+        let kind = kind_name(spec.name.as_str(), cluster.name.as_str());
+        let other = inventory
+            .environments
+            .iter()
+            .filter(|(name, _)| name.as_str() != spec.name.as_str())
+            .find(|(name, found)| found.clusters.keys().any(|c| kind_name(name, c) == kind));
+        if let Some((other, _)) = other {
+            return Err(Error::usage(format!(
+                "the kind cluster of {} would be \"{kind}\", which environment \"{other}\" has",
+                cluster.name
+            ))
+            .hint("choose another environment name with --name, or another cluster name"));
+        }
+        if inventory.foreign_clusters.contains(&kind) {
+            return Err(Error::usage(format!(
+                "a kind cluster \"{kind}\" exists that kindmesh did not make"
+            ))
+            .hint(format!("choose another environment name with --name, or: kind delete cluster --name {kind}")));
+        }
+    }
+    Ok(())
+}
+
+fn network_subnet(
+    spec: &Spec,
+    existing: &Environment,
+    addresses: &mut Allocator,
+) -> Result<Ipv4Net, Error> {
+    let by = format!("the network of environment {}", spec.name);
+    let subnet = match (spec.network.subnet, existing.subnet) {
+        (Subnet::Fixed(wanted), Some(has)) if wanted != has => {
+            return Err(Error::usage(format!(
+                "network.subnet is {wanted}, but the environment's network has {has}"
+            ))
+            .hint(format!("kindmesh down --name {}", spec.name)));
+        }
+        (_, Some(has)) => has,
+        (Subnet::Fixed(wanted), None) => match addresses.owner(&wanted) {
+            Some(taken) => {
+                return Err(Error::usage(format!(
+                    "network.subnet {wanted} overlaps {} of {}",
+                    taken.subnet, taken.by
+                ))
+                .hint("choose another one, or network.subnet: auto"));
+            }
+            None => wanted,
+        },
+        (Subnet::Auto, None) => return addresses.network(&by),
+    };
+    addresses.take(subnet, by);
+    Ok(subnet)
+}
+
+fn network(
+    spec: &Spec,
+    existing: &Environment,
+    inventory: &Inventory,
+    subnet: Ipv4Net,
+    clusters: &[Cluster],
+    addresses: &mut Allocator,
+) -> Result<Network, Error> {
+    let name = network_name(spec.name.as_str());
+    // On an environment that exists, the network's own labels stand and later clusters get registers.
+    let listed: BTreeSet<&str> = existing.clusters.keys().map(String::as_str).collect();
+    let (first, added): (Vec<&Cluster>, Vec<&Cluster>) =
+        clusters.iter().partition(|c| existing.network.is_none() || listed.contains(c.name.as_str()));
+    let mut registers = Vec::new();
+    for cluster in added {
+        let name = format!("{name}.{}", cluster.name);
+        let wide = addresses.network(&name)?;
+        registers.push(Register {
+            subnet: Ipv4Net::new_assert(wide.network(), 29),
+            labels: labels(spec, &[cluster]),
+            name,
+        });
+    }
+    Ok(Network { name, subnet, mtu: inventory.engine.mtu, labels: labels(spec, &first), registers })
+}
+
+fn labels(spec: &Spec, clusters: &[&Cluster]) -> BTreeMap<String, String> {
+    let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let subnets = clusters.iter().map(|c| (c.name.as_str(), c.pod_subnet, c.service_subnet));
+    BTreeMap::from([
+        (inventory::ENVIRONMENT_LABEL.to_owned(), spec.name.to_string()),
+        (inventory::CLUSTERS_LABEL.to_owned(), names.join(",")),
+        (inventory::SUBNETS_LABEL.to_owned(), inventory::subnets_label(subnets)),
+        (inventory::VERSION_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ])
+}
+
+fn samples(spec: &Spec, inventory: &Inventory) -> Result<Option<Samples>, Error> {
+    let samples = &spec.samples;
+    if !samples.enabled {
+        return Ok(None);
+    }
+    let build = samples.image.is_empty();
+    let image = if build {
+        let executable = inventory.executable.as_ref().ok_or_else(|| {
+            Error::prerequisite("the sample image cannot be built here: there is no kindmesh executable")
+                .hint("name one with KINDMESH_EXE, or an image with samples.image")
+        })?;
+        let engine = (&inventory.engine.os, &inventory.engine.architecture);
+        if engine != (&executable.os, &executable.architecture) {
+            return Err(Error::prerequisite(format!(
+                "the sample image cannot be built here: kindmesh is {}/{}, the engine {}/{}",
+                executable.os, executable.architecture, engine.0, engine.1
+            ))
+            .hint("name the image published with the release in samples.image"));
+        }
+        format!("{SAMPLE_REPOSITORY}:{}", executable.digest)
+    } else {
+        samples.image.clone()
+    };
+    let names = |labels: &[crate::spec::Label]| labels.iter().map(ToString::to_string).collect();
+    Ok(Some(Samples {
+        namespace: samples.namespace.to_string(),
+        image,
+        build,
+        callers: names(&samples.caller.clusters),
+        producers: names(&samples.producer.clusters),
+        replicas: samples.producer.replicas,
+    }))
+}

@@ -1,0 +1,118 @@
+//! Which subnets an environment uses: those it has, else the first of fixed candidates that nobody has.
+
+use ipnet::Ipv4Net;
+
+use crate::error::Error;
+use crate::inventory::Taken;
+
+/// Candidates for Docker networks: /24s of the private range that Docker itself draws from last, then of
+/// the others. A VPN that takes all of 10/8 leaves the rest.
+fn network_candidates() -> impl Iterator<Item = Ipv4Net> {
+    let high = (0..=255).map(|third| net([172, 30, third, 0], 24));
+    let low = (0..=255).map(|third| net([192, 168, third, 0], 24));
+    let wide = (0..=255).map(|third| net([10, 30, third, 0], 24));
+    high.chain(low).chain(wide)
+}
+
+/// Candidates for pods and Services: /16s, out of Docker's default pools first; last the shared address
+/// space of RFC 6598.
+fn cluster_candidates() -> impl Iterator<Item = Ipv4Net> {
+    let private = (100..=254).map(|second| net([10, second, 0, 0], 16));
+    let docker = (16..=31).map(|second| net([172, second, 0, 0], 16));
+    let shared = (64..=127).map(|second| net([100, second, 0, 0], 16));
+    private.chain(docker).chain(shared)
+}
+
+fn net(address: [u8; 4], prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(address.into(), prefix)
+}
+
+/// Whether two subnets share an address.
+pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+/// Gives out subnets, none twice.
+#[derive(Debug)]
+pub struct Allocator {
+    taken: Vec<Taken>,
+}
+
+impl Allocator {
+    /// Starts from what belongs to others.
+    pub fn new(taken: Vec<Taken>) -> Self {
+        Self { taken }
+    }
+
+    /// Who has a subnet that overlaps this one, if anybody.
+    pub fn owner(&self, subnet: &Ipv4Net) -> Option<&Taken> {
+        self.taken.iter().find(|taken| overlap(&taken.subnet, subnet))
+    }
+
+    /// Marks a subnet as used by `by`.
+    pub fn take(&mut self, subnet: Ipv4Net, by: impl Into<String>) {
+        self.taken.push(Taken { subnet, by: by.into() });
+    }
+
+    /// A free subnet for the Docker network.
+    ///
+    /// # Errors
+    /// A missing prerequisite when every candidate overlaps a subnet that somebody has.
+    pub fn network(&mut self, by: &str) -> Result<Ipv4Net, Error> {
+        self.first(network_candidates(), by, "network: {subnet: 172.20.0.0/24}")
+    }
+
+    /// A free subnet for pods or Services of a cluster.
+    ///
+    /// # Errors
+    /// A missing prerequisite when every candidate overlaps a subnet that somebody has.
+    pub fn cluster(&mut self, by: &str) -> Result<Ipv4Net, Error> {
+        self.first(cluster_candidates(), by, "docker network prune")
+    }
+
+    fn first(
+        &mut self,
+        mut candidates: impl Iterator<Item = Ipv4Net>,
+        by: &str,
+        way: &str,
+    ) -> Result<Ipv4Net, Error> {
+        let Some(free) = candidates.find(|candidate| self.owner(candidate).is_none()) else {
+            let taken: Vec<_> = self.taken.iter().map(|t| format!("{} by {}", t.subnet, t.by)).collect();
+            return Err(Error::prerequisite(format!("no free subnet is left for {by}"))
+                .evidence(taken.join("\n"))
+                .hint(format!("free one, for example with: {way}")));
+        };
+        self.take(free, by);
+        Ok(free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(subnet: &str) -> Taken {
+        Taken { subnet: subnet.parse().unwrap(), by: "somebody".into() }
+    }
+
+    #[test]
+    fn the_first_free_candidate_is_given_and_never_twice() {
+        let mut addresses = Allocator::new(vec![taken("172.30.0.0/23")]);
+        assert_eq!(addresses.network("a").unwrap().to_string(), "172.30.2.0/24");
+        assert_eq!(addresses.network("b").unwrap().to_string(), "172.30.3.0/24");
+    }
+
+    #[test]
+    fn a_vpn_that_has_all_of_ten_leaves_other_ranges() {
+        let mut addresses = Allocator::new(vec![taken("10.0.0.0/8"), taken("172.16.0.0/12")]);
+        assert_eq!(addresses.network("a").unwrap().to_string(), "192.168.0.0/24");
+        assert_eq!(addresses.cluster("b").unwrap().to_string(), "100.64.0.0/16");
+    }
+
+    #[test]
+    fn nothing_free_is_a_missing_prerequisite_that_names_who_has_what() {
+        let error = Allocator::new(vec![taken("0.0.0.0/1"), taken("128.0.0.0/1")]).network("a").unwrap_err();
+        assert_eq!(error.kind, crate::error::Kind::Prerequisite);
+        assert_eq!(error.evidence, ["0.0.0.0/1 by somebody", "128.0.0.0/1 by somebody"]);
+    }
+}

@@ -1,0 +1,24 @@
+//! From events to output: what happens reaches a person as lines or a live display, a program as JSON.
+//!
+//! The work sends [`Event`](crate::event::Event)s; [`show`] hands each to one [`Sink`] until all work has ended.
+//! Sinks write through the [`Printer`] only: stdout is for results, stderr for progress.
+
+pub mod failure;
+pub mod json;
+mod live;
+mod look;
+mod plain;
+mod printer;
+mod running;
+mod sink;
+mod style;
+mod table;
+#[cfg(test)]
+mod testing;
+mod titles;
+
+pub use printer::{ColorChoice, Printer, Surroundings, Verbosity};
+pub use sink::{Output, Sink, show, sink, spawn};
+pub use style::Style;
+pub use table::Table;
+pub use titles::{Title, title};

@@ -1,0 +1,215 @@
+//! An error as a person reads it: what failed and why, what was seen, what to do next.
+
+use std::borrow::Cow;
+
+use console::strip_ansi_codes;
+
+use super::{Printer, Style};
+use crate::error::{self, Error};
+use crate::event::{Event, Failed};
+
+/// What an [`anyhow::Error`] says, taken apart.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    failed: Option<Failed>,
+    causes: Vec<Cause>,
+    evidence: Vec<String>,
+    hint: Option<String>,
+}
+
+/// A link of the error's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Cause {
+    /// The step in which it arose.
+    Step,
+    /// What failed, or why.
+    Message(String),
+}
+
+impl Failure {
+    /// Takes an error apart.
+    pub fn of(error: &anyhow::Error) -> Self {
+        let failed = error.downcast_ref::<Failed>().cloned();
+        let carried = carried(error);
+        Self {
+            causes: causes(error, failed.as_ref()),
+            failed,
+            evidence: carried.map(|error| error.evidence.clone()).unwrap_or_default(),
+            hint: carried.and_then(|error| error.hint.clone()),
+        }
+    }
+
+    /// The event that ends a run that failed. Its `error` does not name the step: other fields do.
+    pub fn event(&self) -> Event {
+        let messages = self.causes.iter().filter_map(|cause| match cause {
+            Cause::Step => None,
+            Cause::Message(message) => Some(message.as_str()),
+        });
+        Event::Failed {
+            step: self.failed.as_ref().map(|failed| failed.step.to_owned()).unwrap_or_default(),
+            cluster: self.failed.as_ref().and_then(|failed| failed.cluster.clone()),
+            error: messages.collect::<Vec<_>>().join(": "),
+            evidence: self.evidence.clone(),
+            hint: self.hint.clone(),
+        }
+    }
+
+    /// The text for a person, without a newline at the end.
+    pub fn render(&self, style: Style) -> String {
+        let sentence = self.sentence();
+        let mut sentence = sentence.lines();
+        let first = format!("{} {}", style.red("error:"), clean(sentence.next().unwrap_or_default()));
+        let evidence = self.evidence.iter().flat_map(|item| item.lines());
+        let seen = sentence.chain(evidence).map(|line| format!("  {}", clean(line)).trim_end().to_owned());
+        let hint = self.hint.iter().map(|hint| {
+            let hint = clean(hint).trim_end().replace('\n', "\n      ");
+            format!("{} {hint}", style.green("hint:"))
+        });
+        std::iter::once(first).chain(seen).chain(hint).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What failed, where and why, the outermost context first.
+    fn sentence(&self) -> String {
+        let place = self.failed.as_ref().map(|Failed { step, cluster }| match cluster {
+            Some(cluster) => format!("in step {step} of {cluster}"),
+            None => format!("in step {step}"),
+        });
+        let words = self.causes.iter().filter_map(|cause| match cause {
+            Cause::Step => place.as_deref(),
+            Cause::Message(message) => Some(message.as_str()),
+        });
+        words.collect::<Vec<_>>().join(": ")
+    }
+}
+
+/// Prints an error for a person to stderr; after the sink has finished.
+pub fn print(printer: &Printer, error: &anyhow::Error) {
+    printer.error(&Failure::of(error).render(printer.stderr_style()));
+}
+
+/// The [`Error`] inside, also when it was added as a context.
+fn carried(error: &anyhow::Error) -> Option<&Error> {
+    error::find(error).or_else(|| error.downcast_ref())
+}
+
+/// The chain, without messages that the one before already contains: many libraries repeat their source in
+/// their own message.
+fn causes(error: &anyhow::Error, failed: Option<&Failed>) -> Vec<Cause> {
+    // A context can be found by its type, but its place in the chain only by its text.
+    let step = failed.map(ToString::to_string);
+    let mut causes = Vec::new();
+    for message in error.chain().map(ToString::to_string) {
+        let repeated = matches!(causes.last(), Some(Cause::Message(last)) if last.contains(&message));
+        if step.as_ref() == Some(&message) {
+            causes.push(Cause::Step);
+        } else if !repeated {
+            causes.push(Cause::Message(message));
+        }
+    }
+    causes
+}
+
+/// Others' text without what would move the cursor.
+fn clean(text: &str) -> Cow<'_, str> {
+    let text = strip_ansi_codes(text);
+    let moves = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.contains(moves) { text.replace(moves, "").into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    fn in_step(error: anyhow::Error, cluster: Option<&str>) -> anyhow::Error {
+        error.context(Failed { step: "cluster", cluster: cluster.map(str::to_owned) })
+    }
+
+    fn full() -> anyhow::Error {
+        let error = Error::environment("kind create cluster: exit status 1")
+            .evidence(
+                "$ kind create cluster --name kindmesh-cluster1\n\x1b[31mERROR\x1b[0m: no space left on device",
+            )
+            .hint("free some space, then run it again:\ndocker system df");
+        in_step(anyhow::Error::new(error).context("creating the nodes"), Some("cluster1"))
+            .context("bringing up kindmesh")
+    }
+
+    fn render(error: &anyhow::Error) -> String {
+        Failure::of(error).render(Style::plain())
+    }
+
+    #[test]
+    fn an_error_with_all_parts() {
+        insta::assert_snapshot!(render(&full()), @r"
+        error: bringing up kindmesh: in step cluster of cluster1: creating the nodes: kind create cluster: exit status 1
+          $ kind create cluster --name kindmesh-cluster1
+          ERROR: no space left on device
+        hint: free some space, then run it again:
+              docker system df
+        ");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&Failure::of(&full()).event()).unwrap(), @r#"
+        {
+          "event": "failed",
+          "step": "cluster",
+          "cluster": "cluster1",
+          "error": "bringing up kindmesh: creating the nodes: kind create cluster: exit status 1",
+          "evidence": [
+            "$ kind create cluster --name kindmesh-cluster1",
+            "\u001b[31mERROR\u001b[0m: no space left on device"
+          ],
+          "hint": "free some space, then run it again:\ndocker system df"
+        }
+        "#);
+    }
+
+    #[test]
+    fn an_error_with_colors() {
+        let error = Error::usage("unknown cluster").hint("kindmesh list").into();
+        insta::assert_snapshot!(Failure::of(&error).render(Style::colored()).replace('\x1b', "^"), @r"
+        ^[31merror:^[0m unknown cluster
+        ^[32mhint:^[0m kindmesh list
+        ");
+    }
+
+    #[test]
+    fn an_error_of_a_step_of_the_whole_environment() {
+        let error = in_step(anyhow!("no free subnet"), None);
+        insta::assert_snapshot!(render(&error), @"error: in step cluster: no free subnet");
+    }
+
+    #[test]
+    fn an_error_before_the_first_step() {
+        let error = Err::<(), _>(std::io::Error::other("permission denied"));
+        let error = error.context("reading kindmesh.yaml").unwrap_err();
+        insta::assert_snapshot!(render(&error), @"error: reading kindmesh.yaml: permission denied");
+        insta::assert_snapshot!(serde_json::to_string(&Failure::of(&error).event()).unwrap(), @r#"{"event":"failed","step":"","error":"reading kindmesh.yaml: permission denied","evidence":[],"hint":null}"#);
+    }
+
+    #[test]
+    fn a_message_of_several_lines_is_indented() {
+        let error = anyhow!("kindmesh.yaml:3:5: unknown field `foo`\n   |\n 3 | foo: 1\n   | ^^^");
+        insta::assert_snapshot!(render(&error), @r"
+        error: kindmesh.yaml:3:5: unknown field `foo`
+             |
+           3 | foo: 1
+             | ^^^
+        ");
+    }
+
+    #[test]
+    fn a_source_repeated_by_its_parent_is_said_once() {
+        let error = anyhow!("connection refused").context("cannot connect: connection refused");
+        insta::assert_snapshot!(render(&error), @"error: cannot connect: connection refused");
+    }
+
+    #[test]
+    fn an_error_added_as_a_context_counts() {
+        let error = anyhow!("connection refused").context(Error::environment("no engine").hint("start Docker"));
+        insta::assert_snapshot!(render(&error), @r"
+        error: no engine: connection refused
+        hint: start Docker
+        ");
+    }
+}

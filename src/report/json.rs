@@ -1,0 +1,110 @@
+//! JSON on stdout: an event a line, or a document.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Printer, Sink};
+use crate::event::Event;
+
+/// Writes each event as one JSON line.
+pub(super) struct Json {
+    printer: Printer,
+}
+
+impl Json {
+    pub fn new(printer: &Printer) -> Self {
+        Self { printer: printer.clone() }
+    }
+}
+
+impl Sink for Json {
+    fn event(&mut self, time: Timestamp, event: &Event) {
+        let event = serde_json::to_string(event).expect("an event has string keys and plain values only");
+        // The time goes before the event's own fields: a struct around both would need serde's `flatten`.
+        self.printer.result(&format!(r#"{{"time":"{time:.3}",{}"#, &event[1..]));
+    }
+
+    fn finish(&mut self) {}
+}
+
+/// Writes a value as one line of JSON to stdout.
+///
+/// # Errors
+/// If the value cannot be JSON.
+pub fn line(printer: &Printer, value: &impl Serialize) -> serde_json::Result<()> {
+    printer.result(&serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Writes a value as a JSON document, indented, to stdout.
+///
+/// # Errors
+/// If the value cannot be JSON.
+pub fn document(printer: &Printer, value: &impl Serialize) -> serde_json::Result<()> {
+    printer.result(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Verbosity;
+    use crate::report::testing::{Captured, failing_run, good_run, replay};
+
+    #[test]
+    fn a_good_run() {
+        let captured = Captured::new(Verbosity::Quiet);
+        replay(&mut Json::new(&captured.printer), &good_run());
+        insta::assert_snapshot!(captured.stdout(), @r#"
+        {"time":"2026-07-01T08:00:00.000Z","event":"stepStarted","step":"network"}
+        {"time":"2026-07-01T08:00:00.200Z","event":"stepFinished","step":"network","seconds":0.213,"changed":false}
+        {"time":"2026-07-01T08:00:00.200Z","event":"stepStarted","step":"cluster","cluster":"cluster1"}
+        {"time":"2026-07-01T08:00:00.200Z","event":"stepStarted","step":"cluster","cluster":"cluster2"}
+        {"time":"2026-07-01T08:00:01.000Z","event":"waiting","step":"cluster","cluster":"cluster1","for":"nodes are ready","last":"0 of 1"}
+        {"time":"2026-07-01T08:00:06.000Z","event":"waiting","step":"cluster","cluster":"cluster1","for":"nodes are ready","last":"0 of 1: NetworkPluginNotReady"}
+        {"time":"2026-07-01T08:00:06.500Z","event":"waiting","step":"cluster","cluster":"cluster2","for":"nodes are ready","last":"0 of 1"}
+        {"time":"2026-07-01T08:00:07.000Z","event":"waiting","step":"cluster","cluster":"cluster1","for":"nodes are ready","last":"0 of 1: taints"}
+        {"time":"2026-07-01T08:00:14.400Z","event":"stepFinished","step":"cluster","cluster":"cluster1","seconds":14.2,"changed":true}
+        {"time":"2026-07-01T08:00:15.000Z","event":"stepFinished","step":"cluster","cluster":"cluster2","seconds":14.8,"changed":true}
+        {"time":"2026-07-01T08:00:15.000Z","event":"note","message":"the samples are left as they are"}
+        {"time":"2026-07-01T08:00:29.800Z","event":"ready","seconds":29.8,"environment":"kindmesh","kubeconfig":"/home/ada/.local/state/kindmesh/kindmesh/kubeconfig"}
+        "#);
+        assert_eq!(captured.stderr(), "");
+    }
+
+    #[test]
+    fn a_failing_run() {
+        let captured = Captured::new(Verbosity::Normal);
+        replay(&mut Json::new(&captured.printer), &failing_run());
+        insta::assert_snapshot!(captured.stdout(), @r#"
+        {"time":"2026-07-01T08:00:00.000Z","event":"stepStarted","step":"istiod","cluster":"cluster1"}
+        {"time":"2026-07-01T08:00:00.000Z","event":"stepStarted","step":"istiod","cluster":"cluster2"}
+        {"time":"2026-07-01T08:00:01.000Z","event":"waiting","step":"istiod","cluster":"cluster2","for":"istiod is available","last":"0 of 1 pods: ImagePullBackOff"}
+        {"time":"2026-07-01T08:01:32.500Z","event":"failed","step":"istiod","cluster":"cluster2","error":"istiod is available: not after 90 s","evidence":["last seen: 0 of 1 pods: ImagePullBackOff"],"hint":"kindmesh doctor"}
+        "#);
+    }
+
+    #[test]
+    fn every_line_is_json_whatever_others_say() {
+        let captured = Captured::new(Verbosity::Normal);
+        let event = Event::Note { message: "\"quoted\"\n\x1b[31m{".into() };
+        Json::new(&captured.printer).event(crate::report::testing::at(0.0), &event);
+        let line: serde_json::Value = serde_json::from_str(&captured.stdout()).unwrap();
+        assert_eq!(line["message"], "\"quoted\"\n\x1b[31m{");
+    }
+
+    #[test]
+    fn a_value_is_a_line_or_a_document() {
+        let captured = Captured::new(Verbosity::Normal);
+        let value = serde_json::json!({"schemaVersion": 1, "environments": []});
+        line(&captured.printer, &value).unwrap();
+        document(&captured.printer, &value).unwrap();
+        insta::assert_snapshot!(captured.stdout(), @r#"
+        {"environments":[],"schemaVersion":1}
+        {
+          "environments": [],
+          "schemaVersion": 1
+        }
+        "#);
+    }
+}

@@ -1,0 +1,246 @@
+//! How a step looks as a line: mark, cluster, words, seconds, and what else is to say.
+
+use std::borrow::Cow;
+
+use console::{measure_text_width, pad_str, strip_ansi_codes, truncate_str};
+use jiff::Timestamp;
+
+use super::running::{Step, Waiting};
+use super::titles::{self, title};
+use super::{Printer, Style};
+
+/// Columns for seconds: `59m59s`.
+const SECONDS: usize = 6;
+/// A condition cut shorter than this says nothing: the status alone says more.
+const SHORTEST_CONDITION: usize = 10;
+
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+const ASCII_SPINNER: [&str; 4] = ["-   ", "\\   ", "|   ", "/   "];
+
+/// The look of lines on stderr.
+#[derive(Debug)]
+pub(super) struct Look {
+    style: Style,
+    unicode: bool,
+    /// Columns for the cluster: as wide as the widest seen, so that later lines still align.
+    cluster_width: usize,
+}
+
+impl Look {
+    /// The look that fits the printer's stderr.
+    pub fn new(printer: &Printer) -> Self {
+        let cluster_width = "cluster1".len();
+        Self { style: printer.stderr_style(), unicode: printer.unicode(), cluster_width }
+    }
+
+    /// Makes room for a cluster's name.
+    pub fn make_room(&mut self, cluster: Option<&str>) {
+        self.cluster_width = self.cluster_width.max(cluster.map_or(0, measure_text_width));
+    }
+
+    /// A step that has begun.
+    pub fn started(&self, name: &str, cluster: Option<&str>) -> String {
+        let head = self.head(cluster, title(name).doing);
+        format!("{} {}", self.style.dim(self.pick("·", "....")), head.trim_end())
+    }
+
+    /// A step that ended well.
+    pub fn finished(&self, name: &str, cluster: Option<&str>, seconds: f64, changed: bool) -> String {
+        let mark = self.style.green(self.pick("✓", "ok  "));
+        let head = self.head(cluster, title(name).done);
+        let seconds = format!("{:>SECONDS$}", duration(seconds));
+        if changed {
+            format!("{mark} {head} {seconds}")
+        } else {
+            format!("{mark} {head} {}", self.style.dim(&format!("{seconds}  unchanged")))
+        }
+    }
+
+    /// A step that failed.
+    pub fn failed(&self, name: &str, cluster: Option<&str>, seconds: f64) -> String {
+        let head = self.head(cluster, title(name).doing);
+        let mark = self.style.red(self.pick("✗", "FAIL"));
+        format!("{mark} {head} {:>SECONDS$}  {}", duration(seconds), self.style.red("failed"))
+    }
+
+    /// A step that waits, whatever the line's width.
+    pub fn waiting(&self, step: &Step, waiting: &Waiting, now: Timestamp) -> String {
+        let head = self.head(step.cluster.as_deref(), title(&step.name).doing);
+        let mark = self.style.dim(self.pick("…", "wait"));
+        let Waiting { what, last } = waiting;
+        let text = one_line(&format!("{what}: {last}")).into_owned();
+        format!("{mark} {head} {:>SECONDS$}  {}", whole_seconds(step.seconds(now)), self.style.dim(&text))
+    }
+
+    /// A step under way, in at most `width` columns.
+    pub fn running(&self, step: &Step, now: Timestamp, width: usize) -> String {
+        let head = self.head(step.cluster.as_deref(), title(&step.name).doing);
+        let left = format!("{head} {:>SECONDS$}", whole_seconds(step.seconds(now)));
+        let mark = self.spinner(now);
+        let room = width.saturating_sub(measure_text_width(mark) + 1);
+        let left = self.cut(&left, room);
+        let room = room.saturating_sub(measure_text_width(&left) + 2);
+        let status = step.waiting.as_ref().map(|waiting| self.status(waiting, room)).unwrap_or_default();
+        let line = format!("{} {left}  {}", self.style.yellow(mark), self.style.dim(&status));
+        line.trim_end().to_owned()
+    }
+
+    /// Steps under way for which there is no room.
+    pub fn more(&self, steps: usize, now: Timestamp) -> String {
+        format!("{} {}", self.style.yellow(self.spinner(now)), self.style.dim(&format!("and {steps} more")))
+    }
+
+    /// Something worth knowing.
+    pub fn note(&self, message: &str) -> String {
+        format!("{} {}", self.style.bold("note:"), strip_ansi_codes(message))
+    }
+
+    /// What is waited for and what was seen last. When there is no room for both, the former is cut first: the
+    /// step's words say roughly the same.
+    fn status(&self, waiting: &Waiting, room: usize) -> String {
+        let (what, last) = (one_line(&waiting.what), one_line(&waiting.last));
+        let room_for_what = room.saturating_sub(measure_text_width(&last) + 2);
+        if room_for_what < SHORTEST_CONDITION && measure_text_width(&what) > room_for_what {
+            return self.cut(&last, room).into_owned();
+        }
+        format!("{}: {last}", self.cut(&what, room_for_what))
+    }
+
+    fn head(&self, cluster: Option<&str>, words: &str) -> String {
+        let cluster = format!("{:width$}", cluster.unwrap_or_default(), width = self.cluster_width);
+        let words = pad_str(words, titles::WIDTH, console::Alignment::Left, None);
+        format!("{cluster}  {words}")
+    }
+
+    fn spinner(&self, now: Timestamp) -> &'static str {
+        let frames: &[&str] = if self.unicode { &SPINNER } else { &ASCII_SPINNER };
+        let tenths = usize::try_from(now.as_millisecond() / 100).unwrap_or_default();
+        frames[tenths % frames.len()]
+    }
+
+    fn cut<'a>(&self, text: &'a str, room: usize) -> Cow<'a, str> {
+        let tail = self.pick("…", "...");
+        truncate_str(text, room, if room > tail.len() { tail } else { "" })
+    }
+
+    fn pick(&self, unicode: &'static str, ascii: &'static str) -> &'static str {
+        if self.unicode { unicode } else { ascii }
+    }
+}
+
+/// The result of `up`: what is there and how to reach it.
+pub(super) fn ready(style: Style, seconds: f64, environment: &str, kubeconfig: &str) -> String {
+    let first = format!("{} is ready after {}", style.bold(environment), duration(seconds));
+    format!("{first}\nexport KUBECONFIG={}", quoted(kubeconfig))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> Cow<'_, str> {
+    let harmless = |c: char| c.is_alphanumeric() || "/._-+,@%:".contains(c);
+    if path.chars().all(harmless) { path.into() } else { format!("'{}'", path.replace('\'', r"'\''")).into() }
+}
+
+/// Seconds for a person: `14.2s`, `1m05s`, `1h02m`.
+fn duration(seconds: f64) -> String {
+    if seconds < 59.95 { format!("{seconds:.1}s") } else { whole_seconds(seconds.round()) }
+}
+
+/// As [`duration`], without the part that changes too fast to be read.
+fn whole_seconds(seconds: f64) -> String {
+    // Saturates, and no step takes 500 billion years.
+    let seconds = seconds as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+/// Others' text without cursor codes and line ends, which would tear a display apart.
+fn one_line(text: &str) -> Cow<'_, str> {
+    let text = strip_ansi_codes(text);
+    if text.contains(char::is_control) {
+        Cow::Owned(text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "))
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::{Captured, at};
+    use crate::report::{ColorChoice, Verbosity};
+
+    fn look(unicode: bool) -> Look {
+        Look::new(&Captured::with(Verbosity::Normal, ColorChoice::Never, unicode).printer)
+    }
+
+    fn step(what: &str, last: &str) -> Step {
+        Step {
+            name: "cluster".into(),
+            cluster: Some("cluster1".into()),
+            started: at(0.0),
+            told: (at(0.0), None),
+            waiting: Some(Waiting { what: what.into(), last: last.into() }),
+        }
+    }
+
+    #[test]
+    fn durations_are_as_exact_as_useful() {
+        let shown = [0.0, 14.23, 59.94, 59.97, 65.0, 3725.0].map(duration);
+        assert_eq!(shown, ["0.0s", "14.2s", "59.9s", "1m00s", "1m05s", "1h02m"]);
+    }
+
+    #[test]
+    fn a_running_step_fits_the_width_and_keeps_its_status_longest() {
+        let step = step("all nodes of the cluster are ready", "0 of 1: NetworkPluginNotReady");
+        let lines = [200, 100, 90, 80, 70, 50, 20, 3].map(|width| {
+            let line = look(true).running(&step, at(14.0), width);
+            assert!(measure_text_width(&line) <= width, "{line} is wider than {width}");
+            line
+        });
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        ⠋ cluster1  Starting Kubernetes             14s  all nodes of the cluster are ready: 0 of 1: NetworkPluginNotReady
+        ⠋ cluster1  Starting Kubernetes             14s  all nodes of the cl…: 0 of 1: NetworkPluginNotReady
+        ⠋ cluster1  Starting Kubernetes             14s  all nodes…: 0 of 1: NetworkPluginNotReady
+        ⠋ cluster1  Starting Kubernetes             14s  0 of 1: NetworkPluginNotReady
+        ⠋ cluster1  Starting Kubernetes             14s  0 of 1: NetworkPlugi…
+        ⠋ cluster1  Starting Kubernetes             14s  0
+        ⠋ cluster1  Startin…
+        ⠋ c
+        ");
+    }
+
+    #[test]
+    fn without_unicode_lines_are_ascii() {
+        let step = step("all nodes of the cluster are ready", "0 of 1: NetworkPluginNotReady");
+        let look = look(false);
+        let lines = [
+            look.started("cluster", Some("cluster1")),
+            look.running(&step, at(14.0), 80),
+            look.waiting(&step, step.waiting.as_ref().unwrap(), at(14.0)),
+            look.finished("cluster", Some("cluster1"), 14.2, true),
+            look.failed("cluster", Some("cluster1"), 14.2),
+        ];
+        assert!(lines.iter().all(|line| line.is_ascii()));
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        .... cluster1  Starting Kubernetes
+        -    cluster1  Starting Kubernetes             14s  0 of 1: NetworkPluginNotR...
+        wait cluster1  Starting Kubernetes             14s  all nodes of the cluster are ready: 0 of 1: NetworkPluginNotReady
+        ok   cluster1  Kubernetes is up              14.2s
+        FAIL cluster1  Starting Kubernetes           14.2s  failed
+        ");
+    }
+
+    #[test]
+    fn a_path_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("/home/ada/kube_config-1.yaml"), "/home/ada/kube_config-1.yaml");
+        assert_eq!(quoted("/home/ada's files"), r"'/home/ada'\''s files'");
+    }
+
+    #[test]
+    fn cursor_codes_and_line_ends_of_others_are_removed() {
+        assert_eq!(one_line("\x1b[2J0 of 1\r\n pending\tpods"), "0 of 1  pending pods");
+    }
+}

@@ -1,0 +1,166 @@
+//! Plain lines for a pipe, a log or CI: steps that ended, and waits now and then.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::look::{Look, ready};
+use super::running::{Running, Waiting};
+use super::{Printer, Sink, Verbosity};
+use crate::event::Event;
+
+/// At most one waiting line a step in this time, the first that long after the step began: most waits end
+/// sooner, and a log should tell news only.
+const EVERY: SignedDuration = SignedDuration::from_secs(5);
+
+/// Writes plain lines, without cursor codes. When verbose, also when a step begins, and every news of a wait.
+pub(super) struct Plain {
+    printer: Printer,
+    look: Look,
+    running: Running,
+}
+
+impl Plain {
+    pub fn new(printer: &Printer) -> Self {
+        Self { printer: printer.clone(), look: Look::new(printer), running: Running::default() }
+    }
+
+    /// Tells what is news and due. A status that came too early is told by a later tick if it still holds.
+    fn tell_waits(&mut self, time: Timestamp) {
+        let all = self.printer.verbosity() == Verbosity::Verbose;
+        for step in self.running.iter_mut() {
+            let (told_at, told) = &step.told;
+            let due = all || time.duration_since(*told_at) >= EVERY;
+            if let Some(waiting) = step.waiting.clone().filter(|waiting| due && told.as_ref() != Some(waiting)) {
+                self.printer.progress(&self.look.waiting(step, &waiting, time));
+                step.told = (time, Some(waiting));
+            }
+        }
+    }
+}
+
+impl Sink for Plain {
+    fn event(&mut self, time: Timestamp, event: &Event) {
+        match event {
+            Event::StepStarted { step, cluster } => {
+                let cluster = cluster.as_deref();
+                self.look.make_room(cluster);
+                self.running.start(time, step, cluster);
+                self.printer.detail(&self.look.started(step, cluster));
+            }
+            Event::StepFinished { step, cluster, seconds, changed } => {
+                let cluster = cluster.as_deref();
+                self.running.end(step, cluster);
+                self.printer.progress(&self.look.finished(step, cluster, *seconds, *changed));
+            }
+            Event::Waiting { step, cluster, r#for, last } => {
+                let waiting = Waiting { what: r#for.clone(), last: last.clone() };
+                self.running.wait(step, cluster.as_deref(), waiting);
+                self.tell_waits(time);
+            }
+            Event::Note { message } => self.printer.progress(&self.look.note(message)),
+            Event::Ready { seconds, environment, kubeconfig } => {
+                let style = self.printer.stdout_style();
+                self.printer.result(&ready(style, *seconds, environment, kubeconfig));
+            }
+            // Only which step failed: the command prints the error itself, last.
+            Event::Failed { step, cluster, .. } => {
+                if let Some(failed) = self.running.end(step, cluster.as_deref()) {
+                    let seconds = failed.seconds(time);
+                    self.printer.progress(&self.look.failed(step, cluster.as_deref(), seconds));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, time: Timestamp) {
+        self.tell_waits(time);
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::{Captured, at, failing_run, good_run, replay, started, waiting};
+
+    #[test]
+    fn a_good_run() {
+        let captured = Captured::new(Verbosity::Normal);
+        replay(&mut Plain::new(&captured.printer), &good_run());
+        insta::assert_snapshot!(captured.stderr(), @r"
+        ✓           The network is as wanted       0.2s  unchanged
+        … cluster1  Starting Kubernetes              5s  nodes are ready: 0 of 1: NetworkPluginNotReady
+        … cluster2  Starting Kubernetes              6s  nodes are ready: 0 of 1
+        … cluster1  Starting Kubernetes             11s  nodes are ready: 0 of 1: taints
+        ✓ cluster1  Kubernetes is up              14.2s
+        ✓ cluster2  Kubernetes is up              14.8s
+        note: the samples are left as they are
+        ");
+        insta::assert_snapshot!(captured.stdout(), @r"
+        kindmesh is ready after 29.8s
+        export KUBECONFIG=/home/ada/.local/state/kindmesh/kindmesh/kubeconfig
+        ");
+    }
+
+    #[test]
+    fn a_good_run_verbosely() {
+        let captured = Captured::new(Verbosity::Verbose);
+        replay(&mut Plain::new(&captured.printer), &good_run());
+        insta::assert_snapshot!(captured.stderr(), @r"
+        ·           Preparing the network
+        ✓           The network is as wanted       0.2s  unchanged
+        · cluster1  Starting Kubernetes
+        · cluster2  Starting Kubernetes
+        … cluster1  Starting Kubernetes              0s  nodes are ready: 0 of 1
+        … cluster1  Starting Kubernetes              5s  nodes are ready: 0 of 1: NetworkPluginNotReady
+        … cluster2  Starting Kubernetes              6s  nodes are ready: 0 of 1
+        … cluster1  Starting Kubernetes              6s  nodes are ready: 0 of 1: taints
+        ✓ cluster1  Kubernetes is up              14.2s
+        ✓ cluster2  Kubernetes is up              14.8s
+        note: the samples are left as they are
+        ");
+    }
+
+    #[test]
+    fn a_failing_run() {
+        let captured = Captured::new(Verbosity::Normal);
+        replay(&mut Plain::new(&captured.printer), &failing_run());
+        insta::assert_snapshot!(captured.stderr(), @r"
+        … cluster2  Starting istiod                 10s  istiod is available: 0 of 1 pods: ImagePullBackOff
+        ✗ cluster2  Starting istiod               1m33s  failed
+        ");
+        assert_eq!(captured.stdout(), "");
+    }
+
+    #[test]
+    fn a_quiet_run_says_the_result_only() {
+        let captured = Captured::new(Verbosity::Quiet);
+        replay(&mut Plain::new(&captured.printer), &good_run());
+        assert_eq!(captured.stderr(), "");
+        assert!(captured.stdout().starts_with("kindmesh is ready after 29.8s\n"));
+    }
+
+    #[test]
+    fn a_status_that_goes_and_comes_back_is_told_once() {
+        let captured = Captured::new(Verbosity::Normal);
+        let status = |seconds, last| (seconds, waiting("istiod", None, "istiod is available", last));
+        let run = [
+            (0.0, started("istiod", None)),
+            status(5.0, "pending"),
+            status(6.0, "starting"),
+            status(7.0, "pending"),
+            (20.0, None),
+        ];
+        replay(&mut Plain::new(&captured.printer), &run);
+        assert_eq!(captured.stderr().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_clock_set_back_does_no_harm() {
+        let captured = Captured::new(Verbosity::Normal);
+        let mut sink = Plain::new(&captured.printer);
+        sink.event(at(100.0), &started("istiod", None).unwrap());
+        sink.event(at(0.0), &waiting("istiod", None, "istiod is available", "pending").unwrap());
+        assert_eq!(captured.stderr(), "");
+    }
+}

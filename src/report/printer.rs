@@ -1,0 +1,330 @@
+//! What reaches the terminal, and the only direct writes: results to stdout, progress to stderr.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Style;
+
+/// How much is said besides results and errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verbosity {
+    /// Only errors and results.
+    Quiet,
+    /// Progress too.
+    #[default]
+    Normal,
+    /// Details as well, as plain lines that mix well with a log.
+    Verbose,
+}
+
+/// When output has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless the environment variables say otherwise.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What the process finds around it that decides how output looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// Whether a person sees stdout at once.
+    pub stdout_is_terminal: bool,
+    /// Whether a person sees stderr at once.
+    pub stderr_is_terminal: bool,
+    /// `NO_COLOR` is set and not empty (<https://no-color.org>).
+    pub no_color: bool,
+    /// `CLICOLOR_FORCE` is set and not `0` (<https://bixense.com/clicolors>).
+    pub force_color: bool,
+    /// `TERM` is `dumb` or not set: no colours, no cursor codes.
+    pub dumb: bool,
+    /// `CI` is set: a terminal there is a log file in the end.
+    pub ci: bool,
+    /// The locale's characters are Unicode.
+    pub unicode: bool,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn detect() -> Self {
+        let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        Self {
+            stdout_is_terminal: io::stdout().is_terminal(),
+            stderr_is_terminal: io::stderr().is_terminal(),
+            ..Self::from_variables(variable)
+        }
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+        let locale = locale.to_ascii_lowercase();
+        Self {
+            stdout_is_terminal: false,
+            stderr_is_terminal: false,
+            no_color: set("NO_COLOR").is_some(),
+            force_color: set("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
+            dumb: set("TERM").is_none_or(|term| term == "dumb"),
+            ci: set("CI").is_some_and(|value| value != "false"),
+            unicode: locale.contains("utf-8") || locale.contains("utf8"),
+        }
+    }
+
+    fn style(&self, choice: ColorChoice, is_terminal: bool) -> Style {
+        Style::when(match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if self.no_color => false,
+            ColorChoice::Auto => self.force_color || (is_terminal && !self.dumb),
+        })
+    }
+}
+
+/// Decides what reaches the terminal and writes it. Cheap to clone; clones share the streams.
+#[derive(Debug, Clone)]
+pub struct Printer {
+    verbosity: Verbosity,
+    surroundings: Surroundings,
+    stdout: Arc<Stream>,
+    stderr: Arc<Stream>,
+    stdout_style: Style,
+    stderr_style: Style,
+}
+
+impl Printer {
+    /// A printer for this process's stdout and stderr.
+    pub fn new(verbosity: Verbosity, color: ColorChoice) -> Self {
+        Self::on(verbosity, color, Surroundings::detect(), io::stdout(), io::stderr())
+    }
+
+    /// A printer for any two streams.
+    pub fn on(
+        verbosity: Verbosity,
+        color: ColorChoice,
+        surroundings: Surroundings,
+        stdout: impl Write + Send + 'static,
+        stderr: impl Write + Send + 'static,
+    ) -> Self {
+        Self {
+            verbosity,
+            surroundings,
+            stdout: Arc::new(Stream::new(stdout)),
+            stderr: Arc::new(Stream::new(stderr)),
+            stdout_style: surroundings.style(color, surroundings.stdout_is_terminal),
+            stderr_style: surroundings.style(color, surroundings.stderr_is_terminal),
+        }
+    }
+
+    /// Writes a result and a newline to stdout.
+    pub fn result(&self, text: &str) {
+        self.stdout.write_line(text);
+    }
+
+    /// Writes progress and a newline to stderr, unless quiet.
+    ///
+    /// While events are shown, send an `Event::Note` instead: the live display owns stderr then.
+    pub fn progress(&self, text: &str) {
+        if self.verbosity != Verbosity::Quiet {
+            self.stderr.write_line(text);
+        }
+    }
+
+    /// Writes a detail and a newline to stderr if verbose.
+    pub fn detail(&self, text: &str) {
+        if self.verbosity == Verbosity::Verbose {
+            self.stderr.write_line(text);
+        }
+    }
+
+    /// Writes an error and a newline to stderr.
+    pub fn error(&self, text: &str) {
+        self.stderr.write_line(text);
+    }
+
+    /// Writes text and cursor codes to stderr as they are, for the live display.
+    pub(super) fn draw(&self, codes: &str) {
+        self.stderr.write(codes);
+    }
+
+    /// How much is said.
+    pub fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    /// The styles for results.
+    pub fn stdout_style(&self) -> Style {
+        self.stdout_style
+    }
+
+    /// The styles for progress and errors.
+    pub fn stderr_style(&self) -> Style {
+        self.stderr_style
+    }
+
+    /// Whether characters beyond ASCII are shown as meant.
+    pub fn unicode(&self) -> bool {
+        self.surroundings.unicode
+    }
+
+    /// Whether stderr takes a live display. Not when verbose: a log's lines would tear it apart.
+    pub fn live(&self) -> bool {
+        let Surroundings { stderr_is_terminal, dumb, ci, .. } = self.surroundings;
+        self.verbosity == Verbosity::Normal && stderr_is_terminal && !dumb && !ci
+    }
+
+    /// Whether nobody reads stdout any more, as after `| head -1`; what only makes results may stop.
+    pub fn stdout_closed(&self) -> bool {
+        self.stdout.failure().is_some_and(|kind| kind == ErrorKind::BrokenPipe)
+    }
+
+    /// Says whether all results were written; to be asked once, at the end. A closed pipe counts as written.
+    ///
+    /// # Errors
+    /// The first one when writing to stdout, for example a full disk.
+    pub fn check(&self) -> io::Result<()> {
+        match self.stdout.failure() {
+            None | Some(ErrorKind::BrokenPipe) => Ok(()),
+            Some(kind) => Err(kind.into()),
+        }
+    }
+}
+
+/// A stream that remembers its first failure and is silent from then on.
+struct Stream(Mutex<Inner>);
+
+struct Inner {
+    writer: Box<dyn Write + Send>,
+    failure: Option<ErrorKind>,
+}
+
+impl Stream {
+    fn new(writer: impl Write + Send + 'static) -> Self {
+        Self(Mutex::new(Inner { writer: Box::new(writer), failure: None }))
+    }
+
+    fn write_line(&self, text: &str) {
+        // In one piece, so that lines of several processes on one pipe stay whole.
+        self.write(&format!("{text}\n"));
+    }
+
+    fn write(&self, text: &str) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.failure.is_some() {
+            return;
+        }
+        let written = inner.writer.write_all(text.as_bytes()).and_then(|()| inner.writer.flush());
+        inner.failure = written.err().map(|error| error.kind());
+    }
+
+    fn failure(&self) -> Option<ErrorKind> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).failure
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("failure", &self.failure()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::testing::Captured;
+
+    fn found(variables: &[(&str, &str)]) -> Surroundings {
+        let found = Surroundings::from_variables(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        });
+        Surroundings { stderr_is_terminal: true, ..found }
+    }
+
+    fn printer(verbosity: Verbosity, color: ColorChoice, variables: &[(&str, &str)]) -> Printer {
+        Printer::on(verbosity, color, found(variables), io::sink(), io::sink())
+    }
+
+    #[test]
+    fn colors_follow_the_choice_then_the_variables_then_the_terminal() {
+        let colored = |color, variables: &[_]| {
+            let printer = printer(Verbosity::Normal, color, variables);
+            (printer.stdout_style() == Style::colored(), printer.stderr_style() == Style::colored())
+        };
+        let xterm = ("TERM", "xterm");
+        assert_eq!(colored(ColorChoice::Auto, &[xterm]), (false, true));
+        assert_eq!(colored(ColorChoice::Auto, &[("TERM", "dumb")]), (false, false));
+        assert_eq!(colored(ColorChoice::Auto, &[]), (false, false));
+        assert_eq!(colored(ColorChoice::Auto, &[xterm, ("NO_COLOR", "")]), (false, true));
+        assert_eq!(colored(ColorChoice::Auto, &[xterm, ("NO_COLOR", "1")]), (false, false));
+        assert_eq!(colored(ColorChoice::Auto, &[xterm, ("CLICOLOR_FORCE", "0")]), (false, true));
+        assert_eq!(colored(ColorChoice::Auto, &[("CLICOLOR_FORCE", "1")]), (true, true));
+        assert_eq!(colored(ColorChoice::Auto, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), (false, false));
+        assert_eq!(colored(ColorChoice::Always, &[("NO_COLOR", "1")]), (true, true));
+        assert_eq!(colored(ColorChoice::Never, &[xterm, ("CLICOLOR_FORCE", "1")]), (false, false));
+    }
+
+    #[test]
+    fn a_live_display_needs_a_capable_terminal_and_normal_verbosity() {
+        let live = |verbosity, variables: &[_]| printer(verbosity, ColorChoice::Auto, variables).live();
+        let xterm = ("TERM", "xterm");
+        assert!(live(Verbosity::Normal, &[xterm]));
+        assert!(live(Verbosity::Normal, &[xterm, ("NO_COLOR", "1")]));
+        assert!(!live(Verbosity::Normal, &[("TERM", "dumb")]));
+        assert!(!live(Verbosity::Normal, &[xterm, ("CI", "true")]));
+        assert!(!live(Verbosity::Quiet, &[xterm]));
+        assert!(!live(Verbosity::Verbose, &[xterm]));
+        assert!(!Captured::new(Verbosity::Normal).printer.live());
+    }
+
+    #[test]
+    fn the_first_locale_variable_that_is_set_decides_on_unicode() {
+        assert!(found(&[("LANG", "en_US.UTF-8")]).unicode);
+        assert!(found(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8"), ("LANG", "C")]).unicode);
+        assert!(!found(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]).unicode);
+        assert!(!found(&[]).unicode);
+    }
+
+    #[test]
+    fn verbosity_decides_what_is_said() {
+        let said = |verbosity| {
+            let captured = Captured::new(verbosity);
+            captured.printer.result("result");
+            captured.printer.progress("progress");
+            captured.printer.detail("detail");
+            captured.printer.error("error");
+            (captured.stdout(), captured.stderr())
+        };
+        assert_eq!(said(Verbosity::Quiet), ("result\n".into(), "error\n".into()));
+        assert_eq!(said(Verbosity::Normal), ("result\n".into(), "progress\nerror\n".into()));
+        assert_eq!(said(Verbosity::Verbose), ("result\n".into(), "progress\ndetail\nerror\n".into()));
+    }
+
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_noticed_and_a_full_disk_is_an_error() {
+        let after = |kind| {
+            let found = Surroundings::default();
+            let printer = Printer::on(Verbosity::Normal, ColorChoice::Auto, found, Broken(kind), io::sink());
+            printer.result("one");
+            printer.result("two");
+            (printer.stdout_closed(), printer.check().is_ok())
+        };
+        assert_eq!(after(ErrorKind::BrokenPipe), (true, true));
+        assert_eq!(after(ErrorKind::StorageFull), (false, false));
+    }
+}

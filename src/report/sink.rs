@@ -1,0 +1,123 @@
+//! Where events go, and the loop that brings them there.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::Printer;
+use super::json::Json;
+use super::live::Live;
+use super::plain::Plain;
+use crate::event::Event;
+
+/// A spinner looks alive at ten frames a second.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Turns events into output.
+pub trait Sink: Send {
+    /// Shows an event that happened at `time`.
+    fn event(&mut self, time: Timestamp, event: &Event);
+
+    /// Is called several times a second, for what changes with time alone.
+    fn tick(&mut self, _time: Timestamp) {}
+
+    /// Leaves the terminal clean; is called once, after the last event.
+    fn finish(&mut self);
+}
+
+/// For whom the output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Output {
+    /// Text for a person.
+    #[default]
+    Human,
+    /// JSON for a program.
+    Json,
+}
+
+/// The sink for an output: JSON lines, a live display where the terminal can show it, else plain lines.
+pub fn sink(output: Output, printer: &Printer) -> Box<dyn Sink> {
+    match output {
+        Output::Json => Box::new(Json::new(printer)),
+        Output::Human if printer.live() => Box::new(Live::new(printer)),
+        Output::Human => Box::new(Plain::new(printer)),
+    }
+}
+
+/// Shows events until all work has dropped its end of the channel, then leaves the terminal clean.
+///
+/// Await it to the end, after an interrupt too: print the error only then.
+pub async fn show(mut receiver: UnboundedReceiver<Event>, mut sink: Box<dyn Sink>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            event = receiver.recv() => match event {
+                Some(event) => sink.event(Timestamp::now(), &event),
+                None => break,
+            },
+            _ = ticks.tick() => sink.tick(Timestamp::now()),
+        }
+    }
+    sink.finish();
+}
+
+/// Runs [`show`] beside the work. Drop every `Events` and await the handle before printing anything else.
+pub fn spawn(receiver: UnboundedReceiver<Event>, sink: Box<dyn Sink>) -> JoinHandle<()> {
+    tokio::spawn(show(receiver, sink))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::event::Events;
+    use crate::report::Verbosity;
+    use crate::report::testing::Captured;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl Sink for Log {
+        fn event(&mut self, _time: Timestamp, event: &Event) {
+            let Event::Note { message } = event else { return };
+            self.0.lock().unwrap().push(message.clone());
+        }
+
+        fn finish(&mut self) {
+            self.0.lock().unwrap().push("finish".into());
+        }
+    }
+
+    #[tokio::test]
+    async fn every_event_is_shown_before_the_end() {
+        let (events, receiver) = Events::channel();
+        let log = Log::default();
+        let shown = spawn(receiver, Box::new(log.clone()));
+        let clone = events.clone();
+        events.note("one");
+        clone.note("two");
+        drop((events, clone));
+        shown.await.unwrap();
+        assert_eq!(*log.0.lock().unwrap(), ["one", "two", "finish"]);
+    }
+
+    #[tokio::test]
+    async fn the_output_chooses_the_sink() {
+        for (output, stdout, stderr) in
+            [(Output::Human, "", "note: hello\n"), (Output::Json, r#""event":"note","message":"hello"}"#, "")]
+        {
+            let captured = Captured::new(Verbosity::Normal);
+            let (events, receiver) = Events::channel();
+            events.note("hello");
+            drop(events);
+            show(receiver, sink(output, &captured.printer)).await;
+            assert!(captured.stdout().trim_end().ends_with(stdout), "{}", captured.stdout());
+            assert_eq!(captured.stderr(), stderr);
+        }
+    }
+}

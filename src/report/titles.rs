@@ -1,0 +1,89 @@
+//! Step names in plain words.
+
+/// A step in plain words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Title<'a> {
+    /// While it runs, and when it has failed.
+    pub doing: &'a str,
+    /// When it has ended well.
+    pub done: &'a str,
+}
+
+/// Columns that hold every known title.
+pub(super) const WIDTH: usize = 28;
+
+/// The words for a step of `up` or `down`; for an unknown one, its name.
+///
+/// `network` is a step of both, so its words fit both.
+pub fn title(step: &str) -> Title<'_> {
+    let (doing, done) = match step {
+        "engine" => ("Asking the container engine", "The container engine answers"),
+        "lock" => ("Waiting for other commands", "No other command is at work"),
+        "tools" => ("Getting the tools", "The tools are here"),
+        "kind" => ("Getting kind", "kind is here"),
+        "istioctl" => ("Getting istioctl", "istioctl is here"),
+        "network" => ("Preparing the network", "The network is as wanted"),
+        "trust" => ("Making the root of trust", "The root of trust is there"),
+        "image" => ("Building the sample image", "The sample image is built"),
+        "cluster" => ("Starting Kubernetes", "Kubernetes is up"),
+        "images" => ("Loading images into nodes", "Images are in the nodes"),
+        "link" => ("Linking to other clusters", "Linked to other clusters"),
+        "cacerts" => ("Placing the intermediate CA", "The intermediate CA is there"),
+        "istio" => ("Applying Istio", "Istio is applied"),
+        "istiod" => ("Starting istiod", "istiod is ready"),
+        "reader" => ("Making the token for peers", "The token for peers is there"),
+        "remote-secrets" => ("Exchanging remote secrets", "Remote secrets are exchanged"),
+        "sync" => ("Syncing with other clusters", "istiod sees other clusters"),
+        "samples" => ("Starting the sample services", "Sample services are ready"),
+        "endpoints" => ("Awaiting the endpoints", "The caller sees endpoints"),
+        "call" => ("Calling across the clusters", "A call crossed the clusters"),
+        "nodes" => ("Removing the nodes", "The nodes are gone"),
+        "state" => ("Removing the state directory", "The state directory is gone"),
+        unknown => (unknown, unknown),
+    };
+    Title { doing, done }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEPS: &[&str] = &[
+        "engine",
+        "lock",
+        "tools",
+        "kind",
+        "istioctl",
+        "network",
+        "trust",
+        "image",
+        "cluster",
+        "images",
+        "link",
+        "cacerts",
+        "istio",
+        "istiod",
+        "reader",
+        "remote-secrets",
+        "sync",
+        "samples",
+        "endpoints",
+        "call",
+        "nodes",
+        "state",
+    ];
+
+    #[test]
+    fn every_step_has_words_that_fit_the_column() {
+        for step in STEPS.iter().copied() {
+            let title = title(step);
+            assert_ne!(title.doing, step);
+            assert!(title.doing.len() <= WIDTH && title.done.len() <= WIDTH, "{title:?} is too long");
+        }
+    }
+
+    #[test]
+    fn an_unknown_step_is_called_by_its_name() {
+        assert_eq!(title("gateway"), Title { doing: "gateway", done: "gateway" });
+    }
+}

@@ -1,0 +1,150 @@
+//! What a sample service is started with.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::http::Uri;
+
+use super::Metadata;
+
+/// The port both sample services listen on, and the one of the producer's Service.
+const PORT: u16 = 8080;
+
+/// What a sample service is started with; `Options::default()` is what the manifests rely on.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen. Port 0 picks a free one, told by [`Server::address`](super::Server::address).
+    pub listen: SocketAddr,
+    /// Where the caller finds the producer. The producer itself does not look at it.
+    pub producer: ProducerUrl,
+    /// Where this process runs, for its answers.
+    pub metadata: Metadata,
+    /// How long the caller waits for a whole call. Longer than any timeout that a mesh in between is likely
+    /// to be given, so that the mesh's own answer is the one seen.
+    pub call_timeout: Duration,
+    /// How long requests in flight may take to finish after the signal to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
+            producer: ProducerUrl { host: "sample-producer".to_owned(), port: PORT },
+            metadata: Metadata::default(),
+            call_timeout: Duration::from_secs(30),
+            // One second short of the ten within which the process is to be gone.
+            drain_timeout: Duration::from_secs(9),
+        }
+    }
+}
+
+/// `http://HOST[:PORT]`: plain HTTP only, because encrypting the call is the mesh's work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerUrl {
+    host: String,
+    port: u16,
+}
+
+impl ProducerUrl {
+    /// The host name or address; an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, 80 when the URL had none.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `HOST:PORT` as the Host header has it.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for ProducerUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "http://{}", self.authority())
+    }
+}
+
+/// A text that is not `http://HOST[:PORT]`.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not of the form http://HOST:PORT: {why}")]
+pub struct ProducerUrlError {
+    text: String,
+    why: &'static str,
+}
+
+impl FromStr for ProducerUrl {
+    type Err = ProducerUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ProducerUrlError> {
+        let refuse = |why| ProducerUrlError { text: text.to_owned(), why };
+        let url: Uri = text.parse().map_err(|_| refuse("it is not a URL"))?;
+        if url.scheme_str() != Some("http") {
+            return Err(refuse("the scheme must be http"));
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() {
+            return Err(refuse("a path or a query has no meaning here"));
+        }
+        let authority = url.authority().ok_or_else(|| refuse("the host is missing"))?;
+        if authority.as_str().contains('@') {
+            return Err(refuse("a user name has no meaning here"));
+        }
+        let host = authority.host();
+        if host.is_empty() {
+            return Err(refuse("the host is missing"));
+        }
+        // A port out of range is taken for none by `Uri`, which would silently mean 80.
+        let port = match authority.as_str().strip_prefix(host) {
+            Some("") => 80,
+            _ => authority
+                .port_u16()
+                .filter(|port| *port != 0)
+                .ok_or_else(|| refuse("the port must be 1 to 65535"))?,
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { host, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_read_as_they_print() {
+        for text in ["http://sample-producer:8080", "http://127.0.0.1:1", "http://[::1]:8080"] {
+            assert_eq!(text.parse::<ProducerUrl>().unwrap().to_string(), text);
+        }
+        assert_eq!(Options::default().producer.to_string(), "http://sample-producer:8080");
+        assert_eq!("http://producer/".parse::<ProducerUrl>().unwrap().to_string(), "http://producer:80");
+        assert_eq!("http://[::1]:8080".parse::<ProducerUrl>().unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("https://producer:8080", "scheme"),
+            ("producer:8080", "scheme"),
+            ("http://producer:8080/messages", "path"),
+            ("http://producer:8080?x=1", "query"),
+            ("http://me@producer:8080", "user name"),
+            ("http://producer:70000", "port"),
+            ("http://producer:0", "port"),
+            ("http://", "not a URL"),
+            ("", "not a URL"),
+        ] {
+            let error = text.parse::<ProducerUrl>().unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What the user wants: typed, defaulted, validated. The shape of `kindmesh.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub mod changes;
+pub mod kind;
+pub mod load;
+pub mod name;
+pub mod origins;
+pub mod schema;
+pub mod validate;
+pub mod versions;
+
+mod file;
+
+pub use changes::changes;
+pub use load::{Loaded, Sources, from_text, to_yaml};
+pub use name::{Label, Subnet};
+pub use origins::Origins;
+pub use schema::schema;
+pub use validate::validate;
+pub use versions::{Version, kubernetes_version};
+
+/// Free-form settings that are handed on as they are.
+pub type Values = BTreeMap<String, serde_json::Value>;
+
+/// An environment: clusters in one mesh, with the sample services in it. Everything has a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Spec {
+    /// The environment's name: a DNS label of at most 20 characters.
+    pub name: Label,
+    /// How pods of one cluster reach those of another.
+    pub topology: Topology,
+    /// The Docker network that all nodes are on.
+    pub network: Network,
+    /// Kubernetes in every cluster.
+    pub kubernetes: Kubernetes,
+    /// The clusters, at least two.
+    pub clusters: Vec<Cluster>,
+    /// The mesh.
+    pub mesh: Mesh,
+    /// The sample services.
+    pub samples: Samples,
+}
+
+/// How pods of one cluster reach those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topology {
+    /// One Istio network: pods route to pods.
+    Flat,
+    /// A network a cluster, joined by east-west gateways. Not yet supported.
+    MultiNetwork,
+}
+
+/// The Docker network that all nodes are on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Network {
+    /// Its IPv4 subnet in CIDR notation, or `auto` for one that nothing else uses.
+    pub subnet: Subnet,
+}
+
+/// Kubernetes in every cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Kubernetes {
+    /// The kind node image; its tag tells the Kubernetes version.
+    pub node_image: String,
+}
+
+/// One cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cluster {
+    /// Its name in the mesh: a DNS label.
+    pub name: Label,
+    /// The region of its nodes (`topology.kubernetes.io/region`); empty: none.
+    #[serde(default)]
+    pub region: String,
+    /// The zone of its nodes (`topology.kubernetes.io/zone`); empty: none.
+    #[serde(default)]
+    pub zone: String,
+    /// How many worker nodes beside the control plane.
+    #[serde(default)]
+    pub workers: u8,
+    /// Merged into its kind cluster configuration, last.
+    #[serde(default)]
+    pub kind: Values,
+}
+
+/// The mesh.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Mesh {
+    /// Istio's version.
+    pub version: String,
+    /// Where Istio's images come from.
+    pub hub: String,
+    /// Istio's own Helm values, merged last.
+    pub values: Values,
+}
+
+/// The sample services.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Samples {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Their namespace in every cluster.
+    pub namespace: Label,
+    /// Their image; empty: built from this kindmesh.
+    pub image: String,
+    /// The caller.
+    pub caller: Caller,
+    /// The producer.
+    pub producer: Producer,
+}
+
+/// Where the caller runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Caller {
+    /// The clusters with a caller.
+    pub clusters: Vec<Label>,
+}
+
+/// Where the producer runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Producer {
+    /// The clusters with producers.
+    pub clusters: Vec<Label>,
+    /// How many pods in each of them.
+    pub replicas: u8,
+}
+
+/// The node image that kind's release notes give for the newest Kubernetes that the default Istio supports.
+pub const DEFAULT_NODE_IMAGE: &str =
+    "kindest/node:v1.36.4@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed";
+/// The newest Istio that kindmesh was tried with.
+pub const DEFAULT_ISTIO_VERSION: &str = "1.31.1";
+
+impl Default for Spec {
+    fn default() -> Self {
+        let cluster = |i: u8| Cluster {
+            name: Label::literal(&format!("cluster{i}")),
+            region: format!("region{i}"),
+            zone: format!("zone{i}"),
+            workers: 0,
+            kind: Values::new(),
+        };
+        Self {
+            name: Label::literal("kindmesh"),
+            topology: Topology::Flat,
+            network: Network::default(),
+            kubernetes: Kubernetes::default(),
+            clusters: vec![cluster(1), cluster(2)],
+            mesh: Mesh::default(),
+            samples: Samples::default(),
+        }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { subnet: Subnet::Auto }
+    }
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self { node_image: DEFAULT_NODE_IMAGE.into() }
+    }
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self { version: DEFAULT_ISTIO_VERSION.into(), hub: "docker.io/istio".into(), values: Values::new() }
+    }
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            namespace: Label::literal("sample"),
+            image: String::new(),
+            caller: Caller::default(),
+            producer: Producer::default(),
+        }
+    }
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Self { clusters: vec![Label::literal("cluster1")] }
+    }
+}
+
+impl Default for Producer {
+    fn default() -> Self {
+        Self { clusters: vec![Label::literal("cluster2")], replicas: 2 }
+    }
+}

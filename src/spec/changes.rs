@@ -1,0 +1,80 @@
+//! What a running environment lets change in its spec.
+
+use serde_json::Value;
+
+use super::origins::field;
+use super::validate::report;
+use super::{Cluster, Spec};
+use crate::error::Error;
+
+/// Checks that `up` can lead an environment from its stored spec to the wanted one.
+///
+/// Clusters may be added, in any place, and `mesh.values` and `samples` may change. Clusters are told by
+/// their names, so their order does not matter.
+///
+/// # Errors
+/// Wrong usage that names each other field that differs, with the old and the new value.
+pub fn changes(stored: &Spec, wanted: &Spec) -> Result<(), Error> {
+    let mut found = Vec::new();
+    differences("", &fixed(stored), &fixed(wanted), &mut found);
+    for old in &stored.clusters {
+        match wanted.clusters.iter().enumerate().find(|(_, new)| new.name == old.name) {
+            Some((index, new)) => {
+                let path = format!("clusters[{index}]");
+                differences(&path, &plain(old), &plain(new), &mut found);
+            }
+            None => {
+                found.push(format!("clusters: cluster \"{}\" of the environment is not in the spec", old.name))
+            }
+        }
+    }
+    let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);
+    report(
+        found.into_iter().map(|message| (message, Some(hint.clone()))).collect(),
+        "changes need a new environment",
+    )
+}
+
+/// What may not change, the clusters aside.
+fn fixed(spec: &Spec) -> Value {
+    serde_json::json!({
+        "name": spec.name,
+        "topology": spec.topology,
+        "network": spec.network,
+        "kubernetes": spec.kubernetes,
+        "mesh": {"version": spec.mesh.version, "hub": spec.mesh.hub},
+    })
+}
+
+fn plain(cluster: &Cluster) -> Value {
+    serde_json::json!({
+        "region": cluster.region,
+        "zone": cluster.zone,
+        "workers": cluster.workers,
+        "kind": cluster.kind,
+    })
+}
+
+/// Finds the fields that differ, each on the deepest level on which both sides are maps.
+fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let added = new.keys().filter(|key| !old.contains_key(*key));
+            for key in old.keys().chain(added) {
+                let (old, new) = (old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null));
+                differences(&field(path, key), old, new, found);
+            }
+        }
+        _ if old == new => {}
+        _ => found.push(format!("{path} cannot change from {} to {}", show(old), show(new))),
+    }
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::String(text) if text.is_empty() => "\"\"".into(),
+        Value::String(text) => text.escape_debug().to_string(),
+        other => other.to_string(),
+    }
+}

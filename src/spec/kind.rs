@@ -1,0 +1,131 @@
+//! `clusters[].kind`: what it may say, and how it is merged into the cluster's kind configuration.
+
+use serde_json::Value;
+
+use super::Values;
+
+/// Merges a cluster's overrides into its planned kind configuration.
+///
+/// Maps merge. Nodes merge by their position, so that `nodes: [{extraMounts: […]}]` adds to the control
+/// plane and leaves its image and labels. Every other list of kind's configuration is one of additions
+/// (patches, mounts, port mappings) and is appended to: replaced, the planned patches would be lost.
+pub fn merge_kind(config: &mut Value, overrides: &Values) {
+    let overrides = overrides.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    add(config, Value::Object(overrides), false);
+}
+
+fn add(base: &mut Value, over: Value, by_position: bool) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                let nodes = key == "nodes";
+                add(base.entry(key).or_insert(Value::Null), value, nodes);
+            }
+        }
+        (Value::Array(base), Value::Array(over)) if by_position => {
+            for (index, item) in over.into_iter().enumerate() {
+                match base.get_mut(index) {
+                    Some(node) => add(node, item, false),
+                    None => base.push(item),
+                }
+            }
+        }
+        (Value::Array(base), Value::Array(over)) => base.extend(over),
+        (base, over) => *base = over,
+    }
+}
+
+/// Fields of a kind configuration that the plan decides, with what decides them.
+const OWNED: [(&str, &str); 8] = [
+    ("kind", "the kind configuration is always a Cluster"),
+    ("apiVersion", "kindmesh writes kind.x-k8s.io/v1alpha4"),
+    ("name", "it is made of the environment's and the cluster's name"),
+    // No two clusters of a flat mesh may share a subnet, so the plan gives them out.
+    ("networking.podSubnet", "the plan chooses subnets that no two clusters share"),
+    ("networking.serviceSubnet", "the plan chooses subnets that no two clusters share"),
+    ("networking.ipFamily", "only IPv4 is supported"),
+    // The routes between clusters follow the pod subnets that kindnet gives to nodes.
+    ("networking.disableDefaultCNI", "the link between the clusters builds on kind's own network plugin"),
+    // The rule that refuses what kube-proxy does not serve yet is one of iptables.
+    ("networking.kubeProxyMode", "the link between the clusters builds on kube-proxy's iptables mode"),
+];
+
+/// What is wrong with a cluster's overrides: the path within them and the reason.
+pub(super) fn problems(overrides: &Values, workers: u8) -> Vec<(String, String)> {
+    let mut found = super::validate::owned_problems(overrides, &OWNED);
+    if let Some(nodes) = overrides.get("nodes") {
+        node_problems(nodes, workers, &mut found);
+    }
+    found
+}
+
+fn node_problems(nodes: &Value, workers: u8, found: &mut Vec<(String, String)>) {
+    let Some(nodes) = nodes.as_array() else {
+        found.push(("nodes".into(), "is not a list".into()));
+        return;
+    };
+    if nodes.len() > 1 + usize::from(workers) {
+        let why = format!("has {} nodes, the cluster has {}: set workers", nodes.len(), 1 + u32::from(workers));
+        found.push(("nodes".into(), why));
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        let path = format!("nodes[{index}]");
+        let Some(node) = node.as_object() else {
+            found.push((path, "is not a map".into()));
+            continue;
+        };
+        let role = if index == 0 { "control-plane" } else { "worker" };
+        if node.get("role").is_some_and(|given| given != role) {
+            found.push((format!("{path}.role"), format!("has to be {role}: the control plane comes first")));
+        }
+        if node.contains_key("image") {
+            let why = "may not be set: kubernetes.nodeImage decides it for all clusters";
+            found.push((format!("{path}.image"), why.into()));
+        }
+        for place in ["region", "zone"] {
+            let label = format!("topology.kubernetes.io/{place}");
+            if node.get("labels").is_some_and(|labels| labels.get(&label).is_some()) {
+                let why = format!("may not be set: the cluster's {place} decides it");
+                found.push((format!("{path}.labels.{label}"), why));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn overrides_add_to_the_planned_configuration() {
+        let mut config = json!({
+            "name": "a",
+            "networking": {"podSubnet": "10.100.0.0/16"},
+            "kubeadmConfigPatches": ["planned"],
+            "nodes": [{"role": "control-plane", "image": "i", "labels": {"z": "1"}}, {"role": "worker", "image": "i"}],
+        });
+        let over: Values = serde_json::from_value(json!({
+            "networking": {"apiServerPort": 6443},
+            "featureGates": {"X": true},
+            "kubeadmConfigPatches": ["mine"],
+            "nodes": [{"extraMounts": [{"hostPath": "/a"}], "labels": {"w": "2"}}],
+        }))
+        .unwrap();
+        merge_kind(&mut config, &over);
+        assert_eq!(
+            config,
+            json!({
+                "name": "a",
+                "networking": {"podSubnet": "10.100.0.0/16", "apiServerPort": 6443},
+                "featureGates": {"X": true},
+                "kubeadmConfigPatches": ["planned", "mine"],
+                "nodes": [
+                    {"role": "control-plane", "image": "i", "labels": {"z": "1", "w": "2"}, "extraMounts": [{"hostPath": "/a"}]},
+                    {"role": "worker", "image": "i"},
+                ],
+            })
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! The spec that a command uses: defaults, then files, then flags; maps merge, lists are replaced.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Label, Origins, Spec, file};
+use crate::error::Error;
+use crate::merge::merge;
+
+/// The file that is read from the working directory when it exists.
+pub const DEFAULT_FILE: &str = "kindmesh.yaml";
+/// The environment variable with more files, separated as in `PATH`.
+pub const FILES_VARIABLE: &str = "KINDMESH_FILE";
+
+/// Where a spec comes from, in the order in which one overrides the other.
+///
+/// Nothing of the process is looked at: the caller passes the working directory and the variable.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The working directory: [`DEFAULT_FILE`] is looked for here, relative paths start here.
+    pub directory: PathBuf,
+    /// The value of [`FILES_VARIABLE`].
+    pub variable: Option<OsString>,
+    /// The files of `-f`.
+    pub files: Vec<PathBuf>,
+    /// The environment's name of `--name`.
+    pub name: Option<Label>,
+}
+
+/// A merged spec, not yet validated.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The spec.
+    pub spec: Spec,
+    /// Which source each of its fields came from.
+    pub origins: Origins,
+    /// Whether any file was read. Without one, `up` and `plan` use the stored spec.
+    pub from_files: bool,
+}
+
+/// One file's text, and its path as the user gave it.
+struct Source {
+    shown: String,
+    text: String,
+}
+
+impl Sources {
+    /// Reads and merges all sources.
+    ///
+    /// # Errors
+    /// Wrong usage when a named file cannot be read, or a file is no spec.
+    pub fn load(&self) -> Result<Loaded, Error> {
+        let sources = self.read()?;
+        let mut layers = Vec::new();
+        for source in &sources {
+            layers.push((file::read(&source.text, &source.shown)?, source.shown.as_str()));
+        }
+        if let Some(name) = &self.name {
+            layers.push((serde_json::json!({"name": name}), "--name"));
+        }
+        let (spec, origins) = merged(layers)?;
+        Ok(Loaded { spec, origins, from_files: !sources.is_empty() })
+    }
+
+    /// The environment's name alone: `--name`, else the files', else the default.
+    ///
+    /// A command that works on an existing environment uses its stored spec. So with `--name` no file is
+    /// read, and without it nothing but the name has to be right in the files. Yet a file that cannot be
+    /// read is an error: falling back to the default could delete the wrong environment.
+    ///
+    /// # Errors
+    /// Wrong usage when a named file cannot be read, is not YAML, or has no proper name.
+    pub fn name(&self) -> Result<Label, Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Named {
+            name: Option<Label>,
+        }
+        if let Some(name) = &self.name {
+            return Ok(name.clone());
+        }
+        let mut name = Spec::default().name;
+        for source in self.read()? {
+            let named: Option<Named> = file::parse(&source.text, &source.shown)?;
+            name = named.and_then(|named| named.name).unwrap_or(name);
+        }
+        Ok(name)
+    }
+
+    /// The texts of all files there are.
+    fn read(&self) -> Result<Vec<Source>, Error> {
+        let mut sources = Vec::new();
+        sources.extend(self.read_file(Path::new(DEFAULT_FILE), None)?);
+        for path in
+            self.variable.iter().flat_map(std::env::split_paths).filter(|path| !path.as_os_str().is_empty())
+        {
+            sources.extend(self.read_file(&path, Some(FILES_VARIABLE))?);
+        }
+        for path in &self.files {
+            sources.extend(self.read_file(path, Some("-f"))?);
+        }
+        Ok(sources)
+    }
+
+    /// The text of a file; `None` when it is not there and nobody named it.
+    fn read_file(&self, path: &Path, named_by: Option<&str>) -> Result<Option<Source>, Error> {
+        let shown = path.display().to_string();
+        match (std::fs::read(self.directory.join(path)), named_by) {
+            (Ok(bytes), _) => match String::from_utf8(bytes) {
+                Ok(text) => Ok(Some(Source { shown, text })),
+                Err(_) => Err(Error::usage(format!("cannot read {shown}: it is not UTF-8 text"))),
+            },
+            (Err(error), None) if error.kind() == ErrorKind::NotFound => Ok(None),
+            (Err(error), Some(by)) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::usage(format!("cannot read {shown}: there is no such file"))
+                    .hint(format!("{by} names it; a relative path starts in the working directory")))
+            }
+            (Err(error), _) => Err(Error::usage(format!("cannot read {shown}: {error}"))),
+        }
+    }
+}
+
+/// Reads one text by itself on top of the defaults: the stored spec of an environment.
+///
+/// # Errors
+/// Wrong usage when it is no spec; `shown` names it in the message.
+pub fn from_text(text: &str, shown: &str) -> Result<Loaded, Error> {
+    let (spec, origins) = merged(vec![(file::read(text, shown)?, shown)])?;
+    Ok(Loaded { spec, origins, from_files: true })
+}
+
+/// The spec as YAML, every field written out. [`from_text`] reads it back to the same spec.
+///
+/// # Errors
+/// When the YAML writer fails, which no spec is known to cause.
+pub fn to_yaml(spec: &Spec) -> anyhow::Result<String> {
+    serde_yaml::to_string(spec).context("writing the spec as YAML")
+}
+
+fn merged(layers: Vec<(Value, &str)>) -> Result<(Spec, Origins), Error> {
+    let wrong = |error: serde_json::Error| Error::usage(format!("the merged spec is wrong: {error}"));
+    let mut value = serde_json::to_value(Spec::default()).map_err(wrong)?;
+    let mut origins = Origins::default();
+    for (layer, origin) in layers {
+        origins.record("", &layer, origin);
+        merge(&mut value, layer);
+    }
+    let mut spec: Spec = serde_json::from_value(value).map_err(wrong)?;
+    follow_clusters(&mut spec, &origins);
+    Ok((spec, origins))
+}
+
+/// The default places of the samples follow the clusters, so that other cluster names alone are enough:
+/// the caller in the first cluster, the producer in the second.
+fn follow_clusters(spec: &mut Spec, origins: &Origins) {
+    let Some(first) = spec.clusters.first().map(|cluster| cluster.name.clone()) else { return };
+    let second = spec.clusters.get(1).map_or_else(|| first.clone(), |cluster| cluster.name.clone());
+    if origins.of("samples.caller.clusters").is_none() {
+        spec.samples.caller.clusters = vec![first];
+    }
+    if origins.of("samples.producer.clusters").is_none() {
+        spec.samples.producer.clusters = vec![second];
+    }
+}

@@ -1,0 +1,351 @@
+//! What has to hold for a spec as a whole, and needs no engine to be checked.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+use serde_json::Value;
+
+use super::versions::{known_node_image, kubernetes_minors, supported_istio};
+use super::{Label, Mesh, Origins, Spec, Subnet, Topology, Values, kind};
+use crate::error::Error;
+
+pub use super::versions::{Version, kubernetes_version};
+
+/// The longest name of an environment, in characters: it leaves 28 for a cluster's in a node's name.
+pub const NAME_MAX: usize = 20;
+/// The most workers of one cluster: far beyond what one machine carries, so more is a slip of the finger.
+pub const WORKERS_MAX: u8 = 20;
+/// Addresses of the subnet that are kept for a cluster added later and a container beside the nodes.
+const SPARE_ADDRESSES: u64 = 2;
+
+/// Checks everything about a spec that can be known without an engine.
+///
+/// # Errors
+/// Wrong usage that names every problem found, each with the field's path and the source it came from.
+pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
+    let mut problems = Problems { origins, found: Vec::new() };
+    problems.name(spec);
+    problems.topology(spec);
+    problems.network(spec);
+    problems.clusters(spec);
+    problems.versions(spec);
+    problems.mesh(&spec.mesh);
+    if spec.samples.enabled {
+        problems.samples(spec);
+    }
+    report(problems.found, "problems in the spec")
+}
+
+/// Makes one error of all problems, each a message and what to do about it.
+pub(super) fn report(mut found: Vec<(String, Option<String>)>, what: &str) -> Result<(), Error> {
+    match found.len() {
+        0 => Ok(()),
+        1 => {
+            let (message, hint) = found.remove(0);
+            let error = Error::usage(message);
+            Err(match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            })
+        }
+        count => {
+            let mut error = Error::usage(format!("{count} {what}"));
+            let mut hints = BTreeSet::new();
+            for (message, hint) in found {
+                error = error.evidence(message);
+                hints.extend(hint);
+            }
+            if !hints.is_empty() {
+                error = error.hint(hints.into_iter().collect::<Vec<_>>().join("; "));
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Problems<'a> {
+    origins: &'a Origins,
+    found: Vec<(String, Option<String>)>,
+}
+
+impl Problems<'_> {
+    /// Notes that the field at `path` is wrong: `what` goes on where its name ends.
+    fn add(&mut self, path: &str, what: impl AsRef<str>) {
+        let what = what.as_ref();
+        let from = self.origins.of(path).map_or_else(String::new, |origin| format!(" (from {origin})"));
+        self.found.push((format!("{path} {what}{from}"), None));
+    }
+
+    /// As [`Problems::add`], with what to do about it.
+    fn add_with_hint(&mut self, path: &str, what: impl AsRef<str>, hint: impl Into<String>) {
+        self.add(path, what);
+        if let Some((_, empty)) = self.found.last_mut() {
+            *empty = Some(hint.into());
+        }
+    }
+
+    fn name(&mut self, spec: &Spec) {
+        let length = spec.name.as_str().len();
+        if length > NAME_MAX {
+            self.add("name", format!("\"{}\" has {length} characters, at most {NAME_MAX} are allowed", spec.name));
+        }
+    }
+
+    fn topology(&mut self, spec: &Spec) {
+        if spec.topology == Topology::MultiNetwork {
+            self.add_with_hint("topology", "multi-network is not yet supported", "use topology: flat");
+        }
+    }
+
+    fn network(&mut self, spec: &Spec) {
+        let Subnet::Fixed(subnet) = spec.network.subnet else { return };
+        let path = "network.subnet";
+        if let Some(why) = unusable(&subnet) {
+            self.add_with_hint(
+                path,
+                format!("{subnet} {why}"),
+                "use a private one such as 172.30.0.0/24, or auto",
+            );
+        }
+        if subnet.prefix_len() < 16 {
+            let what = format!("{subnet} is larger than a /16: pods and Services need subnets beside it");
+            self.add(path, what);
+        }
+        let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
+        // The network's own address, its gateway and the broadcast address are no node's.
+        let needed = nodes + SPARE_ADDRESSES + 3;
+        let size = 1_u64 << (32 - subnet.prefix_len());
+        if size < needed {
+            let fits = (0..=29).rev().find(|prefix| 1_u64 << (32 - prefix) >= needed).unwrap_or(0);
+            let what = format!("{subnet} is too small for {nodes} nodes: they need a /{fits}");
+            self.add(path, what);
+        }
+    }
+
+    fn clusters(&mut self, spec: &Spec) {
+        if spec.clusters.len() < 2 {
+            self.add("clusters", format!("has {}, at least two are needed", spec.clusters.len()));
+        }
+        let mut names = BTreeSet::new();
+        for (index, cluster) in spec.clusters.iter().enumerate() {
+            let path = format!("clusters[{index}]");
+            if !names.insert(&cluster.name) {
+                self.add(&format!("{path}.name"), format!("\"{}\" is used twice", cluster.name));
+            }
+            self.node_names(spec, &format!("{path}.name"), &cluster.name);
+            if cluster.workers > WORKERS_MAX {
+                let what = format!("is {}, at most {WORKERS_MAX} are allowed", cluster.workers);
+                self.add(&format!("{path}.workers"), what);
+            }
+            for (field, value) in [("region", &cluster.region), ("zone", &cluster.zone)] {
+                if !is_label_value(value) {
+                    let what =
+                        format!("{value:?} is no Kubernetes label value: at most 63 letters, digits, -, _ and .");
+                    self.add(&format!("{path}.{field}"), what);
+                }
+            }
+            for (within, what) in kind::problems(&cluster.kind, cluster.workers) {
+                self.add(&format!("{path}.kind.{within}"), what);
+            }
+        }
+    }
+
+    /// A node's name is its host name: a DNS label. The control plane's is the longest that kind makes.
+    fn node_names(&mut self, spec: &Spec, path: &str, cluster: &Label) {
+        let node = format!("{}-{cluster}-control-plane", spec.name);
+        // A too long environment's name is said once, not for every cluster.
+        if node.len() > 63 && spec.name.as_str().len() <= NAME_MAX {
+            let what = format!(
+                "is too long: the node {node} would have {} characters, at most 63 are allowed",
+                node.len()
+            );
+            self.add(path, what);
+        }
+    }
+
+    fn versions(&mut self, spec: &Spec) {
+        let image = &spec.kubernetes.node_image;
+        if !is_reference(image) {
+            self.add("kubernetes.nodeImage", format!("{image:?} is not an image reference"));
+        }
+        let istio: Version = match spec.mesh.version.parse() {
+            Ok(version) => version,
+            Err(why) => return self.add("mesh.version", why),
+        };
+        let Some(minors) = kubernetes_minors(istio) else {
+            return self
+                .add("mesh.version", format!("{istio} is not supported: use one of {}", supported_istio()));
+        };
+        let Some(kubernetes) = kubernetes_version(image) else { return };
+        if kubernetes.major != 1 || !minors.contains(&kubernetes.minor) {
+            let supports = format!("Kubernetes 1.{} to 1.{}", minors.start(), minors.end());
+            let hint = known_node_image(&minors).map_or_else(
+                || "choose another node image or another mesh.version".into(),
+                |image| format!("choose another mesh.version, or kubernetes.nodeImage: {image}"),
+            );
+            // Said about the field that somebody set, so that the message names who did.
+            let (image_field, istio_field) = ("kubernetes.nodeImage", "mesh.version");
+            if self.origins.of(image_field).is_none() && self.origins.of(istio_field).is_some() {
+                let what = format!("{istio} supports {supports}, but {image_field} has {kubernetes}");
+                self.add_with_hint(istio_field, what, hint);
+            } else {
+                let what = format!("has Kubernetes {kubernetes}, but {istio_field} {istio} supports {supports}");
+                self.add_with_hint(image_field, what, hint);
+            }
+        }
+    }
+
+    fn mesh(&mut self, mesh: &Mesh) {
+        if !is_reference(&mesh.hub) || mesh.hub.ends_with('/') || mesh.hub.contains("://") {
+            let what = format!(
+                "{:?} is not a repository prefix such as docker.io/istio, without a slash at its end",
+                mesh.hub
+            );
+            self.add("mesh.hub", what);
+        }
+        for (within, what) in owned_problems(&mesh.values, &OWNED_VALUES) {
+            self.add(&format!("mesh.values.{within}"), what);
+        }
+    }
+
+    fn samples(&mut self, spec: &Spec) {
+        let samples = &spec.samples;
+        let namespace = samples.namespace.as_str();
+        // What Kubernetes, kind and the mesh keep for themselves.
+        if namespace.starts_with("kube-") || ["istio-system", "local-path-storage"].contains(&namespace) {
+            self.add("samples.namespace", format!("\"{namespace}\" is reserved"));
+        }
+        if !samples.image.is_empty() && !is_reference(&samples.image) {
+            self.add("samples.image", format!("{:?} is not an image reference", samples.image));
+        }
+        self.places(spec, "samples.caller.clusters", &samples.caller.clusters);
+        self.places(spec, "samples.producer.clusters", &samples.producer.clusters);
+        if samples.producer.replicas == 0 {
+            self.add_with_hint(
+                "samples.producer.replicas",
+                "is 0, at least 1 is needed",
+                "samples.enabled: false leaves the samples out",
+            );
+        }
+    }
+
+    fn places(&mut self, spec: &Spec, path: &str, clusters: &[Label]) {
+        if clusters.is_empty() {
+            self.add_with_hint(path, "is empty", "samples.enabled: false leaves the samples out");
+        }
+        let known: Vec<&str> = spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+        let mut seen = BTreeSet::new();
+        for (index, name) in clusters.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            if !seen.insert(name) {
+                self.add(&path, format!("\"{name}\" is given twice"));
+            } else if !known.is_empty() && !known.contains(&name.as_str()) {
+                self.add(&path, format!("\"{name}\" is none of the clusters {}", known.join(", ")));
+            }
+        }
+    }
+}
+
+/// Istio values that the plan or another field of the spec decides, with what decides them. `mesh.values`
+/// are merged last and are the same for every cluster: one of these would take the mesh apart.
+const OWNED_VALUES: [(&str, &str); 12] = [
+    ("global.meshID", "the plan gives all clusters the same"),
+    ("global.network", "the topology decides it"),
+    ("global.multiCluster.clusterName", "it is the cluster's name, and remote secrets rely on it"),
+    ("global.hub", "use mesh.hub"),
+    ("global.tag", "use mesh.version"),
+    ("global.istioNamespace", "the mesh lives in istio-system"),
+    ("meshConfig.rootNamespace", "the mesh's policies live in istio-system"),
+    // With a revision the namespaces' istio-injection label no longer selects this control plane.
+    ("revision", "sidecars are injected by the control plane without a revision"),
+    // Identities are compared across clusters, and the checks look for cluster.local.
+    ("meshConfig.trustDomain", "identities in all clusters are of cluster.local"),
+    // Another signer would leave the shared root of trust aside.
+    ("global.caAddress", "workload certificates come from the shared root of trust"),
+    ("global.pilotCertProvider", "workload certificates come from the shared root of trust"),
+    // With it on, a name resolves in a cluster without its Service, which the pattern shows it does not.
+    (
+        "meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
+        "DNS capture is off, so that names need a Service",
+    ),
+];
+
+/// Which owned fields free-form settings set, or take away by replacing a map on the way to them: the path
+/// within them and what is wrong.
+pub(super) fn owned_problems(values: &Values, owned: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for (path, why) in owned {
+        let problem = match touched(values, path) {
+            None => continue,
+            Some(touched) if touched == *path => (touched.to_owned(), format!("may not be set: {why}")),
+            Some(around) => (around.to_owned(), "has to be a map".to_owned()),
+        };
+        if !found.contains(&problem) {
+            found.push(problem);
+        }
+    }
+    found
+}
+
+/// The field at `path` when it is set, or the first on the way to it that is set and is no map.
+fn touched<'a>(values: &Values, path: &'a str) -> Option<&'a str> {
+    let (first, mut rest) = path.split_once('.').unwrap_or((path, ""));
+    let mut at = values.get(first)?;
+    while !rest.is_empty() {
+        let Value::Object(fields) = at else {
+            return Some(path[..path.len() - rest.len()].trim_end_matches('.'));
+        };
+        let (key, behind) = rest.split_once('.').unwrap_or((rest, ""));
+        at = fields.get(key)?;
+        rest = behind;
+    }
+    Some(path)
+}
+
+/// Why nodes cannot have addresses of this subnet; `None` when they can.
+fn unusable(subnet: &Ipv4Net) -> Option<&'static str> {
+    let address = subnet.network();
+    let within = |networks: &[([u8; 4], u8)]| {
+        networks.iter().any(|(first, prefix)| {
+            Ipv4Net::new((*first).into(), *prefix).is_ok_and(|network| network.contains(subnet))
+        })
+    };
+    if address.is_loopback() {
+        Some("is for loopback")
+    } else if address.is_link_local() {
+        Some("is link-local")
+    } else if address.is_multicast() {
+        Some("is for multicast")
+    } else if address.octets()[0] == 0 || address.octets()[0] >= 240 {
+        Some("is reserved")
+    } else if !within(&PRIVATE) {
+        Some("is not private: hosts of the internet could no longer be reached")
+    } else {
+        None
+    }
+}
+
+/// Ranges without hosts of the internet: private use (RFC 1918), shared address space (RFC 6598),
+/// benchmarks (RFC 2544) and documentation (RFC 5737).
+const PRIVATE: [([u8; 4], u8); 8] = [
+    ([10, 0, 0, 0], 8),
+    ([172, 16, 0, 0], 12),
+    ([192, 168, 0, 0], 16),
+    ([100, 64, 0, 0], 10),
+    ([198, 18, 0, 0], 15),
+    ([192, 0, 2, 0], 24),
+    ([198, 51, 100, 0], 24),
+    ([203, 0, 113, 0], 24),
+];
+
+/// Whether text can be the value of a Kubernetes label.
+fn is_label_value(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
+    text.len() <= 63 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last())
+}
+
+/// Whether text can be an image or a place of images; the engine has the last word.
+fn is_reference(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic())
+}

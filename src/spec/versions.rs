@@ -1,0 +1,108 @@
+//! Versions of Kubernetes and Istio, and which go together.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A version in three numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+    /// The third number.
+    pub patch: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl FromStr for Version {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| {
+            let canonical = part == "0" || !part.starts_with('0');
+            let digits = part.chars().all(|c| c.is_ascii_digit());
+            (canonical && digits).then(|| part.parse().ok()).flatten()
+        };
+        match text.split('.').map(number).collect::<Option<Vec<u32>>>().as_deref() {
+            Some(&[major, minor, patch]) => Ok(Self { major, minor, patch }),
+            _ => Err(format!("{text:?} is not a version of three numbers such as 1.31.1")),
+        }
+    }
+}
+
+/// The minor versions of Istio that are supported, newest first, each with the Kubernetes minors that it
+/// supports.
+///
+/// From <https://istio.io/latest/docs/releases/supported-releases/>, "Support status of Istio releases", and
+/// the announcements of 1.29.0 ("1.31 to 1.35") and 1.30.0 ("1.32 to 1.36"); 1.31: 1.32 to 1.36.
+const SUPPORTED: [(u32, RangeInclusive<u32>); 3] = [(31, 32..=36), (30, 32..=36), (29, 31..=35)];
+
+/// The Kubernetes minors that a version of Istio supports; `None`: that Istio is not supported here.
+pub fn kubernetes_minors(istio: Version) -> Option<RangeInclusive<u32>> {
+    let supported = SUPPORTED.into_iter().find(|(minor, _)| istio.major == 1 && istio.minor == *minor);
+    supported.map(|(_, kubernetes)| kubernetes)
+}
+
+/// The node images of kind v0.33.0's release notes that fit an Istio, newest first.
+const NODE_IMAGES: [(u32, &str); 3] = [
+    (36, super::DEFAULT_NODE_IMAGE),
+    (35, "kindest/node:v1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0"),
+    (34, "kindest/node:v1.34.11@sha256:44e222ee2132dab25ff87301682f89eb82c7880ea3a1bf543bfe9708fd08d67d"),
+];
+
+/// The newest node image known to have one of these Kubernetes minors.
+pub fn known_node_image(minors: &RangeInclusive<u32>) -> Option<&'static str> {
+    NODE_IMAGES.iter().find(|(minor, _)| minors.contains(minor)).map(|(_, image)| *image)
+}
+
+/// The supported minor versions of Istio as text: `1.31, 1.30, 1.29`.
+pub fn supported_istio() -> String {
+    SUPPORTED.iter().map(|(minor, _)| format!("1.{minor}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The Kubernetes version that a node image's tag tells: that of `kindest/node:v1.36.4@sha256:…` is 1.36.4.
+///
+/// `None` for a tag that is no version, and for an image without one: then it is not known.
+pub fn kubernetes_version(node_image: &str) -> Option<Version> {
+    let name = node_image.split_once('@').map_or(node_image, |(name, _)| name);
+    // A colon before the last slash belongs to the registry's port.
+    let last = name.rsplit('/').next()?;
+    let (_, tag) = last.split_once(':')?;
+    let version = tag.strip_prefix('v').unwrap_or(tag);
+    version.split(['-', '_', '+']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_tells_the_version() {
+        let of = |image: &str| kubernetes_version(image).map(|version| version.to_string());
+        assert_eq!(of("kindest/node:v1.36.4@sha256:0123").as_deref(), Some("1.36.4"));
+        assert_eq!(of("localhost:5000/kindest/node:v1.35.0").as_deref(), Some("1.35.0"));
+        assert_eq!(of("node:1.34.11").as_deref(), Some("1.34.11"));
+        assert_eq!(of("node:v1.37.0-rc.1").as_deref(), Some("1.37.0"));
+        assert_eq!(of("localhost:5000/node"), None);
+        assert_eq!(of("node:latest"), None);
+        assert_eq!(of("node:v1.36"), None);
+        assert_eq!(of("node@sha256:0123"), None);
+        assert_eq!(of(super::super::DEFAULT_NODE_IMAGE).as_deref(), Some("1.36.4"));
+    }
+
+    #[test]
+    fn a_version_is_three_plain_numbers() {
+        for wrong in ["", "1", "1.31", "v1.31.1", "1.31.1.0", "1.31.x", "1.31.1-rc.1", "1.031.1", "1..1", "+1.3.1"]
+        {
+            assert!(wrong.parse::<Version>().is_err(), "{wrong}");
+        }
+        assert!("1.31.0".parse::<Version>().is_ok());
+    }
+}

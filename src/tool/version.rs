@@ -1,0 +1,133 @@
+//! What version an executable is: asked of itself, and remembered as long as the file stays the same.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use super::{Tool, process};
+
+/// An executable that does not answer by then never will.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Smaller files are scripts of a version manager: what they run changes while they stay the same.
+const SMALLEST_BINARY: u64 = 1 << 20;
+
+/// Remembered versions, by path.
+type Remembered = BTreeMap<String, Entry>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    size: u64,
+    /// Modification time: seconds since 1970, and nanoseconds.
+    modified: (i64, i64),
+    version: String,
+}
+
+/// Tells versions. What it remembers is only a saving: it may be lost, broken or impossible to write.
+#[derive(Debug)]
+pub(super) struct Versions {
+    file: PathBuf,
+}
+
+impl Versions {
+    /// Remembers in `versions.json` in that directory.
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { file: directory.join("versions.json") }
+    }
+
+    /// The version that the executable says it is.
+    pub(super) async fn of(&self, tool: Tool, path: &Path) -> anyhow::Result<String> {
+        let key = identity(tool, path);
+        if let Some((name, size, modified)) = &key
+            && let Some(entry) = self.remembered().remove(name)
+            && (entry.size, entry.modified) == (*size, *modified)
+        {
+            return Ok(entry.version);
+        }
+        let version = ask(tool, path).await?;
+        if let Some((name, size, modified)) = key {
+            // See above: without it the next command asks again.
+            let _ = self.remember(name, Entry { size, modified, version: version.clone() });
+        }
+        Ok(version)
+    }
+
+    fn remembered(&self) -> Remembered {
+        fs::read(&self.file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    fn remember(&self, name: String, entry: Entry) -> io::Result<()> {
+        let directory = self.file.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        let mut all = self.remembered();
+        all.retain(|name, _| Path::new(name).exists());
+        all.insert(name, entry);
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&serde_json::to_vec_pretty(&all)?)?;
+        file.persist(&self.file)?;
+        Ok(())
+    }
+}
+
+/// By what a file is known again; none if it must be asked every time.
+fn identity(tool: Tool, path: &Path) -> Option<(String, u64, (i64, i64))> {
+    let real = fs::canonicalize(path).ok()?;
+    let metadata = fs::metadata(&real).ok()?;
+    // A version manager's link leads to the manager itself.
+    let is_tool = real.file_name()?.to_str()?.starts_with(tool.name());
+    (is_tool && metadata.size() >= SMALLEST_BINARY)
+        .then(|| Some((real.to_str()?.to_owned(), metadata.size(), (metadata.mtime(), metadata.mtime_nsec()))))?
+}
+
+async fn ask(tool: Tool, path: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new(path);
+    match tool {
+        Tool::Kind => command.arg("version"),
+        // Without asking a cluster.
+        Tool::Istioctl => command.args(["version", "--remote=false", "--output=json"]),
+    };
+    let output = process::run_within(&mut command, LIMIT).await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse(tool, &text).with_context(|| format!("`{}` said {:?}", process::command_line(&command), text.trim()))
+}
+
+fn parse(tool: Tool, text: &str) -> anyhow::Result<String> {
+    let version = match tool {
+        // kind v0.33.0 go1.26.8 linux/amd64
+        Tool::Kind => {
+            text.strip_prefix("kind ").and_then(|rest| rest.split_whitespace().next()).map(str::to_owned)
+        }
+        Tool::Istioctl => {
+            let answer: serde_json::Value = serde_json::from_str(text).context("its answer is not JSON")?;
+            answer["clientVersion"]["version"].as_str().map(str::to_owned)
+        }
+    };
+    version.filter(|version| !version.is_empty()).context("its answer holds no version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_tools_say() {
+        let kind = |text| parse(Tool::Kind, text).ok();
+        assert_eq!(kind("kind v0.33.0 go1.26.8 linux/amd64\n").as_deref(), Some("v0.33.0"));
+        assert_eq!(kind("kind "), None);
+        assert_eq!(kind("v0.33.0"), None);
+        let istioctl = |text| parse(Tool::Istioctl, text).ok();
+        let recorded = r#"{"clientVersion": {"version": "1.31.1", "revision": "x", "status": "Clean"}}"#;
+        assert_eq!(istioctl(recorded).as_deref(), Some("1.31.1"));
+        assert_eq!(istioctl("{}"), None);
+        assert_eq!(istioctl("client version: 1.31.1"), None);
+    }
+}

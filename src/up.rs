@@ -1,0 +1,217 @@
+//! Brings an environment up: everything that is missing is made, what is there is kept, and a call that crosses
+//! proves it. Running it again is the repair.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use serde::Serialize;
+use tokio::sync::OnceCell;
+
+use crate::call::Answer;
+use crate::docker::{Engine, image, network, sample_image};
+use crate::environment;
+use crate::error::Error;
+use crate::kubeconfig;
+use crate::event::{Event, Events, Outcome, round};
+use crate::inventory::{Environment, Inventory, gather};
+use crate::plan::{self, Plan};
+use crate::spec::{self, Loaded, Spec};
+use crate::state::{Files, Folders, Lock};
+use crate::trust::Root;
+
+mod cluster;
+mod prove;
+mod samples;
+mod tools;
+
+
+use tools::Tools;
+
+/// How `up` is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long the whole may take.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    /// A quarter of an hour: enough for a first run that pulls every image over a slow line.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(900) }
+    }
+}
+
+/// How long a single wait may take; the whole command's time is a further bound.
+const WAIT_WITHIN: Duration = Duration::from_secs(240);
+/// How often a plan is made again when another process takes a planned subnet first.
+const PLANS: usize = 5;
+
+/// An environment that works.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Up {
+    /// What was decided.
+    pub plan: Plan,
+    /// The path of the kubeconfig with every cluster.
+    pub kubeconfig: String,
+    /// The calls that crossed, one from each cluster with a caller.
+    pub calls: Vec<(String, Answer)>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// Brings an environment up.
+///
+/// # Errors
+/// Whatever keeps it from working, with the step, the evidence and the next command.
+pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
+    let started = Instant::now();
+    let deadline = tokio::time::Instant::now() + options.timeout;
+    let up = tokio::time::timeout_at(deadline, run(loaded, deadline, folders, events)).await;
+    let mut up = up.map_err(|_| {
+        Error::environment(format!("not up after {} s", options.timeout.as_secs()))
+            .hint("what was made is kept: kindmesh up goes on; --timeout gives it longer")
+    })??;
+    up.seconds = round(started.elapsed());
+    events.send(Event::Ready {
+        seconds: up.seconds,
+        environment: up.plan.environment.clone(),
+        kubeconfig: up.kubeconfig.clone(),
+    });
+    Ok(up)
+}
+
+async fn run(
+    loaded: &Loaded,
+    deadline: tokio::time::Instant,
+    folders: &Folders,
+    events: &Events,
+) -> anyhow::Result<Up> {
+    let engine =
+        events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
+    let files = folders.environment(loaded.spec.name.as_str());
+    let _lock =
+        events.step("lock", None).run(async |step| Ok(Outcome::unchanged(Lock::acquire(&files, step).await?))).await?;
+    let wanted = wanted(loaded, &engine, &files).await?;
+    let (plan, inventory) = ensure_network(&engine, &wanted, events).await?;
+    environment::store(&files, &wanted.spec)?;
+
+    let run = Run {
+        existing: inventory.environments.get(&plan.environment).cloned().unwrap_or_default(),
+        root: ensure_root(&files, &plan, events).await?,
+        tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
+        images: OnceCell::new(),
+        spec: wanted.spec,
+        cache: folders.cache.clone(),
+        events: events.clone(),
+        engine,
+        files,
+        plan,
+        deadline,
+    };
+    // The images are fetched while the clusters are created.
+    let made = async {
+        let clusters = run.plan.clusters.iter().map(|cluster| run.ensure_cluster(cluster));
+        futures::try_join!(run.ensure_images(), try_join_all(clusters)).map(|((), made)| made)
+    };
+    let made = made.await?;
+    let kubeconfig = kubeconfig::ensure(&run.files, &run.plan)?;
+    futures::try_join!(
+        try_join_all(made.iter().map(|cluster| run.ensure_remote_clusters(cluster, &made))),
+        try_join_all(made.iter().map(|cluster| run.ensure_samples(cluster))),
+    )?;
+    let calls = run.prove(&made).await?;
+    Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: run.plan })
+}
+
+/// What every step of one `up` shares.
+struct Run {
+    spec: Spec,
+    plan: Plan,
+    existing: Environment,
+    engine: Engine,
+    files: Files,
+    cache: std::path::PathBuf,
+    events: Events,
+    tools: Tools,
+    root: Root,
+    images: OnceCell<()>,
+    deadline: tokio::time::Instant,
+}
+
+impl Run {
+    /// Until when a wait that begins now may last.
+    fn wait_deadline(&self) -> tokio::time::Instant {
+        self.deadline.min(tokio::time::Instant::now() + WAIT_WITHIN)
+    }
+
+    /// The images are in the engine: pulled or built once, whoever asks first.
+    async fn ensure_images(&self) -> anyhow::Result<()> {
+        self.images
+            .get_or_try_init(|| async {
+                let step = self.events.step("image", None);
+                step.run(async |step| {
+                    let mut changed = false;
+                    if let Some(samples) = self.plan.samples.as_ref().filter(|samples| samples.build) {
+                        let executable = sample_image::executable().await.ok_or_else(no_executable)?;
+                        changed |= sample_image::ensure(&self.engine, samples, &executable).await?.changed;
+                    }
+                    for name in self.plan.images() {
+                        changed |= image::ensure(&self.engine, name, step).await?.changed;
+                    }
+                    Ok(Outcome { value: (), changed })
+                })
+                .await
+            })
+            .await
+            .copied()
+    }
+}
+
+fn no_executable() -> Error {
+    Error::prerequisite("there is no kindmesh executable to build the sample image from")
+        .hint("name one with KINDMESH_EXE")
+}
+
+/// The spec to bring up: the stored one where no file says anything else.
+async fn wanted(loaded: &Loaded, engine: &Engine, files: &Files) -> anyhow::Result<Loaded> {
+    let Some(stored) = environment::stored(files)? else {
+        spec::validate(&loaded.spec, &loaded.origins)?;
+        return Ok(loaded.clone());
+    };
+    if !loaded.from_files {
+        return Ok(Loaded { spec: stored, ..loaded.clone() });
+    }
+    spec::validate(&loaded.spec, &loaded.origins)?;
+    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
+    if gather::gather(engine).await?.environments.contains_key(loaded.spec.name.as_str()) {
+        spec::changes(&stored, &loaded.spec)?;
+    }
+    Ok(loaded.clone())
+}
+
+/// Plans, and takes the planned subnet by making the network. If another process took it first, plans again.
+async fn ensure_network(engine: &Engine, wanted: &Loaded, events: &Events) -> anyhow::Result<(Plan, Inventory)> {
+    events
+        .step("network", None)
+        .run(async |_| {
+            for _ in 0..PLANS {
+                let inventory = gather::gather(engine).await?;
+                let plan = plan::plan(&wanted.spec, &inventory)?;
+                let existing = inventory.environments.get(&plan.environment);
+                let have = existing.map(|found| found.networks.clone()).unwrap_or_default();
+                let made = network::ensure(engine, &plan.network, &have).await?;
+                if made.value == network::Made::Yes {
+                    return Ok(Outcome { value: (plan, inventory), changed: made.changed });
+                }
+            }
+            Err(Error::environment(format!("{PLANS} planned subnets in turn were taken by others"))
+                .hint("set network.subnet in kindmesh.yaml to one that is free: docker network ls")
+                .into())
+        })
+        .await
+}
+
+async fn ensure_root(files: &Files, plan: &Plan, events: &Events) -> anyhow::Result<Root> {
+    events.step("trust", None).run(async |_| Root::ensure(&files.trust(), &plan.environment)).await
+}

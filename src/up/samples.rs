@@ -1,0 +1,53 @@
+//! What joins the clusters, and the samples in them.
+
+use super::Run;
+use super::cluster::Made;
+use crate::event::Outcome;
+use crate::mesh::apply::Applier;
+use crate::mesh::{istio, remote};
+use crate::workloads;
+
+impl Run {
+    /// This cluster's istiod reads every other cluster.
+    pub(super) async fn ensure_remote_clusters(&self, made: &Made<'_>, all: &[Made<'_>]) -> anyhow::Result<()> {
+        let name = &made.cluster.name;
+        let peers: Vec<&Made<'_>> = all.iter().filter(|other| other.cluster.name != *name).collect();
+        let step = self.events.step("remote-secrets", Some(name));
+        step.run(async |step| {
+            let secrets: Vec<_> =
+                peers.iter().map(|peer| remote::secret(peer.cluster, &peer.reader)).collect::<Result<_, _>>()?;
+            let changed = Applier::new(made.client.clone(), step, self.wait_deadline()).apply(secrets).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await?;
+        let step = self.events.step("sync", Some(name));
+        step.run(async |step| {
+            let peers: Vec<&str> = peers.iter().map(|peer| peer.cluster.name.as_str()).collect();
+            remote::wait_synced(&made.client, &peers, step, self.wait_deadline()).await?;
+            Ok(Outcome::unchanged(()))
+        })
+        .await
+    }
+
+    /// The samples that belong in this cluster run; those that no longer do are gone.
+    pub(super) async fn ensure_samples(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let Some(cluster) = self.spec.clusters.iter().find(|c| c.name.as_str() == made.cluster.name) else {
+            return Ok(());
+        };
+        let Some(samples) = &self.plan.samples else { return Ok(()) };
+        let step = self.events.step("samples", Some(&made.cluster.name));
+        step.run(async |step| {
+            let wanted = workloads::objects(samples, cluster)?;
+            let surplus = workloads::surplus(samples, cluster, &wanted)?;
+            let mut applier = Applier::new(made.client.clone(), step, self.wait_deadline());
+            let deployments: Vec<String> = workloads::deployments(&wanted);
+            let mut changed = applier.apply(wanted).await?;
+            changed |= applier.remove(surplus).await?;
+            for name in deployments {
+                istio::wait_for_deployment(&made.client, &samples.namespace, &name, step, self.wait_deadline()).await?;
+            }
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+}

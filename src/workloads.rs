@@ -1,0 +1,153 @@
+//! The sample services in a cluster: which objects, and whether they work.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DynamicObject;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::event::Step;
+use crate::mesh::{apply, debug};
+use crate::plan::{Plan, Samples};
+use crate::spec::Cluster;
+use crate::wait::{self, Poll};
+
+const NAMESPACE: &str = include_str!("../mesh-manifests/samples/namespace.yaml");
+const CALLER: &str = include_str!("../mesh-manifests/samples/caller.yaml");
+const PRODUCER: &str = include_str!("../mesh-manifests/samples/producer.yaml");
+const SERVICE: &str = include_str!("../mesh-manifests/samples/service.yaml");
+const ROUTING: &str = include_str!("../mesh-manifests/samples/routing.yaml");
+
+/// The caller's Deployment, Service and service account.
+pub const CALLER_NAME: &str = "sample-caller";
+/// The producer's Deployment, Service and service account.
+pub const PRODUCER_NAME: &str = "sample-producer";
+/// The port of both.
+pub const PORT: u16 = 8080;
+
+/// The objects of the samples in one cluster.
+///
+/// # Errors
+/// When a built-in file is broken.
+pub fn objects(samples: &Samples, cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
+    let name = cluster.name.as_str();
+    let (calls, produces) = (samples.callers.iter().any(|c| c == name), samples.producers.iter().any(|c| c == name));
+    let mut files = vec![NAMESPACE];
+    if calls {
+        files.extend([CALLER, ROUTING]);
+    }
+    if produces {
+        files.push(PRODUCER);
+    }
+    if calls || produces {
+        files.push(SERVICE);
+    }
+    let mut objects = Vec::new();
+    for file in files {
+        for mut object in apply::objects(file)? {
+            adapt(&mut object, samples, cluster);
+            objects.push(object);
+        }
+    }
+    Ok(objects)
+}
+
+/// Objects that the samples could have in a cluster but, as the spec stands, do not: left over from an earlier spec.
+///
+/// # Errors
+/// When a built-in file is broken.
+pub fn surplus(
+    samples: &Samples,
+    cluster: &Cluster,
+    wanted: &[DynamicObject],
+) -> anyhow::Result<Vec<DynamicObject>> {
+    let mut surplus = Vec::new();
+    for file in [CALLER, PRODUCER, SERVICE, ROUTING] {
+        for mut object in apply::objects(file)? {
+            adapt(&mut object, samples, cluster);
+            let same = |other: &DynamicObject| other.types == object.types && other.name_any() == object.name_any();
+            if !wanted.iter().any(same) {
+                surplus.push(object);
+            }
+        }
+    }
+    Ok(surplus)
+}
+
+/// The names of the Deployments among objects.
+pub fn deployments(objects: &[DynamicObject]) -> Vec<String> {
+    let is_deployment = |object: &&DynamicObject| object.types.as_ref().is_some_and(|t| t.kind == "Deployment");
+    objects.iter().filter(is_deployment).map(ResourceExt::name_any).collect()
+}
+
+/// Fills in what the spec says.
+fn adapt(object: &mut DynamicObject, samples: &Samples, cluster: &Cluster) {
+    match object.types.as_ref().map(|types| types.kind.as_str()) {
+        Some("Namespace") => object.metadata.name = Some(samples.namespace.clone()),
+        _ => object.metadata.namespace = Some(samples.namespace.clone()),
+    }
+    if object.name_any() == PRODUCER_NAME && object.data.pointer("/spec/replicas").is_some() {
+        object.data["spec"]["replicas"] = json!(samples.replicas);
+    }
+    let Some(container) = object.data.pointer_mut("/spec/template/spec/containers/0") else { return };
+    container["image"] = json!(samples.image);
+    for variable in container["env"].as_array_mut().into_iter().flatten() {
+        let value = match variable["name"].as_str() {
+            Some("CLUSTER_NAME") => cluster.name.as_str(),
+            Some("CLUSTER_REGION") => &cluster.region,
+            Some("CLUSTER_ZONE") => &cluster.zone,
+            _ => continue,
+        };
+        variable["value"] = Value::String(value.to_owned());
+    }
+}
+
+/// A ready caller pod of a cluster.
+///
+/// # Errors
+/// When there is none.
+pub async fn caller_pod(client: &Client, namespace: &str) -> anyhow::Result<Pod> {
+    let mut pods = debug::ready_pods(client, namespace, &format!("app={CALLER_NAME}")).await?;
+    // The youngest: during a rollout the older ones are on their way out.
+    pods.pop().ok_or_else(|| {
+        Error::environment("no caller is ready").hint("kindmesh status shows what is missing").into()
+    })
+}
+
+/// Waits until a caller's proxy has every producer's endpoint, healthy.
+///
+/// # Errors
+/// When it has not by the deadline.
+pub async fn wait_for_endpoints(
+    client: &Client,
+    plan: &Plan,
+    samples: &Samples,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let wanted = usize::from(samples.replicas) * samples.producers.len();
+    wait::until(step, "the caller's proxy to know the producers", deadline, async || {
+        Ok(match known_endpoints(client, plan, samples).await {
+            Ok(known) if known.len() >= wanted => Poll::Ready(()),
+            Ok(known) => Poll::NotYet(format!("{} of {wanted} endpoints are known", known.len())),
+            Err(error) => Poll::NotYet(format!("{error:#}")),
+        })
+    })
+    .await
+}
+
+/// The producers' endpoints that the caller's proxy of a cluster has and that are in a pod subnet of the plan.
+///
+/// # Errors
+/// When there is no caller or its proxy gives no answer.
+pub async fn known_endpoints(client: &Client, plan: &Plan, samples: &Samples) -> anyhow::Result<Vec<String>> {
+    let pod = caller_pod(client, &samples.namespace).await?.name_any();
+    let host = format!("{PRODUCER_NAME}.{}.svc.cluster.local", samples.namespace);
+    let mut known = debug::healthy_endpoints(client, &samples.namespace, &pod, &host, PORT).await?;
+    known.retain(|endpoint| {
+        let address = endpoint.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
+        address.is_some_and(|ip| plan.clusters.iter().any(|cluster| cluster.pod_subnet.contains(&ip)))
+    });
+    Ok(known)
+}
