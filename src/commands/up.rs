@@ -43,7 +43,10 @@ fn summary(up: &Up, style: Style) -> String {
         next.extend([
             (format!("kindmesh call{name}"), "a call, and what both sides saw"),
             (format!("kindmesh call{name} --delay-ms 6000"), "a slow producer: 504 after 5 s"),
-            (format!("kindmesh call{name} --status 500 --count 8"), "a failing one: the circuit opens"),
+            (
+                format!("kindmesh call{name} --status 500 --count 8; sleep 1; kindmesh call{name}"),
+                "a failing one: the circuit opens, 503 until it closes again",
+            ),
             (forward, "a page to call from: http://localhost:8080"),
         ]);
     }

@@ -170,12 +170,8 @@ impl<'a> Applier<'a> {
         wait::until(self.step, &format!("the API server to take {what}"), self.deadline, async || {
             let attempt = async {
                 let live = api.get_opt(&name).await?;
-                let mut wanted = object.clone();
-                if live.is_some() {
-                    leave_to_istiod(&mut wanted);
-                }
                 let parameters = PatchParams::apply(MANAGED_BY).force();
-                let applied = api.patch(&name, &parameters, &Patch::Apply(&wanted)).await?;
+                let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await?;
                 Ok(live.and_then(|live| live.resource_version()) != applied.resource_version())
             };
             match attempt.await {
@@ -225,25 +221,9 @@ fn resolve(discovery: Option<&Discovery>, object: &DynamicObject) -> Option<(Api
     Some((resource, capabilities.scope))
 }
 
-/// Once istiod runs it owns two fields of its webhooks, `failurePolicy` and `caBundle` (istio#45204): taking them
-/// back would open the door that it closed.
-fn leave_to_istiod(object: &mut DynamicObject) {
-    if !kind(object).ends_with("WebhookConfiguration") {
-        return;
-    }
-    let Some(Value::Array(webhooks)) = object.data.get_mut("webhooks") else { return };
-    for webhook in webhooks.iter_mut().filter_map(Value::as_object_mut) {
-        webhook.remove("failurePolicy");
-        if let Some(config) = webhook.get_mut("clientConfig").and_then(Value::as_object_mut) {
-            config.remove("caBundle");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn documents_are_read_labelled_and_empty_ones_passed_over() {
@@ -251,15 +231,5 @@ mod tests {
         let objects = objects(yaml).unwrap();
         assert_eq!(objects.len(), 1);
         assert_eq!(objects[0].labels()[MANAGED_BY_LABEL], MANAGED_BY);
-    }
-
-    #[test]
-    fn what_istiod_owns_is_left_to_it() {
-        let mut webhook = object(json!({"apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istio"},
-            "webhooks": [{"name": "a", "failurePolicy": "Ignore", "clientConfig": {"caBundle": "x", "service": {}}}]}))
-        .unwrap();
-        leave_to_istiod(&mut webhook);
-        assert_eq!(webhook.data["webhooks"], json!([{"name": "a", "clientConfig": {"service": {}}}]));
     }
 }

@@ -7,7 +7,7 @@ use super::Run;
 use crate::docker::image;
 use crate::event::Outcome;
 use crate::kind::{self, Kind, Revived};
-use crate::mesh::apply::{self, Applier};
+use crate::mesh::apply::Applier;
 use crate::mesh::remote::{self, Reader};
 use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, render};
 use crate::plan::Cluster;
@@ -102,8 +102,7 @@ impl Run {
         step.run(async |step| {
             let manifests =
                 render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await?;
-            let mut objects = apply::objects(&manifests.value)?;
-            objects.extend(remote::token_objects()?);
+            let objects = istio::objects(&manifests.value)?;
             kind::wait_for_kube_proxy(&self.engine, cluster, step, self.wait_deadline()).await?;
             let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
             Ok(Outcome { value: (), changed })
