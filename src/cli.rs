@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::report::{ColorChoice, Output};
 use crate::sample::Role;
@@ -55,7 +55,7 @@ pub enum Command {
     Call(CallArgs),
     /// Show what exists and whether it works, layer by layer
     Status(TimeoutArgs),
-    /// Print every decision; changes nothing
+    /// Print every decision; changes nothing; has --output yaml too
     Plan(PlanArgs),
     /// Write every file that up would use into a folder, to be applied by hand
     Render(RenderArgs),
@@ -124,20 +124,6 @@ pub struct PlanArgs {
     /// Read nothing of the engine and the host's routes: plan for an empty machine
     #[arg(long)]
     pub offline: bool,
-    /// For whom the output is
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub output: Option<PlanOutput>,
-}
-
-/// For whom a plan is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PlanOutput {
-    /// Text for a person.
-    Human,
-    /// JSON for a program.
-    Json,
-    /// YAML, for either.
-    Yaml,
 }
 
 /// `render`.

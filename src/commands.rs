@@ -6,7 +6,7 @@ use futures::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Command, Global};
-use crate::error;
+use crate::error::{self, Error, Kind};
 use crate::event::Events;
 use crate::report::{self, Output, Printer, Verbosity, failure};
 use crate::spec::{Loaded, Sources};
@@ -66,8 +66,13 @@ pub fn main(cli: Cli) -> ExitCode {
 
 async fn run(cli: Cli, printer: &Printer) -> u8 {
     let output = cli.global.output;
+    if output == Output::Yaml && !matches!(cli.command, Command::Plan(_)) {
+        let error = Error::usage("only plan has --output yaml").hint("use --output json");
+        failure::print(printer, &error.into());
+        return Kind::Usage.exit_code();
+    }
     // Events are one JSON line each on stdout only where the contract says so.
-    let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output == Output::Human;
+    let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output != Output::Json;
     let (events, receiver) = Events::channel();
     let shown = lines.then(|| report::spawn(receiver, report::sink(output, printer)));
     let work = async {
@@ -99,7 +104,7 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             result.code
         }
         Ended::Done(Err(error)) => {
-            if output == Output::Human || !lines {
+            if output != Output::Json || !lines {
                 failure::print(printer, &error);
             }
             error::exit_code(&error)

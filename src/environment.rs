@@ -5,7 +5,8 @@ use kube::Client;
 use crate::error::Error;
 use crate::mesh::client;
 use crate::plan;
-use crate::spec::{self, Spec};
+use crate::inventory::Inventory;
+use crate::spec::{self, Loaded, Spec};
 use crate::state::{self, Files, Folders};
 
 /// An environment as its files tell it.
@@ -33,6 +34,25 @@ pub fn stored(files: &Files) -> anyhow::Result<Option<Spec>> {
 /// The file system's.
 pub fn store(files: &Files, spec: &Spec) -> anyhow::Result<bool> {
     state::write_private(&files.spec(), spec::to_yaml(spec)?.as_bytes())
+}
+
+/// The spec that `up`, `plan` and `render` work with: the stored one where no file says anything else, and one that
+/// may follow the stored one where the environment exists.
+///
+/// # Errors
+/// A usage error for a spec that is wrong, or that changes what cannot be changed.
+pub fn wanted(loaded: &Loaded, files: &Files, inventory: &Inventory) -> anyhow::Result<Spec> {
+    let stored = stored(files)?;
+    if let (Some(stored), false) = (&stored, loaded.from_files) {
+        return Ok(stored.clone());
+    }
+    spec::validate(&loaded.spec, &loaded.origins)?;
+    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
+    let exists = inventory.environments.contains_key(loaded.spec.name.as_str());
+    if let Some(stored) = stored.filter(|_| exists) {
+        spec::changes(&stored, &loaded.spec)?;
+    }
+    Ok(loaded.spec.clone())
 }
 
 impl Environment {

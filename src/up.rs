@@ -15,7 +15,7 @@ use crate::kubeconfig;
 use crate::event::{Event, Events, Outcome, round};
 use crate::inventory::{Environment, Inventory, gather};
 use crate::plan::{self, Plan};
-use crate::spec::{self, Loaded, Spec};
+use crate::spec::{Loaded, Spec};
 use crate::state::{Files, Folders, Lock};
 use crate::trust::Root;
 
@@ -92,16 +92,17 @@ async fn run(
     let files = folders.environment(loaded.spec.name.as_str());
     let _lock =
         events.step("lock", None).run(async |step| Ok(Outcome::unchanged(Lock::acquire(&files, step).await?))).await?;
-    let wanted = wanted(loaded, &engine, &files).await?;
-    let (plan, inventory) = ensure_network(&engine, &wanted, events).await?;
-    environment::store(&files, &wanted.spec)?;
+    let spec = environment::wanted(loaded, &files, &gather::gather(&engine).await?)?;
+    let (plan, inventory) = ensure_network(&engine, &spec, events).await?;
+    environment::store(&files, &spec)?;
 
     let run = Run {
         existing: inventory.environments.get(&plan.environment).cloned().unwrap_or_default(),
         root: ensure_root(&files, &plan, events).await?,
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
         images: OnceCell::new(),
-        spec: wanted.spec,
+        load: image::Load::new(&plan.images()),
+        spec,
         cache: folders.cache.clone(),
         events: events.clone(),
         engine,
@@ -136,6 +137,7 @@ struct Run {
     tools: Tools,
     root: Root,
     images: OnceCell<()>,
+    load: image::Load,
     deadline: tokio::time::Instant,
 }
 
@@ -173,31 +175,14 @@ fn no_executable() -> Error {
         .hint("name one with KINDMESH_EXE")
 }
 
-/// The spec to bring up: the stored one where no file says anything else.
-async fn wanted(loaded: &Loaded, engine: &Engine, files: &Files) -> anyhow::Result<Loaded> {
-    let Some(stored) = environment::stored(files)? else {
-        spec::validate(&loaded.spec, &loaded.origins)?;
-        return Ok(loaded.clone());
-    };
-    if !loaded.from_files {
-        return Ok(Loaded { spec: stored, ..loaded.clone() });
-    }
-    spec::validate(&loaded.spec, &loaded.origins)?;
-    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
-    if gather::gather(engine).await?.environments.contains_key(loaded.spec.name.as_str()) {
-        spec::changes(&stored, &loaded.spec)?;
-    }
-    Ok(loaded.clone())
-}
-
 /// Plans, and takes the planned subnet by making the network. If another process took it first, plans again.
-async fn ensure_network(engine: &Engine, wanted: &Loaded, events: &Events) -> anyhow::Result<(Plan, Inventory)> {
+async fn ensure_network(engine: &Engine, spec: &Spec, events: &Events) -> anyhow::Result<(Plan, Inventory)> {
     events
         .step("network", None)
         .run(async |_| {
             for _ in 0..PLANS {
                 let inventory = gather::gather(engine).await?;
-                let plan = plan::plan(&wanted.spec, &inventory)?;
+                let plan = plan::plan(spec, &inventory)?;
                 let existing = inventory.environments.get(&plan.environment);
                 let have = existing.map(|found| found.networks.clone()).unwrap_or_default();
                 let made = network::ensure(engine, &plan.network, &have).await?;

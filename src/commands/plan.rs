@@ -6,33 +6,20 @@ use crate::docker::Engine;
 use crate::environment;
 use crate::inventory::{Inventory, gather};
 use crate::plan::{self, Plan};
-use crate::report::{Style, Table};
-use crate::spec;
+use crate::report::{Output, Style, Table};
 
 pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
-    let stored = environment::stored(&files)?;
-    let wanted = match &stored {
-        Some(stored) if !loaded.from_files => stored,
-        _ => {
-            spec::validate(&loaded.spec, &loaded.origins)?;
-            &loaded.spec
-        }
-    };
     let inventory = match args.offline {
         true => Inventory::of_an_empty_machine(gather::executable().await?),
         false => gather::gather(&Engine::connect().await?).await?,
     };
-    if let Some(stored) = stored.as_ref().filter(|_| inventory.environments.contains_key(wanted.name.as_str())) {
-        spec::changes(stored, wanted)?;
-    }
-    let plan = plan::plan(wanted, &inventory)?;
-    match args.output {
-        _ if context.is_json() => Done::json(&plan),
-        Some(crate::cli::PlanOutput::Json) => Done::json(&plan),
-        Some(crate::cli::PlanOutput::Yaml) => Ok(Done::text(serde_yaml::to_string(&plan)?)),
-        Some(crate::cli::PlanOutput::Human) | None => Ok(Done::text(human(&plan, context.printer.stdout_style()))),
+    let plan = plan::plan(&environment::wanted(&loaded, &files, &inventory)?, &inventory)?;
+    match context.global.output {
+        Output::Json => Done::json(&plan),
+        Output::Yaml => Ok(Done::text(serde_yaml::to_string(&plan)?)),
+        Output::Human => Ok(Done::text(human(&plan, context.printer.stdout_style()))),
     }
 }
 

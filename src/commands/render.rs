@@ -1,8 +1,36 @@
 //! `kindmesh render`
 
+use serde_json::json;
+
 use super::{Context, Done};
 use crate::cli::RenderArgs;
+use crate::docker::Engine;
+use crate::event::Outcome;
+use crate::inventory::gather;
+use crate::render::{self, Inputs};
+use crate::tool::{self, Tool};
+use crate::{environment, plan};
 
-pub(super) async fn run(_context: &Context, _args: &RenderArgs) -> anyhow::Result<Done> {
-    anyhow::bail!("not there yet")
+pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
+    let loaded = context.load()?;
+    let files = context.folders.environment(loaded.spec.name.as_str());
+    let inventory = gather::gather(&Engine::connect().await?).await?;
+    let spec = environment::wanted(&loaded, &files, &inventory)?;
+    let plan = plan::plan(&spec, &inventory)?;
+    let inputs = Inputs { spec: &spec, plan: &plan, files: &files, cache: &context.folders.cache };
+    let istioctl = async || {
+        let step = context.events.step(Tool::Istioctl.name(), None);
+        step.run(async |step| {
+            let found = tool::find(Tool::Istioctl, &plan.mesh.version, &context.folders.cache, step).await?;
+            Ok(Outcome::unchanged(found.path))
+        })
+        .await
+    };
+    let written = render::render(&inputs, &args.folder, istioctl).await?;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "folder": args.folder, "files": written}));
+    }
+    let folder = args.folder.display();
+    let list: Vec<_> = written.iter().map(|path| format!("{folder}/{}", path.display())).collect();
+    Ok(Done::text(format!("{}\n\nPrivate keys are among them. To apply them by hand: {folder}/apply.sh", list.join("\n"))))
 }

@@ -2,7 +2,11 @@
 
 use anyhow::Context;
 use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::OnceCell;
+use tokio_util::io::ReaderStream;
 
 use super::endpoint::Surroundings;
 use super::{Engine, credentials, engine, is_not_found, node};
@@ -53,31 +57,55 @@ pub async fn ensure(engine: &Engine, image: &str, step: &Step) -> anyhow::Result
     Ok(Outcome::changed(()))
 }
 
-/// Makes sure that a node's containerd has images, streamed from the engine without a copy in between.
-///
-/// # Errors
-/// The engine's or containerd's, with what they said.
-pub async fn ensure_on_node(engine: &Engine, name: &str, images: &[&str]) -> anyhow::Result<Outcome<()>> {
-    let list = node::run(engine, name, &["ctr", "--namespace", "k8s.io", "images", "ls", "-q"]).await?;
-    let missing: Vec<&str> = images
-        .iter()
-        .copied()
-        .filter(|image| {
-            let wanted = containerd_name(image);
-            !list.lines().any(|line| line == wanted)
-        })
-        .collect();
-    if missing.is_empty() {
-        return Ok(Outcome::unchanged(()));
-    }
-    // `kind load` imports with --all-platforms, which fails where the engine has one platform only (kind#3795).
-    let import = ["ctr", "--namespace", "k8s.io", "images", "import", "-"];
-    let stream = engine.docker.export_images(&missing).into_stream();
-    node::run_with_input(engine, name, &import, stream)
-        .await
-        .with_context(|| format!("loading {} into node {name}", missing.join(", ")))?;
-    Ok(Outcome::changed(()))
+/// Images on their way from the engine to nodes: exported once, when the first node turns out to need them.
+#[derive(Debug)]
+pub struct Load {
+    images: Vec<String>,
+    archive: OnceCell<NamedTempFile>,
 }
+
+impl Load {
+    /// For nodes that are to have these images.
+    pub fn new(images: &[&str]) -> Self {
+        Self { images: images.iter().map(|image| (*image).to_owned()).collect(), archive: OnceCell::new() }
+    }
+
+    /// Makes sure that a node's containerd has the images.
+    ///
+    /// # Errors
+    /// The engine's or containerd's, with what they said.
+    pub async fn ensure_on(&self, engine: &Engine, name: &str) -> anyhow::Result<Outcome<()>> {
+        let list = node::run(engine, name, &["ctr", "--namespace", "k8s.io", "images", "ls", "-q"]).await?;
+        let there = |image: &String| list.lines().any(|line| line == containerd_name(image));
+        if self.images.iter().all(there) {
+            return Ok(Outcome::unchanged(()));
+        }
+        let what = || format!("loading {} into node {name}", self.images.join(", "));
+        let archive = self.archive.get_or_try_init(|| self.export(engine)).await?;
+        let file = tokio::fs::File::open(archive.path()).await.with_context(what)?;
+        // `kind load` imports with --all-platforms, which fails where the engine has one platform only (kind#3795).
+        let import = ["ctr", "--namespace", "k8s.io", "images", "import", "-"];
+        let stream = ReaderStream::with_capacity(file, CHUNK);
+        node::run_with_input(engine, name, &import, stream).await.with_context(what)?;
+        Ok(Outcome::changed(()))
+    }
+
+    async fn export(&self, engine: &Engine) -> anyhow::Result<NamedTempFile> {
+        let what = || format!("exporting {} from the engine", self.images.join(", "));
+        let archive = NamedTempFile::new().with_context(what)?;
+        let mut file = tokio::fs::File::from_std(archive.reopen().with_context(what)?);
+        let names: Vec<&str> = self.images.iter().map(String::as_str).collect();
+        let mut stream = std::pin::pin!(engine.docker.export_images(&names));
+        while let Some(chunk) = stream.next().await {
+            file.write_all(&chunk.with_context(what)?).await.with_context(what)?;
+        }
+        file.flush().await.with_context(what)?;
+        Ok(archive)
+    }
+}
+
+/// How much of an archive is read at once, in bytes.
+const CHUNK: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ use crate::plan;
 /// Where the executable stands in the image.
 pub const ENTRYPOINT: &str = "/kindmesh";
 /// The user that the samples run as.
-const USER: u32 = 1000;
+pub const USER: u32 = 1000;
 
 /// The kindmesh executable that a sample image is made from: `KINDMESH_EXE`, else this one if it is kindmesh,
 /// else a kindmesh of the same version on PATH (a test binary has no samples in it).
@@ -75,8 +75,7 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
         Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(error).context("looking for the sample image"),
     }
-    let libraries = libraries(executable).await?;
-    let archive = archive(executable, &libraries).context("packing the sample image")?;
+    let archive = root_folder(executable).await?;
     let (repository, tag) = samples.image.rsplit_once(':').unwrap_or((&samples.image, "latest"));
     let entrypoint = format!("ENTRYPOINT [\"{ENTRYPOINT}\"]");
     let user = format!("USER {USER}:{USER}");
@@ -96,6 +95,15 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
         info.with_context(|| format!("making the sample image {}", samples.image))?;
     }
     Ok(Outcome::changed(()))
+}
+
+/// The image's root folder as a tar archive: the executable and the shared libraries that it loads.
+///
+/// # Errors
+/// When the executable cannot be run, or a file not be read.
+pub async fn root_folder(executable: &Path) -> anyhow::Result<Vec<u8>> {
+    let libraries = libraries(executable).await?;
+    archive(executable, &libraries).context("packing the sample image")
 }
 
 /// The shared libraries that an executable loads, the loader included: what the loader itself says when

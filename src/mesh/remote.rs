@@ -17,7 +17,8 @@ use crate::wait::{self, Poll};
 
 const READER_TOKEN: &str = include_str!("../../mesh-manifests/istio/reader-token.yaml");
 const REMOTE_SECRET: &str = include_str!("../../mesh-manifests/istio/remote-secret.yaml");
-const READER_TOKEN_NAME: &str = "istio-reader-service-account-istio-remote-secret-token";
+/// The name of the Secret with the readers' token.
+pub(crate) const READER_TOKEN_NAME: &str = "istio-reader-service-account-istio-remote-secret-token";
 
 /// What others need to read a cluster.
 #[derive(Clone)]

@@ -36,14 +36,17 @@ pub enum Output {
     Human,
     /// JSON for a program.
     Json,
+    /// YAML, for either: only `plan` has it.
+    #[value(hide = true)]
+    Yaml,
 }
 
 /// The sink for an output: JSON lines, a live display where the terminal can show it, else plain lines.
 pub fn sink(output: Output, printer: &Printer) -> Box<dyn Sink> {
     match output {
         Output::Json => Box::new(Json::new(printer)),
-        Output::Human if printer.live() => Box::new(Live::new(printer)),
-        Output::Human => Box::new(Plain::new(printer)),
+        Output::Human | Output::Yaml if printer.live() => Box::new(Live::new(printer)),
+        Output::Human | Output::Yaml => Box::new(Plain::new(printer)),
     }
 }
 

@@ -4,7 +4,6 @@ use futures::future::try_join_all;
 use kube::Client;
 
 use super::Run;
-use crate::docker::image;
 use crate::event::Outcome;
 use crate::kind::{self, Kind, Revived};
 use crate::mesh::apply::Applier;
@@ -70,8 +69,7 @@ impl Run {
         self.ensure_images().await?;
         let step = self.events.step("images", Some(&cluster.name));
         step.run(async |_| {
-            let images = self.plan.images();
-            let nodes = cluster.nodes.iter().map(|node| image::ensure_on_node(&self.engine, node, &images));
+            let nodes = cluster.nodes.iter().map(|node| self.load.ensure_on(&self.engine, node));
             let changed = try_join_all(nodes).await?.iter().any(|outcome| outcome.changed);
             Ok(Outcome { value: (), changed })
         })

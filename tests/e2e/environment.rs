@@ -1,0 +1,140 @@
+//! The kindmesh that is tested, with state of its own, and the environment that the tests share.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The environment that the tests share. `tests/run` takes it down at the end.
+pub static E2E: Shared = Shared(OnceLock::new());
+
+pub struct Shared(OnceLock<Kindmesh>);
+
+impl Shared {
+    /// The shared environment, up.
+    pub fn up(&self) -> &Kindmesh {
+        self.0.get_or_init(|| {
+            let kindmesh = Kindmesh::named("e2e");
+            let up = kindmesh.run(&["up"]);
+            assert_eq!(up.code, 0, "{}\n{}", up.stdout, up.stderr);
+            kindmesh
+        })
+    }
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// The kindmesh executable, working on one environment.
+pub struct Kindmesh {
+    name: String,
+}
+
+impl Kindmesh {
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into() }
+    }
+
+    /// Where the tests keep state: never the user's own.
+    fn state_home() -> PathBuf {
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e-state")
+    }
+
+    /// The environment's state folder.
+    pub fn state(&self) -> PathBuf {
+        Self::state_home().join("kindmesh").join(&self.name)
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        said(
+            Command::new(env!("CARGO_BIN_EXE_kindmesh"))
+                .args(arguments)
+                .args(["--name", &self.name])
+                .current_dir(env!("CARGO_TARGET_TMPDIR"))
+                .env("XDG_STATE_HOME", Self::state_home()),
+        )
+    }
+
+    /// Runs a command with JSON output, which must succeed, and reads its lines.
+    pub fn json_lines(&self, arguments: &[&str]) -> Vec<Value> {
+        let mut with_output = arguments.to_vec();
+        with_output.extend(["--output", "json"]);
+        let said = self.run(&with_output);
+        assert_eq!(said.code, 0, "{said:?}");
+        said.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    /// Runs kubectl on one of the environment's clusters.
+    pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> Said {
+        said(
+            Command::new("kubectl")
+                .arg("--kubeconfig")
+                .arg(self.state().join("kubeconfig"))
+                .args(["--context", &format!("kind-{}-{cluster}", self.name)])
+                .args(arguments),
+        )
+    }
+}
+
+/// A kind cluster made by hand, as a user may have one; removed at the end, however the test ends.
+pub struct ByHand {
+    kubeconfig: tempfile::NamedTempFile,
+}
+
+impl ByHand {
+    const NAME: &str = "e2e-by-hand";
+
+    /// Makes it from the configuration that `plan` gives for a cluster, with a name of its own.
+    pub fn create(kindmesh: &Kindmesh) -> Self {
+        let plan = kindmesh.run(&["plan", "--output", "json"]);
+        let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+        let mut config = plan["clusters"][0]["kindConfig"].clone();
+        config["name"] = Self::NAME.into();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config.to_string()).unwrap();
+        let this = Self { kubeconfig: tempfile::NamedTempFile::new().unwrap() };
+        let created = this.kind(&["create", "cluster", "--config", file.path().to_str().unwrap()]);
+        assert_eq!(created.code, 0, "{created:?}");
+        this
+    }
+
+    fn kind(&self, arguments: &[&str]) -> Said {
+        said(Command::new("kind").args(arguments).arg("--kubeconfig").arg(self.kubeconfig.path()))
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> Said {
+        said(Command::new("kubectl").arg("--kubeconfig").arg(self.kubeconfig.path()).args(arguments))
+    }
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        self.kind(&["delete", "cluster", "--name", Self::NAME]);
+    }
+}
+
+/// Runs the docker client, which must succeed; gives what it said.
+pub fn docker(arguments: &[&str]) -> String {
+    let said = said(Command::new("docker").args(arguments));
+    assert_eq!(said.code, 0, "{said:?}");
+    said.stdout.trim().to_owned()
+}
+
+/// The lines of a text, sorted.
+pub fn lines_of(text: &str) -> Vec<String> {
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Said { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+}

@@ -1,0 +1,160 @@
+//! End to end, on real clusters: one environment, made once and shared, since `up` on one that is there is a matter
+//! of seconds. Every test can be run alone.
+
+mod environment;
+
+use std::path::Path;
+
+use environment::{ByHand, E2E, Kindmesh, docker, lines_of};
+use serde_json::Value;
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn a_call_crosses_and_is_mutually_authenticated() {
+    let call = E2E.up().json_lines(&["call"]).remove(0);
+    assert_eq!(call["statusCode"], 200, "{call}");
+    assert_eq!(call["callerMetadata"]["clusterName"], "cluster1");
+    assert_eq!(call["producerMetadata"]["clusterName"], "cluster2");
+    let told = call["producerHeaders"]["x-forwarded-client-cert"].as_str().unwrap();
+    assert!(told.contains("URI=spiffe://cluster.local/ns/sample/sa/sample-caller"), "{told}");
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn calls_reach_every_producer() {
+    let calls = E2E.up().json_lines(&["call", "--count", "40"]);
+    let mut pods: Vec<&str> = calls.iter().filter_map(|c| c["producerMetadata"]["hostName"].as_str()).collect();
+    assert_eq!(pods.len(), 40);
+    pods.sort_unstable();
+    pods.dedup();
+    assert_eq!(pods.len(), 2, "{pods:?}");
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn a_slow_producer_gives_504_by_the_meshs_timeout() {
+    let kindmesh = E2E.up();
+    let call = kindmesh.json_lines(&["call", "--delay-ms", "6000"]).remove(0);
+    assert_eq!(call["statusCode"], 504, "{call}");
+    assert_eq!(call["producerMetadata"], Value::Null);
+    // The caller would have waited 30 s, the producer answers after 6: the 5 s are the VirtualService's.
+    let took = call["roundTripTimeMillis"].as_u64().unwrap();
+    assert!((5000..6000).contains(&took), "{took} ms");
+    assert_eq!(kindmesh.run(&["call", "--status", "418", "--expect", "418"]).code, 0);
+    assert_eq!(kindmesh.run(&["call", "--status", "418", "--expect", "200"]).code, 3);
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn up_again_changes_nothing() {
+    let events = E2E.up().json_lines(&["up"]);
+    let changed: Vec<_> = events.iter().filter(|event| event["changed"] == true).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    assert_eq!(events.last().unwrap()["event"], "ready");
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn status_is_ready_in_every_layer() {
+    let kindmesh = E2E.up();
+    let said = kindmesh.run(&["status", "--output", "json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let status: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(status["phase"], "ready");
+    let layers: Vec<_> = status["layers"].as_array().unwrap().iter().map(|l| l["layer"].as_str().unwrap()).collect();
+    for layer in ["engine", "nodes", "link", "api", "istiod", "remoteClusters", "workloads", "call"] {
+        assert!(layers.contains(&layer), "{layer} is not in {layers:?}");
+    }
+    let list = kindmesh.run(&["list"]);
+    assert!(list.stdout.contains("e2e"), "{list:?}");
+}
+
+#[test]
+#[ignore = "needs a container engine, kubectl and minutes"]
+fn what_render_writes_is_what_up_applied() {
+    let kindmesh = E2E.up();
+    let folder = tempfile::tempdir().unwrap();
+    let rendered = folder.path().join("rendered");
+    assert_eq!(kindmesh.run(&["render", rendered.to_str().unwrap()]).code, 0);
+    for cluster in ["cluster1", "cluster2"] {
+        for file in ["cacerts.yaml", "istio-crds.yaml", "istio.yaml", "samples.yaml"] {
+            let path = rendered.join(cluster).join(file);
+            let diff = kindmesh.kubectl(cluster, &[
+                "diff",
+                "--server-side",
+                "--field-manager=kindmesh",
+                "-f",
+                path.to_str().unwrap(),
+            ]);
+            assert_eq!(diff.code, 0, "{cluster}/{file} differs from what is there: {diff:?}");
+        }
+        let kind = |folder: &Path| std::fs::read_to_string(folder.join("kind.yaml")).unwrap();
+        assert_eq!(kind(&rendered.join(cluster)), kind(&kindmesh.state().join("clusters").join(cluster)));
+    }
+    assert_eq!(kindmesh.run(&["render", rendered.to_str().unwrap()]).code, 2, "a folder in use is refused");
+}
+
+#[test]
+#[ignore = "needs a container engine, kubectl and minutes"]
+fn samples_follow_the_spec() {
+    let kindmesh = E2E.up();
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("both.yaml");
+    std::fs::write(&spec, "samples: {producer: {clusters: [cluster1, cluster2], replicas: 1}}\n").unwrap();
+    let up = kindmesh.run(&["up", "-f", spec.to_str().unwrap()]);
+    assert_eq!(up.code, 0, "{up:?}");
+    let producers = |cluster: &str| {
+        let got = kindmesh.kubectl(cluster, &["-n", "sample", "get", "deployment", "sample-producer", "-o", "name"]);
+        got.code == 0
+    };
+    assert!(producers("cluster1"));
+    // Back to the spec that the other tests share.
+    let up = kindmesh.run(&["up"]);
+    assert_eq!(up.code, 0, "{up:?}");
+    assert!(!producers("cluster1") && producers("cluster2"));
+    // The Service stays: it is the stub now.
+    let service = kindmesh.kubectl("cluster1", &["-n", "sample", "get", "service", "sample-producer", "-o", "name"]);
+    assert_eq!(service.code, 0, "{service:?}");
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn what_cannot_change_is_refused_by_name() {
+    let kindmesh = E2E.up();
+    let folder = tempfile::tempdir().unwrap();
+    let spec = folder.path().join("other.yaml");
+    std::fs::write(&spec, "kubernetes: {nodeImage: kindest/node:v1.35.0}\n").unwrap();
+    let up = kindmesh.run(&["up", "-f", spec.to_str().unwrap()]);
+    assert_eq!(up.code, 2, "{up:?}");
+    assert!(up.stderr.contains("kubernetes.nodeImage") && up.stderr.contains("kindmesh down"), "{up:?}");
+}
+
+#[test]
+#[ignore = "needs a container engine, kind, kubectl and minutes"]
+fn down_leaves_nothing_of_its_own_and_others_alone() {
+    let first = E2E.up();
+    let by_hand = ByHand::create(first);
+    let before = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
+    let volumes = lines_of(&docker(&["volume", "ls", "-q"]));
+    let two = Kindmesh::named("e2e-two");
+    let up = two.run(&["up"]);
+    assert_eq!(up.code, 0, "{up:?}");
+    assert_eq!(two.json_lines(&["call"])[0]["statusCode"], 200);
+    assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);
+    // Nothing that is found only in the state directory may be needed to delete.
+    std::fs::remove_dir_all(two.state()).unwrap();
+    let down = two.run(&["down"]);
+    assert_eq!(down.code, 0, "{down:?}");
+    assert!(!two.state().exists());
+    let left = ["e2e-two-cluster1", "e2e-two-cluster2"]
+        .map(|kind| docker(&["ps", "-aq", "--filter", &format!("label=io.x-k8s.kind.cluster={kind}")]));
+    assert_eq!(left.concat(), "");
+    assert_eq!(docker(&["network", "ls", "-q", "--filter", "label=kindmesh.environment=e2e-two"]), "");
+    assert_eq!(lines_of(&docker(&["volume", "ls", "-q"])), volumes, "anonymous volumes are left");
+    let after = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
+    assert_eq!(before, after);
+    assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);
+    assert_eq!(two.run(&["down"]).code, 0, "down on nothing is fine");
+    let ready = by_hand.kubectl(&["get", "--raw", "/readyz"]);
+    assert_eq!((ready.code, ready.stdout.as_str()), (0, "ok"), "{ready:?}");
+}

@@ -1,0 +1,493 @@
+//! What is decided for a spec and a machine, and that nothing but the two decides.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+use kindmesh::error::{Error, Kind};
+use kindmesh::inventory::{self, Environment, Executable, Inventory, Taken};
+use kindmesh::plan::{self, Plan, kind_name, network_name};
+use kindmesh::spec::{Origins, Spec, from_text, validate};
+use kindmesh::{link, workloads};
+use serde_json::json;
+
+/// Three clusters, and every setting that a plan passes on.
+const THREE: &str = "
+name: shop
+kubernetes: {nodeImage: registry.example/node:v1.35.8}
+clusters:
+  - {name: east, region: eu, zone: a, workers: 2, kind: {
+      nodes: [
+        {extraPortMappings: [{containerPort: 30080, hostPort: 8080}]},
+        {},
+        {extraMounts: [{hostPath: /srv, containerPath: /srv}], labels: {disk: ssd}}],
+      kubeadmConfigPatches: [\"kind: ClusterConfiguration\\ncontrollerManager: {}\\n\"]}}
+  - {name: west, region: us, zone: b, workers: 1}
+  - {name: quay}
+mesh:
+  version: 1.30.4
+  hub: registry.example/istio
+  values: {pilot: {resources: {requests: {memory: 64Mi}}}, global: {logAsJson: true}}
+samples:
+  namespace: demo
+  image: registry.example/sample:1
+  caller: {clusters: [east, west]}
+  producer: {clusters: [west, quay], replicas: 3}
+";
+
+fn golden(name: &str, text: &str) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/plan");
+    insta::with_settings!({snapshot_path => path, prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+fn spec(text: &str) -> Spec {
+    let loaded = from_text(text, "kindmesh.yaml").unwrap();
+    validate(&loaded.spec, &loaded.origins).unwrap();
+    loaded.spec
+}
+
+/// An environment of two clusters in one line.
+fn named(environment: &str, clusters: &[&str]) -> Spec {
+    let clusters: Vec<_> = clusters.iter().map(|name| json!({"name": name})).collect();
+    spec(&json!({"name": environment, "clusters": clusters}).to_string())
+}
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+fn taken(subnet: &str, by: &str) -> Taken {
+    Taken { subnet: net(subnet), by: by.into() }
+}
+
+/// A machine with nothing on it, the same wherever the tests run.
+fn machine() -> Inventory {
+    let executable =
+        Executable { os: "linux".into(), architecture: "amd64".into(), digest: "0123456789ab".into() };
+    Inventory::of_an_empty_machine(Some(executable))
+}
+
+fn on_cgroup_v1(mut inventory: Inventory) -> Inventory {
+    inventory.engine.cgroup_version = 1;
+    inventory
+}
+
+/// The machine as the next command finds it, once a plan is carried out.
+fn carried_out(plan: &Plan, mut inventory: Inventory) -> Inventory {
+    let registers = plan.network.registers.iter().map(|r| (&r.name, r.subnet, &r.labels));
+    let existing = inventory.environments.entry(plan.environment.clone()).or_default();
+    // What is there already is not made again, whatever the plan says of its labels.
+    let own = (&plan.network.name, plan.network.subnet, &plan.network.labels);
+    let new = existing.network.is_none().then_some(own);
+    for (name, subnet, labels) in new.into_iter().chain(registers) {
+        let label = |key| labels.get(key).map(String::as_str).unwrap_or_default();
+        existing.clusters.extend(inventory::clusters_of_labels(
+            label(inventory::CLUSTERS_LABEL),
+            label(inventory::SUBNETS_LABEL),
+        ));
+        existing.networks.push(name.clone());
+        if *name == plan.network.name {
+            existing.network = Some(name.clone());
+            existing.subnet = Some(subnet);
+            existing.version = label(inventory::VERSION_LABEL).to_owned();
+        }
+        inventory.taken.push(Taken { subnet, by: format!("Docker network \"{name}\"") });
+    }
+    inventory
+}
+
+fn made(spec: &Spec, inventory: &Inventory) -> Plan {
+    plan::plan(spec, inventory).unwrap_or_else(|error| panic!("{error}\n{}", error.evidence.join("\n")))
+}
+
+fn refused(spec: &Spec, inventory: &Inventory) -> Error {
+    plan::plan(spec, inventory).expect_err("this is to be refused")
+}
+
+fn yaml(value: &impl serde::Serialize) -> String {
+    serde_yaml::to_string(value).unwrap()
+}
+
+/// Pins the plan, with the version that changes with every release left out, and the link that follows from it.
+fn pin(name: &str, spec: &Spec, inventory: &Inventory) -> Plan {
+    let plan = made(spec, inventory);
+    let mut shown = plan.clone();
+    let networks = std::iter::once(&mut shown.network.labels);
+    for labels in networks.chain(shown.network.registers.iter_mut().map(|register| &mut register.labels)) {
+        let version = labels.insert(inventory::VERSION_LABEL.into(), "[version]".into());
+        assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    }
+    golden(&format!("{name}.plan"), &yaml(&shown));
+    let link = |cluster: &plan::Cluster| format!("# {}\n{}", cluster.name, link::config(&plan, cluster));
+    golden(&format!("{name}.link"), &plan.clusters.iter().map(link).collect::<String>());
+    plan
+}
+
+/// Pins the objects of the samples in every cluster.
+fn pin_samples(name: &str, spec: &Spec, plan: &Plan) {
+    let mut text = String::new();
+    for cluster in &spec.clusters {
+        text += &format!("# {}\n", cluster.name);
+        for object in workloads::objects(plan.samples.as_ref().unwrap(), cluster).unwrap() {
+            text += &format!("---\n{}", yaml(&object));
+        }
+    }
+    golden(&format!("{name}.samples"), &text);
+}
+
+#[test]
+fn the_default_on_cgroup_v2() {
+    let spec = Spec::default();
+    pin_samples("default", &spec, &pin("default", &spec, &machine()));
+}
+
+#[test]
+fn three_clusters_with_everything_set() {
+    let spec = spec(THREE);
+    pin_samples("three", &spec, &pin("three", &spec, &machine()));
+}
+
+#[test]
+fn cgroup_v1_between_docker_networks_and_a_vpn() {
+    let mut machine = on_cgroup_v1(machine());
+    machine.engine.mtu = Some(1400);
+    machine.taken = vec![
+        taken("172.17.0.0/16", "Docker network \"bridge\""),
+        taken("172.18.0.0/16", "Docker network \"kind\""),
+        taken("172.30.0.0/16", "Docker network \"shop_default\""),
+        taken("10.0.0.0/8", "the route via tun0"),
+        taken("192.168.0.0/24", "the route via eth0"),
+    ];
+    pin("taken", &Spec::default(), &machine);
+}
+
+#[test]
+fn an_added_cluster_is_planned_beside_what_is_there() {
+    let before = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
+    pin("added", &named("shop", &["quay", "west", "east"]), &before);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    for text in ["{}", THREE] {
+        let spec = spec(text);
+        assert_eq!(yaml(&made(&spec, &machine())), yaml(&made(&spec, &machine())));
+    }
+}
+
+#[test]
+fn the_order_in_which_the_engine_lists_does_not_matter() {
+    let mut one = machine();
+    one.taken = ["172.30.0.0/24", "10.100.0.0/16", "172.30.2.0/24", "10.102.0.0/15"].map(|s| taken(s, "x")).into();
+    let mut other = one.clone();
+    other.taken.reverse();
+    assert_eq!(made(&Spec::default(), &one), made(&Spec::default(), &other));
+}
+
+#[test]
+fn an_existing_environment_keeps_its_subnets_by_name() {
+    let first = made(&named("shop", &["east", "west"]), &machine());
+    let there = carried_out(&first, machine());
+    assert_eq!(made(&named("shop", &["east", "west"]), &there), first, "again");
+
+    let mut crowded = there.clone();
+    // A VPN that came up later, and a register that somebody lost.
+    crowded.taken.extend([taken("10.0.0.0/8", "the route via tun0"), taken("172.30.0.0/16", "the route via tun0")]);
+    let again = made(&named("shop", &["west", "quay", "east"]), &crowded);
+    assert_eq!(again.network.subnet, first.network.subnet);
+    for cluster in &first.clusters {
+        let same = again.cluster(&cluster.name).unwrap();
+        assert_eq!((same.pod_subnet, same.service_subnet), (cluster.pod_subnet, cluster.service_subnet));
+    }
+}
+
+#[test]
+fn a_subnet_that_no_label_tells_is_chosen_again() {
+    let mut there = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
+    let environment = there.environments.get_mut("shop").unwrap();
+    environment.clusters = inventory::clusters_of_labels("east,west", "west=10.100.0.0/16+10.101.0.0/16");
+    let plan = made(&named("shop", &["east", "west"]), &there);
+    assert!(plan.network.registers.is_empty());
+    assert_eq!(plan.cluster("west").unwrap().pod_subnet, net("10.100.0.0/16"));
+    assert_no_overlap(&plan, &there);
+}
+
+#[test]
+fn an_added_cluster_gets_a_register_once() {
+    let two = made(&named("shop", &["east", "west"]), &machine());
+    assert_eq!(two.network.registers, []);
+    let there = carried_out(&two, machine());
+    let added = named("shop", &["east", "west", "quay"]);
+    let three = made(&added, &there);
+    let [register] = &three.network.registers[..] else { panic!("{:?}", three.network.registers) };
+    assert_eq!(register.name, "kindmesh-shop.quay");
+    assert_eq!(register.subnet.prefix_len(), 29);
+    assert_eq!(register.labels[inventory::CLUSTERS_LABEL], "quay");
+    assert_eq!(three.network.labels[inventory::CLUSTERS_LABEL], "east,west");
+
+    let there = carried_out(&three, there);
+    let again = made(&added, &there);
+    assert_eq!(again.network.registers, []);
+    assert_eq!(again.clusters, three.clusters);
+}
+
+#[test]
+fn a_network_that_is_gone_is_made_again_with_all_clusters() {
+    let two = made(&named("shop", &["east", "west"]), &machine());
+    let three = made(&named("shop", &["east", "west", "quay"]), &carried_out(&two, machine()));
+    let register = &three.network.registers[0];
+    let mut left = machine();
+    left.taken = vec![Taken { subnet: register.subnet, by: format!("Docker network \"{}\"", register.name) }];
+    let label = |key: &str| register.labels[key].as_str();
+    let environment = Environment {
+        networks: vec![register.name.clone()],
+        clusters: inventory::clusters_of_labels(label(inventory::CLUSTERS_LABEL), label(inventory::SUBNETS_LABEL)),
+        ..Environment::default()
+    };
+    left.environments.insert("shop".into(), environment);
+    let again = made(&named("shop", &["east", "west", "quay"]), &left);
+    assert_eq!(again.network.labels[inventory::CLUSTERS_LABEL], "east,west,quay");
+    assert_eq!(again.cluster("quay").unwrap().pod_subnet, three.cluster("quay").unwrap().pod_subnet);
+    assert_no_overlap(&again, &left);
+}
+
+#[test]
+fn what_conflicts_with_the_machine_is_refused_with_both_names() {
+    let mut text = String::new();
+    let mut refuse = |what: &str, spec: &Spec, inventory: &Inventory, kind: Kind| {
+        let error = refused(spec, inventory);
+        assert_eq!(error.kind, kind, "{what}");
+        text += &format!("{what}\nerror: {}\n", error.message);
+        text.extend(error.evidence.iter().map(|line| format!("  {line}\n")));
+        text.extend(error.hint.iter().map(|hint| format!("hint: {hint}\n")));
+        text += "==========\n";
+    };
+    let fixed = |subnet: &str| spec(&format!("name: shop\nnetwork: {{subnet: {subnet}}}\n"));
+
+    let mut busy = machine();
+    busy.taken = vec![
+        taken("172.18.0.0/16", "Docker network \"kind\""),
+        taken("172.30.9.0/24", "Docker network \"shop_default\""),
+        taken("10.0.0.0/8", "the route via tun0"),
+    ];
+    refuse("a fixed subnet within a Docker network's", &fixed("172.18.5.0/24"), &busy, Kind::Usage);
+    refuse("a fixed subnet around a Docker network's", &fixed("172.30.0.0/16"), &busy, Kind::Usage);
+    refuse("a fixed subnet behind a VPN", &fixed("10.30.0.0/24"), &busy, Kind::Usage);
+
+    let there = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
+    refuse("another subnet than the network has", &fixed("172.29.0.0/24"), &there, Kind::Usage);
+
+    let of_a = carried_out(&made(&named("a", &["b-c", "d"]), &machine()), machine());
+    refuse("a + b-c, then a-b + c", &named("a-b", &["c", "d"]), &of_a, Kind::Usage);
+    let of_ab = carried_out(&made(&named("a-b", &["c", "d"]), &machine()), machine());
+    refuse("a-b + c, then a + b-c", &named("a", &["b-c", "d"]), &of_ab, Kind::Usage);
+    let mut foreign = machine();
+    foreign.foreign_clusters = vec!["shop-cluster2".into()];
+    refuse("a kind cluster of the user's own", &spec("name: shop"), &foreign, Kind::Usage);
+
+    let none = Inventory::of_an_empty_machine(None);
+    refuse("no executable", &Spec::default(), &none, Kind::Prerequisite);
+    let mut other = machine();
+    other.engine.architecture = "arm64".into();
+    refuse("an engine of another architecture", &Spec::default(), &other, Kind::Prerequisite);
+    let mut mac = machine();
+    mac.executable.as_mut().unwrap().os = "darwin".into();
+    refuse("an executable of another system", &Spec::default(), &mac, Kind::Prerequisite);
+
+    let full = |subnets: &[&str]| {
+        let taken = subnets.iter().map(|subnet| taken(subnet, "the route via tun0")).collect();
+        Inventory { taken, ..machine() }
+    };
+    let private = full(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]);
+    refuse("no subnet for the network", &Spec::default(), &private, Kind::Prerequisite);
+    let but_one = full(&["10.0.0.0/8", "172.16.0.0/12", "100.64.0.0/10"]);
+    refuse("no subnet for pods", &Spec::default(), &but_one, Kind::Prerequisite);
+    let mut crowded = there.clone();
+    crowded.taken.extend(full(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]).taken);
+    refuse("no subnet for a register", &named("shop", &["east", "west", "quay"]), &crowded, Kind::Prerequisite);
+    golden("refusals", &text);
+}
+
+#[test]
+fn names_that_only_look_alike_are_not_refused() {
+    let of_a = carried_out(&made(&named("a", &["b-c", "d"]), &machine()), machine());
+    made(&named("a-b", &["x", "d"]), &of_a);
+    // An environment's own clusters, of whatever age, are no reason.
+    made(&named("a", &["b-c", "d"]), &of_a);
+    let mut foreign = machine();
+    foreign.foreign_clusters = vec!["kindmesh-cluster3".into(), "cluster1".into(), "kindmesh".into()];
+    made(&Spec::default(), &foreign);
+}
+
+#[test]
+fn a_fixed_subnet_is_taken_where_nobody_has_it() {
+    let fixed = spec("name: shop\nnetwork: {subnet: 10.100.0.0/16}\n");
+    let plan = made(&fixed, &machine());
+    assert_eq!(plan.network.subnet, net("10.100.0.0/16"));
+    assert_no_overlap(&plan, &machine());
+    // The network that it was made with is no conflict, nor is the host's route to it.
+    let mut there = carried_out(&plan, machine());
+    there.taken.push(taken("10.100.0.0/16", "the route via br-0123456789ab"));
+    assert_eq!(made(&fixed, &there), plan);
+}
+
+#[test]
+fn the_samples_image_needs_an_executable_only_to_be_built() {
+    let pulled = spec("samples: {image: registry.example/sample:1}");
+    let mut foreign = Inventory::of_an_empty_machine(None);
+    foreign.engine.architecture = "s390x".into();
+    let samples = made(&pulled, &foreign).samples.unwrap();
+    assert_eq!((samples.image.as_str(), samples.build), ("registry.example/sample:1", false));
+    let off = spec("samples: {enabled: false}");
+    assert_eq!(made(&off, &foreign).samples, None);
+    let built = made(&Spec::default(), &machine()).samples.unwrap();
+    assert_eq!((built.image.as_str(), built.build), ("kindmesh.local/sample:0123456789ab", true));
+}
+
+#[test]
+fn the_kubelet_is_told_of_cgroup_v1_where_it_asks() {
+    let flags = |image: &str, istio: &str, inventory: &Inventory| {
+        let text = format!("kubernetes: {{nodeImage: {image:?}}}\nmesh: {{version: {istio}}}\n");
+        let plan = made(&spec(&text), inventory);
+        let told: BTreeSet<bool> =
+            plan.clusters.iter().map(|c| c.kind_config.to_string().contains("failCgroupV1: false")).collect();
+        assert_eq!(told, BTreeSet::from([plan.kubernetes.cgroup_v1]), "{image}");
+        plan.kubernetes.cgroup_v1
+    };
+    let v1 = on_cgroup_v1(machine());
+    for (image, istio, told) in [
+        ("kindest/node:v1.36.4", "1.31.1", true),
+        ("kindest/node:v1.35.0", "1.31.1", true),
+        ("kindest/node:v1.34.11", "1.31.1", false),
+        ("kindest/node:v1.31.0", "1.29.7", false),
+        ("my/node:latest", "1.31.1", true),
+        ("my/node", "1.31.1", true),
+        ("my/node@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed", "1.31.1", true),
+    ] {
+        assert_eq!(flags(image, istio, &v1), told, "{image}");
+        assert!(!flags(image, istio, &machine()), "{image} on cgroup v2");
+    }
+}
+
+#[test]
+fn the_users_patches_come_after_the_planned_ones() {
+    let patched = spec("clusters: [{name: a, kind: {kubeadmConfigPatches: [\"kind: X\"]}}, {name: b}]");
+    let plan = made(&patched, &on_cgroup_v1(machine()));
+    let patches = |cluster: &str| plan.cluster(cluster).unwrap().kind_config["kubeadmConfigPatches"].clone();
+    assert_eq!(patches("a").as_array().unwrap().len(), 2);
+    assert_eq!(patches("a")[0], patches("b")[0]);
+    assert_eq!(patches("a")[1], "kind: X");
+}
+
+#[test]
+fn a_name_is_never_given_twice() {
+    let plan = made(&spec(THREE), &machine());
+    let mut seen = BTreeSet::new();
+    for cluster in &plan.clusters {
+        assert_eq!(cluster.kind_name, kind_name(&plan.environment, &cluster.name));
+        assert_eq!(cluster.nodes[0], cluster.control_plane());
+        for node in &cluster.nodes {
+            assert!(seen.insert(node.clone()), "{node}");
+        }
+    }
+    assert_eq!(seen.len(), 6);
+    assert_eq!(plan.network.name, network_name("shop"));
+}
+
+fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.network() <= b.broadcast() && b.network() <= a.broadcast()
+}
+
+/// Asserts that no two subnets of a plan share an address, and that new ones share none with anybody's.
+fn assert_no_overlap(plan: &Plan, inventory: &Inventory) {
+    let nothing = Environment::default();
+    let existing = inventory.environments.get(&plan.environment).unwrap_or(&nothing);
+    let mut subnets = vec![("network".to_owned(), plan.network.subnet, existing.subnet.is_some())];
+    subnets.extend(plan.network.registers.iter().map(|r| (r.name.clone(), r.subnet, false)));
+    for cluster in &plan.clusters {
+        let known = existing.clusters.get(&cluster.name).copied().unwrap_or_default();
+        subnets.push((format!("pods of {}", cluster.name), cluster.pod_subnet, known.pods.is_some()));
+        subnets.push((format!("Services of {}", cluster.name), cluster.service_subnet, known.services.is_some()));
+    }
+    for (index, (name, subnet, kept)) in subnets.iter().enumerate() {
+        for (other_name, other, _) in &subnets[..index] {
+            assert!(!overlap(subnet, other), "{name} {subnet} and {other_name} {other}");
+        }
+        for taken in inventory.taken.iter().filter(|_| !kept) {
+            assert!(!overlap(subnet, &taken.subnet), "{name} {subnet} and {} of {}", taken.subnet, taken.by);
+        }
+    }
+}
+
+/// A linear congruential generator with Knuth's constants for MMIX: the same numbers on every machine.
+struct Numbers(u64);
+
+impl Numbers {
+    /// A number below `end`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+
+    /// A subnet that somebody could have, most of them where the candidates are.
+    fn taken(&mut self) -> Taken {
+        let byte = |n: u64| u8::try_from(n).unwrap();
+        let (second, third) = (byte(self.below(256)), byte(self.below(256)));
+        let around = match self.below(6) {
+            0 => [10, second, third, 0],
+            1 => [10, 100 + byte(self.below(8)), third, 0],
+            2 => [172, 16 + byte(self.below(16)), third, 0],
+            3 => [172, 30, byte(self.below(4)), 0],
+            4 => [192, 168, third, 0],
+            _ => [100, 64 + byte(self.below(64)), third, 0],
+        };
+        let prefix = match self.below(8) {
+            0 => 8 + byte(self.below(8)),
+            1 | 2 => 16,
+            3 => 25 + byte(self.below(6)),
+            _ => 17 + byte(self.below(8)),
+        };
+        let subnet = Ipv4Net::new_assert(around.into(), prefix).trunc();
+        Taken { subnet, by: "somebody".into() }
+    }
+}
+
+#[test]
+fn no_two_subnets_overlap_on_any_machine() {
+    let names = ["a", "b", "c", "d", "e"];
+    let (mut planned, mut grown, mut full) = (0, 0, 0);
+    for seed in 0..200 {
+        let mut numbers = Numbers(seed);
+        let mut machine = machine();
+        machine.taken = (0..numbers.below(40)).map(|_| numbers.taken()).collect();
+        let count = 2 + usize::try_from(numbers.below(3)).unwrap();
+        match plan::plan(&named("shop", &names[..count]), &machine) {
+            Err(error) => {
+                assert_eq!(error.kind, Kind::Prerequisite, "seed {seed}: {error}");
+                full += 1;
+            }
+            Ok(plan) => {
+                assert_no_overlap(&plan, &machine);
+                planned += 1;
+                let mut there = carried_out(&plan, machine);
+                there.taken.extend((0..numbers.below(4)).map(|_| numbers.taken()));
+                // Another order, and one cluster more.
+                let mut more = names[..=count].to_vec();
+                more.rotate_left(1);
+                if let Ok(plan) = plan::plan(&named("shop", &more), &there) {
+                    assert_no_overlap(&plan, &there);
+                    grown += 1;
+                }
+            }
+        }
+    }
+    assert!(planned > 100 && grown > 80 && full > 3, "{planned} planned, {grown} grown, {full} full");
+}
+
+#[test]
+fn the_specs_of_these_tests_are_right() {
+    assert!(validate(&Spec::default(), &Origins::default()).is_ok());
+    spec(THREE);
+}
