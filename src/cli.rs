@@ -181,10 +181,27 @@ fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("give a time such as 90s, 15m or 1h".into()),
+        _ => return Err("give a time from 1s to 24h, such as 90s or 15m".into()),
     };
-    match number.parse::<u64>() {
-        Ok(number) if number > 0 => Ok(Duration::from_secs(number * factor)),
-        _ => Err("give a time such as 90s, 15m or 1h".into()),
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
+        Some(seconds @ 1..=LONGEST_SECONDS) => Ok(Duration::from_secs(seconds)),
+        _ => Err("give a time from 1s to 24h, such as 90s or 15m".into()),
+    }
+}
+
+/// A day: longer is a mistake.
+const LONGEST_SECONDS: u64 = 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_bounded() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        for wrong in ["", "0s", "5d", "-1s", "25h", "9999999999999999h", "m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 }

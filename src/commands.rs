@@ -37,6 +37,9 @@ pub struct Context {
 /// Exit statuses of a process that a signal ended: 128 and the signal's number.
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
+const AFTER_SIGNAL: &str = "what was made is kept; kindmesh up goes on, kindmesh down removes it";
+/// How long the display may take to show the last events.
+const DISPLAY_ENDS_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs a command to its exit status.
 pub fn main(cli: Cli) -> ExitCode {
@@ -58,7 +61,11 @@ pub fn main(cli: Cli) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(run(cli, &printer));
+    let code = match &cli.command {
+        // A sample handles signals itself, and shuts down gracefully.
+        Command::Serve(args) => runtime.block_on(serve::run(args, &printer)),
+        _ => runtime.block_on(run(cli, &printer)),
+    };
     // A name look-up that hangs is not waited for.
     runtime.shutdown_background();
     ExitCode::from(code)
@@ -92,16 +99,27 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     if let (Ended::Done(Err(error)), Output::Json, true) = (&ended, output, lines) {
         events.send(failure::Failure::of(error).event());
     }
+    if let (Ended::Signal(code), Output::Json, true) = (&ended, output, lines) {
+        let error = Error::environment(format!("interrupted (exit status {code})")).hint(AFTER_SIGNAL);
+        events.send(failure::Failure::of(&error.into()).event());
+    }
     drop(events);
     if let Some(shown) = shown {
-        let _ = shown.await;
+        // A download in a thread of its own may hold the channel open a while longer.
+        let _ = tokio::time::timeout(DISPLAY_ENDS_WITHIN, shown).await;
     }
     match ended {
         Ended::Done(Ok(result)) => {
             if !result.text.is_empty() {
                 printer.result(&result.text);
             }
-            result.code
+            match printer.check() {
+                Ok(()) => result.code,
+                Err(error) => {
+                    failure::print(printer, &anyhow::Error::from(error).context("writing the result"));
+                    Kind::Environment.exit_code()
+                }
+            }
         }
         Ended::Done(Err(error)) => {
             if output != Output::Json || !lines {
@@ -110,7 +128,7 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             error::exit_code(&error)
         }
         Ended::Signal(code) => {
-            printer.error("interrupted: what was made is kept. kindmesh up goes on, kindmesh down removes it");
+            printer.error(&format!("interrupted: {AFTER_SIGNAL}"));
             code
         }
     }
@@ -157,9 +175,8 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::List => list::run(&context).await,
         Command::Down(args) => down::run(&context, &args).await,
         Command::Schema => schema::run(),
-        Command::Serve(args) => serve::run(&args).await,
         // Handled before anything is set up.
-        Command::Completions(_) => Ok(Done::default()),
+        Command::Serve(_) | Command::Completions(_) => Ok(Done::default()),
     }
 }
 

@@ -86,9 +86,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Finds the [`Error`] that an [`anyhow::Error`] carries, if any.
+/// Finds the [`Error`] that an [`anyhow::Error`] carries, if any: as a cause, or as a context.
 pub fn find(error: &anyhow::Error) -> Option<&Error> {
-    error.chain().find_map(|cause| cause.downcast_ref::<Error>())
+    error.chain().find_map(|cause| cause.downcast_ref::<Error>()).or_else(|| error.downcast_ref::<Error>())
 }
 
 /// The exit status for any error: that of the [`Error`] it carries, else 1.

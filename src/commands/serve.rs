@@ -1,10 +1,17 @@
 //! `kindmesh serve`, which the sample image runs
 
-use super::Done;
 use crate::cli::ServeArgs;
+use crate::error;
+use crate::report::{Printer, failure};
 use crate::sample::{self, Metadata, Options};
 
-pub(super) async fn run(args: &ServeArgs) -> anyhow::Result<Done> {
-    sample::serve(args.role, Options { metadata: Metadata::from_env(), ..Options::default() }).await?;
-    Ok(Done::default())
+pub(super) async fn run(args: &ServeArgs, printer: &Printer) -> u8 {
+    let options = Options { metadata: Metadata::from_env(), ..Options::default() };
+    match sample::serve(args.role, options).await {
+        Ok(()) => 0,
+        Err(error) => {
+            failure::print(printer, &error);
+            error::exit_code(&error)
+        }
+    }
 }

@@ -104,15 +104,6 @@ pub async fn restart(client: &Client, namespace: &str, name: &str) -> anyhow::Re
 /// The name of Istio's control plane Deployment.
 pub const ISTIOD: &str = "istiod";
 
-/// Whether istiod exists already.
-///
-/// # Errors
-/// The API server's.
-pub async fn exists(client: &Client) -> anyhow::Result<bool> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    Ok(api.get_opt(ISTIOD).await?.is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
