@@ -8,7 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Cli, Command, Global};
 use crate::error::{self, Error, Kind};
 use crate::event::Events;
-use crate::report::{self, Output, Printer, Verbosity, failure};
+use crate::report::failure::{self, Failure};
+use crate::report::{self, Output, Printer, Verbosity};
 use crate::spec::{Loaded, Sources};
 use crate::state::Folders;
 
@@ -43,9 +44,6 @@ const DISPLAY_ENDS_WITHIN: std::time::Duration = std::time::Duration::from_secs(
 
 /// Runs a command to its exit status.
 pub fn main(cli: Cli) -> ExitCode {
-    if let Command::Completions(args) = &cli.command {
-        return completions::run(args);
-    }
     // Two providers in one process would have to be told apart at every use: this one is everybody's.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let verbosity = match (cli.global.quiet, cli.global.verbose) {
@@ -80,6 +78,7 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     }
     // Events are one JSON line each on stdout only where the contract says so.
     let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output != Output::Json;
+    let flags = cli.global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
     let (events, receiver) = Events::channel();
     let shown = lines.then(|| report::spawn(receiver, report::sink(output, printer)));
     let work = async {
@@ -96,12 +95,16 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
         () = received(SignalKind::interrupt()) => Ended::Signal(INTERRUPTED),
         () = received(SignalKind::terminate()) => Ended::Signal(TERMINATED),
     };
-    if let (Ended::Done(Err(error)), Output::Json, true) = (&ended, output, lines) {
-        events.send(failure::Failure::of(error).event());
+    let failure = match &ended {
+        Ended::Done(Err(error)) => Some(Failure::of(error).or_hint(|| default_hint(error, &flags))),
+        _ => None,
+    };
+    if let Some(failure) = &failure {
+        events.send(failure.event());
     }
     if let (Ended::Signal(code), Output::Json, true) = (&ended, output, lines) {
         let error = Error::environment(format!("interrupted (exit status {code})")).hint(AFTER_SIGNAL);
-        events.send(failure::Failure::of(&error.into()).event());
+        events.send(Failure::of(&error.into()).event());
     }
     drop(events);
     if let Some(shown) = shown {
@@ -122,8 +125,8 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             }
         }
         Ended::Done(Err(error)) => {
-            if output != Output::Json || !lines {
-                failure::print(printer, &error);
+            if let Some(failure) = failure.filter(|_| output != Output::Json || !lines) {
+                printer.error(&failure.render(printer.stderr_style()));
             }
             error::exit_code(&error)
         }
@@ -132,6 +135,16 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             code
         }
     }
+}
+
+/// What to do about a failure that says nothing better itself.
+fn default_hint(error: &anyhow::Error, flags: &str) -> Option<String> {
+    let kind = error::find(error).map_or(Kind::Environment, |error| error.kind);
+    (kind == Kind::Environment).then(|| {
+        format!(
+            "kindmesh status{flags} shows what works; kindmesh up{flags} repairs, kindmesh down{flags} removes"
+        )
+    })
 }
 
 enum Ended {
@@ -175,8 +188,9 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::List => list::run(&context).await,
         Command::Down(args) => down::run(&context, &args).await,
         Command::Schema => schema::run(),
+        Command::Completions(args) => completions::run(&args),
         // Handled before anything is set up.
-        Command::Serve(_) | Command::Completions(_) => Ok(Done::default()),
+        Command::Serve(_) => Ok(Done::default()),
     }
 }
 

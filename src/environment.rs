@@ -3,9 +3,9 @@
 use kube::Client;
 
 use crate::error::Error;
+use crate::inventory::Inventory;
 use crate::mesh::client;
 use crate::plan;
-use crate::inventory::Inventory;
 use crate::spec::{self, Loaded, Spec};
 use crate::state::{self, Files, Folders};
 
@@ -36,23 +36,29 @@ pub fn store(files: &Files, spec: &Spec) -> anyhow::Result<bool> {
     state::write_private(&files.spec(), spec::to_yaml(spec)?.as_bytes())
 }
 
-/// The spec that `up`, `plan` and `render` work with: the stored one where no file says anything else, and one that
-/// may follow the stored one where the environment exists.
+/// The spec that `up`, `plan` and `render` work with: the stored one where no file says anything else.
 ///
 /// # Errors
-/// A usage error for a spec that is wrong, or that changes what cannot be changed.
-pub fn wanted(loaded: &Loaded, files: &Files, inventory: &Inventory) -> anyhow::Result<Spec> {
-    let stored = stored(files)?;
-    if let (Some(stored), false) = (&stored, loaded.from_files) {
-        return Ok(stored.clone());
+/// A usage error for a spec that is wrong.
+pub fn wanted(loaded: &Loaded, files: &Files) -> anyhow::Result<Spec> {
+    if let (Some(stored), false) = (stored(files)?, loaded.from_files) {
+        return Ok(stored);
     }
     spec::validate(&loaded.spec, &loaded.origins)?;
-    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
-    let exists = inventory.environments.contains_key(loaded.spec.name.as_str());
-    if let Some(stored) = stored.filter(|_| exists) {
-        spec::changes(&stored, &loaded.spec)?;
-    }
     Ok(loaded.spec.clone())
+}
+
+/// Refuses a spec that changes what cannot be changed of an environment that exists.
+///
+/// # Errors
+/// A usage error that names the field.
+pub fn refuse_changes(wanted: &Spec, files: &Files, inventory: &Inventory) -> anyhow::Result<()> {
+    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
+    let exists = inventory.environments.contains_key(wanted.name.as_str());
+    if let Some(stored) = stored(files)?.filter(|_| exists) {
+        spec::changes(&stored, wanted)?;
+    }
+    Ok(())
 }
 
 impl Environment {
@@ -100,7 +106,7 @@ impl Environment {
             let message = format!("cluster {cluster} of environment \"{}\" has no kubeconfig", self.name());
             return Err(Error::environment(message).hint(up_hint(self.name())).into());
         }
-        client::connect(&path).await
+        client::connect_for_streams(&path).await
     }
 }
 

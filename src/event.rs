@@ -1,5 +1,7 @@
 //! The only channel from the work to the screen: what happens is said as data, and a sink shows it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -75,26 +77,51 @@ pub enum Event {
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: Option<mpsc::UnboundedSender<Event>>,
+    under_way: Arc<Mutex<BTreeMap<(String, String), String>>>,
 }
 
 impl Events {
     /// A channel: the work's end, and the end that a sink reads until all work has dropped its own.
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender: Some(sender) }, receiver)
+        (Self { sender: Some(sender), under_way: Arc::default() }, receiver)
     }
 
     /// Drops every event.
     pub fn silent() -> Self {
-        Self { sender: None }
+        Self { sender: None, under_way: Arc::default() }
     }
 
     /// Says that something happened.
     pub fn send(&self, event: Event) {
+        self.keep(&event);
         if let Some(sender) = &self.sender {
             // A sink that is gone is no reason to stop the work.
             let _ = sender.send(event);
         }
+    }
+
+    /// Keeps what is under way, for the message when time runs out.
+    fn keep(&self, event: &Event) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = |step: &String, cluster: &Option<String>| (cluster.clone().unwrap_or_default(), step.clone());
+        match event {
+            Event::StepStarted { step, cluster } => under_way.insert(key(step, cluster), String::new()),
+            Event::Waiting { step, cluster, r#for, last } => {
+                under_way.insert(key(step, cluster), format!("waits for {}: {last}", r#for))
+            }
+            Event::StepFinished { step, cluster, .. } => under_way.remove(&key(step, cluster)),
+            _ => None,
+        };
+    }
+
+    /// The steps that have begun and not ended, each with what it waits for: one line a step.
+    pub fn under_way(&self) -> Vec<String> {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = |((cluster, step), last): (&(String, String), &String)| {
+            format!("still under way: {cluster} {step} {last}").split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        under_way.iter().map(line).collect()
     }
 
     /// Says something worth knowing.
@@ -104,12 +131,8 @@ impl Events {
 
     /// Begins a step; `cluster` is none for a step of the whole environment.
     pub fn step(&self, step: &'static str, cluster: Option<&str>) -> Step {
-        let step = Step {
-            events: self.clone(),
-            step,
-            cluster: cluster.map(str::to_owned),
-            started: Instant::now(),
-        };
+        let step =
+            Step { events: self.clone(), step, cluster: cluster.map(str::to_owned), started: Instant::now() };
         step.events.send(Event::StepStarted { step: step.step.into(), cluster: step.cluster.clone() });
         step
     }
@@ -141,10 +164,7 @@ impl Step {
     }
 
     /// Runs the step's work; `Ok(true)` means that something was changed. An error is marked with the step.
-    pub async fn run<T>(
-        self,
-        work: impl AsyncFnOnce(&Step) -> anyhow::Result<Outcome<T>>,
-    ) -> anyhow::Result<T> {
+    pub async fn run<T>(self, work: impl AsyncFnOnce(&Step) -> anyhow::Result<Outcome<T>>) -> anyhow::Result<T> {
         match work(&self).await {
             Ok(outcome) => {
                 self.events.send(Event::StepFinished {
@@ -202,4 +222,19 @@ impl std::fmt::Display for Failed {
 /// Seconds with three decimals, as the JSON interface gives durations.
 pub fn round(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_under_way_is_known_until_it_ends() {
+        let events = Events::silent();
+        let step = events.step("istiod", Some("a"));
+        step.waiting("readiness", "0 of 1");
+        assert_eq!(events.under_way(), ["still under way: a istiod waits for readiness: 0 of 1"]);
+        step.run(async |_| Ok(Outcome::unchanged(()))).await.unwrap();
+        assert!(events.under_way().is_empty());
+    }
 }

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::plan;
+use crate::spec::Label;
+use crate::spec::validate::NAME_MAX;
+
 pub mod gather;
 mod routes;
 
@@ -54,8 +58,12 @@ pub struct Executable {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineFacts {
+    /// Its identity: two addresses with the same one are the same engine.
+    pub id: String,
     /// Its version, such as `28.5.2`.
     pub version: String,
+    /// The newest version of the API that it speaks, such as `1.51`.
+    pub api_version: String,
     /// Its operating system, as in image names: `linux`.
     pub os: String,
     /// Its architecture, as in image names: `amd64`, `arm64`.
@@ -143,6 +151,16 @@ impl Environment {
     }
 }
 
+/// The environment that a Docker network belongs to, by its label **and** its own name. Anybody can write any
+/// label, and an environment's name becomes the path of a folder that `down` deletes: so only a valid name
+/// counts, on a network that is called as we call the networks of that environment.
+pub(crate) fn owner(network: &str, environment: &str) -> Option<Label> {
+    let owner: Label = environment.parse().ok().filter(|_| environment.len() <= NAME_MAX)?;
+    let rest = network.strip_prefix(&plan::network_name(environment))?;
+    let ours = rest.is_empty() || rest.strip_prefix('.').is_some_and(|cluster| cluster.parse::<Label>().is_ok());
+    ours.then_some(owner)
+}
+
 /// Writes the value of [`SUBNETS_LABEL`].
 pub fn subnets_label<'a>(clusters: impl IntoIterator<Item = (&'a str, Ipv4Net, Ipv4Net)>) -> String {
     let items: Vec<_> =
@@ -150,11 +168,12 @@ pub fn subnets_label<'a>(clusters: impl IntoIterator<Item = (&'a str, Ipv4Net, I
     items.join(",")
 }
 
-/// Reads the values of [`CLUSTERS_LABEL`] and [`SUBNETS_LABEL`]. What cannot be read counts as not told.
+/// Reads the values of [`CLUSTERS_LABEL`] and [`SUBNETS_LABEL`]. What cannot be read, or is no name of a cluster,
+/// counts as not told.
 pub fn clusters_of_labels(clusters: &str, subnets: &str) -> BTreeMap<String, ClusterSubnets> {
     let mut found: BTreeMap<String, ClusterSubnets> = clusters
         .split(',')
-        .filter(|name| !name.is_empty())
+        .filter(|name| name.parse::<Label>().is_ok())
         .map(|name| (name.to_owned(), ClusterSubnets::default()))
         .collect();
     for item in subnets.split(',') {
@@ -179,6 +198,34 @@ mod tests {
         let found = clusters_of_labels("a,b", &label);
         assert_eq!(found["a"], ClusterSubnets { pods: Some(pods), services: Some(services) });
         assert_eq!(found["b"], ClusterSubnets::default());
+    }
+
+    #[test]
+    fn a_network_has_an_owner_only_when_label_and_name_agree() {
+        let owner = |network, label| owner(network, label).map(|owner| owner.to_string());
+        assert_eq!(owner("kindmesh-e", "e").as_deref(), Some("e"));
+        assert_eq!(owner("kindmesh-e.c", "e").as_deref(), Some("e"));
+        let long = "a-name-of-21-characte";
+        for (network, label) in [
+            ("kindmesh-..", ".."),
+            ("kindmesh-/home/ada", "/home/ada"),
+            ("kindmesh-", ""),
+            ("kindmesh-E", "E"),
+            ("shop_default", "e"),
+            ("kindmesh-other", "e"),
+            ("kindmesh-e-c", "e"),
+            ("kindmesh-e.", "e"),
+            ("kindmesh-e.c/d", "e"),
+            (&plan::network_name(long), long),
+        ] {
+            assert_eq!(owner(network, label), None, "{network} labelled {label}");
+        }
+    }
+
+    #[test]
+    fn only_names_of_clusters_are_read() {
+        let found = clusters_of_labels("a,..,/home/ada,B, c,,d", "..=10.0.0.0/16+10.1.0.0/16");
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["a", "d"]);
     }
 
     #[test]

@@ -1,13 +1,21 @@
 //! The kind program: creates clusters and says where their API servers are. Everything else about nodes goes
 //! through the engine.
 
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, LogsOptionsBuilder};
+use futures::StreamExt;
+use kube::config::Kubeconfig;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::docker::{Engine, node};
+use crate::docker::{Engine, engine, is_not_found, node};
+use crate::environment::up_hint;
 use crate::error::Error;
 use crate::event::{Outcome, Step};
 use crate::inventory::Environment;
@@ -15,6 +23,20 @@ use crate::plan::{Cluster, Plan};
 use crate::state::{self, Files};
 use crate::tool::process;
 use crate::wait::{self, Poll};
+
+mod leftover;
+mod nodes;
+
+pub use leftover::end_leftovers;
+pub use nodes::{nodes_on, remove_nodes_on};
+
+/// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow line, since kind pulls the node image.
+const CREATED_WITHIN: Duration = Duration::from_secs(600);
+/// How long kind may take for a question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// How much of a control plane's log an error shows, and how long reading it may take.
+const LOG_LINES: usize = 20;
+const LOG_WITHIN: Duration = Duration::from_secs(5);
 
 /// The marker on a control plane that kind finished: a node without it is half-made and is made anew.
 const CREATED: &str = "/etc/kindmesh/created";
@@ -32,40 +54,62 @@ pub struct Kind<'a> {
 
 impl Kind<'_> {
     /// Whether a cluster of the inventory is whole and its nodes run; when they are merely stopped or paused
-    /// they are started.
+    /// they are started. Nothing is started of a cluster that is to be made anew.
     ///
     /// # Errors
     /// The engine's.
     pub async fn revive(&self, cluster: &Cluster, have: &Environment) -> anyhow::Result<Revived> {
+        let found = |name: &String| have.nodes_of(&cluster.name).find(|node| node.name == *name);
+        let Some(nodes) = cluster.nodes.iter().map(found).collect::<Option<Vec<_>>>() else {
+            return Ok(Revived::HalfMade);
+        };
+        if !self.is_finished(cluster).await? {
+            return Ok(Revived::HalfMade);
+        }
         let mut changed = false;
-        for name in &cluster.nodes {
-            let Some(node) = have.nodes_of(&cluster.name).find(|node| &node.name == name) else {
-                return Ok(Revived::HalfMade);
-            };
-            match node.state.as_str() {
+        for node in nodes {
+            let started = match node.state.as_str() {
                 "running" => continue,
-                "paused" => self.engine.docker.unpause_container(name).await,
-                _ => self.engine.docker.start_container(name, None).await,
-            }
-            .with_context(|| format!("starting node {name}"))?;
+                "paused" => self.engine.docker.unpause_container(&node.name).await,
+                _ => self.engine.docker.start_container(&node.name, None).await,
+            };
+            started.map_err(|error| {
+                Error::environment(format!("node {} is {} and cannot be started", node.name, node.state))
+                    .evidence(engine::chain(&error))
+                    .hint(format!(
+                        "see why: docker logs --tail 20 {}; or make the environment anew: {}, then {}",
+                        node.name,
+                        self.down_hint(),
+                        up_hint(&self.plan.environment)
+                    ))
+            })?;
             changed = true;
         }
-        let said = node::try_exec(self.engine, cluster.control_plane(), &["test", "-e", CREATED]).await?;
-        Ok(match (said.status, changed) {
-            (0, true) => Revived::Started,
-            (0, false) => Revived::Running,
-            _ => Revived::HalfMade,
-        })
+        Ok(if changed { Revived::Started } else { Revived::Running })
+    }
+
+    /// Whether kind finished the cluster, by the marker on its control plane. Read from the outside, which works on
+    /// a node that is stopped, too.
+    async fn is_finished(&self, cluster: &Cluster) -> anyhow::Result<bool> {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(CREATED).build();
+        match self.engine.docker.get_container_archive_info(cluster.control_plane(), Some(options)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_not_found(&error) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("looking at node {}", cluster.control_plane())),
+        }
     }
 
     /// Creates a cluster with kind; what is left of an earlier try is removed first.
     ///
     /// # Errors
-    /// kind's, with the end of its log.
-    pub async fn create(&self, cluster: &Cluster, have: &Environment, kind: &Path) -> anyhow::Result<()> {
-        self.end_leftover(&cluster.name);
-        for left in have.nodes_of(&cluster.name) {
-            node::remove(self.engine, &left.name).await?;
+    /// kind's, with the end of its log and of the control plane's.
+    pub async fn create(&self, cluster: &Cluster, kind: &Path, step: &Step) -> anyhow::Result<()> {
+        // Looked for now: more may have been made since the inventory.
+        let kind_names = [cluster.kind_name.clone()];
+        remove_nodes_on(self.engine, &self.plan.network.name, &kind_names, step).await?;
+        // kind adds to a file that is there, and gives up at the lock of a kind that was killed.
+        for file in ["kubeconfig", "kubeconfig.lock"] {
+            let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
         }
         let config = self.files.of_cluster(&cluster.name, "kind.yaml");
         state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
@@ -75,43 +119,82 @@ impl Kind<'_> {
             .arg(&config)
             .arg("--kubeconfig")
             .arg(self.kubeconfig(&cluster.name));
-        let pid_file = self.files.of_cluster(&cluster.name, "kind.pid");
-        let record = |pid: u32| {
-            // Without its start time a number could by then belong to another process.
-            let started = process::start_time(pid).unwrap_or_default();
-            state::write_private(&pid_file, format!("{pid} {started}").as_bytes()).map(drop)
-        };
-        let result = process::run_recorded(&mut command, record).await;
+        let log_path = self.files.of_cluster(&cluster.name, "kind.log");
+        let log = state::begin_private(&log_path)?;
+        let pid_file = self.files.of_cluster(&cluster.name, leftover::PID_FILE);
+        let record = |process: &process::Process| leftover::record(&pid_file, process);
+        let result = process::run_group(&mut command, CREATED_WITHIN, log, record).await;
         let _ = std::fs::remove_file(&pid_file);
         if let Err(error) = result {
-            let hint = format!(
-                "the nodes are kept for a look: docker logs {}; then kindmesh up tries anew, kindmesh down removes them",
-                cluster.control_plane()
-            );
-            return Err(with_hint(error, hint));
+            return Err(self.not_created(cluster, &log_path, error).await);
         }
-        node::run(self.engine, cluster.control_plane(), &["sh", "-c", &format!("mkdir -p /etc/kindmesh && touch {CREATED}")])
-            .await?;
+        node::run(
+            self.engine,
+            cluster.control_plane(),
+            &["sh", "-c", &format!("mkdir -p /etc/kindmesh && touch {CREATED}")],
+        )
+        .await?;
         Ok(())
     }
 
-    /// Makes sure that the cluster's own kubeconfig file is there; asked of kind again when it was lost.
+    async fn not_created(&self, cluster: &Cluster, log_path: &Path, error: anyhow::Error) -> anyhow::Error {
+        let mut error = match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(other) => return other.context(format!("creating cluster {} with kind", cluster.name)),
+        };
+        error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
+        error = error.evidence(format!("all that kind said: {}", log_path.display()));
+        let said = self.log_of(cluster.control_plane()).await;
+        if !said.is_empty() {
+            error = error.evidence(format!("docker logs {}:", cluster.control_plane())).evidence(said.join("\n"));
+        }
+        let hint = format!(
+            "the nodes are kept for a look: docker logs {}; then {} tries anew, {} removes them",
+            cluster.control_plane(),
+            up_hint(&self.plan.environment),
+            self.down_hint()
+        );
+        error.hint(hint).into()
+    }
+
+    /// The last lines that a node wrote; none when there is no such node, or nothing comes.
+    async fn log_of(&self, node: &str) -> Vec<String> {
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&LOG_LINES.to_string()).build();
+        let mut log = self.engine.docker.logs(node, Some(options));
+        let mut text = Vec::new();
+        let read = async {
+            while let Some(Ok(part)) = log.next().await {
+                text.extend_from_slice(&part.into_bytes());
+            }
+        };
+        // What came until then is shown.
+        let _ = tokio::time::timeout(LOG_WITHIN, read).await;
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    /// Makes sure that the cluster's own kubeconfig file is there and names the port at which the API server is
+    /// published; asked of kind again when it does not: it may be of an earlier cluster.
     ///
     /// # Errors
-    /// kind's.
+    /// The engine's, or kind's.
     pub async fn ensure_kubeconfig(
         &self,
         cluster: &Cluster,
         kind: impl AsyncFnOnce() -> anyhow::Result<PathBuf>,
     ) -> anyhow::Result<Outcome<PathBuf>> {
         let path = self.kubeconfig(&cluster.name);
-        if path.exists() {
+        let node = cluster.control_plane();
+        let container = self.engine.docker.inspect_container(node, None).await;
+        let published = published_port(&container.with_context(|| format!("looking at node {node}"))?);
+        if published.is_some() && server_port(&path, &cluster.context) == published {
             return Ok(Outcome::unchanged(path));
         }
         let kind = kind().await?;
         let mut command = self.command(&kind);
         command.args(["get", "kubeconfig", "--name", &cluster.kind_name]);
-        let output = process::run(&mut command).await?;
+        let output = process::run_within(&mut command, ANSWER_WITHIN).await?;
         state::write_private(&path, &output.stdout)?;
         Ok(Outcome::changed(path))
     }
@@ -123,29 +206,64 @@ impl Kind<'_> {
     /// kind with the engine and the network of this environment.
     fn command(&self, kind: &Path) -> Command {
         let mut command = Command::new(kind);
+        // Only what is set, so that the command line in an error stays short.
+        for variable in self.engine.endpoint.removed_variables() {
+            if std::env::var_os(variable).is_some() {
+                command.env_remove(variable);
+            }
+        }
         command
             .envs(self.engine.endpoint.variables())
-            .env_remove("DOCKER_CONTEXT")
             .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
             .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &self.plan.network.name);
         command
     }
 
-    /// Ends a kind that a killed run left behind: it would go on working on nodes that are made anew.
-    fn end_leftover(&self, cluster: &str) {
-        end_leftover(&self.files.of_cluster(cluster, "kind.pid"));
+    fn down_hint(&self) -> String {
+        match self.plan.environment.as_str() {
+            "kindmesh" => "kindmesh down".into(),
+            name => format!("kindmesh down --name {name}"),
+        }
     }
 }
 
-/// Ends the process that a pid file names, if it is still that process.
-pub fn end_leftover(pid_file: &Path) {
-    let Ok(text) = std::fs::read_to_string(pid_file) else { return };
-    let Some((pid, started)) = text.split_once(' ') else { return };
-    let Ok(pid) = pid.parse::<u32>() else { return };
-    if !started.is_empty() && process::start_time(pid).as_deref() == Some(started) {
-        process::kill(pid);
+/// Makes sure that there is a docker client: kind does nothing without it.
+///
+/// # Errors
+/// A missing prerequisite.
+pub fn require_docker_client() -> Result<(), Error> {
+    docker_client_on(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+fn docker_client_on(path: &OsStr) -> Result<(), Error> {
+    let is_executable = |path: PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    // As kind looks for it: a relative folder does not count.
+    let mut folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    if folders.any(|folder| is_executable(folder.join("docker"))) {
+        return Ok(());
     }
-    let _ = std::fs::remove_file(pid_file);
+    let install = match cfg!(target_os = "macos") {
+        true => "brew install docker",
+        false => "sudo apt-get install docker-cli, or https://docs.docker.com/engine/install/",
+    };
+    Err(Error::prerequisite("kind runs the docker client, and there is no docker on PATH")
+        .hint(format!("install the client: {install}")))
+}
+
+/// The port of this machine at which a control plane's API server answers.
+fn published_port(container: &ContainerInspectResponse) -> Option<u16> {
+    let ports = container.network_settings.as_ref()?.ports.as_ref()?;
+    ports.get("6443/tcp")?.as_ref()?.iter().find_map(|binding| binding.host_port.as_ref()?.parse().ok())
+}
+
+/// The port of the server that a context of a kubeconfig file names.
+fn server_port(path: &Path, context: &str) -> Option<u16> {
+    let config = Kubeconfig::read_from(path).ok()?;
+    let context = config.contexts.into_iter().find(|named| named.name == context)?.context?;
+    let cluster = config.clusters.into_iter().find(|named| named.name == context.cluster)?.cluster?;
+    cluster.server?.parse::<http::Uri>().ok()?.port_u16()
 }
 
 /// What became of a cluster that is there.
@@ -159,19 +277,17 @@ pub enum Revived {
     HalfMade,
 }
 
-fn with_hint(error: anyhow::Error, hint: String) -> anyhow::Error {
-    match error.downcast::<Error>() {
-        Ok(found) => found.hint(hint).into(),
-        Err(other) => other,
-    }
-}
-
 /// Waits until a Service address answers on a node: from then on kube-proxy has written its rules. istiod started
 /// earlier loses 30 s in its first connection.
 ///
 /// # Errors
 /// When it does not within the deadline.
-pub async fn wait_for_kube_proxy(engine: &Engine, cluster: &Cluster, step: &Step, deadline: Instant) -> anyhow::Result<()> {
+pub async fn wait_for_kube_proxy(
+    engine: &Engine,
+    cluster: &Cluster,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
     // The API server's own Service has the first address of the subnet.
     let address = cluster.service_subnet.hosts().next().unwrap_or(cluster.service_subnet.network());
     let script = format!("timeout 1 bash -c '</dev/tcp/{address}/443'");
@@ -183,4 +299,49 @@ pub async fn wait_for_kube_proxy(engine: &Engine, cluster: &Cluster, step: &Step
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error;
+    use serde_json::json;
+
+    #[test]
+    fn the_docker_client_is_a_prerequisite() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = docker_client_on(folder.path().as_os_str()).unwrap_err();
+        assert_eq!(refused.kind, error::Kind::Prerequisite);
+        assert!(refused.hint.is_some());
+        let client = folder.path().join("docker");
+        std::fs::write(&client, "").unwrap();
+        assert!(docker_client_on(folder.path().as_os_str()).is_err());
+        std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+        docker_client_on(folder.path().as_os_str()).unwrap();
+        assert!(docker_client_on(OsStr::new("bin:.")).is_err());
+    }
+
+    #[test]
+    fn the_port_of_a_server_and_the_one_that_is_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        assert_eq!(server_port(&path, "kind-e-a"), None);
+        let config = json!({
+            "clusters": [{"name": "kind-e-a", "cluster": {"server": "https://127.0.0.1:46423"}}],
+            "contexts": [{"name": "kind-e-a", "context": {"cluster": "kind-e-a", "user": "kind-e-a"}}],
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        assert_eq!(server_port(&path, "kind-e-a"), Some(46423));
+        assert_eq!(server_port(&path, "kind-e-b"), None);
+        std::fs::write(&path, "no kubeconfig").unwrap();
+        assert_eq!(server_port(&path, "kind-e-a"), None);
+
+        let container = |ports: serde_json::Value| -> ContainerInspectResponse {
+            serde_json::from_value(json!({"NetworkSettings": {"Ports": ports}})).unwrap()
+        };
+        let binding = json!({"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "46423"}]});
+        assert_eq!(published_port(&container(binding)), Some(46423));
+        assert_eq!(published_port(&container(json!({"6443/tcp": null}))), None);
+        assert_eq!(published_port(&container(json!({}))), None);
+    }
 }

@@ -48,6 +48,14 @@ pub fn users_own() -> Result<PathBuf, Error> {
 /// # Errors
 /// When a file cannot be read or written, or another program has the user's file locked.
 pub fn merge_into(users: &Path, environment: &Path) -> anyhow::Result<()> {
+    // Where the file is a link, as dotfiles often are, what it leads to is changed.
+    let real = users.canonicalize().unwrap_or_else(|_| users.to_owned());
+    if environment.canonicalize().is_ok_and(|environment| environment == real) {
+        return Err(Error::usage("KUBECONFIG names the environment's own file: there is nothing to merge into")
+            .hint("unset KUBECONFIG, then: kindmesh kubeconfig --merge")
+            .into());
+    }
+    let users = real.as_path();
     let from = read(environment)?;
     let _lock = Lock::take(users)?;
     let mut into = if users.exists() { read(users)? } else { Kubeconfig::default() };

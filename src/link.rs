@@ -3,8 +3,8 @@
 
 use anyhow::Context;
 
-use crate::docker::node::{self, NodeFile};
 use crate::docker::Engine;
+use crate::docker::node::{self, NodeFile};
 use crate::event::Outcome;
 use crate::plan::{Cluster, Plan};
 
@@ -29,7 +29,10 @@ const UNITS: [(&str, &str, &str); 2] = [
 /// The link's configuration on the nodes of one cluster.
 pub fn config(plan: &Plan, cluster: &Cluster) -> String {
     let mut text = format!("services {}\n", cluster.service_subnet);
-    for peer in plan.peers(cluster) {
+    // In an order that does not change when the spec's does: else the units would start anew for nothing.
+    let mut peers: Vec<_> = plan.peers(cluster).collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    for peer in peers {
         // With the network's name behind it, so that no search domain of the host is tried.
         let node = format!("{}.{}", peer.control_plane(), plan.network.name);
         text.push_str(&format!("peer {} {node} {}\n", peer.name, peer.pod_subnet));

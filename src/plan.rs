@@ -187,22 +187,21 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let mut addresses = Allocator::new(
         inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
     );
-    let subnet = network_subnet(spec, existing, &mut addresses)?;
-    let mut subnets = Vec::new();
-    for cluster in &spec.clusters {
-        let known = existing.clusters.get(cluster.name.as_str()).copied().unwrap_or_default();
-        subnets.push((known.pods, known.services));
+    // What is in use, by clusters that the spec lacks too, before anything is chosen.
+    for (name, known) in &existing.clusters {
         for (net, what) in [(known.pods, "pods"), (known.services, "Services")] {
             if let Some(net) = net {
-                addresses.take(net, format!("the {what} of {}", cluster.name));
+                addresses.take(net, format!("the {what} of {name}"));
             }
         }
     }
+    let subnet = network_subnet(spec, existing, &mut addresses)?;
     let subnets: Vec<(Ipv4Net, Ipv4Net)> = spec
         .clusters
         .iter()
-        .zip(subnets)
-        .map(|(cluster, (pods, services))| {
+        .map(|cluster| {
+            let known = existing.clusters.get(cluster.name.as_str()).copied().unwrap_or_default();
+            let (pods, services) = (known.pods, known.services);
             let mut get = |known: Option<Ipv4Net>, what: &str| match known {
                 Some(net) => Ok(net),
                 None => addresses.cluster(&format!("the {what} of {}", cluster.name)),
@@ -273,20 +272,16 @@ fn refuse_foreign_names(spec: &Spec, inventory: &Inventory) -> Result<(), Error>
             .hint("choose another environment name with --name, or another cluster name"));
         }
         if inventory.foreign_clusters.contains(&kind) {
-            return Err(Error::usage(format!(
-                "a kind cluster \"{kind}\" exists that kindmesh did not make"
-            ))
-            .hint(format!("choose another environment name with --name, or: kind delete cluster --name {kind}")));
+            return Err(Error::usage(format!("a kind cluster \"{kind}\" exists that kindmesh did not make"))
+                .hint(format!(
+                    "choose another environment name with --name, or: kind delete cluster --name {kind}"
+                )));
         }
     }
     Ok(())
 }
 
-fn network_subnet(
-    spec: &Spec,
-    existing: &Environment,
-    addresses: &mut Allocator,
-) -> Result<Ipv4Net, Error> {
+fn network_subnet(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Result<Ipv4Net, Error> {
     let by = format!("the network of environment {}", spec.name);
     let subnet = match (spec.network.subnet, existing.subnet) {
         (Subnet::Fixed(wanted), Some(has)) if wanted != has => {

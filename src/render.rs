@@ -13,6 +13,7 @@ use crate::mesh::{cacerts, istio, render};
 use crate::plan::{Cluster, Plan};
 use crate::spec::Spec;
 use crate::state::{self, Files};
+use crate::tool::Found;
 use crate::trust::{Intermediate, Root};
 use crate::{link, workloads};
 
@@ -39,15 +40,14 @@ pub struct Inputs<'a> {
 pub async fn render(
     inputs: &Inputs<'_>,
     folder: &Path,
-    istioctl: impl AsyncFn() -> anyhow::Result<PathBuf>,
+    istioctl: impl AsyncFn() -> anyhow::Result<Found>,
 ) -> anyhow::Result<Vec<PathBuf>> {
     refuse_used(folder)?;
     let mut out = Out { folder, written: Vec::new() };
     let plan = inputs.plan;
-    let trust = match inputs.files.trust() {
-        existing if existing.exists() => existing,
-        _ => folder.join("trust"),
-    };
+    // An existing root is used, and copied: what is missing of the rest is made in the folder, not in the state.
+    let trust = folder.join("trust");
+    copy_folder(&inputs.files.trust(), &trust)?;
     let root = Root::ensure(&trust, &plan.environment)?.value;
     out.write("plan.yaml", serde_yaml::to_string(plan)?.as_bytes(), 0o600)?;
     for cluster in &plan.clusters {
@@ -57,7 +57,7 @@ pub async fn render(
         out.yaml(cluster, "istio-operator.yaml", &cluster.istio)?;
         out.objects(cluster, "cacerts.yaml", &cacerts::objects(&plan.mesh, &intermediate)?)?;
         let (definitions, rest): (Vec<_>, Vec<_>) =
-            istio::objects(&rendered)?.into_iter().partition(is_definition);
+            istio::objects(&rendered, &root.digest())?.into_iter().partition(is_definition);
         out.objects(cluster, "istio-crds.yaml", &definitions)?;
         out.objects(cluster, "istio.yaml", &rest)?;
         for file in link::files(plan, cluster) {
@@ -65,7 +65,7 @@ pub async fn render(
         }
         let spec = inputs.spec.clusters.iter().find(|spec| spec.name.as_str() == cluster.name);
         if let (Some(samples), Some(spec)) = (&plan.samples, spec) {
-            out.objects(cluster, "samples.yaml", &workloads::objects(samples, spec)?)?;
+            out.objects(cluster, "samples.yaml", &workloads::objects(samples, spec, &root.digest())?)?;
         }
     }
     if plan.samples.as_ref().is_some_and(|samples| samples.build) {
@@ -75,6 +75,15 @@ pub async fn render(
     }
     out.write("apply.sh", script::apply(plan).as_bytes(), 0o700)?;
     Ok(out.written)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        let content =
+            std::fs::read(entry.path()).with_context(|| format!("reading {}", entry.path().display()))?;
+        state::write_private(&to.join(entry.file_name()), &content)?;
+    }
+    Ok(())
 }
 
 fn is_definition(object: &DynamicObject) -> bool {

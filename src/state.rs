@@ -1,14 +1,21 @@
-//! The environment's files: the state folder, and who works on it.
+//! The environment's files: the state folder, who works on it, and which engine it belongs to.
 
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use crate::error::Error;
-use crate::event::Step;
-use crate::wait::{self, Poll};
+use crate::spec::Label;
+use crate::tool::process::Process;
+
+mod engine;
+mod lock;
+mod private;
+
+pub use engine::EngineIdentity;
+pub use lock::Lock;
+pub use private::{begin_private, private_folder, restrict, write_private};
 
 /// Where kindmesh keeps files; on macOS too.
 #[derive(Debug, Clone)]
@@ -34,10 +41,7 @@ impl Folders {
                 .map(|base| base.join("kindmesh"))
                 .ok_or_else(|| Error::prerequisite(format!("neither {variable} nor HOME is set")))
         };
-        Ok(Self {
-            state: folder("XDG_STATE_HOME", ".local/state")?,
-            cache: folder("XDG_CACHE_HOME", ".cache")?,
-        })
+        Ok(Self { state: folder("XDG_STATE_HOME", ".local/state")?, cache: folder("XDG_CACHE_HOME", ".cache")? })
     }
 
     /// The files of one environment.
@@ -47,11 +51,25 @@ impl Folders {
 
     /// The environments that have files.
     pub fn environments(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(&self.state) else { return Vec::new() };
-        let mut names: Vec<_> =
-            entries.flatten().filter(|e| e.path().is_dir()).filter_map(|e| e.file_name().into_string().ok()).collect();
+        let labels = names_in(&self.state).filter(|name| name.parse::<Label>().is_ok());
+        let mut names: Vec<_> = labels.filter(|name| self.environment(name).exist()).collect();
         names.sort();
         names
+    }
+
+    /// Deletes what a `down` that was killed had put aside and not yet deleted: there are keys in it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sweep(&self) -> anyhow::Result<()> {
+        for name in names_in(&self.state) {
+            let Some(pid) = put_aside_by(&name) else { continue };
+            // A process that is there may be deleting it just now.
+            if pid == std::process::id() || Process::of(pid).is_none() {
+                delete(&self.state.join(name))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -78,135 +96,127 @@ impl Files {
         self.root.join("trust")
     }
 
+    /// Which engine the environment is on.
+    pub fn engine(&self) -> PathBuf {
+        self.root.join("engine")
+    }
+
+    /// What the process that works on the environment holds.
+    fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
     /// A file of one cluster: its own kubeconfig, kind's configuration, log and process id.
     pub fn of_cluster(&self, cluster: &str, file: &str) -> PathBuf {
         self.root.join("clusters").join(cluster).join(file)
     }
 
-    /// Removes everything.
+    /// The clusters that have files.
+    pub fn clusters(&self) -> Vec<String> {
+        names_in(&self.root.join("clusters")).collect()
+    }
+
+    /// Whether there are any. A lock alone is left by a command that did nothing.
+    pub fn exist(&self) -> bool {
+        names_in(&self.root).any(|name| name != "lock")
+    }
+
+    /// Removes everything, the lock included. The folder is put aside first: whoever waits for the lock makes a new
+    /// one, and that one stays.
     ///
     /// # Errors
     /// The file system's.
     pub fn remove(&self) -> anyhow::Result<bool> {
-        match std::fs::remove_dir_all(&self.root) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("removing {}", self.root.display())),
-        }
-    }
-}
-
-/// Makes a folder that only its owner may enter.
-///
-/// # Errors
-/// The file system's.
-pub fn private_folder(path: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("making the folder {}", path.display()))
-}
-
-/// Writes a file that only its owner may read: whole or not at all, and not when it is as wanted.
-///
-/// # Errors
-/// The file system's.
-pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
-    if std::fs::read(path).is_ok_and(|has| has == content) {
-        return Ok(false);
-    }
-    let what = || format!("writing {}", path.display());
-    let folder = path.parent().with_context(what)?;
-    private_folder(folder)?;
-    let mut file = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .with_context(what)?;
-    file.write_all(content).with_context(what)?;
-    file.persist(path).with_context(what)?;
-    Ok(true)
-}
-
-/// The right to change an environment: held by one process at a time, given back by the system when it dies.
-#[derive(Debug)]
-pub struct Lock {
-    _file: std::fs::File,
-}
-
-/// How long a second command waits for the first.
-const LOCK_WITHIN: std::time::Duration = std::time::Duration::from_secs(600);
-
-impl Lock {
-    /// Takes the right, waiting for the process that has it and saying which that is.
-    ///
-    /// # Errors
-    /// When it is not given back in time, or the file system refuses.
-    pub async fn acquire(files: &Files, step: &Step) -> anyhow::Result<Self> {
-        private_folder(&files.root)?;
-        let path = files.root.join("lock");
-        let deadline = tokio::time::Instant::now() + LOCK_WITHIN;
-        wait::until(step, "the other kindmesh to end", deadline, async || Self::look(&path)).await
-    }
-
-    fn look(path: &Path) -> anyhow::Result<Poll<Self>> {
-        let what = || format!("locking {}", path.display());
-        if let Some(folder) = path.parent() {
-            // The one before may have removed the whole folder.
-            private_folder(folder)?;
-        }
-        let mut file = std::fs::File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .with_context(what)?;
-        match file.try_lock() {
+        let name = self.root.file_name().unwrap_or_default().to_string_lossy();
+        let aside = self.root.with_file_name(format!(".{name}{ASIDE}{}", std::process::id()));
+        delete(&aside)?;
+        match std::fs::rename(&self.root, &aside) {
             Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                return Ok(Poll::NotYet(format!("process {} works on this environment", holder.trim())));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(error).with_context(what),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| format!("removing {}", self.root.display())),
         }
-        // `down` removes the folder with the lock in it: then the file that is locked is no longer the one there.
-        let ours = file.metadata().with_context(what)?.ino();
-        if std::fs::metadata(path).map(|there| there.ino()).ok() != Some(ours) {
-            return Ok(Poll::NotYet("the environment is being removed".into()));
-        }
-        file.set_len(0).with_context(what)?;
-        file.rewind().with_context(what)?;
-        write!(file, "{}", std::process::id()).with_context(what)?;
-        Ok(Poll::Ready(Self { _file: file }))
+        delete(&aside)?;
+        Ok(true)
     }
+}
+
+/// What follows the name of a folder that is put aside, before the number of the process that did it.
+const ASIDE: &str = ".removed-";
+
+/// The process that put a folder aside, when its name says so.
+fn put_aside_by(name: &str) -> Option<u32> {
+    let (environment, pid) = name.strip_prefix('.')?.rsplit_once(ASIDE)?;
+    environment.parse::<Label>().ok()?;
+    pid.parse().ok()
+}
+
+fn delete(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder; none when it cannot be read.
+fn names_in(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Events;
 
-    #[test]
-    fn private_files_are_private_and_written_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b");
-        assert!(write_private(&path, b"x").unwrap());
-        assert!(!write_private(&path, b"x").unwrap());
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    fn folders(folder: &Path) -> Folders {
+        Folders { state: folder.to_owned(), cache: folder.join("cache") }
     }
 
-    #[tokio::test]
-    async fn one_at_a_time_and_the_second_hears_who() {
+    #[test]
+    fn only_folders_with_more_than_a_lock_are_environments() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Files { root: folder.path().join("e") };
-        let step = Events::silent().step("lock", None);
-        let first = Lock::acquire(&files, &step).await.unwrap();
-        let Poll::NotYet(because) = Lock::look(&files.root.join("lock")).unwrap() else { panic!("locked twice") };
-        assert!(because.contains(&std::process::id().to_string()), "{because}");
-        drop(first);
-        assert!(matches!(Lock::look(&files.root.join("lock")).unwrap(), Poll::Ready(_)));
+        let folders = folders(folder.path());
+        for path in
+            ["shop/kindmesh.yaml", "locked/lock", "Not_a_label/kindmesh.yaml", ".shop.removed-1/kubeconfig"]
+        {
+            write_private(&folder.path().join(path), b"x").unwrap();
+        }
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert_eq!(folders.environments(), ["shop"]);
+        assert!(!folders.environment("absent").exist());
+    }
+
+    #[test]
+    fn what_was_put_aside_is_deleted_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = folders(folder.path());
+        let aside = |pid: u32| folder.path().join(format!(".shop.removed-{pid}"));
+        // Of a process that is gone, of this one, and of one that is there; and what has nothing to do with it.
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let others =
+            [aside(child.id()), folder.path().join(".shop.removed-soon"), folder.path().join(".removed-1")];
+        for path in [aside(u32::MAX), aside(std::process::id())].iter().chain(&others) {
+            write_private(&path.join("trust/root-key.pem"), b"x").unwrap();
+        }
+        folders.sweep().unwrap();
+        assert!(!aside(u32::MAX).exists() && !aside(std::process::id()).exists());
+        assert!(others.iter().all(|path| path.exists()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn removing_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folders(folder.path()).environment("shop");
+        assert!(!files.remove().unwrap());
+        write_private(&files.of_cluster("a", "kubeconfig"), b"x").unwrap();
+        assert_eq!(files.clusters(), ["a"]);
+        // As a killed process with the same number may have left it.
+        let aside = folder.path().join(format!(".shop.removed-{}", std::process::id()));
+        write_private(&aside.join("old"), b"x").unwrap();
+        assert!(files.remove().unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

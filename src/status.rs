@@ -234,7 +234,8 @@ impl Look<'_> {
                 let subnet = peer.pod_subnet.to_string();
                 let command = ["ip", "-4", "route", "show", "exact", &subnet];
                 let said = node::run(self.engine, node, &command).await?;
-                let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next()) else {
+                let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next())
+                else {
                     let cut = node::try_exec(self.engine, node, &["test", "-e", link::CUT]).await?.status == 0;
                     let why = if cut { "cut on purpose" } else { "no route" };
                     anyhow::bail!("{node} to the pods of {}: {why}", peer.name);
@@ -242,6 +243,7 @@ impl Look<'_> {
                 routes.push(format!("{} via {via}", peer.name));
             }
         }
+        routes.sort();
         routes.dedup();
         Ok(routes.join(", "))
     }

@@ -22,7 +22,7 @@ use rcgen::KeyPair;
 pub use ca::{Subject, subject};
 pub use inspect::{CertificateInfo, chains_to, inspect};
 
-use crate::{error::Error, event::Outcome};
+use crate::{error::Error, event::Outcome, state};
 
 /// A certificate that expires sooner than this is not built upon: a workload certificate never outlives
 /// the intermediate that signed it.
@@ -41,6 +41,13 @@ impl fmt::Debug for Root {
 }
 
 impl Root {
+    /// The beginning of the certificate's SHA-256: 12 hexadecimal digits. Pods that carry it start anew when the root
+    /// is another.
+    pub fn digest(&self) -> String {
+        use sha2::{Digest, Sha256};
+        crate::docker::endpoint::hex(&Sha256::digest(&self.cert_pem))[..12].to_owned()
+    }
+
     /// Loads the root from `root-cert.pem` and `root-key.pem` in `dir`, or makes it there.
     ///
     /// # Errors
@@ -65,8 +72,8 @@ impl Root {
             }
             (None, _) => {
                 let (cert_pem, key) = ca::make_root(environment, now)?;
-                files::write_private(&key_path, &key.serialize_pem())?;
-                files::write_private(&cert_path, &cert_pem)?;
+                state::write_private(&key_path, key.serialize_pem().as_bytes())?;
+                state::write_private(&cert_path, cert_pem.as_bytes())?;
                 Ok(Outcome::changed(Self { cert_pem, key }))
             }
         }
@@ -127,8 +134,8 @@ impl Intermediate {
         }
         let (cert_pem, key) = ca::make_intermediate(root, environment, cluster, now)?;
         let key_pem = key.serialize_pem();
-        files::write_private(&key_path, &key_pem)?;
-        files::write_private(&cert_path, &cert_pem)?;
+        state::write_private(&key_path, key_pem.as_bytes())?;
+        state::write_private(&cert_path, cert_pem.as_bytes())?;
         Ok(Outcome::changed(Self::of(root, cert_pem, key_pem)))
     }
 

@@ -11,19 +11,19 @@ use crate::call::Answer;
 use crate::docker::{Engine, image, network, sample_image};
 use crate::environment;
 use crate::error::Error;
-use crate::kubeconfig;
 use crate::event::{Event, Events, Outcome, round};
-use crate::inventory::{Environment, Inventory, gather};
+use crate::inventory::{Environment, Inventory, Taken, gather};
+use crate::kind;
+use crate::kubeconfig;
 use crate::plan::{self, Plan};
 use crate::spec::{Loaded, Spec};
-use crate::state::{Files, Folders, Lock};
+use crate::state::{EngineIdentity, Files, Folders, Lock};
 use crate::trust::Root;
 
 mod cluster;
 mod prove;
 mod samples;
 mod tools;
-
 
 use tools::Tools;
 
@@ -70,6 +70,7 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
     let up = tokio::time::timeout_at(deadline, run(loaded, deadline, folders, events)).await;
     let mut up = up.map_err(|_| {
         Error::environment(format!("not up after {} s", options.timeout.as_secs()))
+            .evidence(events.under_way().join("\n"))
             .hint("what was made is kept: kindmesh up goes on; --timeout gives it longer")
     })??;
     up.seconds = round(started.elapsed());
@@ -87,13 +88,26 @@ async fn run(
     folders: &Folders,
     events: &Events,
 ) -> anyhow::Result<Up> {
+    let files = folders.environment(loaded.spec.name.as_str());
+    let spec = environment::wanted(loaded, &files)?;
     let engine =
         events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
-    let files = folders.environment(loaded.spec.name.as_str());
-    let _lock =
-        events.step("lock", None).run(async |step| Ok(Outcome::unchanged(Lock::acquire(&files, step).await?))).await?;
-    let spec = environment::wanted(loaded, &files, &gather::gather(&engine).await?)?;
+    kind::require_docker_client()?;
+    let _lock = events
+        .step("lock", None)
+        .run(async |step| Ok(Outcome::unchanged(Lock::acquire(&files, step).await?)))
+        .await?;
+    // What a `down` that was killed left there is only in the way of the next `down`.
+    let _ = folders.sweep();
+    // Before anybody looks: what still runs would make nodes again.
+    kind::end_leftovers(&files, events).await;
+    let inventory = gather::gather(&engine).await?;
+    let identity = EngineIdentity::of(&engine);
+    let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
+    identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
+    environment::refuse_changes(&spec, &files, &inventory)?;
     let (plan, inventory) = ensure_network(&engine, &spec, events).await?;
+    identity.store(&files)?;
     environment::store(&files, &spec)?;
 
     let run = Run {
@@ -101,7 +115,7 @@ async fn run(
         root: ensure_root(&files, &plan, events).await?,
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
         images: OnceCell::new(),
-        load: image::Load::new(&plan.images()),
+        load: image::Load::new(&files.root, &plan.images()),
         spec,
         cache: folders.cache.clone(),
         events: events.clone(),
@@ -180,8 +194,12 @@ async fn ensure_network(engine: &Engine, spec: &Spec, events: &Events) -> anyhow
     events
         .step("network", None)
         .run(async |_| {
+            let executable = gather::executable().await?;
+            let mut refused: Vec<Taken> = Vec::new();
             for _ in 0..PLANS {
-                let inventory = gather::gather(engine).await?;
+                let mut inventory = gather::gather(engine).await?;
+                inventory.executable = executable.clone();
+                inventory.taken.extend(refused.iter().cloned());
                 let plan = plan::plan(spec, &inventory)?;
                 let existing = inventory.environments.get(&plan.environment);
                 let have = existing.map(|found| found.networks.clone()).unwrap_or_default();
@@ -189,6 +207,10 @@ async fn ensure_network(engine: &Engine, spec: &Spec, events: &Events) -> anyhow
                 if made.value == network::Made::Yes {
                     return Ok(Outcome { value: (plan, inventory), changed: made.changed });
                 }
+                // The engine gives a subnet away some time before it lists the network.
+                let planned =
+                    std::iter::once(plan.network.subnet).chain(plan.network.registers.iter().map(|r| r.subnet));
+                refused.extend(planned.map(|subnet| Taken { subnet, by: "another process".into() }));
             }
             Err(Error::environment(format!("{PLANS} planned subnets in turn were taken by others"))
                 .hint("set network.subnet in kindmesh.yaml to one that is free: docker network ls")

@@ -2,13 +2,14 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
+use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::event::Step;
-use crate::mesh::{apply, debug};
+use crate::mesh::{apply, debug, istio};
 use crate::plan::{Plan, Samples};
 use crate::spec::Cluster;
 use crate::wait::{self, Poll};
@@ -26,13 +27,19 @@ pub const PRODUCER_NAME: &str = "sample-producer";
 /// The port of both.
 pub const PORT: u16 = 8080;
 
-/// The objects of the samples in one cluster.
+/// The label by which objects of the samples are found again.
+pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
+/// Its value.
+pub const PART_OF: &str = "kindmesh-samples";
+
+/// The objects of the samples in one cluster; `root_digest` is that of [`crate::trust::Root::digest`].
 ///
 /// # Errors
 /// When a built-in file is broken.
-pub fn objects(samples: &Samples, cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
+pub fn objects(samples: &Samples, cluster: &Cluster, root_digest: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let name = cluster.name.as_str();
-    let (calls, produces) = (samples.callers.iter().any(|c| c == name), samples.producers.iter().any(|c| c == name));
+    let (calls, produces) =
+        (samples.callers.iter().any(|c| c == name), samples.producers.iter().any(|c| c == name));
     let mut files = vec![NAMESPACE];
     if calls {
         files.extend([CALLER, ROUTING]);
@@ -47,42 +54,35 @@ pub fn objects(samples: &Samples, cluster: &Cluster) -> anyhow::Result<Vec<Dynam
     for file in files {
         for mut object in apply::objects(file)? {
             adapt(&mut object, samples, cluster);
+            istio::bind_to_root(&mut object, root_digest);
             objects.push(object);
         }
     }
     Ok(objects)
 }
 
-/// Objects that the samples could have in a cluster but, as the spec stands, do not: left over from an earlier spec.
-///
-/// # Errors
-/// When a built-in file is broken.
-pub fn surplus(
-    samples: &Samples,
-    cluster: &Cluster,
-    wanted: &[DynamicObject],
-) -> anyhow::Result<Vec<DynamicObject>> {
-    let mut surplus = Vec::new();
-    for file in [CALLER, PRODUCER, SERVICE, ROUTING] {
-        for mut object in apply::objects(file)? {
-            adapt(&mut object, samples, cluster);
-            let same = |other: &DynamicObject| other.types == object.types && other.name_any() == object.name_any();
-            if !wanted.iter().any(same) {
-                surplus.push(object);
-            }
-        }
-    }
-    Ok(surplus)
+/// The kinds of the samples' objects, the namespace last: what `up` looks through for leftovers of an earlier spec.
+pub fn kinds() -> [GroupVersionKind; 6] {
+    [
+        GroupVersionKind::gvk("apps", "v1", "Deployment"),
+        GroupVersionKind::gvk("", "v1", "Service"),
+        GroupVersionKind::gvk("", "v1", "ServiceAccount"),
+        GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService"),
+        GroupVersionKind::gvk("networking.istio.io", "v1", "DestinationRule"),
+        GroupVersionKind::gvk("", "v1", "Namespace"),
+    ]
 }
 
-/// The names of the Deployments among objects.
-pub fn deployments(objects: &[DynamicObject]) -> Vec<String> {
+/// The Deployments among objects: namespace and name.
+pub fn deployments(objects: &[DynamicObject]) -> Vec<(String, String)> {
     let is_deployment = |object: &&DynamicObject| object.types.as_ref().is_some_and(|t| t.kind == "Deployment");
-    objects.iter().filter(is_deployment).map(ResourceExt::name_any).collect()
+    let named = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
+    objects.iter().filter(is_deployment).map(named).collect()
 }
 
 /// Fills in what the spec says.
 fn adapt(object: &mut DynamicObject, samples: &Samples, cluster: &Cluster) {
+    object.labels_mut().insert(PART_OF_LABEL.to_owned(), PART_OF.to_owned());
     match object.types.as_ref().map(|types| types.kind.as_str()) {
         Some("Namespace") => object.metadata.name = Some(samples.namespace.clone()),
         _ => object.metadata.namespace = Some(samples.namespace.clone()),

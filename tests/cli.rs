@@ -507,3 +507,47 @@ fn colours_only_where_they_are_asked_for() {
     assert!(!coloured(&["list"], "X"));
     assert!(!coloured(&["list", "--color", "never"], "CLICOLOR_FORCE"));
 }
+
+#[test]
+fn a_call_whose_cluster_is_gone_names_it_and_the_next_command() {
+    let text = Desk::with_environment().run("call --name shop");
+    assert!(text.contains("east") && text.contains("hint: "), "{text}");
+}
+
+#[test]
+fn no_time_is_too_long() {
+    for time in ["18446744073709551615s", "999999999999999999h"] {
+        let output = Desk::new().command().args(["up", "--timeout", time]).output().unwrap();
+        assert_ne!(output.status.code(), Some(101), "{time}");
+    }
+}
+
+#[test]
+fn completions_into_a_closed_pipe_are_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status =
+        std::process::Command::new(KINDMESH).args(["completions", "bash"]).stdout(writer).status().unwrap();
+    assert_ne!(status.code(), Some(101));
+}
+
+#[test]
+fn merging_writes_through_a_symbolic_link() {
+    let desk = Desk::with_environment();
+    desk.write("dotfiles/config", OWN);
+    std::fs::create_dir(desk.root.join("home/.kube")).unwrap();
+    let link = desk.root.join("home/.kube/config");
+    std::os::unix::fs::symlink(desk.root.join("dotfiles/config"), &link).unwrap();
+    desk.run("kubeconfig --name shop --merge");
+    assert!(link.is_symlink());
+    assert!(desk.read("dotfiles/config").contains("kind-shop-west"));
+}
+
+#[test]
+fn a_wrong_spec_is_told_before_an_engine_is_asked() {
+    let desk = Desk::with(&[("one.yaml", "clusters: [{name: east}]\n")]);
+    for arguments in ["up -f one.yaml", "plan -f one.yaml", "render out -f one.yaml", "down -f missing.yaml"] {
+        let text = desk.run(arguments);
+        assert!(text.contains("exit status: 2"), "{text}");
+    }
+}

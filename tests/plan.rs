@@ -130,7 +130,7 @@ fn pin_samples(name: &str, spec: &Spec, plan: &Plan) {
     let mut text = String::new();
     for cluster in &spec.clusters {
         text += &format!("# {}\n", cluster.name);
-        for object in workloads::objects(plan.samples.as_ref().unwrap(), cluster).unwrap() {
+        for object in workloads::objects(plan.samples.as_ref().unwrap(), cluster, "0123456789ab").unwrap() {
             text += &format!("---\n{}", yaml(&object));
         }
     }
@@ -493,4 +493,20 @@ fn no_two_subnets_overlap_on_any_machine() {
 fn the_specs_of_these_tests_are_right() {
     assert!(validate(&Spec::default(), &Origins::default()).is_ok());
     spec(THREE);
+}
+
+#[test]
+fn subnets_of_a_kept_cluster_are_taken_before_the_network_chooses_its_own() {
+    let mut left = machine();
+    let clusters = inventory::clusters_of_labels("quay", "quay=172.30.0.0/16+172.31.0.0/16");
+    let register = Environment { networks: vec!["kindmesh-shop.quay".into()], clusters, ..Environment::default() };
+    left.environments.insert("shop".into(), register);
+    assert_no_overlap(&made(&named("shop", &["east", "quay"]), &left), &left);
+}
+
+#[test]
+fn a_new_cluster_does_not_get_the_subnets_of_one_that_still_runs() {
+    let there = carried_out(&made(&named("shop", &["east", "west", "quay"]), &machine()), machine());
+    let other = made(&named("shop", &["east", "west", "other"]), &there).cluster("other").unwrap().pod_subnet;
+    assert_ne!(Some(other), there.environments["shop"].clusters["quay"].pods);
 }

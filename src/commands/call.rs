@@ -30,7 +30,11 @@ pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Do
             .hint(format!("kindmesh status shows what is wrong; {} repairs", up_hint(environment.name())))
     };
     let connecting = tokio::time::timeout(args.timeout, Caller::connect(&client, namespace));
-    let mut caller = connecting.await.map_err(|_| late())??;
+    let unreached = |error: anyhow::Error| {
+        let known = crate::error::find(&error).is_some_and(|error| error.hint.is_some());
+        if known { error } else { error.context(format!("the caller in {from} cannot be reached")) }
+    };
+    let mut caller = connecting.await.map_err(|_| late())?.map_err(unreached)?;
     let mut unexpected = 0;
     for number in 1..=args.count {
         let request = Request {
@@ -130,7 +134,9 @@ fn whole(from: &str, answer: &Answer, style: Style) -> String {
 fn shortened(value: &str) -> String {
     const LONGEST: usize = 240;
     match value.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}… ({} characters; --output json has all)", &value[..end], value.chars().count()),
+        Some((end, _)) => {
+            format!("{}… ({} characters; --output json has all)", &value[..end], value.chars().count())
+        }
         None => value.to_owned(),
     }
 }

@@ -1,12 +1,12 @@
 //! `kindmesh completions`
 
-use std::process::ExitCode;
-
 use clap::CommandFactory;
 
+use super::Done;
 use crate::cli::{Cli, CompletionsArgs};
 
-pub(super) fn run(args: &CompletionsArgs) -> ExitCode {
-    clap_complete::generate(args.shell, &mut Cli::command(), "kindmesh", &mut std::io::stdout());
-    ExitCode::SUCCESS
+pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Done> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "kindmesh", &mut script);
+    Ok(Done::text(String::from_utf8(script)?))
 }

@@ -4,10 +4,17 @@ use super::{Context, Done};
 use crate::cli::DownArgs;
 use crate::docker::Engine;
 use crate::down;
-use crate::error::Error;
+use crate::error::{self, Error, Kind};
 use crate::inventory::gather;
+use crate::state::EngineIdentity;
 
 pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
+    // clap sees such a conflict only when both are given behind the command's name.
+    if let (true, Some(name)) = (args.all, &context.global.name) {
+        return Err(Error::usage(format!("--all is every environment, and --name {name} is one"))
+            .hint("leave one of them out")
+            .into());
+    }
     match tokio::time::timeout(args.timeout, down_all(context, args)).await {
         Ok(result) => result,
         Err(_) => Err(Error::environment(format!("not down after {} s", args.timeout.as_secs()))
@@ -17,15 +24,12 @@ pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Do
 }
 
 async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
+    // A name that cannot be told is no reason to ask an engine.
+    let one = if args.all { None } else { Some(context.environment_name()?) };
     let engine = Engine::connect().await?;
-    let names = if args.all {
-        let mut names = context.folders.environments();
-        names.extend(gather::gather(&engine).await?.environments.into_keys());
-        names.sort();
-        names.dedup();
-        names
-    } else {
-        vec![context.environment_name()?]
+    let names = match one {
+        Some(name) => vec![name],
+        None => all(context, &engine).await?,
     };
     let mut lines = Vec::new();
     for name in &names {
@@ -39,4 +43,27 @@ async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
         lines.push("There was no environment.".into());
     }
     Ok(if context.is_json() { Done::default() } else { Done::text(lines.join("\n")) })
+}
+
+/// Every environment on this engine, and every one that has files and is on no other engine.
+async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> {
+    let found = gather::gather(engine).await?.environments;
+    let identity = EngineIdentity::of(engine);
+    let mut names: Vec<String> = found.keys().cloned().collect();
+    for name in context.folders.environments() {
+        let has_nodes = found.get(&name).is_some_and(|found| !found.nodes.is_empty());
+        match identity.refuse_another(&name, &context.folders.environment(&name), has_nodes) {
+            Err(refused) if error::find(&refused).is_some_and(|error| error.kind == Kind::Usage) => {
+                names.retain(|found| *found != name);
+                context.events.note(format!("left alone: {refused}"));
+            }
+            result => {
+                result?;
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
 }

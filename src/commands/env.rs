@@ -15,7 +15,9 @@ pub(super) fn run(context: &Context) -> anyhow::Result<Done> {
     if context.is_json() {
         return Done::json(&variables.into_iter().collect::<std::collections::BTreeMap<_, _>>());
     }
-    let lines: Vec<_> =
-        variables.iter().map(|(name, value)| format!("export {name}='{}'", value.replace('\'', r"'\''"))).collect();
+    let lines: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| format!("export {name}='{}'", value.replace('\'', r"'\''")))
+        .collect();
     Ok(Done::text(lines.join("\n")))
 }

@@ -11,11 +11,14 @@ use crate::report::{Output, Style, Table};
 pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
+    let spec = environment::wanted(&loaded, &files)?;
+    let executable = gather::executable().await?;
     let inventory = match args.offline {
-        true => Inventory::of_an_empty_machine(gather::executable().await?),
-        false => gather::gather(&Engine::connect().await?).await?,
+        true => Inventory::of_an_empty_machine(executable),
+        false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };
-    let plan = plan::plan(&environment::wanted(&loaded, &files, &inventory)?, &inventory)?;
+    environment::refuse_changes(&spec, &files, &inventory)?;
+    let plan = plan::plan(&spec, &inventory)?;
     match context.global.output {
         Output::Json => Done::json(&plan),
         Output::Yaml => Ok(Done::text(serde_yaml::to_string(&plan)?)),
@@ -37,13 +40,16 @@ fn human(plan: &Plan, style: Style) -> String {
     facts.row(["images".into(), plan.images().join(", ")]);
     if let Some(samples) = &plan.samples {
         let built = if samples.build { ", image built from this kindmesh" } else { "" };
-        facts.row(["samples".into(), format!(
-            "namespace {}, caller in {}, {} producers in {}{built}",
-            samples.namespace,
-            samples.callers.join(", "),
-            samples.replicas,
-            samples.producers.join(", ")
-        )]);
+        facts.row([
+            "samples".into(),
+            format!(
+                "namespace {}, caller in {}, {} producers in {}{built}",
+                samples.namespace,
+                samples.callers.join(", "),
+                samples.replicas,
+                samples.producers.join(", ")
+            ),
+        ]);
     }
     let mut clusters = Table::new(["CLUSTER", "CONTEXT", "NODES", "PODS", "SERVICES"]);
     for cluster in &plan.clusters {

@@ -14,15 +14,17 @@ use crate::{environment, plan};
 pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
-    let inventory = gather::gather(&Engine::connect().await?).await?;
-    let spec = environment::wanted(&loaded, &files, &inventory)?;
+    let spec = environment::wanted(&loaded, &files)?;
+    let mut inventory = gather::gather(&Engine::connect().await?).await?;
+    inventory.executable = gather::executable().await?;
+    environment::refuse_changes(&spec, &files, &inventory)?;
     let plan = plan::plan(&spec, &inventory)?;
     let inputs = Inputs { spec: &spec, plan: &plan, files: &files, cache: &context.folders.cache };
     let istioctl = async || {
         let step = context.events.step(Tool::Istioctl.name(), None);
         step.run(async |step| {
             let found = tool::find(Tool::Istioctl, &plan.mesh.version, &context.folders.cache, step).await?;
-            Ok(Outcome::unchanged(found.path))
+            Ok(Outcome::unchanged(found))
         })
         .await
     };
@@ -32,5 +34,8 @@ pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<
     }
     let folder = args.folder.display();
     let list: Vec<_> = written.iter().map(|path| format!("{folder}/{}", path.display())).collect();
-    Ok(Done::text(format!("{}\n\nPrivate keys are among them. To apply them by hand: {folder}/apply.sh", list.join("\n"))))
+    Ok(Done::text(format!(
+        "{}\n\nPrivate keys are among them. To apply them by hand: {folder}/apply.sh",
+        list.join("\n")
+    )))
 }

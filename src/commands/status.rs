@@ -5,30 +5,36 @@ use serde_json::json;
 use super::{Context, Done};
 use crate::cli::TimeoutArgs;
 use crate::docker::Engine;
-use crate::environment::Environment;
+use crate::environment::{self, Environment};
 use crate::error::{Error, Kind};
+use crate::inventory::gather;
 use crate::report::Table;
 use crate::status::{self, Phase, Status};
 
 pub(super) async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
-    let opened = match Environment::open(&context.folders, &name) {
-        Err(error) if context.is_json() && is_absent(&error) => {
-            let absent = json!({"schemaVersion": 1, "environment": name, "phase": Phase::Absent,
-                "layers": [], "clusters": []});
-            return Ok(Done { code: Kind::Environment.exit_code(), ..Done::json(&absent)? });
+    let inventory = gather::gather(&engine).await?;
+    if !inventory.environments.contains_key(&name) {
+        if !context.is_json() {
+            return Err(environment::absent(&name).into());
         }
-        other => other?,
-    };
+        let absent = json!({"schemaVersion": 1, "environment": name, "phase": Phase::Absent,
+            "layers": [], "clusters": []});
+        return Ok(Done { code: Kind::Environment.exit_code(), ..Done::json(&absent)? });
+    }
+    if environment::stored(&context.folders.environment(&name))?.is_none() {
+        return Err(Error::environment(format!(
+            "environment \"{name}\" is on the engine, but its files are lost"
+        ))
+        .hint(format!("{} makes them anew", environment::up_hint(&name)))
+        .into());
+    }
+    let opened = Environment::open(&context.folders, &name)?;
     let status = status::status(&engine, &opened, args.timeout).await?;
     let code = if status.phase == Phase::Ready { 0 } else { Kind::Environment.exit_code() };
     let done = if context.is_json() { Done::json(&status)? } else { Done::text(human(context, &status)) };
     Ok(Done { code, ..done })
-}
-
-fn is_absent(error: &anyhow::Error) -> bool {
-    crate::error::find(error).is_some_and(|error: &Error| error.kind == Kind::Environment)
 }
 
 fn human(context: &Context, status: &Status) -> String {
@@ -41,7 +47,8 @@ fn human(context: &Context, status: &Status) -> String {
     }
     let phase = status.phase.to_string();
     let phase = if status.phase == Phase::Ready { style.green(&phase) } else { style.yellow(&phase) };
-    let mut text = format!("Environment {} is {phase}\n\n{}", style.bold(&status.environment), table.render(style));
+    let mut text =
+        format!("Environment {} is {phase}\n\n{}", style.bold(&status.environment), table.render(style));
     let mut hints: Vec<_> = status.layers.iter().filter_map(|layer| layer.hint.as_deref()).collect();
     hints.dedup();
     if let Some(hint) = hints.first() {

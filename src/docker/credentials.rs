@@ -1,23 +1,28 @@
 //! Registry credentials from the Docker configuration, as the docker client would use them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 /// How long a credential helper may take; a locked key chain may ask the user.
 const HELPER_WITHIN: Duration = Duration::from_secs(20);
 /// The key under which Docker Hub's credentials are kept.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+/// The user name by which the helpers' protocol marks an identity token.
+const TOKEN_USER: &str = "<token>";
 
 #[derive(Deserialize, Default)]
 struct Config {
     #[serde(default)]
-    auths: HashMap<String, Auth>,
+    auths: BTreeMap<String, Auth>,
     #[serde(default, rename = "credsStore")]
     store: String,
     #[serde(default, rename = "credHelpers")]
@@ -26,8 +31,13 @@ struct Config {
 
 #[derive(Deserialize, Default)]
 struct Auth {
+    /// Base64 of `user:password`.
     #[serde(default)]
     auth: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
     #[serde(default, rename = "identitytoken")]
     identity_token: String,
 }
@@ -40,54 +50,85 @@ struct Helped {
     secret: String,
 }
 
-/// The credentials for the registry of `image`, if the configuration in `folder` has any.
+/// The credentials for the registry of `image`, if the configuration in `folder` has any. A helper that fails or
+/// is missing is no reason to go without those in the file.
 pub async fn for_image(folder: &Path, image: &str) -> Option<DockerCredentials> {
     let text = tokio::fs::read_to_string(folder.join("config.json")).await.ok()?;
     let config: Config = serde_json::from_str(&text).ok()?;
     let key = key(image);
-    let helper = config.helpers.get(&key).or(Some(&config.store)).filter(|helper| !helper.is_empty());
-    if let Some(helper) = helper {
-        if let Some(helped) = ask(helper, &key).await {
+    let helper = config.helpers.get(key).unwrap_or(&config.store);
+    if !helper.is_empty() {
+        let command = Command::new(format!("docker-credential-{helper}"));
+        if let Some(helped) = ask(command, key).await {
             return Some(helped);
         }
     }
-    let auth = config.auths.get(&key).or_else(|| config.auths.get(&format!("https://{key}")))?;
-    // The engine takes the Base64 of `user:password` as it stands in the file.
+    of_file(&config.auths, key)
+}
+
+/// The name under which credentials for an image's registry are kept.
+fn key(image: &str) -> &str {
+    match super::image::registry(image) {
+        "docker.io" | "index.docker.io" => DOCKER_HUB,
+        registry => registry,
+    }
+}
+
+/// What the file has under the key itself, else under another spelling of the same host.
+fn of_file(auths: &BTreeMap<String, Auth>, key: &str) -> Option<DockerCredentials> {
+    let exact = auths.get(key).and_then(|auth| usable(auth, key));
+    let same_host = || auths.iter().filter(|(other, _)| host(other) == host(key));
+    exact.or_else(|| same_host().find_map(|(_, auth)| usable(auth, key)))
+}
+
+/// The host, with its port if it has one, of `host`, `host:port` or `https://host/v1/`.
+fn host(key: &str) -> &str {
+    let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
+    match bare.split('/').next().unwrap_or(bare) {
+        "index.docker.io" => "docker.io",
+        host => host,
+    }
+}
+
+/// The engine wants the user and the password, or an identity token: `auth` is the file's way of writing the
+/// former, and must be taken apart here.
+fn usable(auth: &Auth, key: &str) -> Option<DockerCredentials> {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Some(DockerCredentials {
-        auth: some(&auth.auth),
-        identitytoken: some(&auth.identity_token),
-        serveraddress: Some(key),
+    let decoded = BASE64_STANDARD.decode(auth.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
+    // Old clients padded the text with NULs before they encoded it.
+    let (username, password) = match pair {
+        Some((username, password)) => (username, password.trim_end_matches('\0')),
+        None => (auth.username.as_str(), auth.password.as_str()),
+    };
+    let identitytoken = some(&auth.identity_token);
+    (identitytoken.is_some() || !username.is_empty()).then(|| DockerCredentials {
+        username: some(username),
+        password: some(password),
+        identitytoken,
+        serveraddress: Some(key.to_owned()),
         ..DockerCredentials::default()
     })
 }
 
-/// The name under which credentials for an image's registry are kept.
-fn key(image: &str) -> String {
-    match super::image::registry(image) {
-        "docker.io" => DOCKER_HUB.into(),
-        registry => registry.into(),
-    }
-}
-
 /// Asks a credential helper (`docker-credential-NAME get`), whose protocol is the docker client's.
-async fn ask(helper: &str, key: &str) -> Option<DockerCredentials> {
-    let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .ok()?;
-    let mut input = child.stdin.take()?;
-    input.write_all(key.as_bytes()).await.ok()?;
-    drop(input);
-    let output = tokio::time::timeout(HELPER_WITHIN, child.wait_with_output()).await.ok()?.ok()?;
+async fn ask(mut command: Command, key: &str) -> Option<DockerCredentials> {
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let answer = async {
+        let mut child = command.spawn().ok()?;
+        let mut input = child.stdin.take()?;
+        // A helper that does not read is judged by its answer.
+        let _ = input.write_all(key.as_bytes()).await;
+        drop(input);
+        child.wait_with_output().await.ok()
+    };
+    let output = tokio::time::timeout(HELPER_WITHIN, answer).await.ok()??;
+    if !output.status.success() {
+        return None;
+    }
     let helped: Helped = serde_json::from_slice(&output.stdout).ok()?;
     let mut credentials = DockerCredentials { serveraddress: Some(key.into()), ..DockerCredentials::default() };
-    // The helpers' protocol marks an identity token by this user name.
-    if helped.username == "<token>" {
+    if helped.username == TOKEN_USER {
         credentials.identitytoken = Some(helped.secret);
     } else {
         credentials.username = Some(helped.username);
@@ -99,16 +140,79 @@ async fn ask(helper: &str, key: &str) -> Option<DockerCredentials> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+
+    /// The user and password for an image, with this Docker configuration.
+    async fn found(config: &Value, image: &str) -> Option<(String, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let found = for_image(folder.path(), image).await?;
+        Some((found.username?, found.password?))
+    }
+
+    fn auth(user: &str, password: &str) -> Value {
+        json!({"auth": BASE64_STANDARD.encode(format!("{user}:{password}"))})
+    }
+
+    fn pair(user: &str, password: &str) -> Option<(String, String)> {
+        Some((user.into(), password.into()))
+    }
 
     #[tokio::test]
-    async fn credentials_of_the_file_are_found_by_registry() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = serde_json::json!({"auths": {
-            DOCKER_HUB: {"auth": "aHViOnB3"}, "registry.example:5000": {"auth": "b3duOnB3"}}});
-        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        let auth = async |image| for_image(folder.path(), image).await.and_then(|found| found.auth);
-        assert_eq!(auth("istio/pilot:1").await.as_deref(), Some("aHViOnB3"));
-        assert_eq!(auth("registry.example:5000/pilot:1").await.as_deref(), Some("b3duOnB3"));
-        assert_eq!(auth("other.example/pilot:1").await, None);
+    async fn the_engine_gets_user_and_password() {
+        let config = json!({"auths": {
+            DOCKER_HUB: auth("ada", "pw:with:colons"), "registry.example:5000": auth("own", "pw\0\0")}});
+        assert_eq!(found(&config, "istio/pilot:1").await, pair("ada", "pw:with:colons"));
+        assert_eq!(found(&config, "docker.io/istio/pilot:1").await, pair("ada", "pw:with:colons"));
+        assert_eq!(found(&config, "registry.example:5000/pilot:1").await, pair("own", "pw"));
+        assert_eq!(found(&config, "registry.example/pilot:1").await, None);
+        assert_eq!(found(&config, "other.example/pilot:1").await, None);
+    }
+
+    #[tokio::test]
+    async fn a_registry_is_matched_by_its_host() {
+        for key in ["r.example:5000", "https://r.example:5000", "https://r.example:5000/v1/", "r.example:5000/v2/"]
+        {
+            let config = json!({"auths": {key: auth("own", "pw"), "r.example": auth("other", "pw")}});
+            assert_eq!(found(&config, "r.example:5000/a:1").await, pair("own", "pw"), "{key}");
+        }
+        for key in [DOCKER_HUB, "https://index.docker.io/v1", "index.docker.io", "docker.io", "https://docker.io"]
+        {
+            let config = json!({"auths": {key: auth("hub", "pw"), "https://index.docker.io/v1/access-token": {}}});
+            assert_eq!(found(&config, "alpine").await, pair("hub", "pw"), "{key}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_says_nothing_is_no_credential() {
+        let config = json!({"auths": {"a.example": {}, "b.example": {"auth": "?"}, "c.example": {"auth": ""}}});
+        for image in ["a.example/a", "b.example/a", "c.example/a"] {
+            assert_eq!(found(&config, image).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_its_helper_the_file_counts() {
+        let config =
+            json!({"credsStore": "of-kindmesh-tests-that-is-missing", "auths": {"a.example": auth("own", "pw")}});
+        assert_eq!(found(&config, "a.example/a:1").await, pair("own", "pw"));
+        assert_eq!(found(&config, "b.example/a:1").await, None);
+    }
+
+    #[tokio::test]
+    async fn helpers_are_asked_in_their_protocol() {
+        let helper = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "helper"]);
+            command
+        };
+        let answer = r#"[ "$1 $(cat)" = "get r.example" ] && printf '{"Username": "%s", "Secret": "s"}'"#;
+        let named = ask(helper(&format!("{answer} ada")), "r.example").await.unwrap();
+        assert_eq!((named.username.as_deref(), named.password.as_deref()), (Some("ada"), Some("s")));
+        let token = ask(helper(&format!("{answer} '<token>'")), "r.example").await.unwrap();
+        assert_eq!((token.username, token.identitytoken.as_deref()), (None, Some("s")));
+        let fails = r#"echo '{"Username": "u", "Secret": "s"}'; exit 1"#;
+        assert!(ask(helper(fails), "r.example").await.is_none());
+        assert!(ask(helper("echo credentials not found in native keychain"), "r.example").await.is_none());
     }
 }

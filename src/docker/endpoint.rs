@@ -1,6 +1,7 @@
 //! Which engine: found once as the docker client finds it, and handed to everything that talks to one.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -65,6 +66,8 @@ struct ContextMeta {
 struct ContextEndpoint {
     #[serde(default, rename = "Host")]
     host: String,
+    #[serde(default, rename = "SkipTLSVerify")]
+    skip_tls_verify: bool,
 }
 
 /// Finds the engine in the order of the docker client: `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context of
@@ -74,10 +77,8 @@ struct ContextEndpoint {
 /// A missing prerequisite when a named context does not exist, or the endpoint is of a kind that cannot be used.
 pub fn resolve(around: &Surroundings) -> Result<Endpoint, Error> {
     let config = around.docker_config();
-    let endpoint = if let Some(host) = around.get("DOCKER_HOST") {
-        let verify = around.get("DOCKER_TLS_VERIFY").is_some();
-        let folder = around.get("DOCKER_CERT_PATH").map_or_else(|| config.clone(), PathBuf::from);
-        Endpoint { host: host.into(), tls: verify.then_some(folder), source: "DOCKER_HOST".into() }
+    let found = if let Some(host) = around.get("DOCKER_HOST") {
+        of_variables(around, &config, host)
     } else if let Some(context) = around.get("DOCKER_CONTEXT") {
         of_context(&config, context, "DOCKER_CONTEXT")?
     } else {
@@ -88,26 +89,30 @@ pub fn resolve(around: &Surroundings) -> Result<Endpoint, Error> {
             Ok(context) => of_context(&config, context, "the Docker configuration")?,
         }
     };
-    match endpoint.host.split("://").next() {
-        Some("unix" | "tcp" | "http" | "https") => Ok(endpoint),
-        Some("ssh") => Err(Error::prerequisite(format!(
-            "the engine at {} ({}) is reached over ssh, which kindmesh does not speak",
-            endpoint.host, endpoint.source
-        ))
-        .hint("forward its socket: ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST, then DOCKER_HOST=unix:///tmp/docker.sock")),
-        _ => Err(Error::prerequisite(format!(
-            "\"{}\" ({}) is no engine address: it must begin with unix:// or tcp://",
-            endpoint.host, endpoint.source
-        ))
-        .hint("unset DOCKER_HOST, or: docker context ls")),
-    }
+    usable(found)
 }
 
-fn default_socket(source: &str) -> Endpoint {
-    Endpoint { host: DEFAULT_SOCKET.into(), tls: None, source: source.into() }
+/// An endpoint as configured, which may be one that cannot be used.
+struct Found {
+    endpoint: Endpoint,
+    /// What says that the engine's certificate is not to be verified, if anything does.
+    unverified: Option<&'static str>,
 }
 
-fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Endpoint, Error> {
+fn of_variables(around: &Surroundings, config: &Path, host: &str) -> Found {
+    let verify = around.get("DOCKER_TLS_VERIFY").is_some();
+    let folder = around.get("DOCKER_CERT_PATH").map_or_else(|| config.to_owned(), PathBuf::from);
+    let endpoint = Endpoint { host: host.into(), tls: verify.then_some(folder), source: "DOCKER_HOST".into() };
+    let unverified = around.get("DOCKER_TLS").filter(|_| !verify).map(|_| "DOCKER_TLS without DOCKER_TLS_VERIFY");
+    Found { endpoint, unverified }
+}
+
+fn default_socket(source: &str) -> Found {
+    let endpoint = Endpoint { host: DEFAULT_SOCKET.into(), tls: None, source: source.into() };
+    Found { endpoint, unverified: None }
+}
+
+fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Error> {
     let source = format!("context \"{name}\" of {named_by}");
     if name == "default" {
         return Ok(default_socket(&source));
@@ -120,18 +125,98 @@ fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Endpoint, Err
             .hint("docker context ls shows those there are; docker context use default goes back")
     };
     let text = std::fs::read_to_string(&path).map_err(|e| missing(format!("{}: {e}", path.display())))?;
-    let meta: ContextMeta =
+    let mut meta: ContextMeta =
         serde_json::from_str(&text).map_err(|e| missing(format!("{}: {e}", path.display())))?;
-    let host = meta
-        .endpoints
-        .get("docker")
-        .map(|endpoint| endpoint.host.clone())
-        .ok_or_else(|| missing("it has no docker endpoint".into()))?;
-    if host.is_empty() {
+    let docker = meta.endpoints.remove("docker").ok_or_else(|| missing("it has no docker endpoint".into()))?;
+    if docker.host.is_empty() {
         return Ok(default_socket(&source));
     }
     let tls = Some(config.join("contexts/tls").join(id).join("docker")).filter(|folder| folder.is_dir());
-    Ok(Endpoint { host, tls, source })
+    let unverified = docker.skip_tls_verify.then_some("SkipTLSVerify");
+    Ok(Found { endpoint: Endpoint { host: docker.host, tls, source }, unverified })
+}
+
+/// Refuses what does not work, or not safely, before anything is tried with it.
+fn usable(found: Found) -> Result<Endpoint, Error> {
+    let Found { mut endpoint, unverified } = found;
+    let where_to = format!("the engine at {} ({})", endpoint.host, endpoint.source);
+    match endpoint.host.split_once("://").map(|(scheme, _)| scheme) {
+        // A socket has no TLS, whatever the variables say: so the docker client does.
+        Some("unix") => endpoint.tls = None,
+        Some("tcp" | "http" | "https") => {
+            if !is_this_machine(&endpoint.host) {
+                return Err(Error::prerequisite(format!(
+                    "{where_to} is on another machine: kind would publish the API servers on that machine's \
+                     127.0.0.1, where they cannot be reached from here"
+                ))
+                .hint(forward_hint()));
+            }
+            if let Some(by) = unverified {
+                return Err(Error::prerequisite(format!(
+                    "{where_to} would not be verified ({by}), which kindmesh does not support"
+                ))
+                .hint(TLS_HINT));
+            }
+            check_tls(&endpoint, &where_to)?;
+        }
+        Some("ssh") => {
+            return Err(Error::prerequisite(format!(
+                "{where_to} is reached over ssh, which kindmesh does not speak"
+            ))
+            .hint(forward_hint()));
+        }
+        _ => {
+            return Err(Error::prerequisite(format!(
+                "\"{}\" ({}) is no engine address: it must begin with unix:// or tcp://",
+                endpoint.host, endpoint.source
+            ))
+            .hint("unset DOCKER_HOST, or: docker context ls"));
+        }
+    }
+    Ok(endpoint)
+}
+
+/// Both sides are verified or none: the client library knows no TLS without a certificate of its own.
+fn check_tls(endpoint: &Endpoint, where_to: &str) -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::prerequisite(format!("{where_to} {why}")).hint(TLS_HINT));
+    let Some(folder) = &endpoint.tls else {
+        return match endpoint.host.starts_with("https://") {
+            true => refuse("is for TLS, and there are no certificates for it".into()),
+            false => Ok(()),
+        };
+    };
+    let missing: Vec<_> = TLS_FILES.into_iter().filter(|file| !folder.join(file).is_file()).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => refuse(format!(
+            "uses TLS, and {} has no {}: TLS without all of {} is not supported",
+            folder.display(),
+            missing.join(", "),
+            TLS_FILES.join(", ")
+        )),
+    }
+}
+
+/// The files of a TLS endpoint: who signs the engine's certificate, and the client's own.
+const TLS_FILES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
+const TLS_HINT: &str = "give it all three: DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, \
+    or docker context update NAME --docker host=…,ca=…,cert=…,key=…";
+
+fn forward_hint() -> String {
+    "run kindmesh on that machine; or forward its socket, and for each cluster the port that you set in its \
+     kind.networking.apiServerPort: ssh -NL /tmp/docker.sock:/var/run/docker.sock -L PORT:127.0.0.1:PORT HOST, \
+     then DOCKER_HOST=unix:///tmp/docker.sock"
+        .into()
+}
+
+/// Whether a TCP address is this machine's own. What cannot be read is left to the connection to complain about.
+fn is_this_machine(address: &str) -> bool {
+    let Ok(address) = address.parse::<http::Uri>() else { return true };
+    let Some(host) = address.host() else { return true };
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip.is_unspecified(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
 }
 
 /// Lower-case hexadecimal digits.
@@ -149,11 +234,22 @@ impl Endpoint {
         }
         variables
     }
+
+    /// The environment variables that must not reach the docker client, since they could make it use another
+    /// engine, or this one in another way. None of them is among [`Self::variables`].
+    pub fn removed_variables(&self) -> Vec<&'static str> {
+        let mut removed = vec!["DOCKER_CONTEXT", "DOCKER_TLS"];
+        if self.tls.is_none() {
+            removed.extend(["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"]);
+        }
+        removed
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn around(home: &Path, variables: &[(&str, &str)]) -> Surroundings {
         Surroundings {
@@ -162,11 +258,29 @@ mod tests {
         }
     }
 
-    fn context(home: &Path, name: &str, host: &str) {
+    fn context(home: &Path, name: &str, docker: serde_json::Value) {
         let folder = home.join(".docker/contexts/meta").join(hex(&Sha256::digest(name)));
         std::fs::create_dir_all(&folder).unwrap();
-        let meta = serde_json::json!({"Name": name, "Endpoints": {"docker": {"Host": host}}});
+        let meta = serde_json::json!({"Name": name, "Endpoints": {"docker": docker}});
         std::fs::write(folder.join("meta.json"), meta.to_string()).unwrap();
+    }
+
+    fn at(host: &str) -> serde_json::Value {
+        serde_json::json!({"Host": host})
+    }
+
+    /// Puts TLS files into a folder.
+    fn certificates(folder: &Path, names: &[&str]) {
+        std::fs::create_dir_all(folder).unwrap();
+        for name in names {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+    }
+
+    fn refused(home: &Path, variables: &[(&str, &str)]) -> Error {
+        let error = resolve(&around(home, variables)).unwrap_err();
+        assert_eq!(error.kind, Kind::Prerequisite);
+        error
     }
 
     #[test]
@@ -178,7 +292,7 @@ mod tests {
     #[test]
     fn docker_host_beats_contexts() {
         let home = tempfile::tempdir().unwrap();
-        context(home.path(), "desktop", "unix:///desktop.sock");
+        context(home.path(), "desktop", at("unix:///desktop.sock"));
         let host = [("DOCKER_HOST", "unix:///host.sock"), ("DOCKER_CONTEXT", "desktop")];
         assert_eq!(resolve(&around(home.path(), &host)).unwrap().host, "unix:///host.sock");
         let context = [("DOCKER_CONTEXT", "desktop")];
@@ -188,7 +302,7 @@ mod tests {
     #[test]
     fn the_current_context_of_the_configuration() {
         let home = tempfile::tempdir().unwrap();
-        context(home.path(), "colima", "unix:///colima.sock");
+        context(home.path(), "colima", at("unix:///colima.sock"));
         std::fs::write(home.path().join(".docker/config.json"), r#"{"currentContext": "colima"}"#).unwrap();
         let found = resolve(&around(home.path(), &[])).unwrap();
         assert_eq!(found.host, "unix:///colima.sock");
@@ -198,31 +312,86 @@ mod tests {
     #[test]
     fn a_context_that_is_gone_is_named() {
         let home = tempfile::tempdir().unwrap();
-        let error = resolve(&around(home.path(), &[("DOCKER_CONTEXT", "gone")])).unwrap_err();
-        assert_eq!(error.kind, crate::error::Kind::Prerequisite);
+        let error = refused(home.path(), &[("DOCKER_CONTEXT", "gone")]);
         assert!(error.message.contains("context \"gone\" of DOCKER_CONTEXT"), "{}", error.message);
     }
 
     #[test]
     fn tls_goes_to_kind_too() {
         let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("certs");
+        certificates(&folder, &TLS_FILES);
+        let folder = folder.to_str().unwrap();
         let variables =
-            [("DOCKER_HOST", "tcp://h:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
+            [("DOCKER_HOST", "tcp://localhost:2376"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", folder)];
         let found = resolve(&around(home.path(), &variables)).unwrap();
         assert_eq!(
             found.variables(),
             [
-                ("DOCKER_HOST", "tcp://h:2376".to_owned()),
+                ("DOCKER_HOST", "tcp://localhost:2376".to_owned()),
                 ("DOCKER_TLS_VERIFY", "1".to_owned()),
-                ("DOCKER_CERT_PATH", "/certs".to_owned())
+                ("DOCKER_CERT_PATH", folder.to_owned())
             ]
         );
+        assert_eq!(found.removed_variables(), ["DOCKER_CONTEXT", "DOCKER_TLS"]);
     }
 
     #[test]
-    fn ssh_is_refused_with_the_way_around() {
+    fn without_tls_the_variables_for_it_do_not_reach_kind() {
         let home = tempfile::tempdir().unwrap();
-        let error = resolve(&around(home.path(), &[("DOCKER_HOST", "ssh://me@host")])).unwrap_err();
-        assert!(error.hint.unwrap().contains("ssh -NL"));
+        context(home.path(), "plain", at("tcp://127.0.0.1:2375"));
+        let inherited = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
+        for chosen in [("DOCKER_HOST", "unix:///host.sock"), ("DOCKER_CONTEXT", "plain")] {
+            let found = resolve(&around(home.path(), &[inherited[0], inherited[1], chosen])).unwrap();
+            assert_eq!(found.variables(), [("DOCKER_HOST", found.host.clone())]);
+            let removed = found.removed_variables();
+            assert!(inherited.iter().all(|(name, _)| removed.contains(name)), "{removed:?}");
+        }
+    }
+
+    #[test]
+    fn an_engine_is_verified_or_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let unverified = serde_json::json!({"Host": "tcp://localhost:2376", "SkipTLSVerify": true});
+        context(home.path(), "unverified", unverified);
+        let error = refused(home.path(), &[("DOCKER_CONTEXT", "unverified")]);
+        assert!(error.message.contains("(SkipTLSVerify)"), "{}", error.message);
+
+        let host = ("DOCKER_HOST", "tcp://localhost:2376");
+        let error = refused(home.path(), &[host, ("DOCKER_TLS", "1")]);
+        assert!(error.message.contains("DOCKER_TLS without"), "{}", error.message);
+
+        context(home.path(), "no-client", at("tcp://localhost:2376"));
+        let id = hex(&Sha256::digest("no-client"));
+        certificates(&home.path().join(".docker/contexts/tls").join(id).join("docker"), &["ca.pem"]);
+        let error = refused(home.path(), &[("DOCKER_CONTEXT", "no-client")]);
+        assert!(error.message.contains("has no cert.pem, key.pem"), "{}", error.message);
+
+        refused(home.path(), &[("DOCKER_HOST", "https://localhost:2376")]);
+    }
+
+    #[test]
+    fn another_machine_is_refused_with_the_way_around() {
+        let home = tempfile::tempdir().unwrap();
+        for host in
+            ["ssh://me@host", "tcp://build.example:2375", "tcp://192.168.0.2:2376", "https://[fd00::2]:2376"]
+        {
+            let error = refused(home.path(), &[("DOCKER_HOST", host)]);
+            assert!(error.hint.unwrap().contains("ssh -NL"), "{host}");
+        }
+        for host in ["tcp://localhost:2375", "tcp://127.0.0.2:2375", "tcp://[::1]:2375", "http://127.0.0.1:2375"] {
+            assert_eq!(resolve(&around(home.path(), &[("DOCKER_HOST", host)])).unwrap().host, host);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        for host in ["localhost:2375", "npipe:////./pipe/docker_engine", "/var/run/docker.sock"] {
+            assert!(
+                refused(home.path(), &[("DOCKER_HOST", host)]).message.contains("no engine address"),
+                "{host}"
+            );
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bollard::Docker;
 use bollard::models::SystemInfoCgroupVersionEnum;
+use bollard::{BollardRequest, Docker};
 
 use super::endpoint::{self, Endpoint, Surroundings};
 use crate::error::Error;
@@ -61,7 +61,7 @@ impl Engine {
 
 fn open(endpoint: &Endpoint) -> Result<Docker, bollard::errors::Error> {
     let version = bollard::API_DEFAULT_VERSION;
-    match &endpoint.tls {
+    let docker = match &endpoint.tls {
         _ if endpoint.host.starts_with("unix://") => {
             Docker::connect_with_unix(&endpoint.host, REQUEST_SECONDS, version)
         }
@@ -74,7 +74,19 @@ fn open(endpoint: &Endpoint) -> Result<Docker, bollard::errors::Error> {
             version,
         ),
         None => Docker::connect_with_http(&endpoint.host, REQUEST_SECONDS, version),
+    };
+    Ok(docker?.with_request_modifier(encode_credentials))
+}
+
+/// The engine reads credentials as Base64 in its form for URLs, bollard 0.21 writes the other one: some passwords
+/// with `?`, `>` or `~` would be refused as malformed.
+fn encode_credentials(mut request: BollardRequest) -> BollardRequest {
+    const HEADER: &str = "X-Registry-Auth";
+    let found = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
+    if let Some(value) = found.and_then(|value| value.replace('+', "-").replace('/', "_").parse().ok()) {
+        request.headers_mut().insert(HEADER, value);
     }
+    request
 }
 
 async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
@@ -86,6 +98,8 @@ async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
         bridge.options.unwrap_or_default().get("com.docker.network.driver.mtu")?.parse::<u32>().ok()
     });
     Ok(EngineFacts {
+        id: info.id.unwrap_or_default(),
+        api_version: version.api_version.unwrap_or_default(),
         version: version.version.unwrap_or_default(),
         os: version.os.unwrap_or_default(),
         architecture: version.arch.unwrap_or_default(),
@@ -116,12 +130,9 @@ fn unreachable(endpoint: &Endpoint, error: &bollard::errors::Error) -> Error {
     } else {
         start_hint()
     };
-    Error::prerequisite(format!(
-        "no container engine answers at {} ({})",
-        endpoint.host, endpoint.source
-    ))
-    .evidence(text)
-    .hint(hint)
+    Error::prerequisite(format!("no container engine answers at {} ({})", endpoint.host, endpoint.source))
+        .evidence(text)
+        .hint(hint)
 }
 
 fn start_hint() -> String {

@@ -1,12 +1,17 @@
 //! Images: in the engine, and from the engine into the nodes.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use anyhow::Context;
-use bollard::query_parameters::CreateImageOptionsBuilder;
-use futures::StreamExt;
-use tempfile::NamedTempFile;
+use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::OnceCell;
-use tokio_util::io::ReaderStream;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::endpoint::Surroundings;
 use super::{Engine, credentials, engine, is_not_found, node};
@@ -21,14 +26,41 @@ pub(crate) fn registry(image: &str) -> &str {
     }
 }
 
-/// The name under which containerd keeps an image: with its registry, and `library/` on Docker Hub.
+/// An image name with a tag or digest. Without one, Docker would pull and export every tag there is.
+fn tagged(image: &str) -> String {
+    let has = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    format!("{image}{}", if has { "" } else { ":latest" })
+}
+
+/// The name under which containerd keeps an image: with its registry, and `library/` on Docker Hub; with the
+/// digest alone where there is one.
 pub(crate) fn containerd_name(image: &str) -> String {
     let path = image.strip_prefix(registry(image)).map_or(image, |rest| rest.trim_start_matches('/'));
     let registry = registry(image);
-    let path = if registry == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path.into() };
-    let tagged = path.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
-    format!("{registry}/{path}{}", if tagged { "" } else { ":latest" })
+    let path =
+        if registry == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path.into() };
+    let path = match path.split_once('@') {
+        Some((name, digest)) => {
+            let last = name.rsplit('/').next().unwrap_or(name);
+            let tag = last.split_once(':').map_or(0, |(_, tag)| tag.len() + 1);
+            format!("{}@{digest}", &name[..name.len() - tag])
+        }
+        None => tagged(&path),
+    };
+    format!("{registry}/{path}")
 }
+
+/// The name under which an image travels. An exported archive has none for an image named by its digest
+/// (moby#43570), so such a one gets a tag, which its digest decides.
+fn travel_name(image: &str) -> String {
+    match image.rsplit_once("@sha256:") {
+        Some((_, digest)) => format!("{BY_DIGEST}:{digest}"),
+        None => tagged(image),
+    }
+}
+
+/// The repository of tags made for images that are named by their digest; never pulled.
+const BY_DIGEST: &str = "kindmesh.local/by-digest";
 
 /// Makes sure that the engine has an image: pulled once, for the engine's platform, if it has not.
 ///
@@ -42,7 +74,7 @@ pub async fn ensure(engine: &Engine, image: &str, step: &Step) -> anyhow::Result
     }
     step.waiting("the image", &format!("pulling {image}"));
     let platform = format!("{}/{}", engine.facts.os, engine.facts.architecture);
-    let options = CreateImageOptionsBuilder::default().from_image(image).platform(&platform).build();
+    let options = CreateImageOptionsBuilder::default().from_image(&tagged(image)).platform(&platform).build();
     let folder = Surroundings::of_process().docker_config();
     let credentials = credentials::for_image(&folder, image).await;
     let mut progress = engine.docker.create_image(Some(options), None, credentials).boxed();
@@ -57,17 +89,23 @@ pub async fn ensure(engine: &Engine, image: &str, step: &Step) -> anyhow::Result
     Ok(Outcome::changed(()))
 }
 
-/// Images on their way from the engine to nodes: exported once, when the first node turns out to need them.
+/// Images on their way from the engine to nodes: each set that a node turns out to lack is exported once.
 #[derive(Debug)]
 pub struct Load {
+    folder: PathBuf,
     images: Vec<String>,
-    archive: OnceCell<NamedTempFile>,
+    archives: Mutex<BTreeMap<Vec<String>, Archive>>,
 }
 
+/// An archive, made by the first node that needs it while the others wait.
+type Archive = Arc<OnceCell<Arc<File>>>;
+
 impl Load {
-    /// For nodes that are to have these images.
-    pub fn new(images: &[&str]) -> Self {
-        Self { images: images.iter().map(|image| (*image).to_owned()).collect(), archive: OnceCell::new() }
+    /// For nodes that are to have these images. Archives are written to `folder`, without a name: however this
+    /// process ends, nothing is left of them.
+    pub fn new(folder: &Path, images: &[&str]) -> Self {
+        let images = images.iter().map(|image| (*image).to_owned()).collect();
+        Self { folder: folder.to_owned(), images, archives: Mutex::default() }
     }
 
     /// Makes sure that a node's containerd has the images.
@@ -75,41 +113,108 @@ impl Load {
     /// # Errors
     /// The engine's or containerd's, with what they said.
     pub async fn ensure_on(&self, engine: &Engine, name: &str) -> anyhow::Result<Outcome<()>> {
-        let list = node::run(engine, name, &["ctr", "--namespace", "k8s.io", "images", "ls", "-q"]).await?;
-        let there = |image: &String| list.lines().any(|line| line == containerd_name(image));
-        if self.images.iter().all(there) {
+        let list = node::run(engine, name, &[&CTR[..], &["ls", "-q"]].concat()).await?;
+        let there = |image: &str| list.lines().any(|line| line == containerd_name(image));
+        let missing: Vec<String> = self.images.iter().filter(|image| !there(image)).cloned().collect();
+        if missing.is_empty() {
             return Ok(Outcome::unchanged(()));
         }
-        let what = || format!("loading {} into node {name}", self.images.join(", "));
-        let archive = self.archive.get_or_try_init(|| self.export(engine)).await?;
-        let file = tokio::fs::File::open(archive.path()).await.with_context(what)?;
+        let what = || format!("loading {} into node {name}", missing.join(", "));
+        let archive = self.archives.lock().await.entry(missing.clone()).or_default().clone();
+        let archive = archive.get_or_try_init(|| self.export(engine, &missing)).await.with_context(what)?;
+        let snapshotter = snapshotter(engine, name).await.with_context(what)?;
         // `kind load` imports with --all-platforms, which fails where the engine has one platform only (kind#3795).
-        let import = ["ctr", "--namespace", "k8s.io", "images", "import", "-"];
-        let stream = ReaderStream::with_capacity(file, CHUNK);
-        node::run_with_input(engine, name, &import, stream).await.with_context(what)?;
+        let import = [&CTR[..], &["import", "--snapshotter", &snapshotter, "-"]].concat();
+        node::run_with_input(engine, name, &import, read(archive.clone())).await.with_context(what)?;
+        for image in missing.iter().filter(|image| image.contains('@')) {
+            let (has, wanted) = (travel_name(image), containerd_name(image));
+            let tag = [&CTR[..], &["tag", "--force", &has, &wanted]].concat();
+            node::run(engine, name, &tag).await.with_context(what)?;
+        }
         Ok(Outcome::changed(()))
     }
 
-    async fn export(&self, engine: &Engine) -> anyhow::Result<NamedTempFile> {
-        let what = || format!("exporting {} from the engine", self.images.join(", "));
-        let archive = NamedTempFile::new().with_context(what)?;
-        let mut file = tokio::fs::File::from_std(archive.reopen().with_context(what)?);
-        let names: Vec<&str> = self.images.iter().map(String::as_str).collect();
+    async fn export(&self, engine: &Engine, images: &[String]) -> anyhow::Result<Arc<File>> {
+        for image in images.iter().filter(|image| image.contains('@')) {
+            let name = travel_name(image);
+            let (repository, tag) = name.rsplit_once(':').unwrap_or((&name, "latest"));
+            let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+            engine.docker.tag_image(image, Some(options)).await.with_context(|| format!("tagging {image}"))?;
+        }
+        let what = || format!("exporting them from the engine to {}", self.folder.display());
+        let archive = tempfile::tempfile_in(&self.folder).with_context(what)?;
+        let mut file = tokio::fs::File::from_std(archive.try_clone().with_context(what)?);
+        let names: Vec<String> = images.iter().map(|image| travel_name(image)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut stream = std::pin::pin!(engine.docker.export_images(&names));
         while let Some(chunk) = stream.next().await {
             file.write_all(&chunk.with_context(what)?).await.with_context(what)?;
         }
         file.flush().await.with_context(what)?;
-        Ok(archive)
+        Ok(Arc::new(archive))
     }
 }
+
+/// containerd's client, on the images that Kubernetes uses.
+const CTR: [&str; 4] = ["ctr", "--namespace", "k8s.io", "images"];
 
 /// How much of an archive is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 
+/// An archive from its beginning, whoever else reads it meanwhile: the file's own position is left alone.
+fn read(archive: Arc<File>) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    futures::stream::try_unfold(0, move |offset: u64| {
+        let archive = archive.clone();
+        async move {
+            let read = move || {
+                let mut chunk = vec![0; CHUNK];
+                let length = archive.read_at(&mut chunk, offset)?;
+                chunk.truncate(length);
+                Ok::<_, std::io::Error>(chunk)
+            };
+            let chunk = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
+            let next = offset + chunk.len() as u64;
+            Ok((!chunk.is_empty()).then(|| (Bytes::from(chunk), next)))
+        }
+    })
+}
+
+/// The snapshotter that Kubernetes uses on a node: kind chooses another where overlayfs does not work, and an image
+/// unpacked into the wrong one could not be started.
+async fn snapshotter(engine: &Engine, name: &str) -> anyhow::Result<String> {
+    let config = node::run(engine, name, &["containerd", "config", "dump"]).await?;
+    Ok(configured_snapshotter(&config).unwrap_or(DEFAULT_SNAPSHOTTER).to_owned())
+}
+
+/// containerd's own choice.
+const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
+
+/// Finds the snapshotter of the Kubernetes plugin in containerd's configuration: in one table up to version 2 of the
+/// configuration, in another since. Other plugins have settings of that name too.
+fn configured_snapshotter(config: &str) -> Option<&str> {
+    const TABLES: [&str; 2] =
+        ["plugins.io.containerd.grpc.v1.cri.containerd", "plugins.io.containerd.cri.v1.images"];
+    let unquoted = |text: &str| text.replace(['"', '\''], "");
+    let mut ours = false;
+    for line in config.lines().map(str::trim) {
+        if let Some(table) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            ours = TABLES.contains(&unquoted(table).as_str());
+        } else if let Some(("snapshotter", value)) = line.split_once('=').map(|(key, value)| (key.trim(), value)) {
+            let value = value.trim().trim_matches(['"', '\'']);
+            if ours && !value.is_empty() {
+                return Some(value);
+            }
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::TryStreamExt;
+
+    const DIGEST: &str = "sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed";
 
     #[test]
     fn names_as_containerd_keeps_them() {
@@ -123,5 +228,57 @@ mod tests {
         ] {
             assert_eq!(containerd_name(image), name);
         }
+        for (image, name) in [
+            ("alpine", "docker.io/library/alpine"),
+            ("alpine:3", "docker.io/library/alpine"),
+            ("localhost:5000/a/b:1", "localhost:5000/a/b"),
+            ("localhost:5000/b", "localhost:5000/b"),
+        ] {
+            assert_eq!(containerd_name(&format!("{image}@{DIGEST}")), format!("{name}@{DIGEST}"));
+        }
+    }
+
+    #[test]
+    fn what_is_pulled_and_exported_is_one_image() {
+        assert_eq!(tagged("localhost:5000/a"), "localhost:5000/a:latest");
+        assert_eq!(tagged("a:1"), "a:1");
+        assert_eq!(travel_name("a"), "a:latest");
+        let by_digest = format!("registry.example/a:1@{DIGEST}");
+        assert_eq!(tagged(&by_digest), by_digest);
+        assert_eq!(travel_name(&by_digest), DIGEST.replace("sha256", "kindmesh.local/by-digest"));
+    }
+
+    #[test]
+    fn the_snapshotter_of_kubernetes_is_found() {
+        let version_2 = r#"version = 2
+[plugins."io.containerd.transfer.v1.local"]
+  snapshotter = "other"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  discard_unpacked_layers = true
+  snapshotter = "fuse-overlayfs"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  snapshotter = ""
+"#;
+        let version_3 =
+            "version = 3\n[plugins]\n  [plugins.'io.containerd.cri.v1.images']\n    snapshotter = 'native'\n";
+        assert_eq!(configured_snapshotter(version_2), Some("fuse-overlayfs"));
+        assert_eq!(configured_snapshotter(version_3), Some("native"));
+        assert_eq!(configured_snapshotter("version = 3\n"), None);
+    }
+
+    #[tokio::test]
+    async fn two_nodes_read_one_archive() {
+        let mut archive = tempfile::tempfile().unwrap();
+        let content: Vec<u8> = (0..CHUNK + 10).map(|n| n as u8).collect();
+        std::io::Write::write_all(&mut archive, &content).unwrap();
+        let archive = Arc::new(archive);
+        let whole = || {
+            read(archive.clone()).try_fold(Vec::new(), async |mut all, chunk| {
+                all.extend_from_slice(&chunk);
+                Ok(all)
+            })
+        };
+        let (one, other) = futures::join!(whole(), whole());
+        assert!(one.unwrap() == content && other.unwrap() == content);
     }
 }

@@ -3,96 +3,174 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
+use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
+use bollard::query_parameters::ListNetworksOptionsBuilder;
 use ipnet::Ipv4Net;
 
-use super::{Engine, engine, status};
+use super::{Engine, engine, is_not_found, status};
 use crate::error::Error;
 use crate::event::Outcome;
+use crate::inventory::{self, ENVIRONMENT_LABEL};
 use crate::plan;
 
-/// What to do about a network that could not be made.
+/// Whether a planned network could be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Made {
     /// It is there.
     Yes,
-    /// Somebody else took the subnet since the plan was made: plan again.
+    /// Somebody else took a planned subnet, or made this very network from another plan: plan again, and without
+    /// these subnets, since the engine reserves one some time before it lists the network that has it.
     SubnetTaken,
 }
 
-/// Makes the environment's networks unless they are there.
+/// How an engine says that a subnet is taken: its address management, and its bridge driver. The status is 403 in
+/// old engines, 400 or 500 in newer ones.
+const OVERLAPS: [&str; 2] = ["Pool overlaps with other one on this address space", "networks have overlapping"];
+
+/// Makes the environment's networks unless they are there. `have` names those known to be the environment's.
 ///
 /// # Errors
-/// The engine's own, with what it said.
+/// A usage error when a network of the same name is not the environment's; the engine's own, with what it said.
 pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> anyhow::Result<Outcome<Made>> {
     let mut changed = false;
-    if !have.contains(&plan.name) {
-        let mut options = HashMap::new();
-        if let Some(mtu) = plan.mtu {
-            options.insert("com.docker.network.driver.mtu".to_owned(), mtu.to_string());
-        }
-        let labels = plan.labels.clone().into_iter().collect();
-        if create(engine, &plan.name, plan.subnet, labels, options, false).await? == Made::SubnetTaken {
-            return Ok(Outcome::unchanged(Made::SubnetTaken));
-        }
-        changed = true;
-    }
-    for register in plan.registers.iter().filter(|register| !have.contains(&register.name)) {
-        let labels = register.labels.clone().into_iter().collect();
-        if create(engine, &register.name, register.subnet, labels, HashMap::new(), true).await?
-            == Made::SubnetTaken
-        {
+    for request in requests(plan).into_iter().filter(|request| !have.contains(&request.name)) {
+        let made = make(engine, request).await?;
+        changed |= made.changed;
+        if made.value == Made::SubnetTaken {
             return Ok(Outcome { value: Made::SubnetTaken, changed });
         }
-        changed = true;
     }
     Ok(Outcome { value: Made::Yes, changed })
 }
 
-async fn create(
-    engine: &Engine,
-    name: &str,
-    subnet: Ipv4Net,
-    labels: HashMap<String, String>,
-    options: HashMap<String, String>,
-    internal: bool,
-) -> anyhow::Result<Made> {
-    let config = IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() };
-    let request = NetworkCreateRequest {
-        name: name.to_owned(),
-        driver: Some("bridge".into()),
-        ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
-        options: Some(options),
-        labels: Some(labels),
-        internal: Some(internal),
-        ..NetworkCreateRequest::default()
+/// What is asked of the engine: the network itself, then its registers.
+fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
+    let mtu = plan.mtu.map(|mtu| ("com.docker.network.driver.mtu".to_owned(), mtu.to_string()));
+    let request = |name: &str, subnet: Ipv4Net, labels: &std::collections::BTreeMap<String, String>| {
+        let config = IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() };
+        NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".into()),
+            ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
+            labels: Some(labels.clone().into_iter().collect()),
+            ..NetworkCreateRequest::default()
+        }
     };
-    match engine.docker.create_network(request).await {
-        Ok(_) => Ok(Made::Yes),
-        // The engine's words for it; the status is 403 in old engines, 400 or 500 in newer ones.
-        Err(error) if engine::chain(&error).contains("overlaps with other one") => Ok(Made::SubnetTaken),
-        Err(error) if status(&error) == Some(409) => Err(Error::environment(format!(
-            "a Docker network \"{name}\" exists that kindmesh did not make"
-        ))
-        .hint(format!("choose another environment name with --name, or: docker network rm {name}"))
-        .into()),
-        Err(error) => Err(error).with_context(|| format!("creating the Docker network {name} ({subnet})")),
+    let mut main = request(&plan.name, plan.subnet, &plan.labels);
+    main.options = Some(HashMap::from_iter(mtu));
+    let registers = plan.registers.iter().map(|register| NetworkCreateRequest {
+        internal: Some(true),
+        ..request(&register.name, register.subnet, &register.labels)
+    });
+    std::iter::once(main).chain(registers).collect()
+}
+
+async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<Outcome<Made>> {
+    // Docker before 25 makes a second network of the same name without a word.
+    let there = named(engine, &request.name).await?;
+    if !there.is_empty() {
+        return Ok(Outcome::unchanged(judge(&there, &request)?));
+    }
+    match engine.docker.create_network(request.clone()).await {
+        Ok(_) => Ok(Outcome::changed(Made::Yes)),
+        Err(error) if OVERLAPS.iter().any(|words| engine::chain(&error).contains(words)) => {
+            Ok(Outcome::unchanged(Made::SubnetTaken))
+        }
+        Err(error) if status(&error) == Some(409) => {
+            Ok(Outcome::unchanged(judge(&named(engine, &request.name).await?, &request)?))
+        }
+        Err(error) => Err(error).with_context(|| format!("creating the Docker network {}", request.name)),
     }
 }
 
-/// Removes a network; one that is gone is fine.
+/// What the networks of a wanted name mean: another `up` of the environment made it first, or it is somebody else's.
+fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Made, Error> {
+    let environment = wanted.labels.iter().flatten().find(|(key, _)| *key == ENVIRONMENT_LABEL);
+    let ours = |network: &Network| network.labels.iter().flatten().any(|label| Some(label) == environment);
+    if !there.iter().all(ours) {
+        let name = &wanted.name;
+        return Err(Error::usage(format!("a Docker network \"{name}\" exists that kindmesh did not make"))
+            .hint(format!("choose another environment name with --name, or: docker network rm {name}")));
+    }
+    let subnet = |ipam: &Option<Ipam>| {
+        ipam.iter().flat_map(|ipam| &ipam.config).flatten().find_map(|config| config.subnet.clone())
+    };
+    let as_planned =
+        |network: &Network| network.labels == wanted.labels && subnet(&network.ipam) == subnet(&wanted.ipam);
+    Ok(if there.iter().any(as_planned) { Made::Yes } else { Made::SubnetTaken })
+}
+
+/// The networks of exactly this name: the engine's filter takes a part for the whole.
+async fn named(engine: &Engine, name: &str) -> anyhow::Result<Vec<Network>> {
+    let filters = HashMap::from([("name", vec![name])]);
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let mut found = engine
+        .docker
+        .list_networks(Some(options))
+        .await
+        .with_context(|| format!("looking for the Docker network {name}"))?;
+    found.retain(|network| network.name.as_deref() == Some(name));
+    Ok(found)
+}
+
+/// Removes the networks of this name that are labelled as an environment's, each by its id: a name can belong to
+/// more than one, and to others. One that is gone is fine.
 ///
 /// # Errors
 /// The engine's own, for example while something is still attached.
 pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<()> {
-    match engine.docker.remove_network(name).await {
-        Err(error) if !super::is_not_found(&error) => {
-            let said = engine::chain(&error);
-            Err(Error::environment(format!("the Docker network {name} could not be removed"))
-                .evidence(said)
-                .hint(format!("see what is attached: docker network inspect {name}"))
-                .into())
+    for network in named(engine, name).await? {
+        let label = network.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL));
+        if label.and_then(|label| inventory::owner(name, label)).is_none() {
+            continue;
         }
-        _ => Ok(()),
+        match engine.docker.remove_network(network.id.as_deref().unwrap_or(name)).await {
+            Err(error) if !is_not_found(&error) => {
+                return Err(Error::environment(format!("the Docker network {name} could not be removed"))
+                    .evidence(engine::chain(&error))
+                    .hint(format!("see what is attached: docker network inspect {name}"))
+                    .into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use serde_json::{Value, json};
+
+    fn there(labels: Value, subnet: &str) -> Network {
+        let network = json!({"Name": "kindmesh-e", "Labels": labels, "IPAM": {"Config": [{"Subnet": subnet}]}});
+        serde_json::from_value(network).unwrap()
+    }
+
+    fn wanted() -> NetworkCreateRequest {
+        let labels = [(ENVIRONMENT_LABEL, "e"), ("kindmesh.clusters", "a")];
+        let plan = plan::Network {
+            name: "kindmesh-e".into(),
+            subnet: "172.30.0.0/24".parse().unwrap(),
+            mtu: Some(1400),
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            registers: Vec::new(),
+        };
+        requests(&plan).remove(0)
+    }
+
+    #[test]
+    fn a_network_that_is_there_is_judged_by_its_labels() {
+        let ours = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a"});
+        let others = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a,b"});
+        let judge = |there: &[Network]| judge(there, &wanted());
+        assert_eq!(judge(&[there(ours.clone(), "172.30.0.0/24")]).unwrap(), Made::Yes);
+        assert_eq!(judge(&[there(ours.clone(), "172.30.1.0/24")]).unwrap(), Made::SubnetTaken);
+        assert_eq!(judge(&[there(others, "172.30.0.0/24")]).unwrap(), Made::SubnetTaken);
+        for foreign in [json!({}), json!({"kindmesh.environment": "f"})] {
+            let networks = [there(ours.clone(), "172.30.0.0/24"), there(foreign, "172.30.0.0/24")];
+            assert_eq!(judge(&networks).unwrap_err().kind, Kind::Usage);
+        }
     }
 }

@@ -1,15 +1,19 @@
 //! Nodes: containers that kind made. Commands in them, files into them, and their removal.
 
+use std::pin::Pin;
+use std::time::Duration;
+
 use anyhow::Context;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::{RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{Engine, engine, is_not_found};
 use crate::error::Error;
+use crate::tool::process;
 
 /// What a command in a node said.
 #[derive(Debug, Clone)]
@@ -22,25 +26,38 @@ pub struct Said {
     pub stderr: String,
 }
 
+/// How long a command may take that gets no input: those look at a file, ask systemd, list images.
+const COMMAND_WITHIN: Duration = Duration::from_secs(30);
+/// How often the engine is asked whether a command has ended whose output has.
+const ENDED_EVERY: Duration = Duration::from_millis(20);
+
 /// Runs a command in a node and gives what it said, whatever its exit status.
 ///
 /// # Errors
-/// The engine's own.
+/// The engine's own, or when the command does not end within half a minute.
 pub async fn try_exec(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<Said> {
-    let (said, fed) = exec(engine, node, command, futures::stream::empty::<Result<Bytes, std::io::Error>>()).await?;
-    fed?;
-    Ok(said)
+    let nothing = None::<futures::stream::Empty<Result<Bytes, std::io::Error>>>;
+    match tokio::time::timeout(COMMAND_WITHIN, exec(engine, node, command, nothing)).await {
+        Ok(said) => said,
+        Err(_) => Err(Error::environment(format!(
+            "a command in node {node} did not end within {} s",
+            COMMAND_WITHIN.as_secs()
+        ))
+        .evidence(shown(node, command))
+        .hint(format!("see what keeps the node busy: docker top {node}"))
+        .into()),
+    }
 }
 
 /// Runs a command in a node that must succeed; gives its standard output.
 ///
 /// # Errors
-/// The engine's own, or the command's exit status with what it said.
+/// The engine's own, when the command does not end within half a minute, or its exit status with what it said.
 pub async fn run(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<String> {
     checked(node, command, try_exec(engine, node, command).await?)
 }
 
-/// Runs a command in a node that must succeed, with `input` as its standard input.
+/// Runs a command in a node that must succeed, with `input` as its standard input; it may take as long as it wants.
 ///
 /// # Errors
 /// The engine's own, the input's, or the command's exit status with what it said.
@@ -50,11 +67,7 @@ pub async fn run_with_input<E: std::error::Error + Send + Sync + 'static>(
     command: &[&str],
     input: impl Stream<Item = Result<Bytes, E>>,
 ) -> anyhow::Result<String> {
-    let (said, fed) = exec(engine, node, command, input).await?;
-    // A command that fails closes its input: its own words come first.
-    let out = checked(node, command, said)?;
-    fed?;
-    Ok(out)
+    checked(node, command, exec(engine, node, command, Some(input)).await?)
 }
 
 fn checked(node: &str, command: &[&str], said: Said) -> anyhow::Result<String> {
@@ -62,20 +75,26 @@ fn checked(node: &str, command: &[&str], said: Said) -> anyhow::Result<String> {
         return Ok(said.stdout);
     }
     Err(Error::environment(format!("a command in node {node} failed with status {}", said.status))
-        .evidence(format!("docker exec {node} {}", command.join(" ")))
-        .evidence(format!("{}{}", said.stdout, said.stderr))
+        .evidence(shown(node, command))
+        .evidence(said.stdout)
+        .evidence(said.stderr)
         .into())
+}
+
+/// The command as it can be pasted into a shell.
+fn shown(node: &str, command: &[&str]) -> String {
+    process::command_line(tokio::process::Command::new("docker").args(["exec", node]).args(command))
 }
 
 async fn exec<E: std::error::Error + Send + Sync + 'static>(
     engine: &Engine,
     node: &str,
     command: &[&str],
-    input: impl Stream<Item = Result<Bytes, E>>,
-) -> anyhow::Result<(Said, anyhow::Result<()>)> {
+    input: Option<impl Stream<Item = Result<Bytes, E>>>,
+) -> anyhow::Result<Said> {
     let what = || format!("running {} in node {node}", command.first().copied().unwrap_or_default());
     let options = CreateExecOptions {
-        attach_stdin: Some(true),
+        attach_stdin: Some(input.is_some()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         cmd: Some(command.to_vec()),
@@ -83,16 +102,8 @@ async fn exec<E: std::error::Error + Send + Sync + 'static>(
     };
     let id = engine.docker.create_exec(node, options).await.with_context(what)?.id;
     let started = engine.docker.start_exec(&id, None).await.with_context(what)?;
-    let StartExecResults::Attached { mut output, input: mut stdin } = started else {
+    let StartExecResults::Attached { mut output, input: stdin } = started else {
         anyhow::bail!("the engine detached from a command in node {node}");
-    };
-    let feed = async {
-        let mut input = std::pin::pin!(input);
-        while let Some(chunk) = input.next().await {
-            stdin.write_all(&chunk?).await?;
-        }
-        stdin.shutdown().await?;
-        anyhow::Ok(())
     };
     let read = async {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -104,12 +115,58 @@ async fn exec<E: std::error::Error + Send + Sync + 'static>(
         }
         anyhow::Ok((stdout, stderr))
     };
-    let (fed, read) = futures::join!(feed, read);
+    let (fed, read) = match input {
+        Some(input) => futures::join!(feed(stdin, input), read),
+        None => (Ok(()), read.await),
+    };
     let (stdout, stderr) = read.with_context(what)?;
-    let status = engine.docker.inspect_exec(&id).await.with_context(what)?.exit_code.unwrap_or_default();
+    let status = exit_status(engine, &id).await.with_context(what)?;
+    // A command that got only a part of its input may say anything about it.
+    fed.with_context(what)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let said = Said { status, stdout: text(stdout), stderr: text(stderr) };
-    Ok((said, fed.with_context(what)))
+    Ok(Said { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Writes a command's standard input and closes it, also when there is no more to be had: the command would wait
+/// for it forever, since dropping one half of the connection does not close it. That the command itself reads no
+/// further (a tar reader stops at the end marks) is no error; its exit status tells whether it had enough.
+async fn feed<E: std::error::Error + Send + Sync + 'static>(
+    mut stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    input: impl Stream<Item = Result<Bytes, E>>,
+) -> anyhow::Result<()> {
+    let write = async {
+        let mut input = std::pin::pin!(input);
+        while let Some(chunk) = input.next().await {
+            let chunk = chunk.context("reading its input")?;
+            if let Err(error) = stdin.write_all(&chunk).await {
+                return accept_closed(error);
+            }
+        }
+        anyhow::Ok(())
+    };
+    let written = write.await;
+    let closed = stdin.shutdown().await.or_else(accept_closed);
+    written.and(closed)
+}
+
+fn accept_closed<E: From<std::io::Error>>(error: std::io::Error) -> Result<(), E> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    match error.kind() {
+        BrokenPipe | ConnectionReset | NotConnected => Ok(()),
+        _ => Err(error.into()),
+    }
+}
+
+/// The exit status of a command whose output has ended: the engine may write it down a moment later.
+async fn exit_status(engine: &Engine, id: &str) -> anyhow::Result<i64> {
+    loop {
+        let command = engine.docker.inspect_exec(id).await?;
+        match (command.running, command.exit_code) {
+            (Some(true), _) => tokio::time::sleep(ENDED_EVERY).await,
+            (_, Some(status)) => return Ok(status),
+            (_, None) => anyhow::bail!("the engine does not say its exit status"),
+        }
+    }
 }
 
 /// A file to be put on a node.
@@ -160,5 +217,37 @@ pub async fn remove(engine: &Engine, node: &str) -> anyhow::Result<()> {
                 .into())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+    use std::io;
+    use tokio::io::AsyncReadExt;
+
+    fn chunks(items: Vec<Result<&'static str, io::Error>>) -> impl Stream<Item = Result<Bytes, io::Error>> {
+        stream::iter(items.into_iter().map(|item| item.map(Bytes::from)))
+    }
+
+    #[tokio::test]
+    async fn a_command_is_not_left_waiting_for_input_that_failed() {
+        let (ours, mut commands) = tokio::io::duplex(64);
+        let input = chunks(vec![Ok("begin "), Err(io::Error::other("disk gone")), Ok("end")]);
+        let mut got = String::new();
+        // The other half stays, as that of the output does: only a shutdown ends the input.
+        let (_output, stdin) = tokio::io::split(ours);
+        let (fed, read) = futures::join!(feed(Box::pin(stdin), input), commands.read_to_string(&mut got));
+        read.unwrap();
+        assert_eq!(got, "begin ");
+        assert!(format!("{:#}", fed.unwrap_err()).contains("disk gone"));
+    }
+
+    #[tokio::test]
+    async fn a_command_may_stop_reading() {
+        let (ours, commands) = tokio::io::duplex(64);
+        drop(commands);
+        feed(Box::pin(ours), chunks(vec![Ok("a"), Ok("b")])).await.unwrap();
     }
 }

@@ -20,6 +20,8 @@ use crate::plan;
 pub const ENTRYPOINT: &str = "/kindmesh";
 /// The user that the samples run as.
 pub const USER: u32 = 1000;
+/// The label of every sample image, by which those of earlier executables can be found.
+pub const LABEL: &str = "kindmesh.sample";
 
 /// The kindmesh executable that a sample image is made from: `KINDMESH_EXE`, else this one if it is kindmesh,
 /// else a kindmesh of the same version on PATH (a test binary has no samples in it).
@@ -33,7 +35,9 @@ pub async fn executable() -> Option<PathBuf> {
     }
     for folder in std::env::split_paths(&std::env::var_os("PATH")?) {
         let candidate = folder.join("kindmesh");
-        let Ok(output) = tokio::process::Command::new(&candidate).arg("--version").output().await else { continue };
+        let Ok(output) = tokio::process::Command::new(&candidate).arg("--version").output().await else {
+            continue;
+        };
         let said = String::from_utf8_lossy(&output.stdout);
         if said.trim() == concat!("kindmesh ", env!("CARGO_PKG_VERSION")) {
             return Some(candidate);
@@ -79,8 +83,8 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
     let (repository, tag) = samples.image.rsplit_once(':').unwrap_or((&samples.image, "latest"));
     let entrypoint = format!("ENTRYPOINT [\"{ENTRYPOINT}\"]");
     let user = format!("USER {USER}:{USER}");
-    let title = "LABEL org.opencontainers.image.title=kindmesh-sample";
-    let changes = vec![entrypoint, user, title.to_owned()];
+    let labels = format!("LABEL org.opencontainers.image.title=kindmesh-sample {LABEL}=true");
+    let changes = vec![entrypoint, user, labels];
     let platform = format!("{}/{}", engine.facts.os, engine.facts.architecture);
     let options = CreateImageOptionsBuilder::default()
         .from_src("-")
@@ -102,7 +106,8 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
 /// # Errors
 /// When the executable cannot be run, or a file not be read.
 pub async fn root_folder(executable: &Path) -> anyhow::Result<Vec<u8>> {
-    let libraries = libraries(executable).await?;
+    let mut libraries = libraries(executable).await?;
+    libraries.extend(name_lookup(&libraries));
     archive(executable, &libraries).context("packing the sample image")
 }
 
@@ -134,6 +139,18 @@ fn listed(said: &str) -> Vec<PathBuf> {
     paths.into_iter().collect()
 }
 
+/// The libraries by which the C library looks up host names. Before glibc 2.34 it loads them only then, so that the
+/// loader's list lacks them. A static executable brings its own.
+fn name_lookup(listed: &[PathBuf]) -> Vec<PathBuf> {
+    let c_library = listed.iter().find(|path| path.file_name().is_some_and(|name| name == "libc.so.6"));
+    let Some(folder) = c_library.and_then(|path| path.parent()) else { return Vec::new() };
+    ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .filter(|path| !listed.contains(path) && path.exists())
+        .collect()
+}
+
 fn archive(executable: &Path, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, from: &Path| -> anyhow::Result<()> {
@@ -159,8 +176,22 @@ mod tests {
     fn the_loaders_list_is_read() {
         let said = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
-        let paths = [PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"), PathBuf::from("/lib64/ld-linux-x86-64.so.2")];
+        let paths =
+            [PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"), PathBuf::from("/lib64/ld-linux-x86-64.so.2")];
         assert_eq!(listed(said), paths);
         assert!(listed("kindmesh 0.1.0\n").is_empty());
+    }
+    #[test]
+    fn what_looks_up_names_is_beside_the_c_library() {
+        let folder = tempfile::tempdir().unwrap();
+        let [c, dns, resolver, files] = ["libc.so.6", "libnss_dns.so.2", "libresolv.so.2", "libnss_files.so.2"]
+            .map(|name| folder.path().join(name));
+        for there in [&c, &dns, &resolver] {
+            std::fs::write(there, "").unwrap();
+        }
+        assert_eq!(name_lookup(&[c.clone(), resolver.clone()]), [dns.clone()]);
+        std::fs::write(&files, "").unwrap();
+        assert_eq!(name_lookup(&[c]), [dns, files, resolver]);
+        assert!(name_lookup(&[]).is_empty());
     }
 }

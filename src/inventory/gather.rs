@@ -7,15 +7,18 @@ use bollard::models::{ContainerSummary, Network};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use ipnet::Ipv4Net;
 
-use super::{Executable, Inventory, Node, Taken, clusters_of_labels, routes};
-use super::{CLUSTERS_LABEL, ENVIRONMENT_LABEL, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, SUBNETS_LABEL, VERSION_LABEL};
+use super::{
+    CLUSTERS_LABEL, ENVIRONMENT_LABEL, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, SUBNETS_LABEL, VERSION_LABEL,
+};
+use super::{Executable, Inventory, Node, Taken, clusters_of_labels, owner, routes};
 use crate::docker::{Engine, sample_image};
 use crate::plan;
 
-/// Looks at the engine, the host's routes and the executable.
+/// Looks at the engine and the host's routes. Who plans with samples adds the [`executable`] to it, which takes
+/// reading a whole file.
 ///
 /// # Errors
-/// The engine's, or when the executable named by `KINDMESH_EXE` cannot be read.
+/// The engine's.
 pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
     let filters = [("label".to_owned(), vec![KIND_CLUSTER_LABEL.to_owned()])].into();
     let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -26,7 +29,6 @@ pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
     let mut inventory = sort(&networks, &containers);
     inventory.taken.extend(routes::of_host());
     inventory.engine = engine.facts.clone();
-    inventory.executable = executable().await?;
     Ok(inventory)
 }
 
@@ -53,13 +55,10 @@ fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
         inventory
             .taken
             .extend(subnets(network).map(|subnet| Taken { subnet, by: format!("Docker network \"{name}\"") }));
-        let owner = label(ENVIRONMENT_LABEL);
-        if owner.is_empty() {
-            continue;
-        }
-        let environment = inventory.environments.entry(owner.to_owned()).or_default();
+        let Some(owner) = owner(&name, label(ENVIRONMENT_LABEL)) else { continue };
+        let environment = inventory.environments.entry(owner.to_string()).or_default();
         environment.clusters.extend(clusters_of_labels(label(CLUSTERS_LABEL), label(SUBNETS_LABEL)));
-        if name == plan::network_name(owner) {
+        if name == plan::network_name(owner.as_str()) {
             environment.network = Some(name.clone());
             environment.subnet = subnet;
             environment.version = label(VERSION_LABEL).to_owned();
@@ -141,6 +140,17 @@ mod tests {
         let names: Vec<_> = inventory.environments["e"].nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["e-a-control-plane"]);
         assert_eq!(inventory.foreign_clusters, ["by-hand", "e-b"]);
+    }
+
+    #[test]
+    fn what_others_write_into_our_labels_makes_no_environment() {
+        for (name, label) in [("kindmesh-..", ".."), ("paths", "/home/ada"), ("shop_default", "e")] {
+            let foreign = network(json!({"Name": name, "IPAM": {"Config": [{"Subnet": "172.31.0.0/24"}]},
+                "Labels": {"kindmesh.environment": label, "kindmesh.clusters": "a,../b"}}));
+            let inventory = sort(&[foreign], &[]);
+            assert!(inventory.environments.is_empty(), "{name}");
+            assert_eq!(inventory.taken.len(), 1, "its subnet is taken all the same");
+        }
     }
 
     #[test]

@@ -3,20 +3,22 @@
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Discovery, Scope};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::docker::endpoint::hex;
 use crate::error::Error;
 use crate::event::Step;
+use crate::mesh::client;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::wait::{self, Poll};
 
 /// How many requests to one API server are under way at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// Reads the objects of a YAML text with one or more documents; empty ones are passed over.
 ///
@@ -120,9 +122,14 @@ impl<'a> Applier<'a> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         wait::until(self.step, "the custom resource definitions", self.deadline, async || {
             for name in names {
-                let definition = api.get_opt(name).await?;
+                let definition = match api.get_opt(name).await {
+                    Ok(definition) => definition,
+                    Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error.to_string())),
+                    Err(error) => return Err(error.into()),
+                };
                 let conditions = definition.and_then(|d| d.status).and_then(|status| status.conditions);
-                let holds = conditions.into_iter().flatten().any(|c| c.type_ == "Established" && c.status == "True");
+                let holds =
+                    conditions.into_iter().flatten().any(|c| c.type_ == "Established" && c.status == "True");
                 if !holds {
                     return Ok(Poll::NotYet(format!("{name} is not established")));
                 }
@@ -132,23 +139,44 @@ impl<'a> Applier<'a> {
         .await
     }
 
-    /// Deletes objects where they exist and are labelled as ours; says whether there were any.
+    /// Deletes the objects of these kinds that are labelled as ours, match a label besides, and are not among the
+    /// wanted; says whether there were any. Kinds that the API server does not know have none.
     ///
     /// # Errors
     /// The API server's, with the object's name.
-    pub async fn remove(&mut self, objects: Vec<DynamicObject>) -> anyhow::Result<bool> {
-        self.discover(&objects).await?;
+    pub async fn prune(
+        &mut self,
+        kinds: &[GroupVersionKind],
+        label: &str,
+        wanted: &[DynamicObject],
+    ) -> anyhow::Result<bool> {
+        let discovery = match self.discovery.take() {
+            Some(discovery) => discovery,
+            None => Discovery::new(self.client.clone()).run_aggregated().await.context("asking for all kinds")?,
+        };
+        let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY},{label}"));
         let mut changed = false;
-        for object in objects {
-            let name = object.name_any();
-            let api = self.api(&object)?;
-            let what = || format!("deleting {} {name}", kind(&object));
-            let Some(live) = api.get_opt(&name).await.with_context(what)? else { continue };
-            if live.labels().get(MANAGED_BY_LABEL).is_some_and(|value| value == MANAGED_BY) {
-                api.delete(&name, &DeleteParams::default()).await.with_context(what)?;
+        for gvk in kinds {
+            let Some((resource, capabilities)) = discovery.resolve_gvk(gvk) else { continue };
+            let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            for found in all.list(&ours).await.with_context(|| format!("listing every {}", gvk.kind))? {
+                let (name, namespace) = (found.name_any(), found.namespace());
+                let same = |other: &DynamicObject| {
+                    kind(other) == gvk.kind && other.name_any() == name && other.namespace() == namespace
+                };
+                if wanted.iter().any(same) {
+                    continue;
+                }
+                let api: Api<DynamicObject> = match (capabilities.scope == Scope::Namespaced, &namespace) {
+                    (true, Some(namespace)) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+                    _ => Api::all_with(self.client.clone(), &resource),
+                };
+                let deleted = api.delete(&name, &DeleteParams::default()).await;
+                deleted.with_context(|| format!("deleting {} {name}", gvk.kind))?;
                 changed = true;
             }
         }
+        self.discovery = Some(discovery);
         Ok(changed)
     }
 
@@ -157,7 +185,9 @@ impl<'a> Applier<'a> {
         let (resource, scope) = resolve(self.discovery.as_ref(), object)
             .with_context(|| format!("the API server does not know {}", kind(object)))?;
         Ok(match (scope, object.namespace()) {
-            (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
+            (Scope::Namespaced, Some(namespace)) => {
+                Api::namespaced_with(self.client.clone(), &namespace, &resource)
+            }
             (Scope::Namespaced, None) => Api::default_namespaced_with(self.client.clone(), &resource),
             (Scope::Cluster, _) => Api::all_with(self.client.clone(), &resource),
         })
@@ -165,18 +195,23 @@ impl<'a> Applier<'a> {
 
     async fn apply_one(&self, object: DynamicObject) -> anyhow::Result<bool> {
         let name = object.name_any();
+        let mark = object.annotations().get(DIGEST_ANNOTATION);
         let what = format!("{} {name}", kind(&object));
         let api = self.api(&object)?;
         wait::until(self.step, &format!("the API server to take {what}"), self.deadline, async || {
             let attempt = async {
                 let live = api.get_opt(&name).await?;
+                let marked = live.as_ref().and_then(|live| live.annotations().get(DIGEST_ANNOTATION));
+                if mark.is_some() && marked == mark {
+                    return Ok(false);
+                }
                 let parameters = PatchParams::apply(MANAGED_BY).force();
                 let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await?;
                 Ok(live.and_then(|live| live.resource_version()) != applied.resource_version())
             };
             match attempt.await {
                 Ok(changed) => Ok(Poll::Ready(changed)),
-                Err(error) if passes(&error) => Ok(Poll::NotYet(error.to_string())),
+                Err(error) if client::passes(&error) => Ok(Poll::NotYet(error.to_string())),
                 Err(error) => Err(refused(&what, &error).into()),
             }
         })
@@ -190,16 +225,21 @@ fn refused(what: &str, error: &kube::Error) -> Error {
         .hint("if your mesh.values or kind settings brought it in, correct them; else please report it")
 }
 
-/// Whether trying again may help: the server is starting, or a webhook that just came up refuses once.
-fn passes(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => {
-            matches!(status.code, 404 | 409 | 429 | 500..=504)
-                || status.message.contains("failed calling webhook")
-        }
-        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
-        _ => false,
+/// The annotation of a definition with the digest of its content.
+const DIGEST_ANNOTATION: &str = "kindmesh/digest";
+
+/// Istio's definitions of kinds are a megabyte, and merging them is most of the work of an apply that changes
+/// nothing. Nobody edits them: one that carries the digest of its content is left alone.
+///
+/// # Errors
+/// When the object cannot be written as JSON.
+pub fn mark_definition(object: &mut DynamicObject) -> anyhow::Result<()> {
+    use sha2::{Digest, Sha256};
+    if kind(object) == "CustomResourceDefinition" {
+        let digest = hex(&Sha256::digest(serde_json::to_vec(object)?));
+        object.annotations_mut().insert(DIGEST_ANNOTATION.to_owned(), digest);
     }
+    Ok(())
 }
 
 fn kind(object: &DynamicObject) -> &str {
@@ -210,6 +250,8 @@ fn wave(object: &DynamicObject) -> usize {
     match kind(object) {
         "Namespace" | "CustomResourceDefinition" => 0,
         "Deployment" | "DaemonSet" | "StatefulSet" | "Job" | "Pod" => 2,
+        // A token whose account does not exist yet is deleted by Kubernetes.
+        "Secret" if object.data.get("type").is_some_and(|kind| kind == "kubernetes.io/service-account-token") => 2,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 2,
         _ => 1,
     }

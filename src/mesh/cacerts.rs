@@ -1,6 +1,5 @@
 //! The secret `cacerts`: what istiod signs with. It has to be there before istiod starts.
 
-use kube::Client;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
@@ -32,15 +31,4 @@ pub fn namespace(mesh: &Mesh) -> anyhow::Result<DynamicObject> {
     let mut namespace: Value = serde_yaml::from_str(NAMESPACE)?;
     namespace["metadata"]["labels"]["topology.istio.io/network"] = json!(mesh.network);
     apply::object(namespace)
-}
-
-/// The certificate that the cluster's istiod signs with now, if there is one: PEM.
-///
-/// # Errors
-/// The API server's.
-pub async fn present(client: &Client) -> anyhow::Result<Option<Vec<u8>>> {
-    use k8s_openapi::api::core::v1::Secret;
-    let api: kube::Api<Secret> = kube::Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
-    let secret = api.get_opt("cacerts").await?;
-    Ok(secret.and_then(|s| s.data).and_then(|mut data| data.remove("ca-cert.pem")).map(|value| value.0))
 }

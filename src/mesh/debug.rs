@@ -67,10 +67,7 @@ pub async fn exec(
     }
 }
 
-async fn read_all(
-    stream: Option<impl tokio::io::AsyncRead + Unpin>,
-    into: &mut Vec<u8>,
-) -> std::io::Result<()> {
+async fn read_all(stream: Option<impl tokio::io::AsyncRead + Unpin>, into: &mut Vec<u8>) -> std::io::Result<()> {
     match stream {
         Some(mut stream) => stream.read_to_end(into).await.map(drop),
         None => Ok(()),
@@ -81,8 +78,7 @@ async fn read_all(
 pub async fn pods_state(client: &Client, namespace: &str, selector: &str) -> String {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let Ok(pods) = api.list(&ListParams::default().labels(selector)).await else { return String::new() };
-    let mut states: Vec<String> =
-        pods.items.iter().filter(|pod| !is_ready(pod)).filter_map(state).collect();
+    let mut states: Vec<String> = pods.items.iter().filter(|pod| !is_ready(pod)).filter_map(state).collect();
     states.dedup();
     states.join("; ")
 }
@@ -119,16 +115,23 @@ pub struct RemoteCluster {
     pub sync_status: String,
 }
 
-/// The clusters that this cluster's istiods know, itself included; with several istiods the worst of them.
+/// The clusters that each of this cluster's ready istiods knows, itself included.
 ///
 /// # Errors
-/// When no istiod is ready or it gives no answer.
-pub async fn remote_clusters(client: &Client) -> anyhow::Result<Vec<RemoteCluster>> {
+/// When no istiod is ready or one gives no answer.
+pub async fn remote_clusters(client: &Client) -> anyhow::Result<Vec<Vec<RemoteCluster>>> {
     let pods = ready_pods(client, ISTIO_NAMESPACE, "app=istiod").await?;
-    let pod = pods.first().ok_or_else(|| Error::environment("no istiod is ready"))?;
-    let command = ["pilot-discovery", "request", "GET", "/debug/clusterz"];
-    let said = exec(client, ISTIO_NAMESPACE, &pod.name_any(), "discovery", &command).await?;
-    serde_json::from_str(&said).with_context(|| format!("reading istiod's list of clusters: {said}"))
+    if pods.is_empty() {
+        return Err(Error::environment("no istiod is ready").into());
+    }
+    let mut all = Vec::new();
+    for pod in pods {
+        let command = ["pilot-discovery", "request", "GET", "/debug/clusterz"];
+        let said = exec(client, ISTIO_NAMESPACE, &pod.name_any(), "discovery", &command).await?;
+        let known = serde_json::from_str(&said);
+        all.push(known.with_context(|| format!("reading istiod's list of clusters: {said}"))?);
+    }
+    Ok(all)
 }
 
 /// The endpoints that a pod's proxy has for a host and are healthy, as `address:port`.

@@ -2,25 +2,39 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{ISTIO_NAMESPACE, apply, remote};
+use super::{apply, remote};
 use crate::event::Step;
-use crate::plan::MANAGED_BY;
 use crate::wait::{self, Poll};
 
 /// All objects of Istio in a cluster: what istioctl rendered, and the token with which others read this cluster.
 ///
 /// # Errors
 /// When a manifest cannot be read.
-pub fn objects(rendered: &str) -> anyhow::Result<Vec<DynamicObject>> {
+pub fn objects(rendered: &str, root_digest: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let mut objects = apply::objects(rendered)?;
-    objects.iter_mut().for_each(leave_to_istiod);
+    for object in &mut objects {
+        leave_to_istiod(object);
+        bind_to_root(object, root_digest);
+        apply::mark_definition(object)?;
+    }
     objects.extend(remote::token_objects()?);
     Ok(objects)
 }
+
+/// Pods that do not survive a change of the root carry its digest: istiod refuses another root while it runs, and a
+/// sidecar keeps the one it started with. A change of the annotation starts them anew.
+pub fn bind_to_root(object: &mut DynamicObject, root_digest: &str) {
+    if let Some(metadata) = object.data.pointer_mut("/spec/template/metadata") {
+        metadata["annotations"][ROOT_ANNOTATION] = json!(root_digest);
+    }
+}
+
+/// The annotation of pods with the digest of their root of trust.
+const ROOT_ANNOTATION: &str = "kindmesh/root";
 
 /// istiod owns two fields of its webhooks, `failurePolicy` and `caBundle` (istio#45204). They are left out from the
 /// start: taken back later, the door that istiod closed would open again.
@@ -83,21 +97,6 @@ pub fn lacking(deployment: &Deployment) -> Option<String> {
         Some(format!("{} of an older version end", all - wanted))
     } else {
         None
-    }
-}
-
-/// Starts a Deployment's pods anew, as `kubectl rollout restart` does; one that does not exist is fine.
-///
-/// # Errors
-/// The API server's.
-pub async fn restart(client: &Client, namespace: &str, name: &str) -> anyhow::Result<()> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let now = jiff::Timestamp::now().to_string();
-    let patch = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}}}});
-    let parameters = PatchParams { field_manager: Some(MANAGED_BY.into()), ..PatchParams::default() };
-    match api.patch(name, &parameters, &Patch::Strategic(patch)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => Ok(other.map(drop)?),
     }
 }
 

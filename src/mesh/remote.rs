@@ -3,14 +3,13 @@
 use anyhow::Context;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DynamicObject};
 use kube::Client;
+use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::apply;
-use super::debug;
 use super::ISTIO_NAMESPACE;
+use super::{apply, client, debug};
 use crate::event::Step;
 use crate::plan::Cluster;
 use crate::wait::{self, Poll};
@@ -50,7 +49,12 @@ pub fn token_objects() -> anyhow::Result<Vec<DynamicObject>> {
 pub async fn reader(client: &Client, step: &Step, deadline: Instant) -> anyhow::Result<Reader> {
     let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     wait::until(step, "the readers' token", deadline, async || {
-        let data = api.get_opt(READER_TOKEN_NAME).await?.and_then(|secret| secret.data).unwrap_or_default();
+        let secret = match api.get_opt(READER_TOKEN_NAME).await {
+            Ok(secret) => secret,
+            Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
         let get = |key: &str| data.get(key).map(|value| value.0.clone());
         Ok(match (get("ca.crt"), get("token")) {
             (Some(ca), Some(token)) => {
@@ -107,11 +111,14 @@ pub async fn wait_synced(client: &Client, peers: &[&str], step: &Step, deadline:
 /// # Errors
 /// When istiod gives no answer.
 pub async fn unsynced(client: &Client, peers: &[&str]) -> anyhow::Result<Vec<String>> {
-    let known = debug::remote_clusters(client).await?;
-    let state = |peer: &&str| match known.iter().find(|cluster| cluster.id == **peer) {
-        Some(cluster) if cluster.sync_status == "synced" => None,
-        Some(cluster) => Some(format!("{peer} is {}", cluster.sync_status)),
-        None => Some(format!("{peer} is unknown")),
-    };
-    Ok(peers.iter().filter_map(state).collect())
+    let mut missing = Vec::new();
+    for known in debug::remote_clusters(client).await? {
+        missing.extend(peers.iter().filter_map(|peer| match known.iter().find(|cluster| cluster.id == *peer) {
+            Some(cluster) if cluster.sync_status == "synced" => None,
+            Some(cluster) => Some(format!("{peer} is {}", cluster.sync_status)),
+            None => Some(format!("{peer} is unknown")),
+        }));
+    }
+    missing.dedup();
+    Ok(missing)
 }

@@ -1,7 +1,7 @@
 //! Istio's manifests, as istioctl renders them: it embeds its charts. Kept by version and values, since
 //! rendering takes longer than anything else that needs no cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use crate::docker::endpoint::hex;
 use crate::event::Outcome;
 use crate::plan::{Cluster, Plan};
 use crate::state;
-use crate::tool::process;
+use crate::tool::{Found, process};
 
 /// Istio's manifests for one cluster, rendered unless they were before.
 ///
@@ -21,7 +21,7 @@ pub async fn manifests(
     cache: &Path,
     plan: &Plan,
     cluster: &Cluster,
-    istioctl: impl AsyncFnOnce() -> anyhow::Result<PathBuf>,
+    istioctl: impl AsyncFnOnce() -> anyhow::Result<Found>,
 ) -> anyhow::Result<Outcome<String>> {
     let operator = serde_yaml::to_string(&cluster.istio)?;
     let mut digest = Sha256::new();
@@ -35,13 +35,16 @@ pub async fn manifests(
     let istioctl = istioctl().await?;
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     std::fs::write(file.path(), &operator).context("writing istioctl's input")?;
-    let mut command = Command::new(istioctl);
+    let mut command = Command::new(&istioctl.path);
     // An empty kubeconfig: rendering must not depend on whatever cluster the user points at.
     command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");
     let output = process::run(&mut command)
         .await
         .with_context(|| format!("rendering Istio {} for {}", plan.mesh.version, cluster.name))?;
     let manifests = String::from_utf8(output.stdout).context("istioctl's output is not text")?;
-    state::write_private(&path, manifests.as_bytes())?;
+    // What another version rendered, named by KINDMESH_ISTIOCTL, is not what this name promises.
+    if istioctl.version.trim_start_matches('v') == plan.mesh.version {
+        state::write_private(&path, manifests.as_bytes())?;
+    }
     Ok(Outcome::changed(manifests))
 }

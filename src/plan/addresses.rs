@@ -59,7 +59,7 @@ impl Allocator {
     /// # Errors
     /// A missing prerequisite when every candidate overlaps a subnet that somebody has.
     pub fn network(&mut self, by: &str) -> Result<Ipv4Net, Error> {
-        self.first(network_candidates(), by, "network: {subnet: 172.20.0.0/24}")
+        self.first(network_candidates(), by)
     }
 
     /// A free subnet for pods or Services of a cluster.
@@ -67,20 +67,15 @@ impl Allocator {
     /// # Errors
     /// A missing prerequisite when every candidate overlaps a subnet that somebody has.
     pub fn cluster(&mut self, by: &str) -> Result<Ipv4Net, Error> {
-        self.first(cluster_candidates(), by, "docker network prune")
+        self.first(cluster_candidates(), by)
     }
 
-    fn first(
-        &mut self,
-        mut candidates: impl Iterator<Item = Ipv4Net>,
-        by: &str,
-        way: &str,
-    ) -> Result<Ipv4Net, Error> {
+    fn first(&mut self, mut candidates: impl Iterator<Item = Ipv4Net>, by: &str) -> Result<Ipv4Net, Error> {
         let Some(free) = candidates.find(|candidate| self.owner(candidate).is_none()) else {
             let taken: Vec<_> = self.taken.iter().map(|t| format!("{} by {}", t.subnet, t.by)).collect();
             return Err(Error::prerequisite(format!("no free subnet is left for {by}"))
                 .evidence(taken.join("\n"))
-                .hint(format!("free one, for example with: {way}")));
+                .hint("remove a Docker network that is not used (docker network ls), or leave the VPN while this is up"));
         };
         self.take(free, by);
         Ok(free)

@@ -19,13 +19,17 @@ pub(super) fn apply(plan: &Plan) -> String {
         script.push('\n');
     };
     line("# The network, labelled so that `kindmesh list` and `kindmesh down` know it.".into());
-    let labels: String = plan.network.labels.iter().map(|(key, value)| format!(" --label {key}={value}")).collect();
+    let labels: String =
+        plan.network.labels.iter().map(|(key, value)| format!(" --label {key}={value}")).collect();
     let mtu = plan.network.mtu.map(|mtu| format!(" -o com.docker.network.driver.mtu={mtu}")).unwrap_or_default();
     line(format!(
         "docker network inspect {0} >/dev/null 2>&1 ||\n  docker network create --subnet {1}{mtu}{labels} {0}",
         plan.network.name, plan.network.subnet
     ));
-    line("\n# Images: pulled where the engine has them not; the samples' is made from the kindmesh executable.".into());
+    line(
+        "\n# Images: pulled where the engine has them not; the samples' is made from the kindmesh executable."
+            .into(),
+    );
     if let Some(samples) = plan.samples.as_ref().filter(|samples| samples.build) {
         line(format!(
             "docker image inspect {0} >/dev/null 2>&1 ||\n  docker import -c 'ENTRYPOINT [\"{ENTRYPOINT}\"]' -c 'USER {USER}:{USER}' sample-image.tar {0}",
@@ -33,7 +37,10 @@ pub(super) fn apply(plan: &Plan) -> String {
         ));
     }
     for image in plan.images() {
-        line(format!("docker image inspect {image} >/dev/null 2>&1 || docker pull --platform {} {image}", plan.platform));
+        line(format!(
+            "docker image inspect {image} >/dev/null 2>&1 || docker pull --platform {} {image}",
+            plan.platform
+        ));
     }
     for cluster in &plan.clusters {
         line(format!("\n# {}", cluster.name));
@@ -79,7 +86,10 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
     }
     line(applied(cluster, "cacerts.yaml"));
     line(applied(cluster, "istio-crds.yaml"));
-    line(format!("kubectl --context {} wait --for condition=Established -f {name}/istio-crds.yaml", cluster.context));
+    line(format!(
+        "kubectl --context {} wait --for condition=Established -f {name}/istio-crds.yaml",
+        cluster.context
+    ));
     line(format!("kubectl --context {} -n kube-system rollout status daemonset/kube-proxy", cluster.context));
     line(applied(cluster, "istio.yaml"));
     line(format!("kubectl --context {} -n istio-system rollout status deployment/istiod", cluster.context));

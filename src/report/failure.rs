@@ -39,6 +39,13 @@ impl Failure {
         }
     }
 
+    /// Gives a hint where the error itself has none.
+    #[must_use]
+    pub fn or_hint(mut self, hint: impl FnOnce() -> Option<String>) -> Self {
+        self.hint = self.hint.or_else(hint);
+        self
+    }
+
     /// The event that ends a run that failed. Its `error` does not name the step: other fields do.
     pub fn event(&self) -> Event {
         let messages = self.causes.iter().filter_map(|cause| match cause {

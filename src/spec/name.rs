@@ -96,8 +96,9 @@ impl FromStr for Subnet {
         if text.contains(':') {
             return Err(format!("\"{text}\" is IPv6: only IPv4 is supported"));
         }
-        let net: Ipv4Net =
-            text.parse().map_err(|_| format!("\"{text}\" is neither auto nor an IPv4 subnet such as 172.30.0.0/24"))?;
+        let net: Ipv4Net = text
+            .parse()
+            .map_err(|_| format!("\"{text}\" is neither auto nor an IPv4 subnet such as 172.30.0.0/24"))?;
         if net.trunc() != net {
             return Err(format!("\"{text}\" has address bits behind its prefix: did you mean {}?", net.trunc()));
         }

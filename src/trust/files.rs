@@ -1,22 +1,18 @@
 //! Where pairs of certificate and key lie: each file whole or not there, and for its owner only.
 
 use std::{
-    fs::{self, DirBuilder, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 
+use crate::state;
+
 /// Makes the directory if it is missing, and closes it to others.
 pub(super) fn private_directory(dir: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .and_then(|()| restrict(dir, 0o700))
-        .with_context(|| format!("failed to make the private directory {}", dir.display()))
+    state::private_folder(dir)?;
+    state::restrict(dir, 0o700)
 }
 
 /// The files of a cluster's intermediate: certificate and key. The prefix keeps a cluster that is called
@@ -49,29 +45,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
 pub(super) fn read_private(path: &Path) -> anyhow::Result<Option<String>> {
     let text = read(path)?;
     if text.is_some() {
-        restrict(path, 0o600).with_context(|| format!("failed to make {} private", path.display()))?;
+        state::restrict(path, 0o600)?;
     }
     Ok(text)
-}
-
-/// Writes the file with mode 0600. Other processes see all of it or none, also after a crash.
-pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(dir)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("failed to write {}", path.display()))
-}
-
-/// Takes away what goes beyond `mode`.
-fn restrict(path: &Path, mode: u32) -> io::Result<()> {
-    let current = fs::metadata(path)?.permissions().mode() & 0o777;
-    if current & !mode != 0 {
-        fs::set_permissions(path, Permissions::from_mode(current & mode))?;
-    }
-    Ok(())
 }

@@ -6,13 +6,13 @@ use kube::Client;
 use super::Run;
 use crate::event::Outcome;
 use crate::kind::{self, Kind, Revived};
+use crate::link;
 use crate::mesh::apply::Applier;
 use crate::mesh::remote::{self, Reader};
 use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, render};
 use crate::plan::Cluster;
-use crate::trust::{self, Intermediate};
+use crate::trust::Intermediate;
 use crate::wait::{self, Poll};
-use crate::{link, workloads};
 
 /// A cluster with a control plane of the mesh.
 pub(super) struct Made<'a> {
@@ -25,9 +25,8 @@ impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
         let client = self.ensure_kubernetes(cluster).await?;
         self.ensure_link(cluster).await?;
-        let (root_replaced, ()) =
-            futures::try_join!(self.ensure_cacerts(cluster, &client), self.ensure_images_on_nodes(cluster))?;
-        self.ensure_istio(cluster, &client, root_replaced).await?;
+        futures::try_join!(self.ensure_cacerts(cluster, &client), self.ensure_images_on_nodes(cluster))?;
+        self.ensure_istio(cluster, &client).await?;
         let reader = self.ensure_reader(cluster, &client).await?;
         Ok(Made { cluster, client, reader })
     }
@@ -39,7 +38,7 @@ impl Run {
         step.run(async |step| {
             let revived = kind.revive(cluster, &self.existing).await?;
             if revived == Revived::HalfMade {
-                kind.create(cluster, &self.existing, &self.tools.kind().await?).await?;
+                kind.create(cluster, &self.tools.kind().await?, step).await?;
             }
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
@@ -76,31 +75,27 @@ impl Run {
         .await
     }
 
-    /// The cluster's intermediate is where istiod looks for it. Says whether it replaced one of another root.
-    async fn ensure_cacerts(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<bool> {
+    /// The cluster's intermediate is where istiod looks for it.
+    async fn ensure_cacerts(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
         let step = self.events.step("cacerts", Some(&cluster.name));
         step.run(async |step| {
             let environment = &self.plan.environment;
             let intermediate =
                 Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
-            let present = cacerts::present(client).await?;
-            let replaced = present
-                .is_some_and(|present| !trust::chains_to(&present, self.root.cert_pem().as_bytes()));
             let objects = cacerts::objects(&self.plan.mesh, &intermediate)?;
             let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
-            Ok(Outcome { value: replaced, changed })
+            Ok(Outcome { value: (), changed })
         })
         .await
     }
 
-    /// istiod is as rendered and ready. It is not created before kube-proxy works, and everything is started anew
-    /// when the root was replaced: istiod refuses another root while it runs.
-    async fn ensure_istio(&self, cluster: &Cluster, client: &Client, root_replaced: bool) -> anyhow::Result<()> {
+    /// istiod is as rendered and ready; it is not created before kube-proxy works.
+    async fn ensure_istio(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
         let step = self.events.step("istio", Some(&cluster.name));
         step.run(async |step| {
-            let manifests =
+            let rendered =
                 render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await?;
-            let objects = istio::objects(&manifests.value)?;
+            let objects = istio::objects(&rendered.value, &self.root.digest())?;
             kind::wait_for_kube_proxy(&self.engine, cluster, step, self.wait_deadline()).await?;
             let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
             Ok(Outcome { value: (), changed })
@@ -108,24 +103,16 @@ impl Run {
         .await?;
         let step = self.events.step("istiod", Some(&cluster.name));
         step.run(async |step| {
-            if root_replaced {
-                step.note(format!("{}: the root of trust is new, so istiod and the samples start anew", cluster.name));
-                istio::restart(client, ISTIO_NAMESPACE, istio::ISTIOD).await?;
-            }
-            let ready = |name| istio::wait_for_deployment(client, ISTIO_NAMESPACE, name, step, self.wait_deadline());
-            ready(istio::ISTIOD).await?;
-            if let Some(samples) = self.plan.samples.as_ref().filter(|_| root_replaced) {
-                for name in [workloads::CALLER_NAME, workloads::PRODUCER_NAME] {
-                    istio::restart(client, &samples.namespace, name).await?;
-                }
-            }
-            Ok(Outcome { value: (), changed: root_replaced })
+            let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
+            istio::wait_for_deployment(client, ISTIO_NAMESPACE, name, step, deadline).await?;
+            Ok(Outcome::unchanged(()))
         })
         .await
     }
 
     async fn ensure_reader(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<Reader> {
         let step = self.events.step("reader", Some(&cluster.name));
-        step.run(async |step| Ok(Outcome::unchanged(remote::reader(client, step, self.wait_deadline()).await?))).await
+        step.run(async |step| Ok(Outcome::unchanged(remote::reader(client, step, self.wait_deadline()).await?)))
+            .await
     }
 }

@@ -16,7 +16,8 @@ impl Run {
         for from in made.iter().filter(|made| samples.callers.contains(&made.cluster.name)) {
             let step = self.events.step("endpoints", Some(&from.cluster.name));
             step.run(async |step| {
-                workloads::wait_for_endpoints(&from.client, &self.plan, samples, step, self.wait_deadline()).await?;
+                workloads::wait_for_endpoints(&from.client, &self.plan, samples, step, self.wait_deadline())
+                    .await?;
                 Ok(Outcome::unchanged(()))
             })
             .await?;

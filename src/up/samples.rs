@@ -34,17 +34,19 @@ impl Run {
         let Some(cluster) = self.spec.clusters.iter().find(|c| c.name.as_str() == made.cluster.name) else {
             return Ok(());
         };
-        let Some(samples) = &self.plan.samples else { return Ok(()) };
         let step = self.events.step("samples", Some(&made.cluster.name));
         step.run(async |step| {
-            let wanted = workloads::objects(samples, cluster)?;
-            let surplus = workloads::surplus(samples, cluster, &wanted)?;
+            let wanted = match &self.plan.samples {
+                Some(samples) => workloads::objects(samples, cluster, &self.root.digest())?,
+                None => Vec::new(),
+            };
+            let deployments = workloads::deployments(&wanted);
             let mut applier = Applier::new(made.client.clone(), step, self.wait_deadline());
-            let deployments: Vec<String> = workloads::deployments(&wanted);
-            let mut changed = applier.apply(wanted).await?;
-            changed |= applier.remove(surplus).await?;
-            for name in deployments {
-                istio::wait_for_deployment(&made.client, &samples.namespace, &name, step, self.wait_deadline()).await?;
+            let mut changed = applier.apply(wanted.clone()).await?;
+            let label = format!("{}={}", workloads::PART_OF_LABEL, workloads::PART_OF);
+            changed |= applier.prune(&workloads::kinds(), &label, &wanted).await?;
+            for (namespace, name) in deployments {
+                istio::wait_for_deployment(&made.client, &namespace, &name, step, self.wait_deadline()).await?;
             }
             Ok(Outcome { value: (), changed })
         })

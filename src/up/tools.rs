@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use tokio::sync::OnceCell;
 
 use crate::event::{Events, Outcome};
-use crate::tool::{self, Tool};
+use crate::tool::{self, Found, Tool};
 
 pub(super) struct Tools {
     cache: PathBuf,
     istio_version: String,
     events: Events,
-    kind: OnceCell<PathBuf>,
-    istioctl: OnceCell<PathBuf>,
+    kind: OnceCell<Found>,
+    istioctl: OnceCell<Found>,
 }
 
 impl Tools {
@@ -23,23 +23,24 @@ impl Tools {
 
     pub(super) async fn kind(&self) -> anyhow::Result<PathBuf> {
         let found = self.kind.get_or_try_init(|| self.find(Tool::Kind, tool::KIND_VERSION));
-        found.await.cloned()
+        Ok(found.await?.path.clone())
     }
 
-    pub(super) async fn istioctl(&self) -> anyhow::Result<PathBuf> {
+    pub(super) async fn istioctl(&self) -> anyhow::Result<Found> {
         let found = self.istioctl.get_or_try_init(|| self.find(Tool::Istioctl, &self.istio_version));
         found.await.cloned()
     }
 
-    async fn find(&self, tool: Tool, version: &str) -> anyhow::Result<PathBuf> {
+    async fn find(&self, tool: Tool, version: &str) -> anyhow::Result<Found> {
         self.events
             .step(tool.name(), None)
             .run(async |step| {
                 let found = tool::find(tool, version, &self.cache, step).await?;
-                if let Some(warning) = found.warning {
+                if let Some(warning) = &found.warning {
                     step.note(warning);
                 }
-                Ok(Outcome { value: found.path, changed: found.source == tool::Source::Download })
+                let changed = found.source == tool::Source::Download;
+                Ok(Outcome { value: found, changed })
             })
             .await
     }

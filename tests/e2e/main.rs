@@ -61,7 +61,8 @@ fn status_is_ready_in_every_layer() {
     assert_eq!(said.code, 0, "{said:?}");
     let status: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(status["phase"], "ready");
-    let layers: Vec<_> = status["layers"].as_array().unwrap().iter().map(|l| l["layer"].as_str().unwrap()).collect();
+    let layers: Vec<_> =
+        status["layers"].as_array().unwrap().iter().map(|l| l["layer"].as_str().unwrap()).collect();
     for layer in ["engine", "nodes", "link", "api", "istiod", "remoteClusters", "workloads", "call"] {
         assert!(layers.contains(&layer), "{layer} is not in {layers:?}");
     }
@@ -79,13 +80,10 @@ fn what_render_writes_is_what_up_applied() {
     for cluster in ["cluster1", "cluster2"] {
         for file in ["cacerts.yaml", "istio-crds.yaml", "istio.yaml", "samples.yaml"] {
             let path = rendered.join(cluster).join(file);
-            let diff = kindmesh.kubectl(cluster, &[
-                "diff",
-                "--server-side",
-                "--field-manager=kindmesh",
-                "-f",
-                path.to_str().unwrap(),
-            ]);
+            let diff = kindmesh.kubectl(
+                cluster,
+                &["diff", "--server-side", "--field-manager=kindmesh", "-f", path.to_str().unwrap()],
+            );
             assert_eq!(diff.code, 0, "{cluster}/{file} differs from what is there: {diff:?}");
         }
         let kind = |folder: &Path| std::fs::read_to_string(folder.join("kind.yaml")).unwrap();
@@ -104,7 +102,8 @@ fn samples_follow_the_spec() {
     let up = kindmesh.run(&["up", "-f", spec.to_str().unwrap()]);
     assert_eq!(up.code, 0, "{up:?}");
     let producers = |cluster: &str| {
-        let got = kindmesh.kubectl(cluster, &["-n", "sample", "get", "deployment", "sample-producer", "-o", "name"]);
+        let got =
+            kindmesh.kubectl(cluster, &["-n", "sample", "get", "deployment", "sample-producer", "-o", "name"]);
         got.code == 0
     };
     assert!(producers("cluster1"));
@@ -113,7 +112,8 @@ fn samples_follow_the_spec() {
     assert_eq!(up.code, 0, "{up:?}");
     assert!(!producers("cluster1") && producers("cluster2"));
     // The Service stays: it is the stub now.
-    let service = kindmesh.kubectl("cluster1", &["-n", "sample", "get", "service", "sample-producer", "-o", "name"]);
+    let service =
+        kindmesh.kubectl("cluster1", &["-n", "sample", "get", "service", "sample-producer", "-o", "name"]);
     assert_eq!(service.code, 0, "{service:?}");
 }
 

@@ -1,0 +1,106 @@
+//! Files that only their owner may read, each whole or not there.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Makes a folder that only its owner may enter. One that is there stays as it is: it may be the user's own.
+///
+/// # Errors
+/// The file system's.
+pub fn private_folder(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("making the folder {}", path.display()))
+}
+
+/// Writes a file that only its owner may read, and not when it is as wanted. Other processes see all of it or none,
+/// also after a crash.
+///
+/// # Errors
+/// The file system's.
+pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
+    if fs::read(path).is_ok_and(|has| has == content) {
+        restrict(path, 0o600)?;
+        return Ok(false);
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    private_folder(folder)?;
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("writing {}", path.display()))?;
+    Ok(true)
+}
+
+/// Begins a file that only its owner may read and that is written bit by bit, such as a log; one that was there is
+/// gone.
+///
+/// # Errors
+/// The file system's.
+pub fn begin_private(path: &Path) -> anyhow::Result<File> {
+    private_folder(path.parent().unwrap_or(Path::new(".")))?;
+    let begin = || {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        File::options().create_new(true).read(true).append(true).mode(0o600).open(path)
+    };
+    begin().with_context(|| format!("writing {}", path.display()))
+}
+
+/// Takes away what a file's or a folder's permissions have beyond `mode`.
+///
+/// # Errors
+/// The file system's.
+pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let restrict = || -> io::Result<()> {
+        let current = fs::metadata(path)?.permissions().mode() & 0o777;
+        if current & !mode != 0 {
+            fs::set_permissions(path, Permissions::from_mode(current & mode))?;
+        }
+        Ok(())
+    };
+    restrict().with_context(|| format!("making {} private", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_files_are_private_and_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        assert!(write_private(&path, b"x").unwrap());
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert!(!write_private(&path, b"x").unwrap());
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_log_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/log");
+        for text in ["first, and longer", "second"] {
+            begin_private(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!(mode(&path), 0o600);
+    }
+}
