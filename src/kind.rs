@@ -30,6 +30,8 @@ mod nodes;
 pub use leftover::end_leftovers;
 pub use nodes::{nodes_on, remove_nodes_on};
 
+/// The file of a cluster with its kind configuration.
+const CONFIG_FILE: &str = "kind.yaml";
 /// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow line, since kind pulls the node image.
 const CREATED_WITHIN: Duration = Duration::from_secs(600);
 /// How long kind may take for a question.
@@ -111,7 +113,7 @@ impl Kind<'_> {
         for file in ["kubeconfig", "kubeconfig.lock"] {
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
         }
-        let config = self.files.of_cluster(&cluster.name, "kind.yaml");
+        let config = self.files.of_cluster(&cluster.name, CONFIG_FILE);
         state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
         let mut command = self.command(kind);
         command
@@ -121,11 +123,7 @@ impl Kind<'_> {
             .arg(self.kubeconfig(&cluster.name));
         let log_path = self.files.of_cluster(&cluster.name, "kind.log");
         let log = state::begin_private(&log_path)?;
-        let pid_file = self.files.of_cluster(&cluster.name, leftover::PID_FILE);
-        let record = |process: &process::Process| leftover::record(&pid_file, process);
-        let result = process::run_group(&mut command, CREATED_WITHIN, log, record).await;
-        let _ = std::fs::remove_file(&pid_file);
-        if let Err(error) = result {
+        if let Err(error) = process::run_apart(&mut command, CREATED_WITHIN, log).await {
             return Err(self.not_created(cluster, &log_path, error).await);
         }
         node::run(

@@ -68,10 +68,9 @@ pub async fn render(
             out.objects(cluster, "samples.yaml", &workloads::objects(samples, spec, &root.digest())?)?;
         }
     }
-    if plan.samples.as_ref().is_some_and(|samples| samples.build) {
-        if let Some(executable) = sample_image::executable().await {
-            out.write("sample-image.tar", &sample_image::root_folder(&executable).await?, 0o600)?;
-        }
+    let builds = plan.samples.as_ref().is_some_and(|samples| samples.build);
+    if let (true, Some(executable)) = (builds, sample_image::executable().await) {
+        out.write("sample-image.tar", &sample_image::root_folder(&executable).await?, 0o600)?;
     }
     out.write("apply.sh", script::apply(plan).as_bytes(), 0o700)?;
     Ok(out.written)

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::error::Error;
 use crate::spec::Label;
-use crate::tool::process::Process;
+use crate::tool::process;
 
 mod engine;
 mod lock;
@@ -62,11 +62,16 @@ impl Folders {
     /// # Errors
     /// The file system's.
     pub fn sweep(&self) -> anyhow::Result<()> {
-        for name in names_in(&self.state) {
-            let Some(pid) = put_aside_by(&name) else { continue };
+        let aside: Vec<_> =
+            names_in(&self.state).filter_map(|name| Some((put_aside_by(&name)?, self.state.join(name)))).collect();
+        if aside.is_empty() {
+            return Ok(());
+        }
+        let processes = process::all();
+        for (pid, folder) in aside {
             // A process that is there may be deleting it just now.
-            if pid == std::process::id() || Process::of(pid).is_none() {
-                delete(&self.state.join(name))?;
+            if pid == std::process::id() || !processes.iter().any(|process| process.pid == pid) {
+                delete(&folder)?;
             }
         }
         Ok(())
@@ -106,7 +111,7 @@ impl Files {
         self.root.join("lock")
     }
 
-    /// A file of one cluster: its own kubeconfig, kind's configuration, log and process id.
+    /// A file of one cluster: its own kubeconfig, kind's configuration and log.
     pub fn of_cluster(&self, cluster: &str, file: &str) -> PathBuf {
         self.root.join("clusters").join(cluster).join(file)
     }

@@ -99,8 +99,6 @@ async fn run(
         .await?;
     // What a `down` that was killed left there is only in the way of the next `down`.
     let _ = folders.sweep();
-    // Before anybody looks: what still runs would make nodes again.
-    kind::end_leftovers(&files, events).await;
     let inventory = gather::gather(&engine).await?;
     let identity = EngineIdentity::of(&engine);
     let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());

@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(listed(said), paths);
         assert!(listed("kindmesh 0.1.0\n").is_empty());
     }
+
     #[test]
     fn what_looks_up_names_is_beside_the_c_library() {
         let folder = tempfile::tempdir().unwrap();
@@ -189,7 +190,7 @@ mod tests {
         for there in [&c, &dns, &resolver] {
             std::fs::write(there, "").unwrap();
         }
-        assert_eq!(name_lookup(&[c.clone(), resolver.clone()]), [dns.clone()]);
+        assert_eq!(name_lookup(&[c.clone(), resolver.clone()]), std::slice::from_ref(&dns));
         std::fs::write(&files, "").unwrap();
         assert_eq!(name_lookup(&[c]), [dns, files, resolver]);
         assert!(name_lookup(&[]).is_empty());

@@ -1,79 +1,124 @@
-//! kind outlives a kindmesh that is killed, and goes on making nodes. Its process is written down, so that the next
-//! command can end it.
+//! kind outlives a kindmesh that is killed, and goes on making nodes. Nothing has to be written down to find it: its
+//! command line names a file of the environment.
 
-use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::event::Events;
-use crate::state::{self, Files};
-use crate::tool::process::Process;
+use super::CONFIG_FILE;
+use crate::error::Error;
+use crate::event::Step;
+use crate::inventory::KIND_CLUSTER_LABEL;
+use crate::plan;
+use crate::state::Files;
+use crate::tool::process::{self, Process};
+use crate::wait::{self, Poll};
 
-/// The file of a cluster that names its kind.
-pub(super) const PID_FILE: &str = "kind.pid";
-
-/// How long what was killed may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
-/// The engine carries a request to make a container to its end when the one who asked is gone, and lists the container
-/// only then; nothing tells that it is doing so. Making one takes a tenth of this on an idle machine.
-const ENGINE_SETTLES: Duration = Duration::from_secs(2);
-
-/// Writes down a kind that was just started. In place, since no time may be lost: a process that is killed before this
-/// is done leaves a kind that nobody knows of.
-pub(super) fn record(pid_file: &Path, process: &Process) -> anyhow::Result<()> {
-    Ok(state::begin_private(pid_file)?.write_all(process.to_string().as_bytes())?)
-}
+/// How long the engine may take for nodes that were asked for already. Seen: 5 s on a machine with much else to do.
+const MADE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Ends what a killed `up` left running for an environment, before anybody looks at what there is.
-pub async fn end_leftovers(files: &Files, events: &Events) {
+///
+/// kind itself is killed. The docker clients that it started are waited for: the engine carries a request to make a
+/// container to its end, whether or not the one who asked is there, and lists the container only then. So a client
+/// that is left alone tells when a look shows all.
+///
+/// # Errors
+/// When a client does not end.
+pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> anyhow::Result<()> {
     let clusters = files.clusters();
-    let ended: Vec<_> = clusters.iter().filter_map(|cluster| end(&files.of_cluster(cluster, PID_FILE))).collect();
-    if ended.is_empty() {
-        return;
+    if clusters.is_empty() {
+        return Ok(());
     }
-    events.note("kind was still running for a kindmesh that was killed: ended it");
-    let deadline = Instant::now() + GONE_WITHIN;
-    while ended.iter().any(Process::runs) && Instant::now() < deadline {
-        sleep(Duration::from_millis(20)).await;
-    }
-    sleep(ENGINE_SETTLES).await;
+    let configs: Vec<String> = clusters
+        .iter()
+        .map(|cluster| files.of_cluster(cluster, CONFIG_FILE).to_string_lossy().into_owned())
+        .collect();
+    let labels: Vec<String> = clusters
+        .iter()
+        .map(|cluster| format!("{KIND_CLUSTER_LABEL}={}", plan::kind_name(environment, cluster)))
+        .collect();
+    let deadline = Instant::now() + MADE_WITHIN;
+    let mut clients = Vec::new();
+    let mut noted = false;
+    let ended = wait::until(step, "an earlier kind to end", deadline, async || {
+        let processes = process::all();
+        let kinds: Vec<_> = processes.iter().filter(|process| creates(process, &configs)).collect();
+        kinds.iter().for_each(|kind| process::kill(kind.pid));
+        if !kinds.is_empty() && !std::mem::replace(&mut noted, true) {
+            step.note("kind was still at work for a kindmesh that was killed: ended it");
+        }
+        clients = processes.iter().filter(|process| makes_node(process, &labels)).map(|found| found.pid).collect();
+        Ok(match (kinds.first(), clients.first()) {
+            (None, None) => Poll::Ready(()),
+            (Some(kind), _) => Poll::NotYet(format!("kind, process {}, is still there", kind.pid)),
+            (None, Some(client)) => Poll::NotYet(format!("docker run, process {client}, is making a node")),
+        })
+    });
+    ended.await.map_err(|error| match (error.downcast::<Error>(), clients.first()) {
+        (Ok(error), Some(client)) => error.hint(format!("if the engine answers, end it: kill {client}")).into(),
+        (Ok(error), None) => error.into(),
+        (Err(error), _) => error,
+    })
 }
 
-/// Ends the process that a pid file names with all that it started, if it is still that process.
-fn end(pid_file: &Path) -> Option<Process> {
-    let text = std::fs::read_to_string(pid_file).ok()?;
-    let there = Process::parse(&text).filter(Process::is_there);
-    if let Some(process) = &there {
-        process.kill_group();
-    }
-    let _ = std::fs::remove_file(pid_file);
-    there
+/// Whether a process is kind at work on one of these configurations.
+fn creates(process: &Process, configs: &[String]) -> bool {
+    let words = &process.arguments;
+    // Split at spaces on some systems, so the file is looked for in the whole.
+    let line = words.join(" ");
+    words.windows(2).any(|pair| pair == ["create", "cluster"])
+        && configs.iter().any(|config| line.contains(&format!("--config {config}")))
+}
+
+/// Whether a process asks the engine to make a node with one of these labels.
+fn makes_node(process: &Process, labels: &[String]) -> bool {
+    process.arguments.iter().any(|word| labels.contains(word))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::CommandExt;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::event::Events;
+    use crate::state;
 
     #[tokio::test]
-    async fn only_the_process_that_was_recorded_is_ended() {
+    async fn kind_is_ended_and_its_docker_clients_are_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let files = Files { root: folder.path().to_owned() };
-        let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
-        let process = Process::of(child.id()).unwrap();
+        let files = Files { root: folder.path().join("e") };
+        let config = files.of_cluster("a", CONFIG_FILE);
+        state::write_private(&config, b"x").unwrap();
+        let shell = |arguments: &[&str]| {
+            // Each waits for its input to be closed.
+            let mut command = Command::new("sh");
+            command.args(["-c", "read line; exit 0", "sh"]).args(arguments).stdin(Stdio::piped()).spawn().unwrap()
+        };
+        let config = config.to_str().unwrap();
+        let mut kind = shell(&["create", "cluster", "--name", "e-a", "--config", config]);
+        let mut editor = shell(&["--config", config]);
+        let mut client = shell(&["run", "--label", "io.x-k8s.kind.cluster=e-a"]);
+        let mut other = shell(&["run", "--label", "io.x-k8s.kind.cluster=e-b"]);
 
-        let pid_file = files.of_cluster("a", PID_FILE);
-        state::write_private(&pid_file, format!("{} 1", child.id()).as_bytes()).unwrap();
-        end_leftovers(&files, &Events::silent()).await;
-        assert!(process.runs() && !pid_file.exists());
-
-        record(&pid_file, &process).unwrap();
-        end_leftovers(&files, &Events::silent()).await;
-        assert!(!process.runs() && !pid_file.exists());
-        assert!(!child.wait().unwrap().success());
+        let step = Events::silent().step("lock", None);
+        let mut ended = std::pin::pin!(end_leftovers("e", &files, &step));
+        let waited = tokio::select! {
+            _ = &mut ended => false,
+            () = async {
+                while kind.try_wait().unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            } => true,
+        };
+        assert!(waited && client.try_wait().unwrap().is_none());
+        drop(client.stdin.take());
+        client.wait().unwrap();
+        ended.await.unwrap();
+        for child in [&mut editor, &mut other] {
+            assert!(child.try_wait().unwrap().is_none());
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsStr,
-    fmt,
     fs::File,
     io::{self, Read, Seek},
     process::{Output, Stdio},
@@ -66,57 +65,33 @@ async fn run_for(command: &mut Command, limit: Option<Duration>) -> anyhow::Resu
     Ok(Output { status, stdout, stderr })
 }
 
-/// Runs a command that starts others, which must not go on without it: in a process group of its own, which is killed
-/// as a whole when the command fails, takes longer than `limit`, or the future is dropped. All that they write goes to
-/// `log`. `record` is told the command's process as soon as it runs: when this process is killed, the group goes on,
-/// and another can end it with [`Process::kill_group`].
+/// Runs a command that starts others, all of whose output goes to `log`; it is killed when it takes longer than `limit`
+/// or the future is dropped.
+///
+/// It has a process group of its own, so that the Ctrl-C of a terminal does not reach the others: what they have asked
+/// somebody else to do would be done all the same, and they are how one can see that it is ([`all`]).
 ///
 /// # Errors
-/// As [`run`], and `record`'s own.
-pub async fn run_group(
-    command: &mut Command,
-    limit: Duration,
-    mut log: File,
-    record: impl FnOnce(&Process) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+/// As [`run`].
+pub async fn run_apart(command: &mut Command, limit: Duration, mut log: File) -> anyhow::Result<()> {
     let line = command_line(command);
     let (stdout, stderr) = (log.try_clone()?, log.try_clone()?);
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0).kill_on_drop(true);
     let mut child = spawn(command).await.map_err(|error| not_started(&line, &error))?;
-    let mut group = Group(child.id());
-    if let Some(process) = child.id().and_then(Process::of) {
-        record(&process)?;
-    }
-    let ended = timeout(limit, child.wait()).await;
-    let error = match ended {
+    let error = match timeout(limit, child.wait()).await {
         Ok(status) => match status.with_context(|| format!("failed to wait for `{line}`"))? {
-            status if status.success() => {
-                group.0 = None;
-                return Ok(());
-            }
+            status if status.success() => return Ok(()),
             status => failed(&line, status),
         },
-        Err(_) => too_long(&line, limit),
+        Err(_) => {
+            // It may be gone already; and what it wrote so far says more than a failure to kill it.
+            let _ = child.kill().await;
+            too_long(&line, limit)
+        }
     };
-    drop(group);
-    // What it wrote says more than a failure to wait for the end of what was killed.
-    let _ = child.wait().await;
     let mut written = Vec::new();
     let _ = log.rewind().and_then(|()| log.read_to_end(&mut written));
     Err(error.evidence(last_lines(&written, &[])).into())
-}
-
-/// The process group of a command that has not ended well yet.
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    /// Does what a `Drop` should not do, to run a program: Ctrl-C ends a command by dropping its future, the terminal
-    /// does not reach a group of its own, and there is no other place left to stop what would go on making nodes.
-    fn drop(&mut self) {
-        if let Some(leader) = self.0 {
-            kill_group(leader);
-        }
-    }
 }
 
 fn failed(line: &str, status: std::process::ExitStatus) -> Error {
@@ -149,84 +124,39 @@ fn not_started(line: &str, error: &io::Error) -> Error {
     }
 }
 
-/// A process that can be named in a file: numbers of processes are used again, so it is known by its number and its
-/// beginning together.
+/// A process of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    pid: u32,
-    /// In a form that only serves to compare.
-    started: String,
+    /// Its number, used again some time after it has ended.
+    pub pid: u32,
+    /// Its command line. Where only the text of it can be had, it is split at every space.
+    pub arguments: Vec<String>,
 }
 
-impl Process {
-    /// The process of that number, if there is one.
-    pub fn of(pid: u32) -> Option<Self> {
-        Some(Self { pid, started: look(pid)?.started })
-    }
-
-    /// Reads what [`Display`](fmt::Display) writes.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (pid, started) = text.split_once(' ')?;
-        let (pid, started) = (pid.parse().ok()?, started.to_owned());
-        (!started.is_empty()).then_some(Self { pid, started })
-    }
-
-    /// Whether it is still there, dead and not yet waited for included: then its number is not used again.
-    pub fn is_there(&self) -> bool {
-        Self::of(self.pid).as_ref() == Some(self)
-    }
-
-    /// Whether it can still do anything.
-    pub fn runs(&self) -> bool {
-        look(self.pid).is_some_and(|seen| seen.started == self.started && !seen.dead)
-    }
-
-    /// Kills it with its process group, which it has to lead. Look first whether [it is there](Self::is_there).
-    pub fn kill_group(&self) {
-        kill_group(self.pid);
-    }
-}
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.pid, self.started)
-    }
-}
-
-struct Seen {
-    started: String,
-    /// Ended, and not waited for.
-    dead: bool,
-}
-
-fn look(pid: u32) -> Option<Seen> {
+/// The processes of this machine that run now, as far as one may see them.
+pub fn all() -> Vec<Process> {
     if cfg!(target_os = "linux") {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it, in parentheses, may hold anything; the state is the third field, the start time the
-        // 22nd, in ticks since the machine began.
-        let (_, fields) = stat.rsplit_once(')')?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        return Some(Seen { started: (*fields.get(19)?).to_owned(), dead: matches!(fields[0], "Z" | "X") });
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        return entries.filter_map(|entry| look(entry.file_name().to_str()?.parse().ok()?)).collect();
     }
-    let output = std::process::Command::new("ps")
-        .args(["-o", "stat=", "-o", "lstart=", "-p", &pid.to_string()])
-        .env("LC_ALL", "C")
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let (state, started) = text.split_once(' ')?;
-    Some(Seen { started: started.trim().to_owned(), dead: state.starts_with('Z') })
+    let output = std::process::Command::new("ps").args(["-A", "-ww", "-o", "pid=", "-o", "args="]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let words = text.lines().map(|line| line.split_whitespace().map(str::to_owned));
+    words.filter_map(|mut words| Some(Process { pid: words.next()?.parse().ok()?, arguments: words.collect() })).collect()
 }
 
-/// Kills a process group and its leader. One that is gone already is as well.
-fn kill_group(leader: u32) {
-    // 0 would be our own group, and 1 every process there is.
-    if leader < 2 {
-        return;
-    }
-    // The shell's own `kill`: without unsafe code and without another dependency. Some shells take a group only in
-    // this form; and an older kindmesh started kind without a group of its own.
-    let command = format!("kill -s KILL -- -{leader} {leader}");
+/// One that has ended, and is only not waited for, has no command line.
+fn look(pid: u32) -> Option<Process> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    let arguments = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    Some(Process { pid, arguments })
+}
+
+/// Kills a process. One that is gone already is as well.
+pub fn kill(pid: u32) {
+    // The shell's own `kill`: without unsafe code and without another dependency.
+    let command = format!("kill -s KILL {pid}");
     let _ = std::process::Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
@@ -271,8 +201,6 @@ fn quote(word: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
     use super::*;
     use crate::error::{self, Kind};
 
@@ -323,113 +251,66 @@ mod tests {
         assert_eq!(error.evidence, ["stuck"]);
     }
 
-    /// A command that starts a child, says its number, and waits for it.
-    fn parent(dir: &Path) -> (Command, PathBuf) {
-        let said = dir.join("child");
-        let mut command = shell("sleep 1000 & echo $! >\"$1.new\"; mv \"$1.new\" \"$1\"; echo begun; wait");
-        command.arg("sh").arg(&said);
-        (command, said)
-    }
+    const LONG: Duration = Duration::from_secs(60);
 
-    async fn child_of(said: &Path) -> Process {
-        let text = loop {
-            match std::fs::read_to_string(said) {
-                Ok(text) => break text,
-                Err(_) => sleep(Duration::from_millis(5)).await,
+    async fn found(argument: &str) -> Process {
+        loop {
+            match all().into_iter().find(|process| process.arguments.iter().any(|word| word == argument)) {
+                Some(process) => return process,
+                None => sleep(Duration::from_millis(5)).await,
             }
-        };
-        Process::of(text.trim().parse().unwrap()).unwrap()
+        }
     }
 
-    async fn ended(process: &Process) {
-        while process.runs() {
+    async fn gone(pid: u32) {
+        while all().iter().any(|process| process.pid == pid) {
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    const LONG: Duration = Duration::from_secs(60);
-
     #[tokio::test]
-    async fn a_recorded_group_can_be_ended_by_another() {
+    async fn a_process_is_found_by_an_argument_and_killed() {
+        // `read` from a pipe that nobody writes to: it waits for ever without a sleep.
         let dir = tempfile::tempdir().unwrap();
-        let (mut command, said) = parent(dir.path());
-        let recorded = dir.path().join("pid");
-        let end = async {
-            let child = child_of(&said).await;
-            let leader = Process::parse(&std::fs::read_to_string(&recorded).unwrap()).unwrap();
-            assert!(leader.is_there() && leader.runs());
-            leader.kill_group();
-            child
-        };
-        let record = |process: &Process| Ok(std::fs::write(&recorded, process.to_string())?);
-        let run = run_group(&mut command, LONG, tempfile::tempfile().unwrap(), record);
-        let (result, child) = tokio::join!(run, end);
+        let mut command = shell("mkfifo \"$2\"; read line <\"$2\"");
+        command.args(["sh", "--of-this-test=killed"]).arg(dir.path().join("pipe"));
+        let end = async { kill(found("--of-this-test=killed").await.pid) };
+        let (result, ()) = tokio::join!(run_apart(&mut command, LONG, tempfile::tempfile().unwrap()), end);
         let error = result.unwrap_err();
         assert!(error.to_string().contains("SIGKILL"), "{error}");
-        assert_eq!(error::find(&error).unwrap().evidence, ["begun"]);
-        ended(&child).await;
-        assert!(!Process::parse(&std::fs::read_to_string(&recorded).unwrap()).unwrap().is_there());
     }
 
     #[tokio::test]
-    async fn a_group_does_not_outlive_its_future() {
+    async fn a_command_apart_does_not_outlive_its_future_and_its_children_may() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut command, said) = parent(dir.path());
-        let run = run_group(&mut command, LONG, tempfile::tempfile().unwrap(), |_| Ok(()));
-        let child = tokio::select! {
+        let mut command =
+            shell("mkfifo \"$2/pipe\"; sh -c 'read line <\"$1/pipe\"' sh \"$2\" --of-this-test=child & wait");
+        command.args(["sh", "--of-this-test=parent"]).arg(dir.path());
+        let run = run_apart(&mut command, LONG, tempfile::tempfile().unwrap());
+        let (parent, child) = tokio::select! {
             _ = run => panic!("it ended by itself"),
-            child = child_of(&said) => child,
+            both = async { (found("--of-this-test=parent").await, found("--of-this-test=child").await) } => both,
         };
-        ended(&child).await;
+        gone(parent.pid).await;
+        assert!(all().contains(&child));
+        kill(child.pid);
+        gone(child.pid).await;
     }
 
     #[tokio::test]
-    async fn a_group_that_fails_or_takes_too_long_is_killed() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = shell("sleep 1000 & echo $! >\"$1\"; echo why >&2; exit 3");
-        command.arg("sh").arg(dir.path().join("child"));
-        let error = run_group(&mut command, LONG, tempfile::tempfile().unwrap(), |_| Ok(())).await.unwrap_err();
+    async fn a_command_apart_shows_both_outputs_in_order() {
+        let script = "echo one; echo two >&2; echo three; exit 3";
+        let error = run_apart(&mut shell(script), LONG, tempfile::tempfile().unwrap()).await.unwrap_err();
         assert!(error.to_string().ends_with("failed with exit status: 3"), "{error}");
-        assert_eq!(error::find(&error).unwrap().evidence, ["why"]);
-        let child = std::fs::read_to_string(dir.path().join("child")).unwrap();
-        if let Some(child) = Process::of(child.trim().parse().unwrap()) {
-            ended(&child).await;
-        }
+        assert_eq!(error::find(&error).unwrap().evidence, ["one", "two", "three"]);
 
         let dir = tempfile::tempdir().unwrap();
-        let (mut command, said) = parent(dir.path());
-        let limit = Duration::from_secs(1);
-        let run = run_group(&mut command, limit, tempfile::tempfile().unwrap(), |_| Ok(()));
-        let (result, child) = tokio::join!(run, child_of(&said));
-        let error = result.unwrap_err();
+        let mut command = shell("mkfifo \"$1\"; echo stuck; exec cat \"$1\"");
+        command.arg("sh").arg(dir.path().join("pipe"));
+        let run = run_apart(&mut command, Duration::from_secs(1), tempfile::tempfile().unwrap());
+        let error = run.await.unwrap_err();
         assert!(error.to_string().ends_with("did not finish within 1 seconds"), "{error}");
-        ended(&child).await;
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_recorded_does_not_run_on() {
-        let mut seen = None;
-        let record = |process: &Process| {
-            seen = Some(process.clone());
-            anyhow::bail!("no space left")
-        };
-        let mut command = shell("sleep 1000");
-        let error = run_group(&mut command, LONG, tempfile::tempfile().unwrap(), record).await.unwrap_err();
-        assert_eq!(error.to_string(), "no space left");
-        ended(&seen.unwrap()).await;
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_number_and_its_beginning() {
-        let own = Process::of(std::process::id()).unwrap();
-        assert_eq!(Process::parse(&own.to_string()), Some(own.clone()));
-        assert!(own.runs());
-        let earlier = Process { started: "1".into(), ..own };
-        assert!(!earlier.is_there() && !earlier.runs());
-        assert_eq!(Process::of(u32::MAX), None);
-        for wrong in ["", "17", "17 ", "x 17", "-1 17"] {
-            assert_eq!(Process::parse(wrong), None, "{wrong}");
-        }
+        assert_eq!(error::find(&error).unwrap().evidence, ["stuck"]);
     }
 
     #[test]

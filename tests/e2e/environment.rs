@@ -1,5 +1,7 @@
 //! The kindmesh that is tested, with state of its own, and the environment that the tests share.
 
+#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
