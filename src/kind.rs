@@ -28,7 +28,7 @@ mod leftover;
 mod nodes;
 
 pub use leftover::end_leftovers;
-pub use nodes::{nodes_on, remove_nodes_on};
+pub use nodes::{Attached, remove_nodes, remove_strays};
 
 /// The file of a cluster with its kind configuration.
 const CONFIG_FILE: &str = "kind.yaml";
@@ -107,8 +107,8 @@ impl Kind<'_> {
     /// kind's, with the end of its log and of the control plane's.
     pub async fn create(&self, cluster: &Cluster, kind: &Path, step: &Step) -> anyhow::Result<()> {
         // Looked for now: more may have been made since the inventory.
-        let kind_names = [cluster.kind_name.clone()];
-        remove_nodes_on(self.engine, &self.plan.network.name, &kind_names, step).await?;
+        let ours = |node: &Attached| node.kind_name == cluster.kind_name;
+        remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
         // kind adds to a file that is there, and gives up at the lock of a kind that was killed.
         for file in ["kubeconfig", "kubeconfig.lock"] {
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));

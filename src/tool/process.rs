@@ -142,7 +142,9 @@ pub fn all() -> Vec<Process> {
     let output = std::process::Command::new("ps").args(["-A", "-ww", "-o", "pid=", "-o", "args="]).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let words = text.lines().map(|line| line.split_whitespace().map(str::to_owned));
-    words.filter_map(|mut words| Some(Process { pid: words.next()?.parse().ok()?, arguments: words.collect() })).collect()
+    words
+        .filter_map(|mut words| Some(Process { pid: words.next()?.parse().ok()?, arguments: words.collect() }))
+        .collect()
 }
 
 /// One that has ended, and is only not waited for, has no command line.
