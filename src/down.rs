@@ -48,7 +48,7 @@ pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Event
     let had_networks = !networks.is_empty();
     if had_networks {
         events
-            .step("network", None)
+            .step("remove-network", None)
             .run(async |step| {
                 for name in &networks {
                     network::remove(engine, name).await?;

@@ -142,16 +142,14 @@ impl Kind<'_> {
         };
         error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
         error = error.evidence(format!("all that kind said: {}", log_path.display()));
+        let (up, down) = (up_hint(&self.plan.environment), self.down_hint());
         let said = self.log_of(cluster.control_plane()).await;
-        if !said.is_empty() {
-            error = error.evidence(format!("docker logs {}:", cluster.control_plane())).evidence(said.join("\n"));
+        if said.is_empty() {
+            return error.hint(format!("{up} tries anew, {down} removes what is left")).into();
         }
-        let hint = format!(
-            "the nodes are kept for a look: docker logs {}; then {} tries anew, {} removes them",
-            cluster.control_plane(),
-            up_hint(&self.plan.environment),
-            self.down_hint()
-        );
+        let node = cluster.control_plane();
+        error = error.evidence(format!("docker logs {node}:")).evidence(said.join("\n"));
+        let hint = format!("the nodes are kept for a look: docker logs {node}; then {up} tries anew, {down} removes them");
         error.hint(hint).into()
     }
 

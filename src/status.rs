@@ -122,7 +122,14 @@ pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
 /// When the engine cannot be asked at all.
 pub async fn status(engine: &Engine, opened: &Environment, within: Duration) -> anyhow::Result<Status> {
     let name = opened.name().to_owned();
-    let inventory = gather::gather(engine).await?;
+    let mut inventory = gather::gather(engine).await?;
+    // Which image the samples would have does not matter here, and no executable is read for it.
+    let platform = inventory::Executable {
+        os: engine.facts.os.clone(),
+        architecture: engine.facts.architecture.clone(),
+        digest: String::new(),
+    };
+    inventory.executable = Some(platform);
     let Some(found) = inventory.environments.get(&name) else {
         return Err(environment::absent(&name).into());
     };

@@ -93,10 +93,15 @@ async fn run(
     let engine =
         events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
     kind::require_docker_client()?;
-    let _lock = events
-        .step("lock", None)
-        .run(async |step| Ok(Outcome::unchanged(Lock::acquire(&files, step).await?)))
-        .await?;
+    let lock = events.step("lock", None).run(async |step| {
+        let lock = Lock::acquire(&files, step).await?;
+        // Before anybody looks: what still runs would make nodes again.
+        kind::end_leftovers(spec.name.as_str(), &files, step).await?;
+        // They would count as somebody else's, and their names are needed.
+        kind::remove_strays(&engine, spec.name.as_str(), step, |node| node.created).await?;
+        Ok(Outcome::unchanged(lock))
+    });
+    let _lock = lock.await?;
     // What a `down` that was killed left there is only in the way of the next `down`.
     let _ = folders.sweep();
     let inventory = gather::gather(&engine).await?;

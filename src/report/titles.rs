@@ -23,6 +23,7 @@ pub fn title(step: &str) -> Title<'_> {
         "kind" => ("Getting kind", "kind is here"),
         "istioctl" => ("Getting istioctl", "istioctl is here"),
         "network" => ("Preparing the network", "The network is as wanted"),
+        "remove-network" => ("Removing the network", "The network is gone"),
         "trust" => ("Making the root of trust", "The root of trust is there"),
         "image" => ("Building the sample image", "The sample image is built"),
         "cluster" => ("Starting Kubernetes", "Kubernetes is up"),
@@ -70,6 +71,7 @@ mod tests {
         "endpoints",
         "call",
         "nodes",
+        "remove-network",
         "state",
     ];
 
