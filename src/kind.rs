@@ -149,7 +149,9 @@ impl Kind<'_> {
         }
         let node = cluster.control_plane();
         error = error.evidence(format!("docker logs {node}:")).evidence(said.join("\n"));
-        let hint = format!("the nodes are kept for a look: docker logs {node}; then {up} tries anew, {down} removes them");
+        let hint = format!(
+            "the nodes are kept for a look: docker logs {node}; then {up} tries anew, {down} removes them"
+        );
         error.hint(hint).into()
     }
 
