@@ -1,17 +1,12 @@
 //! Takes an environment down: what is labelled as its own, nothing else. Nodes with their volumes first, networks
 //! last, so that an interrupted `down` can still find the rest.
 
-use std::time::Duration;
-
 use crate::docker::{Engine, network};
 use crate::event::{Events, Outcome};
 use crate::inventory::gather;
 use crate::kind;
 use crate::plan;
 use crate::state::{EngineIdentity, Folders, Lock};
-
-/// How long `down` may take by default.
-pub const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Removes one environment. Nothing there is fine; says whether there was anything.
 ///

@@ -122,3 +122,11 @@ pub fn up_hint(name: &str) -> String {
         _ => format!("kindmesh up --name {name}"),
     }
 }
+
+/// The command that removes an environment.
+pub fn down_hint(name: &str) -> String {
+    match name {
+        "kindmesh" => "kindmesh down".into(),
+        _ => format!("kindmesh down --name {name}"),
+    }
+}

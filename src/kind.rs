@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::docker::{Engine, engine, is_not_found, node};
-use crate::environment::up_hint;
+use crate::environment::{down_hint, up_hint};
 use crate::error::Error;
 use crate::event::{Outcome, Step};
 use crate::inventory::Environment;
@@ -81,7 +81,7 @@ impl Kind<'_> {
                     .hint(format!(
                         "see why: docker logs --tail 20 {}; or make the environment anew: {}, then {}",
                         node.name,
-                        self.down_hint(),
+                        down_hint(&self.plan.environment),
                         up_hint(&self.plan.environment)
                     ))
             })?;
@@ -142,7 +142,7 @@ impl Kind<'_> {
         };
         error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
         error = error.evidence(format!("all that kind said: {}", log_path.display()));
-        let (up, down) = (up_hint(&self.plan.environment), self.down_hint());
+        let (up, down) = (up_hint(&self.plan.environment), down_hint(&self.plan.environment));
         let said = self.log_of(cluster.control_plane()).await;
         if said.is_empty() {
             return error.hint(format!("{up} tries anew, {down} removes what is left")).into();
@@ -215,13 +215,6 @@ impl Kind<'_> {
             .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
             .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &self.plan.network.name);
         command
-    }
-
-    fn down_hint(&self) -> String {
-        match self.plan.environment.as_str() {
-            "kindmesh" => "kindmesh down".into(),
-            name => format!("kindmesh down --name {name}"),
-        }
     }
 }
 

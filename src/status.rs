@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::docker::{Engine, node};
 use crate::environment::{self, Environment};
-use crate::inventory::{self, gather};
+use crate::inventory::{self, Inventory};
 use crate::mesh::{ISTIO_NAMESPACE, istio, remote};
 use crate::plan::{self, Cluster, Plan};
 use crate::{call, link, workloads};
@@ -116,13 +116,17 @@ pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
     }
 }
 
-/// Looks at every layer; no look takes longer than `within`.
+/// Looks at every layer; no look takes longer than `within`. `inventory` is what the engine lists now.
 ///
 /// # Errors
-/// When the engine cannot be asked at all.
-pub async fn status(engine: &Engine, opened: &Environment, within: Duration) -> anyhow::Result<Status> {
+/// When the environment is not in the inventory, or cannot be planned.
+pub async fn status(
+    engine: &Engine,
+    mut inventory: Inventory,
+    opened: &Environment,
+    within: Duration,
+) -> anyhow::Result<Status> {
     let name = opened.name().to_owned();
-    let mut inventory = gather::gather(engine).await?;
     // Which image the samples would have does not matter here, and no executable is read for it.
     let platform = inventory::Executable {
         os: engine.facts.os.clone(),

@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result
         .into());
     }
     let opened = Environment::open(&context.folders, &name)?;
-    let status = status::status(&engine, &opened, args.timeout).await?;
+    let status = status::status(&engine, inventory, &opened, args.timeout).await?;
     let code = if status.phase == Phase::Ready { 0 } else { Kind::Environment.exit_code() };
     let done = if context.is_json() { Done::json(&status)? } else { Done::text(human(context, &status)) };
     Ok(Done { code, ..done })

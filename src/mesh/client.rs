@@ -6,10 +6,6 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tokio::time::Instant;
-
-use crate::event::Step;
-use crate::wait::{self, Poll};
 
 /// How long one request may take: kind's API servers are on this machine.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -54,22 +50,4 @@ pub fn passes(error: &kube::Error) -> bool {
         kube::Error::HyperError(_) | kube::Error::Service(_) => true,
         _ => false,
     }
-}
-
-/// Asks the API server until it answers with something else than what passes.
-///
-/// # Errors
-/// The server's refusal, or that there was no answer by the deadline.
-pub async fn patiently<T>(
-    step: &Step,
-    what: &str,
-    deadline: Instant,
-    mut request: impl AsyncFnMut() -> Result<T, kube::Error>,
-) -> anyhow::Result<T> {
-    wait::until(step, what, deadline, async || match request().await {
-        Ok(value) => Ok(Poll::Ready(value)),
-        Err(error) if passes(&error) => Ok(Poll::NotYet(error.to_string())),
-        Err(error) => Err(error.into()),
-    })
-    .await
 }

@@ -18,6 +18,7 @@ use super::{
     fetch::{Fetch, FetchError},
     release::Release,
 };
+use crate::docker::endpoint::hex;
 use crate::error::Error;
 
 /// Larger than any of these files, for the archive and for what is in it.
@@ -190,7 +191,7 @@ fn fetch_file(
             }
         }
     }
-    Ok((file, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((file, hex(&hash.finalize())))
 }
 
 /// The executable out of the archive, in a temporary place.
