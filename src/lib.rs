@@ -1,7 +1,7 @@
 //! Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
 //!
 //! ```text
-//! kindmesh.yaml ─► spec ─► plan ─► up ─► report
+//! kindmesh.yaml ─► spec ─► plan ─► up ─► verify ─► report
 //!                   │        ▲      │
 //!               validation   │      └─► docker, kind, trust, mesh, link, workloads
 //!                         inventory
@@ -34,5 +34,6 @@ pub mod status;
 pub mod tool;
 pub mod trust;
 pub mod up;
+pub mod verify;
 pub mod wait;
 pub mod workloads;
