@@ -10,7 +10,7 @@ use crate::error::{self, Error, Kind};
 use crate::event::Events;
 use crate::report::failure::{self, Failure};
 use crate::report::{self, Output, Printer, Verbosity};
-use crate::spec::{Loaded, Sources};
+use crate::spec::{Loaded, Sources, load};
 use crate::state::Folders;
 
 mod call;
@@ -198,7 +198,8 @@ impl Context {
     fn sources(&self) -> anyhow::Result<Sources> {
         Ok(Sources {
             directory: std::env::current_dir()?,
-            variable: std::env::var_os(crate::spec::load::FILES_VARIABLE),
+            variable: std::env::var_os(load::FILES_VARIABLE),
+            environment: std::env::var(load::NAME_VARIABLE).ok(),
             files: self.global.files.clone(),
             name: self.global.name.clone(),
         })

@@ -459,6 +459,28 @@ fn a_shell_takes_the_variables_as_they_are() {
 }
 
 #[test]
+fn a_shell_with_the_variables_of_an_environment_works_on_it() {
+    let desk = Desk::with_environment();
+    let name = |flags: &[&str]| {
+        let mut command = desk.command();
+        let json: Value = serde_json::from_str(&stdout(
+            command
+                .env("KINDMESH_ENVIRONMENT", "shop")
+                .args(["plan", "--offline", "--output", "json"])
+                .args(flags),
+        ))
+        .unwrap();
+        json["environment"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(name(&[]), "shop");
+    assert_eq!(name(&["--name", "flag"]), "flag");
+    desk.write("work/kindmesh.yaml", "name: file\n");
+    assert_eq!(name(&[]), "file");
+    let wrong = desk.command().env("KINDMESH_ENVIRONMENT", "No_Name").arg("env").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
 fn merging_keeps_the_users_own() {
     let desk = Desk::with_environment();
     // As a value: within maps the order of a kubeconfig's fields means nothing.

@@ -2,12 +2,13 @@
 
 use super::{Context, Done};
 use crate::environment::Environment;
+use crate::spec::load::NAME_VARIABLE;
 
 pub(super) fn run(context: &Context) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let mut variables = vec![
         ("KUBECONFIG".to_owned(), environment.files.kubeconfig().display().to_string()),
-        ("KINDMESH_ENVIRONMENT".to_owned(), environment.name().to_owned()),
+        (NAME_VARIABLE.to_owned(), environment.name().to_owned()),
     ];
     for (number, cluster) in environment.spec.clusters.iter().enumerate() {
         variables.push((format!("CTX_CLUSTER{}", number + 1), environment.context(cluster.name.as_str())));

@@ -16,6 +16,9 @@ use crate::merge::merge;
 pub const DEFAULT_FILE: &str = "kindmesh.yaml";
 /// The environment variable with more files, separated as in `PATH`.
 pub const FILES_VARIABLE: &str = "KINDMESH_FILE";
+/// The environment variable with the environment's name, as `kindmesh env` sets it: it counts where no file and no
+/// flag says another.
+pub const NAME_VARIABLE: &str = "KINDMESH_ENVIRONMENT";
 
 /// Where a spec comes from, in the order in which one overrides the other.
 ///
@@ -26,6 +29,8 @@ pub struct Sources {
     pub directory: PathBuf,
     /// The value of [`FILES_VARIABLE`].
     pub variable: Option<OsString>,
+    /// The value of [`NAME_VARIABLE`].
+    pub environment: Option<String>,
     /// The files of `-f`.
     pub files: Vec<PathBuf>,
     /// The environment's name of `--name`.
@@ -57,6 +62,9 @@ impl Sources {
     pub fn load(&self) -> Result<Loaded, Error> {
         let sources = self.read()?;
         let mut layers = Vec::new();
+        if let Some(name) = self.named_by_variable()? {
+            layers.push((serde_json::json!({"name": name}), NAME_VARIABLE));
+        }
         for source in &sources {
             layers.push((file::read(&source.text, &source.shown)?, source.shown.as_str()));
         }
@@ -67,7 +75,7 @@ impl Sources {
         Ok(Loaded { spec, origins, from_files: !sources.is_empty() })
     }
 
-    /// The environment's name alone: `--name`, else the files', else the default.
+    /// The environment's name alone: `--name`, else the files', else that of the variable, else the default.
     ///
     /// A command that works on an existing environment uses its stored spec. So with `--name` no file is
     /// read, and without it nothing but the name has to be right in the files. Yet a file that cannot be
@@ -84,12 +92,18 @@ impl Sources {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }
-        let mut name = Spec::default().name;
+        let mut name = self.named_by_variable()?.unwrap_or(Spec::default().name);
         for source in self.read()? {
             let named: Option<Named> = file::parse(&source.text, &source.shown)?;
             name = named.and_then(|named| named.name).unwrap_or(name);
         }
         Ok(name)
+    }
+
+    fn named_by_variable(&self) -> Result<Option<Label>, Error> {
+        let Some(name) = self.environment.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
+        let wrong = |error| Error::usage(format!("{NAME_VARIABLE} is no environment's name: {error}"));
+        name.parse().map(Some).map_err(wrong)
     }
 
     /// The texts of all files there are.
