@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::policies::Policy;
 use crate::report::{ColorChoice, Output};
 use crate::sample::Role;
 use crate::spec::Label;
@@ -53,6 +54,10 @@ pub enum Command {
     Up(UpArgs),
     /// Send calls through the caller and show what both sides saw
     Call(CallArgs),
+    /// Apply policies to the clusters where they act: timeouts, retries, who may call
+    Apply(ApplyArgs),
+    /// Take policies away again
+    Unapply(UnapplyArgs),
     /// Show what exists and whether it works, layer by layer
     Status(TimeoutArgs),
     /// Print every decision; changes nothing; has --output yaml too
@@ -115,6 +120,40 @@ pub struct CallArgs {
     pub expect: Option<u16>,
     /// How long one answer may take: 45s, 1m
     #[arg(long, value_parser = duration, default_value = "45s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// What to apply
+    #[arg(value_enum, value_name = "POLICY", required_unless_present = "list")]
+    pub policies: Vec<Policy>,
+    /// The cluster to apply it to [default: those where it acts]
+    #[arg(long, value_name = "CLUSTER", conflicts_with = "list")]
+    pub to: Option<Label>,
+    /// List every policy, and the clusters it is applied in
+    #[arg(long, conflicts_with = "policies")]
+    pub list: bool,
+    /// How long the clusters may take: 10s, 1m
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `unapply`.
+#[derive(Debug, Args)]
+pub struct UnapplyArgs {
+    /// What to take away
+    #[arg(value_enum, value_name = "POLICY", required_unless_present = "all")]
+    pub policies: Vec<Policy>,
+    /// The cluster to take it from [default: every one that has it]
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: Option<Label>,
+    /// Every policy, those of `up` included
+    #[arg(long, conflicts_with = "policies")]
+    pub all: bool,
+    /// How long the clusters may take: 10s, 1m
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
     pub timeout: Duration,
 }
 

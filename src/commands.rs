@@ -13,6 +13,7 @@ use crate::report::{self, Output, Printer, Verbosity};
 use crate::spec::{Loaded, Sources, load};
 use crate::state::Folders;
 
+mod apply;
 mod call;
 mod completions;
 mod down;
@@ -180,6 +181,8 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
     match command {
         Command::Up(args) => up::run(&context, &args).await,
         Command::Call(args) => call::run(&context, &args).await,
+        Command::Apply(args) => apply::run(&context, &args).await,
+        Command::Unapply(args) => apply::run_unapply(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,

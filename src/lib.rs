@@ -25,6 +25,7 @@ pub mod link;
 pub mod merge;
 pub mod mesh;
 pub mod plan;
+pub mod policies;
 pub mod render;
 pub mod report;
 pub mod sample;

@@ -18,7 +18,10 @@ const NAMESPACE: &str = include_str!("../mesh-manifests/samples/namespace.yaml")
 const CALLER: &str = include_str!("../mesh-manifests/samples/caller.yaml");
 const PRODUCER: &str = include_str!("../mesh-manifests/samples/producer.yaml");
 const SERVICE: &str = include_str!("../mesh-manifests/samples/service.yaml");
-const ROUTING: &str = include_str!("../mesh-manifests/samples/routing.yaml");
+/// How long a call may take: the part of the routing that [`crate::policies`] calls timeout.
+pub(crate) const TIMEOUT: &str = include_str!("../mesh-manifests/samples/timeout.yaml");
+/// The circuit breaker: what [`crate::policies`] calls breaker.
+pub(crate) const BREAKER: &str = include_str!("../mesh-manifests/samples/breaker.yaml");
 
 /// The caller's Deployment, Service and service account.
 pub const CALLER_NAME: &str = "sample-caller";
@@ -42,7 +45,7 @@ pub fn objects(samples: &Samples, cluster: &Cluster, root_digest: &str) -> anyho
         (samples.callers.iter().any(|c| c == name), samples.producers.iter().any(|c| c == name));
     let mut files = vec![NAMESPACE];
     if calls {
-        files.extend([CALLER, ROUTING]);
+        files.extend([CALLER, TIMEOUT, BREAKER]);
     }
     if produces {
         files.push(PRODUCER);

@@ -209,7 +209,7 @@ fn stdout(command: &mut Command) -> String {
 
 #[test]
 fn help_and_version() {
-    golden("help", &all(&Desk::new(), &["--help", "--version", "", "up --help"]));
+    golden("help", &all(&Desk::new(), &["--help", "--version", "", "up --help", "apply -h", "unapply -h"]));
 }
 
 #[test]
@@ -237,6 +237,13 @@ fn wrong_arguments() {
         "list --output yaml",
         "completions tcsh",
         "render",
+        "apply",
+        "apply stirct",
+        "apply strict --list",
+        "apply --list --to east",
+        "unapply",
+        "unapply strict --all",
+        "unapply --list",
     ];
     golden("wrong_arguments", &all(&Desk::new(), &commands));
 }
@@ -335,6 +342,8 @@ fn without_an_environment_the_way_to_one_is_said() {
         "env",
         "kubeconfig",
         "kubeconfig --merge",
+        "apply --list",
+        "unapply --all --name shop",
         "call --name shop",
         "env --output json",
         "call --output json",
@@ -417,6 +426,10 @@ fn an_environment_that_was_made() {
         "kubeconfig --name shop --raw",
         "call --name shop --from west",
         "call --name shop --from north",
+        "apply timeout retry --name shop",
+        "apply timeout --to north --name shop",
+        "unapply strict --from north --name shop",
+        "apply strict --name shop",
     ];
     golden("environment", &all(&Desk::with_environment(), &commands));
 }
@@ -442,7 +455,7 @@ fn an_environment_whose_files_are_not_as_left() {
     texts.extend(all(&desk, &["env --name shop", "plan --offline --name shop"]));
     let off = spec::from_text("name: shop\nsamples: {enabled: false}\n", "x").unwrap();
     desk.write("state/kindmesh/shop/kindmesh.yaml", &spec::to_yaml(&off.spec).unwrap());
-    texts.extend(all(&desk, &["call --name shop"]));
+    texts.extend(all(&desk, &["call --name shop", "apply strict --name shop"]));
     golden("damaged_environment", &texts);
 }
 

@@ -1,0 +1,82 @@
+//! `kindmesh apply` and `unapply`: what they change, what outlives `up`, and what they leave alone.
+
+use serde_json::Value;
+
+use super::environment::{E2E, Kindmesh};
+
+/// A user's own object with the name of the policy `strict`.
+const OWN: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: sample-producer, namespace: sample}
+spec: {mtls: {mode: PERMISSIVE}}
+";
+
+/// The one document that a command prints.
+fn document(kindmesh: &Kindmesh, arguments: &[&str]) -> Value {
+    let said = kindmesh.run(&[arguments, &["--output", "json"]].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+    serde_json::from_str(&said.stdout).expect(&said.stdout)
+}
+
+fn change(kindmesh: &Kindmesh, arguments: &[&str]) -> Value {
+    document(kindmesh, arguments)["changes"][0].clone()
+}
+
+fn applied_in(kindmesh: &Kindmesh, policy: &str) -> Value {
+    let list = document(kindmesh, &["apply", "--list"]);
+    let rows = list["policies"].as_array().expect("a list");
+    rows.iter().find(|row| row["policy"] == policy).expect(policy)["appliedIn"].clone()
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn a_policy_outlives_up_unless_it_took_the_place_of_ups_own() {
+    let kindmesh = E2E.up();
+    let strict = change(kindmesh, &["apply", "strict"]);
+    assert_eq!((&strict["cluster"], &strict["changed"]), (&"cluster2".into(), &true.into()), "{strict}");
+    assert_eq!(change(kindmesh, &["apply", "strict"])["changed"], false);
+    assert_eq!(change(kindmesh, &["apply", "retry"])["replaced"], "timeout");
+    assert_eq!(applied_in(kindmesh, "timeout"), serde_json::json!([]));
+    let up = kindmesh.run(&["up"]);
+    assert_eq!(up.code, 0, "{up:?}");
+    assert_eq!(applied_in(kindmesh, "strict"), serde_json::json!(["cluster2"]));
+    assert_eq!(applied_in(kindmesh, "retry"), serde_json::json!([]));
+    assert_eq!(applied_in(kindmesh, "timeout"), serde_json::json!(["cluster1"]));
+    assert_eq!(change(kindmesh, &["unapply", "strict"])["changed"], true);
+    assert_eq!(change(kindmesh, &["unapply", "strict"])["changed"], false);
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn what_made_way_comes_back() {
+    let kindmesh = E2E.up();
+    assert_eq!(change(kindmesh, &["apply", "failover"])["replaced"], "breaker");
+    assert_eq!(change(kindmesh, &["unapply", "failover"])["restored"], "breaker");
+    assert_eq!(applied_in(kindmesh, "breaker"), serde_json::json!(["cluster1"]));
+    // Exactly as `up` has it: nothing is left for it to change.
+    let events = kindmesh.json_lines(&["up"]);
+    assert!(!events.iter().any(|event| event["changed"] == true), "{events:?}");
+}
+
+#[test]
+#[ignore = "needs a container engine, kubectl and minutes"]
+fn a_users_own_object_is_left_alone() {
+    let kindmesh = E2E.up();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), OWN).expect("a file");
+    let path = file.path().display().to_string();
+    let made = kindmesh.kubectl("cluster2", &["create", "-f", &path]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let refused = ["apply", "unapply"].map(|command| kindmesh.run(&[command, "strict"]));
+    let mode = kindmesh.kubectl(
+        "cluster2",
+        &["-n", "sample", "get", "peerauthentication", "sample-producer", "-o", "jsonpath={.spec.mtls.mode}"],
+    );
+    let deleted = kindmesh.kubectl("cluster2", &["delete", "-f", &path]);
+    for said in refused {
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.stderr.contains("PeerAuthentication sample-producer in cluster cluster2"), "{said:?}");
+    }
+    assert_eq!((mode.stdout.as_str(), deleted.code), ("PERMISSIVE", 0), "{mode:?} {deleted:?}");
+}
