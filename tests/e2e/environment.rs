@@ -53,6 +53,14 @@ impl Kindmesh {
         Self::state_home().join("kindmesh").join(&self.name)
     }
 
+    /// What a shell needs so that `kindmesh` in it is this one, on this environment.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        vec![
+            ("XDG_STATE_HOME".into(), Self::state_home().display().to_string()),
+            ("KINDMESH_ENVIRONMENT".into(), self.name.clone()),
+        ]
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Said {
         said(
             Command::new(env!("CARGO_BIN_EXE_kindmesh"))

@@ -2,6 +2,7 @@
 //! of seconds. Every test can be run alone.
 
 mod environment;
+mod pattern;
 mod policies;
 
 use std::path::Path;

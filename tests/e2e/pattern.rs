@@ -1,0 +1,175 @@
+//! docs/pattern.md as a reader follows it: its commands are run as written, and what they print is compared.
+
+#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use snapbox::{Assert, Data};
+
+use super::environment::{E2E, Kindmesh};
+
+const DOCUMENT: &str = include_str!("../../docs/pattern.md");
+/// How long what was applied may take to reach the proxies, on two busy cores.
+const TAKES_EFFECT_WITHIN: Duration = Duration::from_secs(30);
+/// Longer is a hang.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+
+#[test]
+#[ignore = "needs a container engine, kubectl and minutes"]
+fn the_pattern_by_hand_works_as_written() {
+    let kindmesh = E2E.up();
+    let session = Session::of(kindmesh);
+    let walked = blocks(DOCUMENT).iter().try_for_each(|block| session.follow(block));
+    if let Err(difference) = walked {
+        // The other tests need what the walk may have left deleted.
+        let up = kindmesh.run(&["up"]);
+        panic!("{difference}\n`kindmesh up` afterwards: exit status {}", up.code);
+    }
+}
+
+/// A command of the document, and what it is to print.
+#[derive(Debug, PartialEq)]
+struct Command {
+    line: usize,
+    text: String,
+    expected: String,
+}
+
+impl Command {
+    /// Whether it only asks: then it may be run again until what was applied before has taken effect.
+    fn only_asks(&self) -> bool {
+        let asks = |part: &str| {
+            let part = part.trim_start();
+            part.starts_with("kindmesh call") || part.starts_with("kubectl") && part.contains(" exec ")
+        };
+        self.text.split([';', '|']).next().is_some_and(asks)
+    }
+}
+
+/// The commands of every `console` block.
+fn blocks(document: &str) -> Vec<Vec<Command>> {
+    let mut blocks: Vec<Vec<Command>> = Vec::new();
+    let mut inside = false;
+    for (number, line) in document.lines().enumerate() {
+        match (inside, line) {
+            (false, "```console") => {
+                inside = true;
+                blocks.push(Vec::new());
+            }
+            (true, "```") => inside = false,
+            (true, _) => {
+                let block = blocks.last_mut().unwrap();
+                if let Some(text) = line.strip_prefix("$ ") {
+                    block.push(Command { line: number + 1, text: text.to_owned(), expected: String::new() });
+                    continue;
+                }
+                let command = block.last_mut().expect("a block begins with a command");
+                match line.strip_prefix("> ") {
+                    Some(more) => write!(command.text, "\n{more}").unwrap(),
+                    None => writeln!(command.expected, "{line}").unwrap(),
+                }
+            }
+            (false, _) => {}
+        }
+    }
+    blocks
+}
+
+/// How what was printed differs from what the document says: `…` alone stands for any lines, within a line for any
+/// characters.
+fn difference(printed: &str, expected: &str) -> Option<String> {
+    let lines = |text: &str, change: &dyn Fn(&str) -> String| {
+        text.lines().map(|line| change(line.trim_end()) + "\n").collect::<String>()
+    };
+    let pattern = lines(expected, &|line| match line {
+        "…" => "...".to_owned(),
+        line => line.replace('…', "[..]"),
+    });
+    let printed = lines(printed, &str::to_owned);
+    // What is printed may have the sign, too; a wildcard stands for it.
+    Assert::new().try_eq(None, Data::text(printed), Data::text(pattern)).err().map(|error| error.to_string())
+}
+
+/// A shell that keeps the variables it exports from command to command.
+struct Session {
+    folder: tempfile::TempDir,
+    kindmesh: Vec<(String, String)>,
+}
+
+impl Session {
+    fn of(kindmesh: &Kindmesh) -> Self {
+        let executables = Path::new(env!("CARGO_BIN_EXE_kindmesh")).parent().unwrap().display().to_string();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut variables = kindmesh.variables();
+        variables.push(("PATH".into(), format!("{executables}:{path}")));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("exported"), "").unwrap();
+        Self { folder, kindmesh: variables }
+    }
+
+    /// Follows a block. One that only asks is repeated as a whole until it says what it should.
+    fn follow(&self, block: &[Command]) -> Result<(), String> {
+        let started = Instant::now();
+        loop {
+            let followed = block.iter().try_for_each(|command| self.run(command));
+            let again = block.iter().all(Command::only_asks) && started.elapsed() < TAKES_EFFECT_WITHIN;
+            if followed.is_ok() || !again {
+                return followed;
+            }
+        }
+    }
+
+    fn run(&self, command: &Command) -> Result<(), String> {
+        let exported = self.folder.path().join("exported");
+        let exported = exported.display();
+        let script = format!(
+            "exec 2>&1 </dev/null\n. '{exported}'\n{}\nstatus=$?\nexport -p >'{exported}'\nexit $status",
+            command.text
+        );
+        let output = assert_cmd::Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .envs(self.kindmesh.iter().cloned())
+            .timeout(ENDS_WITHIN)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let place = format!("docs/pattern.md:{}: $ {}", command.line, command.text);
+        match (output.status.code(), difference(&printed, &command.expected)) {
+            (Some(0), None) => Ok(()),
+            (Some(0), Some(difference)) => Err(format!("{place}\n{difference}")),
+            (code, _) => Err(format!("{place}\nexit status {code:?}\n{printed}")),
+        }
+    }
+}
+
+#[test]
+fn commands_are_read_with_their_places() {
+    let document = "a\n```console\n$ one\n> two\nsaid\n$ three\n```\n```yaml\n$ no\n```\n";
+    let command =
+        |line, text: &str, expected: &str| Command { line, text: text.into(), expected: expected.into() };
+    assert_eq!(blocks(document), [[command(3, "one\ntwo", "said\n"), command(6, "three", "")]]);
+}
+
+#[test]
+fn the_sign_stands_for_anything() {
+    assert_eq!(difference("a 12 b  \nx\ny\nend\n", "a … b\n…\nend\n"), None);
+    assert_eq!(difference("", ""), None);
+    assert_eq!(difference("anything\n", "…\n"), None);
+    assert_eq!(difference("", "…\n"), None);
+    assert_eq!(difference("503 in 2 ms, to … (9)\n", "503 in … ms, to …\n"), None);
+    for (printed, expected) in [("200\n", "503\n"), ("200\n", ""), ("a\nb\n", "a\n"), ("", "a\n")] {
+        assert!(difference(printed, expected).is_some(), "{printed:?} and {expected:?}");
+    }
+}
+
+#[test]
+fn only_what_changes_nothing_is_repeated() {
+    let asks = |text: &str| Command { line: 1, text: text.into(), expected: String::new() }.only_asks();
+    assert!(asks("kindmesh call --count 3"));
+    assert!(asks("kubectl -n sample exec deploy/a -- curl -s http://b"));
+    assert!(!asks("kubectl delete -f a.yaml"));
+    assert!(!asks("kindmesh apply strict; kindmesh call"));
+}
