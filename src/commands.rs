@@ -151,7 +151,10 @@ fn default_hint(error: &anyhow::Error, flags: &str) -> Option<String> {
 enum Ended {
     Done(anyhow::Result<Done>),
     /// `left`: something may have been left half-made.
-    Signal { code: u8, left: bool },
+    Signal {
+        code: u8,
+        left: bool,
+    },
 }
 
 /// What a command leaves: a text for stdout, printed when the display is gone, and an exit status.

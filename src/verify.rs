@@ -116,8 +116,10 @@ pub fn manifests(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         let id = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         if !CHECKS.iter().any(|check| check.id == id) {
             return Err(Error::usage(format!("{} is for no check", path.display()))
-                .hint("a file here is called like the check whose policies it replaces, such as timeout.504.yaml; \
-                       kindmesh verify --list names them")
+                .hint(
+                    "a file here is called like the check whose policies it replaces, such as timeout.504.yaml; \
+                       kindmesh verify --list names them",
+                )
                 .into());
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -322,7 +324,10 @@ mod tests {
             hint: None,
         };
         let failed = worse(verdict(Status::Passed), verdict(Status::Failed), 2);
-        assert_eq!((failed.status, failed.evidence), (Status::Failed, vec!["in run 2".to_owned(), "x".to_owned()]));
+        assert_eq!(
+            (failed.status, failed.evidence),
+            (Status::Failed, vec!["in run 2".to_owned(), "x".to_owned()])
+        );
         assert_eq!(worse(verdict(Status::Failed), verdict(Status::Passed), 2).status, Status::Failed);
     }
 }

@@ -23,8 +23,7 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         timeout: args.timeout,
     };
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    let (verdicts, subject) =
-        verify::verify(&environment, &options, &context.events, &context.interrupt).await?;
+    let (verdicts, subject) = verify::verify(&environment, &options, &context.events, &context.interrupt).await?;
     for report in &args.report {
         report.write(&verdicts, &subject)?;
     }

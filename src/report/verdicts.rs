@@ -113,7 +113,8 @@ pub(super) mod tests {
     #[test]
     fn a_report_is_named_by_kind_and_file() {
         assert_eq!("junit=a=b.xml".parse::<ReportFile>().unwrap().path, PathBuf::from("a=b.xml"));
-        for (wrong, why) in [("junit", "KIND=FILE"), ("xml=a", "no report \"xml\""), ("json=", "file is missing")] {
+        for (wrong, why) in [("junit", "KIND=FILE"), ("xml=a", "no report \"xml\""), ("json=", "file is missing")]
+        {
             assert!(wrong.parse::<ReportFile>().unwrap_err().contains(why), "{wrong}");
         }
     }

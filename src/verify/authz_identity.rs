@@ -21,7 +21,10 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         let outcome = stranger.message("guarded", json!({})).await?;
         Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });
-    trial.saw(format!("before: POST http://guarded:8080/producer/messages as sa/stranger: {}", before.await?.told()));
+    trial.saw(format!(
+        "before: POST http://guarded:8080/producer/messages as sa/stranger: {}",
+        before.await?.told()
+    ));
     trial.apply().await?;
     let refused = trial.until("the other identity to be refused", async || {
         let outcome = stranger.message("guarded", json!({})).await?;

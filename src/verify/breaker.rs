@@ -61,7 +61,8 @@ fn flags(said: &str, cluster: &str) -> Vec<String> {
 
 /// Seconds of a duration in the DestinationRule's outlier detection: `4s`.
 pub(super) fn seconds(trial: &Trial<'_>, field: &str) -> Option<u64> {
-    let rule = trial.policies.iter().find_map(|policy| policy.data.pointer("/spec/trafficPolicy/outlierDetection"))?;
+    let rule =
+        trial.policies.iter().find_map(|policy| policy.data.pointer("/spec/trafficPolicy/outlierDetection"))?;
     let text = rule.get(field).and_then(Value::as_str)?;
     let (number, factor) = match text.strip_suffix('s') {
         Some(number) => (number, 1),

@@ -21,7 +21,8 @@ const SLACK: Duration = Duration::from_secs(2);
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     const SERVICE: &str = "breaker-closes";
-    let base = breaker::seconds(trial, "baseEjectionTime").context("the DestinationRule has no baseEjectionTime")?;
+    let base =
+        breaker::seconds(trial, "baseEjectionTime").context("the DestinationRule has no baseEjectionTime")?;
     let interval = breaker::seconds(trial, "interval").context("the DestinationRule has no interval")?;
     let mut calling = trial.bench.calling().await?;
     let opened = breaker::open(trial, &mut calling, SERVICE).await?;
@@ -37,6 +38,10 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     });
     let closed = closed.await?;
     let after = (Instant::now() - opened.at).as_secs_f64();
-    trial.saw(format!("{after:.1} s after the last ejection: {} (before: {})", closed.told(), opened.refused.told()));
+    trial.saw(format!(
+        "{after:.1} s after the last ejection: {} (before: {})",
+        closed.told(),
+        opened.refused.told()
+    ));
     Ok(())
 }

@@ -51,7 +51,8 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
 
 /// The same policy, letting everybody in.
 fn permissive(mut policy: DynamicObject) -> DynamicObject {
-    if policy.types.as_ref().is_some_and(|types| types.kind == "PeerAuthentication") && !policy.name_any().is_empty()
+    if policy.types.as_ref().is_some_and(|types| types.kind == "PeerAuthentication")
+        && !policy.name_any().is_empty()
     {
         policy.data["spec"]["mtls"]["mode"] = json!("PERMISSIVE");
     }

@@ -32,11 +32,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let after = total(&bench.proxy_says("clusters").await?, &bench.proxy_cluster("counted"));
     trial.saw(format!("{CALLS} × POST http://counted:8080/producer/messages: 200 each"));
     trial.saw(format!("rq_total of the caller's proxy: {before} before, {after} after"));
-    ensure!(
-        after == before + CALLS,
-        "{CALLS} calls were counted as {}",
-        after.saturating_sub(before)
-    );
+    ensure!(after == before + CALLS, "{CALLS} calls were counted as {}", after.saturating_sub(before));
     Ok(())
 }
 

@@ -102,7 +102,11 @@ async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate
             "{name} of {} chains to the root, but not through its cluster's intermediate",
             cluster.name()
         );
-        trial.saw(format!("{}: {name}:{ISTIOD_PORT} presents {} certificates, verified", cluster.name(), chain.len()));
+        trial.saw(format!(
+            "{}: {name}:{ISTIOD_PORT} presents {} certificates, verified",
+            cluster.name(),
+            chain.len()
+        ));
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 //! of seconds. Every test can be run alone.
 
 mod environment;
+mod sabotage;
+mod verify;
 
 use std::path::Path;
 

@@ -17,7 +17,12 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
     );
     for verdict in &verdicts.checks {
         let claim = verdict.claim.replace('|', "\\|");
-        text.push_str(&format!("| {} | `{}` | {claim} | {} |\n", mark(verdict.status), verdict.id, verdict.seconds));
+        text.push_str(&format!(
+            "| {} | `{}` | {claim} | {} |\n",
+            mark(verdict.status),
+            verdict.id,
+            verdict.seconds
+        ));
     }
     for verdict in &verdicts.checks {
         let open = if verdict.status == Status::Failed { " open" } else { "" };
@@ -56,6 +61,10 @@ mod tests {
     #[test]
     fn a_table_and_the_evidence() {
         let (verdicts, subject) = sample();
-        insta::assert_snapshot!(report(&verdicts, &subject), @"");
+        let text = report(&verdicts, &subject);
+        assert!(text.starts_with("## kindmesh verify: 1 passed, 1 failed, 1 skipped\n"), "{text}");
+        assert!(text.contains("| ✗ failed | `mtls.strict` | what mtls.strict \\| claims | 1.25 |\n"), "{text}");
+        assert!(text.contains("```text\n<script>&\n100% not\nreset\n```\n\nlook for policies\n"), "{text}");
+        assert_eq!(text.matches("<details open>").count(), 1);
     }
 }
