@@ -4,16 +4,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::Api;
 use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::mesh::PodConnection;
 use crate::workloads;
 
 /// What the caller is asked to do.
@@ -69,17 +64,8 @@ impl Answer {
 }
 
 /// A connection to a caller, used for one call after the other.
-pub struct Caller {
-    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
-    // The forwarding ends when this is dropped.
-    _tasks: tokio::task::JoinSet<()>,
-}
-
-impl std::fmt::Debug for Caller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Caller { .. }")
-    }
-}
+#[derive(Debug)]
+pub struct Caller(PodConnection);
 
 impl Caller {
     /// Connects to a ready caller pod of a cluster.
@@ -88,20 +74,7 @@ impl Caller {
     /// When there is none or it cannot be reached.
     pub async fn connect(client: &Client, namespace: &str) -> anyhow::Result<Self> {
         let pod = workloads::caller_pod(client, namespace).await?.name_any();
-        let what = || format!("reaching pod {pod}");
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let mut forward = api.portforward(&pod, &[workloads::PORT]).await.with_context(what)?;
-        let stream = forward.take_stream(workloads::PORT).with_context(what)?;
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move {
-            let _ = forward.join().await;
-        });
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(what)?;
-        tasks.spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(Self { sender, _tasks: tasks })
+        Ok(Self(PodConnection::open(client, namespace, &pod, workloads::PORT).await?))
     }
 
     /// Makes one call.
@@ -109,21 +82,7 @@ impl Caller {
     /// # Errors
     /// When the caller itself gives no answer; a call that fails behind it is an answer.
     pub async fn call(&mut self, request: &Request) -> anyhow::Result<Answer> {
-        let request = hyper::Request::post("/caller/messages")
-            .header(hyper::header::HOST, workloads::CALLER_NAME)
-            .header(hyper::header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(serde_json::to_vec(request)?)))?;
-        let what = "calling the caller";
-        self.sender.ready().await.context(what)?;
-        let response = self.sender.send_request(request).await.context(what)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.context(what)?.to_bytes();
-        if !status.is_success() {
-            return Err(Error::environment(format!("the caller answered {status}"))
-                .evidence(String::from_utf8_lossy(&body))
-                .into());
-        }
-        serde_json::from_slice(&body).context("reading the caller's answer")
+        self.0.post("/caller/messages", &[], request).await.context("calling the caller")
     }
 }
 

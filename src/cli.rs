@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::policies::Policy;
+use crate::report::verdicts::ReportFile;
 use crate::report::{ColorChoice, Output};
-use crate::sample::Role;
+use crate::sample::{ProducerUrl, Role};
 use crate::spec::Label;
 
 /// Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
@@ -54,12 +55,14 @@ pub enum Command {
     Up(UpArgs),
     /// Send calls through the caller and show what both sides saw
     Call(CallArgs),
+    /// Show what exists and whether it works, layer by layer
+    Status(TimeoutArgs),
+    /// Try each claim about the mesh on the running environment, and show the evidence
+    Verify(VerifyArgs),
     /// Apply policies to the clusters where they act: timeouts, retries, who may call
     Apply(ApplyArgs),
     /// Take policies away again
     Unapply(UnapplyArgs),
-    /// Show what exists and whether it works, layer by layer
-    Status(TimeoutArgs),
     /// Print every decision; changes nothing; has --output yaml too
     Plan(PlanArgs),
     /// Write every file that up would use into a folder, to be applied by hand
@@ -157,6 +160,38 @@ pub struct UnapplyArgs {
     pub timeout: Duration,
 }
 
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The checks, by name or the beginning of one [default: all]
+    #[arg(value_name = "ID")]
+    pub checks: Vec<String>,
+    /// List the checks
+    #[arg(long)]
+    pub list: bool,
+    /// Leave out a check, by name or the beginning of one; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub skip: Vec<String>,
+    /// How often; a claim that fails once has failed
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// End with the first failure
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Leave the checks' namespaces where they are, to be looked at
+    #[arg(long)]
+    pub keep: bool,
+    /// How long setting up may take, and each check: 60s, 2m
+    #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
+    pub timeout: Duration,
+    /// A folder with files ID.yaml, each applied in place of that check's own policies
+    #[arg(long, value_name = "FOLDER")]
+    pub manifests: Option<PathBuf>,
+    /// Write a report too: junit, json or markdown; may be repeated
+    #[arg(long, value_name = "KIND=FILE")]
+    pub report: Vec<ReportFile>,
+}
+
 /// `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -206,8 +241,11 @@ pub struct CompletionsArgs {
 /// `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// caller or producer
+    /// caller, producer or probe
     pub role: Role,
+    /// Where the caller finds the producer [default: http://sample-producer:8080]
+    #[arg(long, value_name = "URL")]
+    pub producer: Option<ProducerUrl>,
 }
 
 /// Reads `90s`, `15m`, `1h`, or plain seconds.

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Cli, Command, Global};
 use crate::error::{self, Error, Kind};
 use crate::event::Events;
+use crate::interrupt::Interrupt;
 use crate::report::failure::{self, Failure};
 use crate::report::{self, Output, Printer, Verbosity};
 use crate::spec::{Loaded, Sources, load};
@@ -26,6 +27,7 @@ mod schema;
 mod serve;
 mod status;
 mod up;
+mod verify;
 
 /// What every command works with.
 #[derive(Debug, Clone)]
@@ -34,6 +36,7 @@ pub struct Context {
     printer: Printer,
     events: Events,
     folders: Folders,
+    interrupt: Interrupt,
 }
 
 /// Exit statuses of a process that a signal ended: 128 and the signal's number.
@@ -82,20 +85,18 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     let flags = cli.global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
     let (events, receiver) = Events::channel();
     let shown = lines.then(|| report::spawn(receiver, report::sink(output, printer)));
+    let interrupt = Interrupt::default();
     let work = async {
         let context = Context {
             global: cli.global,
             printer: printer.clone(),
             events: events.clone(),
             folders: Folders::of_process()?,
+            interrupt: interrupt.clone(),
         };
         dispatch(cli.command, context).await
     };
-    let ended = tokio::select! {
-        result = work => Ended::Done(result),
-        () = received(SignalKind::interrupt()) => Ended::Signal(INTERRUPTED),
-        () = received(SignalKind::terminate()) => Ended::Signal(TERMINATED),
-    };
+    let ended = under_signals(work, &interrupt, &events).await;
     let failure = match &ended {
         Ended::Done(Err(error)) => Some(Failure::of(error).or_hint(|| default_hint(error, &flags))),
         _ => None,
@@ -103,7 +104,7 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     if let Some(failure) = &failure {
         events.send(failure.event());
     }
-    if let (Ended::Signal(code), Output::Json, true) = (&ended, output, lines) {
+    if let (Ended::Signal { code, .. }, Output::Json, true) = (&ended, output, lines) {
         let error = Error::environment(format!("interrupted (exit status {code})")).hint(AFTER_SIGNAL);
         events.send(Failure::of(&error.into()).event());
     }
@@ -131,8 +132,8 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             }
             error::exit_code(&error)
         }
-        Ended::Signal(code) => {
-            printer.error(&format!("interrupted: {AFTER_SIGNAL}"));
+        Ended::Signal { code, left } => {
+            printer.error(&if left { format!("interrupted: {AFTER_SIGNAL}") } else { "interrupted".into() });
             code
         }
     }
@@ -150,7 +151,11 @@ fn default_hint(error: &anyhow::Error, flags: &str) -> Option<String> {
 
 enum Ended {
     Done(anyhow::Result<Done>),
-    Signal(u8),
+    /// `left`: something may have been left half-made.
+    Signal {
+        code: u8,
+        left: bool,
+    },
 }
 
 /// What a command leaves: a text for stdout, printed when the display is gone, and an exit status.
@@ -170,6 +175,35 @@ impl Done {
     }
 }
 
+/// Runs the work to its end or to a signal; work that asked for it may then put away what it made.
+async fn under_signals(
+    work: impl Future<Output = anyhow::Result<Done>>,
+    interrupt: &Interrupt,
+    events: &Events,
+) -> Ended {
+    let mut work = std::pin::pin!(work);
+    let code = tokio::select! {
+        result = &mut work => return Ended::Done(result),
+        code = signalled() => code,
+    };
+    if !interrupt.is_armed() {
+        return Ended::Signal { code, left: true };
+    }
+    events.note("interrupted: removing what was made for this; once more ends at once");
+    interrupt.request();
+    tokio::select! {
+        _ = &mut work => Ended::Signal { code, left: false },
+        _ = signalled() => Ended::Signal { code, left: true },
+    }
+}
+
+async fn signalled() -> u8 {
+    tokio::select! {
+        () = received(SignalKind::interrupt()) => INTERRUPTED,
+        () = received(SignalKind::terminate()) => TERMINATED,
+    }
+}
+
 async fn received(kind: SignalKind) {
     match signal(kind) {
         Ok(mut signal) => signal.recv().map(drop).await,
@@ -184,6 +218,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Apply(args) => apply::run(&context, &args).await,
         Command::Unapply(args) => apply::run_unapply(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
+        Command::Verify(args) => verify::run(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&context, &args),

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::verify::Verdict;
+
 /// What happened while bringing an environment up or down.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -42,6 +44,17 @@ pub enum Event {
         r#for: String,
         /// What was seen last.
         last: String,
+    },
+    /// A check began.
+    CheckStarted {
+        /// The check's name.
+        id: String,
+    },
+    /// A check ended.
+    CheckFinished {
+        /// The verdict.
+        #[serde(flatten)]
+        verdict: Verdict,
     },
     /// Something worth knowing that is not a failure.
     Note {

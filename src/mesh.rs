@@ -5,8 +5,10 @@ pub mod cacerts;
 pub mod client;
 pub mod debug;
 pub mod istio;
+pub mod pod;
 pub mod remote;
 pub mod render;
 
 /// Where Istio's control plane lives.
 pub const ISTIO_NAMESPACE: &str = "istio-system";
+pub use pod::PodConnection;

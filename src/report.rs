@@ -16,6 +16,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod titles;
+pub mod verdicts;
 
 pub use printer::{ColorChoice, Printer, Surroundings, Verbosity};
 pub use sink::{Output, Sink, show, sink, spawn};

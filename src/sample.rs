@@ -12,6 +12,7 @@
 //!
 //! - `protocol`: the JSON that goes over the wire
 //! - `producer`, `caller`: the routes of each role
+//! - `probe`: both roles at once, with requests to anywhere: what checks of a mesh are made from
 //! - `connection`: how the caller reaches the producer
 //! - `server`: the listener, health, shutdown
 
@@ -19,6 +20,7 @@ mod caller;
 mod connection;
 mod metadata;
 mod options;
+mod probe;
 mod producer;
 mod protocol;
 mod request_log;
@@ -33,6 +35,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use metadata::Metadata;
 pub use options::{Options, ProducerUrl, ProducerUrlError};
+pub use probe::{Probe, Probed};
 pub use protocol::{CallerAnswer, Count, HeaderValues, Message, ProducerAnswer, Refusal};
 pub use server::Server;
 
@@ -43,14 +46,17 @@ pub enum Role {
     Caller,
     /// Answers messages as they ask to be answered.
     Producer,
+    /// Is both, and sends any request that it is asked to: for checks in namespaces of their own.
+    Probe,
 }
 
 impl Role {
-    /// The role as it is written on the command line: `caller` or `producer`.
+    /// The role as it is written on the command line: `caller`, `producer` or `probe`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",
             Self::Producer => "producer",
+            Self::Probe => "probe",
         }
     }
 }
@@ -61,9 +67,9 @@ impl fmt::Display for Role {
     }
 }
 
-/// A role that is neither `caller` nor `producer`.
+/// A role that there is not.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is neither `caller` nor `producer`")]
+#[error("`{0}` is neither `caller` nor `producer` nor `probe`")]
 pub struct RoleError(String);
 
 impl FromStr for Role {
@@ -73,6 +79,7 @@ impl FromStr for Role {
         match text {
             "caller" => Ok(Self::Caller),
             "producer" => Ok(Self::Producer),
+            "probe" => Ok(Self::Probe),
             other => Err(RoleError(other.to_owned())),
         }
     }
@@ -112,12 +119,12 @@ mod tests {
 
     #[test]
     fn roles_read_as_they_print() {
-        for role in [Role::Caller, Role::Producer] {
+        for role in [Role::Caller, Role::Producer, Role::Probe] {
             assert_eq!(role.to_string().parse::<Role>().unwrap(), role);
         }
         assert_eq!(
             "Caller".parse::<Role>().unwrap_err().to_string(),
-            "`Caller` is neither `caller` nor `producer`"
+            "`Caller` is neither `caller` nor `producer` nor `probe`"
         );
     }
 }

@@ -6,7 +6,10 @@ use crate::report::{Printer, failure};
 use crate::sample::{self, Metadata, Options};
 
 pub(super) async fn run(args: &ServeArgs, printer: &Printer) -> u8 {
-    let options = Options { metadata: Metadata::from_env(), ..Options::default() };
+    let mut options = Options { metadata: Metadata::from_env(), ..Options::default() };
+    if let Some(url) = &args.producer {
+        options.producer = url.clone();
+    }
     match sample::serve(args.role, options).await {
         Ok(()) => 0,
         Err(error) => {

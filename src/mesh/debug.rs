@@ -149,8 +149,8 @@ pub async fn healthy_endpoints(
     Ok(healthy(&said, &format!("outbound|{port}||{host}")))
 }
 
-/// Reads Envoy's `/clusters`: lines `CLUSTER::ADDRESS::health_flags::FLAGS`.
-fn healthy(said: &str, cluster: &str) -> Vec<String> {
+/// The healthy endpoints of a cluster in Envoy's `/clusters`: lines `CLUSTER::ADDRESS::health_flags::FLAGS`.
+pub fn healthy(said: &str, cluster: &str) -> Vec<String> {
     let endpoint = |line: &str| {
         let (address, flags) = line.strip_prefix(cluster)?.strip_prefix("::")?.split_once("::health_flags::")?;
         (flags == "healthy").then(|| address.to_owned())

@@ -100,6 +100,13 @@ impl Sink for Live {
                 let waiting = Waiting { what: r#for.clone(), last: last.clone() };
                 self.running.wait(step, cluster.as_deref(), waiting);
             }
+            Event::CheckStarted { id } => self.running.start(time, id, None),
+            Event::CheckFinished { verdict } => {
+                self.running.end(&verdict.id, None);
+                self.erase();
+                let width = (self.size)().1.saturating_sub(1);
+                self.printer.progress(&self.look.verdict(verdict, Some(width)));
+            }
             Event::Note { message } => {
                 self.erase();
                 self.printer.progress(&self.look.note(message));

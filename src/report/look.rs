@@ -8,9 +8,12 @@ use jiff::Timestamp;
 use super::running::{Step, Waiting};
 use super::titles::{self, title};
 use super::{Printer, Style};
+use crate::verify::{Status, Verdict};
 
 /// Columns for seconds: `59m59s`.
 const SECONDS: usize = 6;
+/// Columns that hold the name of every check.
+const CHECK: usize = 17;
 /// A condition cut shorter than this says nothing: the status alone says more.
 const SHORTEST_CONDITION: usize = 10;
 
@@ -88,6 +91,24 @@ impl Look {
     /// Steps under way for which there is no room.
     pub fn more(&self, steps: usize, now: Timestamp) -> String {
         format!("{} {}", self.style.yellow(self.spinner(now)), self.style.dim(&format!("and {steps} more")))
+    }
+
+    /// A claim and whether it holds; cut to a width where there is one.
+    pub fn verdict(&self, verdict: &Verdict, width: Option<usize>) -> String {
+        let seconds = format!("{:>SECONDS$}", duration(verdict.seconds));
+        let mark = match verdict.status {
+            Status::Passed => self.style.green(self.pick("✓", "ok  ")),
+            Status::Failed => self.style.red(self.pick("✗", "FAIL")),
+            Status::Skipped => self.style.yellow(self.pick("-", "skip")),
+        };
+        let last = verdict.evidence.last().map(|last| one_line(last).into_owned()).unwrap_or_default();
+        let text = match verdict.status {
+            Status::Passed => verdict.claim.clone(),
+            Status::Failed => format!("failed: {last}"),
+            Status::Skipped => format!("skipped: {last}"),
+        };
+        let line = format!("{mark} {:<CHECK$} {seconds}  {text}", verdict.id);
+        width.map_or(line.clone(), |width| self.cut(&line, width).into_owned())
     }
 
     /// Something worth knowing.

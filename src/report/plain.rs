@@ -56,6 +56,11 @@ impl Sink for Plain {
                 self.running.wait(step, cluster.as_deref(), waiting);
                 self.tell_waits(time);
             }
+            Event::CheckStarted { id } => self.running.start(time, id, None),
+            Event::CheckFinished { verdict } => {
+                self.running.end(&verdict.id, None);
+                self.printer.progress(&self.look.verdict(verdict, None));
+            }
             Event::Note { message } => self.printer.progress(&self.look.note(message)),
             Event::Ready { seconds, environment, kubeconfig } => {
                 let style = self.printer.stdout_style();

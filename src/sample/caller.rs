@@ -8,11 +8,12 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
+use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::connection::{Answer, CallError, Connections};
@@ -108,8 +109,11 @@ impl Caller {
 
     async fn send(&self, headers: &HeaderMap, message: &Message) -> Result<Answer, CallError> {
         let body = serde_json::to_vec(message).expect("strings and numbers always become JSON");
-        let fresh = message.fresh_connection.unwrap_or(false);
-        self.producer.post("/producer/messages", forwarded(headers), body.into(), fresh).await
+        let mut request = Request::post("/producer/messages")
+            .body(Full::new(body.into()))
+            .expect("a constant path is a valid target");
+        *request.headers_mut() = forwarded(headers);
+        self.producer.send(request, message.fresh_connection.unwrap_or(false)).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::header::HOST;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -66,16 +66,11 @@ impl Connections {
         &self.url
     }
 
-    /// Posts `body` to `path`. With `fresh`, on a connection of its own that is closed afterwards.
-    pub(super) async fn post(
-        &self,
-        path: &'static str,
-        headers: HeaderMap,
-        body: Bytes,
-        fresh: bool,
-    ) -> Result<Answer, CallError> {
+    /// Sends `request`, whose target is a path. With `fresh`, on a connection of its own that is closed afterwards.
+    pub(super) async fn send(&self, mut request: Request<Full<Bytes>>, fresh: bool) -> Result<Answer, CallError> {
         let peers = self.look_up().await?;
-        let mut request = self.request(path, headers, body);
+        let host = HeaderValue::try_from(self.url.authority()).expect("a URL's authority is a valid header");
+        request.headers_mut().insert(HOST, host);
         while !fresh && let Some(mut connection) = self.take_idle(&peers) {
             if connection.sender.ready().await.is_err() {
                 continue;
@@ -102,14 +97,6 @@ impl Connections {
             return Err(fail(std::io::Error::other("it has no address")));
         }
         Ok(peers)
-    }
-
-    fn request(&self, path: &'static str, headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::post(path).body(Full::new(body)).expect("a constant path is a valid target");
-        *request.headers_mut() = headers;
-        let host = HeaderValue::try_from(self.url.authority()).expect("a URL's authority is a valid header");
-        request.headers_mut().insert(HOST, host);
-        request
     }
 
     fn take_idle(&self, peers: &[SocketAddr]) -> Option<Connection> {

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::protocol::Refused;
-use super::{Options, Role, caller, producer, request_log};
+use super::{Options, Role, caller, probe, producer, request_log};
 
 /// The largest body of a request.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -51,6 +51,7 @@ impl Server {
         let routes = match role {
             Role::Caller => caller::router(options),
             Role::Producer => producer::router(options.metadata),
+            Role::Probe => probe::router(options),
         };
         let router = routes
             .merge(health(stopping.clone()))
@@ -78,6 +79,7 @@ impl Server {
             let _ = connection.set_nodelay(true);
         });
         tracing::info!(%role, %address, "listening");
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
             shutdown.await;
             stopping.0.store(true, Ordering::Relaxed);

@@ -90,8 +90,6 @@ pub struct Subject {
     pub istio: String,
     /// The nodes' image.
     pub node_image: String,
-    /// The Docker network's subnet, shared by all nodes.
-    pub network: String,
     /// The clusters.
     pub clusters: Vec<SubjectCluster>,
 }
@@ -106,10 +104,8 @@ pub struct SubjectCluster {
     pub region: String,
     /// Its zone.
     pub zone: String,
-    /// The subnet of its pods.
-    pub pod_subnet: String,
-    /// The names of its nodes.
-    pub nodes: Vec<String>,
+    /// How many nodes it has.
+    pub nodes: usize,
     /// Whether the sample caller runs in it.
     pub caller: bool,
     /// Whether the sample producer runs in it.

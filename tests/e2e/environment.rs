@@ -62,13 +62,18 @@ impl Kindmesh {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Said {
-        said(
-            Command::new(env!("CARGO_BIN_EXE_kindmesh"))
-                .args(arguments)
-                .args(["--name", &self.name])
-                .current_dir(env!("CARGO_TARGET_TMPDIR"))
-                .env("XDG_STATE_HOME", Self::state_home()),
-        )
+        said(&mut self.command(arguments))
+    }
+
+    /// A command of its own, for tests that do more than wait for its end.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kindmesh"));
+        command
+            .args(arguments)
+            .args(["--name", &self.name])
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .env("XDG_STATE_HOME", Self::state_home());
+        command
     }
 
     /// Runs a command with JSON output, which must succeed, and reads its lines.

@@ -4,6 +4,8 @@
 mod environment;
 mod pattern;
 mod policies;
+mod sabotage;
+mod verify;
 
 use std::path::Path;
 

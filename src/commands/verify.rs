@@ -1,0 +1,52 @@
+//! `kindmesh verify`
+
+use super::{Context, Done};
+use crate::cli::VerifyArgs;
+use crate::environment::Environment;
+use crate::error::Kind;
+use crate::report::verdicts::{github, text};
+use crate::report::{Table, Verbosity};
+use crate::verify::{self, Check, Options};
+
+pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {
+    let checks = verify::select(&args.checks, &args.skip)?;
+    if args.list {
+        return list(context, &checks);
+    }
+    let manifests = args.manifests.as_deref().map(verify::manifests).transpose()?.unwrap_or_default();
+    let options = Options {
+        checks,
+        manifests,
+        repeat: args.repeat,
+        fail_fast: args.fail_fast,
+        keep: args.keep,
+        timeout: args.timeout,
+    };
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    let (verdicts, subject) = verify::verify(&environment, &options, &context.events, &context.interrupt).await?;
+    for report in &args.report {
+        report.write(&verdicts, &subject)?;
+    }
+    github::Surroundings::of_process().tell(&verdicts, &subject, &context.printer)?;
+    let code = if verdicts.failed > 0 { Kind::Check.exit_code() } else { 0 };
+    let verbose = context.printer.verbosity() == Verbosity::Verbose;
+    let done = if context.is_json() {
+        Done::json(&verdicts)?
+    } else {
+        Done::text(text::summary(&verdicts, context.printer.stdout_style(), verbose))
+    };
+    Ok(Done { code, ..done })
+}
+
+fn list(context: &Context, checks: &[&Check]) -> anyhow::Result<Done> {
+    if context.is_json() {
+        let checks: Vec<_> =
+            checks.iter().map(|check| serde_json::json!({"id": check.id, "claim": check.claim})).collect();
+        return Done::json(&serde_json::json!({"schemaVersion": 1, "checks": checks}));
+    }
+    let mut table = Table::headless();
+    for check in checks {
+        table.row([check.id, check.claim]);
+    }
+    Ok(Done::text(table.render(context.printer.stdout_style())))
+}

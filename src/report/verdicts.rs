@@ -1,0 +1,133 @@
+//! What verifying found, as text for a terminal and as reports for others.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Context;
+
+use crate::verify::{Subject, Verdicts};
+
+pub mod github;
+pub mod junit;
+pub mod markdown;
+pub mod text;
+
+/// The shape of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Junit,
+    Json,
+    Markdown,
+}
+
+/// A report to be written: `KIND=FILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFile {
+    kind: Kind,
+    path: PathBuf,
+}
+
+impl FromStr for ReportFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, path) = text.split_once('=').ok_or("give KIND=FILE, such as junit=verify.xml")?;
+        let kind = match kind {
+            "junit" => Kind::Junit,
+            "json" => Kind::Json,
+            "markdown" => Kind::Markdown,
+            other => return Err(format!("there is no report \"{other}\": it is junit, json or markdown")),
+        };
+        if path.is_empty() {
+            return Err("the file is missing: give KIND=FILE, such as junit=verify.xml".into());
+        }
+        Ok(Self { kind, path: path.into() })
+    }
+}
+
+impl ReportFile {
+    /// Writes the report, whole or not at all. Its folder is made if it is missing.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<()> {
+        let text = match self.kind {
+            Kind::Junit => junit::report(verdicts, subject)?,
+            Kind::Json => serde_json::to_string_pretty(verdicts)? + "\n",
+            Kind::Markdown => markdown::report(verdicts, subject),
+        };
+        let write = || -> anyhow::Result<()> {
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(std::path::Path::new("."));
+            std::fs::create_dir_all(folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(text.as_bytes())?;
+            // A report is for others to read.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            file.as_file().set_permissions(mode)?;
+            file.persist(&self.path)?;
+            Ok(())
+        };
+        write().with_context(|| format!("writing {}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::verify::{Status, SubjectCluster, Verdict};
+
+    pub fn sample() -> (Verdicts, Subject) {
+        let verdict = |id: &str, status, evidence: &[&str], hint: Option<&str>| Verdict {
+            id: id.into(),
+            claim: format!("what {id} | claims"),
+            status,
+            seconds: 1.25,
+            evidence: evidence.iter().map(|line| (*line).to_owned()).collect(),
+            hint: hint.map(str::to_owned),
+        };
+        let checks = vec![
+            verdict("link.pods", Status::Passed, &["10.0.0.1 → 10.0.0.2: seen"], None),
+            verdict("mtls.strict", Status::Failed, &["<script>&", "100% not\nreset"], Some("look for policies")),
+            verdict("trace.carried", Status::Skipped, &["no producer"], None),
+        ];
+        let cluster = |name: &str| SubjectCluster {
+            name: name.into(),
+            region: "region1".into(),
+            zone: "zone1".into(),
+            nodes: 1,
+            caller: name == "cluster1",
+            producer: name == "cluster2",
+        };
+        let subject = Subject {
+            started: "2026-01-02T03:04:05Z".parse().unwrap(),
+            seconds: 20.5,
+            istio: "1.31.1".into(),
+            node_image: "kindest/node:v1.36.4".into(),
+            clusters: vec![cluster("cluster1"), cluster("cluster2")],
+        };
+        (Verdicts::new("kindmesh", checks), subject)
+    }
+
+    #[test]
+    fn a_report_is_named_by_kind_and_file() {
+        assert_eq!("junit=a=b.xml".parse::<ReportFile>().unwrap().path, PathBuf::from("a=b.xml"));
+        for (wrong, why) in [("junit", "KIND=FILE"), ("xml=a", "no report \"xml\""), ("json=", "file is missing")]
+        {
+            assert!(wrong.parse::<ReportFile>().unwrap_err().contains(why), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_written_with_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.json");
+        let (verdicts, subject) = sample();
+        let report: ReportFile = format!("json={}", path.display()).parse().unwrap();
+        report.write(&verdicts, &subject).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!((&read["passed"], &read["failed"], &read["skipped"]), (&1.into(), &1.into(), &1.into()));
+        assert_eq!(read["checks"][1]["status"], "failed");
+    }
+}

@@ -1,0 +1,129 @@
+//! The probe: a caller and a producer in one, which also sends any request that it is asked to and tells who
+//! called. Checks of a mesh run it in namespaces of their own, never beside what a user made.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http_body_util::Full;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::connection::{Answer, Connections};
+use super::{Options, ProducerUrl, caller, producer};
+
+/// What a probe is asked to send: one request, always on a connection of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// `http://HOST:PORT`.
+    pub url: String,
+    /// The path, such as `/producer/messages`.
+    pub path: String,
+    /// Further headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Sent as JSON by POST; without it, the request is a GET.
+    pub body: Option<Value>,
+    /// How long the whole may take, in milliseconds.
+    pub timeout_millis: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probed {
+    /// The answer's status; none when there was no answer.
+    pub status: Option<u16>,
+    /// The answer's body as text.
+    pub body: String,
+    /// Why there was no answer.
+    pub error: Option<String>,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// How many hosts are told apart; a check has one each.
+const MAX_HOSTS: usize = 64;
+
+#[derive(Clone, Default)]
+struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
+
+pub(super) fn router(options: Options) -> Router {
+    let counts = Counts::default();
+    let producer =
+        producer::router(options.metadata.clone()).layer(from_fn_with_state(counts.clone(), count_by_host));
+    caller::router(options)
+        .merge(producer)
+        .route("/probe/request", post(request))
+        .route("/probe/peer", get(peer))
+        .route("/probe/counts", get(counted).with_state(counts))
+}
+
+/// Which address the connection comes from.
+async fn peer(ConnectInfo(address): ConnectInfo<SocketAddr>) -> Json<Value> {
+    Json(serde_json::json!({"address": address.ip()}))
+}
+
+/// Requests received as a producer, by the host that they were sent to: Services that share pods are told apart.
+async fn counted(State(counts): State<Counts>) -> Json<BTreeMap<String, u64>> {
+    Json(counts.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+async fn count_by_host(State(counts): State<Counts>, request: Request, next: Next) -> Response {
+    if let Some(host) = request.headers().get(HOST).and_then(|host| host.to_str().ok()) {
+        let mut counts = counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() < MAX_HOSTS || counts.contains_key(host) {
+            *counts.entry(host.to_owned()).or_default() += 1;
+        }
+    }
+    next.run(request).await
+}
+
+async fn request(Json(probe): Json<Probe>) -> Json<Probed> {
+    let started = Instant::now();
+    let within = Duration::from_millis(probe.timeout_millis);
+    let result = match tokio::time::timeout(within, send(&probe)).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {} ms", probe.timeout_millis)),
+    };
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Json(match result {
+        Ok(answer) => Probed {
+            status: Some(answer.status.as_u16()),
+            body: String::from_utf8_lossy(&answer.body).into_owned(),
+            error: None,
+            millis,
+        },
+        Err(error) => Probed { status: None, body: String::new(), error: Some(error), millis },
+    })
+}
+
+async fn send(probe: &Probe) -> Result<Answer, String> {
+    let url: ProducerUrl = probe.url.parse().map_err(|error: super::ProducerUrlError| error.to_string())?;
+    let (method, body) = match &probe.body {
+        Some(body) => (Method::POST, body.to_string()),
+        None => (Method::GET, String::new()),
+    };
+    let mut request = axum::http::Request::builder()
+        .method(method)
+        .uri(&probe.path)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body.into()))
+        .map_err(|error| error.to_string())?;
+    for (name, value) in &probe.headers {
+        let name: HeaderName = name.parse().map_err(|_| format!("{name} is no header"))?;
+        let value: HeaderValue = value.parse().map_err(|_| format!("{value} is no header's value"))?;
+        request.headers_mut().insert(name, value);
+    }
+    Connections::new(url).send(request, true).await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,35 @@
+//! `link.pods`
+
+use serde_json::Value;
+
+use super::check::{Trial, check};
+
+check!("link.pods", run,
+    claim: "pods of each cluster reach pods of every other by address, and are seen under their own address",
+    evidence: "who connected to whom, and the address that the other side saw",
+    sabotage: "the link of one cluster is cut, by its flag file on the node",
+    hint: "kindmesh status shows the link; kindmesh up repairs it");
+
+async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
+    let bench = trial.bench;
+    for from in &bench.clusters {
+        let mut prober = bench.prober(from, "plain").await?;
+        for to in bench.clusters.iter().filter(|to| to.name() != from.name()) {
+            let peer = bench.prober(to, "plain").await?.address;
+            let probed = prober.send(&peer, "/probe/peer", None).await?;
+            let way = format!("{} ({}) → {peer} ({})", prober.address, from.name(), to.name());
+            if let Some(error) = &probed.error {
+                anyhow::bail!("{way} gives no answer after {} ms: {error}", probed.millis);
+            }
+            let seen: Value = serde_json::from_str(&probed.body).unwrap_or_default();
+            trial.saw(format!("{way}: {} after {} ms", probed.body, probed.millis));
+            anyhow::ensure!(
+                seen["address"] == prober.address.as_str(),
+                "{way}: the other side saw {}: the address was translated on the way",
+                seen["address"]
+            );
+        }
+        trial.saw(format!("{} get pods -o wide", bench.kubectl(from)));
+    }
+    Ok(())
+}

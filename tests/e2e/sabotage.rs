@@ -1,0 +1,51 @@
+//! Broken on purpose: for each check, what breaks exactly its claim.
+
+#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::environment::Kindmesh;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sabotage")
+}
+
+/// The checks whose own policies are broken: the files of tests/sabotage.
+pub fn of_policies() -> Vec<String> {
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()
+    };
+    let mut all: Vec<String> = std::fs::read_dir(folder()).unwrap().map(name).collect();
+    all.sort();
+    all
+}
+
+/// Verifies, with one check's policies broken or none; gives the checks that failed. The rest must have passed.
+pub fn failed(kindmesh: &Kindmesh, checks: &[&str], broken: Option<&str>) -> Vec<String> {
+    let laid_over = tempfile::tempdir().unwrap();
+    let mut arguments = vec!["verify"];
+    arguments.extend(checks);
+    if let Some(id) = broken {
+        let file = format!("{id}.yaml");
+        std::fs::copy(folder().join(&file), laid_over.path().join(&file)).unwrap();
+        arguments.extend(["--manifests", laid_over.path().to_str().unwrap()]);
+    }
+    arguments.extend(["--output", "json"]);
+    let said = kindmesh.run(&arguments);
+    let verdicts: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+    let mut failed = Vec::new();
+    for verdict in verdicts["checks"].as_array().unwrap() {
+        match verdict["status"].as_str().unwrap() {
+            "passed" => {}
+            "failed" => {
+                println!("{}: {}", verdict["id"], verdict["evidence"].as_array().unwrap().last().unwrap());
+                failed.push(verdict["id"].as_str().unwrap().to_owned());
+            }
+            other => panic!("{} was {other}", verdict["id"]),
+        }
+    }
+    assert_eq!(said.code, if failed.is_empty() { 0 } else { 3 }, "{}", said.stderr);
+    failed
+}

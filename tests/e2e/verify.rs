@@ -1,0 +1,60 @@
+//! `verify`: all claims hold, a broken one is caught, and nothing is left behind.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::environment::{E2E, Kindmesh};
+use crate::sabotage::{self, failed};
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn every_claim_holds() {
+    let said = E2E.up().run(&["verify", "--output", "json"]);
+    let verdicts: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+    assert_eq!((said.code, &verdicts["passed"]), (0, &Value::from(16)), "{verdicts:#}");
+    assert_eq!(namespaces(E2E.up()), "");
+}
+
+/// One of the sabotages, another each time; tests/long.rs has all.
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn a_claim_that_is_broken_fails() {
+    let all = sabotage::of_policies();
+    let seed = std::env::var("KINDMESH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: usize = seed.unwrap_or_else(|| std::process::id() as usize);
+    let id = &all[seed % all.len()];
+    println!("seed {seed}: {id}");
+    assert_eq!(failed(E2E.up(), &[id, "link.pods"], Some(id)), [id.as_str()]);
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn an_interrupted_verify_leaves_nothing() {
+    let kindmesh = E2E.up();
+    let mut verify =
+        kindmesh.command(&["verify", "-v"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(verify.stderr.take().unwrap()).lines();
+    // In the middle of making what it needs.
+    let seen = lines.by_ref().any(|line| line.unwrap().contains("caller to be ready"));
+    assert!(seen);
+    assert_ne!(namespaces(kindmesh), "");
+    let pid = verify.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let _: Vec<_> = lines.collect();
+    assert_eq!(verify.wait().unwrap().code(), Some(130));
+    assert_eq!(namespaces(kindmesh), "");
+}
+
+/// What checks have in the clusters.
+fn namespaces(kindmesh: &Kindmesh) -> String {
+    ["cluster1", "cluster2"]
+        .map(|cluster| {
+            let label = "app.kubernetes.io/part-of=kindmesh-verify";
+            let said = kindmesh.kubectl(cluster, &["get", "namespaces", "-l", label, "-o", "name"]);
+            assert_eq!(said.code, 0, "{said:?}");
+            said.stdout
+        })
+        .concat()
+}

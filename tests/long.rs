@@ -1,0 +1,126 @@
+//! What takes long: run by `make test-long` before a release, its result goes into docs/tested.md.
+
+#[path = "e2e/environment.rs"]
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod environment;
+#[path = "e2e/sabotage.rs"]
+mod sabotage;
+
+use environment::{E2E, Kindmesh, docker};
+use kindmesh::trust::{Intermediate, Root};
+use kindmesh::verify::CHECKS;
+use sabotage::failed;
+
+/// Claims that hold whatever is wrong between the clusters.
+const ALONE: [&str; 2] = ["name.absent", "trust.root"];
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn every_check_of_a_policy_fails_when_its_policy_is_broken() {
+    let kindmesh = E2E.up();
+    for id in sabotage::of_policies() {
+        assert_eq!(failed(kindmesh, &[], Some(&id)), [id.as_str()]);
+    }
+    assert!(failed(kindmesh, &[], None).is_empty());
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn a_cut_link_is_found() {
+    let kindmesh = E2E.up();
+    let node = "e2e-cluster2-control-plane";
+    docker(&["exec", node, "touch", "/etc/kindmesh/cut"]);
+    let cut = until(|| {
+        docker(&["exec", node, "ip", "route", "show", "root", "10.0.0.0/8"]).matches("via 1").count() == 0
+    });
+    let found = failed(kindmesh, &[], None);
+    docker(&["exec", node, "rm", "/etc/kindmesh/cut"]);
+    assert!(cut, "the route stays");
+    assert!(found.contains(&"link.pods".into()), "{found:?}");
+    assert!(!found.iter().any(|id| ALONE.contains(&id.as_str())), "{found:?}");
+    assert!(until(|| failed(kindmesh, &["link.pods"], None).is_empty()));
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn a_lost_remote_secret_is_found() {
+    let kindmesh = E2E.up();
+    let secret = ["-n", "istio-system", "delete", "secret", "istio-remote-secret-cluster2"];
+    assert_eq!(kindmesh.kubectl("cluster1", &secret).code, 0);
+    let found = failed(kindmesh, &[], None);
+    assert_eq!(kindmesh.run(&["up"]).code, 0);
+    assert!(found.contains(&"mesh.synced".into()), "{found:?}");
+    assert!(!found.iter().any(|id| ALONE.contains(&id.as_str()) || id == "link.pods"), "{found:?}");
+    assert!(failed(kindmesh, &[], None).is_empty());
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn a_mesh_without_mutual_tls_is_found() {
+    let kindmesh = E2E.up();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let policy = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, \
+        metadata: {name: default, namespace: istio-system}, spec: {mtls: {mode: DISABLE}}}";
+    std::fs::write(file.path(), policy).unwrap();
+    let path = file.path().to_str().unwrap();
+    assert_eq!(kindmesh.kubectl("cluster2", &["apply", "-f", path]).code, 0);
+    let found = failed(kindmesh, &["mtls", "link", "name", "balance", "telemetry"], None);
+    assert_eq!(kindmesh.kubectl("cluster2", &["delete", "-f", path]).code, 0);
+    assert_eq!(found, ["mtls.identity"]);
+    assert!(failed(kindmesh, &["mtls"], None).is_empty());
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn another_root_is_found() {
+    let kindmesh = E2E.up();
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::ensure(folder.path(), "other").unwrap().value;
+    let other = Intermediate::ensure(folder.path(), &root, "other", "cluster2").unwrap().value;
+    for (name, content) in other.secret_data() {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let replace = |kindmesh: &Kindmesh| {
+        let from = |name: &str| format!("--from-file={}", folder.path().join(name).display());
+        let files = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"].map(from);
+        let mut create = vec!["-n", "istio-system", "create", "secret", "generic", "cacerts"];
+        create.extend(files.iter().map(String::as_str));
+        kindmesh.kubectl("cluster2", &["-n", "istio-system", "delete", "secret", "cacerts"]);
+        assert_eq!(kindmesh.kubectl("cluster2", &create).code, 0);
+    };
+    let restart = |kindmesh: &Kindmesh| {
+        for (namespace, deployment) in [("istio-system", "deploy/istiod"), ("sample", "deploy/sample-producer")] {
+            for verb in ["restart", "status"] {
+                let said = kindmesh.kubectl("cluster2", &["-n", namespace, "rollout", verb, deployment]);
+                assert_eq!(said.code, 0, "{said:?}");
+            }
+        }
+    };
+    replace(kindmesh);
+    restart(kindmesh);
+    let found = failed(kindmesh, &[], None);
+    let created = ["-n", "istio-system", "delete", "secret", "cacerts"];
+    assert_eq!(kindmesh.kubectl("cluster2", &created).code, 0);
+    kindmesh.run(&["up"]);
+    restart(kindmesh);
+    assert_eq!(kindmesh.run(&["up"]).code, 0);
+    assert!(found.contains(&"trust.root".into()), "{found:?}");
+    assert!(!found.iter().any(|id| ["link.pods", "name.absent"].contains(&id.as_str())), "{found:?}");
+    assert!(failed(kindmesh, &[], None).is_empty());
+}
+
+#[test]
+fn every_check_has_a_sabotage() {
+    let of_the_environment = ["link.pods", "trust.root", "mesh.synced", "mtls.identity"];
+    let of_policies = sabotage::of_policies();
+    for check in &CHECKS {
+        let one = of_policies.iter().any(|id| id == check.id) != of_the_environment.contains(&check.id);
+        assert!(one, "{} has none, or two", check.id);
+    }
+    assert_eq!(of_policies.len() + of_the_environment.len(), CHECKS.len());
+}
+
+/// Asks again and again for a while; the answer itself takes a moment.
+fn until(mut holds: impl FnMut() -> bool) -> bool {
+    (0..60).any(|_| holds())
+}
