@@ -330,4 +330,21 @@ mod tests {
         );
         assert_eq!(worse(verdict(Status::Failed), verdict(Status::Passed), 2).status, Status::Failed);
     }
+
+    /// The table in docs/verify.md; `INSTA_UPDATE=always cargo test` writes it anew.
+    #[test]
+    fn the_documentation_lists_every_check() {
+        const BEGIN: &str = "<!-- made by `cargo test`, from src/verify/ -->\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, _) = text.split_once(BEGIN).unwrap();
+        let mut wanted = format!("{before}{BEGIN}| id | claim | evidence | sabotage |\n|---|---|---|---|\n");
+        for Check { id, claim, evidence, sabotage, .. } in &CHECKS {
+            wanted.push_str(&format!("| `{id}` | {claim} | {evidence} | {sabotage} |\n"));
+        }
+        if std::env::var("INSTA_UPDATE").is_ok_and(|how| how == "always") {
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), wanted);
+    }
 }
