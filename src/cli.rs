@@ -187,7 +187,7 @@ pub struct VerifyArgs {
     /// A folder with files ID.yaml, each applied in place of that check's own policies
     #[arg(long, value_name = "FOLDER")]
     pub manifests: Option<PathBuf>,
-    /// Write a report too: junit, json or markdown; may be repeated
+    /// Write a report too: junit, html, json or markdown; may be repeated
     #[arg(long, value_name = "KIND=FILE")]
     pub report: Vec<ReportFile>,
 }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::verify::{Subject, Verdicts};
 
 pub mod github;
+pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod text;
@@ -17,6 +18,7 @@ pub mod text;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Junit,
+    Html,
     Json,
     Markdown,
 }
@@ -35,9 +37,10 @@ impl FromStr for ReportFile {
         let (kind, path) = text.split_once('=').ok_or("give KIND=FILE, such as junit=verify.xml")?;
         let kind = match kind {
             "junit" => Kind::Junit,
+            "html" => Kind::Html,
             "json" => Kind::Json,
             "markdown" => Kind::Markdown,
-            other => return Err(format!("there is no report \"{other}\": it is junit, json or markdown")),
+            other => return Err(format!("there is no report \"{other}\": it is junit, html, json or markdown")),
         };
         if path.is_empty() {
             return Err("the file is missing: give KIND=FILE, such as junit=verify.xml".into());
@@ -54,6 +57,7 @@ impl ReportFile {
     pub fn write(&self, verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<()> {
         let text = match self.kind {
             Kind::Junit => junit::report(verdicts, subject)?,
+            Kind::Html => html::report(verdicts, subject),
             Kind::Json => serde_json::to_string_pretty(verdicts)? + "\n",
             Kind::Markdown => markdown::report(verdicts, subject),
         };
