@@ -86,6 +86,12 @@ impl Caller {
     }
 }
 
+/// Says whose caller could not be reached, where the error does not say better what is wrong.
+pub fn unreached(error: anyhow::Error, from: &str) -> anyhow::Error {
+    let known = crate::error::find(&error).is_some_and(|error| error.hint.is_some());
+    if known { error } else { error.context(format!("the caller in {from} cannot be reached")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,6 +55,8 @@ pub enum Command {
     Up(UpArgs),
     /// Send calls through the caller and show what both sides saw
     Call(CallArgs),
+    /// Open the caller's page in the browser, and serve it until Ctrl-C
+    Open(OpenArgs),
     /// Show what exists and whether it works, layer by layer
     Status(TimeoutArgs),
     /// Try each claim about the mesh on the running environment, and show the evidence
@@ -124,6 +126,20 @@ pub struct CallArgs {
     /// How long one answer may take: 45s, 1m
     #[arg(long, value_parser = duration, default_value = "45s", value_name = "TIME")]
     pub timeout: Duration,
+}
+
+/// `open`.
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// The cluster whose caller calls [default: the first with a caller]
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: Option<Label>,
+    /// The port on 127.0.0.1, 0 for any free one [default: 8080 where it is free, else any]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Only print the address
+    #[arg(long)]
+    pub no_browser: bool,
 }
 
 /// `apply`.

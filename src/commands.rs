@@ -21,6 +21,7 @@ mod down;
 mod env;
 mod kubeconfig;
 mod list;
+mod open;
 mod plan;
 mod render;
 mod schema;
@@ -82,6 +83,8 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     }
     // Events are one JSON line each on stdout only where the contract says so.
     let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output != Output::Json;
+    // Ctrl-C is its ordinary end.
+    let serves = matches!(cli.command, Command::Open(_));
     let flags = cli.global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
     let (events, receiver) = Events::channel();
     let shown = lines.then(|| report::spawn(receiver, report::sink(output, printer)));
@@ -133,7 +136,9 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             error::exit_code(&error)
         }
         Ended::Signal { code, left } => {
-            printer.error(&if left { format!("interrupted: {AFTER_SIGNAL}") } else { "interrupted".into() });
+            if !serves {
+                printer.error(&if left { format!("interrupted: {AFTER_SIGNAL}") } else { "interrupted".into() });
+            }
             code
         }
     }
@@ -217,6 +222,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Call(args) => call::run(&context, &args).await,
         Command::Apply(args) => apply::run(&context, &args).await,
         Command::Unapply(args) => apply::run_unapply(&context, &args).await,
+        Command::Open(args) => open::run(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,

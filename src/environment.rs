@@ -91,6 +91,25 @@ impl Environment {
         })
     }
 
+    /// The cluster whose caller is to call: the one named, else the first that has one.
+    ///
+    /// # Errors
+    /// A usage error that lists those there are.
+    pub fn caller<'a>(&'a self, named: Option<&'a spec::Label>) -> Result<&'a str, Error> {
+        let samples = &self.spec.samples;
+        let from = match named.or(samples.caller.clusters.first()) {
+            Some(from) if samples.enabled => from.as_str(),
+            _ => return Err(Error::usage("this environment has no caller: its samples are off")),
+        };
+        self.cluster(from)?;
+        if !samples.caller.clusters.iter().any(|cluster| cluster.as_str() == from) {
+            let callers: Vec<_> = samples.caller.clusters.iter().map(ToString::to_string).collect();
+            return Err(Error::usage(format!("cluster {from} has no caller"))
+                .hint(format!("callers run in: {}", callers.join(", "))));
+        }
+        Ok(from)
+    }
+
     /// The context of a cluster in the environment's kubeconfig.
     pub fn context(&self, cluster: &str) -> String {
         format!("kind-{}", plan::kind_name(self.name(), cluster))

@@ -18,6 +18,7 @@ pub mod down;
 pub mod environment;
 pub mod error;
 pub mod event;
+pub mod forward;
 pub mod interrupt;
 pub mod inventory;
 pub mod kind;

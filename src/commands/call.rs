@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Context, Done};
-use crate::call::{Answer, Caller, Request};
+use crate::call::{self, Answer, Caller, Request};
 use crate::cli::CallArgs;
 use crate::environment::{Environment, up_hint};
 use crate::error::{Error, Kind};
@@ -11,30 +11,15 @@ use crate::report::Style;
 
 pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    let samples = &environment.spec.samples;
-    let from = match args.from.as_ref().or(samples.caller.clusters.first()) {
-        Some(from) if samples.enabled => from.as_str(),
-        _ => return Err(Error::usage("this environment has no caller: its samples are off").into()),
-    };
-    environment.cluster(from)?;
-    if !samples.caller.clusters.iter().any(|cluster| cluster.as_str() == from) {
-        let callers: Vec<_> = samples.caller.clusters.iter().map(ToString::to_string).collect();
-        return Err(Error::usage(format!("cluster {from} has no caller"))
-            .hint(format!("callers run in: {}", callers.join(", ")))
-            .into());
-    }
+    let from = environment.caller(args.from.as_ref())?;
     let client = environment.client(from).await?;
-    let namespace = samples.namespace.as_str();
+    let namespace = environment.spec.samples.namespace.as_str();
     let late = || {
         Error::environment(format!("the caller in {from} gave no answer within {} s", args.timeout.as_secs()))
             .hint(format!("kindmesh status shows what is wrong; {} repairs", up_hint(environment.name())))
     };
     let connecting = tokio::time::timeout(args.timeout, Caller::connect(&client, namespace));
-    let unreached = |error: anyhow::Error| {
-        let known = crate::error::find(&error).is_some_and(|error| error.hint.is_some());
-        if known { error } else { error.context(format!("the caller in {from} cannot be reached")) }
-    };
-    let mut caller = connecting.await.map_err(|_| late())?.map_err(unreached)?;
+    let mut caller = connecting.await.map_err(|_| late())?.map_err(|error| call::unreached(error, from))?;
     let mut unexpected = 0;
     for number in 1..=args.count {
         let request = Request {

@@ -36,10 +36,7 @@ fn summary(up: &Up, style: Style) -> String {
     text.push_str(&format!("  kubeconfig  {}\n", up.kubeconfig));
     text.push_str("\nTry next\n");
     let mut next = vec![(format!("eval \"$(kindmesh env{name})\""), "kubectl for both clusters")];
-    if let (Some(samples), Some((from, _))) = (&plan.samples, up.calls.first()) {
-        let context = plan.cluster(from).map(|cluster| cluster.context.as_str()).unwrap_or_default();
-        let forward =
-            format!("kubectl --context {context} -n {} port-forward deploy/sample-caller 8080", samples.namespace);
+    if !up.calls.is_empty() {
         next.extend([
             (format!("kindmesh call{name}"), "a call, and what both sides saw"),
             (format!("kindmesh call{name} --delay-ms 6000"), "a slow producer: 504 after 5 s"),
@@ -47,7 +44,7 @@ fn summary(up: &Up, style: Style) -> String {
                 format!("kindmesh call{name} --status 500 --count 8; sleep 1; kindmesh call{name}"),
                 "a failing one: the circuit opens, 503 until it closes again",
             ),
-            (forward, "a page to call from: http://localhost:8080"),
+            (format!("kindmesh open{name}"), "a page in the browser to call from"),
         ]);
     }
     next.push((format!("kindmesh down{name}"), "remove everything"));
