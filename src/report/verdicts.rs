@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use crate::verify::{Subject, Verdicts};
 
+mod escape;
 pub mod github;
 pub mod html;
 pub mod junit;
@@ -114,6 +115,24 @@ pub(super) mod tests {
         (Verdicts::new("kindmesh", checks), subject)
     }
 
+    /// The sample, with text that would break out wherever it is not escaped.
+    pub fn hostile() -> (Verdicts, Subject) {
+        let bad =
+            "</pre></details><script>alert(1)</script>\"'|\\|\r\n```\u{1b}[31m\0\u{202e}]]>&amp; %0A::error::";
+        let (mut verdicts, mut subject) = sample();
+        verdicts.environment = bad.into();
+        for verdict in &mut verdicts.checks {
+            (verdict.id, verdict.claim) = (bad.into(), bad.into());
+            verdict.hint = verdict.hint.is_some().then(|| bad.into());
+            verdict.evidence.fill(bad.into());
+        }
+        (subject.istio, subject.node_image) = (bad.into(), bad.into());
+        for cluster in &mut subject.clusters {
+            (cluster.name, cluster.region, cluster.zone) = (bad.into(), bad.into(), bad.into());
+        }
+        (verdicts, subject)
+    }
+
     #[test]
     fn a_report_is_named_by_kind_and_file() {
         assert_eq!("junit=a=b.xml".parse::<ReportFile>().unwrap().path, PathBuf::from("a=b.xml"));
@@ -133,5 +152,30 @@ pub(super) mod tests {
         let read: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!((&read["passed"], &read["failed"], &read["skipped"]), (&1.into(), &1.into(), &1.into()));
         assert_eq!(read["checks"][1]["status"], "failed");
+    }
+
+    #[test]
+    fn every_kind_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (verdicts, subject) = sample();
+        for (kind, begins) in [("junit", "<?xml"), ("html", "<!DOCTYPE html>"), ("json", "{"), ("markdown", "## ")]
+        {
+            let path = folder.path().join(kind);
+            format!("{kind}={}", path.display())
+                .parse::<ReportFile>()
+                .unwrap()
+                .write(&verdicts, &subject)
+                .unwrap();
+            assert!(std::fs::read_to_string(path).unwrap().starts_with(begins), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_says_which() {
+        let folder = tempfile::tempdir().unwrap();
+        let report: ReportFile = format!("html={}", folder.path().display()).parse().unwrap();
+        let (verdicts, subject) = sample();
+        let error = report.write(&verdicts, &subject).unwrap_err().to_string();
+        assert_eq!(error, format!("writing {}", folder.path().display()));
     }
 }

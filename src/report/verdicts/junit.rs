@@ -12,7 +12,7 @@ use crate::verify::{Status, Subject, Verdicts};
 /// When it cannot be written as XML.
 pub fn report(verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<String> {
     let mut suite = TestSuite::new("kindmesh verify");
-    suite.set_time(Duration::from_secs_f64(subject.seconds));
+    suite.set_time(duration(subject.seconds));
     for verdict in &verdicts.checks {
         let last = verdict.evidence.last().cloned().unwrap_or_default();
         let all = verdict.evidence.join("\n");
@@ -29,7 +29,7 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<String> 
         }
         let mut case = TestCase::new(verdict.id.clone(), status);
         case.set_classname(format!("kindmesh.{}", verdicts.environment));
-        case.set_time(Duration::from_secs_f64(verdict.seconds));
+        case.set_time(duration(verdict.seconds));
         if verdict.status == Status::Passed {
             case.set_system_out(all);
         }
@@ -40,10 +40,111 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<String> 
     Ok(report.to_string()?)
 }
 
+/// None that is negative or no number, which would be no reason to write no report.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use quick_xml::events::{BytesStart, Event};
+    use quick_xml::{Reader, XmlVersion};
+
     use super::*;
-    use crate::report::verdicts::tests::sample;
+    use crate::report::verdicts::tests::{hostile, sample};
+
+    /// What Jenkins' schema for JUnit allows of what is written here: an element, its parent, its attributes, and
+    /// those of them that it must have.
+    const SCHEMA: [(&str, &str, &[&str], &[&str]); 6] = [
+        ("testsuites", "", &["name", "time", "tests", "failures", "errors", "disabled", "skipped"], &[]),
+        (
+            "testsuite",
+            "testsuites",
+            &["name", "tests", "failures", "errors", "time", "disabled", "skipped", "timestamp", "hostname", "id"],
+            &["name"],
+        ),
+        ("testcase", "testsuite", &["name", "assertions", "time", "classname", "status"], &["name", "classname"]),
+        ("failure", "testcase", &["type", "message"], &[]),
+        ("skipped", "testcase", &["message"], &[]),
+        ("system-out", "testcase", &[], &[]),
+    ];
+
+    /// One element: its name, its attributes and the text inside it.
+    type Element = (String, BTreeMap<String, String>, String);
+
+    fn element(tag: &BytesStart, parent: &str) -> Element {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let name = text(tag.name().0);
+        let (_, within, allowed, needed) = SCHEMA.iter().find(|(known, ..)| *known == name).unwrap();
+        assert_eq!(parent, *within, "the parent of {name}");
+        let attribute = |attribute: quick_xml::events::attributes::Attribute| {
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0).unwrap().into_owned();
+            (text(attribute.key.as_ref()), value)
+        };
+        let attributes: BTreeMap<_, _> = tag.attributes().map(|found| attribute(found.unwrap())).collect();
+        for key in attributes.keys() {
+            assert!(allowed.contains(&key.as_str()), "{name} has no {key}");
+        }
+        for key in *needed {
+            assert!(attributes.contains_key(*key), "{name} needs {key}");
+        }
+        (name, attributes, String::new())
+    }
+
+    /// All elements, each as the schema allows it.
+    fn parse(xml: &str) -> Vec<Element> {
+        let mut reader = Reader::from_str(xml);
+        let (mut all, mut open): (Vec<Element>, Vec<usize>) = (Vec::new(), Vec::new());
+        loop {
+            let event = reader.read_event().unwrap();
+            let parent = open.last().map(|index| all[*index].0.clone()).unwrap_or_default();
+            match event {
+                Event::Start(tag) => {
+                    open.push(all.len());
+                    all.push(element(&tag, &parent));
+                }
+                Event::Empty(tag) => all.push(element(&tag, &parent)),
+                Event::End(_) => drop(open.pop().unwrap()),
+                Event::Text(text) if !open.is_empty() => {
+                    all[*open.last().unwrap()].2.push_str(&text.decode().unwrap());
+                }
+                Event::GeneralRef(name) => {
+                    let name = format!("&{};", name.decode().unwrap());
+                    let text = quick_xml::escape::unescape(&name).unwrap();
+                    all[*open.last().unwrap()].2.push_str(&text);
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_schema_allows_it() {
+        let (verdicts, subject) = sample();
+        let all = parse(&report(&verdicts, &subject).unwrap());
+        let names: Vec<_> = all.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["testsuites", "testsuite", "testcase", "system-out", "testcase", "failure", "testcase", "skipped"]
+        );
+        assert_eq!(all[5].2, "<script>&\n100% not\nreset");
+        assert_eq!(all[7].1["message"], "no producer");
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let (mut verdicts, mut subject) = hostile();
+        verdicts.checks[0].seconds = f64::NAN;
+        subject.seconds = -1.0;
+        let all = parse(&report(&verdicts, &subject).unwrap());
+        assert_eq!(all.len(), 8);
+        assert!(all[2].1["name"].starts_with("</pre></details><script>"), "{all:?}");
+        assert!(!all[5].2.contains(['\0', '\u{1b}']));
+    }
 
     #[test]
     fn each_check_is_a_test_case() {

@@ -1,48 +1,55 @@
 //! Markdown, for the summary of a GitHub workflow above all.
 
+use super::escape;
 use crate::verify::{Status, Subject, Verdicts};
 
 /// The report: a table, and the evidence folded below it.
 pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
-    let Verdicts { environment, passed, failed, skipped, .. } = verdicts;
-    let clusters: Vec<_> = subject.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let Verdicts { passed, failed, skipped, .. } = verdicts;
+    let clusters: Vec<_> = subject.clusters.iter().map(|cluster| escape::markdown(&cluster.name)).collect();
     let mut text = format!(
         "## kindmesh verify: {passed} passed, {failed} failed, {skipped} skipped\n\n\
-         Environment `{environment}` ({}), Istio {}, {} in {} s\n\n\
-         | | check | claim | seconds |\n|---|---|---|---:|\n",
+         Environment {} ({}), Istio {}, {} in {} s\n\n\
+         | id | claim | verdict | seconds |\n|---|---|---|---:|\n",
+        code(&verdicts.environment),
         clusters.join(", "),
-        subject.istio,
+        escape::markdown(&subject.istio),
         subject.started,
         subject.seconds
     );
     for verdict in &verdicts.checks {
-        let claim = verdict.claim.replace('|', "\\|");
         text.push_str(&format!(
-            "| {} | `{}` | {claim} | {} |\n",
+            "| {} | {} | {} | {} |\n",
+            code(&verdict.id),
+            escape::markdown(&verdict.claim),
             mark(verdict.status),
-            verdict.id,
             verdict.seconds
         ));
     }
     for verdict in &verdicts.checks {
         let open = if verdict.status == Status::Failed { " open" } else { "" };
-        let evidence = verdict.evidence.join("\n");
+        let evidence = escape::visible(&verdict.evidence.join("\n"));
         // A fence longer than any that the evidence holds.
         let mut fence = "```".to_owned();
         while evidence.contains(&fence) {
             fence.push('`');
         }
         text.push_str(&format!(
-            "\n<details{open}><summary>{} <code>{}</code></summary>\n\n{fence}text\n{evidence}\n{fence}\n",
+            "\n<details{open}><summary>{} {}</summary>\n\n{fence}text\n{evidence}\n{fence}\n",
             mark(verdict.status),
-            verdict.id
+            code(&verdict.id)
         ));
         if let Some(hint) = &verdict.hint {
-            text.push_str(&format!("\n{hint}\n"));
+            text.push_str(&format!("\n{}\n", escape::markdown(hint)));
         }
         text.push_str("\n</details>\n");
     }
     text
+}
+
+/// As an element: between backticks nothing could be escaped.
+fn code(text: &str) -> String {
+    format!("<code>{}</code>", escape::markdown(text))
 }
 
 fn mark(status: Status) -> &'static str {
@@ -56,15 +63,39 @@ fn mark(status: Status) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::verdicts::tests::sample;
+    use crate::report::verdicts::tests::{hostile, sample};
 
     #[test]
     fn a_table_and_the_evidence() {
         let (verdicts, subject) = sample();
         let text = report(&verdicts, &subject);
         assert!(text.starts_with("## kindmesh verify: 1 passed, 1 failed, 1 skipped\n"), "{text}");
-        assert!(text.contains("| ✗ failed | `mtls.strict` | what mtls.strict \\| claims | 1.25 |\n"), "{text}");
+        assert!(
+            text.contains("| <code>mtls.strict</code> | what mtls.strict \\| claims | ✗ failed | 1.25 |\n"),
+            "{text}"
+        );
         assert!(text.contains("```text\n<script>&\n100% not\nreset\n```\n\nlook for policies\n"), "{text}");
         assert_eq!(text.matches("<details open>").count(), 1);
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let (verdicts, subject) = hostile();
+        let text = report(&verdicts, &subject);
+        let lines: Vec<_> = text.lines().collect();
+        let table: Vec<_> = lines.iter().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(table.len(), 2 + verdicts.checks.len());
+        for row in table {
+            // As GitHub splits rows: a backslash takes the character behind it along.
+            let row = row.replace("\\\\", "").replace("\\|", "");
+            assert_eq!(row.matches('|').count(), 5, "{row}");
+        }
+        // Markup is within fences only, which the evidence does not end.
+        let mut fenced = false;
+        for line in lines {
+            fenced ^= line.starts_with("````");
+            assert!(fenced || !line.contains("<script>"), "{line}");
+        }
+        assert!(!fenced && !text.contains('\u{1b}'));
     }
 }
