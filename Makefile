@@ -19,6 +19,7 @@ down: build ## Deletes what `up` made
 test: ## Runs the tests, real clusters included
 	@tests/lab/choose -q >/dev/null
 	@tests/lab/compilers
+	@tests/lab/browser
 	@tests/lab/with tests/run
 
 test-long: ## Runs the long tests
@@ -32,7 +33,7 @@ lint: ## Checks formatting, clippy, rustdoc and the scripts
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	tests/lab/choose-test
-	@! command -v shellcheck >/dev/null || (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,go/build})
+	@! command -v shellcheck >/dev/null || (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,browser,go/build})
 
 lab: ## Makes the lab, without running anything in it
 	@tests/lab/setup

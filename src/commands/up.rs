@@ -41,7 +41,7 @@ fn summary(up: &Up, style: Style) -> String {
             (format!("kindmesh call{name}"), "a call, and what both sides saw"),
             (format!("kindmesh call{name} --delay-ms 6000"), "a slow producer: 504 after 5 s"),
             (
-                format!("kindmesh call{name} --status 500 --count 8; sleep 1; kindmesh call{name}"),
+                format!("kindmesh call{name} --status 500 --count 16; sleep 1; kindmesh call{name}"),
                 "a failing one: the circuit opens, 503 until it closes again",
             ),
             (format!("kindmesh open{name}"), "a page in the browser to call from"),

@@ -1,6 +1,7 @@
 //! The kindmesh that is tested, with state of its own, and the environment that the tests share.
 
 #![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::print_stdout, reason = "the seed of a test that failed is needed to repeat it")]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -41,6 +42,10 @@ pub struct Kindmesh {
 impl Kindmesh {
     pub fn named(name: &str) -> Self {
         Self { name: name.into() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where the tests keep state: never the user's own.
@@ -152,4 +157,12 @@ fn said(command: &mut Command) -> Said {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Said { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Chooses what a test tries of many: another each time, the same for the same KINDMESH_TEST_SEED.
+pub fn seed() -> u64 {
+    let given = std::env::var("KINDMESH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("KINDMESH_TEST_SEED={seed}");
+    seed
 }

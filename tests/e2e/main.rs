@@ -1,15 +1,23 @@
 //! End to end, on real clusters: one environment, made once and shared, since `up` on one that is there is a matter
 //! of seconds. Every test can be run alone.
 
+mod browser;
 mod environment;
+#[expect(dead_code, reason = "shared with the long tests, which use all of it")]
+mod killing;
+#[expect(dead_code, reason = "shared with the long tests, which use all of it")]
+mod open;
+mod page;
 mod pattern;
 mod policies;
 mod sabotage;
 mod verify;
 
 use std::path::Path;
+use std::time::Duration;
 
-use environment::{ByHand, E2E, Kindmesh, docker, lines_of};
+use environment::{ByHand, E2E, Kindmesh, docker, lines_of, seed};
+use killing::{Left, Moment, Working};
 use serde_json::Value;
 
 #[test]
@@ -55,6 +63,16 @@ fn up_again_changes_nothing() {
     let changed: Vec<_> = events.iter().filter(|event| event["changed"] == true).collect();
     assert!(changed.is_empty(), "{changed:?}");
     assert_eq!(events.last().unwrap()["event"], "ready");
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn of_two_ups_at_once_the_second_waits() {
+    let kindmesh = E2E.up();
+    let both = [(); 2].map(|()| Working::start(kindmesh, &["up"]));
+    for up in both {
+        assert!(!up.finish().is_empty());
+    }
 }
 
 #[test]
@@ -139,8 +157,16 @@ fn down_leaves_nothing_of_its_own_and_others_alone() {
     let first = E2E.up();
     let by_hand = ByHand::create(first);
     let before = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
-    let volumes = lines_of(&docker(&["volume", "ls", "-q"]));
     let two = Kindmesh::named("e2e-two");
+    let nothing = Left::now(&two);
+    // Killed at one of its first events, another each time; tests/long has all.
+    let mut events = seed() % 32;
+    println!("killed after {events} of its events");
+    let at_last = |_: &Moment| {
+        events = events.saturating_sub(1);
+        events == 0
+    };
+    assert!(Working::start(&two, &["up"]).kill_at(at_last, Duration::from_secs(300)));
     let up = two.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
     assert_eq!(two.json_lines(&["call"])[0]["statusCode"], 200);
@@ -149,12 +175,7 @@ fn down_leaves_nothing_of_its_own_and_others_alone() {
     std::fs::remove_dir_all(two.state()).unwrap();
     let down = two.run(&["down"]);
     assert_eq!(down.code, 0, "{down:?}");
-    assert!(!two.state().exists());
-    let left = ["e2e-two-cluster1", "e2e-two-cluster2"]
-        .map(|kind| docker(&["ps", "-aq", "--filter", &format!("label=io.x-k8s.kind.cluster={kind}")]));
-    assert_eq!(left.concat(), "");
-    assert_eq!(docker(&["network", "ls", "-q", "--filter", "label=kindmesh.environment=e2e-two"]), "");
-    assert_eq!(lines_of(&docker(&["volume", "ls", "-q"])), volumes, "anonymous volumes are left");
+    assert_eq!(Left::now(&two), nothing);
     let after = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
     assert_eq!(before, after);
     assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::environment::{E2E, Kindmesh};
+use crate::environment::{E2E, Kindmesh, seed};
 use crate::sabotage::{self, failed};
 
 #[test]
@@ -17,15 +17,12 @@ fn every_claim_holds() {
     assert_eq!(namespaces(E2E.up()), "");
 }
 
-/// One of the sabotages, another each time; tests/long.rs has all.
+/// One of the sabotages, another each time; tests/long has all.
 #[test]
 #[ignore = "needs a container engine and minutes"]
 fn a_claim_that_is_broken_fails() {
     let all = sabotage::of_policies();
-    let seed = std::env::var("KINDMESH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: usize = seed.unwrap_or_else(|| std::process::id() as usize);
-    let id = &all[seed % all.len()];
-    println!("seed {seed}: {id}");
+    let id = &all[seed() as usize % all.len()];
     assert_eq!(failed(E2E.up(), &[id, "link.pods"], Some(id)), [id.as_str()]);
 }
 

@@ -1,15 +1,10 @@
-//! What takes long: run by `make test-long` before a release, its result goes into docs/tested.md.
+//! Every check of `verify` fails when what it claims is broken, and only then.
 
-#[path = "e2e/environment.rs"]
-#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
-mod environment;
-#[path = "e2e/sabotage.rs"]
-mod sabotage;
-
-use environment::{E2E, Kindmesh, docker};
 use kindmesh::trust::{Intermediate, Root};
 use kindmesh::verify::CHECKS;
-use sabotage::failed;
+
+use crate::environment::{E2E, Kindmesh, docker};
+use crate::sabotage::{self, failed};
 
 /// Claims that hold whatever is wrong between the clusters.
 const ALONE: [&str; 2] = ["name.absent", "trust.root"];

@@ -1,0 +1,118 @@
+//! A headless Chromium, driven by the chromedriver that is on PATH. Nothing is downloaded.
+
+#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fantoccini::elements::Element;
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::json;
+
+/// How long a page may take for what a person would call at once.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// A browser; it ends with this value.
+pub struct Browser {
+    pub client: Client,
+    _driver: Driver,
+}
+
+/// The chromedriver process, whose browsers end with it.
+struct Driver(Child);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Browser {
+    /// Starts one with a window of that size.
+    pub async fn open(width: u32, height: u32) -> Self {
+        let mut driver = Driver(
+            Command::new("chromedriver")
+                .arg("--port=0")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("chromedriver cannot be run: tests/lab/browser"),
+        );
+        let said = BufReader::new(driver.0.stdout.take().unwrap()).lines();
+        let port = said
+            .map(Result::unwrap)
+            .find_map(|line| {
+                Some(line.split_once("started successfully on port ")?.1.trim_matches('.').to_owned())
+            })
+            .expect("chromedriver ended");
+        let mut arguments = vec!["--headless=new".to_owned(), format!("--window-size={width},{height}")];
+        // Chromium's sandbox refuses to start for root, and root is who runs the lab.
+        if std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+            arguments.push("--no-sandbox".into());
+        }
+        let options = json!({"goog:chromeOptions": {"args": arguments}});
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(options.as_object().unwrap().clone())
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .unwrap();
+        Self { client, _driver: driver }
+    }
+
+    /// The element that a CSS selector finds, as soon as there is one.
+    pub async fn find(&self, css: &str) -> Element {
+        self.find_within(AT_ONCE, css).await
+    }
+
+    /// The same, for what the page waits for itself.
+    pub async fn find_within(&self, time: Duration, css: &str) -> Element {
+        match self.client.wait().at_most(time).for_element(Locator::Css(css)).await {
+            Ok(element) => element,
+            Err(error) => {
+                let picture = self.picture("failed").await;
+                panic!("{css}: {error}; the page then: {}", picture.display());
+            }
+        }
+    }
+
+    /// The text of an element.
+    pub async fn text(&self, css: &str) -> String {
+        self.find(css).await.text().await.unwrap()
+    }
+
+    /// Fills a field as a person does.
+    pub async fn fill(&self, css: &str, value: &str) {
+        let field = self.find(css).await;
+        field.clear().await.unwrap();
+        field.send_keys(value).await.unwrap();
+    }
+
+    /// Presses a key where the keyboard is.
+    pub async fn press(&self, key: Key) {
+        self.client.active_element().await.unwrap().send_keys(&(key + "")).await.unwrap();
+    }
+
+    /// The id of the element that has the keyboard.
+    pub async fn focused(&self) -> String {
+        self.client.active_element().await.unwrap().attr("id").await.unwrap().unwrap_or_default()
+    }
+
+    /// Whether a person has to scroll sideways.
+    pub async fn overflows(&self) -> bool {
+        let script = "return document.documentElement.scrollWidth > window.innerWidth";
+        self.client.execute(script, Vec::new()).await.unwrap().as_bool().unwrap()
+    }
+
+    /// Keeps a picture of the page, to be looked at; gives its path.
+    pub async fn picture(&self, name: &str) -> PathBuf {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
+        std::fs::write(&path, self.client.screenshot().await.unwrap()).unwrap();
+        path
+    }
+}

@@ -1,0 +1,14 @@
+//! What takes long: run by `make test-long` before a release, its result goes into docs/tested.md.
+
+#[path = "../e2e/environment.rs"]
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+mod environment;
+mod killed;
+#[path = "../e2e/killing.rs"]
+mod killing;
+#[path = "../e2e/open.rs"]
+mod open;
+#[path = "../e2e/sabotage.rs"]
+mod sabotage;
+mod sabotages;
+mod soak;
