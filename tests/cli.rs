@@ -209,7 +209,9 @@ fn stdout(command: &mut Command) -> String {
 
 #[test]
 fn help_and_version() {
-    golden("help", &all(&Desk::new(), &["--help", "--version", "", "up --help", "apply -h", "unapply -h"]));
+    let commands =
+        ["--help", "--version", "", "up --help", "apply -h", "unapply -h", "logs --help", "bundle --help", "verify -h"];
+    golden("help", &all(&Desk::new(), &commands));
 }
 
 #[test]
@@ -244,6 +246,11 @@ fn wrong_arguments() {
         "unapply",
         "unapply strict --all",
         "unapply --list",
+        "logs everything",
+        "logs caller --lines 0",
+        "logs --follow",
+        "logs caller --follow --previous",
+        "logs node --previous",
     ];
     golden("wrong_arguments", &all(&Desk::new(), &commands));
 }
@@ -345,6 +352,8 @@ fn without_an_environment_the_way_to_one_is_said() {
         "apply --list",
         "unapply --all --name shop",
         "call --name shop",
+        "logs",
+        "bundle",
         "env --output json",
         "call --output json",
     ];

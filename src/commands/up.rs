@@ -1,14 +1,25 @@
 //! `kindmesh up`
 
-use super::{Context, Done};
+use super::{Context, Done, bundle};
 use crate::cli::UpArgs;
 use crate::environment::up_hint;
 use crate::report::Style;
+use crate::report::failure::Failure;
 use crate::up::{self, Options, Up};
 
 pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
     let options = Options { timeout: args.timeout };
-    let up = up::up(&context.load()?, &options, &context.folders, &context.events).await?;
+    let loaded = context.load()?;
+    let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
+        Ok(up) => up,
+        Err(error) => {
+            let error = context.explained(error);
+            let failure = Failure::of(&error).event();
+            let name = loaded.spec.name.as_str();
+            bundle::on_failure(context, name, args.bundle_on_failure.as_deref(), Some(failure)).await;
+            return Err(error);
+        }
+    };
     if context.is_json() {
         return Ok(Done::default());
     }
