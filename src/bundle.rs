@@ -91,12 +91,12 @@ pub async fn bundle(
     let time = Timestamp::now();
     let title = format!("kindmesh-{name}-{}", time.strftime("%Y%m%d-%H%M%S"));
     let path = file(target, &title)?;
+    let look = Look::around(folders, name).await;
+    if !look.any() {
+        return Err(environment::absent(name).evidence(look.missing().join("\n")).into());
+    }
     let step = events.step("bundle", None);
     step.run(async |step| {
-        let look = Look::around(folders, name).await;
-        if !look.any() {
-            return Err(environment::absent(name).into());
-        }
         let mut redactor = Redactor::default();
         look.teach(&mut redactor).await;
         let mut parts = look.parts().await;
@@ -195,7 +195,11 @@ mod tests {
     async fn what_fails_is_listed_and_the_rest_is_there() {
         let parts = vec![
             Part::json("a.json", 1),
-            Part::new("b.txt", async { anyhow::bail!("no engine\nanswers"); #[expect(unreachable_code)] Ok("") }),
+            Part::new("b.txt", async {
+                anyhow::bail!("no engine\nanswers");
+                #[expect(unreachable_code)]
+                Ok("")
+            }),
             Part::new("c.txt", async { Ok("text") }),
         ];
         let (mut files, missing) = collect(parts, PART_WITHIN).await;

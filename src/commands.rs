@@ -88,7 +88,8 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     // Events are one JSON line each on stdout only where the contract says so.
     let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output != Output::Json;
     // Ctrl-C is its ordinary end.
-    let serves = matches!(&cli.command, Command::Open(_)) || matches!(&cli.command, Command::Logs(args) if args.follow);
+    let serves =
+        matches!(&cli.command, Command::Open(_)) || matches!(&cli.command, Command::Logs(args) if args.follow);
     let flags = flags(&cli.global);
     let (events, receiver) = Events::channel();
     let mut sinks = vec![report::sink(output, printer)];

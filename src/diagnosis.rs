@@ -80,10 +80,7 @@ fn fill(template: &str, found: &regex::Captures<'_>, section: &Section, evidence
 ///
 /// # Errors
 /// The wait's own, with more to it.
-pub async fn explained<T>(
-    result: anyhow::Result<T>,
-    gather: impl AsyncFnOnce() -> Evidence,
-) -> anyhow::Result<T> {
+pub async fn explained<T>(result: anyhow::Result<T>, gather: impl AsyncFnOnce() -> Evidence) -> anyhow::Result<T> {
     match result {
         Err(error) if is_open(&error) => {
             let evidence = tokio::time::timeout(GATHER_WITHIN, gather()).await.unwrap_or_default();

@@ -48,8 +48,7 @@ pub enum What {
 
 impl What {
     /// All there are.
-    pub const ALL: [What; 6] =
-        [What::Caller, What::Producer, What::Proxy, What::Istiod, What::Node, What::Link];
+    pub const ALL: [What; 6] = [What::Caller, What::Producer, What::Proxy, What::Istiod, What::Node, What::Link];
 
     fn is_of_nodes(self) -> bool {
         matches!(self, What::Node | What::Link)
@@ -192,7 +191,9 @@ impl<'a> Logs<'a> {
         };
         match tokio::time::timeout(LOOK_WITHIN, read).await {
             Ok(read) => read.with_context(|| format!("reading the log of {}", log.place)),
-            Err(_) => anyhow::bail!("reading the log of {}: no answer within {} s", log.place, LOOK_WITHIN.as_secs()),
+            Err(_) => {
+                anyhow::bail!("reading the log of {}: no answer within {} s", log.place, LOOK_WITHIN.as_secs())
+            }
         }
     }
 
@@ -200,7 +201,11 @@ impl<'a> Logs<'a> {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn follow(&self, log: &Log, options: Options) -> anyhow::Result<BoxStream<'_, anyhow::Result<String>>> {
+    pub async fn follow(
+        &self,
+        log: &Log,
+        options: Options,
+    ) -> anyhow::Result<BoxStream<'_, anyhow::Result<String>>> {
         match &log.place {
             Place::Container { namespace, pod, container } => {
                 let api = self.pods(&log.cluster, namespace).await?;
@@ -264,7 +269,9 @@ fn parameters(container: &str, options: Options, follow: bool) -> LogParams {
 /// That a container was not started anew is no failure of anything.
 fn without_a_run_before(error: kube::Error, options: Options) -> anyhow::Error {
     match &error {
-        kube::Error::Api(status) if options.previous && status.message.contains("previous terminated container") => {
+        kube::Error::Api(status)
+            if options.previous && status.message.contains("previous terminated container") =>
+        {
             Error::environment("this container has had no run before the present one").into()
         }
         _ => error.into(),
@@ -305,7 +312,12 @@ async fn containers(environment: &Environment, cluster: &str, what: &[What]) -> 
                         pod: pod.name_any(),
                         container: container.to_owned(),
                     };
-                    found.extend(has.then(|| Log { what: *what, cluster: cluster.to_owned(), place, state: state(&pod) }));
+                    found.extend(has.then(|| Log {
+                        what: *what,
+                        cluster: cluster.to_owned(),
+                        place,
+                        state: state(&pod),
+                    }));
                 }
             }
         }
@@ -350,10 +362,15 @@ fn state(pod: &Pod) -> String {
     }
 }
 
-async fn journals(environment: &Environment, clusters: &[String], what: &[What]) -> anyhow::Result<(Engine, Vec<Log>)> {
+async fn journals(
+    environment: &Environment,
+    clusters: &[String],
+    what: &[What],
+) -> anyhow::Result<(Engine, Vec<Log>)> {
     let engine = Engine::connect().await?;
     let inventory = gather::gather(&engine).await?;
-    let nodes = inventory.environments.get(environment.name()).map(|found| found.nodes.clone()).unwrap_or_default();
+    let nodes =
+        inventory.environments.get(environment.name()).map(|found| found.nodes.clone()).unwrap_or_default();
     let log = |what: What, node: &inventory::Node| Log {
         what,
         cluster: node.cluster.clone(),

@@ -187,9 +187,13 @@ mod tests {
     fn only_folders_with_more_than_a_lock_are_environments() {
         let folder = tempfile::tempdir().unwrap();
         let folders = folders(folder.path());
-        for path in
-            ["shop/kindmesh.yaml", "locked/lock", "locked/runs/a.jsonl", "Not_a_label/kindmesh.yaml", ".shop.removed-1/kubeconfig"]
-        {
+        for path in [
+            "shop/kindmesh.yaml",
+            "locked/lock",
+            "locked/runs/a.jsonl",
+            "Not_a_label/kindmesh.yaml",
+            ".shop.removed-1/kubeconfig",
+        ] {
             write_private(&folder.path().join(path), b"x").unwrap();
         }
         std::fs::write(folder.path().join("file"), "").unwrap();

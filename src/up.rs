@@ -82,12 +82,7 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
     Ok(up)
 }
 
-async fn run(
-    loaded: &Loaded,
-    timeout: Duration,
-    folders: &Folders,
-    events: &Events,
-) -> anyhow::Result<Up> {
+async fn run(loaded: &Loaded, timeout: Duration, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
     let deadline = tokio::time::Instant::now() + timeout;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = environment::wanted(loaded, &files)?;

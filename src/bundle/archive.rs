@@ -11,7 +11,12 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 
 /// Writes files into a new archive, below a folder of its own; gives its size in bytes.
-pub(super) fn write(path: &Path, folder: &str, time: Timestamp, files: &[(String, Vec<u8>)]) -> anyhow::Result<u64> {
+pub(super) fn write(
+    path: &Path,
+    folder: &str,
+    time: Timestamp,
+    files: &[(String, Vec<u8>)],
+) -> anyhow::Result<u64> {
     let what = || format!("writing {}", path.display());
     let beside = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -35,7 +35,9 @@ const ISTIO: [(&str, &str); 8] = [
 pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<'a>> {
     let at = |file: &str| format!("clusters/{cluster}/{file}");
     let mut parts = vec![
-        Part::new(at("version.json"), async { Ok(serde_json::to_vec_pretty(&client.apiserver_version().await?)?) }),
+        Part::new(at("version.json"), async {
+            Ok(serde_json::to_vec_pretty(&client.apiserver_version().await?)?)
+        }),
         Part::new(at("objects/nodes.json"), all::<Node>(client)),
         Part::new(at("objects/namespaces.json"), all::<Namespace>(client)),
         Part::new(at("objects/pods.json"), all::<Pod>(client)),
@@ -53,11 +55,14 @@ pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<
     parts.extend(ISTIO.map(|(group, kind)| {
         Part::new(at(&format!("objects/{}.json", kind.to_lowercase())), istio(client, group, kind))
     }));
-    let listed = async { Ok::<_, kube::Error>(Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items) };
+    let listed =
+        async { Ok::<_, kube::Error>(Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items) };
     match tokio::time::timeout(LIST_WITHIN, listed).await {
         Ok(Ok(found)) => parts.extend(found.iter().flat_map(|pod| pods::parts(cluster, client, pod))),
         Ok(Err(error)) => parts.push(Part::new(at("pods"), async move { Err::<String, _>(error.into()) })),
-        Err(_) => parts.push(Part::new(at("pods"), async { anyhow::Result::<String>::Err(anyhow::anyhow!("the list took too long")) })),
+        Err(_) => parts.push(Part::new(at("pods"), async {
+            anyhow::Result::<String>::Err(anyhow::anyhow!("the list took too long"))
+        })),
     }
     parts
 }
@@ -85,7 +90,12 @@ async fn secret_names(client: &Client) -> anyhow::Result<Vec<u8>> {
         .items
         .iter()
         .map(|secret| {
-            let keys: Vec<_> = secret.data.iter().flatten().map(|(key, value)| json!({"key": key, "bytes": value.0.len()})).collect();
+            let keys: Vec<_> = secret
+                .data
+                .iter()
+                .flatten()
+                .map(|(key, value)| json!({"key": key, "bytes": value.0.len()}))
+                .collect();
             json!({"namespace": secret.namespace(), "name": secret.name_any(), "type": secret.type_,
                 "labels": secret.labels(), "annotations": secret.annotations(), "keys": keys})
         })
@@ -101,7 +111,9 @@ pub(super) async fn secrets(client: &Client) -> Vec<Vec<u8>> {
     secrets
         .flat_map(|secret| secret.data.into_iter().flatten())
         // Public, and in other places the same text is no secret.
-        .filter(|(key, _)| !["ca.crt", "namespace", "ca-cert.pem", "cert-chain.pem", "root-cert.pem"].contains(&key.as_str()))
+        .filter(|(key, _)| {
+            !["ca.crt", "namespace", "ca-cert.pem", "cert-chain.pem", "root-cert.pem"].contains(&key.as_str())
+        })
         .map(|(_, value)| value.0)
         .collect()
 }

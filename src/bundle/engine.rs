@@ -12,8 +12,14 @@ const LOG_LINES: usize = 1000;
 const COMMANDS: [(&str, &str); 9] = [
     ("iptables.txt", "iptables-save; nft list ruleset 2>/dev/null | head -c 1000000 || true"),
     ("routes.txt", "ip address; ip rule; ip route show table all; ip neighbour"),
-    ("link.txt", "cat /etc/kindmesh/link.conf; ls -l /etc/kindmesh; systemctl status --no-pager 'kindmesh-*' || true"),
-    ("machine.txt", "date --utc; uptime; df -h; free -m; cat /etc/resolv.conf; sysctl fs.inotify net.ipv4.ip_forward 2>/dev/null || true"),
+    (
+        "link.txt",
+        "cat /etc/kindmesh/link.conf; ls -l /etc/kindmesh; systemctl status --no-pager 'kindmesh-*' || true",
+    ),
+    (
+        "machine.txt",
+        "date --utc; uptime; df -h; free -m; cat /etc/resolv.conf; sysctl fs.inotify net.ipv4.ip_forward 2>/dev/null || true",
+    ),
     ("images.txt", "crictl images"),
     ("containers.txt", "crictl ps --all"),
     ("units.txt", "systemctl list-units --no-pager --failed --all"),
@@ -56,8 +62,21 @@ pub(super) fn parts<'a>(engine: &'a Engine, found: Option<&'a Environment>) -> V
             }));
         }
         for (file, unit) in JOURNALS {
-            let command = ["journalctl", "--no-pager", "--quiet", "--output", "short-iso", "--lines", JOURNAL_LINES, "--unit", unit];
-            parts.push(Part::new(format!("{folder}/{file}"), async move { node::run(engine, name, &command).await }));
+            let command = [
+                "journalctl",
+                "--no-pager",
+                "--quiet",
+                "--output",
+                "short-iso",
+                "--lines",
+                JOURNAL_LINES,
+                "--unit",
+                unit,
+            ];
+            parts.push(Part::new(
+                format!("{folder}/{file}"),
+                async move { node::run(engine, name, &command).await },
+            ));
         }
     }
     parts

@@ -124,7 +124,8 @@ impl Look {
     pub(super) async fn teach(&self, redactor: &mut Redactor) {
         let clusters = self.files.clusters();
         let kubeconfigs = clusters.iter().map(|cluster| self.files.of_cluster(cluster, "kubeconfig"));
-        let trust = std::fs::read_dir(self.files.trust()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let trust =
+            std::fs::read_dir(self.files.trust()).into_iter().flatten().flatten().map(|entry| entry.path());
         for path in kubeconfigs.chain(trust).chain([self.files.kubeconfig()]) {
             if let Ok(content) = std::fs::read(path) {
                 redactor.learn(&content);
@@ -176,7 +177,10 @@ impl Look {
         for cluster in self.files.clusters() {
             for file in ["kind.yaml", "kind.log"] {
                 let path = self.files.of_cluster(&cluster, file);
-                parts.push(Part::new(format!("clusters/{cluster}/{file}"), async move { Ok(std::fs::read(path)?) }));
+                parts.push(Part::new(
+                    format!("clusters/{cluster}/{file}"),
+                    async move { Ok(std::fs::read(path)?) },
+                ));
             }
         }
         parts
@@ -197,18 +201,20 @@ impl Look {
     /// What the certificates say, without the certificates.
     fn certificates(&self) -> Value {
         let entries = std::fs::read_dir(self.files.trust()).into_iter().flatten().flatten();
-        let describe = |path: std::path::PathBuf| {
-            let name = path.file_name()?.to_string_lossy().into_owned();
-            let pem = std::fs::read(&path).ok().filter(|_| name.ends_with("-cert.pem"))?;
-            let said = match trust::inspect(&pem) {
-                Ok(certificates) => json!(certificates.iter().map(|found| json!({
+        let describe =
+            |path: std::path::PathBuf| {
+                let name = path.file_name()?.to_string_lossy().into_owned();
+                let pem = std::fs::read(&path).ok().filter(|_| name.ends_with("-cert.pem"))?;
+                let said =
+                    match trust::inspect(&pem) {
+                        Ok(certificates) => json!(certificates.iter().map(|found| json!({
                     "subject": found.subject, "issuer": found.issuer,
                     "notBefore": found.not_before.to_string(), "notAfter": found.not_after.to_string(),
                 })).collect::<Vec<_>>()),
-                Err(error) => json!(format!("{error:#}")),
+                        Err(error) => json!(format!("{error:#}")),
+                    };
+                Some((name, said))
             };
-            Some((name, said))
-        };
         let found: serde_json::Map<String, Value> = entries.filter_map(|entry| describe(entry.path())).collect();
         Value::Object(found)
     }

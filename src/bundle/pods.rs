@@ -64,7 +64,14 @@ fn containers(pod: &Pod) -> Vec<(String, bool, bool)> {
     .collect()
 }
 
-fn log<'a>(client: &'a Client, folder: &str, namespace: &str, pod: &str, container: &str, previous: bool) -> Part<'a> {
+fn log<'a>(
+    client: &'a Client,
+    folder: &str,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    previous: bool,
+) -> Part<'a> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let parameters = LogParams {
         container: Some(container.to_owned()),

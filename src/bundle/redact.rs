@@ -100,7 +100,10 @@ static ENCODED_PEM: LazyLock<Regex> = LazyLock::new(|| pattern(r"LS0tLS1CRUdJTi[
 static LOOKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let looks = [
         // A private key, in JSON with its line ends escaped, or cut off.
-        (r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----[A-Za-z0-9+/=\s\\]*(?:-----END [A-Z ]*PRIVATE KEY-----)?", "-----BEGIN $1----- [removed]"),
+        (
+            r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----[A-Za-z0-9+/=\s\\]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
+            "-----BEGIN $1----- [removed]",
+        ),
         // A JSON web token, and one in Base64.
         (r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}", REMOVED),
         (r"ZXlK[A-Za-z0-9+/]{60,}=*", REMOVED),
@@ -150,9 +153,18 @@ mod tests {
             ("https://registry.example/a:1@sha256:12", "https://registry.example/a:1@sha256:12"),
             ("kubeadm join --token abcdef.0123456789abcdef x", "kubeadm join --token [removed] x"),
             (r#"{"name": "DB_PASSWORD", "value": "x"}"#, r#"{"name": "DB_PASSWORD", "value": "[removed]"}"#),
-            ("-----BEGIN EC PRIVATE KEY-----\nAAAA\nBBBB\n-----END EC PRIVATE KEY-----\nafter", "-----BEGIN EC PRIVATE KEY----- [removed]\nafter"),
-            (r"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\nafter", r"-----BEGIN PRIVATE KEY----- [removed]\nafter"),
-            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"),
+            (
+                "-----BEGIN EC PRIVATE KEY-----\nAAAA\nBBBB\n-----END EC PRIVATE KEY-----\nafter",
+                "-----BEGIN EC PRIVATE KEY----- [removed]\nafter",
+            ),
+            (
+                r"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\nafter",
+                r"-----BEGIN PRIVATE KEY----- [removed]\nafter",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+            ),
         ] {
             assert_eq!(redacted(text), without);
         }
@@ -160,7 +172,8 @@ mod tests {
 
     #[test]
     fn keys_are_removed_in_base64_too_and_certificates_stay() {
-        let key = STANDARD.encode("-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n");
+        let key =
+            STANDARD.encode("-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n");
         let certificate = STANDARD.encode("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
         let text = redacted(&format!("key: {key}\ncertificate: {certificate}\ncut: {}", &key[..50]));
         assert_eq!(text, format!("key: [removed]\ncertificate: {certificate}\ncut: [removed]"));
@@ -183,11 +196,15 @@ mod tests {
 
     #[test]
     fn of_a_kubeconfig_the_users_secrets_are_known() {
-        let key = STANDARD.encode("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAtheline\n-----END RSA PRIVATE KEY-----\n");
-        let config = format!("apiVersion: v1\nkind: Config\nclusters: [{{name: a, cluster: {{server: \"https://some-long-name:6443\"}}}}]\nusers: [{{name: a, user: {{client-key-data: {key}, token: a-token-of-a-user}}}}]\n");
+        let key = STANDARD
+            .encode("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAtheline\n-----END RSA PRIVATE KEY-----\n");
+        let config = format!(
+            "apiVersion: v1\nkind: Config\nclusters: [{{name: a, cluster: {{server: \"https://some-long-name:6443\"}}}}]\nusers: [{{name: a, user: {{client-key-data: {key}, token: a-token-of-a-user}}}}]\n"
+        );
         let mut redactor = Redactor::default();
         redactor.learn(config.as_bytes());
-        let without = redactor.redact_text(&format!("{key} MIIEowIBAAKCAQEAtheline a-token-of-a-user https://some-long-name:6443"));
+        let without = redactor
+            .redact_text(&format!("{key} MIIEowIBAAKCAQEAtheline a-token-of-a-user https://some-long-name:6443"));
         assert_eq!(without, "[removed] [removed] [removed] https://some-long-name:6443");
     }
 }

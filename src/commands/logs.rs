@@ -54,14 +54,20 @@ fn list(context: &Context, logs: &Logs<'_>) -> anyhow::Result<Done> {
 }
 
 fn row(log: &Log, more: serde_json::Value) -> serde_json::Value {
-    let mut row = json!({"what": log.what, "cluster": log.cluster, "source": log.place.to_string(), "state": log.state});
+    let mut row =
+        json!({"what": log.what, "cluster": log.cluster, "source": log.place.to_string(), "state": log.state});
     if let (Some(row), Some(more)) = (row.as_object_mut(), more.as_object()) {
         row.extend(more.clone());
     }
     row
 }
 
-async fn tails(context: &Context, environment: &Environment, logs: &Logs<'_>, options: Options) -> anyhow::Result<Done> {
+async fn tails(
+    context: &Context,
+    environment: &Environment,
+    logs: &Logs<'_>,
+    options: Options,
+) -> anyhow::Result<Done> {
     let reads = futures::future::join_all(logs.found.iter().map(|log| logs.tail(log, options))).await;
     let code = u8::from(reads.iter().all(Result::is_err));
     let done = if context.is_json() {

@@ -63,7 +63,8 @@ impl Evidence {
     pub fn shown(&self, decisive: Option<&str>) -> String {
         let mut shown: Vec<String> = Vec::new();
         for section in &self.sections {
-            let mut last: Vec<&str> = section.lines.iter().rev().take(SHOWN_OF_SECTION).map(String::as_str).collect();
+            let mut last: Vec<&str> =
+                section.lines.iter().rev().take(SHOWN_OF_SECTION).map(String::as_str).collect();
             last.reverse();
             if let Some(decisive) = decisive.filter(|line| section.lines.iter().any(|other| other == line))
                 && !last.contains(&decisive)

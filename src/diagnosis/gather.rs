@@ -33,7 +33,8 @@ pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidenc
         within(pods(client, namespace, &selector)),
         within(events(client, namespace, name)),
     );
-    let pods: Vec<Pod> = pods.unwrap_or_default().into_iter().filter(|pod| !debug::is_ready(pod)).take(PODS).collect();
+    let pods: Vec<Pod> =
+        pods.unwrap_or_default().into_iter().filter(|pod| !debug::is_ready(pod)).take(PODS).collect();
     evidence.add(Section::new(Source::Event, format!("events of {name}"), events.unwrap_or_default()));
     evidence.add(Section::new(Source::State, format!("Deployment {name}"), state.unwrap_or_default()));
     for pod in &pods {
@@ -86,12 +87,20 @@ pub async fn node_in_cluster(engine: &Engine, name: &str, client: &Client) -> Ev
         let api: Api<Node> = Api::all(client.clone());
         let conditions = api.get_opt(name).await.ok()??.status?.conditions?;
         let wrong = conditions.iter().filter(|c| (c.type_ == "Ready") != (c.status == "True"));
-        Some(wrong.map(|c| format!("{}={} {}", c.type_, c.status, c.message.as_deref().unwrap_or_default())).collect::<Vec<_>>())
+        Some(
+            wrong
+                .map(|c| format!("{}={} {}", c.type_, c.status, c.message.as_deref().unwrap_or_default()))
+                .collect::<Vec<_>>(),
+        )
     };
     let (mut evidence, proxies, conditions) =
         futures::join!(node(engine, name), within(proxies), within(conditions));
     proxies.unwrap_or_default().into_iter().for_each(|section| evidence.add(section));
-    evidence.add(Section::new(Source::State, format!("conditions of node {name}"), conditions.unwrap_or_default()));
+    evidence.add(Section::new(
+        Source::State,
+        format!("conditions of node {name}"),
+        conditions.unwrap_or_default(),
+    ));
     evidence
 }
 
@@ -113,9 +122,16 @@ pub async fn istiod(client: &Client) -> Evidence {
 }
 
 /// Why a caller's calls fail: what it and its proxy say, and whether istiod takes each cluster for the same network.
-pub async fn call(client: &Client, namespace: &str, caller: &str, networks: &[(&str, &Client)], network: &str) -> Evidence {
+pub async fn call(
+    client: &Client,
+    namespace: &str,
+    caller: &str,
+    networks: &[(&str, &Client)],
+    network: &str,
+) -> Evidence {
     let mut evidence = Evidence::default();
-    let labels = join_all(networks.iter().map(|(cluster, client)| within(network_label(cluster, client, network))));
+    let labels =
+        join_all(networks.iter().map(|(cluster, client)| within(network_label(cluster, client, network))));
     let logs = async {
         let pods = pods(client, namespace, &format!("app={caller}")).await?;
         let pod = pods.last()?.name_any();
@@ -125,7 +141,7 @@ pub async fn call(client: &Client, namespace: &str, caller: &str, networks: &[(&
         );
         if let Some(proxy) = &mut proxy {
             proxy.of = Source::Proxy;
-            proxy.lines.retain(|line| is_trouble(line));
+            proxy.lines.retain(|line| is_trouble(line) || is_failed_call(line));
         }
         Some([proxy, app].into_iter().flatten().collect::<Vec<_>>())
     };
@@ -143,7 +159,9 @@ async fn network_label(cluster: &str, client: &Client, wanted: &str) -> Option<S
     let namespace = api.get_opt(ISTIO_NAMESPACE).await.ok()??;
     match namespace.labels().get(LABEL) {
         Some(has) if has == wanted => None,
-        Some(has) => Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} is labelled {LABEL}={has}, not {wanted}")),
+        Some(has) => {
+            Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} is labelled {LABEL}={has}, not {wanted}"))
+        }
         None => Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} has no label {LABEL}")),
     }
 }
@@ -180,9 +198,15 @@ async fn events(client: &Client, namespace: &str, name: &str) -> Option<Vec<Stri
         let about = event.involved_object.name.as_deref().unwrap_or_default();
         about.starts_with(name) && event.type_.as_deref() != Some("Normal")
     });
-    events.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0)));
+    events.sort_by_key(|event| {
+        event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
+    });
     let line = |event: &Event| {
-        format!("{}: {}", event.reason.as_deref().unwrap_or_default(), event.message.as_deref().unwrap_or_default().trim())
+        format!(
+            "{}: {}",
+            event.reason.as_deref().unwrap_or_default(),
+            event.message.as_deref().unwrap_or_default().trim()
+        )
     };
     let mut lines: Vec<String> = events.iter().map(line).collect();
     lines.dedup();
@@ -214,17 +238,22 @@ fn container_state(container: &ContainerStatus) -> Option<String> {
     let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or_default();
-        let before = last.map(|last| format!("; before: {}, status {}", last.reason.as_deref().unwrap_or_default(), last.exit_code));
+        let before = last.map(|last| {
+            format!("; before: {}, status {}", last.reason.as_deref().unwrap_or_default(), last.exit_code)
+        });
         let message = waiting.message.as_deref().unwrap_or_default();
         return Some(format!("{}: {reason} {message}{}", container.name, before.unwrap_or_default()));
     }
     if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
-        let (reason, message) = (ended.reason.as_deref().unwrap_or_default(), ended.message.as_deref().unwrap_or_default());
-        return Some(format!("{}: {reason} {} ended with status {} {message}", container.name, container.name, ended.exit_code));
+        let (reason, message) =
+            (ended.reason.as_deref().unwrap_or_default(), ended.message.as_deref().unwrap_or_default());
+        return Some(format!(
+            "{}: {reason} {} ended with status {} {message}",
+            container.name, container.name, ended.exit_code
+        ));
     }
-    (!container.ready && container.restart_count > 0).then(|| {
-        format!("{} was started {} times and is not ready", container.name, container.restart_count + 1)
-    })
+    (!container.ready && container.restart_count > 0)
+        .then(|| format!("{} was started {} times and is not ready", container.name, container.restart_count + 1))
 }
 
 /// Containers that ran and are in trouble, and whether the log to read is that of the run before.
@@ -232,13 +261,18 @@ fn troubled(pod: &Pod) -> impl Iterator<Item = (String, bool)> {
     let ran = |container: &&ContainerStatus| {
         let state = container.state.as_ref();
         let running = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
-        !container.ready && (running || container.restart_count > 0)
+        !container.ready
+            && (running || container.restart_count > 0)
             && state.and_then(|state| state.terminated.as_ref()).is_none_or(|ended| ended.exit_code != 0)
     };
     let before = |container: &ContainerStatus| {
         container.restart_count > 0 && container.state.as_ref().is_some_and(|state| state.waiting.is_some())
     };
-    containers(pod).filter(ran).map(|container| (container.name.clone(), before(container))).collect::<Vec<_>>().into_iter()
+    containers(pod)
+        .filter(ran)
+        .map(|container| (container.name.clone(), before(container)))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 fn restarted(pod: &Pod) -> bool {
@@ -260,8 +294,56 @@ async fn log(client: &Client, namespace: &str, pod: &str, container: &str, previ
     Some(Section::new(Source::Log, title, text.lines().map(str::to_owned)))
 }
 
+/// Whether a line of a proxy's access log is of a call that failed: `"POST / HTTP/1.1" 503 UF …`.
+fn is_failed_call(line: &str) -> bool {
+    let status = line.split_once(" HTTP/").and_then(|(_, rest)| rest.split_once("\" ")).map(|(_, status)| status);
+    status.is_some_and(|status| status.starts_with(['4', '5']))
+}
+
 /// Whether a line of istiod's or a proxy's log tells of trouble: both say so in a column of its own.
 fn is_trouble(line: &str) -> bool {
     ["\terror\t", "\twarn\t", "\twarning\t", "\tcritical\t", "\tfatal\t"].iter().any(|level| line.contains(level))
         || ["x509", "CERTIFICATE_VERIFY", "connect error"].iter().any(|word| line.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(status: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "a"}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn of_a_proxys_log_failures_are_kept() {
+        let call = |status: &str| {
+            format!("[2026-11-24T05:00:00Z] \"POST /producer/messages HTTP/1.1\" {status} - via_upstream")
+        };
+        assert!(
+            is_failed_call(&call("503 UF")) && is_failed_call(&call("404 NR")) && !is_failed_call(&call("200 -"))
+        );
+        assert!(!is_failed_call("HTTP/2 503"));
+        assert!(
+            is_trouble("2026-11-24T05:00:00Z\terror\tklog\tx")
+                && !is_trouble("2026-11-24T05:00:00Z\tinfo\tads\tx")
+        );
+    }
+
+    #[test]
+    fn a_pod_says_what_it_waits_for_and_what_ended() {
+        let crashing = json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false,
+            "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
+            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
+        let crashing = pod(crashing);
+        assert_eq!(pod_state(&crashing), ["app: CrashLoopBackOff back-off 20s; before: OOMKilled, status 137"]);
+        assert_eq!(troubled(&crashing).collect::<Vec<_>>(), [("app".to_owned(), true)]);
+        let pending = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "message": "0/1 nodes are available"}]}));
+        assert_eq!(pod_state(&pending), ["0/1 nodes are available"]);
+        assert_eq!(troubled(&pending).count(), 0);
+        let fine = pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": true,
+            "restartCount": 0, "state": {"running": {}}}]}));
+        assert_eq!((pod_state(&fine).len(), troubled(&fine).count()), (0, 0));
+    }
 }

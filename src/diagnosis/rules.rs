@@ -166,7 +166,7 @@ pub const RULES: &[Rule] = &[
         told_by: STARTING,
         pattern: r"\d+/\d+ nodes are available: .*Insufficient (cpu|memory)",
         sentence: "no node has enough {1} left for what the pod asks for",
-        hint: "ask for less in mesh.values (values.pilot.resources.requests, values.global.proxy.resources.requests), or give the engine more; then kindmesh up",
+        hint: "ask for less in mesh.values (pilot.resources.requests, global.proxy.resources.requests), or give the engine more; then kindmesh up",
     },
     Rule {
         id: "pod.unscheduled",
@@ -270,21 +270,21 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "link.broken",
         told_by: &[Answer, Proxy],
-        pattern: r"(?i)no route to host|network is unreachable|connection timed out|connect(?:ion)? error: (?:110|113|101)|reset reason: (?:remote )?connection (?:timeout|failure)",
+        pattern: r"(?i)no route to host|network is unreachable|connection timed out|connect(?:ion)?[_ ]error:[_ ](?:110|113|101)|remote[_ ]connection[_ ]failure|connection[_ ]timeout",
         sentence: "no connection gets from the caller's cluster to the producer's pods",
         hint: "see the link's routes: kindmesh status; kindmesh logs link; then kindmesh up",
     },
     Rule {
         id: "endpoints.none",
         told_by: CALLING,
-        pattern: r"(?i)no healthy upstream|0 of \d+ endpoints are known",
+        pattern: r"(?i)no[_ ]healthy[_ ]upstream|0 of \d+ endpoints are known",
         sentence: "the caller's proxy knows no producer that works",
         hint: "see whether producers run and istiod sees their cluster: kindmesh status; kindmesh logs producer; then kindmesh up",
     },
     Rule {
         id: "connection.closed",
         told_by: &[Answer, Proxy],
-        pattern: r"(?i)reset reason: connection termination|connection reset by peer|\bEOF\b|closed before message completed",
+        pattern: r"(?i)connection[_ ]termination|connection reset by peer|\bEOF\b|closed before message completed",
         sentence: "the other side closed the connection in the middle of the call",
         hint: "see whether it was restarted: kindmesh logs producer --previous; kindmesh logs proxy",
     },
@@ -319,7 +319,8 @@ pub(super) fn with_flags(text: &str, flags: &str) -> String {
         return text.to_owned();
     }
     static COMMAND: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\bkindmesh (?:up|down|status|logs(?: [a-z]+)?|verify|apply|unapply)\b").expect("a test uses it")
+        Regex::new(r"\bkindmesh (?:up|down|status|logs(?: [a-z]+)?|verify|apply|unapply)\b")
+            .expect("a test uses it")
     });
     COMMAND.replace_all(text, |found: &regex::Captures<'_>| format!("{}{flags}", &found[0])).into_owned()
 }

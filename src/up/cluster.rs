@@ -50,7 +50,8 @@ impl Run {
                 })
             })
             .await;
-            diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await).await?;
+            diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await)
+                .await?;
             Ok(Outcome { value: client, changed: revived != Revived::Running })
         })
         .await

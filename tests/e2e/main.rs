@@ -2,6 +2,7 @@
 //! of seconds. Every test can be run alone.
 
 mod environment;
+mod evidence;
 mod pattern;
 mod policies;
 mod sabotage;
