@@ -104,7 +104,8 @@ pub fn explain(mut error: anyhow::Error, evidence: &Evidence) -> anyhow::Error {
                 let known = Error::environment(cause.sentence).evidence(evidence.shown(Some(&cause.told_by)));
                 error.context(Error { cause: Some(cause.id), ..known.hint(cause.hint) })
             }
-            None => error,
+            None if evidence.sections.is_empty() => error,
+            None => Error::environment(format!("{error:#}")).evidence(evidence.shown(None)).into(),
         };
     };
     let shown = evidence.shown(cause.as_ref().map(|cause| cause.told_by.as_str()));

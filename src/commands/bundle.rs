@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{Context, Done};
 use crate::bundle::{self, Written};
 use crate::cli::BundleArgs;
-use crate::event::Event;
+use crate::error::{self, Kind};
+use crate::report::failure::Failure;
 
 pub(super) async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
@@ -34,12 +35,18 @@ fn told(written: &Written) -> String {
     text
 }
 
-/// Writes the archive because a command failed, if that was asked for. That it cannot be written does not take the
-/// failure's place.
-pub(super) async fn on_failure(context: &Context, name: &str, asked: Option<&Path>, failure: Option<Event>) {
-    let Some(path) = asked else { return };
+/// Writes the archive because a command failed, if that was asked for and the failure is not the user's own. That it
+/// cannot be written does not take the failure's place.
+pub(super) async fn on_failure(
+    context: &Context,
+    name: &str,
+    asked: Option<&Path>,
+    error: Option<&anyhow::Error>,
+) {
+    let is_usage = error.and_then(error::find).is_some_and(|error| error.kind == Kind::Usage);
+    let Some(path) = asked.filter(|_| !is_usage) else { return };
     let target = (!path.as_os_str().is_empty()).then_some(path);
-    let failure = failure.and_then(|failure| serde_json::to_value(failure).ok());
+    let failure = error.and_then(|error| serde_json::to_value(Failure::of(error).event()).ok());
     match bundle::bundle(&context.folders, name, target, failure, &context.events).await {
         Ok(written) => context.events.note(format!("support archive: {}", written.path.display())),
         Err(error) => context.events.note(format!("no support archive: {error:#}")),

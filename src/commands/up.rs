@@ -4,7 +4,6 @@ use super::{Context, Done, bundle};
 use crate::cli::UpArgs;
 use crate::environment::up_hint;
 use crate::report::Style;
-use crate::report::failure::Failure;
 use crate::up::{self, Options, Up};
 
 pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
@@ -14,9 +13,8 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done
         Ok(up) => up,
         Err(error) => {
             let error = context.explained(error);
-            let failure = Failure::of(&error).event();
             let name = loaded.spec.name.as_str();
-            bundle::on_failure(context, name, args.bundle_on_failure.as_deref(), Some(failure)).await;
+            bundle::on_failure(context, name, args.bundle_on_failure.as_deref(), Some(&error)).await;
             return Err(error);
         }
     };

@@ -4,7 +4,6 @@ use super::{Context, Done, bundle};
 use crate::cli::VerifyArgs;
 use crate::environment::Environment;
 use crate::error::Kind;
-use crate::report::failure::Failure;
 use crate::report::verdicts::{github, text};
 use crate::report::{Table, Verbosity};
 use crate::verify::{self, Check, Options};
@@ -30,8 +29,7 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         Ok(verified) => verified,
         Err(error) => {
             let error = context.explained(error);
-            let failure = Failure::of(&error).event();
-            bundle::on_failure(context, environment.name(), asked, Some(failure)).await;
+            bundle::on_failure(context, environment.name(), asked, Some(&error)).await;
             return Err(error);
         }
     };

@@ -95,7 +95,7 @@ pub fn command(path: &Path) -> Option<&str> {
 }
 
 /// Reads a recorded run, in the order in which things happened. A run without an event `ready` or `failed` at its end
-/// was killed or is under way, and its last line may be incomplete. Lines that cannot be read, of another version's
+/// was interrupted or killed, or is under way, or was a `down`, and its last line may be incomplete. Lines that cannot be read, of another version's
 /// events too, are passed over.
 ///
 /// # Errors
