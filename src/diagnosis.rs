@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use regex::Regex;
+
 use crate::error::{self, Error, Kind};
 
 mod evidence;
@@ -18,7 +20,8 @@ mod rules;
 mod tests;
 
 pub use evidence::{Evidence, Section, Source};
-pub use rules::{RULES, Rule};
+pub use rules::{CAUSES, Rule, SYMPTOMS};
+use rules::{COMPILED_CAUSES, COMPILED_SYMPTOMS};
 
 /// How long looking for evidence may take. Seen: 0.1 s on a cluster that answers.
 pub const GATHER_WITHIN: Duration = Duration::from_secs(4);
@@ -38,24 +41,37 @@ pub struct Cause {
     pub found_in: String,
 }
 
-/// The cause that the evidence tells, if it is one that is known; the most telling one where there are several.
+/// The cause that the evidence tells, if it is one that is known.
+///
+/// What is so now counts before what a log tells of earlier, and a cause before what follows from it.
 pub fn diagnose(evidence: &Evidence) -> Option<Cause> {
-    rules::compiled().find_map(|(rule, pattern)| {
-        let sections = evidence.sections.iter().filter(|section| rule.told_by.contains(&section.of));
+    find(&COMPILED_CAUSES, evidence, |of| {
+        matches!(of, Source::Error | Source::Answer | Source::State | Source::Event)
+    })
+    .or_else(|| find(&COMPILED_CAUSES, evidence, |_| true))
+    .or_else(|| find(&COMPILED_SYMPTOMS, evidence, |_| true))
+}
+
+fn find(rules: &[(&'static Rule, Regex)], evidence: &Evidence, counts: impl Fn(Source) -> bool) -> Option<Cause> {
+    rules.iter().find_map(|(rule, pattern)| {
+        let counts = |section: &&Section| counts(section.of) && rule.told_by.contains(&section.of);
         // Of one place, what was said last.
-        sections.flat_map(|section| section.lines.iter().rev().map(move |line| (section, line))).find_map(
-            |(section, line)| {
-                let found = pattern.captures(line)?;
-                let fill = |template: &str| fill(template, &found, section, evidence);
-                Some(Cause {
-                    id: rule.id,
-                    sentence: fill(rule.sentence),
-                    hint: fill(rule.hint),
-                    told_by: line.clone(),
-                    found_in: section.title.clone(),
-                })
-            },
-        )
+        let lines = evidence
+            .sections
+            .iter()
+            .filter(counts)
+            .flat_map(|section| section.lines.iter().rev().map(move |line| (section, line)));
+        lines.into_iter().find_map(|(section, line)| {
+            let found = pattern.captures(line)?;
+            let fill = |template: &str| fill(template, &found, section, evidence);
+            Some(Cause {
+                id: rule.id,
+                sentence: fill(rule.sentence),
+                hint: fill(rule.hint),
+                told_by: line.clone(),
+                found_in: section.title.clone(),
+            })
+        })
     })
 }
 

@@ -23,6 +23,7 @@ pub(super) async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Do
         let what = args.what.map_or("anything", What::as_str);
         return Err(Error::environment(format!("there is no log of {what}"))
             .evidence(logs.missing.join("\n"))
+            .hint("kindmesh logs lists what there is")
             .into());
     }
     for missing in &logs.missing {

@@ -31,12 +31,22 @@ pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidenc
     let (state, pods, events) = futures::join!(
         within(deployment_state(client, namespace, name)),
         within(pods(client, namespace, &selector)),
-        within(events(client, namespace, name)),
+        within(events(client, namespace)),
     );
     let pods: Vec<Pod> =
         pods.unwrap_or_default().into_iter().filter(|pod| !debug::is_ready(pod)).take(PODS).collect();
-    evidence.add(Section::new(Source::Event, format!("events of {name}"), events.unwrap_or_default()));
     evidence.add(Section::new(Source::State, format!("Deployment {name}"), state.unwrap_or_default()));
+    let mut told: Vec<String> = events
+        .unwrap_or_default()
+        .iter()
+        .filter(|event| pods.iter().any(|pod| is_current(event, pod)))
+        .map(|event| {
+            let (reason, message) = (event.reason.as_deref(), event.message.as_deref());
+            format!("{}: {}", reason.unwrap_or_default(), message.unwrap_or_default().trim())
+        })
+        .collect();
+    told.dedup();
+    evidence.add(Section::new(Source::Event, format!("events of {name}"), told));
     for pod in &pods {
         evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod)));
     }
@@ -190,27 +200,39 @@ async fn deployment_state(client: &Client, namespace: &str, name: &str) -> Optio
     Some(wrong.filter_map(|c| Some(format!("{}: {}", c.reason.as_deref()?, c.message.as_deref()?))).collect())
 }
 
-/// The latest events of a namespace about things whose names begin with a name.
-async fn events(client: &Client, namespace: &str, name: &str) -> Option<Vec<String>> {
+/// The warnings of a namespace, the latest last.
+async fn events(client: &Client, namespace: &str) -> Option<Vec<Event>> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let mut events = api.list(&ListParams::default()).await.ok()?.items;
-    events.retain(|event| {
-        let about = event.involved_object.name.as_deref().unwrap_or_default();
-        about.starts_with(name) && event.type_.as_deref() != Some("Normal")
-    });
-    events.sort_by_key(|event| {
+    events.retain(|event| event.type_.as_deref() != Some("Normal"));
+    let time = |event: &Event| {
         event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
-    });
-    let line = |event: &Event| {
-        format!(
-            "{}: {}",
-            event.reason.as_deref().unwrap_or_default(),
-            event.message.as_deref().unwrap_or_default().trim()
-        )
     };
-    let mut lines: Vec<String> = events.iter().map(line).collect();
-    lines.dedup();
-    Some(lines)
+    events.sort_by_key(time);
+    Some(events)
+}
+
+/// Whether an event tells of what still keeps a pod from being ready: every pod of a new cluster once waited for a node
+/// or a volume.
+fn is_current(event: &Event, pod: &Pod) -> bool {
+    if event.involved_object.name != pod.metadata.name {
+        return false;
+    }
+    let waits_for_image = || {
+        containers(pod).any(|container| {
+            let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+            waiting.and_then(|waiting| waiting.reason.as_deref()).is_some_and(|reason| reason.contains("Image"))
+        })
+    };
+    let message = event.message.as_deref().unwrap_or_default();
+    match event.reason.as_deref() {
+        Some("FailedScheduling") => containers(pod).next().is_none(),
+        Some("FailedMount" | "FailedAttachVolume") => {
+            containers(pod).all(|container| container.restart_count == 0)
+        }
+        Some("Failed" | "BackOff" | "ErrImageNeverPull") if message.contains("mage") => waits_for_image(),
+        _ => true,
+    }
 }
 
 /// How a pod is, in Kubernetes' own words: what it waits for, and each container that waits or ended badly.
@@ -328,6 +350,31 @@ mod tests {
             is_trouble("2026-11-24T05:00:00Z\terror\tklog\tx")
                 && !is_trouble("2026-11-24T05:00:00Z\tinfo\tads\tx")
         );
+    }
+
+    #[test]
+    fn events_of_what_is_over_are_left_out() {
+        let event = |reason: &str, message: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {"name": "a"}, "reason": reason,
+                "message": message}))
+            .unwrap()
+        };
+        let container = |state: Value| {
+            let status = json!({"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state});
+            pod(json!({"containerStatuses": [status]}))
+        };
+        let pending = pod(json!({}));
+        let running = container(json!({"running": {}}));
+        let pulling = container(json!({"waiting": {"reason": "ImagePullBackOff"}}));
+        let scheduling = event("FailedScheduling", "0/1 nodes are available");
+        assert!(is_current(&scheduling, &pending) && !is_current(&scheduling, &running));
+        let pull = event("Failed", "Failed to pull image \"a:1\"");
+        assert!(is_current(&pull, &pulling) && !is_current(&pull, &running));
+        assert!(is_current(&event("Unhealthy", "Readiness probe failed"), &running));
+        let mut other = running;
+        other.metadata.name = Some("b".into());
+        assert!(!is_current(&event("Unhealthy", ""), &other));
     }
 
     #[test]

@@ -24,11 +24,13 @@ pub struct Rule {
 const EVERYWHERE: &[Source] = &[Error, State, Event, Log, Node, Istiod, Proxy, Answer];
 /// What Kubernetes or the engine says while a container is not there yet.
 const STARTING: &[Source] = &[Error, State, Event];
+/// The same, as it is now.
+const STATED: &[Source] = &[Error, State];
 /// What a failed call shows.
 const CALLING: &[Source] = &[Answer, Proxy, Error];
 
-/// All rules. The first that fits decides.
-pub const RULES: &[Rule] = &[
+/// What is wrong. The first that fits decides.
+pub const CAUSES: &[Rule] = &[
     // The machine.
     Rule {
         id: "inotify.limit",
@@ -163,42 +165,42 @@ pub const RULES: &[Rule] = &[
     // The cluster.
     Rule {
         id: "pod.unschedulable",
-        told_by: STARTING,
+        told_by: STATED,
         pattern: r"\d+/\d+ nodes are available: .*Insufficient (cpu|memory)",
         sentence: "no node has enough {1} left for what the pod asks for",
         hint: "ask for less in mesh.values (pilot.resources.requests, global.proxy.resources.requests), or give the engine more; then kindmesh up",
     },
     Rule {
         id: "pod.unscheduled",
-        told_by: STARTING,
+        told_by: STATED,
         pattern: r"\d+/\d+ nodes are available: (.+)",
         sentence: "no node takes the pod: {1}",
         hint: "see the node's state: kindmesh logs node; then kindmesh up",
     },
     Rule {
         id: "webhook.no-route",
-        told_by: STARTING,
+        told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*no route to host"#,
         sentence: "the API server cannot reach istiod's Service, because kube-proxy does not work on the node",
         hint: "see why: kindmesh logs node; then kindmesh up",
     },
     Rule {
         id: "webhook.refused",
-        told_by: STARTING,
+        told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*(?:connection refused|no endpoints available|connection reset)"#,
         sentence: "istiod is not up, and its webhook {1} has to agree to every pod",
         hint: "see why: kindmesh logs istiod; then kindmesh up",
     },
     Rule {
         id: "webhook.trust",
-        told_by: STARTING,
+        told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*x509:"#,
         sentence: "the API server does not trust istiod's webhook {1}: istiod's root of trust was replaced",
         hint: "start istiod anew, it writes its root into the webhook: kindmesh up",
     },
     Rule {
         id: "webhook.timeout",
-        told_by: STARTING,
+        told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*(?:deadline exceeded|Client\.Timeout|i/o timeout)"#,
         sentence: "istiod's webhook {1} does not answer in time",
         hint: "see whether istiod is overloaded or cut off: kindmesh logs istiod; kindmesh status",
@@ -274,6 +276,10 @@ pub const RULES: &[Rule] = &[
         sentence: "no connection gets from the caller's cluster to the producer's pods",
         hint: "see the link's routes: kindmesh status; kindmesh logs link; then kindmesh up",
     },
+];
+
+/// What follows from causes, for when none of them is told.
+pub const SYMPTOMS: &[Rule] = &[
     Rule {
         id: "endpoints.none",
         told_by: CALLING,
@@ -288,7 +294,6 @@ pub const RULES: &[Rule] = &[
         sentence: "the other side closed the connection in the middle of the call",
         hint: "see whether it was restarted: kindmesh logs producer --previous; kindmesh logs proxy",
     },
-    // A container that does not stay.
     Rule {
         id: "container.memory",
         told_by: STARTING,
@@ -305,13 +310,17 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// The rules with their patterns ready.
-pub(super) fn compiled() -> impl Iterator<Item = (&'static Rule, &'static Regex)> {
-    static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
-        RULES.iter().map(|rule| Regex::new(rule.pattern).expect("a test compiles every pattern")).collect()
-    });
-    RULES.iter().zip(PATTERNS.iter())
+/// Rules with their patterns ready.
+type Compiled = Vec<(&'static Rule, Regex)>;
+
+fn compile(rules: &'static [Rule]) -> Compiled {
+    rules.iter().map(|rule| (rule, Regex::new(rule.pattern).expect("a test compiles every pattern"))).collect()
 }
+
+/// [`CAUSES`], ready.
+pub(super) static COMPILED_CAUSES: LazyLock<Compiled> = LazyLock::new(|| compile(CAUSES));
+/// [`SYMPTOMS`], ready.
+pub(super) static COMPILED_SYMPTOMS: LazyLock<Compiled> = LazyLock::new(|| compile(SYMPTOMS));
 
 /// Commands of kindmesh in a text, with flags behind them.
 pub(super) fn with_flags(text: &str, flags: &str) -> String {

@@ -3,6 +3,10 @@
 
 use super::*;
 
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    CAUSES.iter().chain(SYMPTOMS)
+}
+
 fn told(of: Source, line: &str) -> Option<&'static str> {
     diagnose(&Evidence { sections: vec![Section::new(of, "here", [line.to_owned()])] }).map(|cause| cause.id)
 }
@@ -172,12 +176,12 @@ fn recorded_texts_are_called_by_their_names() {
         // istio#43593
         (
             "webhook.timeout",
-            Source::Event,
+            Source::State,
             r#"FailedCreate: Error creating: Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod.istio-system.svc:443/inject?timeout=10s": context deadline exceeded"#,
         ),
         (
             "webhook.trust",
-            Source::Event,
+            Source::State,
             r#"FailedCreate: failed calling webhook "rev.validation.istio.io": Post "https://istiod.istio-system.svc:443/validate": x509: certificate signed by unknown authority"#,
         ),
         // istio#31081
@@ -255,7 +259,7 @@ fn recorded_texts_are_called_by_their_names() {
         assert_eq!(told(of, line), Some(id), "{line}");
     }
     let never: Vec<_> =
-        RULES.iter().map(|rule| rule.id).filter(|id| !recorded.iter().any(|(known, ..)| known == id)).collect();
+        rules().map(|rule| rule.id).filter(|id| !recorded.iter().any(|(known, ..)| known == id)).collect();
     // Worded differently by every version: no text was found.
     assert_eq!(never, ["remote-secret.token"]);
 }
@@ -313,8 +317,29 @@ fn the_more_telling_cause_decides() {
 }
 
 #[test]
+fn what_is_so_now_counts_before_what_was_and_causes_before_what_follows() {
+    let cause = |sections: Vec<Section>| diagnose(&Evidence { sections }).map(|cause| cause.id);
+    let denied =
+        || Section::new(Source::Proxy, "proxy", ["\"POST / HTTP/1.1\" 403 - rbac RBAC: access denied".into()]);
+    let answer = |text: &str| Section::new(Source::Answer, "the call", [text.to_owned()]);
+    assert_eq!(cause(vec![denied(), answer("no route to host")]), Some("link.broken"));
+    assert_eq!(cause(vec![denied(), answer("status 500")]), Some("policy.denied"));
+    let few = || Section::new(Source::Error, "what failed", ["last seen: 0 of 2 endpoints are known".into()]);
+    let istiod = "dial tcp 172.30.0.3:6443: connect: no route to host".to_owned();
+    assert_eq!(cause(vec![few(), Section::new(Source::Istiod, "istiod", [istiod])]), Some("remote.unreachable"));
+    assert_eq!(cause(vec![few()]), Some("endpoints.none"));
+    let crashes = || Section::new(Source::State, "pod", ["kube-proxy: CrashLoopBackOff back-off 10s".into()]);
+    let log = Section::new(Source::Log, "log", ["failed complete: too many open files".into()]);
+    assert_eq!(cause(vec![crashes(), log]), Some("inotify.limit"));
+    assert_eq!(cause(vec![crashes()]), Some("container.crashes"));
+    // Every pod of a new cluster has been waiting for its node.
+    let before = "FailedScheduling: 0/1 nodes are available: 1 node(s) had untolerated taint".to_owned();
+    assert_eq!(cause(vec![Section::new(Source::Event, "events", [before]), crashes()]), Some("container.crashes"));
+}
+
+#[test]
 fn no_sentence_is_left_open() {
-    for rule in RULES {
+    for rule in rules() {
         for template in [rule.sentence, rule.hint] {
             let open = template.matches('{').count();
             let filled = ["{1}", "{of}", "{log}"].map(|word| template.matches(word).count()).iter().sum::<usize>();
@@ -322,10 +347,10 @@ fn no_sentence_is_left_open() {
         }
         assert!(!rule.sentence.ends_with('.') && !rule.told_by.is_empty(), "{}", rule.id);
     }
-    let mut ids: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
+    let mut ids: Vec<_> = rules().map(|rule| rule.id).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), RULES.len());
+    assert_eq!(ids.len(), rules().count());
 }
 
 #[test]
@@ -384,10 +409,10 @@ fn what_decided_is_shown_wherever_it_is() {
 #[test]
 fn the_page_has_every_cause() {
     let page = include_str!("../../docs/troubleshooting.md");
-    for rule in RULES {
+    for rule in rules() {
         assert!(page.contains(&format!("`{}`", rule.id)), "{} is not in docs/troubleshooting.md", rule.id);
     }
-    let known = |id: &str| RULES.iter().any(|rule| rule.id == id);
+    let known = |id: &str| rules().any(|rule| rule.id == id);
     let named = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(id, _)| id);
     for id in named {
         assert!(known(id), "docs/troubleshooting.md names {id}, which no rule has");
