@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::logs::What;
 use crate::policies::Policy;
 use crate::report::verdicts::ReportFile;
 use crate::report::{ColorChoice, Output};
@@ -59,6 +60,8 @@ pub enum Command {
     Open(OpenArgs),
     /// Show what exists and whether it works, layer by layer
     Status(TimeoutArgs),
+    /// Show what a part writes: a sample, a proxy, istiod, a node, the link
+    Logs(LogsArgs),
     /// Try each claim about the mesh on the running environment, and show the evidence
     Verify(VerifyArgs),
     /// Apply policies to the clusters where they act: timeouts, retries, who may call
@@ -75,6 +78,8 @@ pub enum Command {
     Env,
     /// List the environments on this engine
     List,
+    /// Write a support archive: what somebody else needs to see what is wrong, without keys and tokens
+    Bundle(BundleArgs),
     /// Delete what was made, found by label
     Down(DownArgs),
     /// Print the JSON Schema of the spec
@@ -92,6 +97,9 @@ pub struct UpArgs {
     /// How long the whole may take: 90s, 15m
     #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
     pub timeout: Duration,
+    /// Write a support archive if it fails [default: into this folder]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
+    pub bundle_on_failure: Option<PathBuf>,
 }
 
 /// A command that waits.
@@ -206,6 +214,37 @@ pub struct VerifyArgs {
     /// Write a report too: junit, html, json or markdown; may be repeated
     #[arg(long, value_name = "KIND=FILE")]
     pub report: Vec<ReportFile>,
+    /// Write a support archive if it fails [default: into this folder]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
+    pub bundle_on_failure: Option<PathBuf>,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Whose [default: list what there is]
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: Option<What>,
+    /// Of this cluster only
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<Label>,
+    /// How many of the last lines of each
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub lines: u32,
+    /// Go on with what is written next, until Ctrl-C
+    #[arg(long, requires = "what", conflicts_with = "previous")]
+    pub follow: bool,
+    /// What a container wrote before it was started anew
+    #[arg(long, requires = "what")]
+    pub previous: bool,
+}
+
+/// `bundle`.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// The archive, which must not exist, or a folder for it [default: kindmesh-NAME-TIME.tar.gz in this folder]
+    #[arg(value_name = "FILE")]
+    pub path: Option<PathBuf>,
 }
 
 /// `plan`.

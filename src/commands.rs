@@ -6,21 +6,25 @@ use futures::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Command, Global};
+use crate::diagnosis;
 use crate::error::{self, Error, Kind};
 use crate::event::Events;
 use crate::interrupt::Interrupt;
 use crate::report::failure::{self, Failure};
-use crate::report::{self, Output, Printer, Verbosity};
+use crate::report::record::Record;
+use crate::report::{self, Output, Printer, Several, Sink, Verbosity};
 use crate::spec::{Loaded, Sources, load};
 use crate::state::Folders;
 
 mod apply;
+mod bundle;
 mod call;
 mod completions;
 mod down;
 mod env;
 mod kubeconfig;
 mod list;
+mod logs;
 mod open;
 mod plan;
 mod render;
@@ -84,10 +88,13 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     // Events are one JSON line each on stdout only where the contract says so.
     let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output != Output::Json;
     // Ctrl-C is its ordinary end.
-    let serves = matches!(cli.command, Command::Open(_));
-    let flags = cli.global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
+    let serves =
+        matches!(&cli.command, Command::Open(_)) || matches!(&cli.command, Command::Logs(args) if args.follow);
+    let flags = flags(&cli.global);
     let (events, receiver) = Events::channel();
-    let shown = lines.then(|| report::spawn(receiver, report::sink(output, printer)));
+    let mut sinks = vec![report::sink(output, printer)];
+    sinks.extend(record(&cli).map(|record| Box::new(record) as Box<dyn Sink>));
+    let shown = lines.then(|| report::spawn(receiver, Box::new(Several(sinks))));
     let interrupt = Interrupt::default();
     let work = async {
         let context = Context {
@@ -99,7 +106,10 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
         };
         dispatch(cli.command, context).await
     };
-    let ended = under_signals(work, &interrupt, &events).await;
+    let ended = match under_signals(work, &interrupt, &events).await {
+        Ended::Done(Err(error)) => Ended::Done(Err(diagnosis::by_its_words(error, &flags))),
+        ended => ended,
+    };
     let failure = match &ended {
         Ended::Done(Err(error)) => Some(Failure::of(error).or_hint(|| default_hint(error, &flags))),
         _ => None,
@@ -142,6 +152,23 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             code
         }
     }
+}
+
+/// What follows a command so that it acts on the same environment.
+fn flags(global: &Global) -> String {
+    global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default()
+}
+
+/// Where the events of a command that changes one environment are written down.
+fn record(cli: &Cli) -> Option<Record> {
+    let command = match &cli.command {
+        Command::Up(_) => "up",
+        Command::Down(args) if !args.all => "down",
+        _ => return None,
+    };
+    // What is wrong with the name or the folders is said by the command itself.
+    let name = sources(&cli.global).ok()?.name().ok()?;
+    Some(Record::new(Folders::of_process().ok()?.environment(name.as_str()), command))
 }
 
 /// What to do about a failure that says nothing better itself.
@@ -224,12 +251,14 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Unapply(args) => apply::run_unapply(&context, &args).await,
         Command::Open(args) => open::run(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
+        Command::Logs(args) => logs::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&context, &args),
         Command::Env => env::run(&context),
         Command::List => list::run(&context).await,
+        Command::Bundle(args) => bundle::run(&context, &args).await,
         Command::Down(args) => down::run(&context, &args).await,
         Command::Schema => schema::run(),
         Command::Completions(args) => completions::run(&args),
@@ -238,15 +267,24 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
     }
 }
 
+fn sources(global: &Global) -> anyhow::Result<Sources> {
+    Ok(Sources {
+        directory: std::env::current_dir()?,
+        variable: std::env::var_os(load::FILES_VARIABLE),
+        environment: std::env::var(load::NAME_VARIABLE).ok(),
+        files: global.files.clone(),
+        name: global.name.clone(),
+    })
+}
+
 impl Context {
     fn sources(&self) -> anyhow::Result<Sources> {
-        Ok(Sources {
-            directory: std::env::current_dir()?,
-            variable: std::env::var_os(load::FILES_VARIABLE),
-            environment: std::env::var(load::NAME_VARIABLE).ok(),
-            files: self.global.files.clone(),
-            name: self.global.name.clone(),
-        })
+        sources(&self.global)
+    }
+
+    /// An error with its cause named, as it will be shown.
+    fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        diagnosis::by_its_words(error, &flags(&self.global))
     }
 
     fn load(&self) -> anyhow::Result<Loaded> {

@@ -40,12 +40,14 @@ pub struct Error {
     pub evidence: Vec<String>,
     /// The next thing to do, with the command to type.
     pub hint: Option<String>,
+    /// The cause's name, where it is one that is known (docs/troubleshooting.md).
+    pub cause: Option<&'static str>,
 }
 
 impl Error {
     /// A failure of the given kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), evidence: Vec::new(), hint: None }
+        Self { kind, message: message.into(), evidence: Vec::new(), hint: None, cause: None }
     }
 
     /// Wrong usage or a wrong spec.

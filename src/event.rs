@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::verify::Verdict;
 
 /// What happened while bringing an environment up or down.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
     /// A step began.
@@ -18,7 +18,7 @@ pub enum Event {
         /// The step's name, stable: part of the JSON interface.
         step: String,
         /// The cluster it is for; none for the whole environment.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
     },
     /// A step ended well.
@@ -26,7 +26,7 @@ pub enum Event {
         /// The step's name.
         step: String,
         /// The cluster it is for.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
         /// How long it took.
         seconds: f64,
@@ -38,7 +38,7 @@ pub enum Event {
         /// The step's name.
         step: String,
         /// The cluster it is for.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
         /// What is waited for.
         r#for: String,
@@ -75,7 +75,7 @@ pub enum Event {
         /// The step that failed, empty before the first.
         step: String,
         /// The cluster it was for.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
         /// What failed and why.
         error: String,
@@ -83,6 +83,9 @@ pub enum Event {
         evidence: Vec<String>,
         /// What to do next.
         hint: Option<String>,
+        /// The cause's name, where it is one that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
     },
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, LogsOptionsBuilder};
-use futures::StreamExt;
+use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
 use kube::config::Kubeconfig;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+use crate::diagnosis::{self, gather};
 use crate::docker::{Engine, engine, is_not_found, node};
 use crate::environment::{down_hint, up_hint};
 use crate::error::Error;
@@ -36,9 +36,6 @@ const CONFIG_FILE: &str = "kind.yaml";
 const CREATED_WITHIN: Duration = Duration::from_secs(600);
 /// How long kind may take for a question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// How much of a control plane's log an error shows, and how long reading it may take.
-const LOG_LINES: usize = 20;
-const LOG_WITHIN: Duration = Duration::from_secs(5);
 
 /// The marker on a control plane that kind finished: a node without it is half-made and is made anew.
 const CREATED: &str = "/etc/kindmesh/created";
@@ -143,33 +140,16 @@ impl Kind<'_> {
         error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
         error = error.evidence(format!("all that kind said: {}", log_path.display()));
         let (up, down) = (up_hint(&self.plan.environment), down_hint(&self.plan.environment));
-        let said = self.log_of(cluster.control_plane()).await;
-        if said.is_empty() {
-            return error.hint(format!("{up} tries anew, {down} removes what is left")).into();
-        }
         let node = cluster.control_plane();
-        error = error.evidence(format!("docker logs {node}:")).evidence(said.join("\n"));
-        let hint = format!(
-            "the nodes are kept for a look: docker logs {node}; then {up} tries anew, {down} removes them"
-        );
-        error.hint(hint).into()
-    }
-
-    /// The last lines that a node wrote; none when there is no such node, or nothing comes.
-    async fn log_of(&self, node: &str) -> Vec<String> {
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&LOG_LINES.to_string()).build();
-        let mut log = self.engine.docker.logs(node, Some(options));
-        let mut text = Vec::new();
-        let read = async {
-            while let Some(Ok(part)) = log.next().await {
-                text.extend_from_slice(&part.into_bytes());
-            }
+        let seen = gather::node(self.engine, node).await;
+        error = if seen.sections.is_empty() {
+            error.hint(format!("{up} tries anew, {down} removes what is left"))
+        } else {
+            error.hint(format!(
+                "the nodes are kept for a look: docker logs {node}; then {up} tries anew, {down} removes them"
+            ))
         };
-        // What came until then is shown.
-        let _ = tokio::time::timeout(LOG_WITHIN, read).await;
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+        diagnosis::explain(error.into(), &seen)
     }
 
     /// Makes sure that the cluster's own kubeconfig file is there and names the port at which the API server is

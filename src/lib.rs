@@ -10,9 +10,11 @@
 //! [`spec`] is what the user wants, [`inventory`] what exists, [`plan`] the pure decision from both, [`up`] the
 //! idempotent steps that carry it out, [`event`] the only way from there to the screen.
 
+pub mod bundle;
 pub mod call;
 pub mod cli;
 pub mod commands;
+pub mod diagnosis;
 pub mod docker;
 pub mod down;
 pub mod environment;
@@ -24,6 +26,7 @@ pub mod inventory;
 pub mod kind;
 pub mod kubeconfig;
 pub mod link;
+pub mod logs;
 pub mod merge;
 pub mod mesh;
 pub mod plan;

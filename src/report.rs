@@ -9,6 +9,7 @@ mod live;
 mod look;
 mod plain;
 mod printer;
+pub mod record;
 mod running;
 mod sink;
 mod style;
@@ -19,7 +20,7 @@ mod titles;
 pub mod verdicts;
 
 pub use printer::{ColorChoice, Printer, Surroundings, Verbosity};
-pub use sink::{Output, Sink, show, sink, spawn};
+pub use sink::{Output, Several, Sink, show, sink, spawn};
 pub use style::Style;
 pub use table::Table;
 pub use titles::{Title, title};

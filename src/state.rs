@@ -121,9 +121,14 @@ impl Files {
         names_in(&self.root.join("clusters")).collect()
     }
 
-    /// Whether there are any. A lock alone is left by a command that did nothing.
+    /// What the last commands that changed the environment said: a file each, the newest last by name.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// Whether there are any. A lock and a record alone are left by a command that did nothing.
     pub fn exist(&self) -> bool {
-        names_in(&self.root).any(|name| name != "lock")
+        names_in(&self.root).any(|name| name != "lock" && name != "runs")
     }
 
     /// Removes everything, the lock included. The folder is put aside first: whoever waits for the lock makes a new
@@ -182,9 +187,13 @@ mod tests {
     fn only_folders_with_more_than_a_lock_are_environments() {
         let folder = tempfile::tempdir().unwrap();
         let folders = folders(folder.path());
-        for path in
-            ["shop/kindmesh.yaml", "locked/lock", "Not_a_label/kindmesh.yaml", ".shop.removed-1/kubeconfig"]
-        {
+        for path in [
+            "shop/kindmesh.yaml",
+            "locked/lock",
+            "locked/runs/a.jsonl",
+            "Not_a_label/kindmesh.yaml",
+            ".shop.removed-1/kubeconfig",
+        ] {
             write_private(&folder.path().join(path), b"x").unwrap();
         }
         std::fs::write(folder.path().join("file"), "").unwrap();

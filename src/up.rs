@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::OnceCell;
 
 use crate::call::Answer;
+use crate::diagnosis;
 use crate::docker::{Engine, image, network, sample_image};
 use crate::environment;
 use crate::error::Error;
@@ -66,8 +67,7 @@ pub struct Up {
 /// Whatever keeps it from working, with the step, the evidence and the next command.
 pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
     let started = Instant::now();
-    let deadline = tokio::time::Instant::now() + options.timeout;
-    let up = tokio::time::timeout_at(deadline, run(loaded, deadline, folders, events)).await;
+    let up = tokio::time::timeout(options.timeout, run(loaded, options.timeout, folders, events)).await;
     let mut up = up.map_err(|_| {
         Error::environment(format!("not up after {} s", options.timeout.as_secs()))
             .evidence(events.under_way().join("\n"))
@@ -82,12 +82,8 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
     Ok(up)
 }
 
-async fn run(
-    loaded: &Loaded,
-    deadline: tokio::time::Instant,
-    folders: &Folders,
-    events: &Events,
-) -> anyhow::Result<Up> {
+async fn run(loaded: &Loaded, timeout: Duration, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
+    let deadline = tokio::time::Instant::now() + timeout;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = environment::wanted(loaded, &files)?;
     let engine =
@@ -125,7 +121,7 @@ async fn run(
         engine,
         files,
         plan,
-        deadline,
+        waits_until: deadline - for_evidence(timeout),
     };
     // The images are fetched while the clusters are created.
     let made = async {
@@ -155,13 +151,13 @@ struct Run {
     root: Root,
     images: OnceCell<()>,
     load: image::Load,
-    deadline: tokio::time::Instant,
+    waits_until: tokio::time::Instant,
 }
 
 impl Run {
     /// Until when a wait that begins now may last.
     fn wait_deadline(&self) -> tokio::time::Instant {
-        self.deadline.min(tokio::time::Instant::now() + WAIT_WITHIN)
+        self.waits_until.min(tokio::time::Instant::now() + WAIT_WITHIN)
     }
 
     /// The images are in the engine: pulled or built once, whoever asks first.
@@ -185,6 +181,11 @@ impl Run {
             .await
             .copied()
     }
+}
+
+/// How much of the whole command's time waits leave for finding out why they ended badly.
+fn for_evidence(timeout: Duration) -> Duration {
+    diagnosis::GATHER_WITHIN.min(timeout / 4)
 }
 
 fn no_executable() -> Error {

@@ -1,6 +1,6 @@
 //! `kindmesh up`
 
-use super::{Context, Done};
+use super::{Context, Done, bundle};
 use crate::cli::UpArgs;
 use crate::environment::up_hint;
 use crate::report::Style;
@@ -8,7 +8,16 @@ use crate::up::{self, Options, Up};
 
 pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
     let options = Options { timeout: args.timeout };
-    let up = up::up(&context.load()?, &options, &context.folders, &context.events).await?;
+    let loaded = context.load()?;
+    let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
+        Ok(up) => up,
+        Err(error) => {
+            let error = context.explained(error);
+            let name = loaded.spec.name.as_str();
+            bundle::on_failure(context, name, args.bundle_on_failure.as_deref(), Some(&error)).await;
+            return Err(error);
+        }
+    };
     if context.is_json() {
         return Ok(Done::default());
     }

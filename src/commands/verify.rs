@@ -1,6 +1,6 @@
 //! `kindmesh verify`
 
-use super::{Context, Done};
+use super::{Context, Done, bundle};
 use crate::cli::VerifyArgs;
 use crate::environment::Environment;
 use crate::error::Kind;
@@ -23,11 +23,23 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         timeout: args.timeout,
     };
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    let (verdicts, subject) = verify::verify(&environment, &options, &context.events, &context.interrupt).await?;
+    let asked = args.bundle_on_failure.as_deref();
+    let verified = verify::verify(&environment, &options, &context.events, &context.interrupt).await;
+    let (verdicts, subject) = match verified {
+        Ok(verified) => verified,
+        Err(error) => {
+            let error = context.explained(error);
+            bundle::on_failure(context, environment.name(), asked, Some(&error)).await;
+            return Err(error);
+        }
+    };
     for report in &args.report {
         report.write(&verdicts, &subject)?;
     }
     github::Surroundings::of_process().tell(&verdicts, &subject, &context.printer)?;
+    if verdicts.failed > 0 {
+        bundle::on_failure(context, environment.name(), asked, None).await;
+    }
     let code = if verdicts.failed > 0 { Kind::Check.exit_code() } else { 0 };
     let verbose = context.printer.verbosity() == Verbosity::Verbose;
     let done = if context.is_json() {

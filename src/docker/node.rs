@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::query_parameters::{RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder};
+use bollard::query_parameters::{
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -201,6 +203,26 @@ pub async fn put(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Res
         .upload_to_container(node, Some(options), body)
         .await
         .with_context(|| format!("putting files on node {node}"))
+}
+
+/// How long reading what a node wrote may take.
+const LOG_WITHIN: Duration = Duration::from_secs(5);
+
+/// The last lines that a node wrote; none when there is no such node, or nothing comes.
+pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
+    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+    let mut log = engine.docker.logs(node, Some(options));
+    let mut text = Vec::new();
+    let read = async {
+        while let Some(Ok(part)) = log.next().await {
+            text.extend_from_slice(&part.into_bytes());
+        }
+    };
+    // What came until then is shown.
+    let _ = tokio::time::timeout(LOG_WITHIN, read).await;
+    let text = String::from_utf8_lossy(&text);
+    let said: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    said[said.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// Removes a node with its anonymous volumes, running or not; one that is gone is fine.

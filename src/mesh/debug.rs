@@ -29,6 +29,15 @@ pub fn is_ready(pod: &Pod) -> bool {
         && conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
+/// Whether a container of a pod runs.
+pub fn is_running(pod: &Pod, container: &str) -> bool {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref()).into_iter().flatten();
+    let main = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
+    let found = init.chain(main).find(|found| found.name == container);
+    found.and_then(|found| found.state.as_ref()).is_some_and(|state| state.running.is_some())
+}
+
 /// Runs a command in a container of a pod; gives its standard output.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{apply, remote};
+use crate::diagnosis::{self, gather};
 use crate::event::Step;
 use crate::wait::{self, Poll};
 
@@ -54,7 +55,7 @@ fn leave_to_istiod(object: &mut DynamicObject) {
 /// Waits until a Deployment is as its newest version says, all replicas ready.
 ///
 /// # Errors
-/// When it is not by the deadline.
+/// When it is not by the deadline, with what keeps it from being ready.
 pub async fn wait_for_deployment(
     client: &Client,
     namespace: &str,
@@ -63,7 +64,7 @@ pub async fn wait_for_deployment(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    wait::until(step, &format!("{name} to be ready"), deadline, async || {
+    let waited = wait::until(step, &format!("{name} to be ready"), deadline, async || {
         Ok(match api.get_opt(name).await {
             Ok(None) => Poll::NotYet("it does not exist".into()),
             Ok(Some(deployment)) => match lacking(&deployment) {
@@ -76,7 +77,8 @@ pub async fn wait_for_deployment(
             Err(error) => Poll::NotYet(error.to_string()),
         })
     })
-    .await
+    .await;
+    diagnosis::explained(waited, async || gather::deployment(client, namespace, name).await).await
 }
 
 /// Why a Deployment is not ready, if it is not.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::ISTIO_NAMESPACE;
 use super::{apply, client, debug};
+use crate::diagnosis::{self, gather};
 use crate::event::Step;
 use crate::plan::Cluster;
 use crate::wait::{self, Poll};
@@ -96,14 +97,15 @@ pub fn secret(cluster: &Cluster, reader: &Reader) -> anyhow::Result<DynamicObjec
 /// # Errors
 /// When it has not by the deadline.
 pub async fn wait_synced(client: &Client, peers: &[&str], step: &Step, deadline: Instant) -> anyhow::Result<()> {
-    wait::until(step, "istiod to know the other clusters", deadline, async || {
+    let waited = wait::until(step, "istiod to know the other clusters", deadline, async || {
         Ok(match unsynced(client, peers).await {
             Ok(missing) if missing.is_empty() => Poll::Ready(()),
             Ok(missing) => Poll::NotYet(missing.join(", ")),
             Err(error) => Poll::NotYet(format!("{error:#}")),
         })
     })
-    .await
+    .await;
+    diagnosis::explained(waited, async || gather::istiod(client).await).await
 }
 
 /// The other clusters that istiod has not synced, each with the reason.

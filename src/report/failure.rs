@@ -15,6 +15,7 @@ pub struct Failure {
     causes: Vec<Cause>,
     evidence: Vec<String>,
     hint: Option<String>,
+    cause: Option<&'static str>,
 }
 
 /// A link of the error's chain.
@@ -36,6 +37,7 @@ impl Failure {
             failed,
             evidence: carried.map(|error| error.evidence.clone()).unwrap_or_default(),
             hint: carried.and_then(|error| error.hint.clone()),
+            cause: carried.and_then(|error| error.cause),
         }
     }
 
@@ -58,6 +60,7 @@ impl Failure {
             error: messages.collect::<Vec<_>>().join(": "),
             evidence: self.evidence.clone(),
             hint: self.hint.clone(),
+            cause: self.cause.map(str::to_owned),
         }
     }
 

@@ -19,12 +19,17 @@ impl Json {
 
 impl Sink for Json {
     fn event(&mut self, time: Timestamp, event: &Event) {
-        let event = serde_json::to_string(event).expect("an event has string keys and plain values only");
-        // The time goes before the event's own fields: a struct around both would need serde's `flatten`.
-        self.printer.result(&format!(r#"{{"time":"{time:.3}",{}"#, &event[1..]));
+        self.printer.result(&event_line(time, event));
     }
 
     fn finish(&mut self) {}
+}
+
+/// An event as one line of JSON.
+pub(super) fn event_line(time: Timestamp, event: &Event) -> String {
+    let event = serde_json::to_string(event).expect("an event has string keys and plain values only");
+    // The time goes before the event's own fields: a struct around both would need serde's `flatten`.
+    format!(r#"{{"time":"{time:.3}",{}"#, &event[1..])
 }
 
 /// Writes a value as one line of JSON to stdout.

@@ -28,6 +28,23 @@ pub trait Sink: Send {
     fn finish(&mut self);
 }
 
+/// Several sinks that get the same events.
+pub struct Several(pub Vec<Box<dyn Sink>>);
+
+impl Sink for Several {
+    fn event(&mut self, time: Timestamp, event: &Event) {
+        self.0.iter_mut().for_each(|sink| sink.event(time, event));
+    }
+
+    fn tick(&mut self, time: Timestamp) {
+        self.0.iter_mut().for_each(|sink| sink.tick(time));
+    }
+
+    fn finish(&mut self) {
+        self.0.iter_mut().for_each(|sink| sink.finish());
+    }
+}
+
 /// For whom the output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Output {

@@ -134,6 +134,7 @@ pub fn failing_run() -> Vec<(f64, Option<Event>)> {
                 error: "istiod is available: not after 90 s".into(),
                 evidence: vec!["last seen: 0 of 1 pods: ImagePullBackOff".into()],
                 hint: Some("kindmesh doctor".into()),
+                cause: None,
             }),
         ),
     ]

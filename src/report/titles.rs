@@ -41,6 +41,7 @@ pub fn title(step: &str) -> Title<'_> {
         "bench" => ("Starting the checks' probes", "The checks' probes are ready"),
         "unbench" => ("Removing the checks' probes", "The checks' probes are gone"),
         "nodes" => ("Removing the nodes", "The nodes are gone"),
+        "bundle" => ("Writing the support archive", "The archive is written"),
         "state" => ("Removing the state directory", "The state directory is gone"),
         unknown => (unknown, unknown),
     };
@@ -76,6 +77,7 @@ mod tests {
         "unbench",
         "nodes",
         "remove-network",
+        "bundle",
         "state",
     ];
 

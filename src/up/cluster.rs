@@ -4,6 +4,7 @@ use futures::future::try_join_all;
 use kube::Client;
 
 use super::Run;
+use crate::diagnosis::{self, gather};
 use crate::event::Outcome;
 use crate::kind::{self, Kind, Revived};
 use crate::link;
@@ -42,13 +43,15 @@ impl Run {
             }
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
-            wait::until(step, "the API server to answer", self.wait_deadline(), async || {
+            let waited = wait::until(step, "the API server to answer", self.wait_deadline(), async || {
                 Ok(match client.apiserver_version().await {
                     Ok(_) => Poll::Ready(()),
                     Err(error) => Poll::NotYet(error.to_string()),
                 })
             })
-            .await?;
+            .await;
+            diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await)
+                .await?;
             Ok(Outcome { value: client, changed: revived != Revived::Running })
         })
         .await
@@ -96,7 +99,9 @@ impl Run {
             let rendered =
                 render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await?;
             let objects = istio::objects(&rendered.value, &self.root.digest())?;
-            kind::wait_for_kube_proxy(&self.engine, cluster, step, self.wait_deadline()).await?;
+            let waited = kind::wait_for_kube_proxy(&self.engine, cluster, step, self.wait_deadline()).await;
+            let look = async || gather::node_in_cluster(&self.engine, cluster.control_plane(), client).await;
+            diagnosis::explained(waited, look).await?;
             let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
             Ok(Outcome { value: (), changed })
         })

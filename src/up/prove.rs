@@ -3,6 +3,7 @@
 use super::Run;
 use super::cluster::Made;
 use crate::call::{Answer, Caller, Request};
+use crate::diagnosis::{self, gather};
 use crate::event::Outcome;
 use crate::plan::Samples;
 use crate::wait::{self, Poll};
@@ -15,9 +16,15 @@ impl Run {
         let mut calls = Vec::new();
         for from in made.iter().filter(|made| samples.callers.contains(&made.cluster.name)) {
             let step = self.events.step("endpoints", Some(&from.cluster.name));
+            let look = async || {
+                let all: Vec<_> = made.iter().map(|made| (made.cluster.name.as_str(), &made.client)).collect();
+                let (namespace, network) = (&samples.namespace, &self.plan.mesh.network);
+                gather::call(&from.client, namespace, workloads::CALLER_NAME, &all, network).await
+            };
             step.run(async |step| {
-                workloads::wait_for_endpoints(&from.client, &self.plan, samples, step, self.wait_deadline())
-                    .await?;
+                let (plan, deadline) = (&self.plan, self.wait_deadline());
+                let waited = workloads::wait_for_endpoints(&from.client, plan, samples, step, deadline).await;
+                diagnosis::explained(waited, look).await?;
                 Ok(Outcome::unchanged(()))
             })
             .await?;
@@ -32,7 +39,7 @@ impl Run {
                         fresh_connection: true,
                     };
                     let what = "a call to cross";
-                    wait::until(step, what, self.wait_deadline(), async || {
+                    let waited = wait::until(step, what, self.wait_deadline(), async || {
                         let answer = async {
                             Caller::connect(&from.client, &samples.namespace).await?.call(&request).await
                         };
@@ -44,7 +51,8 @@ impl Run {
                             Err(error) => Poll::NotYet(format!("{error:#}")),
                         })
                     })
-                    .await
+                    .await;
+                    diagnosis::explained(waited, look).await
                 })
                 .await?;
             calls.push((from.cluster.name.clone(), answer));
@@ -58,7 +66,7 @@ impl Run {
 fn flaw(answer: &Answer, samples: &Samples) -> Option<String> {
     if answer.status_code != 200 {
         let reason = answer.reason.as_deref().unwrap_or("no reason given");
-        return Some(format!("the caller got status {}: {reason}", answer.status_code));
+        return Some(format!("{} {}: {reason}", diagnosis::ANSWERED, answer.status_code));
     }
     let served_by = answer.served_by().unwrap_or_default();
     if !samples.producers.iter().any(|cluster| cluster == served_by) {

@@ -8,6 +8,7 @@ mod killing;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod open;
 mod page;
+mod evidence;
 mod pattern;
 mod policies;
 mod sabotage;

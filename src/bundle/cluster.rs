@@ -1,0 +1,119 @@
+//! What a cluster's API server says: objects, without Secrets, and then the pods' own parts.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{Part, pods};
+
+/// How long listing pods or Secrets may take.
+const LIST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Istio's objects: group and kind.
+const ISTIO: [(&str, &str); 8] = [
+    ("networking.istio.io", "VirtualService"),
+    ("networking.istio.io", "DestinationRule"),
+    ("networking.istio.io", "ServiceEntry"),
+    ("networking.istio.io", "Gateway"),
+    ("networking.istio.io", "Sidecar"),
+    ("security.istio.io", "PeerAuthentication"),
+    ("security.istio.io", "AuthorizationPolicy"),
+    ("security.istio.io", "RequestAuthentication"),
+];
+
+/// A cluster's files.
+pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<'a>> {
+    let at = |file: &str| format!("clusters/{cluster}/{file}");
+    let mut parts = vec![
+        Part::new(at("version.json"), async {
+            Ok(serde_json::to_vec_pretty(&client.apiserver_version().await?)?)
+        }),
+        Part::new(at("objects/nodes.json"), all::<Node>(client)),
+        Part::new(at("objects/namespaces.json"), all::<Namespace>(client)),
+        Part::new(at("objects/pods.json"), all::<Pod>(client)),
+        Part::new(at("objects/deployments.json"), all::<Deployment>(client)),
+        Part::new(at("objects/replicasets.json"), all::<ReplicaSet>(client)),
+        Part::new(at("objects/daemonsets.json"), all::<DaemonSet>(client)),
+        Part::new(at("objects/services.json"), all::<Service>(client)),
+        Part::new(at("objects/serviceaccounts.json"), all::<ServiceAccount>(client)),
+        Part::new(at("objects/endpointslices.json"), all::<EndpointSlice>(client)),
+        Part::new(at("objects/events.json"), all::<Event>(client)),
+        Part::new(at("objects/mutatingwebhooks.json"), all::<MutatingWebhookConfiguration>(client)),
+        Part::new(at("objects/validatingwebhooks.json"), all::<ValidatingWebhookConfiguration>(client)),
+        Part::new(at("objects/secrets.json"), secret_names(client)),
+    ];
+    parts.extend(ISTIO.map(|(group, kind)| {
+        Part::new(at(&format!("objects/{}.json", kind.to_lowercase())), istio(client, group, kind))
+    }));
+    let listed =
+        async { Ok::<_, kube::Error>(Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items) };
+    match tokio::time::timeout(LIST_WITHIN, listed).await {
+        Ok(Ok(found)) => parts.extend(found.iter().flat_map(|pod| pods::parts(cluster, client, pod))),
+        Ok(Err(error)) => parts.push(Part::new(at("pods"), async move { Err::<String, _>(error.into()) })),
+        Err(_) => parts.push(Part::new(at("pods"), async {
+            anyhow::Result::<String>::Err(anyhow::anyhow!("the list took too long"))
+        })),
+    }
+    parts
+}
+
+async fn all<K>(client: &Client) -> anyhow::Result<Vec<u8>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+{
+    let mut list = Api::<K>::all(client.clone()).list(&ListParams::default()).await?;
+    list.items.iter_mut().for_each(|item| item.meta_mut().managed_fields = None);
+    Ok(serde_json::to_vec_pretty(&list.items)?)
+}
+
+async fn istio(client: &Client, group: &str, kind: &str) -> anyhow::Result<Vec<u8>> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    let mut list = Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await?;
+    list.items.iter_mut().for_each(|item| item.metadata.managed_fields = None);
+    Ok(serde_json::to_vec_pretty(&list.items)?)
+}
+
+/// Which Secrets there are, of which type and with which keys; not what is in them.
+async fn secret_names(client: &Client) -> anyhow::Result<Vec<u8>> {
+    let list = Api::<Secret>::all(client.clone()).list(&ListParams::default()).await?;
+    let rows: Vec<_> = list
+        .items
+        .iter()
+        .map(|secret| {
+            let keys: Vec<_> = secret
+                .data
+                .iter()
+                .flatten()
+                .map(|(key, value)| json!({"key": key, "bytes": value.0.len()}))
+                .collect();
+            json!({"namespace": secret.namespace(), "name": secret.name_any(), "type": secret.type_,
+                "labels": secret.labels(), "annotations": secret.annotations(), "keys": keys})
+        })
+        .collect();
+    Ok(serde_json::to_vec_pretty(&rows)?)
+}
+
+/// The content of every Secret, to be taken out wherever it turns up.
+pub(super) async fn secrets(client: &Client) -> Vec<Vec<u8>> {
+    let list = async { Api::<Secret>::all(client.clone()).list(&ListParams::default()).await.ok() };
+    let list = tokio::time::timeout(LIST_WITHIN, list).await.ok().flatten();
+    let secrets = list.into_iter().flat_map(|list| list.items);
+    secrets
+        .flat_map(|secret| secret.data.into_iter().flatten())
+        // Public, and in other places the same text is no secret.
+        .filter(|(key, _)| {
+            !["ca.crt", "namespace", "ca-cert.pem", "cert-chain.pem", "root-cert.pem"].contains(&key.as_str())
+        })
+        .map(|(_, value)| value.0)
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! What was seen around a failure, as text with its place.
+
+/// What kind of thing a text is from. The same words mean different things in different places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The error itself: a child process's output, an API's answer.
+    Error,
+    /// The state of pods, Deployments and nodes, as Kubernetes tells it.
+    State,
+    /// Kubernetes' events.
+    Event,
+    /// A container's log.
+    Log,
+    /// A node's journal, or what its container wrote.
+    Node,
+    /// istiod's log.
+    Istiod,
+    /// What a proxy says.
+    Proxy,
+    /// The reason that a caller gives for a failed call.
+    Answer,
+}
+
+/// Lines from one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// What kind of place.
+    pub of: Source,
+    /// Which: `pod istiod-5c…`.
+    pub title: String,
+    /// Its lines, the latest last.
+    pub lines: Vec<String>,
+}
+
+/// Lines of each section that are shown, and of all of them.
+const SHOWN_OF_SECTION: usize = 6;
+const SHOWN: usize = 24;
+
+impl Section {
+    /// A section without its empty lines.
+    pub fn new(of: Source, title: impl Into<String>, lines: impl IntoIterator<Item = String>) -> Self {
+        let lines = lines.into_iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty());
+        Self { of, title: title.into(), lines: lines.collect() }
+    }
+}
+
+/// All that was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// By place, the most telling first.
+    pub sections: Vec<Section>,
+}
+
+impl Evidence {
+    /// Adds a section, unless it is empty.
+    pub fn add(&mut self, section: Section) {
+        if !section.lines.is_empty() {
+            self.sections.push(section);
+        }
+    }
+
+    /// What a person gets to see: of each section the last lines, and the line that decided, wherever it is.
+    pub fn shown(&self, decisive: Option<&str>) -> String {
+        let mut shown: Vec<String> = Vec::new();
+        for section in &self.sections {
+            let mut last: Vec<&str> =
+                section.lines.iter().rev().take(SHOWN_OF_SECTION).map(String::as_str).collect();
+            last.reverse();
+            if let Some(decisive) = decisive.filter(|line| section.lines.iter().any(|other| other == line))
+                && !last.contains(&decisive)
+            {
+                last.insert(0, decisive);
+            }
+            shown.push(format!("{}:", section.title));
+            shown.extend(last.into_iter().map(|line| format!("  {line}")));
+        }
+        if shown.len() > SHOWN {
+            shown.truncate(SHOWN);
+            shown.push("…".into());
+        }
+        shown.join("\n")
+    }
+
+    /// The last line of the first container log.
+    pub fn last_log_line(&self) -> Option<&str> {
+        let log = self.sections.iter().find(|section| matches!(section.of, Source::Log | Source::Istiod))?;
+        log.lines.last().map(String::as_str)
+    }
+}
