@@ -14,6 +14,7 @@ pub mod call;
 pub mod cli;
 pub mod commands;
 pub mod docker;
+pub mod doctor;
 pub mod down;
 pub mod environment;
 pub mod error;
