@@ -153,13 +153,21 @@ async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant
                 let platform = |p: bollard::models::OciPlatform| Some(format!("{}/{}", p.os?, p.architecture?));
                 RegistryAnswer::There(found.platforms.into_iter().filter_map(platform).collect())
             }
-            Err(error) => RegistryAnswer::Refused(docker::status(&error), docker::engine::chain(&error)),
+            Err(error) => RegistryAnswer::Refused(docker::status(&error), said(error)),
         };
     };
     // What is left until then is for the others, who need what was found so far.
     let margin = Duration::from_millis(50);
     let _ = timeout_at(deadline - margin, ask).await;
     Some(image)
+}
+
+/// What the engine says, without the frame that its client library puts around it.
+fn said(error: bollard::errors::Error) -> String {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { message, .. } => message,
+        other => docker::engine::chain(&other),
+    }
 }
 
 fn path() -> std::ffi::OsString {

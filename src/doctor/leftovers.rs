@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "leftovers.images",
         finds: "sample images of earlier executables take half a gigabyte or more",
-        tested: "real: images with the samples' label",
+        tested: "recorded: an engine's answers, changed",
         judge: images,
     },
 ];
