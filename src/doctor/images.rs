@@ -53,6 +53,18 @@ enum Trouble {
     Absent,
 }
 
+/// How registries say it, and engines hand it on.
+const LIMITED: &[&str] = &["toomanyrequests", "too many requests", "rate limit"];
+const REFUSED: &[&str] = &[
+    "unauthorized",
+    "authentication required",
+    "no basic auth",
+    "denied: ",
+    "access denied",
+    "incorrect username",
+];
+const ABSENT: &[&str] = &["manifest unknown", "not found", "name unknown"];
+
 fn trouble(answer: &RegistryAnswer) -> Option<Trouble> {
     let (status, said) = match answer {
         RegistryAnswer::There(_) => return None,
@@ -60,22 +72,13 @@ fn trouble(answer: &RegistryAnswer) -> Option<Trouble> {
         RegistryAnswer::Refused(status, said) => (*status, said.to_ascii_lowercase()),
     };
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    // The engine hands on some of a registry's statuses, and gives its own for others: the words go first.
     Some(match status {
-        // The engine hands on some of a registry's statuses, and gives its own for others.
-        _ if says(&["toomanyrequests", "too many requests", "rate limit"]) => Trouble::Limited,
+        _ if says(LIMITED) => Trouble::Limited,
+        _ if says(REFUSED) => Trouble::Credentials,
+        _ if says(ABSENT) => Trouble::Absent,
         Some(429) => Trouble::Limited,
-        _ if says(&[
-            "unauthorized",
-            "authentication required",
-            "no basic auth",
-            "denied",
-            "incorrect username",
-        ]) =>
-        {
-            Trouble::Credentials
-        }
         Some(401 | 403) => Trouble::Credentials,
-        _ if says(&["manifest unknown", "not found", "name unknown"]) => Trouble::Absent,
         Some(404) => Trouble::Absent,
         _ => Trouble::Unreachable,
     })
@@ -87,9 +90,9 @@ pub(super) fn is_unreachable(said: &str) -> bool {
 }
 
 /// The images with a trouble, by registry: one finding each.
-fn with<'a>(facts: &'a Facts, wanted: impl Fn(&WantedImage) -> bool) -> Vec<(&'a str, Vec<&'a WantedImage>)> {
+fn by_registry(facts: &Facts, wanted: Trouble) -> Vec<(&str, Vec<&WantedImage>)> {
     let mut all: Vec<(&str, Vec<&WantedImage>)> = Vec::new();
-    for found in facts.images.iter().filter(|image| wanted(image)) {
+    for found in facts.images.iter().filter(|image| trouble(&image.answer) == Some(wanted)) {
         let registry = image::registry(&found.name);
         match all.iter_mut().find(|(name, _)| *name == registry) {
             Some((_, images)) => images.push(found),
@@ -110,13 +113,9 @@ fn said(images: &[&WantedImage]) -> String {
     }
 }
 
-fn has(image: &WantedImage, wanted: Trouble) -> bool {
-    trouble(&image.answer) == Some(wanted)
-}
-
 fn unreachable(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
-    for (registry, images) in with(facts, |image| has(image, Trouble::Unreachable)) {
+    for (registry, images) in by_registry(facts, Trouble::Unreachable) {
         all.extend(Judgement::found(
             Severity::Blocks,
             format!("the engine does not reach the registry {registry}"),
@@ -129,7 +128,7 @@ fn unreachable(facts: &Facts) -> Vec<Judgement> {
             ),
         ));
     }
-    for (registry, images) in with(facts, |image| has(image, Trouble::Silent)) {
+    for (registry, images) in by_registry(facts, Trouble::Silent) {
         all.extend(Judgement::found(
             Severity::Warns,
             format!("the registry {registry} is slow to answer the engine, or does not"),
@@ -143,7 +142,7 @@ fn unreachable(facts: &Facts) -> Vec<Judgement> {
 
 fn limited(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
-    for (registry, images) in with(facts, |image| has(image, Trouble::Limited)) {
+    for (registry, images) in by_registry(facts, Trouble::Limited) {
         all.extend(Judgement::found(
             Severity::Blocks,
             format!("the registry {registry} refuses further pulls for a while"),
@@ -160,7 +159,7 @@ fn limited(facts: &Facts) -> Vec<Judgement> {
 
 fn credentials(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
-    for (registry, images) in with(facts, |image| has(image, Trouble::Credentials)) {
+    for (registry, images) in by_registry(facts, Trouble::Credentials) {
         let what = match images[0].credentials {
             true => format!("the registry {registry} does not take the credentials of the Docker configuration"),
             false => format!("the registry {registry} wants credentials, and the Docker configuration has none"),
@@ -184,7 +183,7 @@ fn credentials(facts: &Facts) -> Vec<Judgement> {
 
 fn absent(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
-    for (registry, images) in with(facts, |image| has(image, Trouble::Absent)) {
+    for (registry, images) in by_registry(facts, Trouble::Absent) {
         let names = names(&images);
         all.extend(Judgement::found(
             Severity::Blocks,

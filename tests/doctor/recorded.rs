@@ -15,12 +15,14 @@ use tokio::runtime::Runtime;
 /// An engine that answers what was recorded of a real one: Docker 28.5.2 in the lab, under another name.
 pub struct Recorded {
     pub socket: PathBuf,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Asked,
     _runtime: Runtime,
 }
 
 /// What it answers, by path without the API's version.
 type Answers = BTreeMap<String, (StatusCode, Value)>;
+/// What it was asked.
+type Asked = Arc<Mutex<Vec<String>>>;
 
 impl Recorded {
     /// Serves it in a folder. The changes are merged into its answers.
@@ -39,7 +41,7 @@ impl Recorded {
             merge(&mut answers.get_mut(*path).unwrap().1, change);
         }
         let socket = folder.join("docker.sock");
-        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let asked = Asked::default();
         let runtime = Runtime::new().unwrap();
         let listener = {
             let _inside = runtime.enter();
@@ -71,10 +73,7 @@ fn merge(into: &mut Value, change: &Value) {
     }
 }
 
-async fn answer(
-    State((answers, asked)): State<(Arc<Answers>, Arc<Mutex<Vec<String>>>)>,
-    request: Request,
-) -> Response {
+async fn answer(State((answers, asked)): State<(Arc<Answers>, Asked)>, request: Request) -> Response {
     let path = request.uri().path();
     let path = match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
         Some((_, rest)) => format!("/{rest}"),
