@@ -34,7 +34,7 @@ pub struct Facts {
     pub firewall: Option<Firewall>,
     /// Proxies that this process's environment names.
     pub proxy: Proxy,
-    /// The images that would be pulled, each with what its registry says.
+    /// The images that would have to be pulled, each with what its registry says.
     pub images: Vec<WantedImage>,
     /// The programs that are driven.
     pub tools: Vec<LookedFor>,
@@ -128,7 +128,7 @@ pub struct Proxy {
     pub except: String,
 }
 
-/// An image that the engine has not.
+/// An image that the engine has not, or has for another platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedImage {
     /// Its name.
@@ -146,6 +146,8 @@ pub struct WantedImage {
 /// What a registry says of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryAnswer {
+    /// Not asked: the engine has the image, for this platform and not its own.
+    Unasked(String),
     /// It is there, for these platforms as in `linux/amd64`; none when it does not tell.
     There(Vec<String>),
     /// The engine's error: its status, and what it says.

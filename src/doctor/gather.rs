@@ -132,26 +132,31 @@ async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<W
 /// An image that the engine has not, with what its registry says. The engine asks, since it is the one that pulls: its
 /// network, its proxies, its certificates count. One that is there is not asked for.
 async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant) -> Option<WantedImage> {
-    match engine.docker.inspect_image(name).await {
-        Err(error) if is_not_found(&error) => {}
-        _ => return None,
-    }
+    let own = format!("{}/{}", engine.facts.os, engine.facts.architecture);
+    let other = match engine.docker.inspect_image(name).await {
+        Ok(found) => Some(platform(found.os, found.architecture).filter(|has| *has != own)?),
+        Err(error) if is_not_found(&error) => None,
+        Err(_) => return None,
+    };
     let folder = Surroundings::of_process().docker_config();
     let mut image = WantedImage {
         name: name.to_owned(),
         node,
         credentials: false,
         missing_helper: credentials::missing_helper(&folder, name, &path()),
-        answer: RegistryAnswer::Silent,
+        answer: other.map_or(RegistryAnswer::Silent, RegistryAnswer::Unasked),
     };
+    if image.answer != RegistryAnswer::Silent {
+        return Some(image);
+    }
     let ask = async {
         let credentials = credentials::for_image(&folder, name).await;
         image.credentials = credentials.is_some();
         let answer = engine.docker.inspect_registry_image(&image::tagged(name), credentials).await;
         image.answer = match answer {
             Ok(found) => {
-                let platform = |p: bollard::models::OciPlatform| Some(format!("{}/{}", p.os?, p.architecture?));
-                RegistryAnswer::There(found.platforms.into_iter().filter_map(platform).collect())
+                let all = found.platforms.into_iter().filter_map(|has| platform(has.os, has.architecture));
+                RegistryAnswer::There(all.collect())
             }
             Err(error) => RegistryAnswer::Refused(docker::status(&error), said(error)),
         };
@@ -160,6 +165,12 @@ async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant
     let margin = Duration::from_millis(50);
     let _ = timeout_at(deadline - margin, ask).await;
     Some(image)
+}
+
+/// A platform as in image names, where both halves are told.
+fn platform(os: Option<String>, architecture: Option<String>) -> Option<String> {
+    let told = |text: &String| !text.is_empty();
+    Some(format!("{}/{}", os.filter(told)?, architecture.filter(told)?))
 }
 
 /// What the engine says, without the frame that its client library puts around it.

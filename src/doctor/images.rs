@@ -36,6 +36,12 @@ pub(super) const CHECKS: &[Check] = &[
         judge: platform,
     },
     Check {
+        id: "images.platform",
+        finds: "the engine has an image of that name for another architecture than its own",
+        tested: "real: the lab's engine, with such an image",
+        judge: other_platform,
+    },
+    Check {
         id: "registry.helper",
         finds: "the Docker configuration names a credential helper that is not on PATH",
         tested: "real: a Docker configuration that names one",
@@ -67,7 +73,7 @@ const ABSENT: &[&str] = &["manifest unknown", "not found", "name unknown"];
 
 fn trouble(answer: &RegistryAnswer) -> Option<Trouble> {
     let (status, said) = match answer {
-        RegistryAnswer::There(_) => return None,
+        RegistryAnswer::There(_) | RegistryAnswer::Unasked(_) => return None,
         RegistryAnswer::Silent => return Some(Trouble::Silent),
         RegistryAnswer::Refused(status, said) => (*status, said.to_ascii_lowercase()),
     };
@@ -216,6 +222,23 @@ fn platform(facts: &Facts) -> Vec<Judgement> {
     all
 }
 
+fn other_platform(facts: &Facts) -> Vec<Judgement> {
+    let Some(engine) = &facts.engine else { return good() };
+    let wanted = format!("{}/{}", engine.os, engine.architecture);
+    let mut all = Vec::new();
+    for image in &facts.images {
+        let RegistryAnswer::Unasked(has) = &image.answer else { continue };
+        all.extend(Judgement::found(
+            Severity::Blocks,
+            format!("the engine has {} for {has}, and is {wanted}", image.name),
+            format!("docker image inspect {}", image.name),
+            "up takes what is there, and nodes on this engine cannot run it",
+            format!("docker pull --platform {wanted} {}", image.name),
+        ));
+    }
+    all
+}
+
 fn helper(facts: &Facts) -> Vec<Judgement> {
     let missing = facts.images.iter().filter(|image| image.missing_helper.is_some());
     // One that kind pulls through the docker client tells more.
@@ -308,6 +331,7 @@ mod tests {
         assert_eq!(found(&has(&["linux/arm64", "linux/amd64"])), "");
         assert_eq!(found(&has(&[])), "");
         golden("registry_platform", &has(&["linux/arm64", "linux/s390x"]));
+        golden("images_platform", &answers(RegistryAnswer::Unasked("linux/arm64".into())));
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn engine(facts: &Facts) -> Vec<Judgement> {
     let unreached = |answer: &RegistryAnswer| match answer {
         RegistryAnswer::Silent => true,
         RegistryAnswer::Refused(_, said) => super::images::is_unreachable(said),
-        RegistryAnswer::There(_) => false,
+        RegistryAnswer::There(_) | RegistryAnswer::Unasked(_) => false,
     };
     let Some(image) = facts.images.iter().find(|image| unreached(&image.answer)) else { return good() };
     if !engine.proxy.is_empty() {

@@ -308,6 +308,20 @@ fn what_registries_say_through_the_engine() {
 
 #[test]
 #[ignore = "needs a container engine on this machine"]
+fn an_image_for_another_architecture() {
+    let desk = desk();
+    let registry = closed();
+    let name = format!("{registry}/docker-test-doc:v1.36.4");
+    let import = format!("tar -c --files-from /dev/null | docker import --platform linux/riscv64 - {name}");
+    assert!(Command::new("sh").args(["-c", &import]).output().unwrap().status.success());
+    desk.write("work/kindmesh.yaml", &spec(&registry, "docker-test-doc:v1.36.4", "istio"));
+    let said = doctor(&desk, &[]);
+    assert!(docker(&["image", "rm", &name]));
+    assert_eq!(others(&said), ["blocks images.platform"]);
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine"]
 fn an_engine_without_the_proxy_of_the_shell() {
     let variables = [("HTTPS_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "*")];
     doctor(&desk(), &variables).is(&["blocks registry.unreachable", "warns proxy.engine"]);
