@@ -36,8 +36,8 @@ pub use gather::gather;
 pub const TOPICS: [(&str, &[Check]); 9] = [
     ("the engine", engine::CHECKS),
     ("its memory, disk and kernel", resources::CHECKS),
-    ("addresses", network::CHECKS),
     ("the firewall", firewall::CHECKS),
+    ("addresses", network::CHECKS),
     ("proxies", proxy::CHECKS),
     ("images", images::CHECKS),
     ("the clock", clock::CHECKS),

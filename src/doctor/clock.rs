@@ -5,7 +5,7 @@ use super::facts::Facts;
 
 /// From here on it is worth saying, in milliseconds: logs of both sides no longer fit together.
 const NOTICED: u64 = 5_000;
-/// Certificates made on nodes count from five minutes before they were made (kubeadm's `CertificateBackdate`): an
+/// Certificates made on nodes count from five minutes before they were made (`CertificateBackdate` of kubeadm 1.36): an
 /// engine further ahead makes clusters that this machine does not believe yet.
 const AHEAD: i64 = 300_000;
 /// Certificates made here count from an hour before: an engine further behind does not believe them yet.

@@ -77,16 +77,16 @@ fn refused(facts: &Facts, reasons: &[Reason]) -> Vec<Judgement> {
 fn podman(facts: &Facts) -> Vec<Judgement> {
     let Some(engine) = facts.engine.as_ref().filter(|engine| engine.podman) else { return good() };
     Judgement::found(
-        Severity::Blocks,
+        Severity::Warns,
         "the engine is Podman",
         format!("it says that it is Podman Engine {}", engine.version),
-        "networks and nodes are made by Docker's API and kind's docker provider, which Podman answers in part",
+        "nodes are made by kind's docker provider, which is not made for it, and kindmesh was never tried like this",
         "use a Docker engine: docker context ls; then docker context use NAME, or DOCKER_HOST",
     )
 }
 
 fn rootless(facts: &Facts) -> Vec<Judgement> {
-    let Some(engine) = facts.engine.as_ref().filter(|engine| engine.rootless && !engine.podman) else {
+    let Some(engine) = facts.engine.as_ref().filter(|engine| engine.rootless) else {
         return good();
     };
     let evidence = format!("docker info: rootless, cgroup v{}", engine.cgroup_version);

@@ -62,3 +62,56 @@ pub(crate) fn finding(finding: &Finding, style: Style) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(findings: &[(&'static str, Severity)], unknown: &[&str]) -> String {
+        let finding = |(id, severity): &(&'static str, Severity)| Finding {
+            id,
+            severity: *severity,
+            what: "it is so".into(),
+            evidence: "seen".into(),
+            consequence: "it fails".into(),
+            cure: "do this".into(),
+        };
+        let unknown = unknown.iter().map(|why| (*why).to_owned()).collect();
+        let report = Report { schema_version: 1, findings: findings.iter().map(finding).collect(), unknown };
+        text(&report, Style::plain())
+    }
+
+    #[test]
+    fn what_was_looked_at_is_said_when_nothing_is_found() {
+        insta::assert_snapshot!(report(&[], &["the disk: it does not tell"]), @r"
+        not known: the disk: it does not tell
+
+        Nothing found that keeps kindmesh up from working.
+        Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
+        ");
+    }
+
+    #[test]
+    fn findings_and_how_many_of_them_are_in_the_way() {
+        let (blocks, warns) = (("disk.low", Severity::Blocks), ("cpu.low", Severity::Warns));
+        insta::assert_snapshot!(report(&[blocks, warns], &[]), @r"
+        blocks disk.low: it is so
+          seen: seen
+          so: it fails
+          cure: do this
+
+        warns cpu.low: it is so
+          seen: seen
+          so: it fails
+          cure: do this
+
+        kindmesh up cannot work: 1 thing is in the way, and 1 more may trouble it.
+        Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
+        ");
+        let verdict = |findings: &[_]| report(findings, &[]).lines().rev().nth(1).unwrap().to_owned();
+        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work; 2 things may trouble it.");
+        assert_eq!(verdict(&[blocks, blocks]), "kindmesh up cannot work: 2 things are in the way.");
+        let without_engine = report(&[("engine.missing", Severity::Blocks)], &[]);
+        assert!(without_engine.ends_with("Without an engine, nothing was asked that only it can tell."));
+    }
+}
