@@ -68,6 +68,8 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Take policies away again
     Unapply(UnapplyArgs),
+    /// Predict what would keep up from working, and say the cure; changes nothing
+    Doctor,
     /// Print every decision; changes nothing; has --output yaml too
     Plan(PlanArgs),
     /// Write every file that up would use into a folder, to be applied by hand

@@ -20,6 +20,7 @@ mod apply;
 mod bundle;
 mod call;
 mod completions;
+mod doctor;
 mod down;
 mod env;
 mod kubeconfig;
@@ -253,6 +254,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Status(args) => status::run(&context, &args).await,
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
+        Command::Doctor => doctor::run(&context).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&context, &args),

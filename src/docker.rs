@@ -6,9 +6,11 @@ pub mod engine;
 pub mod image;
 pub mod network;
 pub mod node;
+mod refused;
 pub mod sample_image;
 
 pub use engine::Engine;
+pub use refused::{Reason, Refused};
 
 /// Whether an engine's error says that the object does not exist.
 pub(crate) fn is_not_found(error: &bollard::errors::Error) -> bool {

@@ -56,7 +56,7 @@ pub struct Executable {
 
 /// What matters about the engine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct EngineFacts {
     /// Its identity: two addresses with the same one are the same engine.
     pub id: String,
@@ -76,6 +76,28 @@ pub struct EngineFacts {
     pub cpus: u64,
     /// The default bridge's MTU, where it differs from Docker's default.
     pub mtu: Option<u32>,
+    /// The name of the machine it runs on.
+    pub machine: String,
+    /// That machine's kernel.
+    pub kernel: String,
+    /// That machine's system in words, such as `Docker Desktop`.
+    pub system: String,
+    /// The folder on that machine where it keeps images, containers and volumes.
+    pub folder: String,
+    /// Whether it is Podman, which speaks Docker's API too.
+    pub podman: bool,
+    /// Whether it runs without root's rights.
+    pub rootless: bool,
+    /// The cgroup controllers that a kubelet needs and the engine says it has not.
+    pub missing_controllers: Vec<String>,
+    /// Whether its kernel forwarded packets when it started, where it tells.
+    pub forwarding: Option<bool>,
+    /// What it writes its packet filter rules with, where it tells: `iptables`, `iptables+firewalld`, `nftables`.
+    pub firewall: String,
+    /// The proxy through which it pulls, if any.
+    pub proxy: String,
+    /// How far its clock is ahead of this machine's, in milliseconds; negative when behind.
+    pub clock_ahead_ms: i64,
 }
 
 /// A subnet that belongs to somebody else.

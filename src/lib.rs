@@ -16,6 +16,7 @@ pub mod cli;
 pub mod commands;
 pub mod diagnosis;
 pub mod docker;
+pub mod doctor;
 pub mod down;
 pub mod environment;
 pub mod error;

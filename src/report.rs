@@ -4,6 +4,7 @@
 //! Sinks write through the [`Printer`] only: stdout is for results, stderr for progress.
 
 pub mod failure;
+pub mod findings;
 pub mod json;
 mod live;
 mod look;

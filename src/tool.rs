@@ -104,15 +104,27 @@ pub struct Found {
 /// A prerequisite error when the tool is neither here nor can be downloaded and checked, a usage error when
 /// the version is not one.
 pub async fn find(tool: Tool, version: &str, cache_dir: &Path, step: &Step) -> anyhow::Result<Found> {
-    let finder = Finder {
-        named: env::var_os(tool.variable()),
-        path: env::var_os("PATH").unwrap_or_default(),
-        cache: cache_dir.to_owned(),
-        platform: Platform::here(),
-        base: release::GITHUB.into(),
-        fetch: Arc::new(Https),
-    };
-    finder.find(tool, version, step).await
+    Finder::of_process(tool, cache_dir).find(tool, version, step).await
+}
+
+/// What there is of a tool on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// One that can be used; without it, [`find`] downloads.
+    pub found: Option<Found>,
+    /// Those that came first and do not fit, each with its version or what keeps it from running.
+    pub passed_over: Vec<String>,
+}
+
+/// Looks for the tool as [`find`] does, and neither downloads nor writes anything.
+///
+/// # Errors
+/// A prerequisite error when what the environment variable names cannot be used, a usage error when the version is
+/// not one.
+pub async fn look(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<Here> {
+    let finder = Finder::of_process(tool, cache_dir);
+    let release = Release::new(tool, version, &finder.platform, &finder.base)?;
+    finder.here(&release, &Versions::unremembered(&cache_dir.join("tools"))).await
 }
 
 /// All that the search depends on.
@@ -130,29 +142,23 @@ struct Finder {
 }
 
 impl Finder {
+    fn of_process(tool: Tool, cache_dir: &Path) -> Self {
+        Self {
+            named: env::var_os(tool.variable()),
+            path: env::var_os("PATH").unwrap_or_default(),
+            cache: cache_dir.to_owned(),
+            platform: Platform::here(),
+            base: release::GITHUB.into(),
+            fetch: Arc::new(Https),
+        }
+    }
+
     async fn find(&self, tool: Tool, version: &str, step: &Step) -> anyhow::Result<Found> {
         let release = Release::new(tool, version, &self.platform, &self.base)?;
         let versions = Versions::new(&self.cache.join("tools"));
-        if let Some(named) = self.named.as_deref().filter(|value| !value.is_empty()) {
-            return named_tool(&release, Path::new(named), &versions).await;
-        }
-
-        let mut passed_over = Vec::new();
-        for path in on_path(&self.path, tool.name()) {
-            match versions.of(tool, &path).await {
-                Ok(version) if release.is(&version) => return Ok(found(path, version, Source::Path)),
-                Ok(version) => passed_over.push(format!("{} is {version}", path.display())),
-                Err(error) => passed_over.push(format!("{} does not run: {error:#}", path.display())),
-            }
-        }
-
-        let cached = release.executable(&self.cache);
-        if is_executable(&cached) {
-            match versions.of(tool, &cached).await {
-                Ok(version) if release.is(&version) => return Ok(found(cached, version, Source::Cache)),
-                Ok(version) => passed_over.push(format!("{} is {version}", cached.display())),
-                Err(error) => passed_over.push(format!("{} does not run: {error:#}", cached.display())),
-            }
+        let Here { found: here, passed_over } = self.here(&release, &versions).await?;
+        if let Some(here) = here {
+            return Ok(here);
         }
 
         // Before the error's own evidence there is only what explains why a download was needed at all.
@@ -174,6 +180,28 @@ impl Finder {
                 .into());
         }
         Ok(found(path, version, Source::Download))
+    }
+
+    /// The tool without a download.
+    async fn here(&self, release: &Release, versions: &Versions) -> anyhow::Result<Here> {
+        let tool = release.tool;
+        let mut passed_over = Vec::new();
+        if let Some(named) = self.named.as_deref().filter(|value| !value.is_empty()) {
+            let named = named_tool(release, Path::new(named), versions).await?;
+            return Ok(Here { found: Some(named), passed_over });
+        }
+        let on_path = on_path(&self.path, tool.name()).map(|path| (path, Source::Path));
+        let cached = Some(release.executable(&self.cache)).filter(|path| is_executable(path));
+        for (path, source) in on_path.chain(cached.map(|path| (path, Source::Cache))) {
+            match versions.of(tool, &path).await {
+                Ok(version) if release.is(&version) => {
+                    return Ok(Here { found: Some(found(path, version, source)), passed_over });
+                }
+                Ok(version) => passed_over.push(format!("{} is {version}", path.display())),
+                Err(error) => passed_over.push(format!("{} does not run: {error:#}", path.display())),
+            }
+        }
+        Ok(Here { found: None, passed_over })
     }
 
     async fn download(&self, release: &Release, step: &Step) -> anyhow::Result<PathBuf> {

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use crate::call::Answer;
 use crate::diagnosis;
 use crate::docker::{Engine, image, network, sample_image};
+use crate::doctor;
 use crate::environment;
 use crate::error::Error;
 use crate::event::{Event, Events, Outcome, round};
@@ -86,8 +87,12 @@ async fn run(loaded: &Loaded, timeout: Duration, folders: &Folders, events: &Eve
     let deadline = tokio::time::Instant::now() + timeout;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = environment::wanted(loaded, &files)?;
-    let engine =
-        events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
+    let engine = events.step("engine", None).run(async |_| {
+        let engine = Engine::connect().await?;
+        doctor::preflight(&engine, &spec, &files)?;
+        Ok(Outcome::unchanged(engine))
+    });
+    let engine = engine.await?;
     kind::require_docker_client()?;
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::acquire(&files, step).await?;

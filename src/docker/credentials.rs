@@ -1,6 +1,7 @@
 //! Registry credentials from the Docker configuration, as the docker client would use them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -50,14 +51,34 @@ struct Helped {
     secret: String,
 }
 
+impl Config {
+    fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).ok()?).ok()
+    }
+
+    /// The helper that keeps the credentials under this key, if one does.
+    fn helper(&self, key: &str) -> Option<&str> {
+        let helper = self.helpers.get(key).unwrap_or(&self.store);
+        Some(helper.as_str()).filter(|helper| !helper.is_empty())
+    }
+}
+
+/// The helper that the configuration in `folder` names for the registry of `image`, when it is not on this PATH: then
+/// the docker client ends with an error where it would pull.
+pub fn missing_helper(folder: &Path, image: &str, path: &OsStr) -> Option<String> {
+    let config = Config::read(folder)?;
+    let helper = config.helper(key(image))?;
+    let mut folders = std::env::split_paths(path);
+    let there = folders.any(|folder| folder.join(format!("docker-credential-{helper}")).is_file());
+    (!there).then(|| helper.to_owned())
+}
+
 /// The credentials for the registry of `image`, if the configuration in `folder` has any. A helper that fails or
 /// is missing is no reason to go without those in the file.
 pub async fn for_image(folder: &Path, image: &str) -> Option<DockerCredentials> {
-    let text = tokio::fs::read_to_string(folder.join("config.json")).await.ok()?;
-    let config: Config = serde_json::from_str(&text).ok()?;
+    let config = Config::read(folder)?;
     let key = key(image);
-    let helper = config.helpers.get(key).unwrap_or(&config.store);
-    if !helper.is_empty() {
+    if let Some(helper) = config.helper(key) {
         let command = Command::new(format!("docker-credential-{helper}"));
         if let Some(helped) = ask(command, key).await {
             return Some(helped);
@@ -197,6 +218,21 @@ mod tests {
             json!({"credsStore": "of-kindmesh-tests-that-is-missing", "auths": {"a.example": auth("own", "pw")}});
         assert_eq!(found(&config, "a.example/a:1").await, pair("own", "pw"));
         assert_eq!(found(&config, "b.example/a:1").await, None);
+    }
+
+    #[test]
+    fn a_helper_is_missing_when_it_is_named_and_not_on_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().as_os_str();
+        let missing = |image: &str| missing_helper(folder.path(), image, path);
+        assert_eq!(missing("alpine"), None);
+        let config = json!({"credsStore": "desktop", "credHelpers": {"r.example": "own", "s.example": ""}});
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        assert_eq!(missing("alpine").as_deref(), Some("desktop"));
+        assert_eq!(missing("r.example/a:1").as_deref(), Some("own"));
+        assert_eq!(missing("s.example/a:1"), None);
+        std::fs::write(folder.path().join("docker-credential-own"), "").unwrap();
+        assert_eq!(missing("r.example/a:1"), None);
     }
 
     #[tokio::test]

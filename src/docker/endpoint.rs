@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::{Reason, Refused};
 use crate::error::Error;
 
 /// Where the engine answers.
@@ -75,7 +76,7 @@ struct ContextEndpoint {
 ///
 /// # Errors
 /// A missing prerequisite when a named context does not exist, or the endpoint is of a kind that cannot be used.
-pub fn resolve(around: &Surroundings) -> Result<Endpoint, Error> {
+pub fn resolve(around: &Surroundings) -> Result<Endpoint, Refused> {
     let config = around.docker_config();
     let found = if let Some(host) = around.get("DOCKER_HOST") {
         of_variables(around, &config, host)
@@ -112,7 +113,7 @@ fn default_socket(source: &str) -> Found {
     Found { endpoint, unverified: None }
 }
 
-fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Error> {
+fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Refused> {
     let source = format!("context \"{name}\" of {named_by}");
     if name == "default" {
         return Ok(default_socket(&source));
@@ -121,8 +122,9 @@ fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Error>
     let id = hex(&Sha256::digest(name));
     let path = config.join("contexts/meta").join(&id).join("meta.json");
     let missing = |why: String| {
-        Error::prerequisite(format!("the Docker {source} cannot be used: {why}"))
-            .hint("docker context ls shows those there are; docker context use default goes back")
+        let error = Error::prerequisite(format!("the Docker {source} cannot be used: {why}"))
+            .hint("docker context ls shows those there are; docker context use default goes back");
+        Refused::new(Reason::Address, error)
     };
     let text = std::fs::read_to_string(&path).map_err(|e| missing(format!("{}: {e}", path.display())))?;
     let mut meta: ContextMeta =
@@ -137,40 +139,39 @@ fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Error>
 }
 
 /// Refuses what does not work, or not safely, before anything is tried with it.
-fn usable(found: Found) -> Result<Endpoint, Error> {
+fn usable(found: Found) -> Result<Endpoint, Refused> {
     let Found { mut endpoint, unverified } = found;
     let where_to = format!("the engine at {} ({})", endpoint.host, endpoint.source);
+    let refuse = |reason: Reason, message: String, hint: String| {
+        Err(Refused::new(reason, Error::prerequisite(message).hint(hint)))
+    };
     match endpoint.host.split_once("://").map(|(scheme, _)| scheme) {
         // A socket has no TLS, whatever the variables say: so the docker client does.
         Some("unix") => endpoint.tls = None,
         Some("tcp" | "http" | "https") => {
             if !is_this_machine(&endpoint.host) {
-                return Err(Error::prerequisite(format!(
+                let message = format!(
                     "{where_to} is on another machine: kind would publish the API servers on that machine's \
                      127.0.0.1, where they cannot be reached from here"
-                ))
-                .hint(forward_hint()));
+                );
+                return refuse(Reason::Remote, message, forward_hint());
             }
             if let Some(by) = unverified {
-                return Err(Error::prerequisite(format!(
-                    "{where_to} would not be verified ({by}), which kindmesh does not support"
-                ))
-                .hint(TLS_HINT));
+                let message = format!("{where_to} would not be verified ({by}), which kindmesh does not support");
+                return refuse(Reason::Address, message, TLS_HINT.into());
             }
-            check_tls(&endpoint, &where_to)?;
+            check_tls(&endpoint, &where_to).map_err(|error| Refused::new(Reason::Address, error))?;
         }
         Some("ssh") => {
-            return Err(Error::prerequisite(format!(
-                "{where_to} is reached over ssh, which kindmesh does not speak"
-            ))
-            .hint(forward_hint()));
+            let message = format!("{where_to} is reached over ssh, which kindmesh does not speak");
+            return refuse(Reason::Remote, message, forward_hint());
         }
         _ => {
-            return Err(Error::prerequisite(format!(
+            let message = format!(
                 "\"{}\" ({}) is no engine address: it must begin with unix:// or tcp://",
                 endpoint.host, endpoint.source
-            ))
-            .hint("unset DOCKER_HOST, or: docker context ls"));
+            );
+            return refuse(Reason::Address, message, "unset DOCKER_HOST, or: docker context ls".into());
         }
     }
     Ok(endpoint)
@@ -278,9 +279,14 @@ mod tests {
     }
 
     fn refused(home: &Path, variables: &[(&str, &str)]) -> Error {
-        let error = resolve(&around(home, variables)).unwrap_err();
-        assert_eq!(error.kind, Kind::Prerequisite);
-        error
+        let refused = resolve(&around(home, variables)).unwrap_err();
+        let reason = if refused.error.hint.as_ref().is_some_and(|hint| hint.contains("ssh -NL")) {
+            Reason::Remote
+        } else {
+            Reason::Address
+        };
+        assert_eq!((refused.reason, refused.error.kind), (reason, Kind::Prerequisite));
+        refused.error
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use bollard::models::SystemInfoCgroupVersionEnum;
+use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 use bollard::{BollardRequest, Docker};
 
+use jiff::Timestamp;
+
 use super::endpoint::{self, Endpoint, Surroundings};
+use super::{Reason, Refused};
 use crate::error::Error;
 use crate::inventory::EngineFacts;
 
@@ -37,23 +40,30 @@ impl Engine {
     /// # Errors
     /// A missing prerequisite when there is none, it does not answer, or is too old.
     pub async fn connect() -> Result<Self, Error> {
+        Ok(Self::try_connect(ANSWER_WITHIN).await?)
+    }
+
+    /// The same for who tells the reasons apart, and with the time that each of two questions may take.
+    ///
+    /// # Errors
+    /// The reason, with the error that [`Self::connect`] would give.
+    pub async fn try_connect(within: Duration) -> Result<Self, Refused> {
         let endpoint = endpoint::resolve(&Surroundings::of_process())?;
+        let no_answer = |_| no_answer(&endpoint, within);
         let docker = open(&endpoint).map_err(|error| unreachable(&endpoint, &error))?;
-        let answer = tokio::time::timeout(ANSWER_WITHIN, docker.clone().negotiate_version())
-            .await
-            .map_err(|_| no_answer(&endpoint))?;
+        let answer = tokio::time::timeout(within, docker.clone().negotiate_version()).await.map_err(no_answer)?;
         let docker = answer.map_err(|error| unreachable(&endpoint, &error))?;
         let api = docker.client_version();
         if (api.major_version, api.minor_version) < OLDEST_API {
-            return Err(Error::prerequisite(format!(
+            let error = Error::prerequisite(format!(
                 "the engine at {} speaks API {}.{}, kindmesh needs {}.{}",
                 endpoint.host, api.major_version, api.minor_version, OLDEST_API.0, OLDEST_API.1
-            ))
-            .hint("update Docker to 20.10 or newer"));
+            ));
+            return Err(Refused::new(Reason::TooOld, error.hint("update Docker to 20.10 or newer")));
         }
-        let facts = tokio::time::timeout(ANSWER_WITHIN, facts(&docker))
+        let facts = tokio::time::timeout(within, facts(&docker))
             .await
-            .map_err(|_| no_answer(&endpoint))?
+            .map_err(no_answer)?
             .map_err(|error| unreachable(&endpoint, &error))?;
         Ok(Self { docker, endpoint, facts })
     }
@@ -90,19 +100,20 @@ fn encode_credentials(mut request: BollardRequest) -> BollardRequest {
 }
 
 async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
-    let (info, version, bridge) =
-        futures::join!(docker.info(), docker.version(), docker.inspect_network(DEFAULT_BRIDGE, None));
+    let info = async {
+        let asked = Timestamp::now();
+        let info = docker.info().await;
+        (info, asked, Timestamp::now())
+    };
+    let ((info, asked, told), version, bridge) =
+        futures::join!(info, docker.version(), docker.inspect_network(DEFAULT_BRIDGE, None));
     let (info, version) = (info?, version?);
     let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
     let mtu = bridge.ok().and_then(|bridge| {
         bridge.options.unwrap_or_default().get("com.docker.network.driver.mtu")?.parse::<u32>().ok()
     });
+    let has = |option: &str| info.security_options.iter().flatten().any(|has| has == option);
     Ok(EngineFacts {
-        id: info.id.unwrap_or_default(),
-        api_version: version.api_version.unwrap_or_default(),
-        version: version.version.unwrap_or_default(),
-        os: version.os.unwrap_or_default(),
-        architecture: version.arch.unwrap_or_default(),
         cgroup_version: match info.cgroup_version {
             Some(SystemInfoCgroupVersionEnum::_1) => 1,
             _ => 2,
@@ -110,29 +121,66 @@ async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
         memory: number(info.mem_total),
         cpus: number(info.ncpu),
         mtu: mtu.filter(|mtu| *mtu != DEFAULT_MTU),
+        podman: version.components.iter().flatten().any(|component| component.name == "Podman Engine"),
+        rootless: has("name=rootless"),
+        missing_controllers: missing_controllers(&info),
+        forwarding: info.ipv4_forwarding,
+        clock_ahead_ms: clock_ahead(info.system_time.as_deref(), asked, told),
+        firewall: info.firewall_backend.and_then(|firewall| firewall.driver).unwrap_or_default(),
+        proxy: info.https_proxy.unwrap_or_default(),
+        id: info.id.unwrap_or_default(),
+        machine: info.name.unwrap_or_default(),
+        kernel: info.kernel_version.unwrap_or_default(),
+        system: info.operating_system.unwrap_or_default(),
+        folder: info.docker_root_dir.unwrap_or_default(),
+        api_version: version.api_version.unwrap_or_default(),
+        version: version.version.unwrap_or_default(),
+        os: version.os.unwrap_or_default(),
+        architecture: version.arch.unwrap_or_default(),
     })
 }
 
-fn no_answer(endpoint: &Endpoint) -> Error {
-    Error::prerequisite(format!(
+/// The controllers that a kubelet needs, as far as the engine says that it lacks them: what it does not mention counts
+/// as there.
+fn missing_controllers(info: &SystemInfo) -> Vec<String> {
+    let controllers = [
+        ("cpu", info.cpu_shares),
+        ("cpuset", info.cpu_set),
+        ("memory", info.memory_limit),
+        ("pids", info.pids_limit),
+    ];
+    let missing = controllers.into_iter().filter(|(_, has)| *has == Some(false));
+    missing.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// How far the engine's clock is ahead, in milliseconds: nothing as long as what it told lies between the question
+/// and the answer.
+fn clock_ahead(engine: Option<&str>, asked: Timestamp, told: Timestamp) -> i64 {
+    let Some(engine) = engine.and_then(|text| text.parse::<Timestamp>().ok()) else { return 0 };
+    let (engine, asked, told) = (engine.as_millisecond(), asked.as_millisecond(), told.as_millisecond());
+    (engine - told).max(0) + (engine - asked).min(0)
+}
+
+fn no_answer(endpoint: &Endpoint, within: Duration) -> Refused {
+    let error = Error::prerequisite(format!(
         "the container engine at {} ({}) does not answer within {} s",
         endpoint.host,
         endpoint.source,
-        ANSWER_WITHIN.as_secs()
-    ))
-    .hint(start_hint())
+        within.as_secs_f32()
+    ));
+    Refused::new(Reason::Silent, error.hint(start_hint()))
 }
 
-fn unreachable(endpoint: &Endpoint, error: &bollard::errors::Error) -> Error {
+fn unreachable(endpoint: &Endpoint, error: &bollard::errors::Error) -> Refused {
     let text = chain(error);
-    let hint = if text.contains("ermission denied") {
-        "add yourself to the docker group: sudo usermod -aG docker $USER, then log in again".to_owned()
+    let (reason, hint) = if text.contains("ermission denied") {
+        let hint = "add yourself to the docker group: sudo usermod -aG docker $USER, then log in again";
+        (Reason::NotAllowed, hint.to_owned())
     } else {
-        start_hint()
+        (Reason::Absent, start_hint())
     };
-    Error::prerequisite(format!("no container engine answers at {} ({})", endpoint.host, endpoint.source))
-        .evidence(text)
-        .hint(hint)
+    let message = format!("no container engine answers at {} ({})", endpoint.host, endpoint.source);
+    Refused::new(reason, Error::prerequisite(message).evidence(text).hint(hint))
 }
 
 fn start_hint() -> String {
@@ -152,4 +200,30 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_tells_a_time_between_question_and_answer_is_right() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (asked, told) = (at("2026-01-02T03:04:05.000Z"), at("2026-01-02T03:04:05.100Z"));
+        for (engine, ahead) in [
+            ("2026-01-02T03:04:05.05Z", 0),
+            ("2026-01-02T04:04:05.05+01:00", 0),
+            ("2026-01-02T03:04:06.1Z", 1000),
+            ("2026-01-02T03:04:03.5Z", -1500),
+            ("noon", 0),
+        ] {
+            assert_eq!(clock_ahead(Some(engine), asked, told), ahead, "{engine}");
+        }
+    }
+
+    #[test]
+    fn only_controllers_that_the_engine_denies_are_missing() {
+        let info = SystemInfo { memory_limit: Some(false), cpu_set: Some(true), ..SystemInfo::default() };
+        assert_eq!(missing_controllers(&info), ["memory"]);
+    }
 }

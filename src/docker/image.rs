@@ -27,7 +27,7 @@ pub(crate) fn registry(image: &str) -> &str {
 }
 
 /// An image name with a tag or digest. Without one, Docker would pull and export every tag there is.
-fn tagged(image: &str) -> String {
+pub(crate) fn tagged(image: &str) -> String {
     let has = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
     format!("{image}{}", if has { "" } else { ":latest" })
 }

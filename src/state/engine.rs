@@ -82,6 +82,15 @@ impl EngineIdentity {
         }
     }
 
+    /// Whether the environment of these files was made on this engine, or on nobody knows which.
+    pub fn has_made(&self, files: &Files) -> bool {
+        match Self::stored(files) {
+            Ok(Some(stored)) => self.compare(&stored, false) == Relation::Same,
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
     fn compare(&self, stored: &Self, has_nodes: bool) -> Relation {
         let told_apart = !self.id.is_empty() && !stored.id.is_empty();
         match (told_apart && self.id != stored.id, self.host == stored.host) {

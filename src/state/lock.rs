@@ -31,6 +31,12 @@ impl Lock {
         wait::until(step, "the other kindmesh to end", deadline, async || Self::look(&path)).await
     }
 
+    /// Whether a process has it, without taking or making anything.
+    pub fn is_held(files: &Files) -> bool {
+        let Ok(file) = std::fs::File::open(files.lock()) else { return false };
+        matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+    }
+
     fn look(path: &Path) -> anyhow::Result<Poll<Self>> {
         let what = || format!("locking {}", path.display());
         let removed = || Ok(Poll::NotYet("the environment is being removed".into()));

@@ -36,12 +36,19 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Versions {
     file: PathBuf,
+    /// Whether what is learnt is written down.
+    remembers: bool,
 }
 
 impl Versions {
     /// Remembers in `versions.json` in that directory.
     pub(super) fn new(directory: &Path) -> Self {
-        Self { file: directory.join("versions.json") }
+        Self { file: directory.join("versions.json"), remembers: true }
+    }
+
+    /// Knows what was remembered there, and adds nothing.
+    pub(super) fn unremembered(directory: &Path) -> Self {
+        Self { remembers: false, ..Self::new(directory) }
     }
 
     /// The version that the executable says it is.
@@ -54,7 +61,7 @@ impl Versions {
             return Ok(entry.version);
         }
         let version = ask(tool, path).await?;
-        if let Some((name, size, modified)) = key {
+        if let Some((name, size, modified)) = key.filter(|_| self.remembers) {
             // See above: without it the next command asks again.
             let _ = self.remember(name, Entry { size, modified, version: version.clone() });
         }

@@ -1,0 +1,75 @@
+//! What this machine's kernel says, from `/proc`.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use super::facts::{Host, Space};
+
+/// Where the kernel says it.
+pub(super) const PROC: &str = "/proc";
+
+/// Reads what there is below `proc`.
+pub(super) fn look(proc: &Path) -> Host {
+    let read = |path: &str| std::fs::read_to_string(proc.join(path)).unwrap_or_default();
+    let memory = read("meminfo");
+    Host {
+        name: read("sys/kernel/hostname").trim().to_owned(),
+        kernel: read("sys/kernel/osrelease").trim().to_owned(),
+        memory: kilobytes(&memory, "MemTotal:").unwrap_or_default(),
+        memory_available: kilobytes(&memory, "MemAvailable:"),
+        watches: number(&read("sys/fs/inotify/max_user_watches")),
+        watchers: number(&read("sys/fs/inotify/max_user_instances")),
+        forwarding: number::<u8>(&read("sys/net/ipv4/ip_forward")).map(|on| on != 0),
+        filters_bridges: number::<u8>(&read("sys/net/bridge/bridge-nf-call-iptables")).map(|on| on != 0),
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.trim().parse().ok()
+}
+
+/// A line of `meminfo`, in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(number::<u64>(line.trim().trim_end_matches("kB"))? * 1024)
+}
+
+/// The disk that a folder is on.
+pub(super) fn space(folder: &Path) -> Option<Space> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    Some(Space { folder: folder.to_owned(), free: found.f_bavail * found.f_frsize })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_is_read_and_what_it_does_not_say_is_not_known() {
+        let proc = tempfile::tempdir().unwrap();
+        assert_eq!(look(proc.path()), Host::default());
+        for (path, text) in [
+            ("meminfo", "MemTotal:       24683656 kB\nMemFree:        1 kB\nMemAvailable:   22938000 kB\n"),
+            ("sys/kernel/hostname", "vm\n"),
+            ("sys/kernel/osrelease", "6.18.44\n"),
+            ("sys/fs/inotify/max_user_watches", "8192\n"),
+            ("sys/fs/inotify/max_user_instances", "128\n"),
+            ("sys/net/ipv4/ip_forward", "0\n"),
+        ] {
+            let path = proc.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let seen = Host {
+            name: "vm".into(),
+            kernel: "6.18.44".into(),
+            memory: 24683656 * 1024,
+            memory_available: Some(22938000 * 1024),
+            watches: Some(8192),
+            watchers: Some(128),
+            forwarding: Some(false),
+            filters_bridges: None,
+        };
+        assert_eq!(look(proc.path()), seen);
+    }
+}

@@ -1,0 +1,117 @@
+//! What `doctor` found, as text for a terminal.
+
+use super::Style;
+use crate::doctor::{Finding, Report, Severity, TOPICS};
+
+/// All of it: findings, what could not be looked at, and how it stands.
+pub fn text(report: &Report, style: Style) -> String {
+    let mut text: String = report.findings.iter().map(|item| finding(item, style) + "\n").collect();
+    for why in &report.unknown {
+        text.push_str(&format!("{} {why}\n", style.dim("not known:")));
+    }
+    if !report.unknown.is_empty() {
+        text.push('\n');
+    }
+    let count = |severity: Severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
+    let verdict = match (count(Severity::Blocks), count(Severity::Warns)) {
+        (0, 0) => style.green("Nothing found that keeps kindmesh up from working."),
+        (0, warns) => style.yellow(&format!("kindmesh up can work; {} may trouble it.", things(warns))),
+        (blocks, 0) => style.red(&format!("kindmesh up cannot work: {} in the way.", stand(blocks))),
+        (blocks, warns) => style.red(&format!(
+            "kindmesh up cannot work: {} in the way, and {warns} more may trouble it.",
+            stand(blocks)
+        )),
+    };
+    let topics: Vec<_> = TOPICS.iter().map(|(topic, _)| *topic).collect();
+    let looked = match report.findings.iter().any(|finding| finding.id.starts_with("engine.") && alone(finding)) {
+        true => "Without an engine, nothing was asked that only it can tell.".to_owned(),
+        false => format!("Looked at: {}.", topics.join(", ")),
+    };
+    format!("{text}{verdict}\n{}", style.dim(&looked))
+}
+
+/// Whether a finding is that there is no engine to ask.
+fn alone(finding: &Finding) -> bool {
+    matches!(
+        finding.id,
+        "engine.missing" | "engine.not-allowed" | "engine.remote" | "engine.address" | "engine.old"
+    )
+}
+
+fn things(count: usize) -> String {
+    if count == 1 { "1 thing".into() } else { format!("{count} things") }
+}
+
+fn stand(count: usize) -> String {
+    if count == 1 { "1 thing is".into() } else { format!("{count} things are") }
+}
+
+/// One finding.
+pub(crate) fn finding(finding: &Finding, style: Style) -> String {
+    let Finding { id, severity, what, evidence, consequence, cure } = finding;
+    let severity = match severity {
+        Severity::Blocks => style.red("blocks"),
+        Severity::Warns => style.yellow("warns"),
+    };
+    let mut text = format!("{severity} {id}: {}\n", style.bold(what));
+    for (name, value) in [("seen", evidence), ("so", consequence), ("cure", cure)] {
+        let name = style.dim(&format!("{name}:"));
+        for line in value.lines().filter(|_| !value.is_empty()) {
+            text.push_str(&format!("  {name} {line}\n"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(findings: &[(&'static str, Severity)], unknown: &[&str]) -> String {
+        let finding = |(id, severity): &(&'static str, Severity)| Finding {
+            id,
+            severity: *severity,
+            what: "it is so".into(),
+            evidence: "seen".into(),
+            consequence: "it fails".into(),
+            cure: "do this".into(),
+        };
+        let unknown = unknown.iter().map(|why| (*why).to_owned()).collect();
+        let report = Report { schema_version: 1, findings: findings.iter().map(finding).collect(), unknown };
+        text(&report, Style::plain())
+    }
+
+    #[test]
+    fn what_was_looked_at_is_said_when_nothing_is_found() {
+        insta::assert_snapshot!(report(&[], &["the disk: it does not tell"]), @r"
+        not known: the disk: it does not tell
+
+        Nothing found that keeps kindmesh up from working.
+        Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
+        ");
+    }
+
+    #[test]
+    fn findings_and_how_many_of_them_are_in_the_way() {
+        let (blocks, warns) = (("disk.low", Severity::Blocks), ("cpu.low", Severity::Warns));
+        insta::assert_snapshot!(report(&[blocks, warns], &[]), @r"
+        blocks disk.low: it is so
+          seen: seen
+          so: it fails
+          cure: do this
+
+        warns cpu.low: it is so
+          seen: seen
+          so: it fails
+          cure: do this
+
+        kindmesh up cannot work: 1 thing is in the way, and 1 more may trouble it.
+        Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
+        ");
+        let verdict = |findings: &[_]| report(findings, &[]).lines().rev().nth(1).unwrap().to_owned();
+        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work; 2 things may trouble it.");
+        assert_eq!(verdict(&[blocks, blocks]), "kindmesh up cannot work: 2 things are in the way.");
+        let without_engine = report(&[("engine.missing", Severity::Blocks)], &[]);
+        assert!(without_engine.ends_with("Without an engine, nothing was asked that only it can tell."));
+    }
+}

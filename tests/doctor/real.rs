@@ -1,0 +1,328 @@
+//! On a real engine, without harm to it or to others: what is to be found is made in a network or mount namespace of
+//! the test's own, at a registry of the test's own, or under a name of its own.
+//!
+//! Namespaces need root, taken with `sudo -n` where the test has it not.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::RwLock;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::desk::{Desk, KINDMESH, Said, said};
+
+/// Held to write by the test that starts a process which every other would find.
+static PROCESSES: RwLock<()> = RwLock::new(());
+
+/// The engine of the surroundings, which these tests need on this machine.
+fn engine() -> String {
+    std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
+}
+
+/// An environment whose images the engine has not, and which asks no registry for them but this one.
+fn spec(registry: &str, node: &str, hub: &str) -> String {
+    format!(
+        "name: docker-test-doc\nkubernetes: {{nodeImage: \"{registry}/{node}\"}}\nmesh: {{hub: {registry}/{hub}}}\n"
+    )
+}
+
+/// A port that nobody listens at.
+fn closed() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A desk whose spec names a registry that nobody runs, so that all there is to find of images is that.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.write("work/kindmesh.yaml", &spec(&closed(), "node:v1.36.4", "istio"));
+    desk
+}
+
+/// What is found when `doctor` runs in namespaces of its own, after a script has changed them.
+fn in_namespace(desk: &Desk, namespace: &str, script: &str, variables: &[(&str, &str)]) -> Said {
+    let _others = PROCESSES.read().unwrap();
+    begin(desk, namespace, script, variables)
+}
+
+fn begin(desk: &Desk, namespace: &str, script: &str, variables: &[(&str, &str)]) -> Said {
+    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let program = if is_root { "unshare" } else { "sudo" };
+    let mut command = desk.run(Path::new(program), &engine());
+    command.envs(variables.iter().copied());
+    if !is_root {
+        command.args(["-n", "-E", "unshare"]);
+    }
+    let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", desk.root.join("bin").display());
+    let script = format!("set -e; export PATH={path}; {script}; exec {KINDMESH} doctor --output json");
+    ours(said(command.args(namespace.split(' ')).args(["sh", "-c", &script])))
+}
+
+/// Without what others left on the engine, which is theirs.
+fn ours(mut said: Said) -> Said {
+    said.findings.retain(|found| !found["id"].as_str().unwrap().starts_with("leftovers."));
+    said
+}
+
+/// What is found on this machine as it is.
+fn doctor(desk: &Desk, variables: &[(&str, &str)]) -> Said {
+    let _others = PROCESSES.read().unwrap();
+    ours(desk.doctor(&engine(), variables))
+}
+
+/// Without what is found for the registry that nobody runs.
+fn others(said: &Said) -> Vec<String> {
+    let (registry, others): (Vec<_>, Vec<_>) = said.ids().into_iter().partition(|id| id.contains("registry."));
+    assert_eq!(registry, ["blocks registry.unreachable"], "{:#?}", said.findings);
+    others
+}
+
+fn docker(arguments: &[&str]) -> bool {
+    Command::new("docker").args(arguments).output().unwrap().status.success()
+}
+
+/// A Docker network that is removed with it.
+struct Network(&'static str);
+
+impl Network {
+    fn new(name: &'static str, arguments: &[&str]) -> Self {
+        docker(&["network", "rm", name]);
+        assert!(docker(&[&["network", "create"], arguments, &[name]].concat()));
+        Self(name)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker(&["network", "rm", self.0]);
+    }
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine"]
+fn this_machine_is_good_and_its_disk_is_known() {
+    let desk = desk();
+    let said = doctor(&desk, &[]);
+    assert_eq!(others(&said), Vec::<String>::new(), "{:#?}", said.findings);
+    assert!(said.unknown.iter().all(|why| why.starts_with("iptables: only root")), "{:?}", said.unknown);
+    assert!(!desk.root.join("state").exists() && !desk.root.join("cache").exists());
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine, and root"]
+fn a_vpn_has_every_address() {
+    let routes = "ip link add tun0 type bridge; ip link set tun0 up; for net in 10.0.0.0/8 172.16.0.0/12 \
+        192.168.0.0/16; do ip route add $net dev tun0; done";
+    let said = in_namespace(&Desk::new(), "--net", routes, &[]);
+    let found = said.finding("addresses.none");
+    assert_eq!(said.code, 4);
+    assert!(found["evidence"].as_str().unwrap().contains("10.0.0.0/8 by the route via tun0"), "{found}");
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine, and root"]
+fn a_machine_that_forwards_nothing_or_drops_it() {
+    let desk = desk();
+    let off = in_namespace(&desk, "--net", "echo 0 > /proc/sys/net/ipv4/ip_forward", &[]);
+    assert_eq!(others(&off), ["warns forward.off"]);
+    let on = "echo 1 > /proc/sys/net/ipv4/ip_forward; iptables -P FORWARD";
+    assert_eq!(others(&in_namespace(&desk, "--net", &format!("{on} ACCEPT"), &[])), Vec::<String>::new());
+    let dropped = in_namespace(&desk, "--net", &format!("{on} DROP"), &[]);
+    let found = dropped.finding("firewall.iptables");
+    assert_eq!(found["evidence"], "iptables -S FORWARD: -P FORWARD DROP");
+    // As the engine writes them: its rules first.
+    let engines = "DROP; iptables -N DOCKER-FORWARD; iptables -A FORWARD -j DOCKER-FORWARD";
+    assert_eq!(others(&in_namespace(&desk, "--net", &format!("{on} {engines}"), &[])), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine, and root"]
+fn firewalld_that_started_after_the_engine() {
+    let desk = desk();
+    let firewalld = desk.program("firewalld", "read line");
+    let pipe = desk.root.join("pipe");
+    // In a process namespace of its own, where it ends with what is looked for.
+    let beside = format!("mkfifo {0}; {1} <>{0} &", pipe.display(), firewalld.display());
+    let script = format!("{beside} until grep -qa firewalld /proc/[0-9]*/cmdline; do :; done");
+    let _alone = PROCESSES.write().unwrap();
+    let said = begin(&desk, "--pid --fork --mount-proc --kill-child", &script, &[]);
+    assert_eq!(others(&said), ["warns firewall.firewalld"]);
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine, and root"]
+fn limits_and_memory_of_the_kernel() {
+    let desk = desk();
+    let (low, little) = (desk.write("low", "128\n"), desk.root.join("meminfo"));
+    let over = format!("mount --bind {} /proc/sys/fs/inotify/max_user_instances", low.display());
+    let said = in_namespace(&desk, "--mount", &over, &[]);
+    assert_eq!(others(&said), ["warns inotify.low"]);
+    assert_eq!(said.finding("inotify.low")["evidence"], "fs.inotify.max_user_instances = 128");
+
+    let little = little.display();
+    let over = format!(
+        "sed 's/^MemAvailable:.*/MemAvailable: 500000 kB/' /proc/meminfo > {little}; mount --bind {little} /proc/meminfo"
+    );
+    assert_eq!(others(&in_namespace(&desk, "--mount", &over, &[])), ["warns memory.used"]);
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine, and root"]
+fn disks_that_are_full_or_read_only() {
+    let desk = desk();
+    let folder = Command::new("docker").args(["info", "--format", "{{.DockerRootDir}}"]).output().unwrap();
+    let folder = String::from_utf8(folder.stdout).unwrap();
+    let small = format!("mount -t tmpfs -o size=100m none {}", folder.trim());
+    let said = in_namespace(&desk, "--mount", &small, &[]);
+    assert_eq!(others(&said), ["blocks disk.low"]);
+
+    let disk = desk.root.join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let on = |options: &str| format!("mount -t tmpfs -o {options} none {}", disk.display());
+    let state = [("XDG_STATE_HOME", disk.to_str().unwrap())];
+    let said = in_namespace(&desk, "--mount", &on("size=100m"), &state);
+    assert_eq!(others(&said), ["blocks disk.state"]);
+    let said = in_namespace(&desk, "--mount", &on("ro,size=2g"), &state);
+    assert_eq!(others(&said), ["blocks state.read-only"]);
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine, and root"]
+fn another_user_is_not_allowed() {
+    let desk = Desk::new();
+    // That user may not enter folders of this one.
+    let copy = desk.root.join("kindmesh");
+    std::fs::copy(KINDMESH, &copy).unwrap();
+    for folder in [desk.root.clone(), desk.root.join("work"), desk.root.join("bin")] {
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let mut command = desk.run(Path::new("setpriv"), &engine());
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(copy)
+        .args(["doctor", "--output", "json"]);
+    said(&mut command).is(&["blocks engine.not-allowed"]);
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine"]
+fn a_docker_network_in_the_way_and_one_that_was_left() {
+    let desk = desk();
+    let taken = Network::new("docker-test-doc-taken", &["--subnet", "192.168.251.0/29"]);
+    let fixed = spec(&closed(), "node:v1.36.4", "istio") + "network: {subnet: 192.168.251.0/24}\n";
+    desk.write("work/kindmesh.yaml", &fixed);
+    // Without a plan, no images are wanted.
+    doctor(&desk, &[]).is(&["blocks spec.conflict"]);
+    drop(taken);
+
+    let labels = ["--label", "kindmesh.environment=docker-test-left", "--label", "kindmesh.clusters=a,b"];
+    let _left = Network::new("kindmesh-docker-test-left", &labels);
+    desk.write("work/kindmesh.yaml", &spec(&closed(), "node:v1.36.4", "istio"));
+    let cure = "kindmesh down --name docker-test-left";
+    let said = desk.doctor(&engine(), &[]);
+    let left = said.findings.iter().find(|found| found["cure"] == cure);
+    assert_eq!(left.unwrap()["id"], "leftovers.networks");
+}
+
+/// A registry that answers by the image's name, and what it was asked for.
+struct Registry {
+    address: String,
+    _runtime: Runtime,
+}
+
+impl Registry {
+    fn serve() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        runtime.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        Self { address, _runtime: runtime }
+    }
+}
+
+async fn answer(request: Request) -> Response {
+    let refuse = |status: StatusCode, code: &str| {
+        (status, axum::Json(json!({"errors": [{"code": code, "message": "so it is"}]}))).into_response()
+    };
+    let path = request.uri().path().to_owned();
+    if path == "/v2/" {
+        return StatusCode::OK.into_response();
+    }
+    if path.contains("/locked/") {
+        return refuse(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
+    }
+    if path.contains("/limited/") {
+        return refuse(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS");
+    }
+    if path.contains("/silent/") {
+        return std::future::pending().await;
+    }
+    if path.contains("/arm/") && path.contains("/manifests/") {
+        let manifest = |architecture: &str, digit: char| {
+            let digest = format!("sha256:{}", digit.to_string().repeat(64));
+            json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 7,
+                "platform": {"os": "linux", "architecture": architecture}})
+        };
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let index = json!({"schemaVersion": 2, "mediaType": kind,
+            "manifests": [manifest("s390x", '1'), manifest("ppc64le", '2')]});
+        return ([("content-type", kind)], index.to_string()).into_response();
+    }
+    refuse(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN")
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine"]
+fn what_registries_say_through_the_engine() {
+    let registry = Registry::serve();
+    let desk = Desk::new();
+    let asked = |node: &str, hub: &str, variables: &[(&str, &str)]| {
+        desk.write("work/kindmesh.yaml", &spec(&registry.address, node, hub));
+        doctor(&desk, variables)
+    };
+    let said = asked("arm/node:v1.36.4", "absent", &[]);
+    said.is(&["blocks registry.image", "blocks registry.platform"]);
+    assert!(
+        said.finding("registry.platform")["evidence"].as_str().unwrap().ends_with("linux/s390x, linux/ppc64le")
+    );
+    asked("locked/node:v1.36.4", "limited", &[]).is(&["blocks registry.limited", "blocks registry.credentials"]);
+    asked("silent/node:v1.36.4", "silent", &[]).is(&["warns registry.unreachable"]);
+
+    // Credentials that are there, and a helper that is not.
+    let config = json!({"auths": {registry.address.as_str(): {"username": "ada", "password": "secret"}}});
+    desk.write("home/.docker/config.json", &config.to_string());
+    let said = asked("locked/node:v1.36.4", "locked", &[]);
+    let found = said.is(&["blocks registry.credentials"]).finding("registry.credentials");
+    assert!(found["what"].as_str().unwrap().contains("does not take the credentials"), "{found}");
+    assert!(!said.findings.iter().any(|found| found.to_string().contains("secret")));
+    desk.write("home/.docker/config.json", &json!({"credsStore": "of-kindmesh-tests"}).to_string());
+    let said = asked("silent/node:v1.36.4", "silent", &[]);
+    said.is(&["blocks registry.helper", "warns registry.unreachable"]);
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine"]
+fn an_image_for_another_architecture() {
+    let desk = desk();
+    let registry = closed();
+    let name = format!("{registry}/docker-test-doc:v1.36.4");
+    let import = format!("tar -c --files-from /dev/null | docker import --platform linux/riscv64 - {name}");
+    assert!(Command::new("sh").args(["-c", &import]).output().unwrap().status.success());
+    desk.write("work/kindmesh.yaml", &spec(&registry, "docker-test-doc:v1.36.4", "istio"));
+    let said = doctor(&desk, &[]);
+    assert!(docker(&["image", "rm", &name]));
+    assert_eq!(others(&said), ["blocks images.platform"]);
+}
+
+#[test]
+#[ignore = "needs a container engine on this machine"]
+fn an_engine_without_the_proxy_of_the_shell() {
+    let variables = [("HTTPS_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "*")];
+    doctor(&desk(), &variables).is(&["blocks registry.unreachable", "warns proxy.engine"]);
+}
