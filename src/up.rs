@@ -108,7 +108,7 @@ async fn run(
     let identity = EngineIdentity::of(&engine);
     let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
     identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
-    environment::refuse_changes(&spec, &files, &inventory)?;
+    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
     let (plan, inventory) = ensure_network(&engine, &spec, events).await?;
     identity.store(&files)?;
     environment::store(&files, &spec)?;
