@@ -5,8 +5,9 @@ use crate::docker::{Engine, network};
 use crate::event::{Events, Outcome};
 use crate::inventory::gather;
 use crate::kind;
+use crate::kubeconfig::{self, entries::Mark};
 use crate::plan;
-use crate::state::{EngineIdentity, Folders, Lock};
+use crate::state::{EngineIdentity, Files, Folders, Lock};
 
 /// Removes one environment. Nothing there is fine; says whether there was anything.
 ///
@@ -54,9 +55,28 @@ pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Event
             })
             .await?;
     }
+    let cleaned = clean_kubeconfigs(engine, &files, name, events).await;
     events
         .step("state", None)
         .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
         .await?;
-    Ok(had_nodes || had_networks || existed)
+    // What could not be cleaned is told when all else is gone.
+    Ok(cleaned? || had_nodes || had_networks || existed)
+}
+
+/// Takes the environment's entries out of the user's kubeconfigs that have them.
+async fn clean_kubeconfigs(engine: &Engine, files: &Files, name: &str, events: &Events) -> anyhow::Result<bool> {
+    let mark = Mark { environment: name.to_owned(), engine: engine.facts.id.clone() };
+    let merged = kubeconfig::merged_into(files, &mark);
+    if merged.is_empty() {
+        return Ok(false);
+    }
+    let step = events.step("kubeconfig", None).run(async |step| {
+        let mut changed = false;
+        for users in &merged {
+            changed |= kubeconfig::remove_from(users, &mark, step).await?;
+        }
+        Ok(Outcome { value: changed, changed })
+    });
+    step.await
 }

@@ -15,7 +15,7 @@ mod private;
 
 pub use engine::EngineIdentity;
 pub use lock::Lock;
-pub use private::{begin_private, private_folder, restrict, write_private};
+pub use private::{begin_private, private_folder, replace, restrict, write_private};
 
 /// Where kindmesh keeps files; on macOS too.
 #[derive(Debug, Clone)]
@@ -104,6 +104,11 @@ impl Files {
     /// Which engine the environment is on.
     pub fn engine(&self) -> PathBuf {
         self.root.join("engine")
+    }
+
+    /// The user's kubeconfigs that the environment was merged into.
+    pub fn merged(&self) -> PathBuf {
+        self.root.join("merged")
     }
 
     /// What the process that works on the environment holds.

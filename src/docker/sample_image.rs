@@ -130,7 +130,7 @@ async fn libraries(executable: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Reads `name => /path (address)` and `/path (address)` lines; each path once.
-fn listed(said: &str) -> Vec<PathBuf> {
+pub fn listed(said: &str) -> Vec<PathBuf> {
     let paths: BTreeSet<PathBuf> = said
         .lines()
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))

@@ -44,7 +44,7 @@ pub async fn executable() -> anyhow::Result<Option<Executable>> {
 }
 
 /// Sorts what the engine lists into environments and what belongs to others.
-fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
+pub fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
     let mut inventory = Inventory::default();
     for network in networks {
         let name = network.name.clone().unwrap_or_default();

@@ -41,6 +41,7 @@ pub fn title(step: &str) -> Title<'_> {
         "bench" => ("Starting the checks' probes", "The checks' probes are ready"),
         "unbench" => ("Removing the checks' probes", "The checks' probes are gone"),
         "nodes" => ("Removing the nodes", "The nodes are gone"),
+        "kubeconfig" => ("Cleaning your kubeconfig", "Your kubeconfig is clean"),
         "state" => ("Removing the state directory", "The state directory is gone"),
         unknown => (unknown, unknown),
     };

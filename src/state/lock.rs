@@ -1,7 +1,7 @@
 //! Who works on an environment: one process at a time.
 
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ impl Lock {
             // The one before may have put the whole folder aside.
             private_folder(folder)?;
         }
-        let opened = std::fs::File::options().create(true).truncate(false).read(true).write(true).open(path);
+        let mut options = std::fs::File::options();
+        let opened = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
         let mut file = match opened {
             // It did so just now.
             Err(error) if error.kind() == ErrorKind::NotFound => return removed(),

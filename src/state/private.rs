@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
@@ -40,6 +40,33 @@ pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
     };
     write().with_context(|| format!("writing {}", path.display()))?;
     Ok(true)
+}
+
+/// Replaces a file of the user's, which keeps its owner and mode; a new one only its owner may read. Other processes see
+/// the old one or the new, also after a crash.
+///
+/// # Errors
+/// The file system's.
+pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let old = fs::metadata(path).ok();
+        let mode = old.as_ref().map_or(0o600, |old| old.permissions().mode() & 0o7777);
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+        file.write_all(content)?;
+        if let Some(old) = old {
+            let made = file.as_file().metadata()?;
+            if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+                std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+            }
+        }
+        // The process's umask has no say in it.
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 /// Begins a file that only its owner may read and that is written bit by bit, such as a log; one that was there is
@@ -91,6 +118,17 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert!(!write_private(&path, b"x").unwrap());
         assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_users_file_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        replace(&path, b"new").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+        replace(&path, b"newer").unwrap();
+        assert_eq!((mode(&path), fs::read(&path).unwrap()), (0o664, b"newer".to_vec()));
     }
 
     #[test]

@@ -13,15 +13,15 @@ const NO_ENGINE: &str = "unix:///nonexistent.sock";
 /// A hang is a failure, too.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
-/// A user's own kubeconfig: with fields that only some have, and a cluster of the environment from before.
+/// A user's own kubeconfig: with fields that only some have, and one that nobody knows.
 pub const OWN: &str = "
 apiVersion: v1
 kind: Config
 current-context: work
 preferences: {colors: true}
+fromTheFuture: {of: [kubectl]}
 clusters:
 - {name: work, cluster: {server: \"https://work.example\", proxy-url: \"http://proxy.example\", tls-server-name: api}}
-- {name: kind-shop-east, cluster: {server: \"https://127.0.0.1:9\"}}
 users:
 - name: work
   user:

@@ -11,7 +11,7 @@ const COMMANDS: &str = include_str!("wrong/commands.txt");
 const AT_LEAST: (usize, usize) = (140, 80);
 
 /// The words by which a message says what would be right.
-const RIGHT: [&str; 9] = [
+const RIGHT: [&str; 10] = [
     "hint: ",
     "did you mean",
     "such as",
@@ -20,6 +20,7 @@ const RIGHT: [&str; 9] = [
     "a value is required",
     "give a ",
     "lower-case letters",
+    "neither ",
     "at most",
 ];
 
