@@ -12,6 +12,7 @@ use crate::docker::{Engine, image, network, sample_image};
 use crate::environment;
 use crate::error::Error;
 use crate::event::{Event, Events, Outcome, round};
+use crate::interrupt::Interrupt;
 use crate::inventory::{Environment, Inventory, Taken, gather};
 use crate::kind;
 use crate::kubeconfig;
@@ -21,8 +22,10 @@ use crate::state::{EngineIdentity, Files, Folders, Lock};
 use crate::trust::Root;
 
 mod cluster;
+mod foreign;
 mod prove;
 mod samples;
+mod stop;
 mod tools;
 
 use tools::Tools;
@@ -32,12 +35,14 @@ use tools::Tools;
 pub struct Options {
     /// How long the whole may take.
     pub timeout: Duration,
+    /// By whom it is told to stop at the next safe point.
+    pub interrupt: Interrupt,
 }
 
 impl Default for Options {
     /// A quarter of an hour: enough for a first run that pulls every image over a slow line.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(900) }
+        Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default() }
     }
 }
 
@@ -67,7 +72,7 @@ pub struct Up {
 pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
     let started = Instant::now();
     let deadline = tokio::time::Instant::now() + options.timeout;
-    let up = tokio::time::timeout_at(deadline, run(loaded, deadline, folders, events)).await;
+    let up = tokio::time::timeout_at(deadline, run(loaded, deadline, folders, events, &options.interrupt)).await;
     let mut up = up.map_err(|_| {
         Error::environment(format!("not up after {} s", options.timeout.as_secs()))
             .evidence(events.under_way().join("\n"))
@@ -87,6 +92,7 @@ async fn run(
     deadline: tokio::time::Instant,
     folders: &Folders,
     events: &Events,
+    interrupt: &Interrupt,
 ) -> anyhow::Result<Up> {
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = environment::wanted(loaded, &files)?;
@@ -102,28 +108,46 @@ async fn run(
         Ok(Outcome::unchanged(lock))
     });
     let _lock = lock.await?;
+    let _armed = interrupt.arm("stopping where nothing is half-made");
+    let name = spec.name.to_string();
+    tokio::select! {
+        up = make(loaded, spec, &engine, &files, deadline, folders, events) => up,
+        () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, events).await),
+    }
+}
+
+/// All that comes after the right to change the environment: may be dropped at any point.
+async fn make(
+    loaded: &Loaded,
+    spec: Spec,
+    engine: &Engine,
+    files: &Files,
+    deadline: tokio::time::Instant,
+    folders: &Folders,
+    events: &Events,
+) -> anyhow::Result<Up> {
     // What a `down` that was killed left there is only in the way of the next `down`.
     let _ = folders.sweep();
-    let inventory = gather::gather(&engine).await?;
-    let identity = EngineIdentity::of(&engine);
+    let inventory = gather::gather(engine).await?;
+    let identity = EngineIdentity::of(engine);
     let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
-    identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
-    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
-    let (plan, inventory) = ensure_network(&engine, &spec, events).await?;
-    identity.store(&files)?;
-    environment::store(&files, &spec)?;
+    identity.refuse_another(spec.name.as_str(), files, has_nodes)?;
+    environment::refuse_changes(&spec, &loaded.origins, files, &inventory)?;
+    let (plan, inventory) = ensure_network(engine, &spec, events).await?;
+    identity.store(files)?;
+    environment::store(files, &spec)?;
 
     let run = Run {
         existing: inventory.environments.get(&plan.environment).cloned().unwrap_or_default(),
-        root: ensure_root(&files, &plan, events).await?,
+        root: ensure_root(files, &plan, events).await?,
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
         images: OnceCell::new(),
         load: image::Load::new(&files.root, &plan.images()),
         spec,
         cache: folders.cache.clone(),
         events: events.clone(),
-        engine,
-        files,
+        engine: engine.clone(),
+        files: files.clone(),
         plan,
         deadline,
     };
@@ -204,6 +228,7 @@ async fn ensure_network(engine: &Engine, spec: &Spec, events: &Events) -> anyhow
                 inventory.executable = executable.clone();
                 inventory.taken.extend(refused.iter().cloned());
                 let plan = plan::plan(spec, &inventory)?;
+                foreign::refuse(engine, &plan, &inventory).await?;
                 let existing = inventory.environments.get(&plan.environment);
                 let have = existing.map(|found| found.networks.clone()).unwrap_or_default();
                 let made = network::ensure(engine, &plan.network, &have).await?;

@@ -40,6 +40,7 @@ pub fn title(step: &str) -> Title<'_> {
         "call" => ("Calling across the clusters", "A call crossed the clusters"),
         "bench" => ("Starting the checks' probes", "The checks' probes are ready"),
         "unbench" => ("Removing the checks' probes", "The checks' probes are gone"),
+        "stop" => ("Putting away half-made nodes", "Nothing is half-made"),
         "nodes" => ("Removing the nodes", "The nodes are gone"),
         "kubeconfig" => ("Cleaning your kubeconfig", "Your kubeconfig is clean"),
         "state" => ("Removing the state directory", "The state directory is gone"),
@@ -75,7 +76,9 @@ mod tests {
         "call",
         "bench",
         "unbench",
+        "stop",
         "nodes",
+        "kubeconfig",
         "remove-network",
         "state",
     ];

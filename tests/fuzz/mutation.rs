@@ -1,7 +1,8 @@
 //! Mutations of a corpus: each input is one of its texts with a few edits, which shrink away one by one.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
-use proptest::sample::Index;
 
 /// Text that readers tend to trip over.
 const TOKENS: [&str; 44] = [
@@ -51,83 +52,78 @@ const TOKENS: [&str; 44] = [
     "..",
 ];
 
-/// One edit of a text, on bytes: what is cut in the middle of a character is no text any more, as on a broken disk.
-#[derive(Debug, Clone)]
-enum Edit {
-    Insert(Index, Index),
-    InsertByte(Index, u8),
-    Flip(Index, u8),
-    Remove(Index, Index),
-    Repeat(Index, Index, u8),
-    Cut(Index),
-    /// A piece of another text of the corpus.
-    Splice(Index, Index, Index, Index),
-}
-
-fn edit() -> impl Strategy<Value = Edit> {
-    let at = any::<Index>;
-    prop_oneof![
-        4 => (at(), at()).prop_map(|(at, token)| Edit::Insert(at, token)),
-        1 => (at(), any::<u8>()).prop_map(|(at, byte)| Edit::InsertByte(at, byte)),
-        2 => (at(), any::<u8>()).prop_map(|(at, bits)| Edit::Flip(at, bits)),
-        3 => (at(), at()).prop_map(|(from, to)| Edit::Remove(from, to)),
-        1 => (at(), at(), 1..20_u8).prop_map(|(from, to, times)| Edit::Repeat(from, to, times)),
-        1 => at().prop_map(Edit::Cut),
-        2 => (at(), at(), at(), at()).prop_map(|(at, text, from, to)| Edit::Splice(at, text, from, to)),
-    ]
-}
-
 /// Longer ones only take longer.
 const LONGEST: usize = 16 * 1024;
 
-/// Inputs made of a corpus.
+/// Inputs made of a corpus: one of its texts, and up to seven edits, each told by a number. A failing input shrinks to as
+/// few edits as fail.
 pub fn mutated(corpus: &'static [&'static str]) -> impl Strategy<Value = Input> {
-    (any::<Index>(), prop::collection::vec(edit(), 0..8)).prop_map(move |(text, edits)| {
-        let mut bytes = corpus[text.index(corpus.len())].as_bytes().to_vec();
-        for edit in &edits {
-            apply(edit, &mut bytes, corpus);
+    (any::<u8>(), prop::collection::vec(any::<u64>(), 0..8)).prop_map(move |(text, edits)| {
+        let mut bytes = corpus[usize::from(text) % corpus.len()].as_bytes().to_vec();
+        for edit in edits {
+            apply(&mut Choices(edit), &mut bytes, corpus);
             bytes.truncate(LONGEST);
         }
         Input(bytes)
     })
 }
 
-/// A place in or behind the bytes, and a piece of them.
-fn place(at: &Index, bytes: &[u8]) -> usize {
-    at.index(bytes.len() + 1)
+/// Choices that follow from a number (splitmix64).
+struct Choices(u64);
+
+impl Choices {
+    /// A number below `end`.
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
+    }
+
+    /// A place in the bytes or behind them.
+    fn place(&mut self, bytes: &[u8]) -> usize {
+        self.below(bytes.len() + 1)
+    }
+
+    /// A piece of them.
+    fn piece(&mut self, bytes: &[u8]) -> Range<usize> {
+        let (from, to) = (self.place(bytes), self.place(bytes));
+        from.min(to)..from.max(to)
+    }
 }
 
-fn piece(from: &Index, to: &Index, bytes: &[u8]) -> std::ops::Range<usize> {
-    let (from, to) = (place(from, bytes), place(to, bytes));
-    from.min(to)..from.max(to)
-}
-
-fn apply(edit: &Edit, bytes: &mut Vec<u8>, corpus: &[&str]) {
-    match edit {
-        Edit::Insert(at, token) => {
-            let token = TOKENS[token.index(TOKENS.len())];
-            insert(bytes, place(at, bytes), token.as_bytes());
-        }
-        Edit::InsertByte(at, byte) => insert(bytes, place(at, bytes), &[*byte]),
-        Edit::Flip(at, bits) => {
-            let at = place(at, bytes);
+/// One edit, on bytes: what is cut in the middle of a character is no text any more, as on a broken disk.
+fn apply(choices: &mut Choices, bytes: &mut Vec<u8>, corpus: &[&str]) {
+    let kind = choices.below(14);
+    let at = choices.place(bytes);
+    match kind {
+        0..4 => insert(bytes, at, TOKENS[choices.below(TOKENS.len())].as_bytes()),
+        4 => insert(bytes, at, &[choices.below(256) as u8]),
+        5 | 6 => {
             if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= bits;
+                *byte ^= choices.below(256) as u8;
             }
         }
-        Edit::Remove(from, to) => {
-            let piece = piece(from, to, bytes);
+        7 | 8 => {
+            // Short pieces, so that something is left to be read.
+            let end = bytes.len().min(at + choices.below(24));
+            bytes.drain(at..end);
+        }
+        9 => {
+            let piece = choices.piece(bytes);
             bytes.drain(piece);
         }
-        Edit::Repeat(from, to, times) => {
-            let piece = piece(from, to, bytes);
-            let repeated = bytes[piece.clone()].repeat(usize::from(*times));
+        10 => {
+            let piece = choices.piece(bytes);
+            let repeated = bytes[piece.clone()].repeat(1 + choices.below(20));
             insert(bytes, piece.end, &repeated);
         }
-        Edit::Cut(at) => bytes.truncate(place(at, bytes)),
-        Edit::Splice(at, text, from, to) => {
-            let other = corpus[text.index(corpus.len())].as_bytes();
-            insert(bytes, place(at, bytes), &other[piece(from, to, other)]);
+        11 => bytes.truncate(at),
+        _ => {
+            // A piece of another text.
+            let other = corpus[choices.below(corpus.len())].as_bytes();
+            insert(bytes, at, &other[choices.piece(other)]);
         }
     }
 }
