@@ -90,6 +90,12 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     let shown = lines.then(|| report::spawn(receiver, report::sink(output, printer)));
     let interrupt = Interrupt::default();
     let work = async {
+        // These need no files, and so no home.
+        match &cli.command {
+            Command::Schema => return schema::run(),
+            Command::Completions(args) => return completions::run(args),
+            _ => {}
+        }
         let context = Context {
             global: cli.global,
             printer: printer.clone(),
@@ -234,10 +240,8 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Env => env::run(&context),
         Command::List => list::run(&context).await,
         Command::Down(args) => down::run(&context, &args).await,
-        Command::Schema => schema::run(),
-        Command::Completions(args) => completions::run(&args),
         // Handled before anything is set up.
-        Command::Serve(_) => Ok(Done::default()),
+        Command::Schema | Command::Completions(_) | Command::Serve(_) => Ok(Done::default()),
     }
 }
 

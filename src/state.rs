@@ -39,7 +39,10 @@ impl Folders {
                 .filter(|path| path.is_absolute())
                 .or_else(|| set("HOME").map(|home| home.join(below_home)))
                 .map(|base| base.join("kindmesh"))
-                .ok_or_else(|| Error::prerequisite(format!("neither {variable} nor HOME is set")))
+                .ok_or_else(|| {
+                    Error::prerequisite(format!("neither {variable} nor HOME is set"))
+                        .hint("set HOME; or XDG_STATE_HOME and XDG_CACHE_HOME, to absolute paths")
+                })
         };
         Ok(Self { state: folder("XDG_STATE_HOME", ".local/state")?, cache: folder("XDG_CACHE_HOME", ".cache")? })
     }

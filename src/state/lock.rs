@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::private::failed;
 use super::{Files, private_folder};
 use crate::event::Step;
 use crate::wait::{self, Poll};
@@ -43,7 +44,7 @@ impl Lock {
         let mut file = match opened {
             // It did so just now.
             Err(error) if error.kind() == ErrorKind::NotFound => return removed(),
-            opened => opened.with_context(what)?,
+            opened => opened.map_err(|error| failed("locking", path, &error))?,
         };
         match file.try_lock() {
             Ok(()) => {}
@@ -63,9 +64,8 @@ impl Lock {
         if std::fs::metadata(path).map(|there| there.ino()).ok() != Some(ours) {
             return removed();
         }
-        file.set_len(0).with_context(what)?;
-        file.rewind().with_context(what)?;
-        write!(file, "{}", std::process::id()).with_context(what)?;
+        // Only for the words of whoever waits: on a full disk they say less.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
         Ok(Poll::Ready(Self { _file: file }))
     }
 }

@@ -5,7 +5,23 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::Context;
+use crate::error::Error;
+
+/// What failed with a file of ours, and what to do about it.
+pub(super) fn failed(doing: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    let failed = Error::environment(format!("{doing} {}: {error}", path.display()));
+    let elsewhere = "or name another place with XDG_STATE_HOME and XDG_CACHE_HOME";
+    let failed = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            failed.hint(format!("make room: df -h {}; {elsewhere}", path.parent().unwrap_or(path).display()))
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            failed.hint(format!("make it writable; {elsewhere}"))
+        }
+        _ => failed,
+    };
+    failed.into()
+}
 
 /// Makes a folder that only its owner may enter. One that is there stays as it is: it may be the user's own.
 ///
@@ -16,7 +32,7 @@ pub fn private_folder(path: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .with_context(|| format!("making the folder {}", path.display()))
+        .map_err(|error| failed("making the folder", path, &error))
 }
 
 /// Writes a file that only its owner may read, and not when it is as wanted. Other processes see all of it or none,
@@ -38,7 +54,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
         file.persist(path)?;
         Ok(())
     };
-    write().with_context(|| format!("writing {}", path.display()))?;
+    write().map_err(|error| failed("writing", path, &error))?;
     Ok(true)
 }
 
@@ -66,7 +82,7 @@ pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         file.persist(path)?;
         Ok(())
     };
-    write().with_context(|| format!("writing {}", path.display()))
+    write().map_err(|error| failed("writing", path, &error))
 }
 
 /// Begins a file that only its owner may read and that is written bit by bit, such as a log; one that was there is
@@ -83,7 +99,7 @@ pub fn begin_private(path: &Path) -> anyhow::Result<File> {
         }
         File::options().create_new(true).read(true).append(true).mode(0o600).open(path)
     };
-    begin().with_context(|| format!("writing {}", path.display()))
+    begin().map_err(|error| failed("writing", path, &error))
 }
 
 /// Takes away what a file's or a folder's permissions have beyond `mode`.
@@ -98,7 +114,7 @@ pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    restrict().with_context(|| format!("making {} private", path.display()))
+    restrict().map_err(|error| failed("making private", path, &error))
 }
 
 #[cfg(test)]
