@@ -76,7 +76,10 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
     let mut up = up.map_err(|_| {
         Error::environment(format!("not up after {} s", options.timeout.as_secs()))
             .evidence(events.under_way().join("\n"))
-            .hint("what was made is kept: kindmesh up goes on; --timeout gives it longer")
+            .hint(format!(
+                "what was made is kept: {} goes on; --timeout gives it longer",
+                environment::up_hint(loaded.spec.name.as_str())
+            ))
     })??;
     up.seconds = round(started.elapsed());
     events.send(Event::Ready {

@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Do
     match tokio::time::timeout(args.timeout, down_all(context, args)).await {
         Ok(result) => result,
         Err(_) => Err(Error::environment(format!("not down after {} s", args.timeout.as_secs()))
-            .hint("kindmesh down goes on; --timeout gives it longer")
+            .hint("kindmesh down goes on; --timeout gives it longer; does the engine answer? docker ps")
             .into()),
     }
 }
