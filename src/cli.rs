@@ -1,6 +1,9 @@
 //! The command line: types only.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,7 +13,7 @@ use crate::policies::Policy;
 use crate::report::verdicts::ReportFile;
 use crate::report::{ColorChoice, Output};
 use crate::sample::{ProducerUrl, Role};
-use crate::spec::Label;
+use crate::spec::{Label, environment_name};
 
 /// Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
 #[derive(Debug, Parser)]
@@ -30,7 +33,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The environment's name [default: what the spec says, else kindmesh]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", value_parser = environment_name)]
     pub name: Option<Label>,
     /// A spec file; may be repeated, later ones win [default: ./kindmesh.yaml, where it exists]
     #[arg(short, long = "file", global = true, value_name = "FILE")]
@@ -122,16 +125,16 @@ pub struct CallArgs {
     #[arg(long, default_value = "hello", value_name = "TEXT")]
     pub payload: String,
     /// How long the producer waits before it answers, in milliseconds
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=DELAY_MAX), allow_negative_numbers = true)]
     pub delay_ms: u64,
     /// The status that the producer answers with
-    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(200..600))]
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = whole(200..=599u16), allow_negative_numbers = true)]
     pub status: u16,
     /// How many calls, one after the other
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub count: u32,
     /// Fail with exit status 3 unless every call gives this status
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(100..=599u16), allow_negative_numbers = true)]
     pub expect: Option<u16>,
     /// How long one answer may take: 45s, 1m
     #[arg(long, value_parser = duration, default_value = "45s", value_name = "TIME")]
@@ -145,7 +148,7 @@ pub struct OpenArgs {
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
     /// The port on 127.0.0.1, 0 for any free one [default: 8080 where it is free, else any]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX), allow_negative_numbers = true)]
     pub port: Option<u16>,
     /// Only print the address
     #[arg(long)]
@@ -199,7 +202,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "ID")]
     pub skip: Vec<String>,
     /// How often; a claim that fails once has failed
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub repeat: u32,
     /// End with the first failure
     #[arg(long)]
@@ -303,6 +306,20 @@ pub struct ServeArgs {
     /// Where the caller finds the producer [default: http://sample-producer:8080]
     #[arg(long, value_name = "URL")]
     pub producer: Option<ProducerUrl>,
+}
+
+/// The longest that a producer may be asked to wait, in milliseconds: a day.
+const DELAY_MAX: u64 = LONGEST_SECONDS * 1000;
+
+/// Reads a whole number within bounds; one that is none is told the bounds, too.
+fn whole<N>(bounds: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static
+where
+    N: FromStr + Clone + PartialOrd + Display + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        number.ok_or_else(|| format!("give a whole number from {} to {}", bounds.start(), bounds.end()))
+    }
 }
 
 /// Reads `90s`, `15m`, `1h`, or plain seconds.

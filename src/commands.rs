@@ -98,6 +98,12 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     let shown = lines.then(|| report::spawn(receiver, Box::new(Several(sinks))));
     let interrupt = Interrupt::default();
     let work = async {
+        // These need no files, and so no home.
+        match &cli.command {
+            Command::Schema => return schema::run(),
+            Command::Completions(args) => return completions::run(args),
+            _ => {}
+        }
         let context = Context {
             global: cli.global,
             printer: printer.clone(),
@@ -118,9 +124,9 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     if let Some(failure) = &failure {
         events.send(failure.event());
     }
-    if let (Ended::Signal { code, .. }, Output::Json, true) = (&ended, output, lines) {
-        let error = Error::environment(format!("interrupted (exit status {code})")).hint(AFTER_SIGNAL);
-        events.send(Failure::of(&error.into()).event());
+    if let (Ended::Signal { code, told, .. }, Output::Json, true) = (&ended, output, lines) {
+        let plain = || Error::environment(format!("interrupted (exit status {code})")).hint(AFTER_SIGNAL).into();
+        events.send(told.as_ref().map_or_else(|| Failure::of(&plain()), Failure::of).event());
     }
     drop(events);
     if let Some(shown) = shown {
@@ -146,9 +152,13 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             }
             error::exit_code(&error)
         }
-        Ended::Signal { code, left } => {
-            if !serves {
-                printer.error(&if left { format!("interrupted: {AFTER_SIGNAL}") } else { "interrupted".into() });
+        Ended::Signal { code, left, told } => {
+            if !serves && (output != Output::Json || !lines) {
+                printer.error(&match told {
+                    Some(error) => Failure::of(&error).render(printer.stderr_style()),
+                    None if left => format!("interrupted: {AFTER_SIGNAL}"),
+                    None => "interrupted".into(),
+                });
             }
             code
         }
@@ -184,10 +194,11 @@ fn default_hint(error: &anyhow::Error, flags: &str) -> Option<String> {
 
 enum Ended {
     Done(anyhow::Result<Done>),
-    /// `left`: something may have been left half-made.
+    /// `left`: something may have been left half-made. `told`: what the work said when it had put away what it made.
     Signal {
         code: u8,
         left: bool,
+        told: Option<anyhow::Error>,
     },
 }
 
@@ -219,14 +230,12 @@ async fn under_signals(
         result = &mut work => return Ended::Done(result),
         code = signalled() => code,
     };
-    if !interrupt.is_armed() {
-        return Ended::Signal { code, left: true };
-    }
-    events.note("interrupted: removing what was made for this; once more ends at once");
+    let Some(doing) = interrupt.armed() else { return Ended::Signal { code, left: true, told: None } };
+    events.note(format!("interrupted: {doing}; once more ends at once"));
     interrupt.request();
     tokio::select! {
-        _ = &mut work => Ended::Signal { code, left: false },
-        _ = signalled() => Ended::Signal { code, left: true },
+        ended = &mut work => Ended::Signal { code, left: false, told: ended.err() },
+        _ = signalled() => Ended::Signal { code, left: true, told: None },
     }
 }
 
@@ -262,18 +271,19 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::List => list::run(&context).await,
         Command::Bundle(args) => bundle::run(&context, &args).await,
         Command::Down(args) => down::run(&context, &args).await,
-        Command::Schema => schema::run(),
-        Command::Completions(args) => completions::run(&args),
         // Handled before anything is set up.
-        Command::Serve(_) => Ok(Done::default()),
+        Command::Schema | Command::Completions(_) | Command::Serve(_) => Ok(Done::default()),
     }
 }
 
 fn sources(global: &Global) -> anyhow::Result<Sources> {
     Ok(Sources {
-        directory: std::env::current_dir()?,
+        directory: std::env::current_dir().map_err(|error| {
+            Error::environment(format!("the working directory cannot be used: {error}")).hint("cd to one that exists")
+        })?,
         variable: std::env::var_os(load::FILES_VARIABLE),
-        environment: std::env::var(load::NAME_VARIABLE).ok(),
+        // What is no text is no name, and is told so.
+        environment: std::env::var_os(load::NAME_VARIABLE).map(|name| name.to_string_lossy().into_owned()),
         files: global.files.clone(),
         name: global.name.clone(),
     })

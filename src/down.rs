@@ -5,14 +5,24 @@ use crate::docker::{Engine, network};
 use crate::event::{Events, Outcome};
 use crate::inventory::gather;
 use crate::kind;
+use crate::kubeconfig::{self, entries::Mark};
 use crate::plan;
-use crate::state::{EngineIdentity, Folders, Lock};
+use crate::state::{EngineIdentity, Files, Folders, Lock};
 
-/// Removes one environment. Nothing there is fine; says whether there was anything.
+/// What `down` found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Down {
+    /// Whether there was anything.
+    pub any: bool,
+    /// The networks that are left, since somebody else's containers are attached to them, and those containers.
+    pub left: Vec<(String, Vec<String>)>,
+}
+
+/// Removes one environment. Nothing there is fine.
 ///
 /// # Errors
 /// A usage error for an environment on another engine; else the engine's, or the file system's.
-pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
+pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<Down> {
     let files = folders.environment(name);
     let existed = files.exist();
     let lock = events.step("lock", None).run(async |step| {
@@ -41,22 +51,46 @@ pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Event
     let mut networks = found.map(|found| found.networks).unwrap_or_default();
     networks.sort_by_key(|name| *name == network);
     let had_networks = !networks.is_empty();
+    let mut left = Vec::new();
     if had_networks {
         events
             .step("remove-network", None)
             .run(async |step| {
                 for name in &networks {
-                    network::remove(engine, name).await?;
+                    let users = network::remove(engine, name).await?;
+                    if !users.is_empty() {
+                        step.note(format!("left alone: network {name}, which {} uses", users.join(", ")));
+                        left.push((name.clone(), users));
+                    }
                 }
                 // A container that was only created does not keep a network, and would stay behind.
                 kind::remove_strays(engine, name, step, |_| true).await?;
-                Ok(Outcome::changed(()))
+                Ok(Outcome { value: (), changed: left.len() < networks.len() })
             })
             .await?;
     }
+    let cleaned = clean_kubeconfigs(engine, &files, name, events).await;
     events
         .step("state", None)
         .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
         .await?;
-    Ok(had_nodes || had_networks || existed)
+    // What could not be cleaned is told when all else is gone.
+    Ok(Down { any: cleaned? || had_nodes || had_networks || existed, left })
+}
+
+/// Takes the environment's entries out of the user's kubeconfigs that have them.
+async fn clean_kubeconfigs(engine: &Engine, files: &Files, name: &str, events: &Events) -> anyhow::Result<bool> {
+    let mark = Mark { environment: name.to_owned(), engine: engine.facts.id.clone() };
+    let merged = kubeconfig::merged_into(files, &mark);
+    if merged.is_empty() {
+        return Ok(false);
+    }
+    let step = events.step("kubeconfig", None).run(async |step| {
+        let mut changed = false;
+        for users in &merged {
+            changed |= kubeconfig::remove_from(users, &mark, step).await?;
+        }
+        Ok(Outcome { value: changed, changed })
+    });
+    step.await
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::inventory::Inventory;
 use crate::mesh::client;
 use crate::plan;
-use crate::spec::{self, Loaded, Spec};
+use crate::spec::{self, Loaded, Origins, Spec};
 use crate::state::{self, Files, Folders};
 
 /// An environment as its files tell it.
@@ -52,11 +52,16 @@ pub fn wanted(loaded: &Loaded, files: &Files) -> anyhow::Result<Spec> {
 ///
 /// # Errors
 /// A usage error that names the field.
-pub fn refuse_changes(wanted: &Spec, files: &Files, inventory: &Inventory) -> anyhow::Result<()> {
+pub fn refuse_changes(
+    wanted: &Spec,
+    origins: &Origins,
+    files: &Files,
+    inventory: &Inventory,
+) -> anyhow::Result<()> {
     // Where nothing of the environment is left on the engine, the stored spec binds nobody.
     let exists = inventory.environments.contains_key(wanted.name.as_str());
     if let Some(stored) = stored(files)?.filter(|_| exists) {
-        spec::changes(&stored, wanted)?;
+        spec::changes(&stored, wanted, origins)?;
     }
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Ctrl-C, for work that has something to put away first.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -9,7 +8,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     requested: Arc<watch::Sender<bool>>,
-    armed: Arc<AtomicUsize>,
+    armed: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Default for Interrupt {
@@ -20,18 +19,19 @@ impl Default for Interrupt {
 
 /// As long as it lives, an interruption is waited for instead of dropping the work.
 #[derive(Debug)]
-pub struct Armed(Arc<AtomicUsize>);
+pub struct Armed(Arc<Mutex<Vec<&'static str>>>);
 
 impl Interrupt {
-    /// Asks to be told of an interruption, and waited for. The work must end soon after it was told.
-    pub fn arm(&self) -> Armed {
-        self.armed.fetch_add(1, Ordering::Relaxed);
+    /// Asks to be told of an interruption, and waited for; `doing` says what will be done then. The work must end soon
+    /// after it was told.
+    pub fn arm(&self, doing: &'static str) -> Armed {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).push(doing);
         Armed(self.armed.clone())
     }
 
-    /// Whether work wants to be told.
-    pub fn is_armed(&self) -> bool {
-        self.armed.load(Ordering::Relaxed) > 0
+    /// What work does that wants to be told, if any does.
+    pub fn armed(&self) -> Option<&'static str> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).last().copied()
     }
 
     /// Interrupts.
@@ -49,7 +49,7 @@ impl Interrupt {
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
     }
 }
 
@@ -60,12 +60,12 @@ mod tests {
     #[tokio::test]
     async fn work_that_is_armed_is_told() {
         let interrupt = Interrupt::default();
-        assert!(!interrupt.is_armed());
-        let armed = interrupt.arm();
-        assert!(interrupt.is_armed());
+        assert_eq!(interrupt.armed(), None);
+        let armed = interrupt.arm("cleaning up");
+        assert_eq!(interrupt.armed(), Some("cleaning up"));
         interrupt.request();
         interrupt.requested().await;
         drop(armed);
-        assert!(!interrupt.is_armed());
+        assert_eq!(interrupt.armed(), None);
     }
 }

@@ -10,7 +10,7 @@ use crate::spec::Label;
 use crate::spec::validate::NAME_MAX;
 
 pub mod gather;
-mod routes;
+pub mod routes;
 
 /// The label of a Docker network that names its environment.
 pub const ENVIRONMENT_LABEL: &str = "kindmesh.environment";

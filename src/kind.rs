@@ -40,6 +40,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// The marker on a control plane that kind finished: a node without it is half-made and is made anew.
 const CREATED: &str = "/etc/kindmesh/created";
 
+/// kind's word for the role of a cluster's first node, in its label.
+pub const CONTROL_PLANE: &str = "control-plane";
+
 /// What creating clusters depends on.
 #[derive(Debug)]
 pub struct Kind<'a> {
@@ -62,7 +65,7 @@ impl Kind<'_> {
         let Some(nodes) = cluster.nodes.iter().map(found).collect::<Option<Vec<_>>>() else {
             return Ok(Revived::HalfMade);
         };
-        if !self.is_finished(cluster).await? {
+        if !is_finished(self.engine, cluster.control_plane()).await? {
             return Ok(Revived::HalfMade);
         }
         let mut changed = false;
@@ -85,17 +88,6 @@ impl Kind<'_> {
             changed = true;
         }
         Ok(if changed { Revived::Started } else { Revived::Running })
-    }
-
-    /// Whether kind finished the cluster, by the marker on its control plane. Read from the outside, which works on
-    /// a node that is stopped, too.
-    async fn is_finished(&self, cluster: &Cluster) -> anyhow::Result<bool> {
-        let options = ContainerArchiveInfoOptionsBuilder::default().path(CREATED).build();
-        match self.engine.docker.get_container_archive_info(cluster.control_plane(), Some(options)).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_not_found(&error) => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("looking at node {}", cluster.control_plane())),
-        }
     }
 
     /// Creates a cluster with kind; what is left of an earlier try is removed first.
@@ -195,6 +187,20 @@ impl Kind<'_> {
             .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
             .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &self.plan.network.name);
         command
+    }
+}
+
+/// Whether kind finished a cluster, by the marker on its control plane. Read from the outside, which works on a node that
+/// is stopped, too.
+///
+/// # Errors
+/// The engine's.
+pub async fn is_finished(engine: &Engine, control_plane: &str) -> anyhow::Result<bool> {
+    let options = ContainerArchiveInfoOptionsBuilder::default().path(CREATED).build();
+    match engine.docker.get_container_archive_info(control_plane, Some(options)).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_not_found(&error) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("looking at node {control_plane}")),
     }
 }
 

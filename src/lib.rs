@@ -10,6 +10,9 @@
 //! [`spec`] is what the user wants, [`inventory`] what exists, [`plan`] the pure decision from both, [`up`] the
 //! idempotent steps that carry it out, [`event`] the only way from there to the screen.
 
+#[cfg(not(unix))]
+compile_error!("kindmesh runs on Linux and macOS; on Windows, build and run it inside WSL2");
+
 pub mod bundle;
 pub mod call;
 pub mod cli;

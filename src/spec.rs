@@ -14,10 +14,12 @@ pub mod schema;
 pub mod validate;
 pub mod versions;
 
+mod disk;
 mod file;
+mod places;
 
 pub use changes::changes;
-pub use load::{Loaded, Sources, from_text, to_yaml};
+pub use load::{Loaded, Sources, environment_name, from_text, to_yaml};
 pub use name::{Label, Subnet};
 pub use origins::Origins;
 pub use schema::schema;

@@ -15,7 +15,7 @@ mod private;
 
 pub use engine::EngineIdentity;
 pub use lock::Lock;
-pub use private::{begin_private, private_folder, restrict, write_private};
+pub use private::{begin_private, private_folder, replace, restrict, write_private};
 
 /// Where kindmesh keeps files; on macOS too.
 #[derive(Debug, Clone)]
@@ -39,7 +39,10 @@ impl Folders {
                 .filter(|path| path.is_absolute())
                 .or_else(|| set("HOME").map(|home| home.join(below_home)))
                 .map(|base| base.join("kindmesh"))
-                .ok_or_else(|| Error::prerequisite(format!("neither {variable} nor HOME is set")))
+                .ok_or_else(|| {
+                    Error::prerequisite(format!("neither {variable} nor HOME is set"))
+                        .hint("set HOME; or XDG_STATE_HOME and XDG_CACHE_HOME, to absolute paths")
+                })
         };
         Ok(Self { state: folder("XDG_STATE_HOME", ".local/state")?, cache: folder("XDG_CACHE_HOME", ".cache")? })
     }
@@ -104,6 +107,11 @@ impl Files {
     /// Which engine the environment is on.
     pub fn engine(&self) -> PathBuf {
         self.root.join("engine")
+    }
+
+    /// The user's kubeconfigs that the environment was merged into.
+    pub fn merged(&self) -> PathBuf {
+        self.root.join("merged")
     }
 
     /// What the process that works on the environment holds.

@@ -8,7 +8,7 @@ pub mod process;
 mod release;
 #[cfg(test)]
 mod tests;
-mod version;
+pub mod version;
 
 use std::{
     env,

@@ -14,6 +14,7 @@ use crate::doctor;
 use crate::environment;
 use crate::error::Error;
 use crate::event::{Event, Events, Outcome, round};
+use crate::interrupt::Interrupt;
 use crate::inventory::{Environment, Inventory, Taken, gather};
 use crate::kind;
 use crate::kubeconfig;
@@ -23,8 +24,10 @@ use crate::state::{EngineIdentity, Files, Folders, Lock};
 use crate::trust::Root;
 
 mod cluster;
+mod foreign;
 mod prove;
 mod samples;
+mod stop;
 mod tools;
 
 use tools::Tools;
@@ -34,12 +37,14 @@ use tools::Tools;
 pub struct Options {
     /// How long the whole may take.
     pub timeout: Duration,
+    /// By whom it is told to stop at the next safe point.
+    pub interrupt: Interrupt,
 }
 
 impl Default for Options {
     /// A quarter of an hour: enough for a first run that pulls every image over a slow line.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(900) }
+        Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default() }
     }
 }
 
@@ -68,11 +73,15 @@ pub struct Up {
 /// Whatever keeps it from working, with the step, the evidence and the next command.
 pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
     let started = Instant::now();
-    let up = tokio::time::timeout(options.timeout, run(loaded, options.timeout, folders, events)).await;
+    let up = run(loaded, options, folders, events);
+    let up = tokio::time::timeout(options.timeout, up).await;
     let mut up = up.map_err(|_| {
         Error::environment(format!("not up after {} s", options.timeout.as_secs()))
             .evidence(events.under_way().join("\n"))
-            .hint("what was made is kept: kindmesh up goes on; --timeout gives it longer")
+            .hint(format!(
+                "what was made is kept: {} goes on; --timeout gives it longer",
+                environment::up_hint(loaded.spec.name.as_str())
+            ))
     })??;
     up.seconds = round(started.elapsed());
     events.send(Event::Ready {
@@ -83,8 +92,9 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
     Ok(up)
 }
 
-async fn run(loaded: &Loaded, timeout: Duration, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
-    let deadline = tokio::time::Instant::now() + timeout;
+async fn run(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
+    let deadline = tokio::time::Instant::now() + options.timeout;
+    let interrupt = &options.interrupt;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = environment::wanted(loaded, &files)?;
     let engine = events.step("engine", None).run(async |_| {
@@ -103,28 +113,46 @@ async fn run(loaded: &Loaded, timeout: Duration, folders: &Folders, events: &Eve
         Ok(Outcome::unchanged(lock))
     });
     let _lock = lock.await?;
+    let _armed = interrupt.arm("stopping where nothing is half-made");
+    let name = spec.name.to_string();
+    tokio::select! {
+        up = make(loaded, spec, &engine, &files, deadline, folders, events) => up,
+        () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, events).await),
+    }
+}
+
+/// All that comes after the right to change the environment: may be dropped at any point.
+async fn make(
+    loaded: &Loaded,
+    spec: Spec,
+    engine: &Engine,
+    files: &Files,
+    deadline: tokio::time::Instant,
+    folders: &Folders,
+    events: &Events,
+) -> anyhow::Result<Up> {
     // What a `down` that was killed left there is only in the way of the next `down`.
     let _ = folders.sweep();
-    let inventory = gather::gather(&engine).await?;
-    let identity = EngineIdentity::of(&engine);
+    let inventory = gather::gather(engine).await?;
+    let identity = EngineIdentity::of(engine);
     let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
-    identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
-    environment::refuse_changes(&spec, &files, &inventory)?;
-    let (plan, inventory) = ensure_network(&engine, &spec, events).await?;
-    identity.store(&files)?;
-    environment::store(&files, &spec)?;
+    identity.refuse_another(spec.name.as_str(), files, has_nodes)?;
+    environment::refuse_changes(&spec, &loaded.origins, files, &inventory)?;
+    let (plan, inventory) = ensure_network(engine, &spec, events).await?;
+    identity.store(files)?;
+    environment::store(files, &spec)?;
 
     let run = Run {
         existing: inventory.environments.get(&plan.environment).cloned().unwrap_or_default(),
-        root: ensure_root(&files, &plan, events).await?,
+        root: ensure_root(files, &plan, events).await?,
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
         images: OnceCell::new(),
         load: image::Load::new(&files.root, &plan.images()),
         spec,
         cache: folders.cache.clone(),
         events: events.clone(),
-        engine,
-        files,
+        engine: engine.clone(),
+        files: files.clone(),
         plan,
         waits_until: deadline - for_evidence(timeout),
     };
@@ -210,6 +238,7 @@ async fn ensure_network(engine: &Engine, spec: &Spec, events: &Events) -> anyhow
                 inventory.executable = executable.clone();
                 inventory.taken.extend(refused.iter().cloned());
                 let plan = plan::plan(spec, &inventory)?;
+                foreign::refuse(engine, &plan, &inventory).await?;
                 let existing = inventory.environments.get(&plan.environment);
                 let have = existing.map(|found| found.networks.clone()).unwrap_or_default();
                 let made = network::ensure(engine, &plan.network, &have).await?;

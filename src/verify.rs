@@ -179,7 +179,7 @@ async fn once(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Verdict>> {
     let bench = Bench::open(environment.clone()).await?;
-    let armed = interrupt.arm();
+    let armed = interrupt.arm("removing what was made for this");
     let tried = async {
         bench.make(events, tokio::time::Instant::now() + options.timeout).await?;
         anyhow::Ok(try_all(&bench, options, events).await)

@@ -14,10 +14,18 @@ use kindmesh::docker::{Engine, image, network, sample_image};
 use kindmesh::error::{self, Error, Kind};
 use kindmesh::event::Events;
 use kindmesh::inventory::{ENVIRONMENT_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Taken, gather};
+use kindmesh::kubeconfig::entries::{self, Mark};
 use kindmesh::plan::{self, network_name};
 use kindmesh::spec;
 use kindmesh::wait::{self, Poll};
 use tokio::time::{Instant, timeout};
+
+#[path = "docker/foreign.rs"]
+mod foreign;
+#[path = "docker/home.rs"]
+mod home;
+#[path = "docker/trouble.rs"]
+mod trouble;
 
 const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
 /// How long anything here may take that could hang.

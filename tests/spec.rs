@@ -360,7 +360,10 @@ fn some_changes_need_a_new_environment() {
                 "clusters: [{name: cluster1, region: region1, zone: zone1}, {name: west}]\n",
                 "clusters: [{name: cluster1, workers: 1, region: r, zone: zone1}, {name: cluster2, region: region2, zone: zone2, kind: {networking: {apiServerPort: 1}}}]\n",
             ],
-            |text| changes(&stored, &spec(text)),
+            |text| {
+                let wanted = from_text(text, "team.yaml").unwrap();
+                changes(&stored, &wanted.spec, &wanted.origins)
+            },
         ),
     );
 }

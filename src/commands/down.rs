@@ -4,6 +4,7 @@ use super::{Context, Done};
 use crate::cli::DownArgs;
 use crate::docker::Engine;
 use crate::down;
+use crate::environment::down_hint;
 use crate::error::{self, Error, Kind};
 use crate::inventory::gather;
 use crate::state::EngineIdentity;
@@ -18,7 +19,7 @@ pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Do
     match tokio::time::timeout(args.timeout, down_all(context, args)).await {
         Ok(result) => result,
         Err(_) => Err(Error::environment(format!("not down after {} s", args.timeout.as_secs()))
-            .hint("kindmesh down goes on; --timeout gives it longer")
+            .hint("kindmesh down goes on; --timeout gives it longer; does the engine answer? docker ps")
             .into()),
     }
 }
@@ -33,10 +34,11 @@ async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     };
     let mut lines = Vec::new();
     for name in &names {
-        let any = down::down(&engine, &context.folders, name, &context.events).await?;
-        lines.push(match any {
-            true => format!("Environment {name} is gone."),
-            false => format!("There was no environment {name}."),
+        let down = down::down(&engine, &context.folders, name, &context.events).await?;
+        lines.push(match (down.any, down.left.is_empty()) {
+            (true, true) => format!("Environment {name} is gone."),
+            (false, true) => format!("There was no environment {name}."),
+            (_, false) => left(name, &down.left),
         });
     }
     if names.is_empty() {
@@ -66,4 +68,13 @@ async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> 
     names.sort();
     names.dedup();
     Ok(names)
+}
+
+fn left(name: &str, networks: &[(String, Vec<String>)]) -> String {
+    let mut text = format!("Environment {name} is gone, but for what others use:");
+    for (network, users) in networks {
+        let users = users.join(", ");
+        text.push_str(&format!("\n  network {network}, by {users}; once they are gone: {}", down_hint(name)));
+    }
+    text
 }

@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Do
     }
     if args.merge {
         let users = kubeconfig::users_own()?;
-        kubeconfig::merge_into(&users, &path)?;
+        kubeconfig::merge_into(&users, &environment.files, environment.name())?;
         return Ok(Done::text(users.display().to_string()));
     }
     Ok(Done::text(path.display().to_string()))

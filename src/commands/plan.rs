@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Do
         true => Inventory::of_an_empty_machine(executable),
         false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };
-    environment::refuse_changes(&spec, &files, &inventory)?;
+    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
     let plan = plan::plan(&spec, &inventory)?;
     match context.global.output {
         Output::Json => Done::json(&plan),

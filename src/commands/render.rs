@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<
     let spec = environment::wanted(&loaded, &files)?;
     let mut inventory = gather::gather(&Engine::connect().await?).await?;
     inventory.executable = gather::executable().await?;
-    environment::refuse_changes(&spec, &files, &inventory)?;
+    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
     let plan = plan::plan(&spec, &inventory)?;
     let inputs = Inputs { spec: &spec, plan: &plan, files: &files, cache: &context.folders.cache };
     let istioctl = async || {

@@ -7,7 +7,7 @@ use crate::report::Style;
 use crate::up::{self, Options, Up};
 
 pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
-    let options = Options { timeout: args.timeout };
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone() };
     let loaded = context.load()?;
     let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
         Ok(up) => up,

@@ -1,6 +1,7 @@
 //! Which engine: found once as the docker client finds it, and handed to everything that talks to one.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,10 @@ pub struct Surroundings {
 impl Surroundings {
     /// Those of this process.
     pub fn of_process() -> Self {
-        let variables: HashMap<_, _> = std::env::vars().collect();
+        // One that is no text is nobody's that is looked for here.
+        let text =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let variables: HashMap<_, _> = std::env::vars_os().filter_map(text).collect();
         let home = variables.get("HOME").map(PathBuf::from).unwrap_or_default();
         Self { variables, home }
     }

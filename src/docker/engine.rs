@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
+use bollard::models::{NetworkInspect, SystemInfo, SystemInfoCgroupVersionEnum};
 use bollard::{BollardRequest, Docker};
 
 use jiff::Timestamp;
@@ -61,10 +61,13 @@ impl Engine {
             ));
             return Err(Refused::new(Reason::TooOld, error.hint("update Docker to 20.10 or newer")));
         }
-        let facts = tokio::time::timeout(within, facts(&docker))
+        let (facts, bridge) = tokio::time::timeout(within, facts(&docker))
             .await
             .map_err(no_answer)?
             .map_err(|error| unreachable(&endpoint, &error))?;
+        if bridge.as_ref().is_some_and(has_only_ipv6) {
+            return Err(only_ipv6(&endpoint));
+        }
         Ok(Self { docker, endpoint, facts })
     }
 }
@@ -99,7 +102,23 @@ fn encode_credentials(mut request: BollardRequest) -> BollardRequest {
     request
 }
 
-async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
+/// Whether an engine's default bridge has IPv6 alone: then the engine was told to do without IPv4.
+fn has_only_ipv6(bridge: &NetworkInspect) -> bool {
+    let configs = bridge.ipam.iter().flat_map(|ipam| &ipam.config).flatten();
+    let subnets: Vec<_> = configs.filter_map(|config| config.subnet.as_deref()).collect();
+    let none_of_ipv4 = !subnets.is_empty() && subnets.iter().all(|subnet| subnet.contains(':'));
+    bridge.enable_ipv4 == Some(false) || none_of_ipv4
+}
+
+fn only_ipv6(endpoint: &Endpoint) -> Error {
+    Error::prerequisite(format!(
+        "the engine at {} ({}) is IPv6-only: its network {DEFAULT_BRIDGE} has no IPv4, by which clusters are linked",
+        endpoint.host, endpoint.source
+    ))
+    .hint("give it IPv4 in /etc/docker/daemon.json (\"bip\"), or name another engine with DOCKER_HOST")
+}
+
+async fn facts(docker: &Docker) -> Result<(EngineFacts, Option<NetworkInspect>), bollard::errors::Error> {
     let info = async {
         let asked = Timestamp::now();
         let info = docker.info().await;
@@ -109,11 +128,12 @@ async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
         futures::join!(info, docker.version(), docker.inspect_network(DEFAULT_BRIDGE, None));
     let (info, version) = (info?, version?);
     let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
-    let mtu = bridge.ok().and_then(|bridge| {
-        bridge.options.unwrap_or_default().get("com.docker.network.driver.mtu")?.parse::<u32>().ok()
-    });
+    let bridge = bridge.ok();
+    let mtu = bridge
+        .as_ref()
+        .and_then(|bridge| bridge.options.as_ref()?.get("com.docker.network.driver.mtu")?.parse::<u32>().ok());
     let has = |option: &str| info.security_options.iter().flatten().any(|has| has == option);
-    Ok(EngineFacts {
+    let facts = EngineFacts {
         cgroup_version: match info.cgroup_version {
             Some(SystemInfoCgroupVersionEnum::_1) => 1,
             _ => 2,
@@ -137,7 +157,8 @@ async fn facts(docker: &Docker) -> Result<EngineFacts, bollard::errors::Error> {
         version: version.version.unwrap_or_default(),
         os: version.os.unwrap_or_default(),
         architecture: version.arch.unwrap_or_default(),
-    })
+    };
+    Ok((facts, bridge))
 }
 
 /// The controllers that a kubelet needs, as far as the engine says that it lacks them: what it does not mention counts
@@ -205,6 +226,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
+    use serde_json::json;
 
     #[test]
     fn a_clock_that_tells_a_time_between_question_and_answer_is_right() {
@@ -225,5 +248,22 @@ mod tests {
     fn only_controllers_that_the_engine_denies_are_missing() {
         let info = SystemInfo { memory_limit: Some(false), cpu_set: Some(true), ..SystemInfo::default() };
         assert_eq!(missing_controllers(&info), ["memory"]);
+    }
+
+    #[test]
+    fn an_engine_without_ipv4_is_told() {
+        let bridge = |value: serde_json::Value| -> NetworkInspect { serde_json::from_value(value).unwrap() };
+        let subnets = |subnets: &[&str]| {
+            let config: Vec<_> = subnets.iter().map(|subnet| json!({"Subnet": subnet})).collect();
+            bridge(json!({"Name": "bridge", "IPAM": {"Config": config}}))
+        };
+        assert!(has_only_ipv6(&bridge(json!({"Name": "bridge", "EnableIPv4": false, "EnableIPv6": true}))));
+        assert!(has_only_ipv6(&subnets(&["fd00:1::/64"])));
+        assert!(!has_only_ipv6(&subnets(&["172.17.0.0/16", "fd00:1::/64"])));
+        assert!(!has_only_ipv6(&subnets(&[])));
+        let endpoint = Endpoint { host: "unix:///d.sock".into(), tls: None, source: "DOCKER_HOST".into() };
+        let error = only_ipv6(&endpoint);
+        assert_eq!(error.kind, Kind::Prerequisite);
+        assert!(error.message.contains("IPv6-only"), "{}", error.message);
     }
 }

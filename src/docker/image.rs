@@ -191,7 +191,7 @@ const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
 
 /// Finds the snapshotter of the Kubernetes plugin in containerd's configuration: in one table up to version 2 of the
 /// configuration, in another since. Other plugins have settings of that name too.
-fn configured_snapshotter(config: &str) -> Option<&str> {
+pub fn configured_snapshotter(config: &str) -> Option<&str> {
     const TABLES: [&str; 2] =
         ["plugins.io.containerd.grpc.v1.cri.containerd", "plugins.io.containerd.cri.v1.images"];
     let unquoted = |text: &str| text.replace(['"', '\''], "");

@@ -114,18 +114,26 @@ async fn named(engine: &Engine, name: &str) -> anyhow::Result<Vec<Network>> {
 }
 
 /// Removes the networks of this name that are labelled as an environment's, each by its id: a name can belong to
-/// more than one, and to others. One that is gone is fine.
+/// more than one, and to others. One that is gone is fine. One that containers are attached to is left; gives their
+/// names.
 ///
 /// # Errors
-/// The engine's own, for example while something is still attached.
-pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<()> {
+/// The engine's own.
+pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> {
+    let mut in_use = Vec::new();
     for network in named(engine, name).await? {
         let label = network.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL));
         if label.and_then(|label| inventory::owner(name, label)).is_none() {
             continue;
         }
-        match engine.docker.remove_network(network.id.as_deref().unwrap_or(name)).await {
+        let id = network.id.as_deref().unwrap_or(name);
+        match engine.docker.remove_network(id).await {
             Err(error) if !is_not_found(&error) => {
+                let attached = attached(engine, id).await;
+                if !attached.is_empty() {
+                    in_use.extend(attached);
+                    continue;
+                }
                 return Err(Error::environment(format!("the Docker network {name} could not be removed"))
                     .evidence(engine::chain(&error))
                     .hint(format!("see what is attached: docker network inspect {name}"))
@@ -134,7 +142,16 @@ pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(in_use)
+}
+
+/// The names of the containers that are attached to a network; none when the engine does not say.
+async fn attached(engine: &Engine, id: &str) -> Vec<String> {
+    let found = engine.docker.inspect_network(id, None).await.ok().and_then(|network| network.containers);
+    let mut names: Vec<_> =
+        found.unwrap_or_default().into_iter().map(|(id, container)| container.name.unwrap_or(id)).collect();
+    names.sort();
+    names
 }
 
 #[cfg(test)]

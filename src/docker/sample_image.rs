@@ -68,16 +68,33 @@ pub fn describe(path: &Path) -> Result<Executable, Error> {
     Ok(Executable { os: os.into(), architecture: architecture.into(), digest: digest[..12].into() })
 }
 
+/// Whether the engine has a sample image of that name.
+///
+/// # Errors
+/// Wrong usage when it has an image of that name that kindmesh did not make; or the engine's.
+pub async fn exists(engine: &Engine, image: &str) -> anyhow::Result<bool> {
+    let found = match engine.docker.inspect_image(image).await {
+        Ok(found) => found,
+        Err(error) if is_not_found(&error) => return Ok(false),
+        Err(error) => return Err(error).context("looking for the sample image"),
+    };
+    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+    if labels.contains_key(LABEL) {
+        return Ok(true);
+    }
+    Err(Error::usage(format!("an image \"{image}\" exists that kindmesh did not make"))
+        .hint(format!("give it another name: docker tag {image} mine, then: docker image rm {image}"))
+        .into())
+}
+
 /// Makes the sample image unless the engine has it. Its tag is the executable's digest, so one that is there
 /// is the right one.
 ///
 /// # Errors
 /// When the executable or its libraries cannot be read, or the engine refuses the image.
 pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path) -> anyhow::Result<Outcome<()>> {
-    match engine.docker.inspect_image(&samples.image).await {
-        Ok(_) => return Ok(Outcome::unchanged(())),
-        Err(error) if is_not_found(&error) => {}
-        Err(error) => return Err(error).context("looking for the sample image"),
+    if exists(engine, &samples.image).await? {
+        return Ok(Outcome::unchanged(()));
     }
     let archive = root_folder(executable).await?;
     let (repository, tag) = samples.image.rsplit_once(':').unwrap_or((&samples.image, "latest"));
@@ -130,7 +147,7 @@ async fn libraries(executable: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Reads `name => /path (address)` and `/path (address)` lines; each path once.
-fn listed(said: &str) -> Vec<PathBuf> {
+pub fn listed(said: &str) -> Vec<PathBuf> {
     let paths: BTreeSet<PathBuf> = said
         .lines()
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))

@@ -1,6 +1,7 @@
 //! Looks at the engine and the host and writes down what is there.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context;
 use bollard::models::{ContainerSummary, Network};
@@ -12,7 +13,11 @@ use super::{
 };
 use super::{Executable, Inventory, Node, Taken, clusters_of_labels, owner, routes};
 use crate::docker::{Engine, sample_image};
+use crate::error::Error;
 use crate::plan;
+
+/// How long the engine may take to list its networks and nodes. Seen: milliseconds, seconds on a busy machine.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Looks at the engine and the host's routes. Who plans with samples adds the [`executable`] to it, which takes
 /// reading a whole file.
@@ -22,8 +27,14 @@ use crate::plan;
 pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
     let filters = [("label".to_owned(), vec![KIND_CLUSTER_LABEL.to_owned()])].into();
     let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let (networks, containers) =
-        futures::join!(engine.docker.list_networks(None), engine.docker.list_containers(Some(all)));
+    let both =
+        async { futures::join!(engine.docker.list_networks(None), engine.docker.list_containers(Some(all))) };
+    let (networks, containers) = tokio::time::timeout(ANSWER_WITHIN, both).await.map_err(|_| {
+        let within = ANSWER_WITHIN.as_secs();
+        Error::environment(format!("the container engine at {} does not list anything", engine.endpoint.host))
+            .evidence(format!("it answered first, and then not within {within} s"))
+            .hint("see what keeps it busy: docker ps; else start it anew")
+    })?;
     let networks = networks.context("listing the engine's networks")?;
     let containers = containers.context("listing the engine's nodes")?;
     let mut inventory = sort(&networks, &containers);
@@ -44,7 +55,7 @@ pub async fn executable() -> anyhow::Result<Option<Executable>> {
 }
 
 /// Sorts what the engine lists into environments and what belongs to others.
-fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
+pub fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
     let mut inventory = Inventory::default();
     for network in networks {
         let name = network.name.clone().unwrap_or_default();

@@ -21,7 +21,7 @@ pub fn of_host() -> Vec<Taken> {
 
 /// Reads `/proc/net/route`: addresses are hexadecimal in the host's byte order. Default routes, whole or in
 /// pieces, and refusing ones do not count as taken.
-fn parse(table: &str) -> Vec<Taken> {
+pub fn parse(table: &str) -> Vec<Taken> {
     let route = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [interface, destination, _, flags, _, _, _, mask, ..] = fields.as_slice() else { return None };

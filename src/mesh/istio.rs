@@ -29,8 +29,14 @@ pub fn objects(rendered: &str, root_digest: &str) -> anyhow::Result<Vec<DynamicO
 /// Pods that do not survive a change of the root carry its digest: istiod refuses another root while it runs, and a
 /// sidecar keeps the one it started with. A change of the annotation starts them anew.
 pub fn bind_to_root(object: &mut DynamicObject, root_digest: &str) {
-    if let Some(metadata) = object.data.pointer_mut("/spec/template/metadata") {
-        metadata["annotations"][ROOT_ANNOTATION] = json!(root_digest);
+    // What is of another shape is no pod's, and is left for the API server to refuse.
+    let Some(Value::Object(metadata)) = object.data.pointer_mut("/spec/template/metadata") else { return };
+    let annotations = metadata.entry("annotations").or_insert(Value::Null);
+    if annotations.is_null() {
+        *annotations = json!({});
+    }
+    if let Value::Object(annotations) = annotations {
+        annotations.insert(ROOT_ANNOTATION.into(), json!(root_digest));
     }
 }
 

@@ -41,7 +41,11 @@ impl FromStr for ReportFile {
             "html" => Kind::Html,
             "json" => Kind::Json,
             "markdown" => Kind::Markdown,
-            other => return Err(format!("there is no report \"{other}\": it is junit, html, json or markdown")),
+            other => {
+                return Err(format!(
+                    "there is no report \"{other}\": give a kind such as junit, html, json or markdown"
+                ));
+            }
         };
         if path.is_empty() {
             return Err("the file is missing: give KIND=FILE, such as junit=verify.xml".into());

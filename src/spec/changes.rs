@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::origins::field;
-use super::validate::report;
-use super::{Cluster, Spec};
+use super::validate::{Problem, report};
+use super::{Cluster, Origins, Spec};
 use crate::error::Error;
 
 /// Checks that `up` can lead an environment from its stored spec to the wanted one.
@@ -14,7 +14,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// Wrong usage that names each other field that differs, with the old and the new value.
-pub fn changes(stored: &Spec, wanted: &Spec) -> Result<(), Error> {
+pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut found = Vec::new();
     differences("", &fixed(stored), &fixed(wanted), &mut found);
     for old in &stored.clusters {
@@ -24,15 +24,14 @@ pub fn changes(stored: &Spec, wanted: &Spec) -> Result<(), Error> {
                 differences(&path, &plain(old), &plain(new), &mut found);
             }
             None => {
-                found.push(format!("clusters: cluster \"{}\" of the environment is not in the spec", old.name))
+                let what = format!("cluster \"{}\" of the environment is not in the spec", old.name);
+                found.push(("clusters".to_owned(), format!("clusters: {what}")));
             }
         }
     }
     let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);
-    report(
-        found.into_iter().map(|message| (message, Some(hint.clone()))).collect(),
-        "changes need a new environment",
-    )
+    let problem = |(path, what): (String, String)| Problem::at(origins, &path, &what).hint(hint.clone());
+    report(found.into_iter().map(problem).collect(), "changes need a new environment")
 }
 
 /// What may not change, the clusters aside.
@@ -56,7 +55,7 @@ fn plain(cluster: &Cluster) -> Value {
 }
 
 /// Finds the fields that differ, each on the deepest level on which both sides are maps.
-fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<(String, String)>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
             let added = new.keys().filter(|key| !old.contains_key(*key));
@@ -66,7 +65,7 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
             }
         }
         _ if old == new => {}
-        _ => found.push(format!("{path} cannot change from {} to {}", show(old), show(new))),
+        _ => found.push((path.to_owned(), format!("{path} cannot change from {} to {}", show(old), show(new)))),
     }
 }
 

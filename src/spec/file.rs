@@ -5,6 +5,7 @@ use serde_json::Value;
 use serde_saphyr::{Error as YamlError, Location, MessageFormatter, UserMessageFormatter};
 
 use super::Spec;
+use super::places::Place;
 use crate::error::Error;
 
 /// What a spec file says, checked against the spec: only the fields that are in the file.
@@ -21,6 +22,9 @@ pub(super) fn read(text: &str, file: &str) -> Result<Value, Error> {
     Ok(only_said(said, typed))
 }
 
+/// The most values of a spec, those that aliases repeat included: a spec of twenty clusters has a few hundred.
+const VALUES_MAX: usize = 20_000;
+
 /// Reads a file as any type.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Error> {
     // In free-form settings `on`, `1_000` and `0755` are text, as serde_yaml has it: it wrote the stored spec
@@ -30,6 +34,7 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Er
         strict_booleans: true,
         underscored_numbers_as_strings: true,
         leading_zero_numbers_as_strings: true,
+        budget: serde_saphyr::budget! { max_nodes: VALUES_MAX },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(&e, text, file))
 }
@@ -58,14 +63,10 @@ fn explain(error: &YamlError, text: &str, file: &str) -> Error {
         hint = Some("leave the field out, or fill it".into());
     }
     // The text in a message is the file's: it may hold control characters, which a terminal would obey.
-    let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let what = clipped(what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
     let explained = match error.location() {
-        Some(at) => Error::usage(format!("{file}:{}:{}: {what}", at.line(), at.column())).evidence(excerpt(
-            text,
-            at.line(),
-            at.column(),
-            at.span().len(),
-        )),
+        Some(at) => Error::usage(format!("{file}:{}:{}: {what}", at.line(), at.column()))
+            .evidence(excerpt(text, Place::of(at))),
         None => Error::usage(format!("{file}: {what}")),
     };
     match hint {
@@ -74,7 +75,9 @@ fn explain(error: &YamlError, text: &str, file: &str) -> Error {
     }
 }
 
+/// What is wrong, and what would be right.
 fn describe(error: &YamlError) -> (String, Option<String>) {
+    let told = |what: &str, right: &str| (what.to_owned(), Some(right.to_owned()));
     match error.without_snippet() {
         YamlError::AliasError { error, .. } => describe(error),
         YamlError::SerdeUnknownField { field, expected, .. } => {
@@ -83,28 +86,72 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
         }
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
             let known = expected.join(", ");
-            (format!("\"{variant}\" is not one of {known}{}", did_you_mean(variant, expected)), None)
+            let what = format!("\"{variant}\" is not one of {known}{}", did_you_mean(variant, expected));
+            (what, Some(format!("write one of {known}")))
         }
-        YamlError::SerdeMissingField { field, .. } => (format!("the field \"{field}\" is missing"), None),
+        YamlError::SerdeMissingField { field, .. } => {
+            (format!("the field \"{field}\" is missing"), Some(format!("add {field}: to this map")))
+        }
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
             (format!("the field \"{key}\" is given twice"), Some("keep one of the two".into()))
         }
         YamlError::MultipleDocuments { .. } => {
-            let hint = "give each its own file, they are merged in the order of -f";
-            ("more than one YAML document".into(), Some(hint.into()))
+            told("more than one YAML document", "give each its own file, they are merged in the order of -f")
         }
-        YamlError::Unexpected { expected: "mapping start", .. } => ("expected a map of fields here".into(), None),
-        YamlError::Unexpected { expected: "sequence start", .. } => ("expected a list here".into(), None),
-        YamlError::Unexpected { expected: "string scalar", .. } => ("expected text here".into(), None),
-        YamlError::NullIntoString { .. } => ("expected text here, found nothing".into(), None),
-        YamlError::InvalidScalar { ty: "u8", .. } => ("expected a whole number from 0 to 255".into(), None),
-        YamlError::InvalidBooleanStrict { .. } => ("expected true or false".into(), None),
+        YamlError::Unexpected { expected: "mapping start", .. } => {
+            told("expected a map of fields here", "write field: value lines, or {field: value}")
+        }
+        YamlError::Unexpected { expected: "sequence start", .. } => {
+            told("expected a list here", "write a line - ITEM for each, or [ITEM, ITEM]")
+        }
+        YamlError::Unexpected { expected: "string scalar", .. } => {
+            told("expected text here", "write plain or quoted text")
+        }
+        YamlError::NullIntoString { .. } => {
+            told("expected text here, found nothing", "leave the field out, or fill it")
+        }
+        YamlError::InvalidScalar { ty: "u8", .. } => {
+            told("expected a whole number from 0 to 255", "write digits alone, such as 2")
+        }
+        YamlError::InvalidBooleanStrict { .. } => {
+            told("expected true or false", "write true or false, without quotes")
+        }
+        YamlError::NonFiniteFloat { .. } => {
+            told("expected a finite number here", "write digits, or quote it as text")
+        }
+        YamlError::UnknownAnchor { .. } => told(
+            "an alias of what has no anchor",
+            "anchor it first, as &NAME; text that begins with * has to be quoted",
+        ),
+        YamlError::Budget { .. }
+        | YamlError::AliasReplayLimitExceeded { .. }
+        | YamlError::AliasExpansionLimitExceeded { .. }
+        | YamlError::AliasReplayStackDepthExceeded { .. }
+        | YamlError::AliasReplayCounterOverflow { .. } => {
+            let what = format!("too much for a spec: more than {VALUES_MAX} values, or too deep");
+            (what, Some("write it out, without aliases within aliases".into()))
+        }
         other => {
             let what = UserMessageFormatter.format_message(other).into_owned();
-            let tabs = what.contains("tabs disallowed");
-            (what, tabs.then(|| "YAML is indented with spaces".into()))
+            let right = syntax_hint(&what);
+            (what, Some(right.into()))
         }
     }
+}
+
+/// What would be right, by the words of the YAML reader.
+fn syntax_hint(what: &str) -> &'static str {
+    const HINTS: [(&str, &str); 7] = [
+        ("tabs disallowed", "YAML is indented with spaces"),
+        ("unclosed bracket", "close it; text with brackets in it has to be quoted"),
+        ("unclosed quote", "close it; text with a quote in it is put into the other kind of quotes"),
+        ("did not find expected key", "the fields of one map begin in the same column, each as field: value"),
+        ("DNS label", "write a name such as shop or eu-1"),
+        ("IPv4", "write a subnet such as 172.30.0.0/24, or auto"),
+        ("address bits behind its prefix", "write the network's own address, or auto"),
+    ];
+    let known = HINTS.iter().find(|(words, _)| what.contains(words));
+    known.map_or("YAML is field: value lines, indented with spaces; other text has to be quoted", |(_, hint)| hint)
 }
 
 /// `, did you mean "…"?` for the expected word that is nearest, if one is near.
@@ -131,12 +178,32 @@ fn index(number: u64) -> usize {
     usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX)
 }
 
-/// The line in question, and below it a caret for each character meant.
-fn excerpt(text: &str, line: u64, column: u64, len: u64) -> String {
+/// The line in question, or what is around the place in one that is too long to read, and below it a caret for each
+/// character meant.
+pub(super) fn excerpt(text: &str, Place { line, column, length }: Place) -> String {
     let Some(source) = text.lines().nth(index(line)) else { return String::new() };
-    let source: String = source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let column = index(column).min(source.chars().count());
-    let carets = usize::try_from(len).unwrap_or(1).clamp(1, (source.chars().count() - column).max(1));
+    let source: Vec<char> = source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let column = index(column).min(source.len());
+    let from = column.saturating_sub(if source.len() > EXCERPT { EXCERPT / 2 } else { EXCERPT });
+    let to = source.len().min(from + EXCERPT);
+    let carets = usize::try_from(length).unwrap_or(1).clamp(1, (to - column).max(1));
+    let dots = |cut: bool| if cut { "…" } else { "" };
+    let (before, after) = (dots(from > 0), dots(to < source.len()));
+    let shown: String = source[from..to].iter().collect();
     let number = line.to_string();
-    format!("{number} | {source}\n{} | {}{}", " ".repeat(number.len()), " ".repeat(column), "^".repeat(carets))
+    let margin = " ".repeat(number.len());
+    let indent = " ".repeat(before.chars().count() + column - from);
+    format!("{number} | {before}{shown}{after}\n{margin} | {indent}{}", "^".repeat(carets))
+}
+
+/// The most characters of a line, and of a message, that are shown.
+const EXCERPT: usize = 240;
+
+/// A message that quotes what is too long to read, without the rest of it.
+pub(super) fn clipped(message: String) -> String {
+    const LONGEST: usize = 2 * EXCERPT;
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
+    }
 }

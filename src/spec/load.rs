@@ -1,14 +1,16 @@
 //! The spec that a command uses: defaults, then files, then flags; maps merge, lists are replaced.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Label, Origins, Spec, file};
+use super::origins::Source;
+use super::validate::NAME_MAX;
+use super::{Label, Origins, Spec, disk, file};
 use crate::error::Error;
 use crate::merge::merge;
 
@@ -48,12 +50,6 @@ pub struct Loaded {
     pub from_files: bool,
 }
 
-/// One file's text, and its path as the user gave it.
-struct Source {
-    shown: String,
-    text: String,
-}
-
 impl Sources {
     /// Reads and merges all sources.
     ///
@@ -61,18 +57,19 @@ impl Sources {
     /// Wrong usage when a named file cannot be read, or a file is no spec.
     pub fn load(&self) -> Result<Loaded, Error> {
         let sources = self.read()?;
+        let from_files = !sources.is_empty();
         let mut layers = Vec::new();
         if let Some(name) = self.named_by_variable()? {
-            layers.push((serde_json::json!({"name": name}), NAME_VARIABLE));
+            layers.push((serde_json::json!({"name": name}), Source::flag(NAME_VARIABLE)));
         }
-        for source in &sources {
-            layers.push((file::read(&source.text, &source.shown)?, source.shown.as_str()));
+        for source in sources {
+            layers.push((file::read(&source.text, &source.shown)?, source));
         }
         if let Some(name) = &self.name {
-            layers.push((serde_json::json!({"name": name}), "--name"));
+            layers.push((serde_json::json!({"name": name}), Source::flag("--name")));
         }
         let (spec, origins) = merged(layers)?;
-        Ok(Loaded { spec, origins, from_files: !sources.is_empty() })
+        Ok(Loaded { spec, origins, from_files })
     }
 
     /// The environment's name alone: `--name`, else the files', else that of the variable, else the default.
@@ -102,12 +99,15 @@ impl Sources {
 
     fn named_by_variable(&self) -> Result<Option<Label>, Error> {
         let Some(name) = self.environment.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
-        let wrong = |error| Error::usage(format!("{NAME_VARIABLE} is no environment's name: {error}"));
-        name.parse().map(Some).map_err(wrong)
+        let wrong = |error| {
+            Error::usage(format!("{NAME_VARIABLE} is no environment's name: {error}"))
+                .hint(format!("unset {NAME_VARIABLE}, or set it to a name that kindmesh list shows"))
+        };
+        environment_name(name).map(Some).map_err(wrong)
     }
 
     /// The texts of all files there are.
-    fn read(&self) -> Result<Vec<Source>, Error> {
+    fn read(&self) -> Result<Vec<Arc<Source>>, Error> {
         let mut sources = Vec::new();
         sources.extend(self.read_file(Path::new(DEFAULT_FILE), None)?);
         for path in
@@ -122,20 +122,24 @@ impl Sources {
     }
 
     /// The text of a file; `None` when it is not there and nobody named it.
-    fn read_file(&self, path: &Path, named_by: Option<&str>) -> Result<Option<Source>, Error> {
-        let shown = path.display().to_string();
-        match (std::fs::read(self.directory.join(path)), named_by) {
-            (Ok(bytes), _) => match String::from_utf8(bytes) {
-                Ok(text) => Ok(Some(Source { shown, text })),
-                Err(_) => Err(Error::usage(format!("cannot read {shown}: it is not UTF-8 text"))),
-            },
-            (Err(error), None) if error.kind() == ErrorKind::NotFound => Ok(None),
-            (Err(error), Some(by)) if error.kind() == ErrorKind::NotFound => {
-                Err(Error::usage(format!("cannot read {shown}: there is no such file"))
-                    .hint(format!("{by} names it; a relative path starts in the working directory")))
-            }
-            (Err(error), _) => Err(Error::usage(format!("cannot read {shown}: {error}"))),
+    fn read_file(&self, path: &Path, named_by: Option<&str>) -> Result<Option<Arc<Source>>, Error> {
+        let source = |text| Some(Arc::new(Source { shown: path.display().to_string(), text }));
+        if named_by.is_none() && !self.directory.join(path).is_symlink() && !self.directory.join(path).exists() {
+            return Ok(None);
         }
+        disk::read(&self.directory, path, named_by).map(source)
+    }
+}
+
+/// Reads the name of an environment.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub fn environment_name(text: &str) -> Result<Label, String> {
+    let name: Label = text.parse()?;
+    match text.len() {
+        ..=NAME_MAX => Ok(name),
+        length => Err(format!("\"{text}\" has {length} characters, at most {NAME_MAX} are allowed")),
     }
 }
 
@@ -144,7 +148,8 @@ impl Sources {
 /// # Errors
 /// Wrong usage when it is no spec; `shown` names it in the message.
 pub fn from_text(text: &str, shown: &str) -> Result<Loaded, Error> {
-    let (spec, origins) = merged(vec![(file::read(text, shown)?, shown)])?;
+    let source = Arc::new(Source { shown: shown.to_owned(), text: text.to_owned() });
+    let (spec, origins) = merged(vec![(file::read(text, shown)?, source)])?;
     Ok(Loaded { spec, origins, from_files: true })
 }
 
@@ -156,12 +161,12 @@ pub fn to_yaml(spec: &Spec) -> anyhow::Result<String> {
     serde_yaml::to_string(spec).context("writing the spec as YAML")
 }
 
-fn merged(layers: Vec<(Value, &str)>) -> Result<(Spec, Origins), Error> {
+fn merged(layers: Vec<(Value, Arc<Source>)>) -> Result<(Spec, Origins), Error> {
     let wrong = |error: serde_json::Error| Error::usage(format!("the merged spec is wrong: {error}"));
     let mut value = serde_json::to_value(Spec::default()).map_err(wrong)?;
     let mut origins = Origins::default();
-    for (layer, origin) in layers {
-        origins.record("", &layer, origin);
+    for (layer, source) in layers {
+        origins.record(&layer, &source);
         merge(&mut value, layer);
     }
     let mut spec: Spec = serde_json::from_value(value).map_err(wrong)?;

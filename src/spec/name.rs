@@ -30,14 +30,25 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, String> {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if text.is_empty() {
-            Err("a name may not be empty".into())
+            Err("a name may not be empty: it is a DNS label, lower-case letters, digits and inner hyphens".into())
         } else if text.len() > 63 {
-            Err(format!("\"{text}\" is longer than 63 characters"))
+            Err(format!("\"{text}\" is longer than a DNS label, 63 characters"))
         } else if !text.chars().all(inner) || text.starts_with('-') || text.ends_with('-') {
-            Err(format!("\"{text}\" is not a DNS label: lower-case letters, digits and inner hyphens"))
+            let what = format!("\"{text}\" is not a DNS label: lower-case letters, digits and inner hyphens");
+            Err(what + &suggestion(text))
         } else {
             Ok(Self(text.to_owned()))
         }
+    }
+}
+
+/// `, did you mean "…"?` with what is left of a text as a label, if anything is.
+fn suggestion(text: &str) -> String {
+    let lower = text.to_ascii_lowercase().replace(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit(), "-");
+    let words: Vec<_> = lower.split('-').filter(|word| !word.is_empty()).collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(", did you mean \"{}\"?", words.join("-")),
     }
 }
 

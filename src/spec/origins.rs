@@ -1,18 +1,63 @@
 //! Which source each field of a merged spec came from, for errors that only show after merging.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-/// The source of each field that some source set: a file's path as the user gave it, or a flag.
+use super::file;
+use super::places::{Place, places};
+
+/// The source of each field that some source set: a file's path as the user gave it, or a flag; and its place there.
 ///
 /// Fields are named by paths such as `clusters[1].name`. A field that is not in here has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<String, String>);
+pub struct Origins(BTreeMap<String, Origin>);
+
+/// Who set a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    source: Arc<Source>,
+    place: Option<Place>,
+}
+
+/// Something that sets fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// A file's path as the user gave it, or a flag.
+    pub(crate) shown: String,
+    /// A file's text.
+    pub(crate) text: String,
+}
+
+impl Source {
+    /// A flag or a variable.
+    pub(crate) fn flag(name: &str) -> Arc<Self> {
+        Arc::new(Self { shown: name.to_owned(), text: String::new() })
+    }
+}
 
 impl Origins {
     /// The source of a field, or of the nearest field around it that was set as a whole.
     pub fn of(&self, path: &str) -> Option<&str> {
+        self.nearest(path).map(|origin| origin.source.shown.as_str())
+    }
+
+    /// A message about a field, with the file, line and column where it was set, or the flag that did; and the line.
+    pub(super) fn locate(&self, path: &str, message: &str) -> (String, Option<String>) {
+        let message = &file::clipped(message.to_owned());
+        let Some(origin) = self.nearest(path) else { return (message.to_owned(), None) };
+        let shown = &origin.source.shown;
+        match origin.place {
+            Some(place) => (
+                format!("{shown}:{}:{}: {message}", place.line, place.column),
+                Some(file::excerpt(&origin.source.text, place)),
+            ),
+            None => (format!("{message} (from {shown})"), None),
+        }
+    }
+
+    fn nearest(&self, path: &str) -> Option<&Origin> {
         let mut path = path;
         loop {
             if let Some(origin) = self.0.get(path) {
@@ -22,21 +67,28 @@ impl Origins {
         }
     }
 
-    /// Notes that `origin` set `value` at `path`, in the way that [`crate::merge::merge`] merges: what a
-    /// map says adds to what is there, anything else replaces it.
-    pub(crate) fn record(&mut self, path: &str, value: &Value, origin: &str) {
+    /// Notes what `source` sets, in the way that [`crate::merge::merge`] merges: what a map says adds to what is
+    /// there, anything else replaces it.
+    pub(crate) fn record(&mut self, value: &Value, source: &Arc<Source>) {
+        self.record_field("", value, source, &places(&source.text));
+    }
+
+    fn record_field(&mut self, path: &str, value: &Value, source: &Arc<Source>, places: &BTreeMap<String, Place>) {
+        let origin = || Origin { source: source.clone(), place: places.get(path).copied() };
         match value {
             Value::Object(fields) if path.is_empty() || !fields.is_empty() => {
                 self.0.remove(path);
                 for (key, value) in fields {
-                    self.record(&field(path, key), value, origin);
+                    self.record_field(&field(path, key), value, source, places);
                 }
             }
             _ => {
                 self.0.retain(|known, _| !is_within(known, path));
-                self.0.insert(path.to_owned(), origin.to_owned());
+                self.0.insert(path.to_owned(), origin());
                 for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                    self.record(&format!("{path}[{index}]"), item, origin);
+                    // A message about an item as a whole names where it begins.
+                    let path = format!("{path}[{index}]");
+                    self.record_field(&path, item, source, places);
                 }
             }
         }
@@ -61,8 +113,9 @@ mod tests {
     #[test]
     fn a_later_source_takes_over_what_it_sets() {
         let mut origins = Origins::default();
-        origins.record("", &json!({"mesh": {"version": "1", "values": {"a": {"b": 1}}}, "clusters": [{"name": "x"}, {"name": "y"}]}), "one");
-        origins.record("", &json!({"mesh": {"version": "2"}, "clusters": [{"name": "z"}]}), "two");
+        let one = json!({"mesh": {"version": "1", "values": {"a": {"b": 1}}}, "clusters": [{"name": "x"}, {"name": "y"}]});
+        origins.record(&one, &Source::flag("one"));
+        origins.record(&json!({"mesh": {"version": "2"}, "clusters": [{"name": "z"}]}), &Source::flag("two"));
         assert_eq!(origins.of("mesh.version"), Some("two"));
         assert_eq!(origins.of("mesh.values.a.b"), Some("one"));
         assert_eq!(origins.of("clusters[0].name"), Some("two"));

@@ -6,7 +6,8 @@ use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use super::versions::{known_node_image, kubernetes_minors, supported_istio};
-use super::{Label, Mesh, Origins, Spec, Subnet, Topology, Values, kind};
+use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
+use super::{Label, Mesh, Origins, Spec, Subnet, Topology, Values, file, kind};
 use crate::error::Error;
 
 pub use super::versions::{Version, kubernetes_version};
@@ -15,6 +16,10 @@ pub use super::versions::{Version, kubernetes_version};
 pub const NAME_MAX: usize = 20;
 /// The most workers of one cluster: far beyond what one machine carries, so more is a slip of the finger.
 pub const WORKERS_MAX: u8 = 20;
+/// The most clusters of one environment, for the same reason.
+pub const CLUSTERS_MAX: usize = 20;
+/// The most problems that are told at once: who mends those sees the rest.
+const TOLD_MAX: usize = 20;
 /// Addresses of the subnet that are kept for a cluster added later and a container beside the nodes.
 const SPARE_ADDRESSES: u64 = 2;
 
@@ -36,27 +41,54 @@ pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
     report(problems.found, "problems in the spec")
 }
 
-/// Makes one error of all problems, each a message and what to do about it.
-pub(super) fn report(mut found: Vec<(String, Option<String>)>, what: &str) -> Result<(), Error> {
+/// Something that is wrong, and what to do about it.
+pub(super) struct Problem {
+    message: String,
+    excerpt: Option<String>,
+    hint: Option<String>,
+}
+
+impl Problem {
+    /// What is wrong with the field at `path`, with the place where it was set.
+    pub(super) fn at(origins: &Origins, path: &str, message: &str) -> Self {
+        let (message, excerpt) = origins.locate(path, message);
+        Self { message, excerpt, hint: None }
+    }
+
+    /// Says what to do about it.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Makes one error of all problems.
+pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
     match found.len() {
         0 => Ok(()),
         1 => {
-            let (message, hint) = found.remove(0);
-            let error = Error::usage(message);
+            let Problem { message, excerpt, hint } = found.remove(0);
+            let error = Error::usage(message).evidence(excerpt.unwrap_or_default());
             Err(match hint {
                 Some(hint) => error.hint(hint),
                 None => error,
             })
         }
         count => {
+            // The same advice for all is given once, else each has its own behind it.
+            let hints: BTreeSet<_> = found.iter().filter_map(|problem| problem.hint.clone()).collect();
             let mut error = Error::usage(format!("{count} {what}"));
-            let mut hints = BTreeSet::new();
-            for (message, hint) in found {
-                error = error.evidence(message);
-                hints.extend(hint);
+            for problem in found.into_iter().take(TOLD_MAX) {
+                error = error.evidence(match problem.hint {
+                    Some(hint) if hints.len() > 1 => format!("{}; {hint}", problem.message),
+                    _ => problem.message,
+                });
             }
-            if !hints.is_empty() {
-                error = error.hint(hints.into_iter().collect::<Vec<_>>().join("; "));
+            if count > TOLD_MAX {
+                error = error.evidence(format!("and {} more", count - TOLD_MAX));
+            }
+            if let (Some(hint), 1) = (hints.first(), hints.len()) {
+                error = error.hint(hint);
             }
             Err(error)
         }
@@ -65,35 +97,27 @@ pub(super) fn report(mut found: Vec<(String, Option<String>)>, what: &str) -> Re
 
 struct Problems<'a> {
     origins: &'a Origins,
-    found: Vec<(String, Option<String>)>,
+    found: Vec<Problem>,
 }
 
 impl Problems<'_> {
-    /// Notes that the field at `path` is wrong: `what` goes on where its name ends.
-    fn add(&mut self, path: &str, what: impl AsRef<str>) {
-        let what = what.as_ref();
-        let from = self.origins.of(path).map_or_else(String::new, |origin| format!(" (from {origin})"));
-        self.found.push((format!("{path} {what}{from}"), None));
-    }
-
-    /// As [`Problems::add`], with what to do about it.
-    fn add_with_hint(&mut self, path: &str, what: impl AsRef<str>, hint: impl Into<String>) {
-        self.add(path, what);
-        if let Some((_, empty)) = self.found.last_mut() {
-            *empty = Some(hint.into());
-        }
+    /// Notes that the field at `path` is wrong: `what` goes on where its name ends, `hint` says what would be right.
+    fn add(&mut self, path: &str, what: impl AsRef<str>, hint: impl Into<String>) {
+        let message = format!("{path} {}", what.as_ref());
+        self.found.push(Problem::at(self.origins, path, &message).hint(hint));
     }
 
     fn name(&mut self, spec: &Spec) {
         let length = spec.name.as_str().len();
         if length > NAME_MAX {
-            self.add("name", format!("\"{}\" has {length} characters, at most {NAME_MAX} are allowed", spec.name));
+            let what = format!("\"{}\" has {length} characters, at most {NAME_MAX} are allowed", spec.name);
+            self.add("name", what, "choose a shorter name: it becomes a part of every node's name");
         }
     }
 
     fn topology(&mut self, spec: &Spec) {
         if spec.topology == Topology::MultiNetwork {
-            self.add_with_hint("topology", "multi-network is not yet supported", "use topology: flat");
+            self.add("topology", "multi-network is not yet supported", "use topology: flat");
         }
     }
 
@@ -101,15 +125,11 @@ impl Problems<'_> {
         let Subnet::Fixed(subnet) = spec.network.subnet else { return };
         let path = "network.subnet";
         if let Some(why) = unusable(&subnet) {
-            self.add_with_hint(
-                path,
-                format!("{subnet} {why}"),
-                "use a private one such as 172.30.0.0/24, or auto",
-            );
+            self.add(path, format!("{subnet} {why}"), "use a private one such as 172.30.0.0/24, or auto");
         }
         if subnet.prefix_len() < 16 {
             let what = format!("{subnet} is larger than a /16: pods and Services need subnets beside it");
-            self.add(path, what);
+            self.add(path, what, "a /24 such as 172.30.0.0/24 has room for 250 nodes; auto chooses one");
         }
         let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
         // The network's own address, its gateway and the broadcast address are no node's.
@@ -118,34 +138,41 @@ impl Problems<'_> {
         if size < needed {
             let fits = (0..=29).rev().find(|prefix| 1_u64 << (32 - prefix) >= needed).unwrap_or(0);
             let what = format!("{subnet} is too small for {nodes} nodes: they need a /{fits}");
-            self.add(path, what);
+            self.add(path, what, format!("give it a /{fits} or larger, or auto"));
         }
     }
 
     fn clusters(&mut self, spec: &Spec) {
         if spec.clusters.len() < 2 {
-            self.add("clusters", format!("has {}, at least two are needed", spec.clusters.len()));
+            let what = format!("has {}, at least two are needed", spec.clusters.len());
+            self.add("clusters", what, "for example: clusters: [{name: cluster1}, {name: cluster2}]");
+        }
+        if spec.clusters.len() > CLUSTERS_MAX {
+            let what = format!("has {}, at most {CLUSTERS_MAX} are allowed", spec.clusters.len());
+            return self.add("clusters", what, "two or three are what one machine carries");
         }
         let mut names = BTreeSet::new();
         for (index, cluster) in spec.clusters.iter().enumerate() {
             let path = format!("clusters[{index}]");
             if !names.insert(&cluster.name) {
-                self.add(&format!("{path}.name"), format!("\"{}\" is used twice", cluster.name));
+                let what = format!("\"{}\" is used twice", cluster.name);
+                self.add(&format!("{path}.name"), what, "give each cluster a name of its own");
             }
             self.node_names(spec, &format!("{path}.name"), &cluster.name);
             if cluster.workers > WORKERS_MAX {
                 let what = format!("is {}, at most {WORKERS_MAX} are allowed", cluster.workers);
-                self.add(&format!("{path}.workers"), what);
+                self.add(&format!("{path}.workers"), what, "most need none: pods run on the control plane, too");
             }
             for (field, value) in [("region", &cluster.region), ("zone", &cluster.zone)] {
                 if !is_label_value(value) {
                     let what =
                         format!("{value:?} is no Kubernetes label value: at most 63 letters, digits, -, _ and .");
-                    self.add(&format!("{path}.{field}"), what);
+                    let hint = format!("a {field} looks like eu-west-1; leave it out for none");
+                    self.add(&format!("{path}.{field}"), what, hint);
                 }
             }
             for (within, what) in kind::problems(&cluster.kind, cluster.workers) {
-                self.add(&format!("{path}.kind.{within}"), what);
+                self.add(&format!("{path}.kind.{within}"), what, "leave it out");
             }
         }
     }
@@ -159,22 +186,26 @@ impl Problems<'_> {
                 "is too long: the node {node} would have {} characters, at most 63 are allowed",
                 node.len()
             );
-            self.add(path, what);
+            self.add(path, what, "choose a shorter name for the cluster or the environment");
         }
     }
 
     fn versions(&mut self, spec: &Spec) {
         let image = &spec.kubernetes.node_image;
         if !is_reference(image) {
-            self.add("kubernetes.nodeImage", format!("{image:?} is not an image reference"));
+            let what = format!("{image:?} is not an image reference");
+            self.add("kubernetes.nodeImage", what, format!("the default is {DEFAULT_NODE_IMAGE}"));
         }
         let istio: Version = match spec.mesh.version.parse() {
             Ok(version) => version,
-            Err(why) => return self.add("mesh.version", why),
+            Err(why) => {
+                let known = format!("supported are {}; the default is {DEFAULT_ISTIO_VERSION}", supported_istio());
+                return self.add("mesh.version", why, known);
+            }
         };
         let Some(minors) = kubernetes_minors(istio) else {
-            return self
-                .add("mesh.version", format!("{istio} is not supported: use one of {}", supported_istio()));
+            let what = format!("{istio} is not supported: use one of {}", supported_istio());
+            return self.add("mesh.version", what, format!("the default is {DEFAULT_ISTIO_VERSION}"));
         };
         let Some(kubernetes) = kubernetes_version(image) else { return };
         if kubernetes.major != 1 || !minors.contains(&kubernetes.minor) {
@@ -187,10 +218,10 @@ impl Problems<'_> {
             let (image_field, istio_field) = ("kubernetes.nodeImage", "mesh.version");
             if self.origins.of(image_field).is_none() && self.origins.of(istio_field).is_some() {
                 let what = format!("{istio} supports {supports}, but {image_field} has {kubernetes}");
-                self.add_with_hint(istio_field, what, hint);
+                self.add(istio_field, what, hint);
             } else {
                 let what = format!("has Kubernetes {kubernetes}, but {istio_field} {istio} supports {supports}");
-                self.add_with_hint(image_field, what, hint);
+                self.add(image_field, what, hint);
             }
         }
     }
@@ -201,10 +232,10 @@ impl Problems<'_> {
                 "{:?} is not a repository prefix such as docker.io/istio, without a slash at its end",
                 mesh.hub
             );
-            self.add("mesh.hub", what);
+            self.add("mesh.hub", what, "the images are HUB/pilot and HUB/proxyv2, with mesh.version as their tag");
         }
         for (within, what) in owned_problems(&mesh.values, &OWNED_VALUES) {
-            self.add(&format!("mesh.values.{within}"), what);
+            self.add(&format!("mesh.values.{within}"), what, "leave it out");
         }
     }
 
@@ -213,15 +244,17 @@ impl Problems<'_> {
         let namespace = samples.namespace.as_str();
         // What Kubernetes, kind and the mesh keep for themselves.
         if namespace.starts_with("kube-") || ["istio-system", "local-path-storage"].contains(&namespace) {
-            self.add("samples.namespace", format!("\"{namespace}\" is reserved"));
+            let what = format!("\"{namespace}\" is reserved");
+            self.add("samples.namespace", what, "choose another one; the default is sample");
         }
         if !samples.image.is_empty() && !is_reference(&samples.image) {
-            self.add("samples.image", format!("{:?} is not an image reference", samples.image));
+            let what = format!("{:?} is not an image reference", samples.image);
+            self.add("samples.image", what, "such as registry.example/kindmesh:1; left out, it is built here");
         }
         self.places(spec, "samples.caller.clusters", &samples.caller.clusters);
         self.places(spec, "samples.producer.clusters", &samples.producer.clusters);
         if samples.producer.replicas == 0 {
-            self.add_with_hint(
+            self.add(
                 "samples.producer.replicas",
                 "is 0, at least 1 is needed",
                 "samples.enabled: false leaves the samples out",
@@ -231,16 +264,22 @@ impl Problems<'_> {
 
     fn places(&mut self, spec: &Spec, path: &str, clusters: &[Label]) {
         if clusters.is_empty() {
-            self.add_with_hint(path, "is empty", "samples.enabled: false leaves the samples out");
+            self.add(path, "is empty", "samples.enabled: false leaves the samples out");
         }
         let known: Vec<&str> = spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         let mut seen = BTreeSet::new();
         for (index, name) in clusters.iter().enumerate() {
             let path = format!("{path}[{index}]");
             if !seen.insert(name) {
-                self.add(&path, format!("\"{name}\" is given twice"));
+                self.add(&path, format!("\"{name}\" is given twice"), "keep one of the two");
             } else if !known.is_empty() && !known.contains(&name.as_str()) {
-                self.add(&path, format!("\"{name}\" is none of the clusters {}", known.join(", ")));
+                let what = format!("\"{name}\" is none of the clusters {}", known.join(", "));
+                let near = file::did_you_mean(name.as_str(), &known);
+                let hint = match near.is_empty() {
+                    true => "name one of them, or add it to clusters".to_owned(),
+                    false => near.trim_start_matches(", ").to_owned(),
+                };
+                self.add(&path, what, hint);
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Who works on an environment: one process at a time.
 
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
+use super::private::failed;
 use super::{Files, private_folder};
 use crate::event::Step;
 use crate::wait::{self, Poll};
@@ -44,11 +45,12 @@ impl Lock {
             // The one before may have put the whole folder aside.
             private_folder(folder)?;
         }
-        let opened = std::fs::File::options().create(true).truncate(false).read(true).write(true).open(path);
+        let mut options = std::fs::File::options();
+        let opened = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
         let mut file = match opened {
             // It did so just now.
             Err(error) if error.kind() == ErrorKind::NotFound => return removed(),
-            opened => opened.with_context(what)?,
+            opened => opened.map_err(|error| failed("locking", path, &error))?,
         };
         match file.try_lock() {
             Ok(()) => {}
@@ -68,9 +70,8 @@ impl Lock {
         if std::fs::metadata(path).map(|there| there.ino()).ok() != Some(ours) {
             return removed();
         }
-        file.set_len(0).with_context(what)?;
-        file.rewind().with_context(what)?;
-        write!(file, "{}", std::process::id()).with_context(what)?;
+        // Only for the words of whoever waits: on a full disk they say less.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
         Ok(Poll::Ready(Self { _file: file }))
     }
 }

@@ -2,10 +2,26 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::Context;
+use crate::error::Error;
+
+/// What failed with a file of ours, and what to do about it.
+pub(super) fn failed(doing: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    let failed = Error::environment(format!("{doing} {}: {error}", path.display()));
+    let elsewhere = "or name another place with XDG_STATE_HOME and XDG_CACHE_HOME";
+    let failed = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            failed.hint(format!("make room: df -h {}; {elsewhere}", path.parent().unwrap_or(path).display()))
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            failed.hint(format!("make it writable; {elsewhere}"))
+        }
+        _ => failed,
+    };
+    failed.into()
+}
 
 /// Makes a folder that only its owner may enter. One that is there stays as it is: it may be the user's own.
 ///
@@ -16,7 +32,7 @@ pub fn private_folder(path: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .with_context(|| format!("making the folder {}", path.display()))
+        .map_err(|error| failed("making the folder", path, &error))
 }
 
 /// Writes a file that only its owner may read, and not when it is as wanted. Other processes see all of it or none,
@@ -38,8 +54,35 @@ pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
         file.persist(path)?;
         Ok(())
     };
-    write().with_context(|| format!("writing {}", path.display()))?;
+    write().map_err(|error| failed("writing", path, &error))?;
     Ok(true)
+}
+
+/// Replaces a file of the user's, which keeps its owner and mode; a new one only its owner may read. Other processes see
+/// the old one or the new, also after a crash.
+///
+/// # Errors
+/// The file system's.
+pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let old = fs::metadata(path).ok();
+        let mode = old.as_ref().map_or(0o600, |old| old.permissions().mode() & 0o7777);
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+        file.write_all(content)?;
+        if let Some(old) = old {
+            let made = file.as_file().metadata()?;
+            if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+                std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+            }
+        }
+        // The process's umask has no say in it.
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| failed("writing", path, &error))
 }
 
 /// Begins a file that only its owner may read and that is written bit by bit, such as a log; one that was there is
@@ -56,7 +99,7 @@ pub fn begin_private(path: &Path) -> anyhow::Result<File> {
         }
         File::options().create_new(true).read(true).append(true).mode(0o600).open(path)
     };
-    begin().with_context(|| format!("writing {}", path.display()))
+    begin().map_err(|error| failed("writing", path, &error))
 }
 
 /// Takes away what a file's or a folder's permissions have beyond `mode`.
@@ -71,7 +114,7 @@ pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    restrict().with_context(|| format!("making {} private", path.display()))
+    restrict().map_err(|error| failed("making private", path, &error))
 }
 
 #[cfg(test)]
@@ -91,6 +134,17 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert!(!write_private(&path, b"x").unwrap());
         assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_users_file_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        replace(&path, b"new").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+        replace(&path, b"newer").unwrap();
+        assert_eq!((mode(&path), fs::read(&path).unwrap()), (0o664, b"newer".to_vec()));
     }
 
     #[test]

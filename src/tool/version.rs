@@ -107,7 +107,11 @@ async fn ask(tool: Tool, path: &Path) -> anyhow::Result<String> {
     parse(tool, &text).with_context(|| format!("`{}` said {:?}", process::command_line(&command), text.trim()))
 }
 
-fn parse(tool: Tool, text: &str) -> anyhow::Result<String> {
+/// Reads what a tool says of its version.
+///
+/// # Errors
+/// When it says none.
+pub fn parse(tool: Tool, text: &str) -> anyhow::Result<String> {
     let version = match tool {
         // kind v0.33.0 go1.26.8 linux/amd64
         Tool::Kind => {

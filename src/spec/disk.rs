@@ -1,0 +1,80 @@
+//! The text of a spec file: what is no text, and what would never end, is refused by name.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use crate::error::Error;
+
+/// The largest spec that is read, in bytes: hundreds of times what a hundred clusters need.
+const LARGEST: u64 = 1024 * 1024;
+
+/// Reads a file; `named_by` is the flag or variable that names it, none for the default one.
+///
+/// # Errors
+/// Wrong usage that names the file and what it is instead of a spec.
+pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Result<String, Error> {
+    let by = named_by.unwrap_or("the working directory has it, and it is read by default");
+    if path.as_os_str().is_empty() {
+        return Err(Error::usage(format!("{by} names no file")).hint("name a spec: -f kindmesh.yaml"));
+    }
+    let shown = path.display();
+    let refuse = |why: String, hint: &str| Err(Error::usage(format!("cannot read {shown}: {why}")).hint(hint));
+    let full = directory.join(path);
+    let kind = match std::fs::metadata(&full) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let hint = format!("{by} names it; a relative path starts in the working directory");
+            return refuse("there is no such file".into(), &hint);
+        }
+        Err(error) => return refuse(error.to_string(), "name a spec that you may read: -f kindmesh.yaml"),
+    };
+    if kind.is_dir() {
+        return refuse("it is a directory".into(), "name a file in it: -f FOLDER/kindmesh.yaml");
+    }
+    // A pipe that the shell made for this command has a writer; nobody may ever write to one that lies around.
+    let of_shell =
+        full.starts_with("/dev/fd") || full == Path::new("/dev/stdin") || full.starts_with("/proc/self/fd");
+    if !kind.is_file() && !(of_shell && kind.is_fifo()) {
+        let what = match () {
+            () if kind.is_fifo() => "a named pipe",
+            () if kind.is_socket() => "a socket",
+            () => "a device",
+        };
+        return refuse(format!("it is {what}, no file"), "write the spec to a file and name that");
+    }
+    let mut bytes = Vec::new();
+    let opened = File::open(&full).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+    if let Err(error) = opened {
+        return refuse(error.to_string(), "name a spec that you may read: -f kindmesh.yaml");
+    }
+    if bytes.len() as u64 > LARGEST {
+        return refuse("it is larger than 1 MiB".into(), "a spec is a page of YAML: is it another file?");
+    }
+    String::from_utf8(bytes).or_else(|error| {
+        let (line, column) = place_of(error.as_bytes(), error.utf8_error().valid_up_to());
+        Err(Error::usage(format!("{shown}:{line}:{column}: this is no UTF-8 text"))
+            .hint("save the file as UTF-8; a spec is a page of YAML"))
+    })
+}
+
+/// The line and column of a byte, counted from 1; all before it is UTF-8.
+fn place_of(bytes: &[u8], at: usize) -> (usize, usize) {
+    let before = String::from_utf8_lossy(&bytes[..at]);
+    let line = before.matches('\n').count() + 1;
+    (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_that_is_no_text_has_a_place() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("latin1.yaml"), b"name: a\n# \xc3\xbc\nname: \xe9").unwrap();
+        let error = read(folder.path(), Path::new("latin1.yaml"), Some("-f")).unwrap_err();
+        assert_eq!(error.message, "latin1.yaml:3:7: this is no UTF-8 text");
+    }
+}

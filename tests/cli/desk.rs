@@ -1,0 +1,210 @@
+//! A home, a working directory, and `kindmesh` run there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use kindmesh::spec;
+use tempfile::TempDir;
+
+pub const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
+/// What stands in for an engine: nothing.
+const NO_ENGINE: &str = "unix:///nonexistent.sock";
+/// A hang is a failure, too.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+
+/// A user's own kubeconfig: with fields that only some have, and one that nobody knows.
+pub const OWN: &str = "
+apiVersion: v1
+kind: Config
+current-context: work
+preferences: {colors: true}
+fromTheFuture: {of: [kubectl]}
+clusters:
+- {name: work, cluster: {server: \"https://work.example\", proxy-url: \"http://proxy.example\", tls-server-name: api}}
+users:
+- name: work
+  user:
+    exec:
+      apiVersion: client.authentication.k8s.io/v1
+      command: aws
+      args: [eks, get-token]
+      env: [{name: AWS_PROFILE, value: work}]
+      installHint: install aws
+      interactiveMode: IfAvailable
+      provideClusterInfo: true
+contexts:
+- {name: work, context: {cluster: work, user: work, namespace: team}}
+";
+
+/// A home, a working directory and nothing else.
+pub struct Desk {
+    _folder: TempDir,
+    pub root: PathBuf,
+}
+
+impl Desk {
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With files in the working directory.
+    pub fn with(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["home", "work"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        // What a sample image would be made from: always the same, so that its digest is.
+        std::fs::write(root.join("executable"), "kindmesh").unwrap();
+        let desk = Self { _folder: folder, root };
+        for (name, text) in files {
+            desk.write(&format!("work/{name}"), text);
+        }
+        desk
+    }
+
+    /// With an environment that was made here, of two clusters whose API servers are gone.
+    pub fn with_environment() -> Self {
+        let desk = Self::new();
+        let loaded = spec::from_text("name: shop\nclusters: [{name: east}, {name: west}]\n", "x").unwrap();
+        desk.write("state/kindmesh/shop/kindmesh.yaml", &spec::to_yaml(&loaded.spec).unwrap());
+        desk.write("state/kindmesh/shop/kubeconfig", &kubeconfig(&["kind-shop-east", "kind-shop-west"]));
+        for cluster in ["east", "west"] {
+            let name = format!("kind-shop-{cluster}");
+            desk.write(&format!("state/kindmesh/shop/clusters/{cluster}/kubeconfig"), &kubeconfig(&[&name]));
+        }
+        desk
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.root.join(path)).unwrap()
+    }
+
+    pub fn command(&self) -> Command {
+        self.command_of(KINDMESH)
+    }
+
+    /// Another program with the same around it.
+    pub fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .current_dir(self.root.join("work"))
+            .timeout(ENDS_WITHIN)
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.root.join("home"))
+            .env("XDG_STATE_HOME", self.root.join("state"))
+            .env("XDG_CACHE_HOME", self.root.join("cache"))
+            .env("XDG_CONFIG_HOME", self.root.join("config"))
+            .env("DOCKER_HOST", NO_ENGINE)
+            .env("KINDMESH_EXE", self.root.join("executable"))
+            .env("LANG", "C.UTF-8")
+            .env("TERM", "xterm")
+            .env("COLUMNS", "100");
+        command
+    }
+
+    /// Runs `kindmesh` with arguments and shows all that comes of it.
+    pub fn run(&self, arguments: &str) -> String {
+        self.run_with(&[], arguments)
+    }
+
+    /// As [`Desk::run`], with environment variables; an empty value unsets one.
+    pub fn run_with(&self, variables: &[(&str, &str)], arguments: &str) -> String {
+        let mut command = self.command();
+        let mut shown = String::from("$ ");
+        for (name, value) in variables {
+            match *value {
+                "" => command.env_remove(name),
+                value => command.env(name, value),
+            };
+            shown += &format!("{name}={value} ");
+        }
+        let output = command.args(arguments.split_whitespace()).output().unwrap();
+        shown += format!("kindmesh {arguments}").trim_end();
+        let status = output.status.code().map_or("none: it was ended".to_owned(), |code| code.to_string());
+        shown += &format!("\nexit status: {status}\n");
+        for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(!text.contains('\x1b'), "colours without a terminal: {text:?}");
+            if !text.is_empty() {
+                assert!(text.ends_with('\n'), "the last line of {name} does not end: {text:?}");
+                shown += &format!("--- {name}\n{text}");
+            }
+        }
+        self.redacted(&shown)
+    }
+
+    /// Without what differs between machines, versions and moments.
+    fn redacted(&self, text: &str) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
+        let text = text
+            .replace(self.root.to_str().unwrap(), "[desk]")
+            .replace(&format!("kindmesh {version}"), "kindmesh [version]")
+            .replace(&format!("kindmesh.version: {version}"), "kindmesh.version: [version]")
+            .replace(&format!("\"kindmesh.version\": \"{version}\""), "\"kindmesh.version\": \"[version]\"")
+            .replace(&format!("{os}/{architecture}"), "[platform]")
+            .replace("sudo systemctl start docker", "[start docker]")
+            .replace("open -a Docker", "[start docker]");
+        text.split_inclusive('\n').map(|line| without_error_number(&without_time(line))).collect()
+    }
+}
+
+/// An event without its time, which must be one.
+fn without_time(line: &str) -> String {
+    let Some((time, rest)) = line.strip_prefix("{\"time\":\"").and_then(|rest| rest.split_once('"')) else {
+        return line.to_owned();
+    };
+    time.parse::<jiff::Timestamp>().unwrap_or_else(|error| panic!("{time}: {error}"));
+    format!("{{\"time\":\"[time]\"{rest}")
+}
+
+/// A message of the operating system without its number, which differs between systems.
+fn without_error_number(line: &str) -> String {
+    match line.split_once(" (os error ") {
+        Some((before, after)) => {
+            format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()).replacen(')', "", 1))
+        }
+        None => line.to_owned(),
+    }
+}
+
+/// A kubeconfig as kind writes it, for API servers that nobody runs: port 1 is refused.
+fn kubeconfig(names: &[&str]) -> String {
+    let all = |item: &dyn Fn(&str) -> String| names.iter().map(|name| item(name)).collect::<String>();
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: {}\nclusters:\n{}users:\n{}contexts:\n{}",
+        names[0],
+        all(&|name| format!("- {{name: {name}, cluster: {{server: \"https://127.0.0.1:1\"}}}}\n")),
+        all(&|name| format!("- {{name: {name}, user: {{token: secret-of-{name}}}}}\n")),
+        all(&|name| format!("- {{name: {name}, context: {{cluster: {name}, user: {name}}}}}\n")),
+    )
+}
+
+pub fn golden(name: &str, texts: &[String]) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/cli");
+    insta::with_settings!({snapshot_path => path, prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!(name, texts.join("\n"));
+    });
+}
+
+pub fn all(desk: &Desk, commands: &[&str]) -> Vec<String> {
+    commands.iter().map(|arguments| desk.run(arguments)).collect()
+}
+
+pub fn stdout(command: &mut Command) -> String {
+    String::from_utf8(command.assert().success().stderr("").get_output().stdout.clone()).unwrap()
+}

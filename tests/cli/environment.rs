@@ -1,0 +1,89 @@
+//! Commands on an environment that was made.
+
+use assert_cmd::Command;
+use kindmesh::spec;
+use serde_json::Value;
+
+use crate::desk::{Desk, all, golden, stdout};
+
+#[test]
+fn an_environment_that_was_made() {
+    let commands = [
+        "env --name shop",
+        "env --name shop --output json",
+        "kubeconfig --name shop",
+        "kubeconfig --name shop --raw",
+        "call --name shop --from west",
+        "call --name shop --from north",
+        "apply timeout retry --name shop",
+        "apply timeout --to north --name shop",
+        "unapply strict --from north --name shop",
+        "apply strict --name shop",
+    ];
+    golden("environment", &all(&Desk::with_environment(), &commands));
+}
+
+#[test]
+fn a_call_whose_cluster_is_gone_is_an_error_and_no_answer() {
+    let desk = Desk::with_environment();
+    for arguments in [&["call", "--name", "shop"][..], &["call", "--name", "shop", "--output", "json"]] {
+        let failed = desk.command().args(arguments).assert().code(1).stdout("");
+        let said = String::from_utf8(failed.get_output().stderr.clone()).unwrap();
+        assert!(said.starts_with("error: ") && said.contains("refused"), "{said}");
+    }
+}
+
+#[test]
+fn an_environment_whose_files_are_not_as_left() {
+    let desk = Desk::with_environment();
+    let stored = desk.read("state/kindmesh/shop/kindmesh.yaml");
+    std::fs::remove_file(desk.root.join("state/kindmesh/shop/kubeconfig")).unwrap();
+    std::fs::remove_file(desk.root.join("state/kindmesh/shop/clusters/east/kubeconfig")).unwrap();
+    let mut texts = all(&desk, &["kubeconfig --name shop", "call --name shop"]);
+    desk.write("state/kindmesh/shop/kindmesh.yaml", &format!("{stored}fromTheFuture: 1\n"));
+    texts.extend(all(&desk, &["env --name shop", "plan --offline --name shop"]));
+    let off = spec::from_text("name: shop\nsamples: {enabled: false}\n", "x").unwrap();
+    desk.write("state/kindmesh/shop/kindmesh.yaml", &spec::to_yaml(&off.spec).unwrap());
+    texts.extend(all(&desk, &["call --name shop", "apply strict --name shop"]));
+    golden("damaged_environment", &texts);
+}
+
+#[test]
+fn a_shell_takes_the_variables_as_they_are() {
+    let desk = Desk::with_environment();
+    let odd = desk.root.join("it's \"$HOME\" here");
+    std::fs::rename(desk.root.join("state"), &odd).unwrap();
+    let variables = stdout(desk.command().env("XDG_STATE_HOME", &odd).args(["env", "--name", "shop"]));
+    let script = format!("{variables}\nprintf '%s\\n' \"$KUBECONFIG\" \"$CTX_CLUSTER1\" \"$CTX_CLUSTER2\"");
+    let said = stdout(Command::new("/bin/sh").args(["-c", &script]));
+    let path = odd.join("kindmesh/shop/kubeconfig");
+    assert_eq!(said, format!("{}\nkind-shop-east\nkind-shop-west\n", path.display()));
+}
+
+#[test]
+fn a_shell_with_the_variables_of_an_environment_works_on_it() {
+    let desk = Desk::with_environment();
+    let name = |flags: &[&str]| {
+        let mut command = desk.command();
+        let json: Value = serde_json::from_str(&stdout(
+            command
+                .env("KINDMESH_ENVIRONMENT", "shop")
+                .args(["plan", "--offline", "--output", "json"])
+                .args(flags),
+        ))
+        .unwrap();
+        json["environment"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(name(&[]), "shop");
+    assert_eq!(name(&["--name", "flag"]), "flag");
+    desk.write("work/kindmesh.yaml", "name: file\n");
+    assert_eq!(name(&[]), "file");
+    let wrong = desk.command().env("KINDMESH_ENVIRONMENT", "No_Name").arg("env").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_call_whose_cluster_is_gone_names_it_and_the_next_command() {
+    let text = Desk::with_environment().run("call --name shop");
+    assert!(text.contains("east") && text.contains("hint: "), "{text}");
+}

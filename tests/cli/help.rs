@@ -1,0 +1,50 @@
+//! Help, completions and the schema.
+
+use std::collections::BTreeSet;
+
+use kindmesh::spec;
+use serde_json::Value;
+
+use crate::desk::{Desk, all, golden, stdout};
+
+#[test]
+fn help_and_version() {
+    let commands = [
+        "--help",
+        "--version",
+        "",
+        "up --help",
+        "apply -h",
+        "unapply -h",
+        "logs --help",
+        "bundle --help",
+        "verify -h",
+    ];
+    golden("help", &all(&Desk::new(), &commands));
+}
+
+#[test]
+fn what_the_sample_image_runs_is_not_in_the_help() {
+    let help = stdout(Desk::new().command().arg("--help"));
+    let lists = |command: &str| help.lines().any(|line| line.trim_start().starts_with(command));
+    assert!(lists("schema ") && !lists("serve "), "{help}");
+}
+
+#[test]
+fn the_schema_has_every_field_of_the_spec() {
+    let schema: Value = serde_json::from_str(&stdout(Desk::new().command().arg("schema"))).unwrap();
+    assert_eq!(schema, spec::schema());
+    let default = serde_json::to_value(spec::Spec::default()).unwrap();
+    let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(fields(&schema["properties"]), fields(&default));
+}
+
+#[test]
+fn completions_for_common_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(Desk::new().command().args(["completions", shell]));
+        for word in ["kindmesh", "kubeconfig", "offline"] {
+            assert!(script.contains(word), "{shell} without {word}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The command as a person runs it: what it says, where it says it, and its exit status. No engine is touched.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bundle;
+mod desk;
+mod environment;
+mod help;
+mod kubeconfig;
+mod plans;
+mod streams;
+mod surroundings;
+mod wrong;

@@ -1,0 +1,119 @@
+//! No engine, one that cannot be used, no home.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::desk::{Desk, KINDMESH, all, golden};
+
+#[test]
+fn without_an_environment_the_way_to_one_is_said() {
+    let commands = [
+        "call",
+        "env",
+        "kubeconfig",
+        "kubeconfig --merge",
+        "apply --list",
+        "unapply --all --name shop",
+        "call --name shop",
+        "logs",
+        "bundle",
+        "env --output json",
+        "call --output json",
+    ];
+    golden("no_environment", &all(&Desk::new(), &commands));
+}
+
+#[test]
+fn without_an_engine_the_cure_is_said_and_nothing_made() {
+    let desk = Desk::new();
+    let commands = [
+        "up",
+        "up --output json",
+        "up --quiet",
+        "up --verbose",
+        "down",
+        "down --output json",
+        "down --all",
+        "list",
+        "list --output json",
+        "status",
+        "status --output json",
+        "plan",
+        "render out",
+    ];
+    golden("no_engine", &all(&desk, &commands));
+    for folder in ["state", "cache", "config", "work/out", "home/.kube"] {
+        assert!(!desk.root.join(folder).exists(), "{folder}");
+    }
+}
+
+#[test]
+fn an_engine_that_cannot_be_used_is_named() {
+    let desk = Desk::new();
+    desk.write("other/config.json", "{\"currentContext\": \"colima\"}");
+    let configuration = desk.root.join("other").display().to_string();
+    golden(
+        "wrong_engines",
+        &[
+            desk.run_with(&[("DOCKER_HOST", ""), ("DOCKER_CONTEXT", "gone")], "list"),
+            desk.run_with(&[("DOCKER_HOST", ""), ("DOCKER_CONFIG", &configuration)], "list"),
+            desk.run_with(&[("DOCKER_HOST", "ssh://me@far.example")], "list"),
+            desk.run_with(&[("DOCKER_HOST", "/var/run/docker.sock")], "list"),
+            desk.run_with(&[("DOCKER_HOST", "tcp://127.0.0.1:1")], "list"),
+        ],
+    );
+}
+
+#[test]
+fn without_a_home_there_is_no_place_for_files() {
+    let unset = [("HOME", ""), ("XDG_STATE_HOME", ""), ("XDG_CACHE_HOME", "")];
+    golden("no_home", &[Desk::new().run_with(&unset, "env")]);
+}
+
+#[test]
+fn without_a_home_what_needs_no_files_works() {
+    let desk = Desk::new();
+    for command in ["schema", "completions bash", "--version"] {
+        let mut without = desk.command();
+        without.env_remove("HOME").env_remove("XDG_STATE_HOME").env_remove("XDG_CACHE_HOME");
+        without.args(command.split(' ')).assert().success();
+    }
+}
+
+#[test]
+fn any_locale_will_do() {
+    let desk = Desk::new();
+    for locale in ["C", "POSIX", "tr_TR.UTF-8", "ja_JP.eucJP", "xx_YY.nonsense", "\u{1F980}", ""] {
+        let mut command = desk.command();
+        command.env("LC_ALL", locale).env("LANG", locale).env("LANGUAGE", locale);
+        command.args(["plan", "--offline"]).assert().success();
+    }
+}
+
+#[test]
+fn variables_that_are_no_text_are_no_panic() {
+    let desk = Desk::new();
+    let broken = OsStr::from_bytes(b"\xff\xfe");
+    for name in ["BROKEN", "DOCKER_CONFIG", "DOCKER_CONTEXT", "TERM", "LANG", "NO_COLOR", "HOME", "KINDMESH_EXE"] {
+        let output = desk.command().env(name, broken).arg("list").output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for (name, arguments) in [("KINDMESH_ENVIRONMENT", "plan"), ("KINDMESH_FILE", "plan")] {
+        let output = desk.command().env(name, broken).args([arguments, "--offline"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for arguments in [&[OsStr::new("up"), OsStr::new("--name"), broken][..], &[broken]] {
+        let output = desk.command().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_told() {
+    let desk = Desk::new();
+    let script = "mkdir gone && cd gone && rmdir ../gone && \"$KINDMESH\" plan --offline";
+    let output = desk.command_of("sh").env("KINDMESH", KINDMESH).args(["-c", script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the working directory cannot be used") && said.contains("hint: "), "{said}");
+}

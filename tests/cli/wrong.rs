@@ -1,0 +1,203 @@
+//! Wrong input: each is exit status 2 and one error, which says where, what is wrong and what would be right. The
+//! tables lie in `wrong/`.
+
+use std::time::Instant;
+
+use crate::desk::{Desk, all, golden};
+
+const SPECS: &str = include_str!("wrong/specs.txt");
+const COMMANDS: &str = include_str!("wrong/commands.txt");
+/// How many cases there are at least, so that a table that is not read any more does not pass.
+const AT_LEAST: (usize, usize) = (140, 80);
+
+/// The words by which a message says what would be right.
+const RIGHT: [&str; 10] = [
+    "hint: ",
+    "did you mean",
+    "such as",
+    "Usage: ",
+    "[possible values: ",
+    "a value is required",
+    "give a ",
+    "lower-case letters",
+    "neither ",
+    "at most",
+];
+
+/// The specs of the table, each with what is wrong with it.
+fn specs() -> Vec<(&'static str, &'static str)> {
+    let cases = SPECS.split("\n=== ").skip(1);
+    cases.map(|case| case.split_once('\n').unwrap_or((case, ""))).collect()
+}
+
+/// What is missing of what every wrong input is told; `shown` is what [`Desk::run`] shows.
+fn flaw(shown: &str) -> Option<&'static str> {
+    let errors = shown.lines().filter(|line| line.starts_with("error: ")).count();
+    match () {
+        () if shown.contains("panicked") => Some("a panic"),
+        () if !shown.contains("exit status: 2\n") => Some("the exit status is not 2"),
+        () if shown.contains("--- stdout") => Some("a result in spite of the error"),
+        () if errors != 1 => Some("not one error"),
+        () if !RIGHT.iter().any(|words| shown.contains(words)) => Some("nothing says what would be right"),
+        () => None,
+    }
+}
+
+/// Asserts that nothing is missing anywhere, and says all that is.
+fn assert_flawless(texts: &[String]) {
+    let flaws: Vec<_> = texts.iter().filter_map(|shown| Some(format!("# {}\n{shown}", flaw(shown)?))).collect();
+    assert!(flaws.is_empty(), "{}", flaws.join("\n"));
+}
+
+/// Whether an error, or each of several, is told with its place.
+fn is_placed(shown: &str) -> bool {
+    let said: Vec<_> = shown.lines().skip_while(|line| !line.starts_with("error: ")).collect();
+    let Some((first, more)) = said.split_first() else { return false };
+    match first.ends_with(" problems in the spec") {
+        true => more.iter().take_while(|line| line.starts_with("  ")).all(|line| has_place(line)),
+        false => has_place(first.trim_start_matches("error: ")),
+    }
+}
+
+/// Whether a line begins with `wrong.yaml:LINE:COLUMN: `.
+fn has_place(line: &str) -> bool {
+    let Some(rest) = line.trim_start().strip_prefix("wrong.yaml:") else { return false };
+    let mut parts = rest.splitn(3, ':');
+    let number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok_and(|n| n > 0));
+    number(parts.next()) && number(parts.next()) && parts.next().is_some_and(|what| what.starts_with(' '))
+}
+
+#[test]
+fn every_wrong_spec_is_told_with_its_place() {
+    let desk = Desk::new();
+    let specs = specs();
+    assert!(specs.len() >= AT_LEAST.0, "{}", specs.len());
+    let started = Instant::now();
+    let run = |(title, text): &(&str, &str)| {
+        desk.write("work/wrong.yaml", text);
+        desk.run("plan --offline -f wrong.yaml").replacen("$ kindmesh plan --offline -f wrong.yaml", title, 1)
+    };
+    let texts: Vec<_> = specs.iter().map(run).collect();
+    eprintln!("{} wrong specs in {:.1} s", specs.len(), started.elapsed().as_secs_f64());
+    assert_flawless(&texts);
+    let homeless: Vec<_> = texts.iter().filter(|shown| !is_placed(shown)).cloned().collect();
+    assert!(homeless.is_empty(), "without their place:\n{}", homeless.join("\n"));
+    golden("wrong_specs", &texts);
+}
+
+#[test]
+fn every_wrong_command_line_is_told_with_its_argument() {
+    let desk = Desk::with_environment();
+    let commands: Vec<_> = COMMANDS.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(commands.len() >= AT_LEAST.1, "{}", commands.len());
+    let started = Instant::now();
+    let texts: Vec<_> = commands.iter().map(|command| desk.run(command)).collect();
+    eprintln!("{} wrong command lines in {:.1} s", commands.len(), started.elapsed().as_secs_f64());
+    assert_flawless(&texts);
+    golden("wrong_commands", &texts);
+}
+
+#[test]
+fn what_is_no_spec_file_is_named() {
+    let desk = Desk::with(&[("one.yaml", "clusters: [{name: east}]\n"), ("fine.yaml", "name: shop\n")]);
+    let work = desk.root.join("work");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(work.join(name), bytes).unwrap();
+    write("latin1.yaml", b"name: shop\nclusters: [{name: caf\xe9}]\n");
+    write("utf16.yaml", b"\xff\xfen\0a\0m\0e\0:\0");
+    write("binary.yaml", b"\x7fELF\x02\x01\x01\0\0\0\0");
+    write("nul.yaml", b"name: sh\0op\n");
+    write("bell.yaml", b"name: sh\x07op\n");
+    write("bom.yaml", b"\xef\xbb\xbfnmae: shop\n");
+    write("huge.yaml", &vec![b'#'; 2 * 1024 * 1024]);
+    write("long.yaml", &[b"name: ".to_vec(), vec![b'a'; 100_000]].concat());
+    write("many.yaml", format!("clusters:\n{}", "- {name: a}\n".repeat(300)).as_bytes());
+    std::fs::create_dir(work.join("folder")).unwrap();
+    std::fs::create_dir(work.join("folder.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere.yaml", work.join("dangling.yaml")).unwrap();
+    std::os::unix::fs::symlink("loop.yaml", work.join("loop.yaml")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(work.join("pipe.yaml")).status().unwrap();
+    assert!(made.success());
+    let _socket = std::os::unix::net::UnixListener::bind(work.join("socket.yaml")).unwrap();
+    let files = [
+        "latin1.yaml",
+        "utf16.yaml",
+        "binary.yaml",
+        "nul.yaml",
+        "bell.yaml",
+        "bom.yaml",
+        "huge.yaml",
+        "long.yaml",
+        "many.yaml",
+        "folder",
+        "folder.yaml",
+        "dangling.yaml",
+        "loop.yaml",
+        "pipe.yaml",
+        "socket.yaml",
+        "/dev/zero",
+        "missing.yaml",
+        "missing/kindmesh.yaml",
+        "one.yaml/kindmesh.yaml",
+    ];
+    let mut texts: Vec<_> = files.iter().map(|file| desk.run(&format!("plan --offline -f {file}"))).collect();
+    let long = "x".repeat(300);
+    texts.push(desk.run(&format!("plan --offline -f {long}")).replace(&long, "[300 characters]"));
+    for list in
+        ["one.yaml:gone.yaml", "fine.yaml:folder", "gone.yaml::", "fine.yaml:one.yaml", "fine.yaml one.yaml"]
+    {
+        texts.push(desk.run_with(&[("KINDMESH_FILE", list)], "plan --offline"));
+    }
+    texts.push(desk.run_with(&[("KINDMESH_ENVIRONMENT", "No_Name")], "plan --offline"));
+    texts.push(desk.run_with(&[("KINDMESH_ENVIRONMENT", "twenty-one-characters")], "status"));
+    assert_flawless(&texts);
+    golden("wrong_files", &texts);
+}
+
+#[test]
+fn the_default_file_is_as_wrong_as_one_that_is_named() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.root.join("work/kindmesh.yaml")).unwrap();
+    let mut texts = vec![desk.run("plan --offline")];
+    std::fs::remove_dir(desk.root.join("work/kindmesh.yaml")).unwrap();
+    std::os::unix::fs::symlink("gone.yaml", desk.root.join("work/kindmesh.yaml")).unwrap();
+    texts.push(desk.run("plan --offline"));
+    assert_flawless(&texts);
+    golden("wrong_default_file", &texts);
+}
+
+#[test]
+fn every_command_that_reads_a_spec_says_the_same() {
+    let desk = Desk::with(&[
+        ("unknown.yaml", "name: shop\nsamples:\n  produecr:\n    replicas: 3\n"),
+        ("syntax.yaml", "name: shop\nclusters: [{name: east}\n"),
+        ("one.yaml", "clusters: [{name: east}]\n"),
+    ]);
+    let commands = [
+        "plan --offline -f one.yaml --output json",
+        "up -f unknown.yaml",
+        "up -f unknown.yaml --output json",
+        "up -f one.yaml --output json",
+        "status -f syntax.yaml",
+        "down -f syntax.yaml",
+    ];
+    golden("wrong_spec_elsewhere", &all(&desk, &commands));
+}
+
+#[test]
+fn a_wrong_spec_is_told_before_an_engine_is_asked() {
+    let desk = Desk::with(&[("one.yaml", "clusters: [{name: east}]\n")]);
+    for arguments in ["up -f one.yaml", "plan -f one.yaml", "render out -f one.yaml", "down -f missing.yaml"] {
+        let text = desk.run(arguments);
+        assert!(text.contains("exit status: 2"), "{text}");
+    }
+}
+
+#[test]
+fn a_spec_may_come_from_the_shell() {
+    let desk = Desk::new();
+    let kindmesh = crate::desk::KINDMESH;
+    let script = format!("\"{kindmesh}\" plan --offline -f <(echo 'name: shop') | head -1");
+    let output = desk.command_of("bash").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("shop"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,137 @@
+//! What is somebody else's: refused before anything is made, and left by `down`.
+
+use super::home::{Home, shown};
+use super::*;
+
+/// Everything on the engine that begins with a name: what is made, and must not be.
+fn there(name: &str) -> String {
+    let filter = format!("name={name}");
+    let containers = said(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
+    let networks = said(&["network", "ls", "--filter", &format!("name=kindmesh-{name}"), "--format", "{{.Name}}"]);
+    format!("{containers} {networks}").trim().to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine"]
+async fn what_is_somebody_elses_is_refused_before_anything_is_made() {
+    const NAME: &str = "docker-test-mine";
+    let _removed = [Removed::network(NAME)];
+    let engine = engine().await;
+    let image = node_image(&engine).await;
+    let home = Home::new(&engine, NAME);
+    let refused = |what: &str| {
+        let before = there(NAME);
+        let output = home.command(&["up", "--output", "json"]).output().unwrap();
+        let text = shown(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(what) && text.contains("\"hint\":\"choose another environment name"), "{text}");
+        assert_eq!(there(NAME), before, "{text}");
+        eprintln!("{}", text.lines().last().unwrap_or_default());
+    };
+
+    {
+        let _container = Removed::container("docker-test-mine-b-control-plane");
+        said(&["create", "--name", "docker-test-mine-b-control-plane", &image]);
+        refused("a container \\\"docker-test-mine-b-control-plane\\\" exists that kindmesh did not make");
+    }
+    {
+        let _cluster = Removed::container("docker-test-elses");
+        let labels = kind_labels("docker-test-mine-a");
+        let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+        said(&[&["create", "--name", "docker-test-elses", "--network", "none"], &labels[..], &[&image]].concat());
+        refused("a kind cluster \\\"docker-test-mine-a\\\" exists that kindmesh did not make");
+    }
+    said(&["network", "create", "kindmesh-docker-test-mine"]);
+    refused("a Docker network \\\"kindmesh-docker-test-mine\\\" exists that kindmesh did not make");
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine"]
+async fn an_image_with_the_samples_name_is_refused() {
+    const NAME: &str = "docker-test-image";
+    let _network = Removed::network(NAME);
+    let engine = engine().await;
+    let image = node_image(&engine).await;
+    let home = Home::new(&engine, NAME);
+    std::fs::write(home.root.join("kindmesh.yaml"), "clusters: [{name: a}, {name: b}]\n").unwrap();
+    // An executable of its own, so that no other test has its image.
+    let executable = home.root.join("kindmesh");
+    let content = [std::fs::read(KINDMESH).unwrap(), b"its own".to_vec()].concat();
+    std::fs::write(&executable, content).unwrap();
+    let run = |arguments: &[&str]| home.command(arguments).env("KINDMESH_EXE", &executable).output().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&run(&["plan", "--output", "json"]).stdout).unwrap();
+    let sample = plan["samples"]["image"].as_str().unwrap();
+    let _tagged = Removed::image(sample);
+    said(&["tag", &image, sample]);
+    let output = run(&["up"]);
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(&format!("an image \"{sample}\" exists that kindmesh did not make")), "{text}");
+    assert!(!docker(&["network", "inspect", &network_name(NAME)]).status.success(), "{text}");
+    eprintln!("{text}");
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine"]
+async fn down_leaves_a_network_that_others_use_and_names_them() {
+    const NAME: &str = "docker-test-guest";
+    const GUEST: &str = "docker-test-visitor";
+    const NODE: &str = "docker-test-guest-a-control-plane";
+    let engine = engine().await;
+    let image = node_image(&engine).await;
+    let _network = Removed::network(NAME);
+    let network = made(&engine, NAME, |_| ()).await;
+    let _containers = [Removed::container(NODE), Removed::container(GUEST)];
+    let labels = kind_labels("docker-test-guest-a");
+    let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+    let node = ["run", "--detach", "--name", NODE, "--network", &network.name, "--entrypoint", "sleep"];
+    said(&[&node[..], &labels, &[&image, "infinity"]].concat());
+    said(&[
+        "run",
+        "--detach",
+        "--name",
+        GUEST,
+        "--network",
+        &network.name,
+        "--entrypoint",
+        "sleep",
+        &image,
+        "infinity",
+    ]);
+
+    // The state is lost, and neither kind nor the docker client is there.
+    let home = Home::new(&engine, NAME);
+    let kubeconfig = home.root.join("config");
+    let own = "apiVersion: v1\nkind: Config\nclusters: []\nfromTheFuture: {a: b}\n";
+    let mark = Mark { environment: NAME.into(), engine: engine.facts.id.clone() };
+    let entries =
+        "clusters: [{name: c, cluster: {}}]\ncontexts: [{name: c, context: {cluster: c}}]\ncurrent-context: c\n";
+    let merged = entries::with(own, entries, &mark, "x").unwrap().unwrap();
+    std::fs::write(&kubeconfig, merged).unwrap();
+    let down = || {
+        let output =
+            home.command(&["down"]).env("PATH", "/nonexistent").env("KUBECONFIG", &kubeconfig).output().unwrap();
+        let text = shown(&output);
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        eprintln!("{text}");
+        text
+    };
+    let text = down();
+    assert!(
+        text.contains(&format!(
+            "network kindmesh-{NAME}, by {GUEST}; once they are gone: kindmesh down --name {NAME}"
+        )),
+        "{text}"
+    );
+    assert!(!docker(&["inspect", NODE]).status.success(), "the node is left");
+    assert_eq!(said(&["inspect", "--format", "{{.State.Running}}", GUEST]), "true");
+    engine.docker.inspect_network(&network.name, None).await.unwrap();
+    let left: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(&kubeconfig).unwrap()).unwrap();
+    assert_eq!(left["clusters"], serde_json::json!([]));
+    assert_eq!((left["current-context"].as_str(), left["fromTheFuture"]["a"].as_str()), (Some(""), Some("b")));
+
+    said(&["rm", "--force", GUEST]);
+    assert!(down().contains(&format!("Environment {NAME} is gone.")));
+    assert!(!docker(&["network", "inspect", &network.name]).status.success());
+    assert!(down().contains(&format!("There was no environment {NAME}.")));
+}

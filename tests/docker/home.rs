@@ -1,0 +1,193 @@
+//! The kindmesh command on the real engine, with a kind that the test writes: it makes a container like a node, and
+//! then does as it is told.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{Engine, KINDMESH, WITHIN};
+
+/// A home for a run of kindmesh.
+pub struct Home {
+    _folder: TempDir,
+    pub root: PathBuf,
+    pub name: &'static str,
+    host: String,
+}
+
+/// What kind does: first it makes a node, and says so by a file `made`.
+pub enum Kind {
+    /// It waits for ever, as one that waits for a control plane.
+    Waits,
+    /// It waits, and so does a docker client that it started, until `release` is there.
+    WaitsWithClient,
+    /// It fails when the engine is gone.
+    EndsWithEngine,
+}
+
+impl Home {
+    /// For an environment of two clusters, `a` and `b`, without samples.
+    pub fn new(engine: &Engine, name: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("bin")).unwrap();
+        let spec = format!("name: {name}\nclusters: [{{name: a}}, {{name: b}}]\nsamples: {{enabled: false}}\n");
+        std::fs::write(root.join("kindmesh.yaml"), spec).unwrap();
+        Self { _folder: folder, root, name, host: engine.endpoint.host.clone() }
+    }
+
+    /// With a kind that makes nodes of this image.
+    pub fn with_kind(self, image: &str, kind: Kind) -> Self {
+        let socket = self.root.join("docker.sock");
+        let then = match kind {
+            Kind::Waits => "while :; do read -r line <\"$home/pipe\" || exit 1; done".to_owned(),
+            Kind::WaitsWithClient => {
+                let client = "while [ ! -e \"$1/release\" ]; do sleep 0.1; done";
+                let label = "io.x-k8s.kind.cluster=$name";
+                format!(
+                    "sh -c '{client}' sh \"$home\" \"{label}\" & while :; do read -r line <\"$home/pipe\"; done"
+                )
+            }
+            Kind::EndsWithEngine => format!(
+                "while [ -S {} ]; do sleep 0.1; done; echo 'ERROR: failed to create cluster: the engine is gone' >&2; exit 1",
+                socket.display()
+            ),
+        };
+        let script = format!(
+            "#!/bin/sh\n\
+             [ \"$1\" = version ] && {{ echo 'kind v0.33.0 go1.26.8 linux/amd64'; exit; }}\n\
+             home={}\n\
+             while [ $# -gt 0 ]; do [ \"$1\" = --name ] && name=$2; shift; done\n\
+             docker run --detach --name \"$name-control-plane\" --network \"$KIND_EXPERIMENTAL_DOCKER_NETWORK\" \\\n\
+               --label \"io.x-k8s.kind.cluster=$name\" --label io.x-k8s.kind.role=control-plane \\\n\
+               --entrypoint sleep {image} infinity >/dev/null || exit 1\n\
+             touch \"$home/made-$name\"\n{then}\n",
+            self.root.display(),
+        );
+        let path = self.root.join("bin/kind");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let made = Command::new("mkfifo").arg(self.root.join("pipe")).status().unwrap();
+        assert!(made.success());
+        self
+    }
+
+    /// Another engine's address, such as that of a proxy.
+    pub fn at(mut self, host: String) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// kindmesh, to be run here.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.around(Command::new(KINDMESH), arguments)
+    }
+
+    /// kindmesh with another umask.
+    pub fn with_umask(&self, umask: &str, arguments: &[&str]) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\""), KINDMESH]);
+        self.around(shell, arguments)
+    }
+
+    fn around(&self, mut command: Command, arguments: &[&str]) -> Command {
+        let path = std::env::var("PATH").unwrap();
+        command.args(arguments).current_dir(&self.root).env_clear();
+        // The lab says by files which images there are.
+        if let Some(files) = std::env::var_os("KINDMESH_FILE") {
+            command.env("KINDMESH_FILE", files);
+        }
+        command
+            .args(["--name", self.name])
+            .env("PATH", format!("{}:{path}", self.root.join("bin").display()))
+            .env("HOME", self.root.join("home"))
+            .env("XDG_STATE_HOME", self.root.join("state"))
+            .env("XDG_CACHE_HOME", self.root.join("cache"))
+            .env("DOCKER_HOST", &self.host)
+            .env("KINDMESH_EXE", KINDMESH);
+        command
+    }
+
+    /// Starts kindmesh and waits until kind has made the nodes of both clusters.
+    pub fn until_made(&self, mut command: Command) -> Running {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut running = Running(Some(child));
+        let made = |cluster| self.root.join(format!("made-{}-{cluster}", self.name)).exists();
+        running.until("nodes", || made("a") && made("b"));
+        running
+    }
+
+    /// The environment's folder.
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state/kindmesh").join(self.name)
+    }
+}
+
+/// A kindmesh that runs; ended with the test.
+pub struct Running(Option<std::process::Child>);
+
+impl Running {
+    /// Waits for something while it runs.
+    pub fn until(&mut self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + WITHIN;
+        while !holds() {
+            let ended = self.0.as_mut().unwrap().try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "it ended before there were {what}: {}",
+                shown(&self.0.take().unwrap().wait_with_output().unwrap())
+            );
+            assert!(Instant::now() < deadline, "no {what} within {} s", WITHIN.as_secs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.0.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> Output {
+        let deadline = Instant::now() + WITHIN;
+        while self.0.as_mut().unwrap().try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not end within {} s", WITHIN.as_secs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What came of a command, as a person sees it.
+pub fn shown(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let shown =
+        format!("exit status {:?}\n{}{}", output.status.code(), text(&output.stdout), text(&output.stderr));
+    assert!(!shown.contains("panicked"), "{shown}");
+    shown
+}
+
+/// Every file and folder below one, with its mode.
+pub fn modes(folder: &Path) -> Vec<(PathBuf, bool, u32)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let metadata = entry.metadata().unwrap();
+        found.push((entry.path(), metadata.is_dir(), metadata.permissions().mode() & 0o777));
+        if metadata.is_dir() {
+            found.extend(modes(&entry.path()));
+        }
+    }
+    found
+}

@@ -1,0 +1,79 @@
+//! What users and other programs write, mutated: nothing may panic, and what is promised of each reader holds.
+//!
+//! Without arguments a seeded second of each target, always the same. The ignored test runs all of them for ten
+//! minutes in turn, or as long as `FUZZ_SECONDS` says, from a seed that it prints; `FUZZ_SEED` repeats it. What it
+//! found once is in `found.rs`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+mod found;
+mod mutation;
+mod targets;
+
+use mutation::mutated;
+use targets::{TARGETS, Target};
+
+/// How many inputs of each target the quick tests try.
+const QUICK: u32 = 150;
+/// How many inputs are tried between two looks at the clock.
+const BATCH: u32 = 200;
+/// How long the long test takes in all, unless `FUZZ_SECONDS` says otherwise.
+const LONG: u64 = 600;
+/// The seed of the quick tests.
+const SEED: u64 = 20_261_124;
+
+fn runner(seed: u64, cases: u32) -> TestRunner {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::XorShift, &bytes))
+}
+
+/// Tries a target with some inputs that follow from a seed; one that fails is made as small as can be. Says how many were
+/// tried.
+fn try_with(target: &Target, seed: u64, cases: u32) -> u64 {
+    let count = Cell::new(0);
+    // A runner that has had its cases does nothing any more.
+    let tried = runner(seed, cases).run(&mutated(target.corpus), |input| {
+        count.set(count.get() + 1);
+        (target.check)(&input).map_err(|why| TestCaseError::fail(format!("{why}\n{input:?}")))
+    });
+    match tried {
+        Ok(()) => count.get(),
+        Err(TestError::Fail(why, input)) => panic!("{}: {why}\nthe smallest input:\n{input:?}", target.name),
+        Err(TestError::Abort(why)) => panic!("{}: {why}", target.name),
+    }
+}
+
+#[test]
+fn a_seeded_sample_of_every_target() {
+    for target in TARGETS {
+        assert_eq!(try_with(target, SEED, QUICK), u64::from(QUICK));
+    }
+}
+
+#[test]
+#[ignore = "needs minutes"]
+fn ten_minutes_of_every_target_in_turn() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("FUZZ_SEED").unwrap_or(u64::from(now.subsec_nanos()) ^ now.as_secs());
+    let whole = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(LONG));
+    eprintln!("seed {seed}");
+    let mut all = 0;
+    for target in TARGETS {
+        let started = Instant::now();
+        let (mut tried, mut batches) = (0, 0);
+        while started.elapsed() < whole / u32::try_from(TARGETS.len()).unwrap() {
+            tried += try_with(target, seed.wrapping_add(batches), BATCH);
+            batches += 1;
+        }
+        eprintln!("{:<22} {tried:>9} inputs in {:.0} s", target.name, started.elapsed().as_secs_f64());
+        all += tried;
+    }
+    eprintln!("{all} inputs of {} targets, seed {seed}", TARGETS.len());
+}

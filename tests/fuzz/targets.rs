@@ -1,0 +1,226 @@
+//! The readers, what each is given at first, and what is promised of it besides that it does not panic.
+
+use bollard::models::{ContainerSummary, Network};
+use kindmesh::call::Answer;
+use kindmesh::docker::{image, sample_image};
+use kindmesh::inventory::{self, Inventory, gather, routes};
+use kindmesh::kubeconfig::entries::{self, Mark};
+use kindmesh::mesh::debug::RemoteCluster;
+use kindmesh::mesh::{apply, debug, istio};
+use kindmesh::report::Style;
+use kindmesh::report::failure::Failure;
+use kindmesh::tool::{Tool, version};
+use kindmesh::{error, plan, spec, trust};
+use serde_yaml::Value;
+
+use crate::mutation::Input;
+
+/// A reader under test.
+pub struct Target {
+    pub name: &'static str,
+    pub corpus: &'static [&'static str],
+    /// What is promised and does not hold.
+    pub check: fn(&Input) -> Result<(), String>,
+}
+
+pub const TARGETS: &[Target] = &[
+    Target { name: "spec", corpus: &[SPEC, SPEC_FREE, "{}"], check: spec },
+    Target { name: "engine networks", corpus: &[NETWORKS, CONTAINERS], check: engine },
+    Target {
+        name: "engine labels",
+        corpus: &["a,b\na=10.0.0.0/16+10.1.0.0/16,b=10.2.0.0/16+10.3.0.0/16"],
+        check: labels,
+    },
+    Target { name: "/proc/net/route", corpus: &[ROUTES], check: routes },
+    Target { name: "kubeconfig", corpus: &[KUBECONFIG, "", "clusters: []\n"], check: kubeconfig },
+    Target { name: "istioctl manifests", corpus: &[MANIFESTS], check: manifests },
+    Target { name: "istiod clusterz", corpus: &[CLUSTERZ], check: clusterz },
+    Target { name: "proxy clusters", corpus: &[ENVOY], check: endpoints },
+    Target {
+        name: "tool versions",
+        corpus: &[ISTIOCTL_VERSION, "kind v0.33.0 go1.26.8 linux/amd64\n"],
+        check: versions,
+    },
+    Target { name: "containerd config", corpus: &[CONTAINERD], check: containerd },
+    Target { name: "loader's list", corpus: &[LOADER], check: loader },
+    Target { name: "caller's answer", corpus: &[ANSWER], check: answer },
+    Target { name: "certificates", corpus: &[CERTIFICATE], check: certificates },
+    Target {
+        name: "errors' text",
+        corpus: &["a cause: \u{1b}[31mred\u{1b}[0m\nsecond line", "x"],
+        check: failure,
+    },
+];
+
+const SPEC: &str = include_str!("corpus/spec.yaml");
+const SPEC_FREE: &str = include_str!("corpus/spec-free.yaml");
+const NETWORKS: &str = include_str!("corpus/networks.json");
+const CONTAINERS: &str = include_str!("corpus/containers.json");
+const ROUTES: &str = include_str!("corpus/route");
+const KUBECONFIG: &str = include_str!("corpus/kubeconfig.yaml");
+const MANIFESTS: &str = include_str!("corpus/manifests.yaml");
+const CLUSTERZ: &str = include_str!("corpus/clusterz.json");
+const ENVOY: &str = include_str!("corpus/envoy-clusters");
+const ISTIOCTL_VERSION: &str = include_str!("corpus/istioctl-version.json");
+const CONTAINERD: &str = include_str!("corpus/containerd.toml");
+const LOADER: &str = include_str!("corpus/loader");
+const ANSWER: &str = include_str!("corpus/answer.json");
+const CERTIFICATE: &str = include_str!("corpus/certificate.pem");
+
+fn promise(holds: bool, what: impl Into<String>) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.into()) }
+}
+
+/// An error names its place; what is read can be written and read again, and planned or refused.
+pub fn spec(input: &Input) -> Result<(), String> {
+    let Ok(text) = std::str::from_utf8(&input.0) else { return Ok(()) };
+    let loaded = match spec::from_text(text, "kindmesh.yaml") {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            promise(error.message.starts_with("kindmesh.yaml:"), format!("no place: {}", error.message))?;
+            promise(error.hint.is_some(), format!("no hint: {}", error.message))?;
+            return promise(!error.message.contains(char::is_control), format!("codes: {:?}", error.message));
+        }
+    };
+    let stored = spec::to_yaml(&loaded.spec).map_err(|error| error.to_string())?;
+    match spec::from_text(&stored, "stored.yaml") {
+        Ok(again) => promise(again.spec == loaded.spec, format!("stored and read back it differs:\n{stored}"))?,
+        Err(error) => return Err(format!("stored, it cannot be read: {}\n{stored}", error.message)),
+    }
+    if let Err(error) = spec::validate(&loaded.spec, &loaded.origins) {
+        let one = error.message.starts_with("kindmesh.yaml:") || error.message.ends_with(" problems in the spec");
+        promise(one, format!("no place: {}", error.message))?;
+        return promise(
+            error.hint.is_some() || !one || error.evidence.len() > 1,
+            format!("no hint: {}", error.message),
+        );
+    }
+    let _ = plan::plan(&loaded.spec, &Inventory::of_an_empty_machine(None));
+    Ok(())
+}
+
+/// An environment has a name that can be one, and whatever is found can be planned around.
+pub fn engine(input: &Input) -> Result<(), String> {
+    // What is the one is not the other, which then stays as it was recorded.
+    let networks: Vec<Network> =
+        serde_json::from_slice(&input.0).unwrap_or_else(|_| serde_json::from_str(NETWORKS).unwrap());
+    let containers: Vec<ContainerSummary> =
+        serde_json::from_slice(&input.0).unwrap_or_else(|_| serde_json::from_str(CONTAINERS).unwrap());
+    let mut inventory: Inventory = gather::sort(&networks, &containers);
+    for name in inventory.environments.keys() {
+        promise(spec::environment_name(name).is_ok(), format!("an environment called {name:?}"))?;
+    }
+    inventory.engine = Inventory::of_an_empty_machine(None).engine;
+    let _ = plan::plan(&spec::Spec::default(), &inventory);
+    Ok(())
+}
+
+/// Only names of clusters are read.
+fn labels(input: &Input) -> Result<(), String> {
+    let text = input.text();
+    let (clusters, subnets) = text.split_once('\n').unwrap_or((&text, ""));
+    let found = inventory::clusters_of_labels(clusters, subnets);
+    promise(found.keys().all(|name| name.parse::<spec::Label>().is_ok()), format!("{found:?}"))
+}
+
+/// No default route is taken for one that takes all addresses away.
+fn routes(input: &Input) -> Result<(), String> {
+    let taken = routes::parse(&input.text());
+    promise(taken.iter().all(|taken| taken.subnet.prefix_len() > 2), format!("{taken:?}"))
+}
+
+/// What is put in is there, once, and taken out again leaves the rest.
+pub fn kubeconfig(input: &Input) -> Result<(), String> {
+    let users = input.text();
+    let environment = include_str!("corpus/environment.yaml");
+    let mark = Mark { environment: "shop".into(), engine: "E".into() };
+    let Ok(merged) = entries::with(&users, environment, &mark, "f") else { return Ok(()) };
+    let merged = merged.ok_or("nothing was put in")?;
+    let again = entries::with(&merged, environment, &mark, "f").map_err(|error| error.message)?;
+    promise(again.is_none(), format!("merged twice it differs:\n{merged}"))?;
+    let without =
+        entries::without(&merged, &mark, "f").map_err(|error| error.message)?.ok_or("nothing was taken out")?;
+    let read = |text: &str| serde_yaml::from_str::<Value>(text).unwrap();
+    let (before, after) = (read(&users), read(&without));
+    for (key, value) in before.as_mapping().into_iter().flatten() {
+        let ours = ["clusters", "users", "contexts", "apiVersion", "kind", "current-context"];
+        let filled = key.as_str().is_some_and(|key| ours.contains(&key)) && value.as_sequence().is_none();
+        promise(
+            filled || after.get(key) == Some(value),
+            format!("{key:?} was {value:?}, is {:?}", after.get(key)),
+        )?;
+    }
+    Ok(())
+}
+
+/// What is read is an object with our label.
+fn manifests(input: &Input) -> Result<(), String> {
+    let text = input.text();
+    let read = apply::objects(&text)
+        .ok()
+        .into_iter()
+        .flatten()
+        .chain(istio::objects(&text, "digest").ok().into_iter().flatten());
+    for object in read {
+        let labels = object.metadata.labels.unwrap_or_default();
+        promise(labels.contains_key(plan::MANAGED_BY_LABEL), format!("{labels:?}"))?;
+    }
+    Ok(())
+}
+
+fn clusterz(input: &Input) -> Result<(), String> {
+    let _ = serde_json::from_slice::<Vec<RemoteCluster>>(&input.0);
+    Ok(())
+}
+
+/// An endpoint is a piece of what was said.
+fn endpoints(input: &Input) -> Result<(), String> {
+    let text = input.text();
+    let found = debug::healthy(&text, "outbound|8080||sample-producer.sample.svc.cluster.local");
+    promise(found.iter().all(|endpoint| text.contains(endpoint.as_str())), format!("{found:?}"))
+}
+
+fn versions(input: &Input) -> Result<(), String> {
+    let text = input.text();
+    for tool in [Tool::Kind, Tool::Istioctl] {
+        if let Ok(version) = version::parse(tool, &text) {
+            promise(!version.is_empty(), "an empty version")?;
+        }
+    }
+    if let Ok(version) = text.trim().parse::<spec::Version>() {
+        promise(version.to_string() == text.trim(), format!("{version}"))?;
+    }
+    let _ = spec::kubernetes_version(&text);
+    Ok(())
+}
+
+fn containerd(input: &Input) -> Result<(), String> {
+    promise(
+        image::configured_snapshotter(&input.text()).is_none_or(|found| !found.is_empty()),
+        "an empty snapshotter",
+    )
+}
+
+fn loader(input: &Input) -> Result<(), String> {
+    promise(sample_image::listed(&input.text()).iter().all(|path| path.is_absolute()), "a relative path")
+}
+
+fn answer(input: &Input) -> Result<(), String> {
+    if let Ok(answer) = serde_json::from_slice::<Answer>(&input.0) {
+        let _ = (answer.served_by(), answer.identity());
+    }
+    Ok(())
+}
+
+fn certificates(input: &Input) -> Result<(), String> {
+    let _ = trust::inspect(&input.0);
+    promise(!trust::chains_to(&input.0, b""), "signed by nobody")
+}
+
+/// An error's text is lines without codes that a terminal would obey.
+fn failure(input: &Input) -> Result<(), String> {
+    let text = input.text();
+    let error = error::Error::environment(text.clone()).evidence(&text).hint(text.clone());
+    let shown = Failure::of(&anyhow::Error::from(error).context(text)).render(Style::plain());
+    promise(!shown.contains(|c: char| c.is_control() && !['\n', '\t'].contains(&c)), format!("{shown:?}"))
+}
