@@ -234,7 +234,7 @@ pub struct LogsArgs {
     #[arg(long, value_name = "CLUSTER")]
     pub cluster: Option<Label>,
     /// How many of the last lines of each
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub lines: u32,
     /// Go on with what is written next, until Ctrl-C
     #[arg(long, requires = "what", conflicts_with = "previous")]

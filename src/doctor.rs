@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::docker::Engine;
 use crate::error::Error;
-use crate::spec::Spec;
+use crate::spec::{Origins, Spec};
 use crate::state::{Files, Folders};
 
 mod check;
@@ -83,8 +83,8 @@ impl Report {
 }
 
 /// Looks at everything and judges it.
-pub async fn doctor(spec: &Spec, folders: &Folders) -> Report {
-    judge(&gather(spec, folders).await)
+pub async fn doctor(spec: &Spec, origins: &Origins, folders: &Folders) -> Report {
+    judge(&gather(spec, origins, folders).await)
 }
 
 /// What the facts mean.

@@ -93,7 +93,7 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
 }
 
 async fn run(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
-    let deadline = tokio::time::Instant::now() + options.timeout;
+    let waits_until = tokio::time::Instant::now() + options.timeout - for_evidence(options.timeout);
     let interrupt = &options.interrupt;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = environment::wanted(loaded, &files)?;
@@ -116,7 +116,7 @@ async fn run(loaded: &Loaded, options: &Options, folders: &Folders, events: &Eve
     let _armed = interrupt.arm("stopping where nothing is half-made");
     let name = spec.name.to_string();
     tokio::select! {
-        up = make(loaded, spec, &engine, &files, deadline, folders, events) => up,
+        up = make(loaded, spec, &engine, &files, waits_until, folders, events) => up,
         () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, events).await),
     }
 }
@@ -127,7 +127,7 @@ async fn make(
     spec: Spec,
     engine: &Engine,
     files: &Files,
-    deadline: tokio::time::Instant,
+    waits_until: tokio::time::Instant,
     folders: &Folders,
     events: &Events,
 ) -> anyhow::Result<Up> {
@@ -154,7 +154,7 @@ async fn make(
         engine: engine.clone(),
         files: files.clone(),
         plan,
-        waits_until: deadline - for_evidence(timeout),
+        waits_until,
     };
     // The images are fetched while the clusters are created.
     let made = async {

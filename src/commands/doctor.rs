@@ -9,7 +9,7 @@ use crate::report::findings;
 pub(super) async fn run(context: &Context) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let spec = environment::wanted(&loaded, &context.folders.environment(loaded.spec.name.as_str()))?;
-    let report = doctor::doctor(&spec, &context.folders).await;
+    let report = doctor::doctor(&spec, &loaded.origins, &context.folders).await;
     let code = if report.blocks() { Kind::Prerequisite.exit_code() } else { 0 };
     let done = match context.is_json() {
         true => Done::json(&report)?,

@@ -66,7 +66,7 @@ impl Engine {
             .map_err(no_answer)?
             .map_err(|error| unreachable(&endpoint, &error))?;
         if bridge.as_ref().is_some_and(has_only_ipv6) {
-            return Err(only_ipv6(&endpoint));
+            return Err(Refused::new(Reason::OnlyIpv6, only_ipv6(&endpoint)));
         }
         Ok(Self { docker, endpoint, facts })
     }

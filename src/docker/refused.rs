@@ -19,6 +19,8 @@ pub enum Reason {
     Silent,
     /// It speaks too old a version of the API.
     TooOld,
+    /// It has no IPv4.
+    OnlyIpv6,
 }
 
 /// An engine that cannot be used.

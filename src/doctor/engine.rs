@@ -36,6 +36,12 @@ pub(super) const CHECKS: &[Check] = &[
         judge: |facts| refused(facts, &[Reason::TooOld]),
     },
     Check {
+        id: "engine.ipv6",
+        finds: "the engine has IPv6 alone",
+        tested: "recorded: a default bridge without IPv4",
+        judge: |facts| refused(facts, &[Reason::OnlyIpv6]),
+    },
+    Check {
         id: "engine.podman",
         finds: "the engine is Podman",
         tested: "recorded: an engine's answers, changed",
@@ -162,6 +168,7 @@ mod tests {
             (Reason::Remote, "engine.remote"),
             (Reason::Address, "engine.address"),
             (Reason::TooOld, "engine.old"),
+            (Reason::OnlyIpv6, "engine.ipv6"),
         ] {
             let error = Error::prerequisite("it is so").evidence("seen").hint("do it");
             let refused = Some(Refused { reason, error });

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::inventory::{self, Executable, Inventory};
 use crate::kind;
 use crate::plan::{self, Plan};
-use crate::spec::Spec;
+use crate::spec::{Origins, Spec};
 use crate::state::{EngineIdentity, Folders, Lock};
 use crate::tool::{self, Tool, process};
 
@@ -32,7 +32,7 @@ const ENGINE_WITHIN: Duration = Duration::from_millis(800);
 const PRINTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Looks at everything that decides whether `up` works for this spec.
-pub async fn gather(spec: &Spec, folders: &Folders) -> Facts {
+pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders) -> Facts {
     let deadline = Instant::now() + WITHIN;
     let mut facts = Facts {
         no_client: kind::require_docker_client().err(),
@@ -51,7 +51,7 @@ pub async fn gather(spec: &Spec, folders: &Folders) -> Facts {
                 facts.engine = Some(engine.facts.clone());
                 facts.disk = engine_disk(&facts);
                 let executable = executable.await.unwrap_or_else(|error| Err(error.into()));
-                let all = of_engine(&engine, spec, folders, executable, &mut facts, deadline);
+                let all = of_engine(&engine, (spec, origins), folders, executable, &mut facts, deadline);
                 if timeout_at(deadline, all).await.is_err() {
                     facts.unseen.push("what the engine lists: no answer in time".into());
                 }
@@ -73,12 +73,13 @@ pub(super) fn engine_disk(facts: &Facts) -> Option<Space> {
 
 async fn of_engine(
     engine: &Engine,
-    spec: &Spec,
+    wanted: (&Spec, &Origins),
     folders: &Folders,
     executable: anyhow::Result<Option<Executable>>,
     facts: &mut Facts,
     deadline: Instant,
 ) {
+    let (spec, _) = wanted;
     let on_this_machine = facts.same_machine().is_some();
     let firewall = async { if on_this_machine { Some(firewall().await) } else { None } };
     let (inventory, firewall, images) =
@@ -92,7 +93,7 @@ async fn of_engine(
         inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
     let identity = EngineIdentity::of(engine);
     let executable = executable.map(|executable| inventory.executable = executable);
-    let plan = executable.and_then(|()| plan(spec, folders, &identity, &inventory)).map_err(in_our_words);
+    let plan = executable.and_then(|()| plan(wanted, folders, &identity, &inventory)).map_err(in_our_words);
     let current = plan.as_ref().ok().and_then(|plan| plan.samples.as_ref()).map(|samples| samples.image.clone());
     facts.left.images = images.into_iter().filter(|(name, _)| Some(name) != current.as_ref()).collect();
     facts.left.networks = networks_left(folders, &inventory);
@@ -105,11 +106,16 @@ async fn of_engine(
 }
 
 /// What `up` would decide, with all its refusals.
-fn plan(spec: &Spec, folders: &Folders, identity: &EngineIdentity, inventory: &Inventory) -> anyhow::Result<Plan> {
+fn plan(
+    (spec, origins): (&Spec, &Origins),
+    folders: &Folders,
+    identity: &EngineIdentity,
+    inventory: &Inventory,
+) -> anyhow::Result<Plan> {
     let files = folders.environment(spec.name.as_str());
     let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
     identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
-    environment::refuse_changes(spec, &files, inventory)?;
+    environment::refuse_changes(spec, origins, &files, inventory)?;
     Ok(plan::plan(spec, inventory)?)
 }
 
