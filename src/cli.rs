@@ -72,7 +72,7 @@ pub enum Command {
     /// Take policies away again
     Unapply(UnapplyArgs),
     /// Predict what would keep up from working, and say the cure; changes nothing
-    Doctor,
+    Doctor(DoctorArgs),
     /// Print every decision; changes nothing; has --output yaml too
     Plan(PlanArgs),
     /// Write every file that up would use into a folder, to be applied by hand
@@ -250,6 +250,14 @@ pub struct BundleArgs {
     /// The archive, which must not exist, or a folder for it [default: kindmesh-NAME-TIME.tar.gz in this folder]
     #[arg(value_name = "FILE")]
     pub path: Option<PathBuf>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How long all of it may take; what does not answer by then is not known: 5s, 1m
+    #[arg(long, value_parser = duration, default_value = "2s", value_name = "TIME")]
+    pub timeout: Duration,
 }
 
 /// `plan`.

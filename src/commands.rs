@@ -263,7 +263,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Status(args) => status::run(&context, &args).await,
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
-        Command::Doctor => doctor::run(&context).await,
+        Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&context, &args),

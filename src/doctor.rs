@@ -4,6 +4,8 @@
 //! [`gather`] looks at the engine, the host and the registries and writes down [`Facts`]; every [`Check`] is a pure
 //! function of those. `up` begins with those checks that need no more than the engine's first answer: [`preflight`].
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::docker::Engine;
@@ -45,6 +47,9 @@ pub const TOPICS: [(&str, &[Check]); 9] = [
     ("files and leftovers", leftovers::CHECKS),
 ];
 
+/// How long looking may take unless one says otherwise.
+pub const WITHIN: Duration = Duration::from_secs(2);
+
 /// What was found, in the shape of the JSON interface.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,9 +87,10 @@ impl Report {
     }
 }
 
-/// Looks at everything and judges it.
-pub async fn doctor(spec: &Spec, origins: &Origins, folders: &Folders) -> Report {
-    judge(&gather(spec, origins, folders).await)
+/// Looks at everything and judges it, in the time that is given: [`WITHIN`] is enough for an engine and registries that
+/// are well.
+pub async fn doctor(spec: &Spec, origins: &Origins, folders: &Folders, within: Duration) -> Report {
+    judge(&gather(spec, origins, folders, within).await)
 }
 
 /// What the facts mean.

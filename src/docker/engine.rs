@@ -14,7 +14,7 @@ use crate::inventory::EngineFacts;
 
 /// The oldest engine API that is known to have all that is used here (Docker 20.10, 2020).
 const OLDEST_API: (usize, usize) = (1, 41);
-/// How long the engine may take to answer the first question.
+/// How long the engine may take to answer the first questions.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a single later request may take, in seconds: long, since pulls and exports are requests too.
 const REQUEST_SECONDS: u64 = 600;
@@ -43,33 +43,35 @@ impl Engine {
         Ok(Self::try_connect(ANSWER_WITHIN).await?)
     }
 
-    /// The same for who tells the reasons apart, and with the time that each of two questions may take.
+    /// The same for who tells the reasons apart, and with the time that all of it may take.
     ///
     /// # Errors
     /// The reason, with the error that [`Self::connect`] would give.
     pub async fn try_connect(within: Duration) -> Result<Self, Refused> {
         let endpoint = endpoint::resolve(&Surroundings::of_process())?;
-        let no_answer = |_| no_answer(&endpoint, within);
-        let docker = open(&endpoint).map_err(|error| unreachable(&endpoint, &error))?;
-        let answer = tokio::time::timeout(within, docker.clone().negotiate_version()).await.map_err(no_answer)?;
-        let docker = answer.map_err(|error| unreachable(&endpoint, &error))?;
-        let api = docker.client_version();
-        if (api.major_version, api.minor_version) < OLDEST_API {
-            let error = Error::prerequisite(format!(
-                "the engine at {} speaks API {}.{}, kindmesh needs {}.{}",
-                endpoint.host, api.major_version, api.minor_version, OLDEST_API.0, OLDEST_API.1
-            ));
-            return Err(Refused::new(Reason::TooOld, error.hint("update Docker to 20.10 or newer")));
+        match tokio::time::timeout(within, ask(&endpoint)).await {
+            Ok(answer) => answer.map(|(docker, facts)| Self { docker, endpoint, facts }),
+            Err(_) => Err(no_answer(&endpoint, within)),
         }
-        let (facts, bridge) = tokio::time::timeout(within, facts(&docker))
-            .await
-            .map_err(no_answer)?
-            .map_err(|error| unreachable(&endpoint, &error))?;
-        if bridge.as_ref().is_some_and(has_only_ipv6) {
-            return Err(Refused::new(Reason::OnlyIpv6, only_ipv6(&endpoint)));
-        }
-        Ok(Self { docker, endpoint, facts })
     }
+}
+
+async fn ask(endpoint: &Endpoint) -> Result<(Docker, EngineFacts), Refused> {
+    let unreachable = |error| unreachable(endpoint, &error);
+    let docker = open(endpoint).map_err(unreachable)?.negotiate_version().await.map_err(unreachable)?;
+    let api = docker.client_version();
+    if (api.major_version, api.minor_version) < OLDEST_API {
+        let error = Error::prerequisite(format!(
+            "the engine at {} speaks API {}.{}, kindmesh needs {}.{}",
+            endpoint.host, api.major_version, api.minor_version, OLDEST_API.0, OLDEST_API.1
+        ));
+        return Err(Refused::new(Reason::TooOld, error.hint("update Docker to 20.10 or newer")));
+    }
+    let (facts, bridge) = facts(&docker).await.map_err(unreachable)?;
+    if bridge.as_ref().is_some_and(has_only_ipv6) {
+        return Err(Refused::new(Reason::OnlyIpv6, only_ipv6(endpoint)));
+    }
+    Ok((docker, facts))
 }
 
 fn open(endpoint: &Endpoint) -> Result<Docker, bollard::errors::Error> {

@@ -24,16 +24,14 @@ use crate::spec::{Origins, Spec};
 use crate::state::{EngineIdentity, Folders, Lock};
 use crate::tool::{self, Tool, process};
 
-/// How long all of it may take.
-const WITHIN: Duration = Duration::from_millis(1800);
-/// How long the engine may take for each of two questions.
-const ENGINE_WITHIN: Duration = Duration::from_millis(800);
 /// How long a program that prints the firewall's rules may take.
 const PRINTED_WITHIN: Duration = Duration::from_millis(500);
 
-/// Looks at everything that decides whether `up` works for this spec.
-pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders) -> Facts {
-    let deadline = Instant::now() + WITHIN;
+/// Looks at everything that decides whether `up` works for this spec. A tenth of the time is left for starting and
+/// ending the command.
+pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: Duration) -> Facts {
+    let within = within * 9 / 10;
+    let deadline = Instant::now() + within;
     let mut facts = Facts {
         no_client: kind::require_docker_client().err(),
         host: host::look(host::PROC.as_ref()),
@@ -46,7 +44,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders) -> Facts 
     let executable = tokio::spawn(inventory::gather::executable());
     let tools = tools(spec, &folders.cache, deadline);
     let engine = async {
-        match Engine::try_connect(ENGINE_WITHIN).await {
+        match Engine::try_connect(within).await {
             Ok(engine) => {
                 facts.engine = Some(engine.facts.clone());
                 facts.disk = engine_disk(&facts);
@@ -98,11 +96,11 @@ async fn of_engine(
     facts.left.images = images.into_iter().filter(|(name, _)| Some(name) != current.as_ref()).collect();
     facts.left.networks = networks_left(folders, &inventory);
     facts.left.files = files_left(folders, &identity, &inventory);
-    if let Ok(plan) = &plan {
+    // Before registries are asked: what is known then is not lost with the time.
+    facts.inventory = Some(inventory);
+    if let Ok(plan) = facts.plan.insert(plan) {
         facts.images = wanted_images(engine, plan, deadline).await;
     }
-    facts.plan = Some(plan);
-    facts.inventory = Some(inventory);
 }
 
 /// What `up` would decide, with all its refusals.
@@ -167,7 +165,7 @@ async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant
             Err(error) => RegistryAnswer::Refused(docker::status(&error), said(error)),
         };
     };
-    // What is left until then is for the others, who need what was found so far.
+    // What was found so far is still to be written down by then.
     let margin = Duration::from_millis(50);
     let _ = timeout_at(deadline - margin, ask).await;
     Some(image)

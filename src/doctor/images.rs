@@ -138,7 +138,7 @@ fn unreachable(facts: &Facts) -> Vec<Judgement> {
         all.extend(Judgement::found(
             Severity::Warns,
             format!("the registry {registry} is slow to answer the engine, or does not"),
-            "no answer within two seconds",
+            "no answer in the time there was",
             format!("pulling {} may take long, or fail", names(&images)),
             format!("pull beforehand, and see how fast it goes: docker pull {}", images[0].name),
         ));
