@@ -97,6 +97,12 @@ fn real(users: &Path) -> PathBuf {
 
 /// The file's text; none of it where there is none.
 fn read(users: &Path) -> anyhow::Result<String> {
+    // Nobody may ever write to a pipe.
+    if std::fs::metadata(users).is_ok_and(|found| !found.is_file()) {
+        return Err(Error::environment(format!("{}: this is no kubeconfig: it is no file", users.display()))
+            .hint("name one with KUBECONFIG")
+            .into());
+    }
     match std::fs::read_to_string(users) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),

@@ -2,6 +2,7 @@
 //! rendering takes longer than anything else that needs no cluster.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
@@ -12,6 +13,9 @@ use crate::event::Outcome;
 use crate::plan::{Cluster, Plan};
 use crate::state;
 use crate::tool::{Found, process};
+
+/// How long istioctl may take. Seen: a second or two.
+const RENDERED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Istio's manifests for one cluster, rendered unless they were before.
 ///
@@ -38,7 +42,7 @@ pub async fn manifests(
     let mut command = Command::new(&istioctl.path);
     // An empty kubeconfig: rendering must not depend on whatever cluster the user points at.
     command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");
-    let output = process::run(&mut command)
+    let output = process::run_within(&mut command, RENDERED_WITHIN)
         .await
         .with_context(|| format!("rendering Istio {} for {}", plan.mesh.version, cluster.name))?;
     let manifests = String::from_utf8(output.stdout).context("istioctl's output is not text")?;

@@ -36,7 +36,7 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
     // A pipe that the shell made for this command has a writer; nobody may ever write to one that lies around.
     let of_shell =
         full.starts_with("/dev/fd") || full == Path::new("/dev/stdin") || full.starts_with("/proc/self/fd");
-    if !kind.is_file() && !(of_shell && kind.is_fifo()) {
+    if !(kind.is_file() || of_shell && kind.is_fifo()) {
         let what = match () {
             () if kind.is_fifo() => "a named pipe",
             () if kind.is_socket() => "a socket",
@@ -52,10 +52,10 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
     if bytes.len() as u64 > LARGEST {
         return refuse("it is larger than 1 MiB".into(), "a spec is a page of YAML: is it another file?");
     }
-    String::from_utf8(bytes).or_else(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let (line, column) = place_of(error.as_bytes(), error.utf8_error().valid_up_to());
-        Err(Error::usage(format!("{shown}:{line}:{column}: this is no UTF-8 text"))
-            .hint("save the file as UTF-8; a spec is a page of YAML"))
+        Error::usage(format!("{shown}:{line}:{column}: this is no UTF-8 text"))
+            .hint("save the file as UTF-8; a spec is a page of YAML")
     })
 }
 

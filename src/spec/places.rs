@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(at("clusters[0].name"), Some((3, 11, 1)));
         assert_eq!(at("clusters[0].kind.nodes[0].image"), Some((4, 28, 1)));
         assert_eq!(at("clusters[1].name"), Some((5, 12, 1)));
-        assert_eq!(at("mesh.values.1.a.b"), Some((7, 22, 1)));
+        assert_eq!(at("mesh.values.1.a.b"), Some((7, 21, 1)));
         assert!(at("clusters[1].zone").is_some());
         assert!(places("a: [").is_empty());
     }

@@ -2,20 +2,30 @@
 //! making nodes. So the safe point is when those have ended and nodes without a working control plane are gone.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::docker::Engine;
 use crate::environment::{down_hint, up_hint};
 use crate::error::Error;
-use crate::event::{Events, Outcome};
+use crate::event::{Events, Outcome, Step};
 use crate::inventory::gather;
 use crate::kind;
 use crate::plan;
 use crate::state::Files;
 
+/// How long putting away may take: docker clients end when the engine has done what they asked for.
+const STOPPED_WITHIN: Duration = Duration::from_secs(180);
+
 /// Puts away what is half-made, and gives the error that says what exists and how to go on.
 pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, events: &Events) -> anyhow::Error {
     let step = events.step("stop", None);
-    match step.run(async |step| Ok(Outcome::changed(put_away(engine, environment, files, step).await?))).await {
+    let put_away = step.run(async |step| {
+        let put_away = tokio::time::timeout(STOPPED_WITHIN, put_away(engine, environment, files, step)).await;
+        let late =
+            |_| Error::environment(format!("not everything was put away within {} s", STOPPED_WITHIN.as_secs()));
+        Ok(Outcome::changed(put_away.map_err(late)??))
+    });
+    match put_away.await {
         Ok(exists) => Error::environment("interrupted")
             .evidence(exists.join("\n"))
             .hint(format!("{} goes on, {} removes it", up_hint(environment), down_hint(environment)))
@@ -24,12 +34,7 @@ pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, even
     }
 }
 
-async fn put_away(
-    engine: &Engine,
-    environment: &str,
-    files: &Files,
-    step: &crate::event::Step,
-) -> anyhow::Result<Vec<String>> {
+async fn put_away(engine: &Engine, environment: &str, files: &Files, step: &Step) -> anyhow::Result<Vec<String>> {
     kind::end_leftovers(environment, files, step).await?;
     let Some(found) = gather::gather(engine).await?.environments.remove(environment) else {
         kind::remove_strays(engine, environment, step, |_| true).await?;

@@ -91,6 +91,10 @@ fn a_broken_kubeconfig_is_left_alone() {
     }
     std::fs::write(desk.root.join("home/.kube/config"), b"users: \xff\n").unwrap();
     texts.push(desk.run("kubeconfig --name shop --merge"));
+    std::fs::remove_file(desk.root.join("home/.kube/config")).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(desk.root.join("home/.kube/config")).status().unwrap();
+    assert!(pipe.success());
+    texts.push(desk.run("kubeconfig --name shop --merge"));
     golden("merge_broken", &texts);
 }
 

@@ -64,11 +64,12 @@ fn ten_minutes_of_every_target_in_turn() {
     let seed = number("FUZZ_SEED").unwrap_or(u64::from(now.subsec_nanos()) ^ now.as_secs());
     let whole = Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(LONG));
     eprintln!("seed {seed}");
+    let shares: u32 = TARGETS.iter().map(|target| target.share).sum();
     let mut all = 0;
     for target in TARGETS {
         let started = Instant::now();
         let (mut tried, mut batches) = (0, 0);
-        while started.elapsed() < whole / u32::try_from(TARGETS.len()).unwrap() {
+        while started.elapsed() < whole * target.share / shares {
             tried += try_with(target, seed.wrapping_add(batches), BATCH);
             batches += 1;
         }

@@ -19,35 +19,40 @@ use crate::mutation::Input;
 pub struct Target {
     pub name: &'static str,
     pub corpus: &'static [&'static str],
+    /// How much of the time it gets: readers of large texts take longer for each.
+    pub share: u32,
     /// What is promised and does not hold.
     pub check: fn(&Input) -> Result<(), String>,
 }
 
 pub const TARGETS: &[Target] = &[
-    Target { name: "spec", corpus: &[SPEC, SPEC_FREE, "{}"], check: spec },
-    Target { name: "engine networks", corpus: &[NETWORKS, CONTAINERS], check: engine },
+    Target { name: "spec", corpus: &[SPEC, SPEC_FREE, "{}"], share: 8, check: spec },
+    Target { name: "engine networks", corpus: &[NETWORKS, CONTAINERS], share: 4, check: engine },
     Target {
         name: "engine labels",
         corpus: &["a,b\na=10.0.0.0/16+10.1.0.0/16,b=10.2.0.0/16+10.3.0.0/16"],
+        share: 1,
         check: labels,
     },
-    Target { name: "/proc/net/route", corpus: &[ROUTES], check: routes },
-    Target { name: "kubeconfig", corpus: &[KUBECONFIG, "", "clusters: []\n"], check: kubeconfig },
-    Target { name: "istioctl manifests", corpus: &[MANIFESTS], check: manifests },
-    Target { name: "istiod clusterz", corpus: &[CLUSTERZ], check: clusterz },
-    Target { name: "proxy clusters", corpus: &[ENVOY], check: endpoints },
+    Target { name: "/proc/net/route", corpus: &[ROUTES], share: 1, check: routes },
+    Target { name: "kubeconfig", corpus: &[KUBECONFIG, "", "clusters: []\n"], share: 4, check: kubeconfig },
+    Target { name: "istioctl manifests", corpus: &[MANIFESTS], share: 4, check: manifests },
+    Target { name: "istiod clusterz", corpus: &[CLUSTERZ], share: 1, check: clusterz },
+    Target { name: "proxy clusters", corpus: &[ENVOY], share: 1, check: endpoints },
     Target {
         name: "tool versions",
         corpus: &[ISTIOCTL_VERSION, "kind v0.33.0 go1.26.8 linux/amd64\n"],
+        share: 1,
         check: versions,
     },
-    Target { name: "containerd config", corpus: &[CONTAINERD], check: containerd },
-    Target { name: "loader's list", corpus: &[LOADER], check: loader },
-    Target { name: "caller's answer", corpus: &[ANSWER], check: answer },
-    Target { name: "certificates", corpus: &[CERTIFICATE], check: certificates },
+    Target { name: "containerd config", corpus: &[CONTAINERD], share: 1, check: containerd },
+    Target { name: "loader's list", corpus: &[LOADER], share: 1, check: loader },
+    Target { name: "caller's answer", corpus: &[ANSWER], share: 1, check: answer },
+    Target { name: "certificates", corpus: &[CERTIFICATE], share: 1, check: certificates },
     Target {
         name: "errors' text",
         corpus: &["a cause: \u{1b}[31mred\u{1b}[0m\nsecond line", "x"],
+        share: 1,
         check: failure,
     },
 ];
