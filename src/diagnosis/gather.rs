@@ -36,6 +36,9 @@ pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidenc
     let pods: Vec<Pod> =
         pods.unwrap_or_default().into_iter().filter(|pod| !debug::is_ready(pod)).take(PODS).collect();
     evidence.add(Section::new(Source::State, format!("Deployment {name}"), state.unwrap_or_default()));
+    for pod in &pods {
+        evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod)));
+    }
     let mut told: Vec<String> = events
         .unwrap_or_default()
         .iter()
@@ -47,9 +50,6 @@ pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidenc
         .collect();
     told.dedup();
     evidence.add(Section::new(Source::Event, format!("events of {name}"), told));
-    for pod in &pods {
-        evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod)));
-    }
     let logs = pods.iter().flat_map(|pod| troubled(pod).map(move |(container, again)| (pod, container, again)));
     let logs = join_all(logs.map(|(pod, container, again)| {
         within(async move { log(client, namespace, &pod.name_any(), &container, again).await })

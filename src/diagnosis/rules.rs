@@ -146,7 +146,7 @@ pub const CAUSES: &[Rule] = &[
         told_by: STARTING,
         pattern: r#"(?:Get|Head) "?https?://([^/"]+)/v2/.*(?:dial tcp|lookup|timeout|connection refused|EOF|TLS handshake|deadline exceeded)"#,
         sentence: "the registry {1} cannot be reached",
-        hint: "check the image's name and the way there (proxy, DNS, VPN): docker pull; then kindmesh up",
+        hint: "check the image's name (samples.image, mesh.hub, mesh.values) and the way to {1}: proxy, DNS, VPN; then kindmesh up",
     },
     Rule {
         id: "image.not-on-node",

@@ -418,3 +418,15 @@ fn the_page_has_every_cause() {
         assert!(known(id), "docs/troubleshooting.md names {id}, which no rule has");
     }
 }
+
+#[test]
+fn what_an_event_repeats_is_shown_once() {
+    let state = Section::new(Source::State, "pod a", ["0/1 nodes are available: 1 Insufficient cpu.".into()]);
+    let told = "FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.".to_owned();
+    let events = Section::new(Source::Event, "events", [told, "Unhealthy: probe failed".into()]);
+    let shown = Evidence { sections: vec![state, events] }.shown(None);
+    assert_eq!(
+        shown,
+        "pod a:\n  0/1 nodes are available: 1 Insufficient cpu.\nevents:\n  Unhealthy: probe failed"
+    );
+}
