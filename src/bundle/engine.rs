@@ -56,6 +56,13 @@ pub(super) fn parts<'a>(engine: &'a Engine, found: Option<&'a Environment>) -> V
         parts.push(Part::new(format!("{folder}/docker.log"), async move {
             Ok(node::log(engine, name, LOG_LINES).await.join("\n"))
         }));
+        if found.state != "running" {
+            let state = &found.state;
+            parts.push(Part::new(folder, async move {
+                Err::<String, _>(anyhow::anyhow!("the node is {state}: nothing can be run on it"))
+            }));
+            continue;
+        }
         for (file, command) in COMMANDS {
             parts.push(Part::new(format!("{folder}/{file}"), async move {
                 node::run(engine, name, &["sh", "-c", command]).await
