@@ -68,6 +68,29 @@ pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str)
     Ok(Outcome::changed(()))
 }
 
+/// The ways to the pods of every other cluster, as the nodes of a cluster have them.
+///
+/// # Errors
+/// When a node has none to one of them, with whether it was cut on purpose, or does not answer.
+pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+    let mut routes = Vec::new();
+    for node in &cluster.nodes {
+        for peer in plan.peers(cluster) {
+            let subnet = peer.pod_subnet.to_string();
+            let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
+            let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next()) else {
+                let cut = node::try_exec(engine, node, &["test", "-e", CUT]).await?.status == 0;
+                let why = if cut { "cut on purpose" } else { "no route" };
+                anyhow::bail!("{node} to the pods of {}: {why}", peer.name);
+            };
+            routes.push(format!("{} via {via}", peer.name));
+        }
+    }
+    routes.sort();
+    routes.dedup();
+    Ok(routes)
+}
+
 /// Compares the files by digest and asks systemd for the unit that follows, in one command.
 async fn is_as_wanted(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<bool> {
     use sha2::{Digest, Sha256};

@@ -9,7 +9,7 @@ use kube::Client;
 use kube::api::Api;
 use serde::Serialize;
 
-use crate::docker::{Engine, node};
+use crate::docker::Engine;
 use crate::environment::{self, Environment};
 use crate::inventory::{self, Inventory};
 use crate::mesh::{ISTIO_NAMESPACE, istio, remote};
@@ -239,24 +239,7 @@ impl Look<'_> {
     }
 
     async fn link(&self, cluster: &Cluster) -> anyhow::Result<String> {
-        let mut routes = Vec::new();
-        for node in &cluster.nodes {
-            for peer in self.plan.peers(cluster) {
-                let subnet = peer.pod_subnet.to_string();
-                let command = ["ip", "-4", "route", "show", "exact", &subnet];
-                let said = node::run(self.engine, node, &command).await?;
-                let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next())
-                else {
-                    let cut = node::try_exec(self.engine, node, &["test", "-e", link::CUT]).await?.status == 0;
-                    let why = if cut { "cut on purpose" } else { "no route" };
-                    anyhow::bail!("{node} to the pods of {}: {why}", peer.name);
-                };
-                routes.push(format!("{} via {via}", peer.name));
-            }
-        }
-        routes.sort();
-        routes.dedup();
-        Ok(routes.join(", "))
+        Ok(link::routes(self.engine, self.plan, cluster).await?.join(", "))
     }
 
     async fn api(&self, cluster: &Cluster) -> anyhow::Result<String> {

@@ -17,6 +17,15 @@ pub enum Poll<T> {
     NotYet(String),
 }
 
+/// The cause when what came before had taken all the time.
+pub const TOO_LATE: &str = "time.short";
+
+fn too_late(what: &str) -> Error {
+    let error = Error::environment(format!("{what}: no time was left for it"))
+        .hint("give the whole command longer with --timeout: what came before took all of it");
+    Error { cause: Some(TOO_LATE), ..error }
+}
+
 /// How long between two looks: short at first, since most waits end soon, then up to half a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -49,6 +58,9 @@ pub async fn until<T>(
             step.waiting(what, &last);
             said = last;
         }
+        if started >= deadline {
+            return Err(too_late(what).into());
+        }
         if Instant::now() + pause >= deadline {
             let waited = started.elapsed().as_secs();
             return Err(Error::environment(format!("{what}: not after {waited} s"))
@@ -57,5 +69,26 @@ pub async fn until<T>(
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error;
+    use crate::event::Events;
+
+    #[tokio::test]
+    async fn a_wait_that_ends_badly_says_what_it_saw_or_that_it_came_too_late() {
+        let step = Events::silent().step("istiod", None);
+        let never = async || anyhow::Ok(Poll::<()>::NotYet("0 of 1".into()));
+        let late = until(&step, "readiness", Instant::now(), never).await.unwrap_err();
+        assert_eq!(error::find(&late).unwrap().cause, Some(TOO_LATE));
+        let soon = Instant::now() + Duration::from_millis(60);
+        let error = until(&step, "readiness", soon, never).await.unwrap_err();
+        let error = error::find(&error).unwrap();
+        assert_eq!((error.cause, error.evidence.as_slice()), (None, &["last seen: 0 of 1".to_owned()][..]));
+        // What holds already needs no time.
+        assert_eq!(until(&step, "readiness", Instant::now(), async || Ok(Poll::Ready(1))).await.unwrap(), 1);
     }
 }

@@ -20,8 +20,8 @@ const COMMANDS: [(&str, &str); 9] = [
         "machine.txt",
         "date --utc; uptime; df -h; free -m; cat /etc/resolv.conf; sysctl fs.inotify net.ipv4.ip_forward 2>/dev/null || true",
     ),
-    ("images.txt", "crictl images"),
-    ("containers.txt", "crictl ps --all"),
+    ("images.txt", "crictl images 2>/dev/null || ctr --namespace k8s.io images list"),
+    ("containers.txt", "crictl ps --all 2>/dev/null || ctr --namespace k8s.io tasks list"),
     ("units.txt", "systemctl list-units --no-pager --failed --all"),
     ("containerd.toml", "containerd config dump"),
     ("kubelet.yaml", "cat /var/lib/kubelet/config.yaml"),
@@ -56,6 +56,13 @@ pub(super) fn parts<'a>(engine: &'a Engine, found: Option<&'a Environment>) -> V
         parts.push(Part::new(format!("{folder}/docker.log"), async move {
             Ok(node::log(engine, name, LOG_LINES).await.join("\n"))
         }));
+        if found.state != "running" {
+            let state = &found.state;
+            parts.push(Part::new(folder, async move {
+                Err::<String, _>(anyhow::anyhow!("the node is {state}: nothing can be run on it"))
+            }));
+            continue;
+        }
         for (file, command) in COMMANDS {
             parts.push(Part::new(format!("{folder}/{file}"), async move {
                 node::run(engine, name, &["sh", "-c", command]).await

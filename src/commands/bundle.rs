@@ -8,6 +8,9 @@ use crate::cli::BundleArgs;
 use crate::error::{self, Kind};
 use crate::report::failure::Failure;
 
+/// How many of the things that could not be had are told.
+const MISSING_SHOWN: usize = 8;
+
 pub(super) async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let written = bundle::bundle(&context.folders, &name, args.path.as_deref(), None, &context.events).await?;
@@ -26,11 +29,14 @@ fn told(written: &Written) -> String {
     );
     match written.missing.as_slice() {
         [] => {}
-        missing => text.push_str(&format!(
-            "\ncould not be had ({}), as the archive's README.md says:\n  {}",
-            missing.len(),
-            missing.join("\n  ")
-        )),
+        missing => {
+            let shown = &missing[..missing.len().min(MISSING_SHOWN)];
+            text.push_str(&format!(
+                "\ncould not be had, {} in all, listed in the archive's README.md:\n  {}",
+                missing.len(),
+                shown.join("\n  ")
+            ));
+        }
     }
     text
 }

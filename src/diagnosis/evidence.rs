@@ -71,8 +71,14 @@ impl Evidence {
             {
                 last.insert(0, decisive);
             }
-            shown.push(format!("{}:", section.title));
-            shown.extend(last.into_iter().map(|line| format!("  {line}")));
+            // An event often repeats the state of its pod.
+            last.retain(|line| {
+                !shown.iter().filter_map(|before| before.strip_prefix("  ")).any(|before| line.contains(before))
+            });
+            if !last.is_empty() {
+                shown.push(format!("{}:", section.title));
+                shown.extend(last.into_iter().map(|line| format!("  {line}")));
+            }
         }
         if shown.len() > SHOWN {
             shown.truncate(SHOWN);

@@ -11,7 +11,10 @@ use kube::{Client, ResourceExt};
 
 use super::{Evidence, Section, Source};
 use crate::docker::{Engine, node};
+use crate::link;
 use crate::mesh::{ISTIO_NAMESPACE, debug};
+use crate::plan::Plan;
+use crate::workloads::CALLER_NAME;
 
 /// How long one look may take; they run side by side.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
@@ -36,6 +39,9 @@ pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidenc
     let pods: Vec<Pod> =
         pods.unwrap_or_default().into_iter().filter(|pod| !debug::is_ready(pod)).take(PODS).collect();
     evidence.add(Section::new(Source::State, format!("Deployment {name}"), state.unwrap_or_default()));
+    for pod in &pods {
+        evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod)));
+    }
     let mut told: Vec<String> = events
         .unwrap_or_default()
         .iter()
@@ -47,9 +53,6 @@ pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidenc
         .collect();
     told.dedup();
     evidence.add(Section::new(Source::Event, format!("events of {name}"), told));
-    for pod in &pods {
-        evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod)));
-    }
     let logs = pods.iter().flat_map(|pod| troubled(pod).map(move |(container, again)| (pod, container, again)));
     let logs = join_all(logs.map(|(pod, container, again)| {
         within(async move { log(client, namespace, &pod.name_any(), &container, again).await })
@@ -131,19 +134,19 @@ pub async fn istiod(client: &Client) -> Evidence {
     evidence
 }
 
-/// Why a caller's calls fail: what it and its proxy say, and whether istiod takes each cluster for the same network.
-pub async fn call(
-    client: &Client,
-    namespace: &str,
-    caller: &str,
-    networks: &[(&str, &Client)],
-    network: &str,
-) -> Evidence {
+/// Why a caller's calls fail: what it and its proxy say, whether the nodes have ways to each other's pods, and whether
+/// istiod takes the clusters for one network. `clusters` are all of the plan's that answer.
+pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&str, &Client)]) -> Evidence {
     let mut evidence = Evidence::default();
+    let namespace = plan.samples.as_ref().map(|samples| samples.namespace.as_str()).unwrap_or_default();
+    let network = plan.mesh.network.as_str();
     let labels =
-        join_all(networks.iter().map(|(cluster, client)| within(network_label(cluster, client, network))));
+        join_all(clusters.iter().map(|(cluster, client)| within(network_label(cluster, client, network))));
+    let links = join_all(plan.clusters.iter().map(|cluster| {
+        within(async move { link::routes(engine, plan, cluster).await.err().map(|error| format!("{error:#}")) })
+    }));
     let logs = async {
-        let pods = pods(client, namespace, &format!("app={caller}")).await?;
+        let pods = pods(client, namespace, &format!("app={CALLER_NAME}")).await?;
         let pod = pods.last()?.name_any();
         let (mut proxy, app) = futures::join!(
             log(client, namespace, &pod, "istio-proxy", false),
@@ -155,7 +158,8 @@ pub async fn call(
         }
         Some([proxy, app].into_iter().flatten().collect::<Vec<_>>())
     };
-    let (labels, logs, istiod) = futures::join!(labels, within(logs), istiod(client));
+    let (links, labels, logs, istiod) = futures::join!(links, labels, within(logs), istiod(client));
+    evidence.add(Section::new(Source::State, "links", links.into_iter().flatten()));
     evidence.add(Section::new(Source::State, "networks", labels.into_iter().flatten()));
     logs.unwrap_or_default().into_iter().for_each(|section| evidence.add(section));
     evidence.sections.extend(istiod.sections);

@@ -146,7 +146,7 @@ pub const CAUSES: &[Rule] = &[
         told_by: STARTING,
         pattern: r#"(?:Get|Head) "?https?://([^/"]+)/v2/.*(?:dial tcp|lookup|timeout|connection refused|EOF|TLS handshake|deadline exceeded)"#,
         sentence: "the registry {1} cannot be reached",
-        hint: "check the image's name and the way there (proxy, DNS, VPN): docker pull; then kindmesh up",
+        hint: "check the image's name (samples.image, mesh.hub, mesh.values) and the way to {1}: proxy, DNS, VPN; then kindmesh up",
     },
     Rule {
         id: "image.not-on-node",
@@ -270,9 +270,16 @@ pub const CAUSES: &[Rule] = &[
         hint: "kindmesh up puts the label topology.istio.io/network back",
     },
     Rule {
+        id: "link.cut",
+        told_by: &[State],
+        pattern: r"(\S+) to the pods of \S+: cut on purpose",
+        sentence: "the link of node {1} was cut on purpose",
+        hint: "mend it: docker exec {1} rm /etc/kindmesh/cut; then kindmesh up",
+    },
+    Rule {
         id: "link.broken",
-        told_by: &[Answer, Proxy],
-        pattern: r"(?i)no route to host|network is unreachable|connection timed out|connect(?:ion)?[_ ]error:[_ ](?:110|113|101)|remote[_ ]connection[_ ]failure|connection[_ ]timeout",
+        told_by: &[Answer, Proxy, State],
+        pattern: r"(?i)no route to host|network is unreachable|connection timed out|connect(?:ion)?[_ ]error:[_ ](?:110|113|101)|remote[_ ]connection[_ ]failure|connection[_ ]timeout|to the pods of \S+: no route",
         sentence: "no connection gets from the caller's cluster to the producer's pods",
         hint: "see the link's routes: kindmesh status; kindmesh logs link; then kindmesh up",
     },
@@ -286,6 +293,13 @@ pub const SYMPTOMS: &[Rule] = &[
         pattern: r"(?i)no[_ ]healthy[_ ]upstream|0 of \d+ endpoints are known",
         sentence: "the caller's proxy knows no producer that works",
         hint: "see whether producers run and istiod sees their cluster: kindmesh status; kindmesh logs producer; then kindmesh up",
+    },
+    Rule {
+        id: "call.timeout",
+        told_by: &[Answer, Proxy],
+        pattern: r"upstream request timeout|response_timeout",
+        sentence: "the producer did not answer within the timeout that the mesh gives a call",
+        hint: "see whether it is reached at all, and slow: kindmesh status; kindmesh logs producer; kindmesh logs proxy",
     },
     Rule {
         id: "connection.closed",

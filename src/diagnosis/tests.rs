@@ -238,6 +238,9 @@ fn recorded_texts_are_called_by_their_names() {
             Source::Answer,
             "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: delayed connect error: 113",
         ),
+        ("link.cut", Source::State, "ev-cluster1-control-plane to the pods of cluster2: cut on purpose"),
+        ("link.broken", Source::State, "ev-cluster1-control-plane to the pods of cluster2: no route"),
+        ("call.timeout", Source::Answer, "the caller got status 504: upstream request timeout"),
         ("endpoints.none", Source::Answer, "no healthy upstream"),
         (
             "connection.closed",
@@ -412,9 +415,22 @@ fn the_page_has_every_cause() {
     for rule in rules() {
         assert!(page.contains(&format!("`{}`", rule.id)), "{} is not in docs/troubleshooting.md", rule.id);
     }
-    let known = |id: &str| rules().any(|rule| rule.id == id);
+    // The one cause that needs no text.
+    let known = |id: &str| id == crate::wait::TOO_LATE || rules().any(|rule| rule.id == id);
     let named = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(id, _)| id);
     for id in named {
         assert!(known(id), "docs/troubleshooting.md names {id}, which no rule has");
     }
+}
+
+#[test]
+fn what_an_event_repeats_is_shown_once() {
+    let state = Section::new(Source::State, "pod a", ["0/1 nodes are available: 1 Insufficient cpu.".into()]);
+    let told = "FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.".to_owned();
+    let events = Section::new(Source::Event, "events", [told, "Unhealthy: probe failed".into()]);
+    let shown = Evidence { sections: vec![state, events] }.shown(None);
+    assert_eq!(
+        shown,
+        "pod a:\n  0/1 nodes are available: 1 Insufficient cpu.\nevents:\n  Unhealthy: probe failed"
+    );
 }

@@ -18,8 +18,7 @@ impl Run {
             let step = self.events.step("endpoints", Some(&from.cluster.name));
             let look = async || {
                 let all: Vec<_> = made.iter().map(|made| (made.cluster.name.as_str(), &made.client)).collect();
-                let (namespace, network) = (&samples.namespace, &self.plan.mesh.network);
-                gather::call(&from.client, namespace, workloads::CALLER_NAME, &all, network).await
+                gather::call(&self.engine, &self.plan, &from.client, &all).await
             };
             step.run(async |step| {
                 let (plan, deadline) = (&self.plan, self.wait_deadline());
