@@ -15,6 +15,7 @@ use crate::spec::{Loaded, Sources, load};
 use crate::state::Folders;
 
 mod apply;
+mod cache;
 mod call;
 mod completions;
 mod down;
@@ -231,6 +232,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Env => env::run(&context),
         Command::List => list::run(&context).await,
         Command::Down(args) => down::run(&context, &args).await,
+        Command::Cache(command) => cache::run(&context, &command).await,
         Command::Schema => schema::run(),
         Command::Completions(args) => completions::run(&args),
         // Handled before anything is set up.

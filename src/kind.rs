@@ -101,11 +101,17 @@ impl Kind<'_> {
         }
     }
 
-    /// Creates a cluster with kind; what is left of an earlier try is removed first.
+    /// Creates a cluster with kind, all nodes from `node_image`; what is left of an earlier try is removed first.
     ///
     /// # Errors
     /// kind's, with the end of its log and of the control plane's.
-    pub async fn create(&self, cluster: &Cluster, kind: &Path, step: &Step) -> anyhow::Result<()> {
+    pub async fn create(
+        &self,
+        cluster: &Cluster,
+        kind: &Path,
+        node_image: &str,
+        step: &Step,
+    ) -> anyhow::Result<()> {
         // Looked for now: more may have been made since the inventory.
         let ours = |node: &Attached| node.kind_name == cluster.kind_name;
         remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
@@ -117,7 +123,8 @@ impl Kind<'_> {
         state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
         let mut command = self.command(kind);
         command
-            .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--config"])
+            .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--image", node_image])
+            .arg("--config")
             .arg(&config)
             .arg("--kubeconfig")
             .arg(self.kubeconfig(&cluster.name));

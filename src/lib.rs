@@ -10,6 +10,7 @@
 //! [`spec`] is what the user wants, [`inventory`] what exists, [`plan`] the pure decision from both, [`up`] the
 //! idempotent steps that carry it out, [`event`] the only way from there to the screen.
 
+pub mod cache;
 pub mod call;
 pub mod cli;
 pub mod commands;

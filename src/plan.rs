@@ -166,6 +166,13 @@ impl Plan {
         self.clusters.iter().filter(move |cluster| cluster.name != of.name)
     }
 
+    /// The images that every environment like this one needs, whatever kindmesh it is made by: all but the sample
+    /// image that is built here, which is another one after every build.
+    pub fn stable_images(&self) -> Vec<String> {
+        let given = self.samples.iter().filter(|samples| !samples.build).map(|samples| &samples.image);
+        self.mesh.images.iter().chain(given).cloned().collect()
+    }
+
     /// Every image that the nodes need beside Kubernetes' own.
     pub fn images(&self) -> Vec<&str> {
         let samples = self.samples.iter().map(|samples| samples.image.as_str());

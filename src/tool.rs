@@ -32,6 +32,18 @@ use version::Versions;
 /// The version of kind that kindmesh is made for.
 pub const KIND_VERSION: &str = "v0.33.0";
 
+/// The folder of the cache with downloaded tools.
+pub const FOLDER: &str = "tools";
+
+/// The folders of the cache that hold, or would hold, the tools for a version of the mesh.
+pub fn kept(cache: &Path, istio_version: &str) -> Vec<PathBuf> {
+    let platform = Platform::here();
+    let tools = [(Tool::Kind, KIND_VERSION), (Tool::Istioctl, istio_version)];
+    let releases =
+        tools.into_iter().filter_map(|(tool, version)| Release::new(tool, version, &platform, release::GITHUB).ok());
+    releases.map(|release| release.directory(cache)).collect()
+}
+
 /// The file that names the kind executable to use, as it is.
 pub const KINDMESH_KIND: &str = "KINDMESH_KIND";
 
@@ -132,7 +144,7 @@ struct Finder {
 impl Finder {
     async fn find(&self, tool: Tool, version: &str, step: &Step) -> anyhow::Result<Found> {
         let release = Release::new(tool, version, &self.platform, &self.base)?;
-        let versions = Versions::new(&self.cache.join("tools"));
+        let versions = Versions::new(&self.cache.join(FOLDER));
         if let Some(named) = self.named.as_deref().filter(|value| !value.is_empty()) {
             return named_tool(&release, Path::new(named), &versions).await;
         }

@@ -376,13 +376,18 @@ async fn each_node_gets_the_images_that_it_lacks() {
         .unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
-    let load = |images: &[&str]| image::Load::new(folder.path(), images);
-    assert!(load(&IMAGES[..1]).ensure_on(&engine, NODES[0]).await.unwrap().changed);
-    let both = load(&IMAGES);
-    let (a, b) = futures::join!(both.ensure_on(&engine, NODES[0]), both.ensure_on(&engine, NODES[1]));
-    assert!(a.unwrap().changed && b.unwrap().changed);
+    let of = |images: &[&str]| image::Load::new(folder.path(), images);
+    let load = async |load: &image::Load, node: &str| {
+        let missing = load.missing_on(&engine, node).await.unwrap();
+        load.bring(&engine, node, missing).await.unwrap().changed
+    };
+    assert!(load(&of(&IMAGES[..1]), NODES[0]).await);
+    let both = of(&IMAGES);
+    assert_eq!(both.missing_on(&engine, NODES[0]).await.unwrap(), IMAGES[1..]);
+    let (a, b) = futures::join!(load(&both, NODES[0]), load(&both, NODES[1]));
+    assert!(a && b);
     for name in NODES {
-        assert!(!both.ensure_on(&engine, name).await.unwrap().changed);
+        assert!(!load(&both, name).await);
         let list =
             node::run(&engine, name, &["ctr", "--namespace", "k8s.io", "images", "ls", "-q"]).await.unwrap();
         assert!(IMAGES.iter().all(|image| list.lines().any(|line| line == *image)), "{name}: {list}");

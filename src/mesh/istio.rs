@@ -25,6 +25,11 @@ pub fn objects(rendered: &str, root_digest: &str) -> anyhow::Result<Vec<DynamicO
     Ok(objects)
 }
 
+/// Whether an object is one that Kubernetes makes pods from.
+pub fn runs_pods(object: &DynamicObject) -> bool {
+    object.data.pointer("/spec/template/spec/containers").is_some()
+}
+
 /// Pods that do not survive a change of the root carry its digest: istiod refuses another root while it runs, and a
 /// sidecar keeps the one it started with. A change of the annotation starts them anew.
 pub fn bind_to_root(object: &mut DynamicObject, root_digest: &str) {

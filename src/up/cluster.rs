@@ -1,34 +1,52 @@
-//! One cluster, from nothing to an istiod that is ready: a chain of its own, beside the other clusters'.
+//! One cluster, from nothing to samples that run: a chain of its own, beside the other clusters'.
 
 use futures::future::try_join_all;
 use kube::Client;
+use kube::api::DynamicObject;
 
 use super::Run;
 use crate::event::Outcome;
 use crate::kind::{self, Kind, Revived};
 use crate::link;
 use crate::mesh::apply::Applier;
-use crate::mesh::remote::{self, Reader};
-use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, render};
+use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, remote, render};
 use crate::plan::Cluster;
 use crate::trust::Intermediate;
 use crate::wait::{self, Poll};
 
-/// A cluster with a control plane of the mesh.
+/// A cluster in which all is as wanted.
 pub(super) struct Made<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: Client,
-    pub(super) reader: Reader,
 }
 
 impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
-        let client = self.ensure_kubernetes(cluster).await?;
-        self.ensure_link(cluster).await?;
-        futures::try_join!(self.ensure_cacerts(cluster, &client), self.ensure_images_on_nodes(cluster))?;
-        self.ensure_istio(cluster, &client).await?;
-        let reader = self.ensure_reader(cluster, &client).await?;
-        Ok(Made { cluster, client, reader })
+        let (client, rendered) =
+            futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
+        let made = Made { cluster, client };
+        let mesh = async {
+            self.ensure_mesh(&made, &rendered).await?;
+            // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
+            futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))
+        };
+        futures::try_join!(self.ensure_link(cluster), mesh)?;
+        Ok(made)
+    }
+
+    /// istiod is there, with all that it needs to begin with, and ready.
+    async fn ensure_mesh(&self, made: &Made<'_>, rendered: &str) -> anyhow::Result<()> {
+        let (cluster, client) = (made.cluster, &made.client);
+        let objects = istio::objects(rendered, &self.root.digest())?;
+        let (pods, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
+        let others = async {
+            self.ensure_cacerts(cluster, client).await?;
+            self.ensure_istio(cluster, client, rest).await
+        };
+        futures::try_join!(others, self.ensure_images(cluster))?;
+        // Known to the others before istiod runs: theirs need not wait for ours.
+        futures::try_join!(self.ensure_reader(cluster, client), self.ensure_istiod(cluster, client, pods))?;
+        Ok(())
     }
 
     /// The nodes run and the API server answers.
@@ -38,7 +56,8 @@ impl Run {
         step.run(async |step| {
             let revived = kind.revive(cluster, &self.existing).await?;
             if revived == Revived::HalfMade {
-                kind.create(cluster, &self.tools.kind().await?, step).await?;
+                let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
+                kind.create(cluster, &tool, &image, step).await?;
             }
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
@@ -64,13 +83,19 @@ impl Run {
         .await
     }
 
-    async fn ensure_images_on_nodes(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        self.ensure_images().await?;
+    /// All images are in the nodes. The engine needs to have them only where a node lacks one.
+    async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("images", Some(&cluster.name));
         step.run(async |_| {
-            let nodes = cluster.nodes.iter().map(|node| self.load.ensure_on(&self.engine, node));
-            let changed = try_join_all(nodes).await?.iter().any(|outcome| outcome.changed);
-            Ok(Outcome { value: (), changed })
+            let on_node = async |node: &String| {
+                let missing = self.load.missing_on(&self.engine, node).await?;
+                if !missing.is_empty() {
+                    futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample())?;
+                }
+                self.load.bring(&self.engine, node, missing).await
+            };
+            let brought = try_join_all(cluster.nodes.iter().map(on_node)).await?;
+            Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
         })
         .await
     }
@@ -89,30 +114,57 @@ impl Run {
         .await
     }
 
-    /// istiod is as rendered and ready; it is not created before kube-proxy works.
-    async fn ensure_istio(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
-        let step = self.events.step("istio", Some(&cluster.name));
-        step.run(async |step| {
-            let rendered =
-                render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await?;
-            let objects = istio::objects(&rendered.value, &self.root.digest())?;
-            kind::wait_for_kube_proxy(&self.engine, cluster, step, self.wait_deadline()).await?;
-            let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
-            Ok(Outcome { value: (), changed })
-        })
-        .await?;
-        let step = self.events.step("istiod", Some(&cluster.name));
-        step.run(async |step| {
-            let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
-            istio::wait_for_deployment(client, ISTIO_NAMESPACE, name, step, deadline).await?;
-            Ok(Outcome::unchanged(()))
+    /// Istio's manifests are rendered, which needs no cluster.
+    async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        let step = self.events.step("render", Some(&cluster.name));
+        step.run(async |_| {
+            render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await
         })
         .await
     }
 
-    async fn ensure_reader(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<Reader> {
+    /// Istio's objects are as rendered, all but what runs pods.
+    async fn ensure_istio(
+        &self,
+        cluster: &Cluster,
+        client: &Client,
+        objects: Vec<DynamicObject>,
+    ) -> anyhow::Result<()> {
+        let step = self.events.step("istio", Some(&cluster.name));
+        step.run(async |step| {
+            let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// istiod is as rendered and ready; it is not created before kube-proxy works.
+    async fn ensure_istiod(
+        &self,
+        cluster: &Cluster,
+        client: &Client,
+        pods: Vec<DynamicObject>,
+    ) -> anyhow::Result<()> {
+        let step = self.events.step("istiod", Some(&cluster.name));
+        step.run(async |step| {
+            let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
+            kind::wait_for_kube_proxy(&self.engine, cluster, step, deadline).await?;
+            let changed = Applier::new(client.clone(), step, deadline).apply(pods).await?;
+            istio::wait_for_deployment(client, ISTIO_NAMESPACE, name, step, deadline).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// What others need to read this cluster is known.
+    async fn ensure_reader(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
         let step = self.events.step("reader", Some(&cluster.name));
-        step.run(async |step| Ok(Outcome::unchanged(remote::reader(client, step, self.wait_deadline()).await?)))
-            .await
+        let reader = step
+            .run(async |step| Ok(Outcome::unchanged(remote::reader(client, step, self.wait_deadline()).await?)))
+            .await?;
+        if let Some(known) = self.readers.get(&cluster.name) {
+            let _ = known.set(reader);
+        }
+        Ok(())
     }
 }
