@@ -245,10 +245,11 @@ async fn remove_unfinished(engine: &Engine) -> anyhow::Result<()> {
     let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's containers")?;
     let processes = crate::tool::process::all();
     for container in containers {
-        for name in container.names.into_iter().flatten() {
-            let maker = name.rsplit('-').next().and_then(|pid| pid.parse::<u32>().ok());
-            if !processes.iter().any(|process| Some(process.pid) == maker) {
-                node::remove(engine, name.trim_start_matches('/')).await?;
+        let label = container.labels.and_then(|mut labels| labels.remove(bake::CONTAINER_LABEL)).unwrap_or_default();
+        for name in container.names.iter().flatten().map(|name| name.trim_start_matches('/')) {
+            let baker = bake::baker(name, &label);
+            if baker.is_some_and(|baker| !processes.iter().any(|process| process.pid == baker)) {
+                node::remove(engine, name).await?;
             }
         }
     }

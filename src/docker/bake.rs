@@ -17,7 +17,8 @@ pub const LABEL: &str = "kindmesh.node";
 pub const FROM_LABEL: &str = "kindmesh.node.from";
 /// The label with the images in it, separated by commas.
 pub const IMAGES_LABEL: &str = "kindmesh.node.images";
-/// The label of the container in which one is being made.
+/// The label of the container in which one is being made, with that container's own name: its image, and so every node
+/// made from it, inherits the label, and is called otherwise.
 pub const CONTAINER_LABEL: &str = "kindmesh.bake";
 
 /// How baking is done: counts into the digest, so that images baked another way are not taken for these.
@@ -120,6 +121,11 @@ fn digest(identities: &[String]) -> String {
     endpoint::hex(&digest.finalize())[..12].to_owned()
 }
 
+/// The process that bakes in a container, if that is what the container is for.
+pub fn baker(name: &str, label: &str) -> Option<u32> {
+    name.rsplit('-').next().filter(|_| name == label)?.parse().ok()
+}
+
 /// Starts a container of the node image in which nothing runs yet. It is no kind node: those have an anonymous volume
 /// on `/var`, and a commit leaves volumes out.
 async fn create(engine: &Engine, node_image: &str, digest: &str) -> anyhow::Result<String> {
@@ -131,7 +137,7 @@ async fn create(engine: &Engine, node_image: &str, digest: &str) -> anyhow::Resu
         image: Some(node_image.to_owned()),
         entrypoint: Some(vec!["sleep".into()]),
         cmd: Some(vec![LIVES.into()]),
-        labels: Some([(CONTAINER_LABEL.to_owned(), digest.to_owned())].into()),
+        labels: Some([(CONTAINER_LABEL.to_owned(), name.clone())].into()),
         host_config: Some(HostConfig {
             network_mode: Some("none".into()),
             auto_remove: Some(true),
@@ -179,6 +185,14 @@ async fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_container_called_as_its_label_says_is_a_bakes() {
+        assert_eq!(baker("kindmesh-bake-0123-77", "kindmesh-bake-0123-77"), Some(77));
+        assert_eq!(baker("shop-cluster1-control-plane", "kindmesh-bake-0123-77"), None);
+        assert_eq!(baker("shop-cluster1-worker", ""), None);
+        assert_eq!(baker("shop", "shop"), None);
+    }
 
     #[test]
     fn the_name_follows_the_set_and_not_its_order() {
