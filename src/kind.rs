@@ -288,7 +288,10 @@ pub async fn wait_for_kube_proxy(
 ) -> anyhow::Result<()> {
     // The API server's own Service has the first address of the subnet.
     let address = cluster.service_subnet.hosts().next().unwrap_or(cluster.service_subnet.network());
-    let script = format!("timeout 1 bash -c '</dev/tcp/{address}/443'");
+    // Tried again in the node: beginning a command there takes longer than a try.
+    let script = format!(
+        "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"
+    );
     wait::until(step, "kube-proxy to serve Service addresses", deadline, async || {
         let said = node::try_exec(engine, cluster.control_plane(), &["bash", "-c", &script]).await?;
         Ok(match said.status {

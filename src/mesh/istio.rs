@@ -56,6 +56,15 @@ fn leave_to_istiod(object: &mut DynamicObject) {
     }
 }
 
+/// Whether there is an istiod, ready or not.
+///
+/// # Errors
+/// The API server's.
+pub async fn exists(client: &Client) -> anyhow::Result<bool> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
+    Ok(api.get_metadata_opt(ISTIOD).await?.is_some())
+}
+
 /// Waits until a Deployment is as its newest version says, all replicas ready.
 ///
 /// # Errors

@@ -3,12 +3,13 @@
 use futures::future::try_join_all;
 use kube::Client;
 use kube::api::DynamicObject;
+use tokio::time::Instant;
 
 use super::Run;
-use crate::event::Outcome;
+use crate::event::{Outcome, Step};
 use crate::kind::{self, Kind, Revived};
 use crate::link;
-use crate::mesh::apply::Applier;
+use crate::mesh::apply::{Applier, Kinds};
 use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, remote, render};
 use crate::plan::Cluster;
 use crate::trust::Intermediate;
@@ -18,13 +19,22 @@ use crate::wait::{self, Poll};
 pub(super) struct Made<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: Client,
+    /// The kinds of its API server.
+    kinds: Kinds,
+}
+
+impl Made<'_> {
+    /// Applies to it on behalf of a step.
+    pub(super) fn applier<'a>(&self, step: &'a Step, deadline: Instant) -> Applier<'a> {
+        Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds)
+    }
 }
 
 impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
         let (client, rendered) =
             futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
-        let made = Made { cluster, client };
+        let made = Made { cluster, client, kinds: Kinds::default() };
         let mesh = async {
             self.ensure_mesh(&made, &rendered).await?;
             // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
@@ -36,16 +46,15 @@ impl Run {
 
     /// istiod is there, with all that it needs to begin with, and ready.
     async fn ensure_mesh(&self, made: &Made<'_>, rendered: &str) -> anyhow::Result<()> {
-        let (cluster, client) = (made.cluster, &made.client);
         let objects = istio::objects(rendered, &self.root.digest())?;
         let (pods, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let others = async {
-            self.ensure_cacerts(cluster, client).await?;
-            self.ensure_istio(cluster, client, rest).await
+            self.ensure_cacerts(made).await?;
+            self.ensure_istio(made, rest).await
         };
-        futures::try_join!(others, self.ensure_images(cluster))?;
+        futures::try_join!(others, self.ensure_images(made.cluster))?;
         // Known to the others before istiod runs: theirs need not wait for ours.
-        futures::try_join!(self.ensure_reader(cluster, client), self.ensure_istiod(cluster, client, pods))?;
+        futures::try_join!(self.ensure_reader(made), self.ensure_istiod(made, pods))?;
         Ok(())
     }
 
@@ -101,14 +110,15 @@ impl Run {
     }
 
     /// The cluster's intermediate is where istiod looks for it.
-    async fn ensure_cacerts(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
+    async fn ensure_cacerts(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let cluster = made.cluster;
         let step = self.events.step("cacerts", Some(&cluster.name));
         step.run(async |step| {
             let environment = &self.plan.environment;
             let intermediate =
                 Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
             let objects = cacerts::objects(&self.plan.mesh, &intermediate)?;
-            let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
+            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
             Ok(Outcome { value: (), changed })
         })
         .await
@@ -124,45 +134,37 @@ impl Run {
     }
 
     /// Istio's objects are as rendered, all but what runs pods.
-    async fn ensure_istio(
-        &self,
-        cluster: &Cluster,
-        client: &Client,
-        objects: Vec<DynamicObject>,
-    ) -> anyhow::Result<()> {
-        let step = self.events.step("istio", Some(&cluster.name));
+    async fn ensure_istio(&self, made: &Made<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
+        let step = self.events.step("istio", Some(&made.cluster.name));
         step.run(async |step| {
-            let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
+            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
             Ok(Outcome { value: (), changed })
         })
         .await
     }
 
     /// istiod is as rendered and ready; it is not created before kube-proxy works.
-    async fn ensure_istiod(
-        &self,
-        cluster: &Cluster,
-        client: &Client,
-        pods: Vec<DynamicObject>,
-    ) -> anyhow::Result<()> {
-        let step = self.events.step("istiod", Some(&cluster.name));
+    async fn ensure_istiod(&self, made: &Made<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
+        let step = self.events.step("istiod", Some(&made.cluster.name));
         step.run(async |step| {
             let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
-            kind::wait_for_kube_proxy(&self.engine, cluster, step, deadline).await?;
-            let changed = Applier::new(client.clone(), step, deadline).apply(pods).await?;
-            istio::wait_for_deployment(client, ISTIO_NAMESPACE, name, step, deadline).await?;
+            if !istio::exists(&made.client).await? {
+                kind::wait_for_kube_proxy(&self.engine, made.cluster, step, deadline).await?;
+            }
+            let changed = made.applier(step, deadline).apply(pods).await?;
+            istio::wait_for_deployment(&made.client, ISTIO_NAMESPACE, name, step, deadline).await?;
             Ok(Outcome { value: (), changed })
         })
         .await
     }
 
     /// What others need to read this cluster is known.
-    async fn ensure_reader(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
-        let step = self.events.step("reader", Some(&cluster.name));
+    async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let step = self.events.step("reader", Some(&made.cluster.name));
         let reader = step
-            .run(async |step| Ok(Outcome::unchanged(remote::reader(client, step, self.wait_deadline()).await?)))
+            .run(async |step| Ok(Outcome::unchanged(remote::reader(&made.client, step, self.wait_deadline()).await?)))
             .await?;
-        if let Some(known) = self.readers.get(&cluster.name) {
+        if let Some(known) = self.readers.get(&made.cluster.name) {
             let _ = known.set(reader);
         }
         Ok(())

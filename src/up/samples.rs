@@ -3,7 +3,6 @@
 use super::Run;
 use super::cluster::Made;
 use crate::event::Outcome;
-use crate::mesh::apply::Applier;
 use crate::mesh::{istio, remote};
 use crate::workloads;
 
@@ -21,7 +20,7 @@ impl Run {
         step.run(async |step| {
             let secrets: Vec<_> =
                 peers.iter().map(|(peer, reader)| remote::secret(peer, reader)).collect::<Result<_, _>>()?;
-            let changed = Applier::new(made.client.clone(), step, self.wait_deadline()).apply(secrets).await?;
+            let changed = made.applier(step, self.wait_deadline()).apply(secrets).await?;
             Ok(Outcome { value: (), changed })
         })
         .await?;
@@ -46,7 +45,7 @@ impl Run {
                 None => Vec::new(),
             };
             let deployments = workloads::deployments(&wanted);
-            let mut applier = Applier::new(made.client.clone(), step, self.wait_deadline());
+            let mut applier = made.applier(step, self.wait_deadline());
             let mut changed = applier.apply(wanted.clone()).await?;
             let label = format!("{}={}", workloads::PART_OF_LABEL, workloads::PART_OF);
             changed |= applier.prune(&workloads::kinds(), &label, &wanted).await?;
