@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use crate::docker::{Engine, bake, node, sample_image, status};
 use crate::environment;
+use crate::event::{Events, Outcome};
 use crate::inventory::{Inventory, KIND_CLUSTER_LABEL, gather};
 use crate::mesh::render;
 use crate::plan;
-use crate::state::Folders;
+use crate::state::{Folders, Lock};
 use crate::tool;
 
 /// What a thing in the cache is.
@@ -81,7 +82,16 @@ pub async fn list(engine: &Engine, folders: &Folders) -> anyhow::Result<Vec<Item
 ///
 /// # Errors
 /// The engine's, or the file system's.
-pub async fn prune(engine: &Engine, folders: &Folders) -> anyhow::Result<Vec<Item>> {
+pub async fn prune(engine: &Engine, folders: &Folders, events: &Events) -> anyhow::Result<Vec<Item>> {
+    // What an `up` under way is about to use looks unused.
+    let locks = events.step("lock", None).run(async |step| {
+        let mut locks = Vec::new();
+        for name in folders.begun() {
+            locks.push(Lock::acquire(&folders.environment(&name), step).await?);
+        }
+        Ok(Outcome::unchanged(locks))
+    });
+    let _locks = locks.await?;
     remove_unfinished(engine).await?;
     let mut removed = Vec::new();
     for item in list(engine, folders).await? {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::inventory::{self, Environment, Inventory};
 use crate::spec::validate::kubernetes_version;
-use crate::spec::{Spec, Subnet};
+use crate::spec::{Profile, Spec, Subnet};
 use crate::trust;
 
 pub mod addresses;
@@ -84,6 +84,8 @@ pub struct Kubernetes {
     pub node_image: String,
     /// The version that the image's tag tells, if any.
     pub version: Option<String>,
+    /// For how long the clusters are meant to last.
+    pub profile: Profile,
     /// Whether the kubelet is told to accept cgroup v1.
     pub cgroup_v1: bool,
 }
@@ -223,6 +225,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let kubernetes = Kubernetes {
         node_image: spec.kubernetes.node_image.clone(),
         version: version.map(|version| version.to_string()),
+        profile: spec.kubernetes.profile,
         cgroup_v1: inventory.engine.cgroup_version == 1 && refuses_v1,
     };
     let mesh = Mesh {

@@ -14,7 +14,7 @@ use serde_json::json;
 /// Three clusters, and every setting that a plan passes on.
 const THREE: &str = "
 name: shop
-kubernetes: {nodeImage: registry.example/node:v1.35.8}
+kubernetes: {nodeImage: registry.example/node:v1.35.8, profile: standard}
 clusters:
   - {name: east, region: eu, zone: a, workers: 2, kind: {
       nodes: [

@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, command: &CacheCommand) -> anyhow::Re
     }
     let engine = Engine::connect().await?;
     let items = match command {
-        CacheCommand::Prune => cache::prune(&engine, &context.folders).await?,
+        CacheCommand::Prune => cache::prune(&engine, &context.folders, &context.events).await?,
         CacheCommand::List | CacheCommand::Warm => cache::list(&engine, &context.folders).await?,
     };
     let total = items.iter().map(|item| item.bytes).sum();

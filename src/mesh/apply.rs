@@ -188,11 +188,18 @@ impl<'a> Applier<'a> {
             }
         };
         let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY},{label}"));
-        let mut changed = false;
-        for gvk in kinds {
-            let Some((resource, capabilities)) = discovery.resolve_gvk(gvk) else { continue };
+        let lists = kinds.iter().filter_map(|gvk| {
+            let (resource, capabilities) = discovery.resolve_gvk(gvk)?;
             let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-            for found in all.list(&ours).await.with_context(|| format!("listing every {}", gvk.kind))? {
+            let ours = &ours;
+            Some(async move {
+                let found = all.list(ours).await.with_context(|| format!("listing every {}", gvk.kind))?;
+                anyhow::Ok((gvk, resource, capabilities, found))
+            })
+        });
+        let mut changed = false;
+        for (gvk, resource, capabilities, found) in futures::future::try_join_all(lists).await? {
+            for found in found {
                 let (name, namespace) = (found.name_any(), found.namespace());
                 let same = |other: &DynamicObject| {
                     kind(other) == gvk.kind && other.name_any() == name && other.namespace() == namespace
