@@ -109,13 +109,17 @@ struct Used {
     images: BTreeMap<String, BTreeSet<String>>,
     /// Names of images, and paths, since their plans name them.
     names: BTreeMap<String, BTreeSet<String>>,
+    /// Environments on the engine whose files are not here: which sample image they use is not known.
+    unknown: BTreeSet<String>,
 }
 
 impl Used {
     async fn of(inventory: &Inventory, engine: &Engine, folders: &Folders) -> anyhow::Result<Self> {
         let mut used = Self::default();
         used.nodes(inventory, engine).await?;
-        for name in folders.environments() {
+        let here = folders.environments();
+        used.unknown = inventory.environments.keys().filter(|name| !here.contains(name)).cloned().collect();
+        for name in here {
             // One that cannot be read, or no longer be planned, uses only what its nodes run from.
             let files = folders.environment(&name);
             let Ok(Some(spec)) = environment::stored(&files) else { continue };
@@ -183,12 +187,14 @@ async fn node_image(engine: &Engine, image: &ImageSummary, used: &Used) -> anyho
 }
 
 fn sample(image: &ImageSummary, used: &Used) -> Item {
+    let mut used_by = used.by(&image.id, &image.repo_tags);
+    used_by.extend(used.unknown.iter().cloned());
     Item {
         kind: Kind::SampleImage,
         name: shown_name(image),
         bytes: bytes(image.size),
         detail: String::new(),
-        used_by: used.by(&image.id, &image.repo_tags),
+        used_by,
         place: Place::Image(image.id.clone()),
     }
 }
@@ -238,12 +244,14 @@ async fn remove(engine: &Engine, place: &Place) -> anyhow::Result<bool> {
             let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
             removed.with_context(|| format!("removing {}", path.display()))?;
         }
-        Place::Image(identity) => match engine.docker.remove_image(identity, None::<RemoveImageOptions>, None).await {
-            Err(error) if status(&error) == Some(409) => return Ok(false),
-            removed => {
-                removed.with_context(|| format!("removing image {identity}"))?;
+        Place::Image(identity) => {
+            match engine.docker.remove_image(identity, None::<RemoveImageOptions>, None).await {
+                Err(error) if status(&error) == Some(409) => return Ok(false),
+                removed => {
+                    removed.with_context(|| format!("removing image {identity}"))?;
+                }
             }
-        },
+        }
     }
     Ok(true)
 }
@@ -255,7 +263,8 @@ async fn remove_unfinished(engine: &Engine) -> anyhow::Result<()> {
     let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's containers")?;
     let processes = crate::tool::process::all();
     for container in containers {
-        let label = container.labels.and_then(|mut labels| labels.remove(bake::CONTAINER_LABEL)).unwrap_or_default();
+        let label =
+            container.labels.and_then(|mut labels| labels.remove(bake::CONTAINER_LABEL)).unwrap_or_default();
         for name in container.names.iter().flatten().map(|name| name.trim_start_matches('/')) {
             let baker = bake::baker(name, &label);
             if baker.is_some_and(|baker| !processes.iter().any(|process| process.pid == baker)) {

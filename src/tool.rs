@@ -39,8 +39,9 @@ pub const FOLDER: &str = "tools";
 pub fn kept(cache: &Path, istio_version: &str) -> Vec<PathBuf> {
     let platform = Platform::here();
     let tools = [(Tool::Kind, KIND_VERSION), (Tool::Istioctl, istio_version)];
-    let releases =
-        tools.into_iter().filter_map(|(tool, version)| Release::new(tool, version, &platform, release::GITHUB).ok());
+    let releases = tools
+        .into_iter()
+        .filter_map(|(tool, version)| Release::new(tool, version, &platform, release::GITHUB).ok());
     releases.map(|release| release.directory(cache)).collect()
 }
 

@@ -176,8 +176,12 @@ async fn commit(
         labels: Some(labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()),
         ..ContainerConfig::default()
     };
-    let options =
-        CommitContainerOptionsBuilder::default().container(container).repo(REPOSITORY).tag(tag).pause(false).build();
+    let options = CommitContainerOptionsBuilder::default()
+        .container(container)
+        .repo(REPOSITORY)
+        .tag(tag)
+        .pause(false)
+        .build();
     engine.docker.commit_container(options, config).await.context("keeping it as an image")?;
     Ok(())
 }

@@ -162,7 +162,9 @@ impl Run {
     async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
         let step = self.events.step("reader", Some(&made.cluster.name));
         let reader = step
-            .run(async |step| Ok(Outcome::unchanged(remote::reader(&made.client, step, self.wait_deadline()).await?)))
+            .run(async |step| {
+                Ok(Outcome::unchanged(remote::reader(&made.client, step, self.wait_deadline()).await?))
+            })
             .await?;
         if let Some(known) = self.readers.get(&made.cluster.name) {
             let _ = known.set(reader);
