@@ -87,6 +87,9 @@ pub enum Command {
     Bundle(BundleArgs),
     /// Delete what was made, found by label
     Down(DownArgs),
+    /// List, remove or make beforehand what makes the next up faster
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Print the JSON Schema of the spec
     Schema,
     /// Print completions for a shell
@@ -296,6 +299,17 @@ pub struct DownArgs {
     /// How long it may take: 90s, 5m
     #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
     pub timeout: Duration,
+}
+
+/// `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List baked node images, sample images, programs and renderings, with their sizes and who uses them
+    List,
+    /// Remove what no environment uses
+    Prune,
+    /// Make all that up needs and that needs no cluster: images, the baked node image, programs, renderings
+    Warm,
 }
 
 /// `completions`.

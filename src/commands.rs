@@ -18,6 +18,7 @@ use crate::state::Folders;
 
 mod apply;
 mod bundle;
+mod cache;
 mod call;
 mod completions;
 mod doctor;
@@ -271,6 +272,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::List => list::run(&context).await,
         Command::Bundle(args) => bundle::run(&context, &args).await,
         Command::Down(args) => down::run(&context, &args).await,
+        Command::Cache(command) => cache::run(&context, &command).await,
         // Handled before anything is set up.
         Command::Schema | Command::Completions(_) | Command::Serve(_) => Ok(Done::default()),
     }
@@ -279,7 +281,8 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
 fn sources(global: &Global) -> anyhow::Result<Sources> {
     Ok(Sources {
         directory: std::env::current_dir().map_err(|error| {
-            Error::environment(format!("the working directory cannot be used: {error}")).hint("cd to one that exists")
+            Error::environment(format!("the working directory cannot be used: {error}"))
+                .hint("cd to one that exists")
         })?,
         variable: std::env::var_os(load::FILES_VARIABLE),
         // What is no text is no name, and is told so.

@@ -1,5 +1,6 @@
 //! The container engine, through its API: networks, nodes, images.
 
+pub mod bake;
 pub mod credentials;
 pub mod endpoint;
 pub mod engine;

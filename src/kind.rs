@@ -90,11 +90,17 @@ impl Kind<'_> {
         Ok(if changed { Revived::Started } else { Revived::Running })
     }
 
-    /// Creates a cluster with kind; what is left of an earlier try is removed first.
+    /// Creates a cluster with kind, all nodes from `node_image`; what is left of an earlier try is removed first.
     ///
     /// # Errors
     /// kind's, with the end of its log and of the control plane's.
-    pub async fn create(&self, cluster: &Cluster, kind: &Path, step: &Step) -> anyhow::Result<()> {
+    pub async fn create(
+        &self,
+        cluster: &Cluster,
+        kind: &Path,
+        node_image: &str,
+        step: &Step,
+    ) -> anyhow::Result<()> {
         // Looked for now: more may have been made since the inventory.
         let ours = |node: &Attached| node.kind_name == cluster.kind_name;
         remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
@@ -106,7 +112,8 @@ impl Kind<'_> {
         state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
         let mut command = self.command(kind);
         command
-            .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--config"])
+            .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--image", node_image])
+            .arg("--config")
             .arg(&config)
             .arg("--kubeconfig")
             .arg(self.kubeconfig(&cluster.name));
@@ -267,7 +274,10 @@ pub async fn wait_for_kube_proxy(
 ) -> anyhow::Result<()> {
     // The API server's own Service has the first address of the subnet.
     let address = cluster.service_subnet.hosts().next().unwrap_or(cluster.service_subnet.network());
-    let script = format!("timeout 1 bash -c '</dev/tcp/{address}/443'");
+    // Tried again in the node: beginning a command there takes longer than a try.
+    let script = format!(
+        "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"
+    );
     wait::until(step, "kube-proxy to serve Service addresses", deadline, async || {
         let said = node::try_exec(engine, cluster.control_plane(), &["bash", "-c", &script]).await?;
         Ok(match said.status {

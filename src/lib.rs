@@ -14,6 +14,7 @@
 compile_error!("kindmesh runs on Linux and macOS; on Windows, build and run it inside WSL2");
 
 pub mod bundle;
+pub mod cache;
 pub mod call;
 pub mod cli;
 pub mod commands;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::inventory::{self, Environment, Inventory};
 use crate::spec::validate::kubernetes_version;
-use crate::spec::{Spec, Subnet};
+use crate::spec::{Profile, Spec, Subnet};
 use crate::trust;
 
 pub mod addresses;
@@ -84,6 +84,8 @@ pub struct Kubernetes {
     pub node_image: String,
     /// The version that the image's tag tells, if any.
     pub version: Option<String>,
+    /// For how long the clusters are meant to last.
+    pub profile: Profile,
     /// Whether the kubelet is told to accept cgroup v1.
     pub cgroup_v1: bool,
 }
@@ -166,6 +168,13 @@ impl Plan {
         self.clusters.iter().filter(move |cluster| cluster.name != of.name)
     }
 
+    /// The images that every environment like this one needs, whatever kindmesh it is made by: all but the sample
+    /// image that is built here, which is another one after every build.
+    pub fn stable_images(&self) -> Vec<String> {
+        let given = self.samples.iter().filter(|samples| !samples.build).map(|samples| &samples.image);
+        self.mesh.images.iter().chain(given).cloned().collect()
+    }
+
     /// Every image that the nodes need beside Kubernetes' own.
     pub fn images(&self) -> Vec<&str> {
         let samples = self.samples.iter().map(|samples| samples.image.as_str());
@@ -216,6 +225,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let kubernetes = Kubernetes {
         node_image: spec.kubernetes.node_image.clone(),
         version: version.map(|version| version.to_string()),
+        profile: spec.kubernetes.profile,
         cgroup_v1: inventory.engine.cgroup_version == 1 && refuses_v1,
     };
     let mesh = Mesh {

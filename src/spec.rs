@@ -73,6 +73,19 @@ pub struct Network {
 pub struct Kubernetes {
     /// The kind node image; its tag tells the Kubernetes version.
     pub node_image: String,
+    /// For how long the clusters are meant to last.
+    pub profile: Profile,
+}
+
+/// What Kubernetes is set up for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Settings that make clusters start sooner and idle cheaper, for clusters that are thrown away.
+    #[default]
+    Disposable,
+    /// As kind makes them.
+    Standard,
 }
 
 /// One cluster.
@@ -176,7 +189,7 @@ impl Default for Network {
 
 impl Default for Kubernetes {
     fn default() -> Self {
-        Self { node_image: DEFAULT_NODE_IMAGE.into() }
+        Self { node_image: DEFAULT_NODE_IMAGE.into(), profile: Profile::default() }
     }
 }
 

@@ -54,8 +54,15 @@ impl Folders {
 
     /// The environments that have files.
     pub fn environments(&self) -> Vec<String> {
-        let labels = names_in(&self.state).filter(|name| name.parse::<Label>().is_ok());
-        let mut names: Vec<_> = labels.filter(|name| self.environment(name).exist()).collect();
+        let mut names = self.begun();
+        names.retain(|name| self.environment(name).exist());
+        names
+    }
+
+    /// The environments that have files, and those that a command only just began to work on.
+    pub fn begun(&self) -> Vec<String> {
+        let mut names: Vec<_> = names_in(&self.state).filter(|name| name.parse::<Label>().is_ok()).collect();
+        names.retain(|name| self.state.join(name).is_dir());
         names.sort();
         names
     }

@@ -32,6 +32,19 @@ use version::Versions;
 /// The version of kind that kindmesh is made for.
 pub const KIND_VERSION: &str = "v0.33.0";
 
+/// The folder of the cache with downloaded tools.
+pub const FOLDER: &str = "tools";
+
+/// The folders of the cache that hold, or would hold, the tools for a version of the mesh.
+pub fn kept(cache: &Path, istio_version: &str) -> Vec<PathBuf> {
+    let platform = Platform::here();
+    let tools = [(Tool::Kind, KIND_VERSION), (Tool::Istioctl, istio_version)];
+    let releases = tools
+        .into_iter()
+        .filter_map(|(tool, version)| Release::new(tool, version, &platform, release::GITHUB).ok());
+    releases.map(|release| release.directory(cache)).collect()
+}
+
 /// The file that names the kind executable to use, as it is.
 pub const KINDMESH_KIND: &str = "KINDMESH_KIND";
 
@@ -124,7 +137,7 @@ pub struct Here {
 pub async fn look(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<Here> {
     let finder = Finder::of_process(tool, cache_dir);
     let release = Release::new(tool, version, &finder.platform, &finder.base)?;
-    finder.here(&release, &Versions::unremembered(&cache_dir.join("tools"))).await
+    finder.here(&release, &Versions::unremembered(&cache_dir.join(FOLDER))).await
 }
 
 /// All that the search depends on.
@@ -155,7 +168,7 @@ impl Finder {
 
     async fn find(&self, tool: Tool, version: &str, step: &Step) -> anyhow::Result<Found> {
         let release = Release::new(tool, version, &self.platform, &self.base)?;
-        let versions = Versions::new(&self.cache.join("tools"));
+        let versions = Versions::new(&self.cache.join(FOLDER));
         let Here { found: here, passed_over } = self.here(&release, &versions).await?;
         if let Some(here) = here {
             return Ok(here);

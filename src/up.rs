@@ -1,15 +1,16 @@
 //! Brings an environment up: everything that is missing is made, what is there is kept, and a call that crosses
 //! proves it. Running it again is the repair.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use serde::Serialize;
-use tokio::sync::OnceCell;
+use tokio::sync::SetOnce;
 
 use crate::call::Answer;
 use crate::diagnosis;
-use crate::docker::{Engine, image, network, sample_image};
+use crate::docker::{Engine, image, network};
 use crate::doctor;
 use crate::environment;
 use crate::error::Error;
@@ -18,6 +19,7 @@ use crate::interrupt::Interrupt;
 use crate::inventory::{Environment, Inventory, Taken, gather};
 use crate::kind;
 use crate::kubeconfig;
+use crate::mesh::remote::Reader;
 use crate::plan::{self, Plan};
 use crate::spec::{Loaded, Spec};
 use crate::state::{EngineIdentity, Files, Folders, Lock};
@@ -25,12 +27,16 @@ use crate::trust::Root;
 
 mod cluster;
 mod foreign;
+mod images;
 mod prove;
 mod samples;
 mod stop;
 mod tools;
+mod warm;
 
+use images::Images;
 use tools::Tools;
+pub use warm::warm;
 
 /// How `up` is run.
 #[derive(Debug, Clone)]
@@ -146,7 +152,8 @@ async fn make(
         existing: inventory.environments.get(&plan.environment).cloned().unwrap_or_default(),
         root: ensure_root(files, &plan, events).await?,
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
-        images: OnceCell::new(),
+        images: Images::new(engine, &plan, events),
+        readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
         load: image::Load::new(&files.root, &plan.images()),
         spec,
         cache: folders.cache.clone(),
@@ -156,17 +163,10 @@ async fn make(
         plan,
         waits_until,
     };
-    // The images are fetched while the clusters are created.
-    let made = async {
-        let clusters = run.plan.clusters.iter().map(|cluster| run.ensure_cluster(cluster));
-        futures::try_join!(run.ensure_images(), try_join_all(clusters)).map(|((), made)| made)
-    };
-    let made = made.await?;
+    // Each cluster a chain of its own, which waits for another's only where it needs something of it.
+    let clusters = try_join_all(run.plan.clusters.iter().map(|cluster| run.ensure_cluster(cluster)));
+    let (made, ()) = futures::try_join!(clusters, run.images.ensure_sample())?;
     let kubeconfig = kubeconfig::ensure(&run.files, &run.plan)?;
-    futures::try_join!(
-        try_join_all(made.iter().map(|cluster| run.ensure_remote_clusters(cluster, &made))),
-        try_join_all(made.iter().map(|cluster| run.ensure_samples(cluster))),
-    )?;
     let calls = run.prove(&made).await?;
     Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: run.plan })
 }
@@ -182,7 +182,9 @@ struct Run {
     events: Events,
     tools: Tools,
     root: Root,
-    images: OnceCell<()>,
+    images: Images,
+    /// What others need to read each cluster, by its name, as soon as that is known.
+    readers: BTreeMap<String, SetOnce<Reader>>,
     load: image::Load,
     waits_until: tokio::time::Instant,
 }
@@ -192,38 +194,11 @@ impl Run {
     fn wait_deadline(&self) -> tokio::time::Instant {
         self.waits_until.min(tokio::time::Instant::now() + WAIT_WITHIN)
     }
-
-    /// The images are in the engine: pulled or built once, whoever asks first.
-    async fn ensure_images(&self) -> anyhow::Result<()> {
-        self.images
-            .get_or_try_init(|| async {
-                let step = self.events.step("image", None);
-                step.run(async |step| {
-                    let mut changed = false;
-                    if let Some(samples) = self.plan.samples.as_ref().filter(|samples| samples.build) {
-                        let executable = sample_image::executable().await.ok_or_else(no_executable)?;
-                        changed |= sample_image::ensure(&self.engine, samples, &executable).await?.changed;
-                    }
-                    for name in self.plan.images() {
-                        changed |= image::ensure(&self.engine, name, step).await?.changed;
-                    }
-                    Ok(Outcome { value: (), changed })
-                })
-                .await
-            })
-            .await
-            .copied()
-    }
 }
 
 /// How much of the whole command's time waits leave for finding out why they ended badly.
 fn for_evidence(timeout: Duration) -> Duration {
     diagnosis::GATHER_WITHIN.min(timeout / 4)
-}
-
-fn no_executable() -> Error {
-    Error::prerequisite("there is no kindmesh executable to build the sample image from")
-        .hint("name one with KINDMESH_EXE")
 }
 
 /// Plans, and takes the planned subnet by making the network. If another process took it first, plans again.

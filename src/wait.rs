@@ -26,9 +26,10 @@ fn too_late(what: &str) -> Error {
     Error { cause: Some(TOO_LATE), ..error }
 }
 
-/// How long between two looks: short at first, since most waits end soon, then up to half a second.
+/// How long between two looks: short at first, since most waits end soon. Half of the longest is lost at the end of
+/// every longer wait, and many follow each other.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Asks `condition` until it holds or `deadline` has passed.
 ///

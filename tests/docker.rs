@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream;
 use kindmesh::docker::node::{self, NodeFile};
-use kindmesh::docker::{Engine, image, network, sample_image};
+use kindmesh::docker::{Engine, bake, image, network, sample_image};
 use kindmesh::error::{self, Error, Kind};
 use kindmesh::event::Events;
 use kindmesh::inventory::{ENVIRONMENT_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Taken, gather};
@@ -358,6 +358,58 @@ async fn only_nodes_that_are_listed_and_attached_are_ours() {
     }
 }
 
+async fn containerd_answers(engine: &Engine, node: &str) {
+    let step = Events::silent().step("images", None);
+    wait::until(&step, "containerd to answer", Instant::now() + WITHIN, async || {
+        let tried = node::try_exec(engine, node, &["ctr", "version"]).await?;
+        Ok(if tried.status == 0 { Poll::Ready(()) } else { Poll::NotYet(tried.stderr) })
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine"]
+async fn a_node_image_is_baked_once_and_starts_as_it_did() {
+    const IMAGES: [&str; 2] = ["kindmesh.local/docker-test-bake:1", "kindmesh.local/docker-test-bake:2"];
+    const NODE: &str = "docker-test-baked";
+    let engine = engine().await;
+    let _images = IMAGES.map(Removed::image);
+    for image in IMAGES {
+        sample_image::ensure(&engine, &samples(image), Path::new(KINDMESH)).await.unwrap();
+    }
+    let from = node_image(&engine).await;
+    let images = IMAGES.map(str::to_owned);
+    let name = bake::name(&engine, &from, &images).await.unwrap();
+    let _baked = Removed::image(&name);
+    let step = Events::silent().step("bake", None);
+    let made = bake::ensure(&engine, &from, &images, &step).await.unwrap();
+    assert_eq!((&made.value, made.changed), (&name, true));
+    let again = bake::ensure(&engine, &from, &[IMAGES[1].into(), IMAGES[0].into()], &step).await.unwrap();
+    assert_eq!((&again.value, again.changed), (&name, false));
+    assert_ne!(bake::name(&engine, &from, &images[..1]).await.unwrap(), name);
+    assert_eq!(bake::name(&engine, &from, &["kindmesh.local/docker-test-none:1".into()]).await, None);
+    let left = said(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={from}"), "--filter", "name=bake"]);
+    assert_eq!(left, "", "the container it was made in is left");
+
+    let config = async |name: &str| engine.docker.inspect_image(name).await.unwrap().config.unwrap();
+    let (was, is) = (config(&from).await, config(&name).await);
+    assert_eq!((is.entrypoint, is.cmd, is.env), (was.entrypoint, was.cmd, was.env));
+    assert_eq!((is.stop_signal, is.user), (was.stop_signal, was.user));
+    assert_eq!(is.labels.unwrap()[bake::IMAGES_LABEL], IMAGES.join(","));
+
+    // On a volume, as kind's nodes have it: all that is in the images is there.
+    let _node = Removed::container(NODE);
+    let run = ["run", "--detach", "--name", NODE, "--privileged", "--network", "none", "--volume", "/var"];
+    said(&[&run[..], &["--entrypoint", "containerd", &name]].concat());
+    containerd_answers(&engine, NODE).await;
+    for image in IMAGES {
+        let check = ["ctr", "--namespace", "k8s.io", "images", "check", &format!("name=={image}")];
+        let found = node::run(&engine, NODE, &check).await.unwrap();
+        assert!(found.lines().any(|line| line.starts_with(image) && line.contains(" complete (")), "{found}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs a container engine"]
 async fn each_node_gets_the_images_that_it_lacks() {
@@ -373,24 +425,22 @@ async fn each_node_gets_the_images_that_it_lacks() {
         node(&engine, NODES[0], "containerd", &options).await,
         node(&engine, NODES[1], "containerd", &options).await,
     ];
-    let step = Events::silent().step("images", None);
     for name in NODES {
-        let deadline = Instant::now() + WITHIN;
-        wait::until(&step, "containerd to answer", deadline, async || {
-            let tried = node::try_exec(&engine, name, &["ctr", "version"]).await?;
-            Ok(if tried.status == 0 { Poll::Ready(()) } else { Poll::NotYet(tried.stderr) })
-        })
-        .await
-        .unwrap();
+        containerd_answers(&engine, name).await;
     }
     let folder = tempfile::tempdir().unwrap();
-    let load = |images: &[&str]| image::Load::new(folder.path(), images);
-    assert!(load(&IMAGES[..1]).ensure_on(&engine, NODES[0]).await.unwrap().changed);
-    let both = load(&IMAGES);
-    let (a, b) = futures::join!(both.ensure_on(&engine, NODES[0]), both.ensure_on(&engine, NODES[1]));
-    assert!(a.unwrap().changed && b.unwrap().changed);
+    let of = |images: &[&str]| image::Load::new(folder.path(), images);
+    let load = async |load: &image::Load, node: &str| {
+        let missing = load.missing_on(&engine, node).await.unwrap();
+        load.bring(&engine, node, missing).await.unwrap().changed
+    };
+    assert!(load(&of(&IMAGES[..1]), NODES[0]).await);
+    let both = of(&IMAGES);
+    assert_eq!(both.missing_on(&engine, NODES[0]).await.unwrap(), IMAGES[1..]);
+    let (a, b) = futures::join!(load(&both, NODES[0]), load(&both, NODES[1]));
+    assert!(a && b);
     for name in NODES {
-        assert!(!both.ensure_on(&engine, name).await.unwrap().changed);
+        assert!(!load(&both, name).await);
         let list =
             node::run(&engine, name, &["ctr", "--namespace", "k8s.io", "images", "ls", "-q"]).await.unwrap();
         assert!(IMAGES.iter().all(|image| list.lines().any(|line| line == *image)), "{name}: {list}");

@@ -14,7 +14,7 @@ use serde_json::json;
 /// Three clusters, and every setting that a plan passes on.
 const THREE: &str = "
 name: shop
-kubernetes: {nodeImage: registry.example/node:v1.35.8}
+kubernetes: {nodeImage: registry.example/node:v1.35.8, profile: standard}
 clusters:
   - {name: east, region: eu, zone: a, workers: 2, kind: {
       nodes: [
@@ -377,10 +377,20 @@ fn the_kubelet_is_told_of_cgroup_v1_where_it_asks() {
 fn the_users_patches_come_after_the_planned_ones() {
     let patched = spec("clusters: [{name: a, kind: {kubeadmConfigPatches: [\"kind: X\"]}}, {name: b}]");
     let plan = made(&patched, &on_cgroup_v1(machine()));
-    let patches = |cluster: &str| plan.cluster(cluster).unwrap().kind_config["kubeadmConfigPatches"].clone();
-    assert_eq!(patches("a").as_array().unwrap().len(), 2);
-    assert_eq!(patches("a")[0], patches("b")[0]);
-    assert_eq!(patches("a")[1], "kind: X");
+    let patches = |cluster: &str| {
+        plan.cluster(cluster).unwrap().kind_config["kubeadmConfigPatches"].as_array().unwrap().clone()
+    };
+    let mut planned = patches("a");
+    assert_eq!(planned.pop().unwrap(), "kind: X");
+    assert_eq!(planned, patches("b"));
+}
+
+#[test]
+fn the_standard_profile_is_kinds_own() {
+    let plan = made(&spec("kubernetes: {profile: standard}"), &machine());
+    assert!(plan.clusters.iter().all(|cluster| cluster.kind_config.get("kubeadmConfigPatches").is_none()));
+    let disposable = made(&Spec::default(), &machine());
+    assert!(disposable.clusters.iter().all(|cluster| cluster.kind_config.get("kubeadmConfigPatches").is_some()));
 }
 
 #[test]

@@ -59,6 +59,17 @@ fn travel_name(image: &str) -> String {
     }
 }
 
+/// The names under which images travel; those named by their digest get theirs from the engine here.
+pub(super) async fn travel_names(engine: &Engine, images: &[String]) -> anyhow::Result<Vec<String>> {
+    for image in images.iter().filter(|image| image.contains('@')) {
+        let name = travel_name(image);
+        let (repository, tag) = name.rsplit_once(':').unwrap_or((&name, "latest"));
+        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+        engine.docker.tag_image(image, Some(options)).await.with_context(|| format!("tagging {image}"))?;
+    }
+    Ok(images.iter().map(|image| travel_name(image)).collect())
+}
+
 /// The repository of tags made for images that are named by their digest; never pulled.
 const BY_DIGEST: &str = "kindmesh.local/by-digest";
 
@@ -108,14 +119,21 @@ impl Load {
         Self { folder: folder.to_owned(), images, archives: Mutex::default() }
     }
 
-    /// Makes sure that a node's containerd has the images.
+    /// The images that a node's containerd lacks.
     ///
     /// # Errors
     /// The engine's or containerd's, with what they said.
-    pub async fn ensure_on(&self, engine: &Engine, name: &str) -> anyhow::Result<Outcome<()>> {
+    pub async fn missing_on(&self, engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> {
         let list = node::run(engine, name, &[&CTR[..], &["ls", "-q"]].concat()).await?;
         let there = |image: &str| list.lines().any(|line| line == containerd_name(image));
-        let missing: Vec<String> = self.images.iter().filter(|image| !there(image)).cloned().collect();
+        Ok(self.images.iter().filter(|image| !there(image)).cloned().collect())
+    }
+
+    /// Brings images that a node lacks from the engine, which has to have them.
+    ///
+    /// # Errors
+    /// As those of [`Load::missing_on`].
+    pub async fn bring(&self, engine: &Engine, name: &str, missing: Vec<String>) -> anyhow::Result<Outcome<()>> {
         if missing.is_empty() {
             return Ok(Outcome::unchanged(()));
         }
@@ -126,8 +144,7 @@ impl Load {
         // `kind load` imports with --all-platforms, which fails where the engine has one platform only (kind#3795).
         let import = [&CTR[..], &["import", "--snapshotter", &snapshotter, "-"]].concat();
         node::run_with_input(engine, name, &import, read(archive.clone())).await.with_context(what)?;
-        for image in missing.iter().filter(|image| image.contains('@')) {
-            let (has, wanted) = (travel_name(image), containerd_name(image));
+        for (has, wanted) in names_by_digest(&missing) {
             let tag = [&CTR[..], &["tag", "--force", &has, &wanted]].concat();
             node::run(engine, name, &tag).await.with_context(what)?;
         }
@@ -135,16 +152,10 @@ impl Load {
     }
 
     async fn export(&self, engine: &Engine, images: &[String]) -> anyhow::Result<Arc<File>> {
-        for image in images.iter().filter(|image| image.contains('@')) {
-            let name = travel_name(image);
-            let (repository, tag) = name.rsplit_once(':').unwrap_or((&name, "latest"));
-            let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
-            engine.docker.tag_image(image, Some(options)).await.with_context(|| format!("tagging {image}"))?;
-        }
+        let names = travel_names(engine, images).await?;
         let what = || format!("exporting them from the engine to {}", self.folder.display());
         let archive = tempfile::tempfile_in(&self.folder).with_context(what)?;
         let mut file = tokio::fs::File::from_std(archive.try_clone().with_context(what)?);
-        let names: Vec<String> = images.iter().map(|image| travel_name(image)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut stream = std::pin::pin!(engine.docker.export_images(&names));
         while let Some(chunk) = stream.next().await {
@@ -153,6 +164,12 @@ impl Load {
         file.flush().await.with_context(what)?;
         Ok(Arc::new(archive))
     }
+}
+
+/// Of images that are named by their digest: the name under which each travels, and the one it is to have.
+pub(super) fn names_by_digest(images: &[String]) -> Vec<(String, String)> {
+    let by_digest = images.iter().filter(|image| image.contains('@'));
+    by_digest.map(|image| (travel_name(image), containerd_name(image))).collect()
 }
 
 /// containerd's client, on the images that Kubernetes uses.

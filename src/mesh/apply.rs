@@ -1,5 +1,7 @@
 //! Server-side apply of many objects: what must come first comes first, the rest side by side.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -8,6 +10,7 @@ use kube::core::GroupVersionKind;
 use kube::discovery::{Discovery, Scope};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::docker::endpoint::hex;
@@ -46,18 +49,35 @@ pub fn object(value: Value) -> anyhow::Result<DynamicObject> {
     Ok(object)
 }
 
+/// How each kind of one cluster is addressed, asked once for all that apply to it.
+#[derive(Clone, Default)]
+pub struct Kinds(Arc<Mutex<Option<Arc<Discovery>>>>);
+
+impl std::fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kinds { .. }")
+    }
+}
+
 /// Applies to one cluster, until a deadline.
 pub struct Applier<'a> {
     client: Client,
     step: &'a Step,
     deadline: Instant,
-    discovery: Option<Discovery>,
+    kinds: Kinds,
+    discovery: Option<Arc<Discovery>>,
 }
 
 impl<'a> Applier<'a> {
     /// Applies with `client` on behalf of `step`.
     pub fn new(client: Client, step: &'a Step, deadline: Instant) -> Self {
-        Self { client, step, deadline, discovery: None }
+        Self { client, step, deadline, kinds: Kinds::default(), discovery: None }
+    }
+
+    /// Shares with others of the same cluster what they learnt of its kinds.
+    #[must_use]
+    pub fn sharing(self, kinds: &Kinds) -> Self {
+        Self { kinds: kinds.clone(), ..self }
     }
 
     /// Applies all objects and says whether any was changed. Namespaces and the definitions of new kinds come
@@ -88,6 +108,7 @@ impl<'a> Applier<'a> {
             if number == 0 && any {
                 self.established(&defines).await?;
                 self.discovery = None;
+                *self.kinds.0.lock().await = None;
             }
         }
         Ok(changed)
@@ -95,17 +116,23 @@ impl<'a> Applier<'a> {
 
     /// Learns how each kind is addressed, unless that is known.
     async fn discover(&mut self, wave: &[DynamicObject]) -> anyhow::Result<()> {
-        let known = |discovery: &Option<Discovery>| {
-            let missing = wave.iter().find(|object| resolve(discovery.as_ref(), object).is_none());
+        let known = |discovery: &Option<Arc<Discovery>>| {
+            let missing = wave.iter().find(|object| resolve(discovery.as_deref(), object).is_none());
             missing.map(|object| format!("the API server does not know {} yet", kind(object)))
         };
         if known(&self.discovery).is_none() {
             return Ok(());
         }
+        // Held while asking: who comes meanwhile waits for the answer instead of asking, too.
+        let mut shared = self.kinds.0.lock().await;
+        if known(&shared).is_none() {
+            self.discovery.clone_from(&shared);
+            return Ok(());
+        }
         let client = self.client.clone();
         let found = wait::until(self.step, "the API server to know all kinds", self.deadline, async || {
             let found = match Discovery::new(client.clone()).run_aggregated().await {
-                Ok(found) => Some(found),
+                Ok(found) => Some(Arc::new(found)),
                 Err(error) => return Ok(Poll::NotYet(error.to_string())),
             };
             Ok(match known(&found) {
@@ -114,6 +141,8 @@ impl<'a> Applier<'a> {
             })
         })
         .await?;
+        shared.clone_from(&found);
+        drop(shared);
         self.discovery = found;
         Ok(())
     }
@@ -150,16 +179,27 @@ impl<'a> Applier<'a> {
         label: &str,
         wanted: &[DynamicObject],
     ) -> anyhow::Result<bool> {
-        let discovery = match self.discovery.take() {
+        let known = self.discovery.clone().or(self.kinds.0.lock().await.clone());
+        let discovery = match known {
             Some(discovery) => discovery,
-            None => Discovery::new(self.client.clone()).run_aggregated().await.context("asking for all kinds")?,
+            None => {
+                let found = Discovery::new(self.client.clone()).run_aggregated().await;
+                Arc::new(found.context("asking for all kinds")?)
+            }
         };
         let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY},{label}"));
-        let mut changed = false;
-        for gvk in kinds {
-            let Some((resource, capabilities)) = discovery.resolve_gvk(gvk) else { continue };
+        let lists = kinds.iter().filter_map(|gvk| {
+            let (resource, capabilities) = discovery.resolve_gvk(gvk)?;
             let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-            for found in all.list(&ours).await.with_context(|| format!("listing every {}", gvk.kind))? {
+            let ours = &ours;
+            Some(async move {
+                let found = all.list(ours).await.with_context(|| format!("listing every {}", gvk.kind))?;
+                anyhow::Ok((gvk, resource, capabilities, found))
+            })
+        });
+        let mut changed = false;
+        for (gvk, resource, capabilities, found) in futures::future::try_join_all(lists).await? {
+            for found in found {
                 let (name, namespace) = (found.name_any(), found.namespace());
                 let same = |other: &DynamicObject| {
                     kind(other) == gvk.kind && other.name_any() == name && other.namespace() == namespace
@@ -182,7 +222,7 @@ impl<'a> Applier<'a> {
 
     /// Where an object of this kind and namespace lives.
     fn api(&self, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
-        let (resource, scope) = resolve(self.discovery.as_ref(), object)
+        let (resource, scope) = resolve(self.discovery.as_deref(), object)
             .with_context(|| format!("the API server does not know {}", kind(object)))?;
         Ok(match (scope, object.namespace()) {
             (Scope::Namespaced, Some(namespace)) => {

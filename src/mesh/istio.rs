@@ -26,6 +26,11 @@ pub fn objects(rendered: &str, root_digest: &str) -> anyhow::Result<Vec<DynamicO
     Ok(objects)
 }
 
+/// Whether an object is one that Kubernetes makes pods from.
+pub fn runs_pods(object: &DynamicObject) -> bool {
+    object.data.pointer("/spec/template/spec/containers").is_some()
+}
+
 /// Pods that do not survive a change of the root carry its digest: istiod refuses another root while it runs, and a
 /// sidecar keeps the one it started with. A change of the annotation starts them anew.
 pub fn bind_to_root(object: &mut DynamicObject, root_digest: &str) {
@@ -56,6 +61,15 @@ fn leave_to_istiod(object: &mut DynamicObject) {
             config.remove("caBundle");
         }
     }
+}
+
+/// Whether there is an istiod, ready or not.
+///
+/// # Errors
+/// The API server's.
+pub async fn exists(client: &Client) -> anyhow::Result<bool> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
+    Ok(api.get_metadata_opt(ISTIOD).await?.is_some())
 }
 
 /// Waits until a Deployment is as its newest version says, all replicas ready.

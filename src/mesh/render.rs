@@ -1,7 +1,7 @@
 //! Istio's manifests, as istioctl renders them: it embeds its charts. Kept by version and values, since
 //! rendering takes longer than anything else that needs no cluster.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,6 +16,20 @@ use crate::tool::{Found, process};
 
 /// How long istioctl may take. Seen: a second or two.
 const RENDERED_WITHIN: Duration = Duration::from_secs(120);
+/// The folder of the cache with what was rendered.
+pub const FOLDER: &str = "istio";
+
+/// Where the manifests for one cluster are kept.
+///
+/// # Errors
+/// When the plan's values cannot be written as YAML.
+pub fn kept(cache: &Path, plan: &Plan, cluster: &Cluster) -> anyhow::Result<PathBuf> {
+    let mut digest = Sha256::new();
+    digest.update(&plan.mesh.version);
+    digest.update([0]);
+    digest.update(serde_yaml::to_string(&cluster.istio)?);
+    Ok(cache.join(FOLDER).join(format!("{}.yaml", hex(&digest.finalize()))))
+}
 
 /// Istio's manifests for one cluster, rendered unless they were before.
 ///
@@ -27,18 +41,13 @@ pub async fn manifests(
     cluster: &Cluster,
     istioctl: impl AsyncFnOnce() -> anyhow::Result<Found>,
 ) -> anyhow::Result<Outcome<String>> {
-    let operator = serde_yaml::to_string(&cluster.istio)?;
-    let mut digest = Sha256::new();
-    digest.update(&plan.mesh.version);
-    digest.update([0]);
-    digest.update(&operator);
-    let path = cache.join("istio").join(format!("{}.yaml", hex(&digest.finalize())));
+    let path = kept(cache, plan, cluster)?;
     if let Ok(kept) = tokio::fs::read_to_string(&path).await {
         return Ok(Outcome::unchanged(kept));
     }
     let istioctl = istioctl().await?;
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-    std::fs::write(file.path(), &operator).context("writing istioctl's input")?;
+    std::fs::write(file.path(), serde_yaml::to_string(&cluster.istio)?).context("writing istioctl's input")?;
     let mut command = Command::new(&istioctl.path);
     // An empty kubeconfig: rendering must not depend on whatever cluster the user points at.
     command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");

@@ -2,16 +2,18 @@
 //! and `mesh-manifests/` with the plan's decisions filled in and the user's own settings merged last.
 
 use ipnet::Ipv4Net;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{Cluster, Kubernetes, Mesh, kind_name};
 use crate::error::Error;
 use crate::merge::merge;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Profile, Spec};
 use crate::trust;
 
 const KIND_CONFIG: &str = include_str!("../../kind-configs/cluster.yaml");
 const CGROUP_V1: &str = include_str!("../../kind-configs/cgroup-v1.yaml");
+const DISPOSABLE: &str = include_str!("../../kind-configs/disposable.yaml");
 const ISTIO: &str = include_str!("../../mesh-manifests/istio/operator.yaml");
 
 pub(super) fn cluster(
@@ -71,20 +73,23 @@ fn kind_config(
     let mut nodes = vec![node("control-plane")];
     nodes.extend((0..cluster.workers).map(|_| node("worker")));
 
-    let mut config = parse(KIND_CONFIG)?;
+    let mut config: Value = parse(KIND_CONFIG)?;
     config["name"] = json!(kind_name);
     config["networking"]["podSubnet"] = json!(pod_subnet);
     config["networking"]["serviceSubnet"] = json!(service_subnet);
     config["nodes"] = Value::Array(nodes);
+    if kubernetes.profile == Profile::Disposable {
+        spec::kind::merge_kind(&mut config, &parse(DISPOSABLE)?);
+    }
     if kubernetes.cgroup_v1 {
-        merge(&mut config, parse(CGROUP_V1)?);
+        spec::kind::merge_kind(&mut config, &parse(CGROUP_V1)?);
     }
     spec::kind::merge_kind(&mut config, &cluster.kind);
     Ok(config)
 }
 
 fn istio(spec: &Spec, cluster: &str, mesh: &Mesh) -> Result<Value, Error> {
-    let mut operator = parse(ISTIO)?;
+    let mut operator: Value = parse(ISTIO)?;
     let ours = json!({"spec": {
         "hub": spec.mesh.hub,
         "tag": spec.mesh.version,
@@ -99,6 +104,6 @@ fn istio(spec: &Spec, cluster: &str, mesh: &Mesh) -> Result<Value, Error> {
     Ok(operator)
 }
 
-fn parse(yaml: &str) -> Result<Value, Error> {
+fn parse<T: DeserializeOwned>(yaml: &str) -> Result<T, Error> {
     serde_yaml::from_str(yaml).map_err(|error| Error::environment(format!("a built-in file is broken: {error}")))
 }

@@ -122,7 +122,7 @@ impl Release {
 
     /// The directory in the cache that holds it and what is remembered of it.
     pub(super) fn directory(&self, cache: &Path) -> PathBuf {
-        cache.join("tools").join(format!("{}-{}-{}", self.tool, self.version, self.platform))
+        cache.join(super::FOLDER).join(format!("{}-{}-{}", self.tool, self.version, self.platform))
     }
 
     /// Where it is kept, ready to run.

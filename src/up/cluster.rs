@@ -1,35 +1,62 @@
-//! One cluster, from nothing to an istiod that is ready: a chain of its own, beside the other clusters'.
+//! One cluster, from nothing to samples that run: a chain of its own, beside the other clusters'.
 
 use futures::future::try_join_all;
 use kube::Client;
+use kube::api::DynamicObject;
+use tokio::time::Instant;
 
 use super::Run;
 use crate::diagnosis::{self, gather};
-use crate::event::Outcome;
+use crate::event::{Outcome, Step};
 use crate::kind::{self, Kind, Revived};
 use crate::link;
-use crate::mesh::apply::Applier;
-use crate::mesh::remote::{self, Reader};
-use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, render};
+use crate::mesh::apply::{Applier, Kinds};
+use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, remote, render};
 use crate::plan::Cluster;
 use crate::trust::Intermediate;
 use crate::wait::{self, Poll};
 
-/// A cluster with a control plane of the mesh.
+/// A cluster in which all is as wanted.
 pub(super) struct Made<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: Client,
-    pub(super) reader: Reader,
+    /// The kinds of its API server.
+    kinds: Kinds,
+}
+
+impl Made<'_> {
+    /// Applies to it on behalf of a step.
+    pub(super) fn applier<'a>(&self, step: &'a Step, deadline: Instant) -> Applier<'a> {
+        Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds)
+    }
 }
 
 impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
-        let client = self.ensure_kubernetes(cluster).await?;
-        self.ensure_link(cluster).await?;
-        futures::try_join!(self.ensure_cacerts(cluster, &client), self.ensure_images_on_nodes(cluster))?;
-        self.ensure_istio(cluster, &client).await?;
-        let reader = self.ensure_reader(cluster, &client).await?;
-        Ok(Made { cluster, client, reader })
+        let (client, rendered) =
+            futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
+        let made = Made { cluster, client, kinds: Kinds::default() };
+        let mesh = async {
+            self.ensure_mesh(&made, &rendered).await?;
+            // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
+            futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))
+        };
+        futures::try_join!(self.ensure_link(cluster), mesh)?;
+        Ok(made)
+    }
+
+    /// istiod is there, with all that it needs to begin with, and ready.
+    async fn ensure_mesh(&self, made: &Made<'_>, rendered: &str) -> anyhow::Result<()> {
+        let objects = istio::objects(rendered, &self.root.digest())?;
+        let (pods, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
+        let others = async {
+            self.ensure_cacerts(made).await?;
+            self.ensure_istio(made, rest).await
+        };
+        futures::try_join!(others, self.ensure_images(made.cluster))?;
+        // Known to the others before istiod runs: theirs need not wait for ours.
+        futures::try_join!(self.ensure_reader(made), self.ensure_istiod(made, pods))?;
+        Ok(())
     }
 
     /// The nodes run and the API server answers.
@@ -39,7 +66,8 @@ impl Run {
         step.run(async |step| {
             let revived = kind.revive(cluster, &self.existing).await?;
             if revived == Revived::HalfMade {
-                kind.create(cluster, &self.tools.kind().await?, step).await?;
+                let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
+                kind.create(cluster, &tool, &image, step).await?;
             }
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
@@ -67,57 +95,86 @@ impl Run {
         .await
     }
 
-    async fn ensure_images_on_nodes(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        self.ensure_images().await?;
+    /// All images are in the nodes. The engine needs to have them only where a node lacks one.
+    async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("images", Some(&cluster.name));
         step.run(async |_| {
-            let nodes = cluster.nodes.iter().map(|node| self.load.ensure_on(&self.engine, node));
-            let changed = try_join_all(nodes).await?.iter().any(|outcome| outcome.changed);
-            Ok(Outcome { value: (), changed })
+            let on_node = async |node: &String| {
+                let missing = self.load.missing_on(&self.engine, node).await?;
+                if !missing.is_empty() {
+                    futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample())?;
+                }
+                self.load.bring(&self.engine, node, missing).await
+            };
+            let brought = try_join_all(cluster.nodes.iter().map(on_node)).await?;
+            Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
         })
         .await
     }
 
     /// The cluster's intermediate is where istiod looks for it.
-    async fn ensure_cacerts(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
+    async fn ensure_cacerts(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let cluster = made.cluster;
         let step = self.events.step("cacerts", Some(&cluster.name));
         step.run(async |step| {
             let environment = &self.plan.environment;
             let intermediate =
                 Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
             let objects = cacerts::objects(&self.plan.mesh, &intermediate)?;
-            let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
+            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// Istio's manifests are rendered, which needs no cluster.
+    async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        let step = self.events.step("render", Some(&cluster.name));
+        step.run(async |_| {
+            render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await
+        })
+        .await
+    }
+
+    /// Istio's objects are as rendered, all but what runs pods.
+    async fn ensure_istio(&self, made: &Made<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
+        let step = self.events.step("istio", Some(&made.cluster.name));
+        step.run(async |step| {
+            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
             Ok(Outcome { value: (), changed })
         })
         .await
     }
 
     /// istiod is as rendered and ready; it is not created before kube-proxy works.
-    async fn ensure_istio(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<()> {
-        let step = self.events.step("istio", Some(&cluster.name));
-        step.run(async |step| {
-            let rendered =
-                render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await?;
-            let objects = istio::objects(&rendered.value, &self.root.digest())?;
-            let waited = kind::wait_for_kube_proxy(&self.engine, cluster, step, self.wait_deadline()).await;
-            let look = async || gather::node_in_cluster(&self.engine, cluster.control_plane(), client).await;
-            diagnosis::explained(waited, look).await?;
-            let changed = Applier::new(client.clone(), step, self.wait_deadline()).apply(objects).await?;
-            Ok(Outcome { value: (), changed })
-        })
-        .await?;
-        let step = self.events.step("istiod", Some(&cluster.name));
+    async fn ensure_istiod(&self, made: &Made<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
+        let step = self.events.step("istiod", Some(&made.cluster.name));
         step.run(async |step| {
             let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
-            istio::wait_for_deployment(client, ISTIO_NAMESPACE, name, step, deadline).await?;
-            Ok(Outcome::unchanged(()))
+            if !istio::exists(&made.client).await? {
+                let waited = kind::wait_for_kube_proxy(&self.engine, made.cluster, step, deadline).await;
+                let node = made.cluster.control_plane();
+                let look = async || gather::node_in_cluster(&self.engine, node, &made.client).await;
+                diagnosis::explained(waited, look).await?;
+            }
+            let changed = made.applier(step, deadline).apply(pods).await?;
+            istio::wait_for_deployment(&made.client, ISTIO_NAMESPACE, name, step, deadline).await?;
+            Ok(Outcome { value: (), changed })
         })
         .await
     }
 
-    async fn ensure_reader(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<Reader> {
-        let step = self.events.step("reader", Some(&cluster.name));
-        step.run(async |step| Ok(Outcome::unchanged(remote::reader(client, step, self.wait_deadline()).await?)))
-            .await
+    /// What others need to read this cluster is known.
+    async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let step = self.events.step("reader", Some(&made.cluster.name));
+        let reader = step
+            .run(async |step| {
+                Ok(Outcome::unchanged(remote::reader(&made.client, step, self.wait_deadline()).await?))
+            })
+            .await?;
+        if let Some(known) = self.readers.get(&made.cluster.name) {
+            let _ = known.set(reader);
+        }
+        Ok(())
     }
 }

@@ -3,26 +3,30 @@
 use super::Run;
 use super::cluster::Made;
 use crate::event::Outcome;
-use crate::mesh::apply::Applier;
 use crate::mesh::{istio, remote};
 use crate::workloads;
 
 impl Run {
     /// This cluster's istiod reads every other cluster.
-    pub(super) async fn ensure_remote_clusters(&self, made: &Made<'_>, all: &[Made<'_>]) -> anyhow::Result<()> {
+    pub(super) async fn ensure_remote_clusters(&self, made: &Made<'_>) -> anyhow::Result<()> {
         let name = &made.cluster.name;
-        let peers: Vec<&Made<'_>> = all.iter().filter(|other| other.cluster.name != *name).collect();
+        let mut peers = Vec::new();
+        for peer in self.plan.peers(made.cluster) {
+            if let Some(reader) = self.readers.get(&peer.name) {
+                peers.push((peer, reader.wait().await));
+            }
+        }
         let step = self.events.step("remote-secrets", Some(name));
         step.run(async |step| {
             let secrets: Vec<_> =
-                peers.iter().map(|peer| remote::secret(peer.cluster, &peer.reader)).collect::<Result<_, _>>()?;
-            let changed = Applier::new(made.client.clone(), step, self.wait_deadline()).apply(secrets).await?;
+                peers.iter().map(|(peer, reader)| remote::secret(peer, reader)).collect::<Result<_, _>>()?;
+            let changed = made.applier(step, self.wait_deadline()).apply(secrets).await?;
             Ok(Outcome { value: (), changed })
         })
         .await?;
         let step = self.events.step("sync", Some(name));
         step.run(async |step| {
-            let peers: Vec<&str> = peers.iter().map(|peer| peer.cluster.name.as_str()).collect();
+            let peers: Vec<&str> = peers.iter().map(|(peer, _)| peer.name.as_str()).collect();
             remote::wait_synced(&made.client, &peers, step, self.wait_deadline()).await?;
             Ok(Outcome::unchanged(()))
         })
@@ -41,7 +45,7 @@ impl Run {
                 None => Vec::new(),
             };
             let deployments = workloads::deployments(&wanted);
-            let mut applier = Applier::new(made.client.clone(), step, self.wait_deadline());
+            let mut applier = made.applier(step, self.wait_deadline());
             let mut changed = applier.apply(wanted.clone()).await?;
             let label = format!("{}={}", workloads::PART_OF_LABEL, workloads::PART_OF);
             changed |= applier.prune(&workloads::kinds(), &label, &wanted).await?;

@@ -3,12 +3,12 @@
 
 mod browser;
 mod environment;
+mod evidence;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod killing;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod open;
 mod page;
-mod evidence;
 mod pattern;
 mod policies;
 mod sabotage;

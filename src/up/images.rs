@@ -1,0 +1,87 @@
+//! The images in the engine, and the node image that new nodes start from: made once in a run, whoever asks first.
+
+use futures::future::try_join_all;
+use tokio::sync::OnceCell;
+
+use crate::docker::{Engine, bake, image, sample_image};
+use crate::error::Error;
+use crate::event::{Events, Outcome};
+use crate::plan::{Plan, Samples};
+
+pub(super) struct Images {
+    engine: Engine,
+    events: Events,
+    node_image: String,
+    stable: Vec<String>,
+    /// The samples whose image is built here.
+    built: Option<Samples>,
+    pulled: OnceCell<()>,
+    sample: OnceCell<()>,
+    baked: OnceCell<String>,
+}
+
+impl Images {
+    pub(super) fn new(engine: &Engine, plan: &Plan, events: &Events) -> Self {
+        Self {
+            engine: engine.clone(),
+            events: events.clone(),
+            node_image: plan.kubernetes.node_image.clone(),
+            stable: plan.stable_images(),
+            built: plan.samples.clone().filter(|samples| samples.build),
+            pulled: OnceCell::new(),
+            sample: OnceCell::new(),
+            baked: OnceCell::new(),
+        }
+    }
+
+    /// The image that new nodes start from: the spec's, with the images in it that every node needs. What fails in
+    /// making it costs time, no more; so it is said, and nodes get their images one by one.
+    pub(super) async fn ensure_baked(&self) -> anyhow::Result<String> {
+        let bake = || async {
+            self.ensure_pulled().await?;
+            let step = self.events.step("bake", None);
+            step.run(async |step| match bake::ensure(&self.engine, &self.node_image, &self.stable, step).await {
+                Err(error) => {
+                    step.note(format!("images are loaded into each node, which takes longer: {error:#}"));
+                    Ok(Outcome::unchanged(self.node_image.clone()))
+                }
+                baked => baked,
+            })
+            .await
+        };
+        self.baked.get_or_try_init(bake).await.cloned()
+    }
+
+    /// What is built nowhere here is in the engine.
+    pub(super) async fn ensure_pulled(&self) -> anyhow::Result<()> {
+        let pull = || async {
+            let step = self.events.step("pull", None);
+            step.run(async |step| {
+                let names = self.stable.iter().chain([&self.node_image]);
+                let pulled = try_join_all(names.map(|name| image::ensure(&self.engine, name, step))).await?;
+                Ok(Outcome { value: (), changed: pulled.iter().any(|outcome| outcome.changed) })
+            })
+            .await
+        };
+        self.pulled.get_or_try_init(pull).await.copied()
+    }
+
+    /// The sample image that is built here is in the engine, if there is to be one.
+    pub(super) async fn ensure_sample(&self) -> anyhow::Result<()> {
+        let Some(samples) = &self.built else { return Ok(()) };
+        let build = || async {
+            let step = self.events.step("image", None);
+            step.run(async |_| {
+                let executable = sample_image::executable().await.ok_or_else(no_executable)?;
+                sample_image::ensure(&self.engine, samples, &executable).await
+            })
+            .await
+        };
+        self.sample.get_or_try_init(build).await.copied()
+    }
+}
+
+fn no_executable() -> Error {
+    Error::prerequisite("there is no kindmesh executable to build the sample image from")
+        .hint("name one with KINDMESH_EXE")
+}

@@ -1,0 +1,41 @@
+//! All that `up` does without a cluster, done beforehand: tools, images, the baked node image, renderings.
+
+use futures::future::try_join_all;
+
+use super::images::Images;
+use super::tools::Tools;
+use crate::docker::Engine;
+use crate::environment;
+use crate::event::{Events, Outcome};
+use crate::inventory::{Inventory, gather};
+use crate::mesh::render;
+use crate::plan;
+use crate::spec::Loaded;
+use crate::state::Folders;
+
+/// Makes what `up` with this spec would find missing and needs no cluster for.
+///
+/// # Errors
+/// As those of `up`; here a node image that cannot be baked is one of them.
+pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow::Result<()> {
+    let files = folders.environment(loaded.spec.name.as_str());
+    let spec = environment::wanted(loaded, &files)?;
+    let engine =
+        events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
+    let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(&engine).await? };
+    let plan = plan::plan(&spec, &inventory)?;
+    let images = Images::new(&engine, &plan, events);
+    let tools = Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone());
+    let rendered = plan.clusters.iter().map(|cluster| async {
+        let step = events.step("render", Some(&cluster.name));
+        step.run(async |_| {
+            let istioctl = async || tools.istioctl().await;
+            let rendered = render::manifests(&folders.cache, &plan, cluster, istioctl).await?;
+            Ok(Outcome { value: (), changed: rendered.changed })
+        })
+        .await
+    });
+    let tool = async { tools.kind().await.map(drop) };
+    futures::try_join!(images.ensure_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;
+    Ok(())
+}
