@@ -144,7 +144,7 @@ async fn make(
     let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
     identity.refuse_another(spec.name.as_str(), files, has_nodes)?;
     environment::refuse_changes(&spec, &loaded.origins, files, &inventory)?;
-    let (plan, inventory) = ensure_network(engine, &spec, events).await?;
+    let (plan, inventory) = ensure_network(engine, loaded, &spec, events).await?;
     identity.store(files)?;
     environment::store(files, &spec)?;
 
@@ -202,7 +202,12 @@ fn for_evidence(timeout: Duration) -> Duration {
 }
 
 /// Plans, and takes the planned subnet by making the network. If another process took it first, plans again.
-async fn ensure_network(engine: &Engine, spec: &Spec, events: &Events) -> anyhow::Result<(Plan, Inventory)> {
+async fn ensure_network(
+    engine: &Engine,
+    loaded: &Loaded,
+    spec: &Spec,
+    events: &Events,
+) -> anyhow::Result<(Plan, Inventory)> {
     events
         .step("network", None)
         .run(async |_| {
@@ -212,7 +217,7 @@ async fn ensure_network(engine: &Engine, spec: &Spec, events: &Events) -> anyhow
                 let mut inventory = gather::gather(engine).await?;
                 inventory.executable = executable.clone();
                 inventory.taken.extend(refused.iter().cloned());
-                let plan = plan::plan(spec, &inventory)?;
+                let plan = plan::plan(spec, &inventory).map_err(|error| loaded.origins.place(error))?;
                 foreign::refuse(engine, &plan, &inventory).await?;
                 let existing = inventory.environments.get(&plan.environment);
                 let have = existing.map(|found| found.networks.clone()).unwrap_or_default();

@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Do
         false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };
     environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
-    let plan = plan::plan(&spec, &inventory)?;
+    let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
     match context.global.output {
         Output::Json => Done::json(&plan),
         Output::Yaml => Ok(Done::text(serde_yaml::to_string(&plan)?)),

@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<
     let mut inventory = gather::gather(&Engine::connect().await?).await?;
     inventory.executable = gather::executable().await?;
     environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
-    let plan = plan::plan(&spec, &inventory)?;
+    let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
     let inputs = Inputs { spec: &spec, plan: &plan, files: &files, cache: &context.folders.cache };
     let istioctl = async || {
         let step = context.events.step(Tool::Istioctl.name(), None);

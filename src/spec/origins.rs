@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::file;
 use super::places::{Place, places};
+use crate::error::Error;
 
 /// The source of each field that some source set: a file's path as the user gave it, or a flag; and its place there.
 ///
@@ -55,6 +56,17 @@ impl Origins {
             ),
             None => (format!("{message} (from {shown})"), None),
         }
+    }
+
+    /// An error whose message begins with a field's path, with the place where that field was set: what is wrong with a
+    /// spec on this machine is found without knowing of files.
+    #[must_use]
+    pub fn place(&self, mut error: Error) -> Error {
+        let path = error.message.split(' ').next().unwrap_or_default();
+        let (message, excerpt) = self.locate(path, &error.message);
+        error.message = message;
+        error.evidence.splice(0..0, excerpt.iter().flat_map(|excerpt| excerpt.lines()).map(str::to_owned));
+        error
     }
 
     fn nearest(&self, path: &str) -> Option<&Origin> {

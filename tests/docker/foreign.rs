@@ -41,6 +41,15 @@ async fn what_is_somebody_elses_is_refused_before_anything_is_made() {
         said(&[&["create", "--name", "docker-test-elses", "--network", "none"], &labels[..], &[&image]].concat());
         refused("a kind cluster \\\"docker-test-mine-a\\\" exists that kindmesh did not make");
     }
+    let subnet = said(&["network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "bridge"]);
+    let spec = format!("network: {{subnet: {subnet}}}\n");
+    std::fs::write(home.root.join("taken.yaml"), spec).unwrap();
+    let output = home.command(&["plan", "-f", "taken.yaml"]).output().unwrap();
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("error: taken.yaml:1:19: network.subnet ") && text.contains("\"bridge\""), "{text}");
+    eprintln!("{text}");
+
     said(&["network", "create", "kindmesh-docker-test-mine"]);
     refused("a Docker network \\\"kindmesh-docker-test-mine\\\" exists that kindmesh did not make");
 }
