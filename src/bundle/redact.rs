@@ -1,5 +1,6 @@
 //! Takes secrets out of text: those that are known of this environment, and whatever looks like one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -16,7 +17,8 @@ const SHORTEST: usize = 16;
 /// Knows the secrets of an environment.
 #[derive(Debug, Default)]
 pub struct Redactor {
-    known: BTreeSet<String>,
+    /// The longest first: one may be a part of another, and what is left of that would tell the rest.
+    known: BTreeSet<(Reverse<usize>, String)>,
 }
 
 impl Redactor {
@@ -57,7 +59,7 @@ impl Redactor {
 
     fn know(&mut self, text: &str) {
         if text.len() >= SHORTEST {
-            self.known.insert(text.to_owned());
+            self.known.insert((Reverse(text.len()), text.to_owned()));
         }
     }
 
@@ -72,7 +74,7 @@ impl Redactor {
     /// A text without secrets.
     pub fn redact_text(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for known in &self.known {
+        for (_, known) in &self.known {
             if text.contains(known.as_str()) {
                 text = text.replace(known.as_str(), REMOVED);
             }
@@ -192,6 +194,15 @@ mod tests {
         let without = redactor.redact_text(&text);
         assert!(!without.contains(body) && !without.contains(&STANDARD.encode(&key)[100..140]), "{without}");
         assert!(without.contains(root.cert_pem()), "certificates are public");
+    }
+
+    #[test]
+    fn of_two_secrets_one_in_the_other_nothing_is_left() {
+        let mut redactor = Redactor::default();
+        redactor.learn(b"0123456789abcdef");
+        redactor.learn(b"a-longer-one-0123456789abcdef-z");
+        let without = redactor.redact_text("a-longer-one-0123456789abcdef-z 0123456789abcdef");
+        assert_eq!(without, "[removed] [removed]");
     }
 
     #[test]
