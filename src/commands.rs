@@ -22,10 +22,12 @@ mod env;
 mod kubeconfig;
 mod list;
 mod open;
+mod pause;
 mod plan;
 mod render;
 mod schema;
 mod serve;
+mod start;
 mod status;
 mod up;
 mod verify;
@@ -82,7 +84,16 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
         return Kind::Usage.exit_code();
     }
     // Events are one JSON line each on stdout only where the contract says so.
-    let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output != Output::Json;
+    let is_steps = matches!(
+        cli.command,
+        Command::Up(_)
+            | Command::Down(_)
+            | Command::Pause(_)
+            | Command::Resume(_)
+            | Command::Stop(_)
+            | Command::Start(_)
+    );
+    let lines = is_steps || output != Output::Json;
     // Ctrl-C is its ordinary end.
     let serves = matches!(cli.command, Command::Open(_));
     let flags = cli.global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default();
@@ -225,6 +236,9 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Open(args) => open::run(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
+        Command::Pause(args) => pause::run(&context, &args).await,
+        Command::Resume(args) | Command::Start(args) => start::run(&context, &args).await,
+        Command::Stop(args) => pause::run_stop(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&context, &args),

@@ -4,6 +4,7 @@
 mod environment;
 mod pattern;
 mod policies;
+mod restart;
 mod sabotage;
 mod verify;
 
