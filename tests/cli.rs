@@ -347,6 +347,8 @@ fn without_an_environment_the_way_to_one_is_said() {
         "call --name shop",
         "env --output json",
         "call --output json",
+        "resume --name shop",
+        "start",
     ];
     golden("no_environment", &all(&Desk::new(), &commands));
 }
@@ -364,6 +366,8 @@ fn without_an_engine_the_cure_is_said_and_nothing_made() {
         "down --all",
         "list",
         "list --output json",
+        "pause",
+        "stop --output json",
         "status",
         "status --output json",
         "plan",

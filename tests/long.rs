@@ -3,6 +3,8 @@
 #[path = "e2e/environment.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod environment;
+#[path = "long/restart.rs"]
+mod restart;
 #[path = "e2e/sabotage.rs"]
 mod sabotage;
 

@@ -1,5 +1,6 @@
 //! Rest and restarts: what was frozen or stopped comes back by one command, and a restart of nodes heals by none.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -64,8 +65,8 @@ fn nodes_that_swap_addresses_heal_with_no_command() {
     for node in first {
         docker(&["start", node]);
     }
-    assert_eq!(NODES.map(address), [before[1].clone(), before[0].clone()], "they have not swapped");
-    let healed = calls_until_one_crosses(kindmesh, started + Duration::from_secs(60));
+    assert_eq!(NODES.map(address), [before[1], before[0]], "they have not swapped");
+    let healed = kindmesh.calls_until_one_crosses(started + Duration::from_secs(60));
     println!("healed after {:?}", started.elapsed());
     assert!(healed, "not within a minute: {:?}", kindmesh.run(&["status"]));
 }
@@ -88,17 +89,7 @@ fn refuses_and_names(kindmesh: &Kindmesh, phase: &str, way_back: &str) {
     }
 }
 
-/// Calls again and again; says whether one crossed in time.
-fn calls_until_one_crosses(kindmesh: &Kindmesh, deadline: Instant) -> bool {
-    while Instant::now() < deadline {
-        let said = kindmesh.run(&["call", "--expect", "200", "--timeout", "3s"]);
-        if said.code == 0 {
-            return true;
-        }
-    }
-    false
-}
-
-fn address(node: &str) -> String {
-    docker(&["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", node])
+fn address(node: &str) -> Ipv4Addr {
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    docker(&["inspect", "--format", format, node]).parse().unwrap()
 }
