@@ -378,9 +378,10 @@ fn the_users_patches_come_after_the_planned_ones() {
     let patched = spec("clusters: [{name: a, kind: {kubeadmConfigPatches: [\"kind: X\"]}}, {name: b}]");
     let plan = made(&patched, &on_cgroup_v1(machine()));
     let patches = |cluster: &str| plan.cluster(cluster).unwrap().kind_config["kubeadmConfigPatches"].clone();
-    assert_eq!(patches("a").as_array().unwrap().len(), 2);
-    assert_eq!(patches("a")[0], patches("b")[0]);
-    assert_eq!(patches("a")[1], "kind: X");
+    // The one of every cluster, and that of cgroup v1.
+    assert_eq!((patches("b").as_array().unwrap().len(), patches("a").as_array().unwrap().len()), (2, 3));
+    assert_eq!((&patches("a")[0], &patches("a")[1]), (&patches("b")[0], &patches("b")[1]));
+    assert_eq!(patches("a")[2], "kind: X");
 }
 
 #[test]

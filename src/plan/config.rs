@@ -71,20 +71,21 @@ fn kind_config(
     let mut nodes = vec![node("control-plane")];
     nodes.extend((0..cluster.workers).map(|_| node("worker")));
 
-    let mut config = parse(KIND_CONFIG)?;
+    let mut config: Value = parse(KIND_CONFIG)?;
     config["name"] = json!(kind_name);
     config["networking"]["podSubnet"] = json!(pod_subnet);
     config["networking"]["serviceSubnet"] = json!(service_subnet);
     config["nodes"] = Value::Array(nodes);
     if kubernetes.cgroup_v1 {
-        merge(&mut config, parse(CGROUP_V1)?);
+        // As a user's own settings: its patches are added to those that are there.
+        spec::kind::merge_kind(&mut config, &parse(CGROUP_V1)?);
     }
     spec::kind::merge_kind(&mut config, &cluster.kind);
     Ok(config)
 }
 
 fn istio(spec: &Spec, cluster: &str, mesh: &Mesh) -> Result<Value, Error> {
-    let mut operator = parse(ISTIO)?;
+    let mut operator: Value = parse(ISTIO)?;
     let ours = json!({"spec": {
         "hub": spec.mesh.hub,
         "tag": spec.mesh.version,
@@ -99,6 +100,6 @@ fn istio(spec: &Spec, cluster: &str, mesh: &Mesh) -> Result<Value, Error> {
     Ok(operator)
 }
 
-fn parse(yaml: &str) -> Result<Value, Error> {
+fn parse<T: serde::de::DeserializeOwned>(yaml: &str) -> Result<T, Error> {
     serde_yaml::from_str(yaml).map_err(|error| Error::environment(format!("a built-in file is broken: {error}")))
 }
