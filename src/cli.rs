@@ -73,6 +73,14 @@ pub enum Command {
     Unapply(UnapplyArgs),
     /// Predict what would keep up from working, and say the cure; changes nothing
     Doctor(DoctorArgs),
+    /// Freeze the nodes: no processor is used, memory is kept
+    Pause(RestArgs),
+    /// Bring a paused environment back, and wait for a call that crosses
+    Resume(WakeArgs),
+    /// Stop the nodes: memory is given back
+    Stop(RestArgs),
+    /// Bring a stopped environment back, and wait for a call that crosses
+    Start(WakeArgs),
     /// Print every decision; changes nothing; has --output yaml too
     Plan(PlanArgs),
     /// Write every file that up would use into a folder, to be applied by hand
@@ -260,6 +268,22 @@ pub struct BundleArgs {
 pub struct DoctorArgs {
     /// How long all of it may take; what does not answer by then is not known: 5s, 1m
     #[arg(long, value_parser = duration, default_value = "2s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `pause` and `stop`.
+#[derive(Debug, Args)]
+pub struct RestArgs {
+    /// How long it may take: 30s, 2m
+    #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `resume` and `start`.
+#[derive(Debug, Args)]
+pub struct WakeArgs {
+    /// How long it may take until a call crosses: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
 

@@ -28,10 +28,12 @@ mod kubeconfig;
 mod list;
 mod logs;
 mod open;
+mod pause;
 mod plan;
 mod render;
 mod schema;
 mod serve;
+mod start;
 mod status;
 mod up;
 mod verify;
@@ -88,7 +90,16 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
         return Kind::Usage.exit_code();
     }
     // Events are one JSON line each on stdout only where the contract says so.
-    let lines = matches!(cli.command, Command::Up(_) | Command::Down(_)) || output != Output::Json;
+    let is_steps = matches!(
+        cli.command,
+        Command::Up(_)
+            | Command::Down(_)
+            | Command::Pause(_)
+            | Command::Resume(_)
+            | Command::Stop(_)
+            | Command::Start(_)
+    );
+    let lines = is_steps || output != Output::Json;
     // Ctrl-C is its ordinary end.
     let serves =
         matches!(&cli.command, Command::Open(_)) || matches!(&cli.command, Command::Logs(args) if args.follow);
@@ -265,6 +276,9 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,
+        Command::Pause(args) => pause::run(&context, &args).await,
+        Command::Resume(args) | Command::Start(args) => start::run(&context, &args).await,
+        Command::Stop(args) => pause::run_stop(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,
         Command::Kubeconfig(args) => kubeconfig::run(&context, &args),

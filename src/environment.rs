@@ -2,10 +2,11 @@
 
 use kube::Client;
 
+use crate::docker::Engine;
 use crate::error::Error;
-use crate::inventory::Inventory;
+use crate::inventory::{self, Inventory};
 use crate::mesh::client;
-use crate::plan;
+use crate::plan::{self, Plan};
 use crate::spec::{self, Loaded, Origins, Spec};
 use crate::state::{self, Files, Folders};
 
@@ -84,6 +85,11 @@ impl Environment {
         self.spec.name.as_str()
     }
 
+    /// The names of its clusters.
+    pub fn cluster_names(&self) -> Vec<&str> {
+        self.spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect()
+    }
+
     /// The cluster of that name.
     ///
     /// # Errors
@@ -120,6 +126,20 @@ impl Environment {
         format!("kind-{}", plan::kind_name(self.name(), cluster))
     }
 
+    /// The plan of the environment as it is. Which image the samples would have does not matter to one that is there,
+    /// and no executable is read for it.
+    ///
+    /// # Errors
+    /// When it cannot be planned.
+    pub fn plan(&self, engine: &Engine, mut inventory: Inventory) -> Result<Plan, Error> {
+        inventory.executable = Some(inventory::Executable {
+            os: engine.facts.os.clone(),
+            architecture: engine.facts.architecture.clone(),
+            digest: String::new(),
+        });
+        plan::plan(&self.spec, &inventory)
+    }
+
     /// A client for a cluster's API server.
     ///
     /// # Errors
@@ -141,16 +161,27 @@ pub fn absent(name: &str) -> Error {
 
 /// The command that makes or repairs an environment.
 pub fn up_hint(name: &str) -> String {
-    match name {
-        "kindmesh" => "kindmesh up".into(),
-        _ => format!("kindmesh up --name {name}"),
-    }
+    command_on("up", name)
 }
 
 /// The command that removes an environment.
 pub fn down_hint(name: &str) -> String {
+    command_on("down", name)
+}
+
+/// The command that brings a frozen environment back.
+pub fn resume_hint(name: &str) -> String {
+    command_on("resume", name)
+}
+
+/// The command that brings a stopped environment back.
+pub fn start_hint(name: &str) -> String {
+    command_on("start", name)
+}
+
+fn command_on(command: &str, name: &str) -> String {
     match name {
-        "kindmesh" => "kindmesh down".into(),
-        _ => format!("kindmesh down --name {name}"),
+        "kindmesh" => format!("kindmesh {command}"),
+        _ => format!("kindmesh {command} --name {name}"),
     }
 }

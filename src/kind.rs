@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
+use futures::future::try_join_all;
 use kube::config::Kubeconfig;
 use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::diagnosis::{self, gather};
-use crate::docker::{Engine, engine, is_not_found, node};
+use crate::docker::{Engine, is_not_found, node};
 use crate::environment::{down_hint, up_hint};
 use crate::error::Error;
 use crate::event::{Outcome, Step};
@@ -68,25 +69,10 @@ impl Kind<'_> {
         if !is_finished(self.engine, cluster.control_plane()).await? {
             return Ok(Revived::HalfMade);
         }
-        let mut changed = false;
-        for node in nodes {
-            let started = match node.state.as_str() {
-                "running" => continue,
-                "paused" => self.engine.docker.unpause_container(&node.name).await,
-                _ => self.engine.docker.start_container(&node.name, None).await,
-            };
-            started.map_err(|error| {
-                Error::environment(format!("node {} is {} and cannot be started", node.name, node.state))
-                    .evidence(engine::chain(&error))
-                    .hint(format!(
-                        "see why: docker logs --tail 20 {}; or make the environment anew: {}, then {}",
-                        node.name,
-                        down_hint(&self.plan.environment),
-                        up_hint(&self.plan.environment)
-                    ))
-            })?;
-            changed = true;
-        }
+        let environment = &self.plan.environment;
+        let anew = format!("make the environment anew: {}, then {}", down_hint(environment), up_hint(environment));
+        let revived = try_join_all(nodes.into_iter().map(|node| node::revive(self.engine, node, &anew))).await?;
+        let changed = revived.contains(&true);
         Ok(if changed { Revived::Started } else { Revived::Running })
     }
 

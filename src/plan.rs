@@ -266,6 +266,11 @@ pub fn kind_name(environment: &str, cluster: &str) -> String {
     format!("{environment}-{cluster}")
 }
 
+/// kind's name for the first control plane of a cluster.
+pub fn control_plane_name(kind_name: &str) -> String {
+    format!("{kind_name}-control-plane")
+}
+
 fn refuse_foreign_names(spec: &Spec, inventory: &Inventory) -> Result<(), Error> {
     for cluster in &spec.clusters {
         let kind = kind_name(spec.name.as_str(), cluster.name.as_str());

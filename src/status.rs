@@ -13,7 +13,7 @@ use crate::docker::Engine;
 use crate::environment::{self, Environment};
 use crate::inventory::{self, Inventory};
 use crate::mesh::{ISTIO_NAMESPACE, istio, remote};
-use crate::plan::{self, Cluster, Plan};
+use crate::plan::{Cluster, Plan};
 use crate::{call, link, workloads};
 
 /// The state of an environment in one word.
@@ -116,30 +116,33 @@ pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
     }
 }
 
+/// The command that brings an environment back from its rest, if it is at rest.
+pub fn way_back(name: &str, phase: Phase) -> Option<String> {
+    match phase {
+        Phase::Paused => Some(environment::resume_hint(name)),
+        Phase::Stopped => Some(environment::start_hint(name)),
+        _ => None,
+    }
+}
+
 /// Looks at every layer; no look takes longer than `within`. `inventory` is what the engine lists now.
 ///
 /// # Errors
 /// When the environment is not in the inventory, or cannot be planned.
 pub async fn status(
     engine: &Engine,
-    mut inventory: Inventory,
+    inventory: Inventory,
     opened: &Environment,
     within: Duration,
 ) -> anyhow::Result<Status> {
     let name = opened.name().to_owned();
-    // Which image the samples would have does not matter here, and no executable is read for it.
-    let platform = inventory::Executable {
-        os: engine.facts.os.clone(),
-        architecture: engine.facts.architecture.clone(),
-        digest: String::new(),
-    };
-    inventory.executable = Some(platform);
-    let Some(found) = inventory.environments.get(&name) else {
+    let Some(found) = inventory.environments.get(&name).cloned() else {
         return Err(environment::absent(&name).into());
     };
-    let plan = plan::plan(&opened.spec, &inventory)?;
-    let repair = environment::up_hint(&name);
-    let look = Look { engine, opened, plan: &plan, found, within, repair: &repair };
+    let plan = opened.plan(engine, inventory)?;
+    let mut phase = phase_of_nodes(&found);
+    let repair = way_back(&name, phase).unwrap_or_else(|| environment::up_hint(&name));
+    let look = Look { engine, opened, plan: &plan, found: &found, within, repair: &repair };
     let mut layers = vec![Layer {
         layer: "engine",
         cluster: None,
@@ -155,7 +158,6 @@ pub async fn status(
         hint: None,
     }];
     layers.extend(join_all(plan.clusters.iter().map(|cluster| look.cluster(cluster))).await.into_iter().flatten());
-    let mut phase = phase_of_nodes(found);
     if phase == Phase::Ready && layers.iter().any(|layer| !layer.ok) {
         phase = if look.just_started().await { Phase::Healing } else { Phase::Degraded };
     }

@@ -6,11 +6,13 @@ use tokio::time::Instant;
 use super::{Context, Done};
 use crate::cli::{ApplyArgs, UnapplyArgs};
 use crate::environment::{Environment, up_hint};
+use crate::pause;
 use crate::policies::{Change, Listed, Policies, Policy};
 use crate::report::Table;
 
 pub(super) async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    pause::require_running(environment.name(), &environment.cluster_names()).await?;
     let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
     if args.list {
         return listed(context, &environment, &policies.list().await?);
@@ -21,6 +23,7 @@ pub(super) async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<D
 
 pub(super) async fn run_unapply(context: &Context, args: &UnapplyArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    pause::require_running(environment.name(), &environment.cluster_names()).await?;
     let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
     let named = if args.all { Policy::all() } else { &args.policies[..] };
     let mut changes = policies.unapply(named, args.from.as_ref().map(|from| from.as_str())).await?;

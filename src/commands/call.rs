@@ -7,11 +7,13 @@ use crate::call::{self, Answer, Caller, Request};
 use crate::cli::CallArgs;
 use crate::environment::{Environment, up_hint};
 use crate::error::{Error, Kind};
+use crate::pause;
 use crate::report::Style;
 
 pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
+    pause::require_running(environment.name(), &[from]).await?;
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let late = || {

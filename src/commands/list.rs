@@ -27,9 +27,13 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Done> {
         return Ok(Done::text("There is no environment. kindmesh up makes one."));
     }
     let mut table = Table::new(["NAME", "PHASE", "CLUSTERS"]);
+    let mut ways_back = Vec::new();
     for (name, phase, clusters) in rows {
         let clusters: Vec<_> = clusters.into_iter().map(String::as_str).collect();
         table.row([name.clone(), phase.to_string(), clusters.join(", ")]);
+        ways_back.extend(status::way_back(name, phase).map(|hint| format!("{name} is {phase}: {hint}")));
     }
-    Ok(Done::text(table.render(context.printer.stdout_style())))
+    let style = context.printer.stdout_style();
+    let parts = [table.render(style).trim_end().to_owned(), ways_back.join("\n")];
+    Ok(Done::text(parts.join("\n\n")))
 }

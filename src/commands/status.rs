@@ -52,7 +52,12 @@ fn human(context: &Context, status: &Status) -> String {
     let mut hints: Vec<_> = status.layers.iter().filter_map(|layer| layer.hint.as_deref()).collect();
     hints.dedup();
     if let Some(hint) = hints.first() {
-        text.push_str(&format!("\n\nto repair: {}", style.bold(hint)));
+        let what = match status.phase {
+            Phase::Paused | Phase::Stopped => "to bring it back",
+            Phase::Healing => "it heals by itself, mostly within a minute; to wait for it",
+            _ => "to repair",
+        };
+        text.push_str(&format!("\n\n{what}: {}", style.bold(hint)));
     }
     text
 }

@@ -4,6 +4,7 @@ use super::{Context, Done, bundle};
 use crate::cli::VerifyArgs;
 use crate::environment::Environment;
 use crate::error::Kind;
+use crate::pause;
 use crate::report::verdicts::{github, text};
 use crate::report::{Table, Verbosity};
 use crate::verify::{self, Check, Options};
@@ -23,6 +24,7 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         timeout: args.timeout,
     };
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    pause::require_running(environment.name(), &environment.cluster_names()).await?;
     let asked = args.bundle_on_failure.as_deref();
     let verified = verify::verify(&environment, &options, &context.events, &context.interrupt).await;
     let (verdicts, subject) = match verified {

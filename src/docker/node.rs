@@ -1,4 +1,4 @@
-//! Nodes: containers that kind made. Commands in them, files into them, and their removal.
+//! Nodes: containers that kind made. Commands in them, files into them, their rest, and their removal.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use anyhow::Context;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::{
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -15,6 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{Engine, engine, is_not_found};
 use crate::error::Error;
+use crate::inventory;
 use crate::tool::process;
 
 /// What a command in a node said.
@@ -223,6 +225,51 @@ pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
     let text = String::from_utf8_lossy(&text);
     let said: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     said[said.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// Freezes a node that runs.
+///
+/// # Errors
+/// The engine's own.
+pub async fn pause(engine: &Engine, node: &str) -> anyhow::Result<()> {
+    let paused = engine.docker.pause_container(node).await;
+    paused.map_err(|error| refused(node, "be paused", &error, format!("see why: docker pause {node}")).into())
+}
+
+/// Stops a node, frozen or not. What its pods do not do within [`STOPPED_WITHIN`] is cut off.
+///
+/// # Errors
+/// The engine's own.
+pub async fn stop(engine: &Engine, node: &str) -> anyhow::Result<()> {
+    let options = StopContainerOptionsBuilder::default().t(STOPPED_WITHIN).build();
+    let stopped = engine.docker.stop_container(node, Some(options)).await;
+    stopped.map_err(|error| refused(node, "be stopped", &error, format!("see why: docker stop {node}")).into())
+}
+
+/// How long a node has to end by itself, in seconds: Docker's default.
+const STOPPED_WITHIN: i32 = 10;
+
+/// Brings a node back that is frozen or stopped; says whether it had to. `remedy` is what helps when it cannot be.
+///
+/// # Errors
+/// The engine's own.
+pub async fn revive(engine: &Engine, node: &inventory::Node, remedy: &str) -> anyhow::Result<bool> {
+    let revived = match node.state.as_str() {
+        "running" => return Ok(false),
+        "paused" => engine.docker.unpause_container(&node.name).await,
+        _ => engine.docker.start_container(&node.name, None).await,
+    };
+    let hint = || format!("see why: docker logs --tail 20 {}; or {remedy}", node.name);
+    match revived {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            Err(refused(&node.name, &format!("be brought back: it is {}", node.state), &error, hint()).into())
+        }
+    }
+}
+
+fn refused(node: &str, what: &str, error: &bollard::errors::Error, hint: String) -> Error {
+    Error::environment(format!("node {node} cannot {what}")).evidence(engine::chain(error)).hint(hint)
 }
 
 /// Removes a node with its anonymous volumes, running or not; one that is gone is fine.

@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{Cluster, Kubernetes, Mesh, kind_name};
+use super::{Cluster, Kubernetes, Mesh, control_plane_name, kind_name};
 use crate::error::Error;
 use crate::merge::merge;
 use crate::spec::{self, Profile, Spec};
@@ -47,7 +47,7 @@ fn node_names(kind_name: &str, workers: u8) -> Vec<String> {
         1 => format!("{kind_name}-worker"),
         _ => format!("{kind_name}-worker{i}"),
     };
-    std::iter::once(format!("{kind_name}-control-plane")).chain((1..=workers).map(worker)).collect()
+    std::iter::once(control_plane_name(kind_name)).chain((1..=workers).map(worker)).collect()
 }
 
 fn kind_config(
@@ -82,6 +82,7 @@ fn kind_config(
         spec::kind::merge_kind(&mut config, &parse(DISPOSABLE)?);
     }
     if kubernetes.cgroup_v1 {
+        // As a user's own settings: its patches are added to those that are there.
         spec::kind::merge_kind(&mut config, &parse(CGROUP_V1)?);
     }
     spec::kind::merge_kind(&mut config, &cluster.kind);

@@ -18,7 +18,7 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Puts away what is half-made, and gives the error that says what exists and how to go on.
 pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, events: &Events) -> anyhow::Error {
-    let step = events.step("stop", None);
+    let step = events.step("put-away", None);
     let put_away = step.run(async |step| {
         let put_away = tokio::time::timeout(STOPPED_WITHIN, put_away(engine, environment, files, step)).await;
         let late =

@@ -17,6 +17,10 @@ fn without_an_environment_the_way_to_one_is_said() {
         "call --name shop",
         "logs",
         "bundle",
+        "resume --name shop",
+        "start",
+        "pause",
+        "stop --output json",
         "env --output json",
         "call --output json",
     ];

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -88,6 +89,18 @@ impl Kindmesh {
         let said = self.run(&with_output);
         assert_eq!(said.code, 0, "{said:?}");
         said.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    /// Calls again and again, with no other command; says whether one crossed in time.
+    pub fn calls_until_one_crosses(&self, deadline: Instant) -> bool {
+        let mut left = deadline.saturating_duration_since(Instant::now());
+        while !left.is_zero() {
+            if self.run(&["call", "--expect", "200", "--timeout", "3s"]).code == 0 {
+                return true;
+            }
+            left = deadline.saturating_duration_since(Instant::now());
+        }
+        false
     }
 
     /// Runs kubectl on one of the environment's clusters.

@@ -11,6 +11,7 @@ mod open;
 mod page;
 mod pattern;
 mod policies;
+mod restart;
 mod sabotage;
 mod verify;
 

@@ -8,6 +8,7 @@ mod killed;
 mod killing;
 #[path = "../e2e/open.rs"]
 mod open;
+mod restart;
 #[path = "../e2e/sabotage.rs"]
 mod sabotage;
 mod sabotages;
