@@ -19,8 +19,6 @@ fn without_an_environment_the_way_to_one_is_said() {
         "bundle",
         "resume --name shop",
         "start",
-        "pause",
-        "stop --output json",
         "env --output json",
         "call --output json",
     ];
@@ -40,6 +38,8 @@ fn without_an_engine_the_cure_is_said_and_nothing_made() {
         "down --all",
         "list",
         "list --output json",
+        "pause",
+        "stop --output json",
         "status",
         "status --output json",
         "plan",
