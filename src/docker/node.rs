@@ -236,7 +236,7 @@ pub async fn pause(engine: &Engine, node: &str) -> anyhow::Result<()> {
     paused.map_err(|error| refused(node, "be paused", &error, format!("see why: docker pause {node}")).into())
 }
 
-/// Stops a node, frozen or not. What its pods do not do within [`STOPPED_WITHIN`] is cut off.
+/// Stops a node, frozen or not. What its pods do not do within ten seconds is cut off.
 ///
 /// # Errors
 /// The engine's own.

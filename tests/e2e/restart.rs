@@ -1,5 +1,7 @@
 //! Rest and restarts: what was frozen or stopped comes back by one command, and a restart of nodes heals by none.
 
+#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::environment::{E2E, Kindmesh, docker};
+use crate::until;
 
 const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-plane"];
 
@@ -101,9 +102,4 @@ fn certificates_live(kindmesh: &Kindmesh, life: Option<&str>) -> bool {
     let said = kindmesh.kubectl("cluster1", &[&exec[..], &certificates].concat());
     // Envoy tells how many days are left: none of less than one.
     life.is_some() == said.stdout.contains(r#""days_until_expiration": "0""#)
-}
-
-/// Asks again and again for a while; the answer itself takes a moment.
-fn until(mut holds: impl FnMut() -> bool) -> bool {
-    (0..60).any(|_| holds())
 }
