@@ -13,3 +13,8 @@ mod restart;
 mod sabotage;
 mod sabotages;
 mod soak;
+
+/// Asks again and again for a while; the answer itself takes a moment.
+fn until(mut holds: impl FnMut() -> bool) -> bool {
+    (0..60).any(|_| holds())
+}

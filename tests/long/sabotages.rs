@@ -5,6 +5,7 @@ use kindmesh::verify::CHECKS;
 
 use crate::environment::{E2E, Kindmesh, docker};
 use crate::sabotage::{self, failed};
+use crate::until;
 
 /// Claims that hold whatever is wrong between the clusters.
 const ALONE: [&str; 2] = ["name.absent", "trust.root"];
@@ -59,7 +60,8 @@ fn a_mesh_without_mutual_tls_is_found() {
     std::fs::write(file.path(), policy).unwrap();
     let path = file.path().to_str().unwrap();
     let both = |verb: &str| {
-        ["cluster1", "cluster2"].map(|cluster| assert_eq!(kindmesh.kubectl(cluster, &[verb, "-f", path]).code, 0))
+        ["cluster1", "cluster2"].map(|cluster| let said = kindmesh.kubectl(cluster, &[verb, "-f", path]);
+ assert_eq!(said.code, 0, "{said:?}");)
     };
     both("apply");
     let found = failed(kindmesh, &["mtls", "link", "name", "balance", "telemetry"], None);
@@ -118,9 +120,4 @@ fn every_check_has_a_sabotage() {
         assert!(one, "{} has none, or two", check.id);
     }
     assert_eq!(of_policies.len() + of_the_environment.len(), CHECKS.len());
-}
-
-/// Asks again and again for a while; the answer itself takes a moment.
-fn until(mut holds: impl FnMut() -> bool) -> bool {
-    (0..60).any(|_| holds())
 }
