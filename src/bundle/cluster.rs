@@ -58,13 +58,20 @@ pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<
     let listed =
         async { Ok::<_, kube::Error>(Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items) };
     match tokio::time::timeout(LIST_WITHIN, listed).await {
-        Ok(Ok(found)) => parts.extend(found.iter().flat_map(|pod| pods::parts(cluster, client, pod))),
+        Ok(Ok(found)) => {
+            parts.extend(found.iter().filter(|pod| !ends(pod)).flat_map(|pod| pods::parts(cluster, client, pod)))
+        }
         Ok(Err(error)) => parts.push(Part::new(at("pods"), async move { Err::<String, _>(error.into()) })),
         Err(_) => parts.push(Part::new(at("pods"), async {
             anyhow::Result::<String>::Err(anyhow::anyhow!("the list took too long"))
         })),
     }
     parts
+}
+
+/// Whether a pod is on its way out: it would be gone before it is asked.
+fn ends(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
 }
 
 async fn all<K>(client: &Client) -> anyhow::Result<Vec<u8>>

@@ -177,6 +177,10 @@ impl Look {
         for cluster in self.files.clusters() {
             for file in ["kind.yaml", "kind.log"] {
                 let path = self.files.of_cluster(&cluster, file);
+                // `up` on an environment whose files were lost makes neither anew.
+                if !path.exists() {
+                    continue;
+                }
                 parts.push(Part::new(
                     format!("clusters/{cluster}/{file}"),
                     async move { Ok(std::fs::read(path)?) },

@@ -194,7 +194,6 @@ fn a_bundle_has_everything_but_secrets() {
         "versions.json",
         "certificates.json",
         "engine/info.json",
-        "clusters/cluster1/kind.log",
         "clusters/cluster1/objects/pods.json",
         "clusters/cluster1/objects/events.json",
         "clusters/cluster2/objects/virtualservice.json",
