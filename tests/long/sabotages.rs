@@ -60,8 +60,10 @@ fn a_mesh_without_mutual_tls_is_found() {
     std::fs::write(file.path(), policy).unwrap();
     let path = file.path().to_str().unwrap();
     let both = |verb: &str| {
-        ["cluster1", "cluster2"].map(|cluster| let said = kindmesh.kubectl(cluster, &[verb, "-f", path]);
- assert_eq!(said.code, 0, "{said:?}");)
+        for cluster in ["cluster1", "cluster2"] {
+            let said = kindmesh.kubectl(cluster, &[verb, "-f", path]);
+            assert_eq!(said.code, 0, "{said:?}");
+        }
     };
     both("apply");
     let found = failed(kindmesh, &["mtls", "link", "name", "balance", "telemetry"], None);
