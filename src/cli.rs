@@ -63,6 +63,8 @@ pub enum Command {
     Open(OpenArgs),
     /// Show what exists and whether it works, layer by layer
     Status(TimeoutArgs),
+    /// Show what the last up spent its time on; has --output html too
+    Timeline(TimelineArgs),
     /// Show what a part writes: a sample, a proxy, istiod, a node, the link
     Logs(LogsArgs),
     /// Try each claim about the mesh on the running environment, and show the evidence
@@ -253,6 +255,17 @@ pub struct LogsArgs {
     /// What a container wrote before it was started anew
     #[arg(long, requires = "what")]
     pub previous: bool,
+}
+
+/// `timeline`.
+#[derive(Debug, Args)]
+pub struct TimelineArgs {
+    /// Which run: 1 is the last one
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
+    pub run: u32,
+    /// List the runs that are recorded
+    #[arg(long, conflicts_with = "run")]
+    pub list: bool,
 }
 
 /// `bundle`.

@@ -35,6 +35,7 @@ mod schema;
 mod serve;
 mod start;
 mod status;
+mod timeline;
 mod up;
 mod verify;
 
@@ -84,9 +85,13 @@ pub fn main(cli: Cli) -> ExitCode {
 
 async fn run(cli: Cli, printer: &Printer) -> u8 {
     let output = cli.global.output;
-    if output == Output::Yaml && !matches!(cli.command, Command::Plan(_)) {
-        let error = Error::usage("only plan has --output yaml").hint("use --output json");
-        failure::print(printer, &error.into());
+    let only = match output {
+        Output::Yaml if !matches!(cli.command, Command::Plan(_)) => Some("only plan has --output yaml"),
+        Output::Html if !matches!(cli.command, Command::Timeline(_)) => Some("only timeline has --output html"),
+        _ => None,
+    };
+    if let Some(only) = only {
+        failure::print(printer, &Error::usage(only).hint("use --output json").into());
         return Kind::Usage.exit_code();
     }
     // Events are one JSON line each on stdout only where the contract says so.
@@ -187,6 +192,8 @@ fn record(cli: &Cli) -> Option<Record> {
     let command = match &cli.command {
         Command::Up(_) => "up",
         Command::Down(args) if !args.all => "down",
+        Command::Start(_) => "start",
+        Command::Resume(_) => "resume",
         _ => return None,
     };
     // What is wrong with the name or the folders is said by the command itself.
@@ -273,6 +280,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Unapply(args) => apply::run_unapply(&context, &args).await,
         Command::Open(args) => open::run(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
+        Command::Timeline(args) => timeline::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,

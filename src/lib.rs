@@ -45,6 +45,7 @@ pub mod spec;
 pub mod start;
 pub mod state;
 pub mod status;
+pub mod timeline;
 pub mod tool;
 pub mod trust;
 pub mod up;

@@ -3,8 +3,10 @@
 //! The work sends [`Event`](crate::event::Event)s; [`show`] hands each to one [`Sink`] until all work has ended.
 //! Sinks write through the [`Printer`] only: stdout is for results, stderr for progress.
 
+mod escape;
 pub mod failure;
 pub mod findings;
+pub mod gantt;
 pub mod json;
 mod live;
 mod look;
@@ -16,7 +18,7 @@ mod sink;
 mod style;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod titles;
 pub mod verdicts;
 

@@ -154,7 +154,8 @@ async fn make(
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
         images: Images::new(engine, &plan, events),
         readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
-        load: image::Load::new(&files.root, &plan.images()),
+        mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
+        sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
         spec,
         cache: folders.cache.clone(),
         events: events.clone(),
@@ -185,7 +186,8 @@ struct Run {
     images: Images,
     /// What others need to read each cluster, by its name, as soon as that is known.
     readers: BTreeMap<String, SetOnce<Reader>>,
-    load: image::Load,
+    mesh_images: image::Load,
+    sample_images: image::Load,
     waits_until: tokio::time::Instant,
 }
 

@@ -35,11 +35,11 @@ pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
 /// Its value.
 pub const PART_OF: &str = "kindmesh-samples";
 
-/// The objects of the samples in one cluster; `root_digest` is that of [`crate::trust::Root::digest`].
+/// The objects of the samples in one cluster; `trust` is what [`istio::bind_to_trust`] takes.
 ///
 /// # Errors
 /// When a built-in file is broken.
-pub fn objects(samples: &Samples, cluster: &Cluster, root_digest: &str) -> anyhow::Result<Vec<DynamicObject>> {
+pub fn objects(samples: &Samples, cluster: &Cluster, trust: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let name = cluster.name.as_str();
     let (calls, produces) =
         (samples.callers.iter().any(|c| c == name), samples.producers.iter().any(|c| c == name));
@@ -57,7 +57,7 @@ pub fn objects(samples: &Samples, cluster: &Cluster, root_digest: &str) -> anyho
     for file in files {
         for mut object in apply::objects(file)? {
             adapt(&mut object, samples, cluster);
-            istio::bind_to_root(&mut object, root_digest);
+            istio::bind_to_trust(&mut object, trust);
             objects.push(object);
         }
     }

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use super::redact::Redactor;
 use super::{Part, cluster, engine};
 use crate::docker::Engine;
+use crate::doctor;
 use crate::environment::Environment;
 use crate::inventory::{Executable, Inventory, gather};
 use crate::plan::{self, Plan};
 use crate::report::record;
+use crate::spec::Origins;
 use crate::state::{Files, Folders};
 use crate::status;
 use crate::trust;
@@ -25,6 +27,7 @@ const STATUS_WITHIN: Duration = Duration::from_secs(5);
 /// An environment, as far as it can be reached.
 pub(super) struct Look {
     name: String,
+    folders: Folders,
     files: Files,
     opened: Option<Environment>,
     pub(super) engine: Option<Engine>,
@@ -40,6 +43,7 @@ impl Look {
         let files = folders.environment(name);
         let mut look = Self {
             name: name.to_owned(),
+            folders: folders.clone(),
             opened: None,
             engine: None,
             inventory: None,
@@ -165,6 +169,12 @@ impl Look {
             parts.push(Part::new("status.json", async move {
                 let status = status::status(engine, inventory.clone(), opened, STATUS_WITHIN).await?;
                 Ok(serde_json::to_vec_pretty(&status)?)
+            }));
+        }
+        if let Some(opened) = &self.opened {
+            parts.push(Part::new("doctor.json", async move {
+                let report = doctor::doctor(&opened.spec, &Origins::default(), &self.folders, doctor::WITHIN).await;
+                Ok(serde_json::to_vec_pretty(&report)?)
             }));
         }
         for run in record::list(&self.files) {

@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Do
     match context.global.output {
         Output::Json => Done::json(&plan),
         Output::Yaml => Ok(Done::text(serde_yaml::to_string(&plan)?)),
-        Output::Human => Ok(Done::text(human(&plan, context.printer.stdout_style()))),
+        Output::Human | Output::Html => Ok(Done::text(human(&plan, context.printer.stdout_style()))),
     }
 }
 

@@ -114,8 +114,8 @@ type Archive = Arc<OnceCell<Arc<File>>>;
 impl Load {
     /// For nodes that are to have these images. Archives are written to `folder`, without a name: however this
     /// process ends, nothing is left of them.
-    pub fn new(folder: &Path, images: &[&str]) -> Self {
-        let images = images.iter().map(|image| (*image).to_owned()).collect();
+    pub fn new(folder: &Path, images: impl IntoIterator<Item = impl ToString>) -> Self {
+        let images = images.into_iter().map(|image| image.to_string()).collect();
         Self { folder: folder.to_owned(), images, archives: Mutex::default() }
     }
 

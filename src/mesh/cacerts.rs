@@ -1,6 +1,9 @@
 //! The secret `cacerts`: what istiod signs with. It has to be there before istiod starts.
 
-use kube::api::DynamicObject;
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 
 use super::apply;
@@ -21,6 +24,18 @@ pub fn objects(mesh: &Mesh, intermediate: &Intermediate) -> anyhow::Result<Vec<D
     secret["data"] = data.into_iter().map(|(key, value)| (key, json!(k8s_openapi::ByteString(value)))).collect();
     objects.push(apply::object(secret)?);
     Ok(objects)
+}
+
+/// Which of the secrets of that name, and which version of it, is there: whoever replaced it, even if what it holds was
+/// put back since, istiod may have read what was there in between.
+///
+/// # Errors
+/// The API server's, or when there is none.
+pub async fn revision(client: &Client) -> anyhow::Result<String> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
+    let metadata = api.get_metadata("cacerts").await.context("asking for the secret cacerts")?.metadata;
+    let part = |part: Option<String>| part.context("a secret without an identity");
+    Ok(format!("{}.{}", part(metadata.uid)?, part(metadata.resource_version)?))
 }
 
 /// Istio's namespace.

@@ -13,13 +13,15 @@ use crate::wait::{self, Poll};
 
 /// All objects of Istio in a cluster: what istioctl rendered, and the token with which others read this cluster.
 ///
+/// `trust` is what [`bind_to_trust`] takes.
+///
 /// # Errors
 /// When a manifest cannot be read.
-pub fn objects(rendered: &str, root_digest: &str) -> anyhow::Result<Vec<DynamicObject>> {
+pub fn objects(rendered: &str, trust: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let mut objects = apply::objects(rendered)?;
     for object in &mut objects {
         leave_to_istiod(object);
-        bind_to_root(object, root_digest);
+        bind_to_trust(object, trust);
         apply::mark_definition(object)?;
     }
     objects.extend(remote::token_objects()?);
@@ -31,9 +33,18 @@ pub fn runs_pods(object: &DynamicObject) -> bool {
     object.data.pointer("/spec/template/spec/containers").is_some()
 }
 
-/// Pods that do not survive a change of the root carry its digest: istiod refuses another root while it runs, and a
-/// sidecar keeps the one it started with. A change of the annotation starts them anew.
-pub fn bind_to_root(object: &mut DynamicObject, root_digest: &str) {
+/// Whether an object defines a kind of Istio's, or is of one.
+pub fn is_of_own_kinds(object: &DynamicObject) -> bool {
+    object.types.as_ref().is_some_and(|types| {
+        let group = types.api_version.split_once('/').map_or("", |(group, _)| group);
+        types.kind == "CustomResourceDefinition" || group.ends_with(".istio.io")
+    })
+}
+
+/// Pods that do not survive a change of what istiod signs with carry a text that changes with it, such as
+/// [`super::cacerts::revision`]: istiod keeps what it read, and a sidecar the root that it started with. A change of the
+/// annotation starts them anew.
+pub fn bind_to_trust(object: &mut DynamicObject, trust: &str) {
     // What is of another shape is no pod's, and is left for the API server to refuse.
     let Some(Value::Object(metadata)) = object.data.pointer_mut("/spec/template/metadata") else { return };
     let annotations = metadata.entry("annotations").or_insert(Value::Null);
@@ -41,12 +52,12 @@ pub fn bind_to_root(object: &mut DynamicObject, root_digest: &str) {
         *annotations = json!({});
     }
     if let Value::Object(annotations) = annotations {
-        annotations.insert(ROOT_ANNOTATION.into(), json!(root_digest));
+        annotations.insert(TRUST_ANNOTATION.into(), json!(trust));
     }
 }
 
-/// The annotation of pods with the digest of their root of trust.
-const ROOT_ANNOTATION: &str = "kindmesh/root";
+/// The annotation of pods that binds them to what istiod signs with.
+const TRUST_ANNOTATION: &str = "kindmesh/trust";
 
 /// istiod owns two fields of its webhooks, `failurePolicy` and `caBundle` (istio#45204). They are left out from the
 /// start: taken back later, the door that istiod closed would open again.

@@ -162,7 +162,7 @@ fn quoted(path: &str) -> Cow<'_, str> {
 }
 
 /// Seconds for a person: `14.2s`, `1m05s`, `1h02m`.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     if seconds < 59.95 { format!("{seconds:.1}s") } else { whole_seconds(seconds.round()) }
 }
 

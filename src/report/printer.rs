@@ -171,6 +171,12 @@ impl Printer {
         self.surroundings.unicode
     }
 
+    /// How wide a result may be: the terminal's width, and 100 columns where there is none.
+    pub fn columns(&self) -> usize {
+        let terminal = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+        terminal.filter(|_| self.surroundings.stdout_is_terminal).unwrap_or(100)
+    }
+
     /// Whether stderr takes a live display. Not when verbose: a log's lines would tear it apart.
     pub fn live(&self) -> bool {
         let Surroundings { stderr_is_terminal, dumb, ci, .. } = self.surroundings;

@@ -1,4 +1,4 @@
-//! The record of a run: every event of an `up` or a `down`, one JSON line each as `--output json` prints them, in
+//! The record of a run: every event of an `up`, `start`, `resume` or `down`, one JSON line each as `--output json` prints them, in
 //! `runs/TIME-COMMAND.jsonl` among the environment's files. The last five are kept.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -89,7 +89,7 @@ fn is_record(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "jsonl")
 }
 
-/// The command that a file records: `up` or `down`.
+/// The command that a file records, such as `up`.
 pub fn command(path: &Path) -> Option<&str> {
     path.file_stem()?.to_str()?.rsplit_once('-').map(|(_, command)| command)
 }

@@ -56,14 +56,17 @@ pub enum Output {
     /// YAML, for either: only `plan` has it.
     #[value(hide = true)]
     Yaml,
+    /// A page: only `timeline` has it.
+    #[value(hide = true)]
+    Html,
 }
 
 /// The sink for an output: JSON lines, a live display where the terminal can show it, else plain lines.
 pub fn sink(output: Output, printer: &Printer) -> Box<dyn Sink> {
     match output {
         Output::Json => Box::new(Json::new(printer)),
-        Output::Human | Output::Yaml if printer.live() => Box::new(Live::new(printer)),
-        Output::Human | Output::Yaml => Box::new(Plain::new(printer)),
+        Output::Human | Output::Yaml | Output::Html if printer.live() => Box::new(Live::new(printer)),
+        Output::Human | Output::Yaml | Output::Html => Box::new(Plain::new(printer)),
     }
 }
 

@@ -8,7 +8,6 @@ use anyhow::Context;
 
 use crate::verify::{Subject, Verdicts};
 
-mod escape;
 pub mod github;
 pub mod html;
 pub mod junit;

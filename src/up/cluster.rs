@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Run;
 use crate::diagnosis::{self, gather};
+use crate::docker::image;
 use crate::event::{Outcome, Step};
 use crate::kind::{self, Kind, Revived};
 use crate::link;
@@ -22,6 +23,8 @@ pub(super) struct Made<'a> {
     pub(super) client: Client,
     /// The kinds of its API server.
     kinds: Kinds,
+    /// Binds its pods to what its istiod signs with.
+    pub(super) trust: String,
 }
 
 impl Made<'_> {
@@ -35,27 +38,31 @@ impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
         let (client, rendered) =
             futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
-        let made = Made { cluster, client, kinds: Kinds::default() };
+        let mut made = Made { cluster, client, kinds: Kinds::default(), trust: String::new() };
         let mesh = async {
-            self.ensure_mesh(&made, &rendered).await?;
+            made.trust = self.ensure_cacerts(&made).await?;
+            let made = made;
+            futures::try_join!(self.ensure_mesh(&made, &rendered), self.ensure_sample_image(cluster))?;
             // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
-            futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))
+            futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))?;
+            anyhow::Ok(made)
         };
-        futures::try_join!(self.ensure_link(cluster), mesh)?;
+        let (made, ()) = futures::try_join!(mesh, self.ensure_link(cluster))?;
         Ok(made)
     }
 
     /// istiod is there, with all that it needs to begin with, and ready.
     async fn ensure_mesh(&self, made: &Made<'_>, rendered: &str) -> anyhow::Result<()> {
-        let objects = istio::objects(rendered, &self.root.digest())?;
-        let (pods, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
-        let others = async {
-            self.ensure_cacerts(made).await?;
-            self.ensure_istio(made, rest).await
+        let objects = istio::objects(rendered, &made.trust)?;
+        let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
+        let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
+        let istiod = async {
+            futures::try_join!(self.ensure_istio(made, rest), self.ensure_images(made.cluster))?;
+            // Known to the others before istiod runs: theirs need not wait for ours.
+            futures::try_join!(self.ensure_reader(made), self.ensure_istiod(made, pods))
         };
-        futures::try_join!(others, self.ensure_images(made.cluster))?;
-        // Known to the others before istiod runs: theirs need not wait for ours.
-        futures::try_join!(self.ensure_reader(made), self.ensure_istiod(made, pods))?;
+        // istiod takes up kinds that are defined while it runs.
+        futures::try_join!(self.ensure_kinds(made, kinds), istiod)?;
         Ok(())
     }
 
@@ -95,25 +102,44 @@ impl Run {
         .await
     }
 
-    /// All images are in the nodes. The engine needs to have them only where a node lacks one.
+    /// The mesh's images are in the nodes.
     async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("images", Some(&cluster.name));
-        step.run(async |_| {
-            let on_node = async |node: &String| {
-                let missing = self.load.missing_on(&self.engine, node).await?;
-                if !missing.is_empty() {
-                    futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample())?;
-                }
-                self.load.bring(&self.engine, node, missing).await
-            };
-            let brought = try_join_all(cluster.nodes.iter().map(on_node)).await?;
-            Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
-        })
-        .await
+        step.run(async |_| self.bring(cluster, &self.mesh_images, self.images.ensure_pulled()).await).await
     }
 
-    /// The cluster's intermediate is where istiod looks for it.
-    async fn ensure_cacerts(&self, made: &Made<'_>) -> anyhow::Result<()> {
+    /// The samples' image is in the nodes; nothing but the samples waits for it.
+    async fn ensure_sample_image(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        if self.plan.samples.is_none() {
+            return Ok(());
+        }
+        let step = self.events.step("sample-image", Some(&cluster.name));
+        let in_engine = async {
+            futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample()).map(drop)
+        };
+        step.run(async |_| self.bring(cluster, &self.sample_images, in_engine).await).await
+    }
+
+    /// Brings images to the nodes of a cluster. The engine needs to have them only where a node lacks one.
+    async fn bring(
+        &self,
+        cluster: &Cluster,
+        load: &image::Load,
+        in_engine: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<Outcome> {
+        let missing = cluster.nodes.iter().map(|node| load.missing_on(&self.engine, node));
+        let missing = try_join_all(missing).await?;
+        if missing.iter().any(|images| !images.is_empty()) {
+            in_engine.await?;
+        }
+        let nodes = cluster.nodes.iter().zip(missing);
+        let brought = nodes.map(|(node, missing)| load.bring(&self.engine, node, missing));
+        let brought = try_join_all(brought).await?;
+        Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
+    }
+
+    /// The cluster's intermediate is where istiod looks for it; says which.
+    async fn ensure_cacerts(&self, made: &Made<'_>) -> anyhow::Result<String> {
         let cluster = made.cluster;
         let step = self.events.step("cacerts", Some(&cluster.name));
         step.run(async |step| {
@@ -122,7 +148,7 @@ impl Run {
                 Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
             let objects = cacerts::objects(&self.plan.mesh, &intermediate)?;
             let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
-            Ok(Outcome { value: (), changed })
+            Ok(Outcome { value: cacerts::revision(&made.client).await?, changed })
         })
         .await
     }
@@ -136,7 +162,17 @@ impl Run {
         .await
     }
 
-    /// Istio's objects are as rendered, all but what runs pods.
+    /// Istio's own kinds are defined, and objects of them are as rendered.
+    async fn ensure_kinds(&self, made: &Made<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
+        let step = self.events.step("kinds", Some(&made.cluster.name));
+        step.run(async |step| {
+            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// Istio's objects are as rendered, all but its own kinds and what runs pods.
     async fn ensure_istio(&self, made: &Made<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
         let step = self.events.step("istio", Some(&made.cluster.name));
         step.run(async |step| {

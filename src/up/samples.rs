@@ -41,7 +41,7 @@ impl Run {
         let step = self.events.step("samples", Some(&made.cluster.name));
         step.run(async |step| {
             let wanted = match &self.plan.samples {
-                Some(samples) => workloads::objects(samples, cluster, &self.root.digest())?,
+                Some(samples) => workloads::objects(samples, cluster, &made.trust)?,
                 None => Vec::new(),
             };
             let deployments = workloads::deployments(&wanted);

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::probe::Prober;
@@ -35,6 +35,8 @@ const SIDE: &str = "kindmesh/side";
 const LEASE: &str = "kindmesh/lease-until";
 /// Longer than any run: a day is the longest `--timeout`, but nobody waits for that.
 const LEASE_SECONDS: i64 = 1800;
+/// How long the caller's proxy may take to know the probes. Some 0.2 s after they are ready, under load seconds.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 /// How long removing may take; a namespace with pods in it took 3 to 8 s on two cores.
 const REMOVE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -131,7 +133,7 @@ impl Bench {
             .step("bench", None)
             .run(async |step| {
                 try_join_all(self.clusters.iter().map(|cluster| self.make_in(cluster, step, deadline))).await?;
-                self.settle(step, deadline).await;
+                self.settle(step, deadline).await?;
                 Ok(Outcome::changed(()))
             })
             .await
@@ -177,17 +179,30 @@ impl Bench {
         workloads::tell_place(container, &cluster.spec);
     }
 
-    /// Waits a while for the caller's proxy to know every endpoint. If it never does, checks will say so.
-    async fn settle(&self, step: &Step, deadline: Instant) {
-        let deadline = deadline.min(Instant::now() + Duration::from_secs(10));
+    /// Waits a while for the caller's proxy to know every endpoint of every Service: their slices are written one
+    /// after the other. If it never does, checks will say so.
+    async fn settle(&self, step: &Step, deadline: Instant) -> anyhow::Result<()> {
+        let services = apply::objects(SERVICES)?;
+        let produced = services.iter().filter(|service| {
+            let app = service.data.pointer("/spec/selector/app").and_then(Value::as_str);
+            app == Some(PRODUCER.name) && !service.annotations().contains_key(SIDE)
+        });
+        let names: Vec<String> = produced.map(ResourceExt::name_any).collect();
+        let lacks = |clusters: &str, name: &&String| {
+            debug::healthy(clusters, &self.proxy_cluster(name)).len() < usize::from(PRODUCER.replicas)
+        };
+        let deadline = deadline.min(Instant::now() + SETTLE_WITHIN);
         let _ = wait::until(step, "the caller's proxy to know the endpoints", deadline, async || {
-            Ok(match self.endpoints("counted").await {
-                Ok(known) if known.len() >= usize::from(PRODUCER.replicas) => Poll::Ready(()),
-                Ok(known) => Poll::NotYet(format!("{} are known", known.len())),
+            Ok(match self.proxy_says("clusters").await {
+                Ok(clusters) => match names.iter().find(|name| lacks(&clusters, name)) {
+                    None => Poll::Ready(()),
+                    Some(name) => Poll::NotYet(format!("it lacks some of {name}")),
+                },
                 Err(error) => Poll::NotYet(format!("{error:#}")),
             })
         })
         .await;
+        Ok(())
     }
 
     /// The objects of a check's manifest that act in a cluster: routing where the caller is, who may call where

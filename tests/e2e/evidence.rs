@@ -191,6 +191,7 @@ fn a_bundle_has_everything_but_secrets() {
         "plan.json",
         "inventory.json",
         "status.json",
+        "doctor.json",
         "versions.json",
         "certificates.json",
         "engine/info.json",

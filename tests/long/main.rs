@@ -13,6 +13,7 @@ mod restart;
 mod sabotage;
 mod sabotages;
 mod soak;
+mod three;
 
 /// Asks again and again for a while; the answer itself takes a moment.
 fn until(mut holds: impl FnMut() -> bool) -> bool {

@@ -1,6 +1,6 @@
 //! One HTML file that needs nothing else: to attach to a ticket, to keep with a build, to print.
 
-use super::escape::html as escape;
+use crate::report::escape::html as escape;
 use crate::verify::{Status, Subject, Verdict, Verdicts};
 
 mod topology;

@@ -1,6 +1,6 @@
 //! Markdown, for the summary of a GitHub workflow above all.
 
-use super::escape;
+use crate::report::escape;
 use crate::verify::{Status, Subject, Verdicts};
 
 /// The report: a table, and the evidence folded below it.

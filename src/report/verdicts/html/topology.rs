@@ -2,7 +2,7 @@
 //!
 //! It is drawn twice: clusters beside each other, and below each other for narrow screens. The style shows one.
 
-use super::super::escape::html as escape;
+use crate::report::escape::html as escape;
 use crate::verify::{Status, Subject, SubjectCluster, Verdicts};
 
 const WIDTH: usize = 200;

@@ -1,0 +1,63 @@
+//! Three environments at once: one is killed while it comes up, one is taken down; the third never notices.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::environment::{Kindmesh, docker};
+use crate::killing::{Left, Working};
+
+/// No run takes as long.
+const AT_MOST: Duration = Duration::from_secs(600);
+
+/// The nodes of an environment, each with when it started, and its network: anything that was made anew shows.
+fn identity(kindmesh: &Kindmesh) -> Vec<String> {
+    let name = kindmesh.name();
+    let mut identity = vec![docker(&["network", "inspect", "--format", "{{.Id}}", &format!("kindmesh-{name}")])];
+    for cluster in ["cluster1", "cluster2"] {
+        let node = format!("{name}-{cluster}-control-plane");
+        let format = "{{.Id}} {{.State.StartedAt}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        identity.push(docker(&["inspect", "--format", format, &node]));
+    }
+    identity
+}
+
+#[test]
+#[ignore = "needs a container engine, 6 GB of memory and minutes"]
+fn the_third_of_three_never_notices() {
+    let [killed, downed, third] = ["e2e-killed", "e2e-downed", "e2e-third"].map(Kindmesh::named);
+    let before = [&killed, &downed].map(Left::now);
+    let ups = [&killed, &downed, &third].map(|kindmesh| Working::start(kindmesh, &["up"]));
+    let [first, second, last] = ups;
+    // In the middle: Kubernetes runs, and its mesh is being made.
+    assert!(first.kill_at(|seen| seen.is_end_of("cluster"), AT_MOST), "it had ended");
+    second.finish();
+    last.finish();
+
+    let as_it_was = identity(&third);
+    let mut calls = third.command(&["call", "--count", "100000", "--delay-ms", "50", "--output", "json"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut calls = calls.stdout(file.reopen().unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    let down = downed.run(&["down"]);
+    assert_eq!(down.code, 0, "{down:?}");
+    assert_eq!(Left::now(&downed), before[1]);
+    let up = killed.run(&["up"]);
+    assert_eq!(up.code, 0, "{up:?}");
+    let down = killed.run(&["down"]);
+    assert_eq!(down.code, 0, "{down:?}");
+    assert_eq!(Left::now(&killed), before[0]);
+    assert!(calls.try_wait().unwrap().is_none(), "the calls ended");
+    calls.kill().unwrap();
+    calls.wait().unwrap();
+
+    let said = std::fs::read_to_string(file.path()).unwrap();
+    // The last line may be cut off.
+    let answers: Vec<&str> = said.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+    let lost: Vec<_> = answers.iter().filter(|line| !line.contains(r#""statusCode":200"#)).collect();
+    println!("{} calls in the third, {} of them lost", answers.len(), lost.len());
+    assert!(answers.len() > 100 && lost.is_empty(), "{lost:?}");
+    assert_eq!(identity(&third), as_it_was);
+    let status = third.run(&["status"]);
+    assert_eq!(status.code, 0, "{status:?}");
+    let down = third.run(&["down"]);
+    assert_eq!(down.code, 0, "{down:?}");
+}
