@@ -173,7 +173,8 @@ impl Look {
         }
         if let Some(opened) = &self.opened {
             parts.push(Part::new("doctor.json", async move {
-                let report = doctor::doctor(&opened.spec, &Origins::default(), &self.folders, doctor::WITHIN).await;
+                let report =
+                    doctor::doctor(&opened.spec, &Origins::default(), &self.folders, doctor::WITHIN).await;
                 Ok(serde_json::to_vec_pretty(&report)?)
             }));
         }

@@ -60,7 +60,9 @@ fn headline(timeline: &Timeline) -> String {
 }
 
 fn is_shown(timeline: &Timeline, bar: &Bar) -> bool {
-    !bar.ended || bar.end - bar.start >= SHORTEST || timeline.critical.iter().any(|piece| long(piece) && piece.is_of(bar))
+    !bar.ended
+        || bar.end - bar.start >= SHORTEST
+        || timeline.critical.iter().any(|piece| long(piece) && piece.is_of(bar))
 }
 
 fn long(piece: &Piece) -> bool {
@@ -98,10 +100,10 @@ fn chart(timeline: &Timeline, bar: &Bar, unicode: bool, width: usize) -> String 
 /// The critical path for a person: each piece's words, seconds, and its share of the whole in percent.
 fn pieces(timeline: &Timeline) -> Vec<(String, f64, f64)> {
     let of = |piece: &Piece| {
-        let name = piece.step.as_ref().map_or_else(
-            || "between steps".to_owned(),
-            |step| label(step, piece.cluster.as_deref()),
-        );
+        let name = piece
+            .step
+            .as_ref()
+            .map_or_else(|| "between steps".to_owned(), |step| label(step, piece.cluster.as_deref()));
         let seconds = piece.end - piece.start;
         (name, seconds, 100.0 * seconds / timeline.seconds.max(f64::EPSILON))
     };

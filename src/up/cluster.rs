@@ -114,9 +114,8 @@ impl Run {
             return Ok(());
         }
         let step = self.events.step("sample-image", Some(&cluster.name));
-        let in_engine = async {
-            futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample()).map(drop)
-        };
+        let in_engine =
+            async { futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample()).map(drop) };
         step.run(async |_| self.bring(cluster, &self.sample_images, in_engine).await).await
     }
 
