@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::counts::Counts;
 use crate::verify::Verdict;
 
 /// What happened while bringing an environment up or down.
@@ -61,6 +62,17 @@ pub enum Event {
         /// One sentence.
         message: String,
     },
+    /// What the command asked of others until now: see [`Counts`].
+    Counted {
+        /// Requests to API servers.
+        kube_requests: u64,
+        /// Requests to the container engine.
+        engine_requests: u64,
+        /// Child processes.
+        processes: u64,
+        /// Bytes of images read from the engine.
+        exported_bytes: u64,
+    },
     /// The environment works: a call has crossed.
     Ready {
         /// Since the command began.
@@ -87,6 +99,14 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
     },
+}
+
+impl Event {
+    /// The event of some counts.
+    pub fn counted(counts: Counts) -> Self {
+        let Counts { kube_requests, engine_requests, processes, exported_bytes } = counts;
+        Self::Counted { kube_requests, engine_requests, processes, exported_bytes }
+    }
 }
 
 /// Where work says what happens. Cheap to clone; without a receiver, events are dropped.

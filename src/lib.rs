@@ -18,6 +18,7 @@ pub mod cache;
 pub mod call;
 pub mod cli;
 pub mod commands;
+pub mod counts;
 pub mod diagnosis;
 pub mod docker;
 pub mod doctor;

@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use serde::Serialize;
 use tokio::sync::SetOnce;
 
+use crate::counts::Counts;
 use crate::call::Answer;
 use crate::diagnosis;
 use crate::docker::{Engine, image, network};
@@ -78,7 +79,7 @@ pub struct Up {
 /// # Errors
 /// Whatever keeps it from working, with the step, the evidence and the next command.
 pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), Counts::so_far());
     let up = run(loaded, options, folders, events);
     let up = tokio::time::timeout(options.timeout, up).await;
     let mut up = up.map_err(|_| {
@@ -90,6 +91,7 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
             ))
     })??;
     up.seconds = round(started.elapsed());
+    events.send(Event::counted(Counts::so_far().since(before)));
     events.send(Event::Ready {
         seconds: up.seconds,
         environment: up.plan.environment.clone(),

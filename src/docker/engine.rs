@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::endpoint::{self, Endpoint, Surroundings};
 use super::{Reason, Refused};
+use crate::counts;
 use crate::error::Error;
 use crate::inventory::EngineFacts;
 
@@ -90,7 +91,10 @@ fn open(endpoint: &Endpoint) -> Result<Docker, bollard::errors::Error> {
         ),
         None => Docker::connect_with_http(&endpoint.host, REQUEST_SECONDS, version),
     };
-    Ok(docker?.with_request_modifier(encode_credentials))
+    Ok(docker?.with_request_modifier(|request| {
+        counts::engine_request();
+        encode_credentials(request)
+    }))
 }
 
 /// The engine reads credentials as Base64 in its form for URLs, bollard 0.21 writes the other one: some passwords

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::endpoint::Surroundings;
 use super::{Engine, credentials, engine, is_not_found, node};
+use crate::counts;
 use crate::error::Error;
 use crate::event::{Outcome, Step};
 
@@ -159,7 +160,9 @@ impl Load {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut stream = std::pin::pin!(engine.docker.export_images(&names));
         while let Some(chunk) = stream.next().await {
-            file.write_all(&chunk.with_context(what)?).await.with_context(what)?;
+            let chunk = chunk.with_context(what)?;
+            counts::exported(chunk.len());
+            file.write_all(&chunk).await.with_context(what)?;
         }
         file.flush().await.with_context(what)?;
         Ok(Arc::new(archive))

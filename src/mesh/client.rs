@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tower::util::MapRequestLayer;
+
+use crate::counts;
 
 /// How long one request may take: kind's API servers are on this machine.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -36,7 +40,11 @@ async fn open(kubeconfig: &Path, read_within: Option<Duration>) -> anyhow::Resul
     config.proxy_url = None;
     config.read_timeout = read_within;
     config.connect_timeout = Some(CONNECT_WITHIN);
-    Client::try_from(config).with_context(what)
+    let counted = MapRequestLayer::new(|request: http::Request<Body>| {
+        counts::kube_request();
+        request
+    });
+    Ok(ClientBuilder::try_from(config).with_context(what)?.with_layer(&counted).build())
 }
 
 /// Whether trying again may help: the server is starting, or a webhook that just came up refuses once.

@@ -107,6 +107,8 @@ impl Sink for Live {
                 let width = (self.size)().1.saturating_sub(1);
                 self.printer.progress(&self.look.verdict(verdict, Some(width)));
             }
+            // For the record: numbers that say nothing to a person.
+            Event::Counted { .. } => {}
             Event::Note { message } => {
                 self.erase();
                 self.printer.progress(&self.look.note(message));

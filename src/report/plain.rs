@@ -61,6 +61,8 @@ impl Sink for Plain {
                 self.running.end(&verdict.id, None);
                 self.printer.progress(&self.look.verdict(verdict, None));
             }
+            // For the record: numbers that say nothing to a person.
+            Event::Counted { .. } => {}
             Event::Note { message } => self.printer.progress(&self.look.note(message)),
             Event::Ready { seconds, environment, kubeconfig } => {
                 let style = self.printer.stdout_style();

@@ -15,6 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::counts;
 use crate::error::Error;
 
 /// How much of a child's output an error shows.
@@ -105,6 +106,7 @@ fn too_long(line: &str, limit: Duration) -> Error {
 /// An executable that was written a moment ago counts as open for writing while another thread is between
 /// fork and exec, and cannot be started; that passes.
 async fn spawn(command: &mut Command) -> io::Result<Child> {
+    counts::process();
     for _ in 0..50 {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {

@@ -1,0 +1,38 @@
+//! What an `up` asks of others does not grow unseen.
+
+#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::environment::{E2E, Kindmesh};
+
+/// At most.
+const LIMITS: &str = include_str!("counts.yaml");
+
+/// What the newest recorded run asked for.
+fn counts(kindmesh: &Kindmesh) -> BTreeMap<String, u64> {
+    let runs = std::fs::read_dir(kindmesh.state().join("runs")).unwrap();
+    let newest = runs.map(|entry| entry.unwrap().path()).max().expect("no run is recorded");
+    let text = std::fs::read_to_string(newest).unwrap();
+    let mut events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let counted = events.find(|event| event["event"] == "counted").expect("nothing was counted");
+    let numbers = counted.as_object().unwrap().iter();
+    numbers.filter_map(|(key, value)| Some((key.clone(), value.as_u64()?))).collect()
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn an_up_asks_no_more_than_it_did() {
+    let kindmesh = E2E.up();
+    assert_eq!(kindmesh.run(&["up"]).code, 0);
+    assert_eq!(kindmesh.run(&["up"]).code, 0);
+    let limits: BTreeMap<String, u64> = serde_yaml::from_str(LIMITS).unwrap();
+    let counted = counts(kindmesh);
+    println!("{counted:?}");
+    assert_eq!(counted.keys().collect::<Vec<_>>(), limits.keys().collect::<Vec<_>>());
+    for (key, limit) in &limits {
+        assert!(counted[key] <= *limit, "{key} of an up with nothing to do: {} and not {limit}", counted[key]);
+    }
+}
