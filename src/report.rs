@@ -5,6 +5,7 @@
 
 pub mod failure;
 pub mod findings;
+pub mod github;
 pub mod json;
 mod live;
 mod look;

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::verify::{Subject, Verdicts};
 
-mod escape;
+pub(super) mod escape;
 pub mod github;
 pub mod html;
 pub mod junit;
