@@ -2,7 +2,7 @@
 # What the steps of action.yml and finish/action.yml do, a command each. They hand inputs over in variables, so that
 # nothing a user writes becomes shell code. Needs bash, curl, tar and jq, and cargo where there is no release to install.
 # Tested by tests/action/script-test and, in a workflow, by tests/action/run.
-# Usage: action.sh find | install | plan | up | verify | bundle | down
+# Usage: action.sh find | install | plan | load | up | save | verify | bundle | down
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=${RUNNER_TEMP:?it is set in every step of a workflow}/kindmesh
@@ -140,12 +140,25 @@ plan() {
   plan=$(kindmesh plan --offline --output json ${flags[@]+"${flags[@]}"})
   environment=$(jq -r .environment <<<"$plan")
   mesh=$(jq -r .mesh.version <<<"$plan")
-  digest=$({ kindmesh --version && jq -cS '[.kubernetes.nodeImage, .mesh.images, [.clusters[].istio]]' <<<"$plan"; } | sha256 | cut -c 1-16)
+  digest=$(versions '[.kubernetes.nodeImage, .mesh.images, [.clusters[].istio]]')
   # finish, and kindmesh in the job's own steps, find it by that, also when up fails.
   variable KINDMESH_ENVIRONMENT "$environment"
   output environment "$environment"
   output path "${XDG_CACHE_HOME:-$HOME/.cache}/kindmesh"
   output key "kindmesh-$(platform)-istio-$mesh-$digest"
+  output images-path "$work/kindmesh-images.tar"
+  output images-key "kindmesh-images-$(platform)-istio-$mesh-$(versions '[.kubernetes.nodeImage, .mesh.images, (.samples | select(. != null and (.build | not)) | .image)]')"
+}
+
+# versions FILTER: a digest of what a plan and this kindmesh make of it.
+versions() { { kindmesh --version && jq -cS "$1" <<<"$plan"; } | sha256 | cut -c 1-16; }
+
+# load and save: what up needs of images, in one file.
+load() { kindmesh offline load "$ARCHIVE"; }
+save() {
+  read_flags
+  rm -f "$ARCHIVE"
+  kindmesh offline save ${flags[@]+"${flags[@]}"} "$ARCHIVE"
 }
 
 up() {
@@ -176,7 +189,7 @@ bundle() {
   installed || return 0
   mkdir -p "$work"
   if ! written=$(kindmesh bundle ${name[@]+"${name[@]}"} --output json "$work"); then
-    annotate warning "kindmesh finish" "no support archive could be written; the log says why"
+    annotate notice "kindmesh finish" "there is no support archive; the log says why"
     return
   fi
   path=$(jq -r .path <<<"$written")
@@ -197,6 +210,6 @@ name=()
 case ${1:-} in
 find) find_executable ;;
 install) install_executable ;;
-plan | up | verify | bundle | down) "$1" ;;
-*) echo "usage: action.sh find | install | plan | up | verify | bundle | down" >&2; exit 2 ;;
+plan | load | up | save | verify | bundle | down) "$1" ;;
+*) echo "usage: action.sh find | install | plan | load | up | save | verify | bundle | down" >&2; exit 2 ;;
 esac

@@ -28,6 +28,7 @@ mod env;
 mod kubeconfig;
 mod list;
 mod logs;
+mod offline;
 mod open;
 mod pause;
 mod plan;
@@ -308,6 +309,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Bundle(args) => bundle::run(&context, &args).await,
         Command::Down(args) => down::run(&context, &args).await,
         Command::Cache(command) => cache::run(&context, &command).await,
+        Command::Offline(command) => offline::run(&context, &command).await,
         // Handled before anything is set up.
         Command::Schema | Command::Completions(_) | Command::Serve(_) => Ok(Done::default()),
     }

@@ -101,9 +101,7 @@ impl Run {
         step.run(async |_| {
             let on_node = async |node: &String| {
                 let missing = self.load.missing_on(&self.engine, node).await?;
-                if !missing.is_empty() {
-                    futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample())?;
-                }
+                self.images.ensure(&missing).await?;
                 self.load.bring(&self.engine, node, missing).await
             };
             let brought = try_join_all(cluster.nodes.iter().map(on_node)).await?;
