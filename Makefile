@@ -27,13 +27,14 @@ test-long: ## Runs the long tests
 	@tests/lab/compilers
 	@tests/lab/with tests/run long
 
-lint: ## Checks formatting, clippy, rustdoc and the scripts
+lint: ## Checks formatting, clippy, rustdoc, the scripts and the workflows
 	@tests/lab/compilers
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	tests/lab/choose-test
-	@! command -v shellcheck >/dev/null || (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,browser,go/build})
+	@! command -v actionlint >/dev/null || (set -x; actionlint)
+	@! command -v shellcheck >/dev/null || (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run action.sh tests/action/{run,script-test} tests/offline/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,browser,go/build})
 
 lab: ## Makes the lab, without running anything in it
 	@tests/lab/setup

@@ -100,6 +100,9 @@ pub enum Command {
     /// List, remove or make beforehand what makes the next up faster
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Carry all that up needs to machines without a network, in one file
+    #[command(subcommand)]
+    Offline(OfflineCommand),
     /// Print the JSON Schema of the spec
     Schema,
     /// Print completions for a shell
@@ -347,6 +350,23 @@ pub enum CacheCommand {
     Prune,
     /// Make all that up needs and that needs no cluster: images, the baked node image, programs, renderings
     Warm,
+}
+
+/// `offline`.
+#[derive(Debug, Subcommand)]
+pub enum OfflineCommand {
+    /// Write images, programs and manifests that up with this spec needs to a new file
+    Save {
+        /// The file, which must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Check such a file, and bring what is in it into the engine and the cache folder
+    Load {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// `completions`.

@@ -11,6 +11,7 @@ use crate::error::{self, Error, Kind};
 use crate::event::Events;
 use crate::interrupt::Interrupt;
 use crate::report::failure::{self, Failure};
+use crate::report::github;
 use crate::report::record::Record;
 use crate::report::{self, Output, Printer, Several, Sink, Verbosity};
 use crate::spec::{Loaded, Sources, load};
@@ -27,6 +28,7 @@ mod env;
 mod kubeconfig;
 mod list;
 mod logs;
+mod offline;
 mod open;
 mod pause;
 mod plan;
@@ -112,6 +114,11 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     let (events, receiver) = Events::channel();
     let mut sinks = vec![report::sink(output, printer)];
     sinks.extend(record(&cli).map(|record| Box::new(record) as Box<dyn Sink>));
+    let workflow = github::Surroundings::of_process();
+    let annotated = annotated(&cli.command);
+    if workflow.in_workflow() && matches!(cli.command, Command::Up(_)) {
+        sinks.push(Box::new(github::Run::new(&workflow, "up", printer)));
+    }
     let shown = lines.then(|| report::spawn(receiver, Box::new(Several(sinks))));
     let interrupt = Interrupt::default();
     let work = async {
@@ -164,6 +171,9 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             }
         }
         Ended::Done(Err(error)) => {
+            let event = failure.as_ref().map(Failure::event);
+            let annotation = event.and_then(|event| github::failure(annotated?, &event));
+            workflow.annotate(annotation.as_slice(), printer);
             if let Some(failure) = failure.filter(|_| output != Output::Json || !lines) {
                 printer.error(&failure.render(printer.stderr_style()));
             }
@@ -185,6 +195,18 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
 /// What follows a command so that it acts on the same environment.
 fn flags(global: &Global) -> String {
     global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default()
+}
+
+/// The command's name, where a workflow gets an annotation when it fails. Others may be meant to fail, as `status` in a
+/// condition is.
+fn annotated(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Up(_) => Some("up"),
+        Command::Verify(_) => Some("verify"),
+        Command::Plan(_) => Some("plan"),
+        Command::Down(_) => Some("down"),
+        _ => None,
+    }
 }
 
 /// Where the events of a command that changes one environment are written down.
@@ -295,6 +317,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Bundle(args) => bundle::run(&context, &args).await,
         Command::Down(args) => down::run(&context, &args).await,
         Command::Cache(command) => cache::run(&context, &command).await,
+        Command::Offline(command) => offline::run(&context, &command).await,
         // Handled before anything is set up.
         Command::Schema | Command::Completions(_) | Command::Serve(_) => Ok(Done::default()),
     }

@@ -35,6 +35,7 @@ pub mod link;
 pub mod logs;
 pub mod merge;
 pub mod mesh;
+pub mod offline;
 pub mod pause;
 pub mod plan;
 pub mod policies;

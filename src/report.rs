@@ -7,6 +7,7 @@ mod escape;
 pub mod failure;
 pub mod findings;
 pub mod gantt;
+pub mod github;
 pub mod json;
 mod live;
 mod look;

@@ -120,6 +120,35 @@ pub async fn find(tool: Tool, version: &str, cache_dir: &Path, step: &Step) -> a
     Finder::of_process(tool, cache_dir).find(tool, version, step).await
 }
 
+/// Finds the tool as [`find`] does, as a program that can be carried to another machine of this platform: one that is no
+/// script of a version manager, and of this version; else it is downloaded.
+///
+/// # Errors
+/// As those of [`find`].
+pub async fn portable(tool: Tool, version: &str, cache_dir: &Path, step: &Step) -> anyhow::Result<Found> {
+    let mut finder = Finder::of_process(tool, cache_dir);
+    let found = finder.find(tool, version, step).await?;
+    if found.warning.is_none() && version::is_program(tool, &found.path) {
+        return Ok(found);
+    }
+    finder.named = None;
+    finder.path = OsString::new();
+    finder.find(tool, version, step).await
+}
+
+/// Where a tool is kept in the cache, whether or not it is there.
+///
+/// # Errors
+/// A usage error when the version is not one.
+pub fn place(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<PathBuf> {
+    Ok(Release::new(tool, version, &Platform::here(), release::GITHUB)?.executable(cache_dir))
+}
+
+/// The platform of this machine, as releases are named: `linux-amd64`.
+pub fn platform() -> String {
+    Platform::here().to_string()
+}
+
 /// What there is of a tool on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {

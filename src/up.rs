@@ -37,7 +37,7 @@ mod warm;
 
 use images::Images;
 use tools::Tools;
-pub use warm::warm;
+pub use warm::{Warm, warm};
 
 /// How `up` is run.
 #[derive(Debug, Clone)]

@@ -24,6 +24,8 @@ use tokio::time::{Instant, timeout};
 mod foreign;
 #[path = "docker/home.rs"]
 mod home;
+#[path = "docker/offline.rs"]
+mod offline;
 #[path = "docker/trouble.rs"]
 mod trouble;
 

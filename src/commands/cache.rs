@@ -58,7 +58,7 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 /// Bytes as people say them, in thousands as Docker does.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
     match bytes {
         0..1_000 => format!("{bytes} B"),

@@ -3,7 +3,7 @@
 use super::{Context, Done, bundle};
 use crate::cli::UpArgs;
 use crate::environment::up_hint;
-use crate::report::Style;
+use crate::report::{Style, github};
 use crate::up::{self, Options, Up};
 
 pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
@@ -18,6 +18,9 @@ pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done
             return Err(error);
         }
     };
+    if let Err(error) = github::Surroundings::of_process().summarise(&github::environment(&up)) {
+        context.events.note(format!("{error:#}"));
+    }
     if context.is_json() {
         return Ok(Done::default());
     }

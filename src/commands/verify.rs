@@ -6,7 +6,7 @@ use crate::environment::Environment;
 use crate::error::Kind;
 use crate::pause;
 use crate::report::verdicts::{github, text};
-use crate::report::{Table, Verbosity};
+use crate::report::{Table, Verbosity, github::Surroundings};
 use crate::verify::{self, Check, Options};
 
 pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
     for report in &args.report {
         report.write(&verdicts, &subject)?;
     }
-    github::Surroundings::of_process().tell(&verdicts, &subject, &context.printer)?;
+    github::tell(&Surroundings::of_process(), &verdicts, &subject, &context.printer)?;
     if verdicts.failed > 0 {
         bundle::on_failure(context, environment.name(), asked, None).await;
     }

@@ -94,6 +94,42 @@ pub async fn name(engine: &Engine, node_image: &str, images: &[String]) -> Optio
     Some(format!("{REPOSITORY}:{}", digest_of(engine, &from, images).await.ok()?))
 }
 
+/// The repository of node images that came in an archive; never pulled, so the name resolves nowhere.
+pub const OFFLINE_REPOSITORY: &str = "kindmesh.local/offline";
+
+/// The name of the node image with these images in it that came in an archive: by their names alone, since an engine that
+/// has none of them does not know their identities.
+pub fn offline_name(node_image: &str, images: &[String]) -> String {
+    let node_image = std::iter::once(format!("node {}", image::tagged(node_image)));
+    let names: Vec<String> = node_image.chain(images.iter().map(|image| image::containerd_name(image))).collect();
+    format!("{OFFLINE_REPOSITORY}:{}", digest(&names))
+}
+
+/// The node image with these images in it that came in an archive, where the engine has it and lacks any of those that
+/// it was made of.
+///
+/// # Errors
+/// The engine's.
+pub async fn brought(engine: &Engine, node_image: &str, images: &[String]) -> anyhow::Result<Option<String>> {
+    if name(engine, node_image, images).await.is_some() {
+        return Ok(None);
+    }
+    let offline = offline_name(node_image, images);
+    Ok(set(engine, &offline).await?.map(|_| offline))
+}
+
+/// The set that a baked node image was made for, as its label says; none for another image, and where there is none.
+///
+/// # Errors
+/// The engine's.
+pub async fn set(engine: &Engine, name: &str) -> anyhow::Result<Option<String>> {
+    match engine.docker.inspect_image(name).await {
+        Ok(found) => Ok(found.config.and_then(|config| config.labels).and_then(|mut labels| labels.remove(LABEL))),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("looking for the image {name}")),
+    }
+}
+
 async fn inspect(engine: &Engine, name: &str) -> anyhow::Result<ImageInspect> {
     engine.docker.inspect_image(name).await.with_context(|| format!("looking at the image {name}"))
 }
@@ -196,6 +232,19 @@ mod tests {
         assert_eq!(baker("shop-cluster1-control-plane", "kindmesh-bake-0123-77"), None);
         assert_eq!(baker("shop-cluster1-worker", ""), None);
         assert_eq!(baker("shop", "shop"), None);
+    }
+
+    #[test]
+    fn the_name_of_what_came_in_an_archive_follows_the_names() {
+        let name = |node: &str, images: &[&str]| {
+            offline_name(node, &images.iter().map(|image| (*image).to_owned()).collect::<Vec<_>>())
+        };
+        let one = name("kindest/node:v1", &["docker.io/istio/pilot:1", "docker.io/istio/proxyv2:1"]);
+        assert_eq!(one.strip_prefix("kindmesh.local/offline:").map(str::len), Some(12));
+        assert_eq!(one, name("kindest/node:v1", &["istio/proxyv2:1", "istio/pilot:1"]));
+        assert_ne!(one, name("kindest/node:v2", &["istio/pilot:1", "istio/proxyv2:1"]));
+        assert_ne!(one, name("kindest/node:v1", &["istio/pilot:1"]));
+        assert_ne!(name("a", &["b"]), name("b", &["a"]));
     }
 
     #[test]

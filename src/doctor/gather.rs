@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::facts::{Facts, Firewall, Left, LookedFor, Proxy, RegistryAnswer, Space, Wanted, WantedImage};
 use super::{host, state};
 use crate::docker::endpoint::Surroundings;
-use crate::docker::{self, Engine, credentials, image, is_not_found, sample_image};
+use crate::docker::{self, Engine, bake, credentials, image, is_not_found, sample_image};
 use crate::environment;
 use crate::error::Error;
 use crate::inventory::{self, Executable, Inventory};
@@ -125,6 +125,10 @@ fn in_our_words(error: anyhow::Error) -> Error {
 async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<WantedImage> {
     let built = plan.samples.as_ref().filter(|samples| samples.build).map(|samples| samples.image.as_str());
     let others = plan.images().into_iter().filter(|image| Some(*image) != built).map(|image| (image, false));
+    // What came in an archive takes the place of all that could be pulled.
+    if let Ok(Some(_)) = bake::brought(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
+        return Vec::new();
+    }
     let all = std::iter::once((plan.kubernetes.node_image.as_str(), true)).chain(others);
     join_all(all.map(|(name, node)| wanted_image(engine, name, node, deadline)))
         .await

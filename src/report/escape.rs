@@ -34,6 +34,21 @@ pub fn markdown(text: &str) -> String {
     escaped
 }
 
+/// For an inline piece of code: as an element, since between backticks nothing could be escaped.
+pub fn code(text: &str) -> String {
+    format!("<code>{}</code>", markdown(text))
+}
+
+/// For a block of text, within a fence that is longer than any that the text holds.
+pub fn fenced(text: &str) -> String {
+    let text = visible(text);
+    let mut fence = "```".to_owned();
+    while text.contains(&fence) {
+        fence.push('`');
+    }
+    format!("{fence}text\n{text}\n{fence}\n")
+}
+
 /// Without a terminal's colours, and with a mark in place of what would not be seen or would reorder what is.
 pub fn visible(text: &str) -> String {
     let plain: Cow<str> = console::strip_ansi_codes(text);

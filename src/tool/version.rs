@@ -85,6 +85,11 @@ impl Versions {
     }
 }
 
+/// Whether the file is the program itself, and not a script that runs one.
+pub(super) fn is_program(tool: Tool, path: &Path) -> bool {
+    identity(tool, path).is_some()
+}
+
 /// By what a file is known again; none if it must be asked every time.
 fn identity(tool: Tool, path: &Path) -> Option<(String, u64, (i64, i64))> {
     let real = fs::canonicalize(path).ok()?;

@@ -105,7 +105,7 @@ impl Run {
     /// The mesh's images are in the nodes.
     async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("images", Some(&cluster.name));
-        step.run(async |_| self.bring(cluster, &self.mesh_images, self.images.ensure_pulled()).await).await
+        step.run(async |_| self.bring(cluster, &self.mesh_images).await).await
     }
 
     /// The samples' image is in the nodes; nothing but the samples waits for it.
@@ -114,26 +114,17 @@ impl Run {
             return Ok(());
         }
         let step = self.events.step("sample-image", Some(&cluster.name));
-        let in_engine =
-            async { futures::try_join!(self.images.ensure_pulled(), self.images.ensure_sample()).map(drop) };
-        step.run(async |_| self.bring(cluster, &self.sample_images, in_engine).await).await
+        step.run(async |_| self.bring(cluster, &self.sample_images).await).await
     }
 
     /// Brings images to the nodes of a cluster. The engine needs to have them only where a node lacks one.
-    async fn bring(
-        &self,
-        cluster: &Cluster,
-        load: &image::Load,
-        in_engine: impl Future<Output = anyhow::Result<()>>,
-    ) -> anyhow::Result<Outcome> {
-        let missing = cluster.nodes.iter().map(|node| load.missing_on(&self.engine, node));
-        let missing = try_join_all(missing).await?;
-        if missing.iter().any(|images| !images.is_empty()) {
-            in_engine.await?;
-        }
-        let nodes = cluster.nodes.iter().zip(missing);
-        let brought = nodes.map(|(node, missing)| load.bring(&self.engine, node, missing));
-        let brought = try_join_all(brought).await?;
+    async fn bring(&self, cluster: &Cluster, load: &image::Load) -> anyhow::Result<Outcome> {
+        let on_node = async |node: &String| {
+            let missing = load.missing_on(&self.engine, node).await?;
+            self.images.ensure(&missing).await?;
+            load.bring(&self.engine, node, missing).await
+        };
+        let brought = try_join_all(cluster.nodes.iter().map(on_node)).await?;
         Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
     }
 

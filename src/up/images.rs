@@ -38,6 +38,10 @@ impl Images {
     /// making it costs time, no more; so it is said, and nodes get their images one by one.
     pub(super) async fn ensure_baked(&self) -> anyhow::Result<String> {
         let bake = || async {
+            // One that came in an archive takes the place of all that it was made of.
+            if let Some(brought) = bake::brought(&self.engine, &self.node_image, &self.stable).await? {
+                return Ok(brought);
+            }
             self.ensure_pulled().await?;
             let step = self.events.step("bake", None);
             step.run(async |step| match bake::ensure(&self.engine, &self.node_image, &self.stable, step).await {
@@ -52,8 +56,16 @@ impl Images {
         self.baked.get_or_try_init(bake).await.cloned()
     }
 
+    /// Those of these images are in the engine that are to come from there into a node.
+    pub(super) async fn ensure(&self, images: &[String]) -> anyhow::Result<()> {
+        let (stable, built): (Vec<_>, Vec<_>) = images.iter().partition(|image| self.stable.contains(image));
+        let pulled = async { if stable.is_empty() { Ok(()) } else { self.ensure_pulled().await } };
+        let sample = async { if built.is_empty() { Ok(()) } else { self.ensure_sample().await } };
+        futures::try_join!(pulled, sample).map(drop)
+    }
+
     /// What is built nowhere here is in the engine.
-    pub(super) async fn ensure_pulled(&self) -> anyhow::Result<()> {
+    async fn ensure_pulled(&self) -> anyhow::Result<()> {
         let pull = || async {
             let step = self.events.step("pull", None);
             step.run(async |step| {

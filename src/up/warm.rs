@@ -9,15 +9,26 @@ use crate::environment;
 use crate::event::{Events, Outcome};
 use crate::inventory::{Inventory, gather};
 use crate::mesh::render;
-use crate::plan;
+use crate::plan::{self, Plan};
 use crate::spec::Loaded;
 use crate::state::Folders;
+
+/// What was made beforehand.
+#[derive(Debug, Clone)]
+pub struct Warm {
+    /// Where the images are.
+    pub engine: Engine,
+    /// What `up` would decide.
+    pub plan: Plan,
+    /// The image that nodes would start from.
+    pub node_image: String,
+}
 
 /// Makes what `up` with this spec would find missing and needs no cluster for.
 ///
 /// # Errors
 /// As those of `up`; here a node image that cannot be baked is one of them.
-pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow::Result<()> {
+pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow::Result<Warm> {
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = environment::wanted(loaded, &files)?;
     let engine =
@@ -36,6 +47,6 @@ pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow
         .await
     });
     let tool = async { tools.kind().await.map(drop) };
-    futures::try_join!(images.ensure_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;
-    Ok(())
+    let made = futures::try_join!(images.ensure_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;
+    Ok(Warm { engine, plan, node_image: made.0 })
 }

@@ -1,53 +1,22 @@
-//! What GitHub shows of a workflow: annotations and the step's summary.
-
-use std::io::Write;
-use std::path::PathBuf;
-
-use anyhow::Context;
+//! What GitHub shows of a `verify` in a workflow: an annotation for each failed check, and the verdicts.
 
 use super::markdown;
 use crate::report::Printer;
+use crate::report::github::{Surroundings, annotation};
 use crate::verify::{Status, Subject, Verdicts};
 
-/// Set to `true` in every step of a workflow.
-const ACTIONS: &str = "GITHUB_ACTIONS";
-/// The file that the step's summary is appended to.
-const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
-
-/// The workflow that this process is a step of, if it is.
-#[derive(Debug, Default)]
-pub struct Surroundings {
-    in_workflow: bool,
-    summary: Option<PathBuf>,
-}
-
-impl Surroundings {
-    /// Those of this process.
-    pub fn of_process() -> Self {
-        Self {
-            in_workflow: std::env::var(ACTIONS).is_ok_and(|value| value == "true"),
-            summary: std::env::var_os(STEP_SUMMARY).filter(|path| !path.is_empty()).map(PathBuf::from),
-        }
-    }
-
-    /// Tells GitHub. Annotations go to stderr, which GitHub reads as well: stdout is for results.
-    ///
-    /// # Errors
-    /// When the summary cannot be written.
-    pub fn tell(&self, verdicts: &Verdicts, subject: &Subject, printer: &Printer) -> anyhow::Result<()> {
-        if !self.in_workflow {
-            return Ok(());
-        }
-        for line in annotations(verdicts) {
-            printer.error(&line);
-        }
-        if let Some(path) = &self.summary {
-            let what = || format!("writing the step's summary {}", path.display());
-            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).with_context(what)?;
-            file.write_all(markdown::report(verdicts, subject).as_bytes()).with_context(what)?;
-        }
-        Ok(())
-    }
+/// Tells GitHub, where this process is a step of a workflow.
+///
+/// # Errors
+/// When the step's summary cannot be written.
+pub fn tell(
+    surroundings: &Surroundings,
+    verdicts: &Verdicts,
+    subject: &Subject,
+    printer: &Printer,
+) -> anyhow::Result<()> {
+    surroundings.annotate(&annotations(verdicts), printer);
+    surroundings.summarise(&markdown::report(verdicts, subject))
 }
 
 /// A workflow command for each failed check.
@@ -56,19 +25,10 @@ pub fn annotations(verdicts: &Verdicts) -> Vec<String> {
     failed
         .map(|verdict| {
             let last = verdict.evidence.last().map(String::as_str).unwrap_or_default();
-            let title = property(&format!("kindmesh verify {}", verdict.id));
-            format!("::error title={title}::{}", data(&format!("{}: {last}", verdict.claim)))
+            let title = format!("kindmesh verify {}", verdict.id);
+            annotation(&title, &format!("{}: {last}", verdict.claim))
         })
         .collect()
-}
-
-/// Escaped as GitHub's toolkit does it.
-fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-}
-
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 #[cfg(test)]
@@ -82,6 +42,5 @@ mod tests {
             annotations(&sample().0),
             ["::error title=kindmesh verify mtls.strict::what mtls.strict | claims: 100%25 not%0Areset"]
         );
-        assert_eq!(property("a:b,c"), "a%3Ab%2Cc");
     }
 }

@@ -11,7 +11,7 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
         "## kindmesh verify: {passed} passed, {failed} failed, {skipped} skipped\n\n\
          Environment {} ({}), Istio {}, {} in {} s\n\n\
          | id | claim | verdict | seconds |\n|---|---|---|---:|\n",
-        code(&verdicts.environment),
+        escape::code(&verdicts.environment),
         clusters.join(", "),
         escape::markdown(&subject.istio),
         subject.started,
@@ -20,7 +20,7 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
     for verdict in &verdicts.checks {
         text.push_str(&format!(
             "| {} | {} | {} | {} |\n",
-            code(&verdict.id),
+            escape::code(&verdict.id),
             escape::markdown(&verdict.claim),
             mark(verdict.status),
             verdict.seconds
@@ -28,16 +28,11 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
     }
     for verdict in &verdicts.checks {
         let open = if verdict.status == Status::Failed { " open" } else { "" };
-        let evidence = escape::visible(&verdict.evidence.join("\n"));
-        // A fence longer than any that the evidence holds.
-        let mut fence = "```".to_owned();
-        while evidence.contains(&fence) {
-            fence.push('`');
-        }
         text.push_str(&format!(
-            "\n<details{open}><summary>{} {}</summary>\n\n{fence}text\n{evidence}\n{fence}\n",
+            "\n<details{open}><summary>{} {}</summary>\n\n{}",
             mark(verdict.status),
-            code(&verdict.id)
+            escape::code(&verdict.id),
+            escape::fenced(&verdict.evidence.join("\n"))
         ));
         if let Some(hint) = &verdict.hint {
             text.push_str(&format!("\n{}\n", escape::markdown(hint)));
@@ -45,11 +40,6 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
         text.push_str("\n</details>\n");
     }
     text
-}
-
-/// As an element: between backticks nothing could be escaped.
-fn code(text: &str) -> String {
-    format!("<code>{}</code>", escape::markdown(text))
 }
 
 fn mark(status: Status) -> &'static str {

@@ -1,0 +1,28 @@
+//! Makes the sample image from a kindmesh executable, as `up` does, under a name to publish it by: what the release
+//! workflow runs.
+//!
+//! ```text
+//! cargo run --release --example sample_image -- target/release/kindmesh registry.example/kindmesh-sample:1.2.3
+//! ```
+
+use std::path::Path;
+
+use anyhow::bail;
+use kindmesh::docker::{Engine, sample_image};
+use kindmesh::plan::Samples;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [executable, image] = arguments.as_slice() else { bail!("give an executable and the image's name") };
+    let samples = Samples {
+        namespace: String::new(),
+        image: image.clone(),
+        build: true,
+        callers: Vec::new(),
+        producers: Vec::new(),
+        replicas: 1,
+    };
+    sample_image::ensure(&Engine::connect().await?, &samples, Path::new(executable)).await?;
+    Ok(())
+}

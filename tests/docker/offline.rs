@@ -1,0 +1,126 @@
+//! Archives for machines without a network, with images that are nothing but names: what is in them does not matter here.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use kindmesh::docker::bake;
+use kindmesh::spec;
+use serde_json::Value;
+
+use super::{KINDMESH, Removed, docker, engine, said};
+
+const NODE: &str = "kindmesh.local/docker-test-offline-node:v1.36.3";
+const HUB: &str = "kindmesh.local/docker-test-offline";
+
+/// An image with one file, and with the labels given.
+fn make(name: &str, labels: &str) -> Removed {
+    let removed = Removed::image(name);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("name"), name).unwrap();
+    let tar = Command::new("tar").arg("-cC").arg(folder.path()).arg(".").output().unwrap();
+    let file = folder.path().join("image.tar");
+    std::fs::write(&file, tar.stdout).unwrap();
+    said(&["import", "--change", &format!("LABEL {labels}"), file.to_str().unwrap(), name]);
+    removed
+}
+
+/// kindmesh with a home of its own in `folder`, for a spec that names the images.
+fn kindmesh(folder: &Path, path: Option<&str>, arguments: &[&str]) -> Output {
+    let mut command = Command::new(KINDMESH);
+    command.args(arguments).env_remove("KINDMESH_FILE").env_remove("KINDMESH_ENVIRONMENT");
+    command.env("XDG_CACHE_HOME", folder.join("cache")).env("XDG_STATE_HOME", folder.join("state"));
+    command.current_dir(folder);
+    if let Some(path) = path {
+        // No download can succeed.
+        command.env("PATH", path).env("HTTPS_PROXY", "http://127.0.0.1:1");
+    }
+    command.output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The version of the istioctl on PATH, so that it need not be downloaded; without one, the default.
+fn istio() -> String {
+    let said = Command::new("istioctl").args(["version", "--remote=false", "--output=json"]).output();
+    let version = said.ok().and_then(|said| serde_json::from_slice::<Value>(&said.stdout).ok());
+    let version = version.and_then(|version| version["clientVersion"]["version"].as_str().map(str::to_owned));
+    version.unwrap_or_else(|| spec::Spec::default().mesh.version)
+}
+
+fn flip(file: &std::fs::File, offset: u64) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine"]
+async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused() {
+    let engine = engine().await;
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path();
+    let istio = istio();
+    let images = ["pilot", "proxyv2"].map(|name| format!("{HUB}/{name}:{istio}"));
+    let spec = format!(
+        "kubernetes: {{nodeImage: '{NODE}'}}\nmesh: {{version: {istio}, hub: {HUB}}}\nsamples: {{enabled: false}}\n"
+    );
+    std::fs::write(work.join("kindmesh.yaml"), spec).unwrap();
+    let originals = [make(NODE, "a=b"), make(&images[0], "a=c"), make(&images[1], "a=d")];
+    // In place of the one that would be baked, which needs a node image.
+    let baked = bake::name(&engine, NODE, &images).await.unwrap();
+    let set = baked.rsplit_once(':').unwrap().1;
+    let baked_image = make(&baked, &format!("{}={set}", bake::LABEL));
+    let name = bake::offline_name(NODE, &images);
+    let loaded_image = Removed::image(&name);
+
+    let saved = json(&kindmesh(work, None, &["offline", "save", "a.tar", "--output", "json"]));
+    assert_eq!(saved["contents"]["name"], name.as_str());
+    assert_eq!(saved["bytes"], std::fs::metadata(work.join("a.tar")).unwrap().len());
+    let again = kindmesh(work, None, &["offline", "save", "a.tar"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert_eq!(std::fs::read_dir(work).unwrap().count(), 3, "something is left beside it");
+
+    // Elsewhere: nothing of it is in the engine or in the cache, nor the programs on PATH.
+    drop((originals, baked_image));
+    std::fs::remove_dir_all(work.join("cache")).unwrap();
+    let bin = work.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let client = said_of(Command::new("sh").args(["-c", "command -v docker"]));
+    std::os::unix::fs::symlink(client, bin.join("docker")).unwrap();
+    let path = bin.to_str();
+    assert_ne!(kindmesh(work, path, &["cache", "warm"]).status.code(), Some(0), "it was to be impossible");
+
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(work.join("a.tar")).unwrap();
+    let middle = file.metadata().unwrap().len() / 2;
+    flip(&file, middle);
+    let refused = kindmesh(work, path, &["offline", "load", "a.tar"]);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{error}");
+    assert!(error.contains("is damaged: nothing of it is loaded") && error.contains("blobs/sha256/"), "{error}");
+    assert!(!docker(&["image", "inspect", &name]).status.success() && !work.join("cache/kindmesh/tools").exists());
+
+    flip(&file, middle);
+    let loaded = json(&kindmesh(work, path, &["offline", "load", "a.tar", "--output", "json"]));
+    assert_eq!((&loaded["digest"], &loaded["blobs"]), (&saved["digest"], &saved["blobs"]));
+    assert_eq!(loaded["imageLoaded"], true);
+    assert_eq!(loaded["files"].as_array().unwrap().len(), 4, "{loaded}");
+    let label = format!("{{{{index .Config.Labels \"{}\"}}}}", bake::LABEL);
+    assert_eq!(said(&["image", "inspect", "--format", &label, &name]), set);
+    let again = json(&kindmesh(work, path, &["offline", "load", "a.tar", "--output", "json"]));
+    assert_eq!((&again["imageLoaded"], again["files"].as_array().unwrap().len()), (&Value::Bool(false), 0));
+
+    // All that up does without a cluster, and nothing is pulled, baked or downloaded.
+    let warmed = kindmesh(work, path, &["cache", "warm"]);
+    let steps = String::from_utf8_lossy(&warmed.stderr).into_owned();
+    assert!(warmed.status.success(), "{steps}");
+    assert!(!steps.contains("The engine has the images") && !steps.contains("baked"), "{steps}");
+    drop(loaded_image);
+}
+
+fn said_of(command: &mut Command) -> String {
+    String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+}
