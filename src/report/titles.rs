@@ -49,6 +49,8 @@ pub fn title(step: &str) -> Title<'_> {
         "start" => ("Bringing the nodes back", "The nodes run"),
         "nodes" => ("Removing the nodes", "The nodes are gone"),
         "bundle" => ("Writing the support archive", "The archive is written"),
+        "lab-put" => ("Setting up the exercise", "The exercise is set up"),
+        "lab-check" => ("Trying the checkpoints", "The checkpoints are tried"),
         "kubeconfig" => ("Cleaning your kubeconfig", "Your kubeconfig is clean"),
         "state" => ("Removing the state directory", "The state directory is gone"),
         unknown => (unknown, unknown),
@@ -95,6 +97,8 @@ mod tests {
         "remove-network",
         "bundle",
         "state",
+        "lab-put",
+        "lab-check",
     ];
 
     #[test]
