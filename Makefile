@@ -2,7 +2,8 @@
 # decide otherwise. ARGS is handed on: make up ARGS="--name two".
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-long lint lab clean build
+.PHONY: help up down test test-long lint lab labs-site clean build
+mdbook = 0.5.4
 kindmesh = $(or $(CARGO_TARGET_DIR),target)/release/kindmesh
 
 help: ## Prints this
@@ -38,6 +39,12 @@ lint: ## Checks formatting, clippy, rustdoc, the scripts and the workflows
 
 lab: ## Makes the lab, without running anything in it
 	@tests/lab/setup
+
+# Its output refers to nothing outside of itself.
+labs-site: ## Makes a site of plain HTML of the exercises, in target/labs-site (mdBook)
+	@command -v mdbook >/dev/null || test -x target/tools/bin/mdbook || (tests/lab/compilers && set -x && cargo install --locked --root target/tools --no-default-features --features search mdbook@$(mdbook))
+	PATH="$$PATH:$$PWD/target/tools/bin" mdbook build labs
+	@! grep -rlE '(src|href)="(https?:)?//[^"]+\.(js|css|woff2?)"' target/labs-site || (echo 'error: the site needs files from elsewhere' >&2; exit 1)
 
 clean: ## Deletes what was compiled; the lab stays (tests/lab/setup --remove)
 	cargo clean

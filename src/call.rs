@@ -23,6 +23,9 @@ pub struct Request {
     pub delay: u64,
     /// The status that the producer answers with.
     pub response_code: u16,
+    /// How many attempts of the call the producer fails; the next one it answers with 200. All without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_attempts: Option<u64>,
     /// Whether the caller opens a new connection.
     pub fresh_connection: bool,
 }
@@ -73,7 +76,15 @@ impl Caller {
     /// # Errors
     /// When there is none or it cannot be reached.
     pub async fn connect(client: &Client, namespace: &str) -> anyhow::Result<Self> {
-        let pod = workloads::caller_pod(client, namespace).await?.name_any();
+        Self::connect_to(client, namespace, workloads::CALLER_NAME).await
+    }
+
+    /// The same with the pods of another Deployment that call as the caller does.
+    ///
+    /// # Errors
+    /// As [`Caller::connect`].
+    pub async fn connect_to(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Self> {
+        let pod = workloads::ready_pod(client, namespace, app).await?.name_any();
         Ok(Self(PodConnection::open(client, namespace, &pod, workloads::PORT).await?))
     }
 

@@ -26,6 +26,7 @@ mod doctor;
 mod down;
 mod env;
 mod kubeconfig;
+mod lab;
 mod list;
 mod logs;
 mod offline;
@@ -314,6 +315,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Kubeconfig(args) => kubeconfig::run(&context, &args),
         Command::Env => env::run(&context),
         Command::List => list::run(&context).await,
+        Command::Lab(command) => lab::run(&context, &command).await,
         Command::Bundle(args) => bundle::run(&context, &args).await,
         Command::Down(args) => down::run(&context, &args).await,
         Command::Cache(command) => cache::run(&context, &command).await,

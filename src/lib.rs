@@ -31,6 +31,7 @@ pub mod interrupt;
 pub mod inventory;
 pub mod kind;
 pub mod kubeconfig;
+pub mod labs;
 pub mod link;
 pub mod logs;
 pub mod merge;

@@ -2,11 +2,13 @@
 //! the peers' pods. The node's file system survives a restart, its routes do not; so the link heals by itself.
 
 use anyhow::Context;
+use tokio::time::Instant;
 
 use crate::docker::Engine;
 use crate::docker::node::{self, NodeFile};
-use crate::event::Outcome;
+use crate::event::{Outcome, Step};
 use crate::plan::{Cluster, Plan};
+use crate::wait::{self, Poll};
 
 /// What to keep.
 const CONFIG: &str = "/etc/kindmesh/link.conf";
@@ -89,6 +91,52 @@ pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::
     routes.sort();
     routes.dedup();
     Ok(routes)
+}
+
+/// Cuts the link of a node to all other clusters, or restores it, and waits until the unit has followed; says whether
+/// that changed anything.
+///
+/// # Errors
+/// The engine's, or when the unit does not follow by the deadline.
+pub async fn set_cut(
+    engine: &Engine,
+    plan: &Plan,
+    cluster: &Cluster,
+    cut: bool,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<bool> {
+    let script = match cut {
+        true => format!("[ -e {CUT} ] && [ ! -s {CUT} ] || {{ : >{CUT} && echo changed; }}"),
+        false => format!("[ ! -e {CUT} ] || {{ rm {CUT} && echo changed; }}"),
+    };
+    let mut changed = false;
+    for node in &cluster.nodes {
+        changed |= node::run(engine, node, &["sh", "-c", &script]).await?.contains("changed");
+    }
+    let what = if cut { "the link to be cut" } else { "the link to be there" };
+    wait::until(step, what, deadline, async || {
+        Ok(match routes(engine, plan, cluster).await {
+            Ok(_) if cut => Poll::NotYet("the routes are there".into()),
+            Err(error) if !cut => Poll::NotYet(format!("{error:#}")),
+            _ => Poll::Ready(()),
+        })
+    })
+    .await?;
+    Ok(changed)
+}
+
+/// Whether the link of any node of a cluster is cut on purpose.
+///
+/// # Errors
+/// The engine's.
+pub async fn is_cut(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool> {
+    for node in &cluster.nodes {
+        if node::try_exec(engine, node, &["test", "-e", CUT]).await?.status == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Compares the files by digest and asks systemd for the unit that follows, in one command.

@@ -19,8 +19,9 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 mod policy;
 
+use policy::refuse_rivals;
+pub(crate) use policy::{LABEL, called, is_ours};
 pub use policy::{Policy, Side};
-use policy::{called, is_ours, refuse_rivals};
 
 /// What became of one policy in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -31,6 +31,7 @@ pub async fn crosses(
         payload: "hello".into(),
         delay: 0,
         response_code: 200,
+        fail_attempts: None,
         fresh_connection: true,
     };
     wait::until(step, "a call to cross", deadline, async || {

@@ -98,6 +98,21 @@ async fn run(
     Ok(Started { changed, calls, seconds: 0.0 })
 }
 
+/// Brings the nodes back, without waiting for a call; says whether any had to be.
+///
+/// # Errors
+/// When one cannot be, or a cluster is only half made.
+pub(crate) async fn nodes(
+    engine: &Engine,
+    opened: &Environment,
+    plan: &Plan,
+    found: &crate::inventory::Environment,
+    deadline: tokio::time::Instant,
+    events: &Events,
+) -> anyhow::Result<bool> {
+    Start { engine, opened, plan, deadline, events }.nodes(found).await
+}
+
 struct Start<'a> {
     engine: &'a Engine,
     opened: &'a Environment,

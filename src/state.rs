@@ -141,6 +141,11 @@ impl Files {
         self.root.join("runs")
     }
 
+    /// How far somebody is with the exercises, and copies of what exercises took away.
+    pub fn labs(&self) -> PathBuf {
+        self.root.join("lab")
+    }
+
     /// Whether there are any. A lock and a record alone are left by a command that did nothing.
     pub fn exist(&self) -> bool {
         names_in(&self.root).any(|name| name != "lock" && name != "runs")

@@ -282,6 +282,7 @@ impl Look<'_> {
             payload: String::new(),
             delay: 0,
             response_code: 200,
+            fail_attempts: None,
             fresh_connection: true,
         };
         let answer = call::Caller::connect(client, namespace).await?.call(&request).await?;

@@ -1,12 +1,15 @@
 //! The sample services in a cluster: which objects, and whether they work.
 
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DynamicObject;
+use kube::api::{Api, DynamicObject};
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::environment::{Environment, up_hint};
 use crate::error::Error;
 use crate::event::Step;
 use crate::mesh::{apply, debug, istio};
@@ -116,11 +119,36 @@ pub fn tell_place(container: &mut Value, cluster: &Cluster) {
 /// # Errors
 /// When there is none.
 pub async fn caller_pod(client: &Client, namespace: &str) -> anyhow::Result<Pod> {
-    let mut pods = debug::ready_pods(client, namespace, &format!("app={CALLER_NAME}")).await?;
+    ready_pod(client, namespace, CALLER_NAME).await
+}
+
+/// A ready pod of a Deployment by whose name its pods are labelled.
+///
+/// # Errors
+/// When there is none.
+pub async fn ready_pod(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Pod> {
+    let mut pods = debug::ready_pods(client, namespace, &format!("app={app}")).await?;
+    let what = app.strip_prefix("sample-").unwrap_or(app);
     // The youngest: during a rollout the older ones are on their way out.
     pods.pop().ok_or_else(|| {
-        Error::environment("no caller is ready").hint("kindmesh status shows what is missing").into()
+        Error::environment(format!("no {what} is ready")).hint("kindmesh status shows what is missing").into()
     })
+}
+
+/// The image that the sample caller runs: it is in the nodes.
+///
+/// # Errors
+/// When there is no sample caller, or the API server gives no answer.
+pub async fn sample_image(client: &Client, environment: &Environment) -> anyhow::Result<String> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), environment.spec.samples.namespace.as_str());
+    let missing = || {
+        Error::environment("the sample services are not there, and their image is needed")
+            .hint(up_hint(environment.name()))
+    };
+    let found = api.get_opt(CALLER_NAME).await.context("asking for the sample caller")?;
+    let spec = found.and_then(|found| found.spec).and_then(|spec| spec.template.spec);
+    let image = spec.and_then(|spec| spec.containers.into_iter().find(|c| c.name == "app")?.image);
+    Ok(image.ok_or_else(missing)?)
 }
 
 /// Waits until a caller's proxy has every producer's endpoint, healthy.

@@ -29,6 +29,7 @@ pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Do
             payload: args.payload.clone(),
             delay: args.delay_ms,
             response_code: args.status,
+            fail_attempts: args.fail_attempts,
             fresh_connection: false,
         };
         let answer = tokio::time::timeout(args.timeout, caller.call(&request)).await.map_err(|_| late())??;

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Context;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::workloads;
 
 /// The label that tells which policy an object is.
-const LABEL: &str = "kindmesh/policy";
+pub(crate) const LABEL: &str = "kindmesh/policy";
 
 /// A manifest that can be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -39,7 +39,7 @@ pub enum Policy {
 }
 
 /// The end of a call at which a policy acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Side {
     /// Routing: the caller's proxy follows it.
@@ -152,11 +152,11 @@ pub(super) fn refuse_rivals(policies: &[Policy]) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn is_ours(object: &DynamicObject) -> bool {
+pub(crate) fn is_ours(object: &DynamicObject) -> bool {
     object.labels().get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGED_BY)
 }
 
-pub(super) fn called(object: &DynamicObject) -> String {
+pub(crate) fn called(object: &DynamicObject) -> String {
     let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
     format!("{kind} {}", object.name_any())
 }

@@ -56,6 +56,8 @@ pub fn title(step: &str) -> Title<'_> {
         "place" => ("Placing tools and manifests", "Tools and manifests are here"),
         "load" => ("Loading the node image", "The engine has the image"),
         "bundle" => ("Writing the support archive", "The archive is written"),
+        "lab-put" => ("Setting up the exercise", "The exercise is set up"),
+        "lab-check" => ("Trying the checkpoints", "The checkpoints are tried"),
         "kubeconfig" => ("Cleaning your kubeconfig", "Your kubeconfig is clean"),
         "state" => ("Removing the state directory", "The state directory is gone"),
         unknown => (unknown, unknown),
@@ -109,6 +111,8 @@ mod tests {
         "load",
         "bundle",
         "state",
+        "lab-put",
+        "lab-check",
     ];
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::probe::Prober;
-use crate::environment::{Environment, up_hint};
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::event::{Events, Outcome, Step};
 use crate::mesh::apply::{self, Applier};
@@ -112,7 +112,7 @@ impl Bench {
         })?;
         clusters[caller].roles.extend([CALLER, STRANGER, NEAR]);
         clusters[producer].roles.extend([PRODUCER, GUARDED]);
-        let image = sample_image(&clusters[caller].client, &environment).await?;
+        let image = workloads::sample_image(&clusters[caller].client, &environment).await?;
         let namespace = format!("kindmesh-verify-{:x}", jiff::Timestamp::now().as_millisecond());
         Ok(Self { namespace, clusters, caller, producer, image, guarded: tokio::sync::Mutex::default() })
     }
@@ -368,17 +368,4 @@ async fn sweep(client: &Client) {
             let _ = delete(client, &namespace.name_any()).await;
         }
     }
-}
-
-/// The image that the sample caller runs: it is in the nodes.
-async fn sample_image(client: &Client, environment: &Environment) -> anyhow::Result<String> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), environment.spec.samples.namespace.as_str());
-    let missing = || {
-        Error::environment("the sample services are not there, and checks use their image")
-            .hint(up_hint(environment.name()))
-    };
-    let found = api.get_opt(workloads::CALLER_NAME).await.context("asking for the sample caller")?;
-    let spec = found.and_then(|found| found.spec).and_then(|spec| spec.template.spec);
-    let image = spec.and_then(|spec| spec.containers.into_iter().find(|c| c.name == "app")?.image);
-    Ok(image.ok_or_else(missing)?)
 }

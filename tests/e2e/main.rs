@@ -7,6 +7,8 @@ mod environment;
 mod evidence;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod killing;
+mod lab;
+mod labs;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod open;
 mod page;

@@ -6,6 +6,9 @@ mod environment;
 mod killed;
 #[path = "../e2e/killing.rs"]
 mod killing;
+#[path = "../e2e/lab.rs"]
+mod lab;
+mod labs;
 #[path = "../e2e/open.rs"]
 mod open;
 mod restart;

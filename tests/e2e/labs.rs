@@ -1,0 +1,98 @@
+//! `kindmesh lab`: an exercise by chance, wrong turns, and jumping from one exercise to another.
+
+use serde_json::Value;
+
+use super::environment::{E2E, Kindmesh, seed};
+use super::lab::{document, through};
+
+/// What somebody may have written for exercise 6, and put where it does nothing.
+const TIMEOUT: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: sample-producer, namespace: sample}
+spec: {hosts: [sample-producer], http: [{route: [{destination: {host: sample-producer}}], timeout: 2s}]}
+";
+
+/// What no exercise names.
+const OTHER: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: somebody-elses, namespace: sample}
+spec: {hosts: [elsewhere], http: [{route: [{destination: {host: elsewhere}}]}]}
+";
+
+/// Another each time; tests/long has all.
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn an_exercise_fails_as_described_and_then_works() {
+    let kindmesh = E2E.up();
+    let all = document(kindmesh, &["lab", "list"], 0)["exercises"].as_array().map(Vec::len).expect("a list");
+    let number = 1 + seed() as usize % all;
+    println!("exercise {number}: {:?}", through(kindmesh, number));
+    // All is exactly as `up` has it.
+    let events = kindmesh.json_lines(&["up"]);
+    assert!(!events.iter().any(|event| event["changed"] == true), "{events:?}");
+}
+
+#[test]
+#[ignore = "needs a container engine, kubectl and minutes"]
+fn a_wrong_turn_is_told_and_met_by_the_next_exercise() {
+    let kindmesh = E2E.up();
+    document(kindmesh, &["lab", "start", "6"], 0);
+    apply(kindmesh, "cluster2", TIMEOUT);
+    let failed = document(kindmesh, &["lab", "check"], 3);
+    let different = "VirtualService sample-producer is in cluster2, and acts where the caller is: in cluster1";
+    assert_eq!(failed["different"][0], different, "{failed}");
+
+    // Where it belongs, by the learner's own hand: whoever made it, it counts.
+    apply(kindmesh, "cluster1", TIMEOUT);
+    let passed = document(kindmesh, &["lab", "check"], 0);
+    assert_eq!(passed["passed"], true);
+    let progress = document(kindmesh, &["lab", "progress"], 0);
+    assert_eq!(progress["exercises"]["06-timeout"]["shown"], false, "{progress}");
+
+    // Another exercise puts all of it right, and keeps what was the learner's.
+    apply(kindmesh, "cluster1", OTHER);
+    let begun = document(kindmesh, &["lab", "start", "2"], 0);
+    let became = |cluster: &str, what: &str| -> Value {
+        let changes = begun["changes"].as_array().expect("a list");
+        let is = |change: &&Value| change["cluster"] == cluster && change["what"] == what;
+        changes.iter().find(is).unwrap_or_else(|| panic!("{what} in {cluster}: {changes:?}")).clone()
+    };
+    for cluster in ["cluster1", "cluster2"] {
+        let change = became(cluster, "VirtualService sample-producer");
+        assert_eq!(change["became"], "deleted", "{change}");
+        let kept = std::fs::read_to_string(change["kept"].as_str().expect("a copy")).expect("a copy");
+        assert!(kept.contains("timeout: 2s"), "{kept}");
+    }
+    assert_eq!(became("cluster1", "VirtualService somebody-elses")["became"], "leftAlone");
+    let arguments = ["-n", "sample", "delete", "virtualservice", "somebody-elses"];
+    assert_eq!(kindmesh.kubectl("cluster1", &arguments).code, 0);
+
+    // From a state without a Service to one with a cluster that is lost, and on.
+    document(kindmesh, &["lab", "start", "10"], 0);
+    let begun = document(kindmesh, &["lab", "start", "4"], 0);
+    let started = begun["changes"].as_array().expect("a list").iter().any(|change| change["became"] == "started");
+    assert!(started, "{begun}");
+    document(kindmesh, &["lab", "reset", "--forget"], 0);
+    assert_eq!(document(kindmesh, &["lab", "progress"], 0)["exercises"], serde_json::json!({}));
+    assert_eq!(kindmesh.run(&["call", "--expect", "200"]).code, 0);
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn hints_come_one_by_one() {
+    let kindmesh = E2E.up();
+    document(kindmesh, &["lab", "start", "2"], 0);
+    let given = |_| document(kindmesh, &["lab", "hint"], 0)["hints"].as_array().map(Vec::len).expect("a list");
+    assert_eq!([1, 2, 3, 4].map(given), [1, 2, 3, 3]);
+    document(kindmesh, &["lab", "reset"], 0);
+    assert_eq!(kindmesh.run(&["lab", "check"]).code, 2);
+}
+
+fn apply(kindmesh: &Kindmesh, cluster: &str, manifest: &str) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), manifest).expect("a file");
+    let said = kindmesh.kubectl(cluster, &["apply", "-f", &file.path().display().to_string()]);
+    assert_eq!(said.code, 0, "{said:?}");
+}

@@ -1,0 +1,40 @@
+//! Every exercise, and seats that know nothing of each other.
+
+use crate::environment::{E2E, Kindmesh};
+use crate::lab::{document, through};
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn every_exercise_fails_as_described_and_then_works() {
+    let kindmesh = E2E.up();
+    let all = document(kindmesh, &["lab", "list"], 0)["exercises"].as_array().map(Vec::len).expect("a list");
+    for number in 1..=all {
+        println!("exercise {number}: {:?}", through(kindmesh, number));
+        assert_eq!(kindmesh.run(&["call", "--expect", "200"]).code, 0, "after exercise {number}");
+    }
+    let events = kindmesh.json_lines(&["up"]);
+    assert!(!events.iter().any(|event| event["changed"] == true), "{events:?}");
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn two_seats_do_not_notice_each_other() {
+    let seats = [Kindmesh::named("e2e-seat1"), Kindmesh::named("e2e-seat2")];
+    let prepared = document(&seats[0], &["lab", "seats", "2", "--prefix", "e2e-seat"], 0);
+    assert_eq!(prepared["seats"][1]["environment"], "e2e-seat2", "{prepared}");
+    for seat in &seats {
+        assert!(seat.run(&["call"]).stderr.contains("is paused"), "it is at rest");
+        assert_eq!(seat.run(&["resume"]).code, 0);
+    }
+    document(&seats[0], &["lab", "start", "2"], 0);
+    document(&seats[1], &["lab", "start", "6"], 0);
+    document(&seats[0], &["lab", "solve"], 0);
+    assert_eq!(document(&seats[0], &["lab", "check"], 0)["exercise"]["number"], 2);
+    assert_eq!(document(&seats[1], &["lab", "check"], 3)["exercise"]["number"], 6);
+    document(&seats[1], &["lab", "solve"], 0);
+    document(&seats[0], &["lab", "start", "1"], 0);
+    assert_eq!(document(&seats[1], &["lab", "check"], 0)["exercise"]["number"], 6);
+    for seat in &seats {
+        assert_eq!(seat.run(&["down"]).code, 0);
+    }
+}
