@@ -132,7 +132,12 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 
 /// Copies both ways until the pod has said all.
 async fn carry(local: TcpStream, open: &impl AsyncFn() -> anyhow::Result<Remote>) -> anyhow::Result<()> {
-    let Remote { stream, refusal } = open().await?;
+    // Nothing was sent yet, so trying again cannot do anything twice: a busy API server refuses one, and takes the next.
+    let remote = match open().await {
+        Ok(remote) => remote,
+        Err(_) => open().await?,
+    };
+    let Remote { stream, refusal } = remote;
     let (mut from_local, mut to_local) = local.into_split();
     let (mut from_pod, mut to_pod) = tokio::io::split(stream);
     let mut answering = std::pin::pin!(async {
