@@ -2,8 +2,10 @@
 //! for a set of images, then every cluster starts from it, and nothing has to be loaded into nodes.
 
 use anyhow::Context;
-use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, ImageInspect};
-use bollard::query_parameters::{CommitContainerOptionsBuilder, CreateContainerOptionsBuilder};
+use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, ImageInspect, ImageSummary};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListImagesOptionsBuilder,
+};
 use sha2::{Digest, Sha256};
 
 use super::{Engine, endpoint, image, is_not_found, node};
@@ -128,6 +130,18 @@ pub async fn set(engine: &Engine, name: &str) -> anyhow::Result<Option<String>> 
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("looking for the image {name}")),
     }
+}
+
+/// What the archives that were loaded are for: each the node image, and the images in it, separated by commas.
+///
+/// # Errors
+/// The engine's.
+pub async fn archives(engine: &Engine) -> anyhow::Result<Vec<(String, String)>> {
+    let filters = [("reference".to_owned(), vec![OFFLINE_REPOSITORY.to_owned()])].into();
+    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+    let images = engine.docker.list_images(Some(options)).await.context("listing the engine's images")?;
+    let label = |image: &ImageSummary, key: &str| image.labels.get(key).cloned().unwrap_or_default();
+    Ok(images.iter().map(|image| (label(image, FROM_LABEL), label(image, IMAGES_LABEL))).collect())
 }
 
 async fn inspect(engine: &Engine, name: &str) -> anyhow::Result<ImageInspect> {

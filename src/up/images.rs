@@ -70,12 +70,34 @@ impl Images {
             let step = self.events.step("pull", None);
             step.run(async |step| {
                 let names = self.stable.iter().chain([&self.node_image]);
-                let pulled = try_join_all(names.map(|name| image::ensure(&self.engine, name, step))).await?;
+                let pulled = try_join_all(names.map(|name| image::ensure(&self.engine, name, step))).await;
+                let pulled = match pulled {
+                    Err(error) => return Err(self.with_archives(error).await),
+                    Ok(pulled) => pulled,
+                };
                 Ok(Outcome { value: (), changed: pulled.iter().any(|outcome| outcome.changed) })
             })
             .await
         };
         self.pulled.get_or_try_init(pull).await.copied()
+    }
+
+    /// Who has loaded an archive expects nothing to be pulled: what it is for is said beside the error.
+    async fn with_archives(&self, error: anyhow::Error) -> anyhow::Error {
+        let archives = bake::archives(&self.engine).await.unwrap_or_default();
+        match error.downcast::<Error>() {
+            Ok(error) => archives
+                .iter()
+                .fold(error, |error, (node, images)| {
+                    let wanted = format!("{} with {}", self.node_image, self.stable.join(", "));
+                    error.evidence(format!(
+                        "an archive was loaded for {node} with {}, and this spec names {wanted}",
+                        images.replace(',', ", ")
+                    ))
+                })
+                .into(),
+            Err(error) => error,
+        }
     }
 
     /// The sample image that is built here is in the engine, if there is to be one.

@@ -68,12 +68,13 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let spec = format!(
         "kubernetes: {{nodeImage: '{NODE}'}}\nmesh: {{version: {istio}, hub: {HUB}}}\nsamples: {{enabled: false}}\n"
     );
-    std::fs::write(work.join("kindmesh.yaml"), spec).unwrap();
+    std::fs::write(work.join("kindmesh.yaml"), &spec).unwrap();
     let originals = [make(NODE, "a=b"), make(&images[0], "a=c"), make(&images[1], "a=d")];
     // In place of the one that would be baked, which needs a node image.
     let baked = bake::name(&engine, NODE, &images).await.unwrap();
     let set = baked.rsplit_once(':').unwrap().1;
-    let baked_image = make(&baked, &format!("{}={set}", bake::LABEL));
+    let labels = [(bake::LABEL, set), (bake::FROM_LABEL, NODE), (bake::IMAGES_LABEL, &images.join(","))];
+    let baked_image = make(&baked, &labels.map(|(key, value)| format!("{key}={value}")).join(" "));
     let name = bake::offline_name(NODE, &images);
     let loaded_image = Removed::image(&name);
 
@@ -118,6 +119,15 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let steps = String::from_utf8_lossy(&warmed.stderr).into_owned();
     assert!(warmed.status.success(), "{steps}");
     assert!(!steps.contains("The engine has the images") && !steps.contains("baked"), "{steps}");
+
+    // For another spec it is of no use, which is said.
+    std::fs::write(work.join("kindmesh.yaml"), spec.replace("v1.36.3", "v1.36.2")).unwrap();
+    let other = kindmesh(work, path, &["cache", "warm"]);
+    let error = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(
+        !other.status.success() && error.contains(&format!("an archive was loaded for {NODE} with ")),
+        "{error}"
+    );
     drop(loaded_image);
 }
 
