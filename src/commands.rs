@@ -36,6 +36,7 @@ mod schema;
 mod serve;
 mod start;
 mod status;
+mod ui;
 mod up;
 mod verify;
 
@@ -102,8 +103,8 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     );
     let lines = is_steps || output != Output::Json;
     // Ctrl-C is its ordinary end.
-    let serves =
-        matches!(&cli.command, Command::Open(_)) || matches!(&cli.command, Command::Logs(args) if args.follow);
+    let serves = matches!(&cli.command, Command::Open(_) | Command::Ui(_))
+        || matches!(&cli.command, Command::Logs(args) if args.follow);
     let flags = flags(&cli.global);
     let (events, receiver) = Events::channel();
     let mut sinks = vec![report::sink(output, printer)];
@@ -273,6 +274,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Apply(args) => apply::run(&context, &args).await,
         Command::Unapply(args) => apply::run_unapply(&context, &args).await,
         Command::Open(args) => open::run(&context, &args).await,
+        Command::Ui(args) => ui::run(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,

@@ -48,6 +48,7 @@ pub mod state;
 pub mod status;
 pub mod tool;
 pub mod trust;
+pub mod ui;
 pub mod up;
 pub mod verify;
 pub mod wait;
