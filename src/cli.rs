@@ -61,6 +61,8 @@ pub enum Command {
     Call(CallArgs),
     /// Open the caller's page in the browser, and serve it until Ctrl-C
     Open(OpenArgs),
+    /// Serve a page with both clusters, the calls between them and switches, until Ctrl-C
+    Ui(OpenArgs),
     /// Show what exists and whether it works, layer by layer
     Status(TimeoutArgs),
     /// Show what the last up spent its time on; has --output html too
@@ -163,13 +165,13 @@ pub struct CallArgs {
     pub timeout: Duration,
 }
 
-/// `open`.
+/// `open` and `ui`.
 #[derive(Debug, Args)]
 pub struct OpenArgs {
     /// The cluster whose caller calls [default: the first with a caller]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
-    /// The port on 127.0.0.1, 0 for any free one [default: 8080 where it is free, else any]
+    /// The port on 127.0.0.1, 0 for any free one [default: any; open: 8080 where it is free]
     #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX), allow_negative_numbers = true)]
     pub port: Option<u16>,
     /// Only print the address

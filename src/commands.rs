@@ -39,6 +39,7 @@ mod serve;
 mod start;
 mod status;
 mod timeline;
+mod ui;
 mod up;
 mod verify;
 
@@ -109,8 +110,8 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     );
     let lines = is_steps || output != Output::Json;
     // Ctrl-C is its ordinary end.
-    let serves =
-        matches!(&cli.command, Command::Open(_)) || matches!(&cli.command, Command::Logs(args) if args.follow);
+    let serves = matches!(&cli.command, Command::Open(_) | Command::Ui(_))
+        || matches!(&cli.command, Command::Logs(args) if args.follow);
     let flags = flags(&cli.global);
     let (events, receiver) = Events::channel();
     let mut sinks = vec![report::sink(output, printer)];
@@ -302,6 +303,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Apply(args) => apply::run(&context, &args).await,
         Command::Unapply(args) => apply::run_unapply(&context, &args).await,
         Command::Open(args) => open::run(&context, &args).await,
+        Command::Ui(args) => ui::run(&context, &args).await,
         Command::Status(args) => status::run(&context, &args).await,
         Command::Timeline(args) => timeline::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args).await,

@@ -51,6 +51,7 @@ pub mod status;
 pub mod timeline;
 pub mod tool;
 pub mod trust;
+pub mod ui;
 pub mod up;
 pub mod verify;
 pub mod wait;

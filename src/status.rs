@@ -135,6 +135,20 @@ pub async fn status(
     opened: &Environment,
     within: Duration,
 ) -> anyhow::Result<Status> {
+    status_with(engine, inventory, opened, within, true).await
+}
+
+/// The same, with or without a call: it counts, like any other, where calls are counted.
+///
+/// # Errors
+/// As [`status`].
+pub async fn status_with(
+    engine: &Engine,
+    inventory: Inventory,
+    opened: &Environment,
+    within: Duration,
+    call: bool,
+) -> anyhow::Result<Status> {
     let name = opened.name().to_owned();
     let Some(found) = inventory.environments.get(&name).cloned() else {
         return Err(environment::absent(&name).into());
@@ -142,7 +156,7 @@ pub async fn status(
     let plan = opened.plan(engine, inventory)?;
     let mut phase = phase_of_nodes(&found);
     let repair = way_back(&name, phase).unwrap_or_else(|| environment::up_hint(&name));
-    let look = Look { engine, opened, plan: &plan, found: &found, within, repair: &repair };
+    let look = Look { engine, opened, plan: &plan, found: &found, within, repair: &repair, call };
     let mut layers = vec![Layer {
         layer: "engine",
         cluster: None,
@@ -176,6 +190,7 @@ struct Look<'a> {
     found: &'a inventory::Environment,
     within: Duration,
     repair: &'a str,
+    call: bool,
 }
 
 impl Look<'_> {
@@ -205,7 +220,7 @@ impl Look<'_> {
         );
         layers.extend([istiod, remote, workloads]);
         let calls = self.plan.samples.as_ref().is_some_and(|samples| samples.callers.contains(&cluster.name));
-        if calls && layers.iter().all(|layer| layer.ok) {
+        if self.call && calls && layers.iter().all(|layer| layer.ok) {
             layers.push(self.layer("call", cluster, self.call(&client)).await);
         }
         layers

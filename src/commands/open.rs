@@ -24,6 +24,13 @@ pub(super) async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Do
         false => url.clone(),
     });
     context.events.note(format!("the page of the caller in {from}, until Ctrl-C"));
+    show(context, args, url);
+    forward.run(&context.events, to_caller).await?;
+    Ok(Done::default())
+}
+
+/// Shows an address in the browser, where there is one and it is wanted.
+pub(super) fn show(context: &Context, args: &OpenArgs, url: String) {
     let variable = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if !args.no_browser && has_browser(cfg!(target_os = "macos"), variable) {
         let events = context.events.clone();
@@ -34,8 +41,6 @@ pub(super) async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Do
             }
         });
     }
-    forward.run(&context.events, to_caller).await?;
-    Ok(Done::default())
 }
 
 /// Whether there is a screen that a browser could be on: this person's own, not that of a Mac reached by SSH.

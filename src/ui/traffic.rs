@@ -1,0 +1,289 @@
+//! What the caller's proxy counts of its calls to the producer, and how much that is a second. No I/O.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Over how long rates are taken: long enough to be steady, short enough to follow.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// What a proxy has counted since it started.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counted {
+    /// Calls that got a status, by status: each counts once, whatever was tried again for it.
+    pub by_status: BTreeMap<u16, u64>,
+    /// The middle and the slow end of the calls of the last seconds, in milliseconds; none without calls.
+    pub p50: Option<f64>,
+    /// 99 of 100 took no longer.
+    pub p99: Option<f64>,
+    /// TLS handshakes with producers.
+    pub handshakes: u64,
+    /// Attempts by producer address.
+    pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// A producer's address as the caller's proxy has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Endpoint {
+    /// Attempts.
+    pub attempts: u64,
+    /// Those that failed.
+    pub errors: u64,
+    /// Whether it gets calls: not ejected, and healthy.
+    pub healthy: bool,
+}
+
+/// Reads Envoy's `/stats?format=json` and `/clusters?format=json`. `cluster` is Envoy's name for the producers.
+pub fn read(stats: &Value, clusters: &Value, cluster: &str) -> Counted {
+    let mut counted = Counted::default();
+    // Istio ends the name in statistics with a semicolon.
+    let prefix = format!("cluster.{cluster}");
+    let own = |name: &str| -> Option<String> {
+        let rest = name.strip_prefix(&prefix)?;
+        Some(rest.trim_start_matches(';').trim_start_matches('.').to_owned())
+    };
+    for stat in stats["stats"].as_array().into_iter().flatten() {
+        if let Some(name) = stat["name"].as_str().and_then(own) {
+            let value = stat["value"].as_u64().unwrap_or_default();
+            if let Some(status) = name.strip_prefix("upstream_rq_").and_then(|status| status.parse().ok()) {
+                counted.by_status.insert(status, value);
+            } else if name == "ssl.handshake" {
+                counted.handshakes = value;
+            }
+        }
+        (counted.p50, counted.p99) = match quantiles(&stat["histograms"], &own) {
+            Some(found) => found,
+            None => (counted.p50, counted.p99),
+        };
+    }
+    let of_cluster = |status: &&Value| status["name"] == cluster;
+    let known = clusters["cluster_statuses"].as_array().into_iter().flatten().find(of_cluster);
+    for host in known.and_then(|known| known["host_statuses"].as_array()).into_iter().flatten() {
+        let socket = &host["address"]["socket_address"];
+        let (Some(address), Some(port)) = (socket["address"].as_str(), socket["port_value"].as_u64()) else {
+            continue;
+        };
+        let count = |name: &str| {
+            let stats = host["stats"].as_array().into_iter().flatten();
+            let value = stats.clone().find(|stat| stat["name"] == name).and_then(|stat| stat["value"].as_str());
+            value.and_then(|value| value.parse().ok()).unwrap_or_default()
+        };
+        let health = &host["health_status"];
+        let flagged = health.as_object().into_iter().flatten().any(|(_, flag)| flag == true);
+        let healthy = !flagged && health["eds_health_status"].as_str().is_none_or(|status| status == "HEALTHY");
+        let endpoint = Endpoint { attempts: count("rq_total"), errors: count("rq_error"), healthy };
+        counted.endpoints.insert(format!("{address}:{port}"), endpoint);
+    }
+    counted
+}
+
+/// The median and the 99th percentile of the last interval.
+fn quantiles(histograms: &Value, own: &impl Fn(&str) -> Option<String>) -> Option<(Option<f64>, Option<f64>)> {
+    let supported = histograms["supported_quantiles"].as_array()?;
+    let time = histograms["computed_quantiles"].as_array()?.iter().find(|histogram| {
+        histogram["name"].as_str().and_then(own).is_some_and(|name| name == "upstream_rq_time")
+    })?;
+    let at = |wanted: f64| {
+        let index = supported.iter().position(|quantile| quantile.as_f64() == Some(wanted))?;
+        time["values"][index]["interval"].as_f64()
+    };
+    Some((at(50.0), at(99.0)))
+}
+
+/// Traffic as it is shown.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// Calls a second.
+    pub rate: f64,
+    /// Of them, those with a status of 500 or more.
+    pub errors: f64,
+    /// Calls a second, by status.
+    pub by_status: BTreeMap<u16, f64>,
+    /// All calls since the proxy started, by status.
+    pub total: BTreeMap<u16, u64>,
+    /// The median of the last seconds, in milliseconds; none without calls.
+    pub p50: Option<f64>,
+    /// The 99th percentile.
+    pub p99: Option<f64>,
+    /// TLS handshakes with producers since the proxy started.
+    pub handshakes: u64,
+    /// By the cluster that the producers run in.
+    pub edges: Vec<Edge>,
+}
+
+/// Calls from the caller's cluster to one with producers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Edge {
+    /// The producers' cluster.
+    pub cluster: String,
+    /// Attempts a second.
+    pub rate: f64,
+    /// Those that failed.
+    pub errors: f64,
+    /// The producers' addresses that the caller's proxy knows.
+    pub endpoints: usize,
+    /// Those that get calls.
+    pub healthy: usize,
+}
+
+/// What was counted lately.
+#[derive(Debug, Default)]
+pub struct Window(VecDeque<(Instant, Counted)>);
+
+impl Window {
+    /// Takes in what is counted now; gives the traffic since the window's beginning.
+    pub fn take(&mut self, now: Instant, counted: Counted, cluster_of: impl Fn(&str) -> String) -> Traffic {
+        // A proxy that counts less than before has started anew.
+        let fewer = |last: &Counted| last.by_status.iter().any(|(code, count)| counted.of(*code) < *count);
+        if self.0.back().is_some_and(|(_, last)| fewer(last)) {
+            self.0.clear();
+        }
+        self.0.push_back((now, counted));
+        while self.0.len() > 2 && self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
+            self.0.pop_front();
+        }
+        let (Some((from, first)), Some((_, last))) = (self.0.front(), self.0.back()) else {
+            return Traffic::default();
+        };
+        traffic(first, last, now.duration_since(*from), cluster_of)
+    }
+
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Counted {
+    fn of(&self, status: u16) -> u64 {
+        self.by_status.get(&status).copied().unwrap_or_default()
+    }
+}
+
+fn traffic(first: &Counted, last: &Counted, took: Duration, cluster_of: impl Fn(&str) -> String) -> Traffic {
+    let seconds = took.as_secs_f64();
+    let a_second = |now: u64, before: u64| match seconds > 0.0 {
+        true => (now.saturating_sub(before) as f64 / seconds * 10.0).round() / 10.0,
+        false => 0.0,
+    };
+    let by_status = last.by_status.iter().map(|(code, count)| (*code, a_second(*count, first.of(*code))));
+    let by_status: BTreeMap<u16, f64> = by_status.filter(|(_, rate)| *rate > 0.0).collect();
+    let sum = |counted: &Counted, from: u16| counted.by_status.range(from..).map(|(_, count)| count).sum();
+    let mut edges: BTreeMap<String, (Edge, [u64; 4])> = BTreeMap::new();
+    for (address, endpoint) in &last.endpoints {
+        let cluster = cluster_of(address);
+        // An endpoint that came back counts from zero.
+        let before = first.endpoints.get(address).filter(|before| before.attempts <= endpoint.attempts);
+        let before = before.cloned().unwrap_or_default();
+        let (edge, counts) = edges.entry(cluster.clone()).or_default();
+        edge.cluster = cluster;
+        edge.endpoints += 1;
+        edge.healthy += usize::from(endpoint.healthy);
+        for (sum, more) in
+            counts.iter_mut().zip([endpoint.attempts, before.attempts, endpoint.errors, before.errors])
+        {
+            *sum += more;
+        }
+    }
+    let edge = |(edge, [attempts, attempts_before, errors, errors_before]): (Edge, [u64; 4])| Edge {
+        rate: a_second(attempts, attempts_before),
+        errors: a_second(errors, errors_before),
+        ..edge
+    };
+    Traffic {
+        rate: a_second(sum(last, 0), sum(first, 0)),
+        errors: a_second(sum(last, 500), sum(first, 500)),
+        by_status,
+        total: last.by_status.clone(),
+        p50: last.p50,
+        p99: last.p99,
+        handshakes: last.handshakes,
+        edges: edges.into_values().map(edge).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const CLUSTER: &str = "outbound|8080||sample-producer.sample.svc.cluster.local";
+
+    fn read_one() -> Counted {
+        let stat = |name: &str, value: u64| json!({"name": format!("cluster.{CLUSTER};.{name}"), "value": value});
+        let values = json!([{"interval": null, "cumulative": 1}, {"interval": 3.05, "cumulative": 2},
+            {"interval": 12.5, "cumulative": 30}]);
+        let stats = json!({"stats": [
+            stat("upstream_rq_200", 100), stat("upstream_rq_503", 7), stat("upstream_rq_2xx", 100),
+            stat("upstream_rq_completed", 107), stat("ssl.handshake", 4),
+            {"name": "cluster.other;.upstream_rq_200", "value": 1},
+            {"histograms": {"supported_quantiles": [0, 50, 99], "computed_quantiles": [
+                {"name": "cluster.other;.upstream_rq_time", "values": []},
+                {"name": format!("cluster.{CLUSTER};.upstream_rq_time"), "values": values}]}}]});
+        let host = |address: &str, total: &str, error: Value, flag: Value| {
+            json!({
+            "address": {"socket_address": {"address": address, "port_value": 8080}},
+            "stats": [{"name": "rq_total", "value": total}, {"name": "rq_error", "value": error}],
+            "health_status": flag})
+        };
+        let clusters = json!({"cluster_statuses": [
+            {"name": CLUSTER, "host_statuses": [
+                host("10.100.0.7", "60", Value::Null, json!({"eds_health_status": "HEALTHY"})),
+                host("10.102.0.5", "47", json!("7"),
+                    json!({"failed_outlier_check": true, "eds_health_status": "HEALTHY"}))]},
+            {"name": "other", "host_statuses": [host("10.9.9.9", "1", Value::Null, json!({}))]}]});
+        read(&stats, &clusters, CLUSTER)
+    }
+
+    fn cluster_of(address: &str) -> String {
+        if address.starts_with("10.100.") { "cluster1" } else { "cluster2" }.to_owned()
+    }
+
+    #[test]
+    fn what_envoy_says_is_read() {
+        let counted = read_one();
+        assert_eq!(counted.by_status, [(200, 100), (503, 7)].into());
+        assert_eq!((counted.p50, counted.p99, counted.handshakes), (Some(3.05), Some(12.5), 4));
+        assert_eq!(counted.endpoints.len(), 2);
+        let near = Endpoint { attempts: 60, errors: 0, healthy: true };
+        let far = Endpoint { attempts: 47, errors: 7, healthy: false };
+        assert_eq!(counted.endpoints["10.100.0.7:8080"], near);
+        assert_eq!(counted.endpoints["10.102.0.5:8080"], far);
+        assert_eq!(read(&Value::Null, &Value::Null, CLUSTER), Counted::default());
+    }
+
+    #[test]
+    fn rates_are_what_was_counted_in_between() {
+        let start = Instant::now();
+        let mut window = Window::default();
+        assert_eq!(window.take(start, read_one(), cluster_of).rate, 0.0);
+        let mut later = read_one();
+        later.by_status = [(200, 180), (503, 27)].into();
+        if let Some(far) = later.endpoints.get_mut("10.102.0.5:8080") {
+            (far.attempts, far.errors) = (67, 27);
+        }
+        let traffic = window.take(start + Duration::from_secs(4), later.clone(), cluster_of);
+        assert_eq!((traffic.rate, traffic.errors), (25.0, 5.0));
+        assert_eq!(traffic.by_status, [(200, 20.0), (503, 5.0)].into());
+        let edges: Vec<_> =
+            traffic.edges.iter().map(|e| (e.cluster.as_str(), e.rate, e.errors, e.healthy)).collect();
+        assert_eq!(edges, [("cluster1", 0.0, 0.0, 1), ("cluster2", 5.0, 5.0, 0)]);
+        // Nothing more is sent: after a window there is no traffic left.
+        window.take(start + Duration::from_secs(8), later.clone(), cluster_of);
+        let traffic = window.take(start + Duration::from_secs(14), later, cluster_of);
+        assert_eq!((traffic.rate, traffic.by_status.len()), (0.0, 0));
+    }
+
+    #[test]
+    fn a_proxy_that_started_anew_is_not_taken_for_negative_traffic() {
+        let start = Instant::now();
+        let mut window = Window::default();
+        window.take(start, read_one(), cluster_of);
+        let anew = Counted { by_status: [(200, 3)].into(), ..Counted::default() };
+        assert_eq!(window.take(start + Duration::from_secs(1), anew, cluster_of).rate, 0.0);
+    }
+}
