@@ -71,6 +71,11 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Take policies away again
     Unapply(UnapplyArgs),
+    /// Apply a folder of plain manifests where they belong, with the images and stub Services they need
+    Deploy(DeployArgs),
+    /// Load images of the local engine into the nodes
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Predict what would keep up from working, and say the cure; changes nothing
     Doctor(DoctorArgs),
     /// Freeze the nodes: no processor is used, memory is kept
@@ -197,6 +202,50 @@ pub struct UnapplyArgs {
     pub all: bool,
     /// How long the clusters may take: 10s, 1m
     #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// A folder of manifests (.yaml, .yml, .json), or one file
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The cluster that all of it goes to [default: what annotations kindmesh/clusters and the spec's deploy say]
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: Option<Label>,
+    /// The namespace of what names none
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: Label,
+    /// Remove what was deployed from this folder, in every cluster
+    #[arg(long, conflicts_with_all = ["to", "no_wait"])]
+    pub delete: bool,
+    /// Do not wait until all pods are ready
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long the whole may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Load images of the local engine into the nodes; a new one of the same name takes the place of the old
+    Load(ImageLoadArgs),
+}
+
+/// `image load`.
+#[derive(Debug, Args)]
+pub struct ImageLoadArgs {
+    /// The images, as the engine names them
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// The cluster whose nodes get them [default: all]
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: Option<Label>,
+    /// How long it may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
 

@@ -2,6 +2,7 @@
 //! of seconds. Every test can be run alone.
 
 mod browser;
+mod deploy;
 mod environment;
 mod evidence;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
