@@ -369,6 +369,9 @@ pub struct DownArgs {
     /// Every environment on this engine
     #[arg(long, conflicts_with = "name")]
     pub all: bool,
+    /// Wait until no test uses it; does nothing to one that tests did not make
+    #[arg(long, hide = true, conflicts_with = "all")]
+    pub when_unused: bool,
     /// How long it may take: 90s, 5m
     #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
     pub timeout: Duration,

@@ -179,7 +179,7 @@ pub(crate) async fn deploy_manifests(
     };
     let mut placed = place::place(found, &rules)?;
     let sides = Sides::open(environment).await?;
-    let live = sides.services(&origin.label).await?;
+    let live = sides.services(origin).await?;
     let (stubs, mut notes) = stubs::stubs(&placed, &stubs::candidates(&placed, &live, &clusters), &clusters);
 
     let engine = Engine::connect().await?;
@@ -258,14 +258,15 @@ impl Sides {
         Ok(Self(sides))
     }
 
-    /// Every Service that is there, by cluster, but those of a deploy: the manifests tell of them, or they go.
-    async fn services(&self, but: &str) -> anyhow::Result<BTreeMap<String, Vec<DynamicObject>>> {
+    /// Every Service that is there, by cluster. Of a deploy that prunes, its own do not count: the manifests tell of
+    /// them, or they go.
+    async fn services(&self, origin: &Origin) -> anyhow::Result<BTreeMap<String, Vec<DynamicObject>>> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
         let lists = self.0.iter().map(async |(cluster, client)| {
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
             let list = api.list(&ListParams::default()).await;
             let mut items = list.with_context(|| format!("listing the Services of {cluster}"))?.items;
-            items.retain(|item| item.labels().get(DEPLOY).is_none_or(|deploy| deploy != but));
+            items.retain(|item| !origin.prune || item.labels().get(DEPLOY) != Some(&origin.label));
             // A list's items do not tell their kind.
             items.iter_mut().for_each(|item| {
                 item.types = Some(kube::core::TypeMeta { api_version: "v1".into(), kind: "Service".into() });

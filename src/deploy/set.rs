@@ -159,10 +159,10 @@ impl Set {
                 .into());
         }
         for object in &mut kept {
-            if object.namespace().is_some_and(|namespace| outside.contains(&namespace)) {
-                if let Some(note) = inject(object) {
-                    notes.push(format!("{cluster}: {note}"));
-                }
+            if object.namespace().is_some_and(|namespace| outside.contains(&namespace))
+                && let Some(note) = inject(object)
+            {
+                notes.push(format!("{cluster}: {note}"));
             }
         }
         Ok(Self { cluster: cluster.to_owned(), client: client.clone(), objects: kept })

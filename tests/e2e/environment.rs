@@ -29,7 +29,7 @@ impl Shared {
 
 /// The shared environment's name: that of KINDMESH_TEST_NAME where several run the tests on one machine. Tests that look
 /// at the engine itself know it by its ordinary name only.
-fn name() -> String {
+pub fn name() -> String {
     std::env::var("KINDMESH_TEST_NAME").unwrap_or_else(|_| "e2e".into())
 }
 

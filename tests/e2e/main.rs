@@ -14,6 +14,7 @@ mod pattern;
 mod policies;
 mod restart;
 mod sabotage;
+mod testing;
 mod verify;
 
 use std::path::Path;

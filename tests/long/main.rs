@@ -12,6 +12,7 @@ mod restart;
 #[path = "../e2e/sabotage.rs"]
 mod sabotage;
 mod sabotages;
+mod shared;
 mod soak;
 
 /// Asks again and again for a while; the answer itself takes a moment.
