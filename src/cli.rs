@@ -14,6 +14,7 @@ use crate::report::verdicts::ReportFile;
 use crate::report::{ColorChoice, Output};
 use crate::sample::{ProducerUrl, Role};
 use crate::spec::{Label, environment_name};
+use crate::why::Address;
 
 /// Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
 #[derive(Debug, Parser)]
@@ -67,6 +68,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Try each claim about the mesh on the running environment, and show the evidence
     Verify(VerifyArgs),
+    /// Explain, hop by hop, what happens to a call, and name the first hop that is wrong, with its cure
+    Why(WhyArgs),
     /// Apply policies to the clusters where they act: timeouts, retries, who may call
     Apply(ApplyArgs),
     /// Take policies away again
@@ -202,6 +205,26 @@ pub struct UnapplyArgs {
     pub all: bool,
     /// How long the clusters may take: 10s, 1m
     #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The cluster that calls
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: Label,
+    /// What it calls: http://SERVICE[.NAMESPACE][:PORT][/PATH]
+    #[arg(value_name = "URL")]
+    pub url: Address,
+    /// The namespace that calls [default: the URL's own, else the samples']
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<Label>,
+    /// The pod that calls, by the beginning of its name [default: a ready one, in the mesh if there is one]
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// How long each look may take: 5s, 1m
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
     pub timeout: Duration,
 }
 

@@ -39,6 +39,7 @@ mod start;
 mod status;
 mod up;
 mod verify;
+mod why;
 
 /// What every command works with.
 #[derive(Debug, Clone)]
@@ -279,6 +280,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Deploy(args) => deploy::run(&context, &args).await,
         Command::Image(ImageCommand::Load(args)) => image::run(&context, &args).await,
+        Command::Why(args) => why::run(&context, &args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Pause(args) => pause::run(&context, &args).await,
         Command::Resume(args) | Command::Start(args) => start::run(&context, &args).await,

@@ -55,4 +55,5 @@ pub mod trust;
 pub mod up;
 pub mod verify;
 pub mod wait;
+pub mod why;
 pub mod workloads;

@@ -16,6 +16,7 @@ mod restart;
 mod sabotage;
 mod testing;
 mod verify;
+mod why;
 
 use std::path::Path;
 use std::time::Duration;
