@@ -25,6 +25,7 @@ mod archive;
 mod cluster;
 mod engine;
 mod look;
+pub(crate) mod namespace;
 mod pods;
 mod redact;
 
@@ -133,7 +134,7 @@ fn file(target: Option<&Path>, title: &str) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-type Files = Vec<(String, Vec<u8>)>;
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
 /// Does the work of all parts; gives the files, and what could not be had.
 async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<String>) {

@@ -14,6 +14,7 @@ use crate::report::verdicts::ReportFile;
 use crate::report::{ColorChoice, Output};
 use crate::sample::{ProducerUrl, Role};
 use crate::spec::{Label, environment_name};
+use crate::why::Address;
 
 /// Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
 #[derive(Debug, Parser)]
@@ -71,10 +72,17 @@ pub enum Command {
     Logs(LogsArgs),
     /// Try each claim about the mesh on the running environment, and show the evidence
     Verify(VerifyArgs),
+    /// Explain, hop by hop, what happens to a call, and name the first hop that is wrong, with its cure
+    Why(WhyArgs),
     /// Apply policies to the clusters where they act: timeouts, retries, who may call
     Apply(ApplyArgs),
     /// Take policies away again
     Unapply(UnapplyArgs),
+    /// Apply a folder of plain manifests where they belong, with the images and stub Services they need
+    Deploy(DeployArgs),
+    /// Load images of the local engine into the nodes
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Predict what would keep up from working, and say the cure; changes nothing
     Doctor(DoctorArgs),
     /// Freeze the nodes: no processor is used, memory is kept
@@ -213,6 +221,70 @@ pub struct UnapplyArgs {
     pub timeout: Duration,
 }
 
+/// `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The cluster that calls
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: Label,
+    /// What it calls: http://SERVICE[.NAMESPACE][:PORT][/PATH]
+    #[arg(value_name = "URL")]
+    pub url: Address,
+    /// The namespace that calls [default: the URL's own, else the samples']
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<Label>,
+    /// The pod that calls, by the beginning of its name [default: a ready one, in the mesh if there is one]
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// How long each look may take: 5s, 1m
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// A folder of manifests (.yaml, .yml, .json), or one file
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The cluster that all of it goes to [default: what annotations kindmesh/clusters and the spec's deploy say]
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: Option<Label>,
+    /// The namespace of what names none
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: Label,
+    /// Remove what was deployed from this folder, in every cluster
+    #[arg(long, conflicts_with_all = ["to", "no_wait"])]
+    pub delete: bool,
+    /// Do not wait until all pods are ready
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long the whole may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Load images of the local engine into the nodes; a new one of the same name takes the place of the old
+    Load(ImageLoadArgs),
+}
+
+/// `image load`.
+#[derive(Debug, Args)]
+pub struct ImageLoadArgs {
+    /// The images, as the engine names them
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// The cluster whose nodes get them [default: all]
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: Option<Label>,
+    /// How long it may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
 /// `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -344,6 +416,9 @@ pub struct DownArgs {
     /// Every environment on this engine
     #[arg(long, conflicts_with = "name")]
     pub all: bool,
+    /// Wait until no test uses it; does nothing to one that tests did not make
+    #[arg(long, hide = true, conflicts_with = "all")]
+    pub when_unused: bool,
     /// How long it may take: 90s, 5m
     #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
     pub timeout: Duration,

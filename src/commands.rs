@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use futures::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Cli, Command, Global};
+use crate::cli::{Cli, Command, Global, ImageCommand};
 use crate::diagnosis;
 use crate::error::{self, Error, Kind};
 use crate::event::Events;
@@ -22,9 +22,11 @@ mod bundle;
 mod cache;
 mod call;
 mod completions;
+mod deploy;
 mod doctor;
 mod down;
 mod env;
+mod image;
 mod kubeconfig;
 mod lab;
 mod list;
@@ -42,6 +44,7 @@ mod timeline;
 mod ui;
 mod up;
 mod verify;
+mod why;
 
 /// What every command works with.
 #[derive(Debug, Clone)]
@@ -308,6 +311,9 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Timeline(args) => timeline::run(&context, &args),
         Command::Logs(args) => logs::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
+        Command::Deploy(args) => deploy::run(&context, &args).await,
+        Command::Image(ImageCommand::Load(args)) => image::run(&context, &args).await,
+        Command::Why(args) => why::run(&context, &args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Pause(args) => pause::run(&context, &args).await,
         Command::Resume(args) | Command::Start(args) => start::run(&context, &args).await,

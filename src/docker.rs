@@ -4,6 +4,7 @@ pub mod bake;
 pub mod credentials;
 pub mod endpoint;
 pub mod engine;
+pub mod fresh;
 pub mod image;
 pub mod network;
 pub mod node;

@@ -153,3 +153,49 @@ async fn is_as_wanted(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow
     );
     Ok(node::try_exec(engine, node, &["sh", "-c", &script]).await?.status == 0)
 }
+
+/// Says that the cut was a test's, which restores it.
+const CUT_BY_TEST: &str = "/etc/kindmesh/cut-by-test";
+
+/// Cuts the link between two clusters, on the nodes of both, until it is restored.
+///
+/// # Errors
+/// The engine's.
+pub async fn cut(engine: &Engine, one: &Cluster, other: &Cluster) -> anyhow::Result<()> {
+    for (here, there) in [(one, other), (other, one)] {
+        for node in &here.nodes {
+            let name = &there.name;
+            let script = format!(
+                "mkdir -p /etc/kindmesh && touch {CUT_BY_TEST} && {{ grep -qxF {name} {CUT} 2>/dev/null || echo {name} >>{CUT}; }}"
+            );
+            node::run(engine, node, &["sh", "-c", &script])
+                .await
+                .with_context(|| format!("cutting the link of {node} to {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Restores every link of a cluster that [`cut`] cut; says whether there was any.
+///
+/// # Errors
+/// The engine's.
+pub async fn restore(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool> {
+    let mut any = false;
+    for node in &cluster.nodes {
+        let script = format!("test -e {CUT_BY_TEST} && rm -f {CUT} {CUT_BY_TEST}");
+        let said = node::try_exec(engine, node, &["sh", "-c", &script]).await?;
+        any |= said.status == 0;
+    }
+    Ok(any)
+}
+
+/// Whether a node has a way to the pods of a cluster.
+///
+/// # Errors
+/// The engine's.
+pub async fn leads(engine: &Engine, node: &str, to: &Cluster) -> anyhow::Result<bool> {
+    let subnet = to.pod_subnet.to_string();
+    let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
+    Ok(said.contains(" via "))
+}

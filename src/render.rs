@@ -70,7 +70,11 @@ pub async fn render(
     }
     let builds = plan.samples.as_ref().is_some_and(|samples| samples.build);
     if let (true, Some(executable)) = (builds, sample_image::executable().await) {
-        out.write("sample-image.tar", &sample_image::root_folder(&executable).await?, 0o600)?;
+        out.write(
+            "sample-image.tar",
+            &sample_image::root_folder(&executable, sample_image::ENTRYPOINT).await?,
+            0o600,
+        )?;
     }
     out.write("apply.sh", script::apply(plan).as_bytes(), 0o700)?;
     Ok(out.written)

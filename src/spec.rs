@@ -47,6 +47,8 @@ pub struct Spec {
     pub mesh: Mesh,
     /// The sample services.
     pub samples: Samples,
+    /// Where `kindmesh deploy` puts what has no annotation: clusters by the name of an object, or of its application.
+    pub deploy: BTreeMap<String, Vec<Label>>,
 }
 
 /// How pods of one cluster reach those of another.
@@ -177,6 +179,7 @@ impl Default for Spec {
             clusters: vec![cluster(1), cluster(2)],
             mesh: Mesh::default(),
             samples: Samples::default(),
+            deploy: BTreeMap::new(),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{Part, pods};
 const LIST_WITHIN: Duration = Duration::from_secs(10);
 
 /// Istio's objects: group and kind.
-const ISTIO: [(&str, &str); 8] = [
+pub(super) const ISTIO: [(&str, &str); 8] = [
     ("networking.istio.io", "VirtualService"),
     ("networking.istio.io", "DestinationRule"),
     ("networking.istio.io", "ServiceEntry"),

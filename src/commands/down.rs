@@ -8,6 +8,7 @@ use crate::environment::down_hint;
 use crate::error::{self, Error, Kind};
 use crate::inventory::gather;
 use crate::state::EngineIdentity;
+use crate::testing;
 
 pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     // clap sees such a conflict only when both are given behind the command's name.
@@ -15,6 +16,10 @@ pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Do
         return Err(Error::usage(format!("--all is every environment, and --name {name} is one"))
             .hint("leave one of them out")
             .into());
+    }
+    if args.when_unused {
+        testing::down_when_unused(&context.folders, &context.environment_name()?, &context.events).await?;
+        return Ok(Done::default());
     }
     match tokio::time::timeout(args.timeout, down_all(context, args)).await {
         Ok(result) => result,

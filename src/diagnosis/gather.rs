@@ -29,11 +29,15 @@ async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
 
 /// What keeps a Deployment from being ready: its own words, its pods' states, events, and logs of what failed.
 pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidence {
+    workload(client, namespace, name, &format!("app={name}")).await
+}
+
+/// The same for whatever makes pods with these labels.
+pub async fn workload(client: &Client, namespace: &str, name: &str, selector: &str) -> Evidence {
     let mut evidence = Evidence::default();
-    let selector = format!("app={name}");
     let (state, pods, events) = futures::join!(
         within(deployment_state(client, namespace, name)),
-        within(pods(client, namespace, &selector)),
+        within(pods(client, namespace, selector)),
         within(events(client, namespace)),
     );
     let pods: Vec<Pod> =

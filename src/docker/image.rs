@@ -176,7 +176,7 @@ pub(super) fn names_by_digest(images: &[String]) -> Vec<(String, String)> {
 }
 
 /// containerd's client, on the images that Kubernetes uses.
-const CTR: [&str; 4] = ["ctr", "--namespace", "k8s.io", "images"];
+pub(super) const CTR: [&str; 4] = ["ctr", "--namespace", "k8s.io", "images"];
 
 /// How much of an archive is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;

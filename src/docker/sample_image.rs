@@ -93,15 +93,32 @@ pub async fn exists(engine: &Engine, image: &str) -> anyhow::Result<bool> {
 /// # Errors
 /// When the executable or its libraries cannot be read, or the engine refuses the image.
 pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path) -> anyhow::Result<Outcome<()>> {
-    if exists(engine, &samples.image).await? {
+    ensure_named(engine, &samples.image, executable).await
+}
+
+/// The same under a name that ends with the executable's digest.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn ensure_named(engine: &Engine, image: &str, executable: &Path) -> anyhow::Result<Outcome<()>> {
+    if exists(engine, image).await? {
         return Ok(Outcome::unchanged(()));
     }
-    let archive = root_folder(executable).await?;
-    let (repository, tag) = samples.image.rsplit_once(':').unwrap_or((&samples.image, "latest"));
-    let entrypoint = format!("ENTRYPOINT [\"{ENTRYPOINT}\"]");
-    let user = format!("USER {USER}:{USER}");
     let labels = format!("LABEL org.opencontainers.image.title=kindmesh-sample {LABEL}=true");
-    let changes = vec![entrypoint, user, labels];
+    import(engine, image, root_folder(executable, ENTRYPOINT).await?, ENTRYPOINT, labels).await?;
+    Ok(Outcome::changed(()))
+}
+
+/// Makes an image of a root folder, whose process runs as no special user.
+pub(crate) async fn import(
+    engine: &Engine,
+    image: &str,
+    archive: Vec<u8>,
+    entrypoint: &str,
+    labels: String,
+) -> anyhow::Result<()> {
+    let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+    let changes = vec![format!("ENTRYPOINT [\"{entrypoint}\"]"), format!("USER {USER}:{USER}"), labels];
     let platform = format!("{}/{}", engine.facts.os, engine.facts.architecture);
     let options = CreateImageOptionsBuilder::default()
         .from_src("-")
@@ -113,19 +130,20 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
     let mut progress =
         engine.docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None).boxed();
     while let Some(info) = progress.next().await {
-        info.with_context(|| format!("making the sample image {}", samples.image))?;
+        info.with_context(|| format!("making the image {image}"))?;
     }
-    Ok(Outcome::changed(()))
+    Ok(())
 }
 
-/// The image's root folder as a tar archive: the executable and the shared libraries that it loads.
+/// An image's root folder as a tar archive: the executable under the path it is to have, and the shared libraries that
+/// it loads.
 ///
 /// # Errors
 /// When the executable cannot be run, or a file not be read.
-pub async fn root_folder(executable: &Path) -> anyhow::Result<Vec<u8>> {
+pub async fn root_folder(executable: &Path, entrypoint: &str) -> anyhow::Result<Vec<u8>> {
     let mut libraries = libraries(executable).await?;
     libraries.extend(name_lookup(&libraries));
-    archive(executable, &libraries).context("packing the sample image")
+    archive(executable, entrypoint, &libraries).with_context(|| format!("packing {}", executable.display()))
 }
 
 /// The shared libraries that an executable loads, the loader included: what the loader itself says when
@@ -168,7 +186,7 @@ fn name_lookup(listed: &[PathBuf]) -> Vec<PathBuf> {
         .collect()
 }
 
-fn archive(executable: &Path, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
+fn archive(executable: &Path, entrypoint: &str, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, from: &Path| -> anyhow::Result<()> {
         let content = std::fs::read(from).with_context(|| from.display().to_string())?;
@@ -178,7 +196,7 @@ fn archive(executable: &Path, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> 
         archive.append_data(&mut header, path.trim_start_matches('/'), content.as_slice())?;
         Ok(())
     };
-    add(ENTRYPOINT, executable)?;
+    add(entrypoint, executable)?;
     for library in libraries {
         add(&library.to_string_lossy(), library)?;
     }

@@ -220,6 +220,32 @@ impl<'a> Applier<'a> {
         Ok(changed)
     }
 
+    /// The objects of the same kinds, namespaces and names that are there now, whoever made them.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn live(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<Option<DynamicObject>>> {
+        if self.discovery.is_none() {
+            let found = Discovery::new(self.client.clone()).run_aggregated().await;
+            self.discovery = Some(Arc::new(found.context("asking for all kinds")?));
+        }
+        let this = &*self;
+        let look = async |object: &DynamicObject| match this.api(object) {
+            Ok(api) => {
+                let name = object.name_any();
+                api.get_opt(&name).await.with_context(|| format!("asking for {} {name}", kind(object)))
+            }
+            // Of a kind that is not known there is nothing.
+            Err(_) => Ok(None),
+        };
+        futures::future::try_join_all(objects.iter().map(look)).await
+    }
+
+    /// Whether the API server knew an object's kind when it was asked last.
+    pub fn knows(&self, object: &DynamicObject) -> bool {
+        resolve(self.discovery.as_deref(), object).is_some()
+    }
+
     /// Where an object of this kind and namespace lives.
     fn api(&self, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
         let (resource, scope) = resolve(self.discovery.as_deref(), object)
@@ -233,7 +259,10 @@ impl<'a> Applier<'a> {
         })
     }
 
-    async fn apply_one(&self, object: DynamicObject) -> anyhow::Result<bool> {
+    async fn apply_one(&self, mut object: DynamicObject) -> anyhow::Result<bool> {
+        if let Some((_, Scope::Cluster)) = resolve(self.discovery.as_deref(), &object) {
+            object.metadata.namespace = None;
+        }
         let name = object.name_any();
         let mark = object.annotations().get(DIGEST_ANNOTATION);
         let what = format!("{} {name}", kind(&object));
@@ -282,7 +311,8 @@ pub fn mark_definition(object: &mut DynamicObject) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn kind(object: &DynamicObject) -> &str {
+/// An object's kind; empty when it has none.
+pub fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default()
 }
 

@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Checks that `up` can lead an environment from its stored spec to the wanted one.
 ///
-/// Clusters may be added, in any place, and `mesh.values` and `samples` may change. Clusters are told by
+/// Clusters may be added, in any place, and `mesh.values`, `samples` and `deploy` may change. Clusters are told by
 /// their names, so their order does not matter.
 ///
 /// # Errors

@@ -38,6 +38,9 @@ pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
     if spec.samples.enabled {
         problems.samples(spec);
     }
+    for (name, clusters) in &spec.deploy {
+        problems.places(spec, &format!("deploy.{name}"), clusters, "leave it out, or name a cluster");
+    }
     report(problems.found, "problems in the spec")
 }
 
@@ -94,6 +97,8 @@ pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
         }
     }
 }
+
+const NO_SAMPLES: &str = "samples.enabled: false leaves the samples out";
 
 struct Problems<'a> {
     origins: &'a Origins,
@@ -251,20 +256,16 @@ impl Problems<'_> {
             let what = format!("{:?} is not an image reference", samples.image);
             self.add("samples.image", what, "such as registry.example/kindmesh:1; left out, it is built here");
         }
-        self.places(spec, "samples.caller.clusters", &samples.caller.clusters);
-        self.places(spec, "samples.producer.clusters", &samples.producer.clusters);
+        self.places(spec, "samples.caller.clusters", &samples.caller.clusters, NO_SAMPLES);
+        self.places(spec, "samples.producer.clusters", &samples.producer.clusters, NO_SAMPLES);
         if samples.producer.replicas == 0 {
-            self.add(
-                "samples.producer.replicas",
-                "is 0, at least 1 is needed",
-                "samples.enabled: false leaves the samples out",
-            );
+            self.add("samples.producer.replicas", "is 0, at least 1 is needed", NO_SAMPLES);
         }
     }
 
-    fn places(&mut self, spec: &Spec, path: &str, clusters: &[Label]) {
+    fn places(&mut self, spec: &Spec, path: &str, clusters: &[Label], instead: &str) {
         if clusters.is_empty() {
-            self.add(path, "is empty", "samples.enabled: false leaves the samples out");
+            self.add(path, "is empty", instead);
         }
         let known: Vec<&str> = spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         let mut seen = BTreeSet::new();

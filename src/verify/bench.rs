@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -16,14 +16,14 @@ use super::probe::Prober;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::event::{Events, Outcome, Step};
+use crate::lease;
 use crate::mesh::apply::{self, Applier};
 use crate::mesh::{debug, istio};
-use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::probes::Probe;
 use crate::spec;
 use crate::wait::{self, Poll};
 use crate::workloads::{self, PART_OF_LABEL, PORT};
 
-const POD: &str = include_str!("../../mesh-manifests/verify/pod.yaml");
 const SERVICES: &str = include_str!("../../mesh-manifests/verify/services.yaml");
 /// The namespace that the manifests are written for.
 const WRITTEN_NAMESPACE: &str = "kindmesh-verify";
@@ -31,38 +31,28 @@ const WRITTEN_NAMESPACE: &str = "kindmesh-verify";
 const PART_OF: &str = "kindmesh-verify";
 /// Says on which side an object acts, where its kind does not: `caller` or `producer`.
 const SIDE: &str = "kindmesh/side";
-/// Until when a run may be using its namespace, in seconds since 1970: what a dead run left is removed by the next.
-const LEASE: &str = "kindmesh/lease-until";
 /// Longer than any run: a day is the longest `--timeout`, but nobody waits for that.
-const LEASE_SECONDS: i64 = 1800;
+const LEASE: Duration = Duration::from_secs(1800);
 /// How long the caller's proxy may take to know the probes. Some 0.2 s after they are ready, under load seconds.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
-/// How long removing may take; a namespace with pods in it took 3 to 8 s on two cores.
-const REMOVE_WITHIN: Duration = Duration::from_secs(60);
 
-/// How a role's probe differs from another's.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Role {
-    pub name: &'static str,
-    replicas: u8,
-    meshed: bool,
-    failover: bool,
-}
+/// The label of those that failover is about.
+const FAILOVER: Option<(&str, &str)> = Some(("kindmesh/failover", "yes"));
 
-const CALLER: Role = Role { name: "caller", replicas: 1, meshed: true, failover: false };
-const STRANGER: Role = Role { name: "stranger", replicas: 1, meshed: true, failover: false };
-const NEAR: Role = Role { name: "near", replicas: 1, meshed: true, failover: true };
-const PRODUCER: Role = Role { name: "producer", replicas: 2, meshed: true, failover: true };
-const GUARDED: Role = Role { name: "guarded", replicas: 1, meshed: true, failover: false };
+const CALLER: Probe = Probe { name: "caller", replicas: 1, meshed: true, label: None };
+const STRANGER: Probe = Probe { name: "stranger", replicas: 1, meshed: true, label: None };
+const NEAR: Probe = Probe { name: "near", replicas: 1, meshed: true, label: FAILOVER };
+const PRODUCER: Probe = Probe { name: "producer", replicas: 2, meshed: true, label: FAILOVER };
+const GUARDED: Probe = Probe { name: "guarded", replicas: 1, meshed: true, label: None };
 /// Outside the mesh.
-const PLAIN: Role = Role { name: "plain", replicas: 1, meshed: false, failover: false };
+const PLAIN: Probe = Probe { name: "plain", replicas: 1, meshed: false, label: None };
 
 /// A cluster as checks use it.
 pub(super) struct Cluster {
     pub spec: spec::Cluster,
     pub context: String,
     pub client: Client,
-    roles: Vec<Role>,
+    roles: Vec<Probe>,
 }
 
 impl Cluster {
@@ -140,17 +130,11 @@ impl Bench {
     }
 
     async fn make_in(&self, cluster: &Cluster, step: &Step, deadline: Instant) -> anyhow::Result<()> {
-        sweep(&cluster.client).await;
-        let until = jiff::Timestamp::now().as_second() + LEASE_SECONDS;
-        let mut objects = vec![apply::object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-            "name": self.namespace, "labels": {"istio-injection": "enabled", PART_OF_LABEL: PART_OF},
-            "annotations": {LEASE: until.to_string()}}}))?];
+        lease::sweep(&cluster.client, PART_OF).await;
+        let mut objects = vec![lease::namespace(&self.namespace, PART_OF, LEASE)?];
         objects.extend(self.select(apply::objects(SERVICES)?, cluster)?);
         for role in &cluster.roles {
-            for mut object in apply::objects(POD)? {
-                self.adapt_pod(&mut object, cluster, *role);
-                objects.push(object);
-            }
+            objects.extend(role.objects(&self.namespace, &self.image, &cluster.spec)?);
         }
         Applier::new(cluster.client.clone(), step, deadline).apply(objects).await?;
         for role in &cluster.roles {
@@ -159,24 +143,6 @@ impl Bench {
             ready.with_context(|| format!("starting the probe {} in {}", role.name, cluster.name()))?;
         }
         Ok(())
-    }
-
-    fn adapt_pod(&self, object: &mut DynamicObject, cluster: &Cluster, role: Role) {
-        object.metadata.name = Some(role.name.into());
-        object.metadata.namespace = Some(self.namespace.clone());
-        let Some(spec) = object.data.pointer_mut("/spec") else { return };
-        spec["replicas"] = json!(role.replicas);
-        spec["selector"]["matchLabels"]["app"] = json!(role.name);
-        let template = &mut spec["template"];
-        template["metadata"]["labels"]["app"] = json!(role.name);
-        template["metadata"]["labels"]["sidecar.istio.io/inject"] = json!(role.meshed.to_string());
-        if role.failover {
-            template["metadata"]["labels"]["kindmesh/failover"] = json!("yes");
-        }
-        template["spec"]["serviceAccountName"] = json!(role.name);
-        let container = &mut template["spec"]["containers"][0];
-        container["image"] = json!(self.image);
-        workloads::tell_place(container, &cluster.spec);
     }
 
     /// Waits a while for the caller's proxy to know every endpoint of every Service: their slices are written one
@@ -326,46 +292,7 @@ impl Bench {
     }
 
     async fn remove_from(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        delete(&cluster.client, &self.namespace).await?;
-        let api: Api<Namespace> = Api::all(cluster.client.clone());
-        let step = Events::silent().step("verify", None);
-        let what = format!("namespace {} of {} to be gone", self.namespace, cluster.name());
-        wait::until(&step, &what, Instant::now() + REMOVE_WITHIN, async || {
-            Ok(match api.get_opt(&self.namespace).await {
-                Ok(None) => Poll::Ready(()),
-                Ok(Some(_)) => Poll::NotYet("it is being removed".into()),
-                Err(error) => Poll::NotYet(error.to_string()),
-            })
-        })
-        .await
-    }
-}
-
-/// Deletes a namespace of a run, its pods at once: nobody waits for their graceful end.
-async fn delete(client: &Client, namespace: &str) -> anyhow::Result<()> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    match api.delete(namespace, &DeleteParams::background()).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-        Err(error) => return Err(error).with_context(|| format!("deleting namespace {namespace}")),
-    }
-    // Their Deployments go at the same time; a pod that one of them still makes meanwhile goes with the namespace.
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let _ = deployments.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
-    let _ = pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await;
-    Ok(())
-}
-
-/// Deletes namespaces of runs that died. Their failing to go must not keep a run from beginning.
-async fn sweep(client: &Client) {
-    let api: Api<Namespace> = Api::all(client.clone());
-    let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PART_OF_LABEL}={PART_OF}");
-    let Ok(found) = api.list(&ListParams::default().labels(&ours)).await else { return };
-    for namespace in found {
-        let until = namespace.annotations().get(LEASE).and_then(|until| until.parse::<i64>().ok());
-        if until.is_some_and(|until| until < jiff::Timestamp::now().as_second()) {
-            let _ = delete(client, &namespace.name_any()).await;
-        }
+        lease::delete(&cluster.client, &self.namespace).await?;
+        lease::gone(&cluster.client, &self.namespace, cluster.name()).await
     }
 }

@@ -19,12 +19,18 @@ impl Shared {
     /// The shared environment, up.
     pub fn up(&self) -> &Kindmesh {
         self.0.get_or_init(|| {
-            let kindmesh = Kindmesh::named("e2e");
+            let kindmesh = Kindmesh::named(&name());
             let up = kindmesh.run(&["up"]);
             assert_eq!(up.code, 0, "{}\n{}", up.stdout, up.stderr);
             kindmesh
         })
     }
+}
+
+/// The shared environment's name: that of KINDMESH_TEST_NAME where several run the tests on one machine. Tests that look
+/// at the engine itself know it by its ordinary name only.
+pub fn name() -> String {
+    std::env::var("KINDMESH_TEST_NAME").unwrap_or_else(|_| "e2e".into())
 }
 
 /// What a command said.

@@ -3,6 +3,7 @@
 
 mod browser;
 mod counts;
+mod deploy;
 mod environment;
 mod evidence;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
@@ -16,7 +17,9 @@ mod pattern;
 mod policies;
 mod restart;
 mod sabotage;
+mod testing;
 mod verify;
+mod why;
 
 use std::path::Path;
 use std::time::Duration;

@@ -15,6 +15,7 @@ mod restart;
 #[path = "../e2e/sabotage.rs"]
 mod sabotage;
 mod sabotages;
+mod shared;
 mod soak;
 mod three;
 

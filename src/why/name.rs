@@ -1,0 +1,130 @@
+//! The name: it resolves where there is a Service of that name, and nowhere else.
+
+use serde_json::json;
+
+use super::facts::listed;
+use super::{Facts, Hop};
+
+const HOP: &str = "name";
+
+pub(super) fn judge(facts: &Facts) -> Hop {
+    let call = &facts.call;
+    let Some(here) = facts.here() else { return Hop::unknown(HOP, "no cluster was seen") };
+    let (name, namespace, cluster) = (&call.name, &call.service_namespace, &here.name);
+    if let Some(service) = &here.service {
+        if let Some(other) = &service.external_name {
+            return Hop::wrong(
+                HOP,
+                format!("Service {name} in {cluster} stands for the external name {other}, not for pods"),
+                format!("{} delete service {name}, and make one with a selector", facts.kubectl(here)),
+            );
+        }
+        if service.headless && !here.pods.iter().any(|pod| pod.ready) {
+            return Hop::wrong(
+                HOP,
+                format!(
+                    "Service {name} in {cluster} is headless: its name stands for pods of {cluster}, and there are none"
+                ),
+                format!(
+                    "give it an address: make it anew without clusterIP: None ({} edit …)",
+                    facts.kubectl(here)
+                ),
+            );
+        }
+        return Hop::ok(HOP, format!("Service {name} of namespace {namespace} is in {cluster}"));
+    }
+    let there: Vec<&str> =
+        facts.clusters.iter().filter(|c| c.service.is_some()).map(|cluster| cluster.name.as_str()).collect();
+    if there.is_empty() && !facts.other_namespaces.is_empty() {
+        let other = &facts.other_namespaces[0];
+        return Hop::wrong(
+            HOP,
+            format!(
+                "namespace {namespace} has no Service {name} in any cluster; {} has one",
+                listed(&facts.other_namespaces)
+            ),
+            format!("call http://{name}.{other}:{}", call.port),
+        );
+    }
+    let saw = match there.is_empty() {
+        true => format!(
+            "there is no Service {name} in namespace {namespace} of any cluster: the name does not resolve"
+        ),
+        false => format!(
+            "there is no Service {name} in namespace {namespace} of {cluster}, though there is one in {}: the name does not \
+             resolve in {cluster}",
+            listed(&there)
+        ),
+    };
+    Hop::wrong(HOP, saw, make(facts))
+}
+
+/// The command that makes the Service, as another cluster has it.
+fn make(facts: &Facts) -> String {
+    let call = &facts.call;
+    let Some(here) = facts.here() else { return String::new() };
+    let Some(service) = facts.clusters.iter().find_map(|cluster| cluster.service.as_ref()) else {
+        return format!(
+            "make the Service where its pods are, and kindmesh deploy makes the stub in {}",
+            here.name
+        );
+    };
+    let ports: Vec<_> = service
+        .ports
+        .iter()
+        .map(|port| {
+            let mut made = json!({"name": port.name, "port": port.number});
+            if let Some(protocol) = &port.protocol {
+                made["appProtocol"] = json!(protocol);
+            }
+            made
+        })
+        .collect();
+    let stub = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": call.name},
+        "spec": {"ports": ports, "selector": service.selector}});
+    let namespace = match here.has_namespace {
+        true => String::new(),
+        false => format!("kubectl --context {} create namespace {}; ", here.context, call.service_namespace),
+    };
+    format!(
+        "{namespace}{} apply -f - <<<'{stub}' (kindmesh deploy makes such stubs by itself)",
+        facts.kubectl(here)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::testing::works;
+    use super::*;
+
+    #[test]
+    fn a_missing_stub_is_named_with_the_command_that_makes_it() {
+        let mut facts = works();
+        facts.clusters[0].service = None;
+        facts.clusters[0].has_namespace = false;
+        let hop = judge(&facts);
+        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("though there is one in cluster2"), "{hop:?}");
+        let cure = hop.cure.unwrap();
+        assert!(cure.starts_with("kubectl --context kind-e-cluster1 create namespace shop; "), "{cure}");
+        assert!(cure.contains(r#""selector":{"app":"orders"}"#), "{cure}");
+    }
+
+    #[test]
+    fn a_service_of_another_namespace_is_pointed_at() {
+        let mut facts = works();
+        facts.clusters.iter_mut().for_each(|cluster| cluster.service = None);
+        assert!(judge(&facts).saw.contains("of any cluster"));
+        facts.other_namespaces = vec!["stock".into()];
+        assert_eq!(judge(&facts).cure.unwrap(), "call http://orders.stock:8080");
+    }
+
+    #[test]
+    fn headless_and_external_names_resolve_to_something_else() {
+        let mut facts = works();
+        facts.clusters[0].service.as_mut().unwrap().headless = true;
+        assert!(judge(&facts).saw.contains("headless"));
+        facts.clusters[0].service.as_mut().unwrap().external_name = Some("example.com".into());
+        assert!(judge(&facts).saw.contains("example.com"));
+    }
+}

@@ -1,0 +1,154 @@
+//! Reading what a proxy says of its own configuration: Envoy's `/config_dump` and `/clusters`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::facts::{Route, Transport};
+
+/// The route for a host and port among a dump of dynamic route configurations: of the first that fits the path.
+pub(super) fn route(dump: &Value, host: &str, port: u16, path: &str) -> Option<Route> {
+    let configs = dump["configs"].as_array().into_iter().flatten();
+    let mut tables = configs.map(|config| &config["route_config"]);
+    // Of outbound HTTP there is a table for each port, named after it; or one for a host that shares a port with others.
+    let named = |table: &&Value| {
+        let name = table["name"].as_str().unwrap_or_default();
+        name == port.to_string() || name == format!("{host}:{port}")
+    };
+    let table = tables.find(named)?;
+    let is_hosts = |virtual_host: &&Value| {
+        let domains = virtual_host["domains"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let with_port = format!("{host}:{port}");
+        domains.into_iter().any(|domain| domain == host || domain == with_port)
+    };
+    let found = table["virtual_hosts"].as_array()?.iter().find(is_hosts)?;
+    let routes = found["routes"].as_array()?;
+    routes.iter().find(|route| fits(&route["match"], path)).map(read)
+}
+
+fn fits(matches: &Value, path: &str) -> bool {
+    let bare = path.split('?').next().unwrap_or_default();
+    // What a header or a query decides is not known here: another route may be taken.
+    if matches.get("headers").is_some() || matches.get("query_parameters").is_some() {
+        return false;
+    }
+    match (matches["prefix"].as_str(), matches["path"].as_str(), matches["path_separated_prefix"].as_str()) {
+        (Some(prefix), _, _) => bare.starts_with(prefix),
+        (_, Some(exact), _) => bare == exact,
+        (_, _, Some(prefix)) => bare == prefix || bare.starts_with(&format!("{prefix}/")),
+        _ => true,
+    }
+}
+
+fn read(route: &Value) -> Route {
+    let action = &route["route"];
+    let weighted = action.pointer("/weighted_clusters/clusters").and_then(Value::as_array);
+    let mut clusters: Vec<String> = action["cluster"].as_str().map(str::to_owned).into_iter().collect();
+    clusters.extend(weighted.into_iter().flatten().filter_map(|one| one["name"].as_str().map(str::to_owned)));
+    Route {
+        clusters,
+        direct: route.pointer("/direct_response/status").and_then(Value::as_u64),
+        // Envoy writes 0s for no bound.
+        timeout: action["timeout"].as_str().filter(|timeout| *timeout != "0s").map(str::to_owned),
+        virtual_service: virtual_service(route),
+        aborts: aborts(route),
+    }
+}
+
+/// The VirtualService that istiod says a route is of: `…/namespaces/shop/virtual-service/orders`.
+fn virtual_service(route: &Value) -> Option<String> {
+    let config = route.pointer("/metadata/filter_metadata/istio/config")?.as_str()?;
+    let (before, name) = config.split_once("/virtual-service/")?;
+    let namespace = before.rsplit('/').next()?;
+    Some(format!("{name} -n {namespace}"))
+}
+
+/// The share of calls that a route's fault fails.
+fn aborts(route: &Value) -> f64 {
+    let fault = route.pointer("/typed_per_filter_config/envoy.filters.http.fault/abort/percentage");
+    let Some(share) = fault else { return 0.0 };
+    let of = match share["denominator"].as_str() {
+        Some("MILLION") => 1_000_000.0,
+        Some("TEN_THOUSAND") => 10_000.0,
+        _ => 100.0,
+    };
+    share["numerator"].as_f64().unwrap_or_default() / of * 100.0
+}
+
+/// How each cluster of a dump of active clusters is spoken to.
+pub(super) fn clusters(dump: &Value) -> BTreeMap<String, Transport> {
+    let configs = dump["configs"].as_array().into_iter().flatten();
+    let named = |config: &Value| {
+        let cluster = &config["cluster"];
+        let transport =
+            if cluster["transport_socket_matches"].as_array().is_some_and(|matches| !matches.is_empty()) {
+                Transport::Automatic
+            } else if cluster["transport_socket"]["name"].as_str().is_some_and(|name| name.contains("tls")) {
+                Transport::Tls
+            } else {
+                Transport::Plain
+            };
+        Some((cluster["name"].as_str()?.to_owned(), transport))
+    };
+    configs.filter_map(named).collect()
+}
+
+/// The endpoints of each cluster, with their health: lines `CLUSTER::ADDRESS::health_flags::FLAGS`.
+pub(super) fn endpoints(said: &str) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut found: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for line in said.lines() {
+        let Some((of, health)) = line.split_once("::health_flags::") else { continue };
+        if let Some((cluster, address)) = of.rsplit_once("::") {
+            found.entry(cluster.to_owned()).or_default().push((address.to_owned(), health.to_owned()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_route_is_found_by_host_port_and_path() {
+        let host = "orders.shop.svc.cluster.local";
+        let pool = format!("outbound|8080||{host}");
+        let dump = json!({"configs": [{"route_config": {"name": "9090"}}, {"route_config": {"name": "8080",
+            "virtual_hosts": [{"domains": ["other"], "routes": []}, {"domains": [host, "orders"], "routes": [
+                {"match": {"prefix": "/a"}, "direct_response": {"status": 404}},
+                {"match": {"prefix": "/", "headers": [{}]}, "route": {"cluster": "never"}},
+                {"match": {"prefix": "/"}, "route": {"cluster": pool, "timeout": "5s"},
+                    "metadata": {"filter_metadata": {"istio": {"config":
+                        "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/orders"}}},
+                    "typed_per_filter_config": {"envoy.filters.http.fault":
+                        {"abort": {"percentage": {"numerator": 500000, "denominator": "MILLION"}}}}}]}]}}]});
+        let found = route(&dump, host, 8080, "/b?c").unwrap();
+        assert_eq!(found.clusters, [pool]);
+        assert_eq!((found.timeout.as_deref(), found.aborts), (Some("5s"), 50.0));
+        assert_eq!(found.virtual_service.as_deref(), Some("orders -n shop"));
+        assert_eq!(route(&dump, host, 8080, "/a/1").unwrap().direct, Some(404));
+        assert_eq!(route(&dump, host, 80, "/"), None);
+        assert_eq!(route(&dump, "absent.shop.svc.cluster.local", 8080, "/"), None);
+    }
+
+    #[test]
+    fn a_route_may_divide_calls() {
+        let weighted = json!({"match": {}, "route": {"timeout": "0s",
+            "weighted_clusters": {"clusters": [{"name": "a"}, {"name": "b"}]}}});
+        let found = read(&weighted);
+        assert_eq!((found.clusters, found.timeout), (vec!["a".to_owned(), "b".into()], None));
+    }
+
+    #[test]
+    fn transports_and_endpoints_are_read() {
+        let dump = json!({"configs": [{"cluster": {"name": "a", "transport_socket_matches": [{}]}},
+            {"cluster": {"name": "b", "transport_socket": {"name": "envoy.transport_sockets.tls"}}},
+            {"cluster": {"name": "c"}}]});
+        let found = clusters(&dump);
+        assert_eq!((found["a"], found["b"], found["c"]), (Transport::Automatic, Transport::Tls, Transport::Plain));
+        let said =
+            "outbound|80||a.b::10.0.0.1:80::health_flags::healthy\noutbound|80||a.b::10.0.0.1:80::weight::1\n";
+        assert_eq!(endpoints(said)["outbound|80||a.b"], [("10.0.0.1:80".to_owned(), "healthy".to_owned())]);
+    }
+}

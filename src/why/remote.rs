@@ -1,0 +1,75 @@
+//! Remote clusters: the caller's control plane reads the endpoints of other clusters by a remote secret for each.
+
+use super::facts::listed;
+use super::{Facts, Hop};
+
+const HOP: &str = "remote";
+
+pub(super) fn judge(facts: &Facts) -> Hop {
+    let here = &facts.call.cluster;
+    let serving = facts.serving();
+    let others: Vec<_> = serving.iter().filter(|cluster| !facts.is_here(cluster)).collect();
+    if others.is_empty() {
+        return Hop::skipped(HOP, format!("no ready pod is outside {here}"));
+    }
+    let names: Vec<&str> = others.iter().map(|cluster| cluster.name.as_str()).collect();
+    if facts.synced.is_none() {
+        return Hop::wrong(
+            HOP,
+            format!(
+                "istiod of {here} does not answer, which tells the proxies where the pods of {} are",
+                listed(&names)
+            ),
+            facts.kindmesh("status"),
+        );
+    }
+    let unseen: Vec<_> = others.iter().filter(|cluster| !facts.sees(cluster)).collect();
+    let Some(first) = unseen.first() else {
+        return Hop::ok(HOP, format!("istiod of {here} reads the endpoints of {}", listed(&names)));
+    };
+    let state = facts.synced.iter().flatten().find(|(id, _)| *id == first.name).map(|(_, state)| state.as_str());
+    let why = match (facts.remote_secrets.contains(&first.name), state) {
+        (false, _) => format!("{here} has no remote secret for {}", first.name),
+        (true, None) => {
+            format!("{here} has a remote secret for {}, and istiod does not know the cluster", first.name)
+        }
+        (true, Some(state)) => format!("istiod of {here} says of {}: {state}", first.name),
+    };
+    // Pods that are seen answer; a call is none the worse for those that are not.
+    if unseen.len() < serving.len() {
+        return Hop::ok(HOP, format!("{why}, so that its pods take no part; others do"));
+    }
+    Hop::wrong(HOP, format!("{why}: its endpoints are not known there"), facts.kindmesh("up"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::testing::works;
+    use super::*;
+
+    #[test]
+    fn a_lost_secret_is_told_from_a_cluster_that_is_not_synced() {
+        let mut facts = works();
+        facts.synced = Some(vec![("cluster2".into(), "timeout".into())]);
+        assert!(judge(&facts).saw.contains("says of cluster2: timeout"));
+        facts.synced = Some(Vec::new());
+        facts.remote_secrets.clear();
+        let hop = judge(&facts);
+        assert!(hop.saw.starts_with("cluster1 has no remote secret for cluster2"), "{hop:?}");
+        assert_eq!(hop.cure.unwrap(), "kindmesh up --name e");
+        facts.synced = None;
+        assert!(judge(&facts).saw.contains("does not answer"));
+    }
+
+    #[test]
+    fn pods_of_the_own_cluster_are_enough() {
+        let mut facts = works();
+        facts.clusters[0].pods = facts.clusters[1].pods.clone();
+        facts.synced = Some(Vec::new());
+        let hop = judge(&facts);
+        assert!(hop.verdict == Verdict::Ok && hop.saw.contains("take no part"), "{hop:?}");
+        facts.clusters[1].pods.clear();
+        assert_eq!(judge(&facts).verdict, Verdict::Skipped);
+    }
+}

@@ -1,0 +1,152 @@
+//! The proxy's route: where the caller's proxy sends requests for the host.
+
+use super::facts::Route;
+use super::{Facts, Hop};
+
+const HOP: &str = "route";
+
+pub(super) fn judge(facts: &Facts) -> Hop {
+    let call = &facts.call;
+    if !facts.caller.as_ref().is_some_and(|caller| caller.meshed) {
+        return Hop::skipped(
+            HOP,
+            "the caller has no proxy: the call goes to the Service's address, within its own cluster",
+        );
+    }
+    let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy gave no answer") };
+    let host = facts.host();
+    let Some(route) = &proxy.route else {
+        // Not of HTTP: it is found by its address, without a route.
+        if proxy.clusters.contains_key(&facts.pool()) {
+            return Hop::ok(HOP, format!("by its address, since port {} is not declared as HTTP", call.port));
+        }
+        return Hop::wrong(
+            HOP,
+            format!("the caller's proxy has no route for {host}:{}", call.port),
+            format!("look for what narrows its view: kubectl --context {} get sidecars -A", facts.context()),
+        );
+    };
+    let from = route.virtual_service.as_deref().map_or_else(
+        || "the Service's own route".to_owned(),
+        |virtual_service| format!("VirtualService {virtual_service}"),
+    );
+    let edit = || match &route.virtual_service {
+        Some(virtual_service) => {
+            format!("kubectl --context {} edit virtualservice {virtual_service}", facts.context())
+        }
+        None => facts.kindmesh("up"),
+    };
+    if let Some(status) = route.direct {
+        return Hop::wrong(HOP, format!("{from} answers with {status} itself"), edit());
+    }
+    if route.aborts >= 100.0 {
+        return Hop::wrong(HOP, format!("{from} fails every call on purpose"), edit());
+    }
+    let missing = route.clusters.iter().find(|cluster| !proxy.clusters.contains_key(*cluster));
+    if let Some(missing) = missing {
+        return Hop::wrong(
+            HOP,
+            format!("{from} leads to {}, which is not there", shown(missing)),
+            format!("name a host and a subset that are there: {}", edit()),
+        );
+    }
+    Hop::ok(
+        HOP,
+        format!(
+            "{from} leads to {}{}",
+            route.clusters.iter().map(|c| shown(c)).collect::<Vec<_>>().join(", "),
+            limits(route)
+        ),
+    )
+}
+
+fn limits(route: &Route) -> String {
+    let mut limits = String::new();
+    if let Some(timeout) = &route.timeout {
+        limits.push_str(&format!(", within {timeout}"));
+    }
+    if route.aborts > 0.0 {
+        limits.push_str(&format!(", and fails {} % of calls on purpose", route.aborts));
+    }
+    limits
+}
+
+/// A proxy's name for endpoints, in words: `outbound|8080|v2|orders.shop.svc.cluster.local`.
+fn shown(cluster: &str) -> String {
+    match cluster.split('|').collect::<Vec<_>>().as_slice() {
+        ["outbound", port, "", host] => format!("{host}:{port}"),
+        ["outbound", port, subset, host] => format!("subset {subset} of {host}:{port}"),
+        _ => cluster.to_owned(),
+    }
+}
+
+impl Facts {
+    /// The proxy's name for the Service's endpoints.
+    pub(super) fn pool(&self) -> String {
+        format!("outbound|{}||{}", self.call.port, self.host())
+    }
+
+    /// The names of the endpoints that the call is sent to.
+    pub(super) fn pools(&self) -> Vec<String> {
+        let route = self.proxy.as_ref().and_then(|proxy| proxy.route.as_ref());
+        route
+            .map(|route| route.clusters.clone())
+            .filter(|names| !names.is_empty())
+            .unwrap_or_else(|| vec![self.pool()])
+    }
+
+    /// The context of the caller's cluster.
+    pub(super) fn context(&self) -> String {
+        self.here().map(|here| here.context.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::testing::{POOL, works};
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut Route)) -> Hop {
+        let mut facts = works();
+        change(facts.proxy.as_mut().unwrap().route.as_mut().unwrap());
+        judge(&facts)
+    }
+
+    #[test]
+    fn a_route_that_leads_nowhere_or_fails_is_wrong() {
+        let subset = POOL.replace("||", "|v2|");
+        let hop = with(|route| route.clusters = vec![subset]);
+        assert!(
+            hop.saw.contains("subset v2 of orders.shop.svc.cluster.local:8080, which is not there"),
+            "{hop:?}"
+        );
+        assert!(with(|route| route.direct = Some(404)).saw.contains("404 itself"));
+        let hop = with(|route| {
+            route.aborts = 100.0;
+            route.virtual_service = Some("orders -n shop".into());
+        });
+        assert!(hop.cure.unwrap().ends_with("edit virtualservice orders -n shop"));
+        let hop = with(|route| {
+            route.aborts = 50.0;
+            route.timeout = Some("5s".into());
+        });
+        assert!(
+            hop.verdict == Verdict::Ok && hop.saw.ends_with("within 5s, and fails 50 % of calls on purpose"),
+            "{hop:?}"
+        );
+    }
+
+    #[test]
+    fn without_a_proxy_or_its_answer_there_is_no_route_to_judge() {
+        let mut facts = works();
+        facts.proxy.as_mut().unwrap().route = None;
+        assert_eq!(judge(&facts).verdict, Verdict::Ok);
+        facts.proxy.as_mut().unwrap().clusters.clear();
+        assert!(judge(&facts).saw.contains("no route for orders.shop.svc.cluster.local:8080"));
+        facts.proxy = None;
+        assert_eq!(judge(&facts).verdict, Verdict::Unknown);
+        facts.caller.as_mut().unwrap().meshed = false;
+        assert_eq!(judge(&facts).verdict, Verdict::Skipped);
+    }
+}

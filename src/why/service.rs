@@ -1,0 +1,78 @@
+//! The Service: it has the port that is called, and says that it speaks HTTP.
+
+use super::facts::{Port, listed};
+use super::{Facts, Hop};
+
+const HOP: &str = "service";
+
+pub(super) fn judge(facts: &Facts) -> Hop {
+    let call = &facts.call;
+    let Some((here, service)) = facts.here().and_then(|here| Some((here, here.service.as_ref()?))) else {
+        return Hop::skipped(HOP, "there is none");
+    };
+    let Some(port) = service.ports.iter().find(|port| port.number == call.port) else {
+        let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
+        return Hop::wrong(
+            HOP,
+            format!("Service {} in {} has no port {}; it has {}", call.name, here.name, call.port, listed(&ports)),
+            match ports.first() {
+                Some(first) => {
+                    format!("call port {first}, or: {} edit service {}", facts.kubectl(here), call.name)
+                }
+                None => format!("{} edit service {}", facts.kubectl(here), call.name),
+            },
+        );
+    };
+    // Endpoints of several clusters come together by the port's number in each.
+    let differs = facts.clusters.iter().filter_map(|cluster| Some((cluster, cluster.service.as_ref()?)));
+    let lacks = differs.into_iter().find(|(_, other)| !other.ports.iter().any(|other| other.number == call.port));
+    if let Some((other, _)) = lacks {
+        return Hop::wrong(
+            HOP,
+            format!("Service {} has port {} in {}, and not in {}", call.name, call.port, here.name, other.name),
+            format!("give both the same ports: {} edit service {}", facts.kubectl(other), call.name),
+        );
+    }
+    let http = if speaks_http(port) { "HTTP" } else { "not declared as HTTP: the proxy has to guess" };
+    Hop::ok(HOP, format!("port {} ({http}) leads to port {} of the pods", port.number, port.target))
+}
+
+/// Whether a port is declared as one of HTTP, by its protocol or by the beginning of its name.
+pub(super) fn speaks_http(port: &Port) -> bool {
+    let said = port.protocol.clone().unwrap_or_else(|| port.name.split('-').next().unwrap_or_default().to_owned());
+    ["http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c"].contains(&said.to_ascii_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::testing::works;
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_not_there_is_named_with_those_that_are() {
+        let mut facts = works();
+        facts.call.port = 80;
+        let hop = judge(&facts);
+        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("no port 80; it has 8080"), "{hop:?}");
+        assert!(hop.cure.unwrap().starts_with("call port 8080"));
+    }
+
+    #[test]
+    fn both_clusters_need_the_port() {
+        let mut facts = works();
+        facts.clusters[1].service.as_mut().unwrap().ports[0].number = 9090;
+        assert!(judge(&facts).saw.contains("and not in cluster2"));
+    }
+
+    #[test]
+    fn http_is_told_by_name_or_protocol() {
+        let port = |name: &str, protocol: Option<&str>| Port {
+            name: name.into(),
+            protocol: protocol.map(str::to_owned),
+            ..Port::default()
+        };
+        assert!(speaks_http(&port("http-web", None)) && speaks_http(&port("web", Some("http"))));
+        assert!(!speaks_http(&port("web", None)) && !speaks_http(&port("http", Some("tcp"))));
+    }
+}

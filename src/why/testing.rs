@@ -1,0 +1,54 @@
+//! Facts of a call that works, to be broken by tests.
+
+use super::facts::{Call, Caller, Cluster, Facts, Linked, Pod, Port, Proxy, Route, Service, Transport, Workload};
+
+pub(super) const POOL: &str = "outbound|8080||orders.shop.svc.cluster.local";
+
+/// checkout in cluster1 calls orders in cluster2.
+pub(super) fn works() -> Facts {
+    let service = Service {
+        ports: vec![Port { name: "http".into(), number: 8080, target: "http".into(), protocol: None }],
+        selector: [("app".to_owned(), "orders".to_owned())].into(),
+        ..Service::default()
+    };
+    let cluster = |name: &str| Cluster {
+        name: name.into(),
+        context: format!("kind-e-{name}"),
+        has_namespace: true,
+        service: Some(service.clone()),
+        linked: Linked::Yes,
+        ..Cluster::default()
+    };
+    let pod = Pod {
+        name: "orders-1".into(),
+        ready: true,
+        meshed: true,
+        labels: service.selector.clone(),
+        port_names: vec!["http".into()],
+        ..Pod::default()
+    };
+    let mut there = cluster("cluster2");
+    there.pods = vec![pod];
+    there.workloads = vec![Workload { kind: "Deployment".into(), name: "orders".into(), replicas: 1 }];
+    Facts {
+        environment: "e".into(),
+        call: Call {
+            cluster: "cluster1".into(),
+            namespace: "shop".into(),
+            name: "orders".into(),
+            service_namespace: "shop".into(),
+            port: 8080,
+            path: "/".into(),
+        },
+        caller: Some(Caller { pod: "checkout-1".into(), account: "checkout".into(), meshed: true, ready: true }),
+        clusters: vec![cluster("cluster1"), there],
+        synced: Some(vec![("cluster2".into(), "synced".into())]),
+        remote_secrets: vec!["cluster2".into()],
+        proxy: Some(Proxy {
+            route: Some(Route { clusters: vec![POOL.into()], ..Route::default() }),
+            clusters: [(POOL.to_owned(), Transport::Automatic)].into(),
+            endpoints: [(POOL.to_owned(), vec![("10.2.0.1:8080".to_owned(), "healthy".to_owned())])].into(),
+        }),
+        ..Facts::default()
+    }
+}
