@@ -203,9 +203,10 @@ down() {
   kindmesh down ${name[@]+"${name[@]}"}
 }
 
-# finish: without a name, kindmesh takes KINDMESH_ENVIRONMENT, then its default.
+# finish: without a name that of plan, which a kindmesh.yaml in the working folder would else win over.
 name=()
-[ -z "${INPUT_NAME:-}" ] || name=(--name "$INPUT_NAME")
+finished=${INPUT_NAME:-${KINDMESH_ENVIRONMENT:-}}
+[ -z "$finished" ] || name=(--name "$finished")
 
 case ${1:-} in
 find) find_executable ;;

@@ -7,9 +7,10 @@
 //! One image is enough: the baked node image has the mesh's images in it, and the sample image is made from the executable.
 
 use std::cell::Cell;
-use std::io::Write as _;
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::docker::{Engine, bake};
 use crate::error::Error;
 use crate::event::{Events, Outcome};
+use crate::interrupt::Interrupt;
 use crate::spec::Loaded;
 use crate::state::Folders;
 use crate::tool;
@@ -99,7 +101,13 @@ pub struct Brought {
 ///
 /// # Errors
 /// A usage error for a file that is there; else as those of `up::warm`, or the file system's.
-pub async fn save(loaded: &Loaded, path: &Path, folders: &Folders, events: &Events) -> anyhow::Result<Saved> {
+pub async fn save(
+    loaded: &Loaded,
+    path: &Path,
+    folders: &Folders,
+    events: &Events,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Saved> {
     if path.exists() {
         let error = Error::usage(format!("{} is there already", path.display()));
         return Err(error.hint("name another file").into());
@@ -118,9 +126,21 @@ pub async fn save(loaded: &Loaded, path: &Path, folders: &Folders, events: &Even
     let exported = exported.await?;
     let pack = events.step("pack", None).run(async |step| {
         let files = files::gather(&folders.cache, &warm.plan, step).await?;
-        let path = path.to_owned();
-        let write = move || write(&path, &exported, &files, contents);
-        Ok(Outcome::changed(tokio::task::spawn_blocking(write).await??))
+        // What is written so far has a name, and so has to be put away.
+        let _armed = interrupt.arm("putting away what was written");
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (path_of, stopped_of) = (path.to_owned(), stopped.clone());
+        let write = move || write(&path_of, &exported, &files, contents, &stopped_of);
+        let mut writing = tokio::task::spawn_blocking(write);
+        tokio::select! {
+            written = &mut writing => Ok(Outcome::changed(written??)),
+            () = interrupt.requested() => {
+                stopped.store(true, Ordering::Relaxed);
+                // It fails, unless it was done.
+                let left = if writing.await?.is_ok() { "whole" } else { "not there" };
+                Err(Error::environment(format!("interrupted: {} is {left}", path.display())).into())
+            }
+        }
     });
     pack.await
 }
@@ -145,7 +165,13 @@ async fn contents(warm: &up::Warm) -> anyhow::Result<Contents> {
 }
 
 /// Writes the archive, whole or not at all. Blocks.
-fn write(path: &Path, exported: &Exported, files: &[Packed], contents: Contents) -> anyhow::Result<Saved> {
+fn write(
+    path: &Path,
+    exported: &Exported,
+    files: &[Packed],
+    contents: Contents,
+    stopped: &AtomicBool,
+) -> anyhow::Result<Saved> {
     let what = || format!("writing {}", path.display());
     let image = serde_json::to_vec(&exported.manifest)?;
     let config = serde_json::to_vec(&contents)?;
@@ -157,7 +183,7 @@ fn write(path: &Path, exported: &Exported, files: &[Packed], contents: Contents)
     let (of_image_config, mut image_config) =
         exported.blobs().next().context("an image without a configuration")?;
     let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut image_config, &mut text)?;
+    image_config.read_to_end(&mut text)?;
     of_image.platform = Some(image::platform(&text).with_context(|| of_image_config.digest.clone())?);
     let mut of_artifact = Descriptor::of(layout::MANIFEST, &artifact);
     of_artifact.artifact_type = Some(layout::ARTIFACT.into());
@@ -166,16 +192,20 @@ fn write(path: &Path, exported: &Exported, files: &[Packed], contents: Contents)
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // For others to read: there is no key in it.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    let file = tempfile::Builder::new().permissions(mode).tempfile_in(folder).with_context(what)?;
+    let file = tempfile::Builder::new()
+        .prefix(".kindmesh-offline-")
+        .permissions(mode)
+        .tempfile_in(folder)
+        .with_context(what)?;
     let mut writer = Writer::new(file, &index).with_context(what)?;
     for (of, content) in [(&of_artifact, &artifact), (&of_config, &config), (&of_image, &image)] {
         writer.blob(of, content.as_slice()).with_context(what)?;
     }
     for file in files {
-        writer.blob(&file.descriptor, file.content()).with_context(what)?;
+        writer.blob(&file.descriptor, Unless { stopped, content: file.content() }).with_context(what)?;
     }
     for (of, content) in exported.blobs() {
-        writer.blob(of, content).with_context(what)?;
+        writer.blob(of, Unless { stopped, content }).with_context(what)?;
     }
     let (mut file, blobs) = writer.finish().with_context(what)?;
     file.flush().with_context(what)?;
@@ -184,6 +214,21 @@ fn write(path: &Path, exported: &Exported, files: &[Packed], contents: Contents)
     file.persist_noclobber(path).with_context(what)?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(Saved { schema_version: 1, path, bytes, digest: layout::digest(&index), blobs, contents })
+}
+
+/// Content that ends in an error as soon as nobody wants it any more.
+struct Unless<'a, R> {
+    stopped: &'a AtomicBool,
+    content: R,
+}
+
+impl<R: Read> Read for Unless<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        self.content.read(buffer)
+    }
 }
 
 /// Brings what an archive holds into the engine and the cache folder, after all of it was held against its digests. The

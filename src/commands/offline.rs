@@ -7,7 +7,8 @@ use crate::offline::{self, Brought, Contents, Saved};
 pub(super) async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done> {
     match command {
         OfflineCommand::Save { file } => {
-            let saved = offline::save(&context.load()?, file, &context.folders, &context.events).await?;
+            let (loaded, interrupt) = (context.load()?, &context.interrupt);
+            let saved = offline::save(&loaded, file, &context.folders, &context.events, interrupt).await?;
             if context.is_json() { Done::json(&saved) } else { Ok(Done::text(told(&saved))) }
         }
         OfflineCommand::Load { file } => {

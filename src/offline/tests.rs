@@ -17,8 +17,12 @@ fn contents() -> Contents {
     }
 }
 
+fn try_to_write(path: &Path, stopped: bool) -> anyhow::Result<Saved> {
+    write(path, &Exported::read(exported(CONFIG)).unwrap(), &[], contents(), &AtomicBool::new(stopped))
+}
+
 fn written(path: &Path) -> Saved {
-    write(path, &Exported::read(exported(CONFIG)).unwrap(), &[], contents()).unwrap()
+    try_to_write(path, false).unwrap()
 }
 
 fn open(path: &Path) -> anyhow::Result<Verified> {
@@ -55,9 +59,16 @@ fn a_file_that_is_there_is_not_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     std::fs::write(&path, "mine").unwrap();
-    assert!(write(&path, &Exported::read(exported(CONFIG)).unwrap(), &[], contents()).is_err());
+    assert!(try_to_write(&path, false).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn of_a_file_that_is_given_up_nothing_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(try_to_write(&folder.path().join("a.tar"), true).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
