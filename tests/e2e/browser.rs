@@ -36,6 +36,15 @@ impl Drop for Driver {
 impl Browser {
     /// Starts one with a window of that size.
     pub async fn open(width: u32, height: u32) -> Self {
+        Self::with(width, height, &[]).await
+    }
+
+    /// The same for a person who likes it dark.
+    pub async fn dark(width: u32, height: u32) -> Self {
+        Self::with(width, height, &["--blink-settings=preferredColorScheme=0"]).await
+    }
+
+    async fn with(width: u32, height: u32, more: &[&str]) -> Self {
         let mut driver = Driver(
             Command::new("chromedriver")
                 .arg("--port=0")
@@ -52,6 +61,7 @@ impl Browser {
             })
             .expect("chromedriver ended");
         let mut arguments = vec!["--headless=new".to_owned(), format!("--window-size={width},{height}")];
+        arguments.extend(more.iter().map(ToString::to_string));
         // Chromium's sandbox refuses to start for root, and root is who runs the lab.
         if std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
             arguments.push("--no-sandbox".into());

@@ -15,6 +15,7 @@ mod pattern;
 mod policies;
 mod restart;
 mod sabotage;
+mod ui;
 mod verify;
 
 use std::path::Path;
