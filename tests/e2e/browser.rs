@@ -91,9 +91,14 @@ impl Browser {
         }
     }
 
-    /// The text of an element.
+    /// The text of an element, which the page may draw anew at any moment.
     pub async fn text(&self, css: &str) -> String {
-        self.find(css).await.text().await.unwrap()
+        loop {
+            match self.find(css).await.text().await {
+                Err(error) if error.is_stale_element_reference() => {}
+                text => return text.unwrap(),
+            }
+        }
     }
 
     /// Fills a field as a person does.
