@@ -20,6 +20,7 @@ use crate::link;
 use crate::pause;
 use crate::plan::Plan;
 use crate::policies::Side;
+use crate::prove;
 use crate::start;
 use crate::state::Folders;
 use crate::wait::{self, Poll};
@@ -199,16 +200,7 @@ impl<'a> Labs<'a> {
     /// # Errors
     /// When it cannot be.
     pub async fn reset(&self, forget: bool, deadline: Instant) -> anyhow::Result<Vec<Change>> {
-        let samples = |files: &[&str]| -> Vec<String> {
-            files.iter().map(|file| format!("mesh-manifests/samples/{file}.yaml")).collect()
-        };
-        let ups = State {
-            caller: samples(&["service", "timeout", "breaker"]),
-            producer: samples(&["service"]),
-            link_cut: false,
-            producer_stopped: false,
-        };
-        let changes = self.put(&ups, deadline).await?;
+        let changes = self.put(&State::of_up(), deadline).await?;
         let progress = match forget {
             true => Progress::default(),
             false => Progress { current: None, ..self.progress()? },
@@ -227,7 +219,9 @@ impl<'a> Labs<'a> {
         let resting: Vec<_> = resting.into_iter().map(|node| node.cluster.clone()).collect();
         let plan = self.environment.plan(&self.engine, inventory)?;
         let mut changes = Vec::new();
-        if start::nodes(&self.engine, self.environment, &plan, &found, deadline, self.events).await? {
+        let started_any =
+            start::nodes(&self.engine, self.environment, &plan, &found, deadline, self.events).await?;
+        if started_any {
             let mut started = resting;
             started.sort();
             started.dedup();
@@ -237,9 +231,17 @@ impl<'a> Labs<'a> {
         step.run(async |step| {
             self.answers(&clusters, step, deadline).await?;
             for cluster in &plan.clusters {
-                let cut = state.link_cut && cluster.name == clusters.places.producer;
+                let cut = state.link_cut && !started_any && cluster.name == clusters.places.producer;
                 if !cut && link::set_cut(&self.engine, &plan, cluster, false, step, deadline).await? {
                     changes.push(change(&cluster.name, "link", Became::Restored));
+                }
+            }
+            if started_any {
+                // Whether all came back can be seen only where calls are to cross.
+                clusters.put(&State::of_up(), step, deadline).await?;
+                if let Some(samples) = &plan.samples {
+                    let (client, from) = (clusters.client(Side::Caller), &clusters.places.caller);
+                    prove::crosses(client, from, samples, "lab", step, deadline).await?;
                 }
             }
             changes.extend(clusters.put(state, step, deadline).await?);

@@ -270,6 +270,19 @@ impl Exercise {
 }
 
 impl State {
+    /// What `up` makes.
+    pub(super) fn of_up() -> Self {
+        let samples = |files: &[&str]| -> Vec<String> {
+            files.iter().map(|file| format!("mesh-manifests/samples/{file}.yaml")).collect()
+        };
+        Self {
+            caller: samples(&["service", "timeout", "breaker"]),
+            producer: samples(&["service"]),
+            link_cut: false,
+            producer_stopped: false,
+        }
+    }
+
     /// The paths of its manifests on a side.
     pub fn manifests(&self, side: Side) -> &[String] {
         match side {

@@ -22,6 +22,9 @@ use crate::workloads::{self, PORT};
 /// How long after the calls that come before it a checkpoint is looked at: Envoy tells its workers of an ejection
 /// within a second.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
+/// How long it may take at least until an exercise fails as described: a producer that was ejected stays so for up to a
+/// minute.
+const FAILS_WITHIN: Duration = Duration::from_secs(60);
 /// Somebody waits for the word that nothing has changed: what was applied a moment ago shows within a second or two.
 const STANDS_STILL_AFTER: Duration = Duration::from_secs(5);
 /// How long one call may take: longer than the caller's own timeout of 30 s.
@@ -93,7 +96,10 @@ impl Look<'_> {
     /// what was seen last.
     async fn until(&self, checkpoint: &Checkpoint, expected: &Expectation, early: bool, step: &Step) -> Seen {
         let places = &self.clusters.places;
-        let deadline = Instant::now() + Duration::from_secs(checkpoint.within);
+        let within = Duration::from_secs(checkpoint.within);
+        // What an exercise before it broke may be healing.
+        let within = if early { within } else { within.max(FAILS_WITHIN) };
+        let deadline = Instant::now() + within;
         // What is healed by those before it may look as at first for a while.
         let may_stand_still = !early || checkpoint.after_others || checkpoint.at_first == checkpoint.works;
         let mut moved = Instant::now();

@@ -160,6 +160,8 @@ const lab = (action, number) => async () => {
   }
 };
 
+// Another address, another token.
+addEventListener("hashchange", () => location.reload());
 makeSwitches();
 $("call").addEventListener("submit", send);
 $("rate").addEventListener("input", turn);

@@ -34,6 +34,9 @@ export const kindOf = (status) => (status === 0 || status >= 500 ? "bad" : statu
 const number = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 const millis = (value) => (value === null ? "–" : value >= 1000 ? `${(value / 1000).toFixed(1)} s` : `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`);
 
+// A long name that may be broken where it has slashes.
+const broken = (name) => name.split(/(?<=\/)/).flatMap((part) => [part, make("wbr")]);
+
 // ---- the clusters and the calls between them
 
 const PHASES = { ready: "good", healing: "warn", degraded: "bad", partial: "bad", paused: "warn", stopped: "warn", absent: "bad" };
@@ -43,7 +46,7 @@ export function drawPhase(state) {
   $("phase").className = `badge ${PHASES[phase] ?? ""}`;
 }
 
-const LAYERS = { nodes: "nodes", link: "link", api: "API server", istiod: "istiod", remoteClusters: "sees", workloads: "samples" };
+const LAYERS = { nodes: "nodes", link: "link", api: "API server", istiod: "istiod", remoteClusters: "other clusters", workloads: "samples" };
 function clusterCard(cluster, state, here) {
   const item = (ok, title, detail) =>
     make("li", { class: ok ? "good" : "bad" }, make("span", { class: "dot" }), make("span", {}, make("b", {}, title), detail ? ` ${detail}` : ""));
@@ -51,13 +54,13 @@ function clusterCard(cluster, state, here) {
   const layers = cluster.layers.filter((layer) => layer.layer !== "nodes")
     .map((layer) => item(layer.ok, LAYERS[layer.layer] ?? layer.layer, layer.detail));
   const services = (cluster.services ?? []).filter((service) => service.name.startsWith("sample-")).map((service) =>
-    item(true, `Service ${service.name}`, service.pods ? `${service.pods} pods here` : "no pods here: a stub"));
+    item(true, `Service ${service.name}`, service.pods === 1 ? "1 pod here" : service.pods ? `${service.pods} pods here` : "no pods here: a stub"));
   if (cluster.services && !cluster.services.some((service) => service.name === "sample-producer")) {
     services.push(make("li", { class: "warn" }, make("span", { class: "dot" }), make("span", {}, make("b", {}, "no Service sample-producer"))));
   }
   const roles = [cluster.caller && "caller", cluster.producer && "producers"].filter(Boolean).join(", ");
-  const broken = cluster.nodes.some((node) => node.state !== "running");
-  return make("article", { class: `cluster ${broken ? "bad" : ""}`, id: `cluster-${cluster.name}` },
+  const down = cluster.nodes.some((node) => node.state !== "running");
+  return make("article", { class: `cluster ${down ? "bad" : ""}`, id: `cluster-${cluster.name}` },
     make("p", { class: "name" }, cluster.name, " ", make("small", {}, `${cluster.region}, ${cluster.zone}`)),
     roles && make("div", { class: "pod" }, make("b", {}, roles), here ? ` · ${number(here.rate)}/s answered here` : ""),
     make("ul", {}, ...nodes, ...layers, ...services));
@@ -80,7 +83,7 @@ function way(edge, state, cut) {
       ...figure("p50", millis(traffic?.p50 ?? null)), ...figure("p99", millis(traffic?.p99 ?? null))),
     make("div", { class: "wire" }, make("i")),
     make("p", {}, cut ? "the link is cut" : told),
-    last && make("p", {}, last.identity ? `mTLS · ${last.identity}` : "plain text: the producer is not told who calls"),
+    last && make("p", {}, ...(last.identity ? ["mTLS from ", ...broken(last.identity)] : ["plain text: the producer is not told who calls"])),
     !last && traffic && traffic.handshakes > 0 ? make("p", {}, "mTLS") : null);
 }
 
@@ -119,7 +122,7 @@ export function drawChart(calls, from) {
   pen.clearRect(0, 0, width, height);
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const [left, right, top, bottom] = [46, 8, 8, 22];
+  const [left, right, top, bottom] = [54, 8, 8, 22];
   const now = Date.now();
   const x = (at) => left + (1 - (now - at) / MINUTE) * (width - left - right);
   const y = (ms) => top + (1 - Math.log10(Math.min(Math.max(ms, 1), 30000)) / Math.log10(30000)) * (height - top - bottom);

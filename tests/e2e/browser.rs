@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -23,35 +24,58 @@ pub struct Browser {
     _driver: Driver,
 }
 
-/// The chromedriver process, whose browsers end with it.
-struct Driver(Child);
+/// The chromedriver process.
+struct Driver {
+    process: Child,
+    port: Option<u16>,
+}
+
+impl Driver {
+    /// Has it end its browsers, which would outlive it otherwise when a test fails.
+    fn shut_down(&self) -> std::io::Result<()> {
+        let Some(port) = self.port else { return Ok(()) };
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(AT_ONCE))?;
+        write!(stream, "GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    }
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.shut_down();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
 impl Browser {
     /// Starts one with a window of that size.
     pub async fn open(width: u32, height: u32) -> Self {
-        let mut driver = Driver(
-            Command::new("chromedriver")
-                .arg("--port=0")
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("chromedriver cannot be run: tests/lab/browser"),
-        );
-        let said = BufReader::new(driver.0.stdout.take().unwrap()).lines();
+        Self::with(width, height, &[]).await
+    }
+
+    /// The same for a person who likes it dark.
+    pub async fn dark(width: u32, height: u32) -> Self {
+        Self::with(width, height, &["--blink-settings=preferredColorScheme=0"]).await
+    }
+
+    async fn with(width: u32, height: u32, more: &[&str]) -> Self {
+        let process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver cannot be run: tests/lab/browser");
+        let mut driver = Driver { process, port: None };
+        let said = BufReader::new(driver.process.stdout.take().unwrap()).lines();
         let port = said
             .map(Result::unwrap)
-            .find_map(|line| {
-                Some(line.split_once("started successfully on port ")?.1.trim_matches('.').to_owned())
-            })
+            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_matches('.').parse().ok())
             .expect("chromedriver ended");
+        driver.port = Some(port);
         let mut arguments = vec!["--headless=new".to_owned(), format!("--window-size={width},{height}")];
+        arguments.extend(more.iter().map(ToString::to_string));
         // Chromium's sandbox refuses to start for root, and root is who runs the lab.
         if std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
             arguments.push("--no-sandbox".into());
@@ -81,9 +105,14 @@ impl Browser {
         }
     }
 
-    /// The text of an element.
+    /// The text of an element, which the page may draw anew at any moment.
     pub async fn text(&self, css: &str) -> String {
-        self.find(css).await.text().await.unwrap()
+        loop {
+            match self.find(css).await.text().await {
+                Err(error) if error.is_stale_element_reference() => {}
+                text => return text.unwrap(),
+            }
+        }
     }
 
     /// Fills a field as a person does.

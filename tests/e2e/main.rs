@@ -18,6 +18,7 @@ mod policies;
 mod restart;
 mod sabotage;
 mod testing;
+mod ui;
 mod verify;
 mod why;
 

@@ -1,4 +1,4 @@
-//! `kindmesh open`, for as long as a test needs it.
+//! `kindmesh open` or `kindmesh ui`, for as long as a test needs it.
 
 #![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::environment::Kindmesh;
 
-/// The caller's page, served until this value ends.
+/// A page, served until this value ends.
 pub struct Open {
     child: Child,
     /// Where.
@@ -17,10 +17,16 @@ pub struct Open {
 }
 
 impl Open {
+    /// The caller's page.
     pub fn start(kindmesh: &Kindmesh) -> Self {
-        let arguments = ["open", "--no-browser", "--port", "0", "--output", "json"];
+        Self::serve(kindmesh, "open")
+    }
+
+    /// What a command serves.
+    pub fn serve(kindmesh: &Kindmesh, command: &str) -> Self {
+        let arguments = [command, "--no-browser", "--port", "0", "--output", "json"];
         let mut child = kindmesh.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().expect("open ended").unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().expect("it ended").unwrap();
         let said: Value = serde_json::from_str(&line).unwrap();
         let url = said["url"].as_str().unwrap().to_owned();
         Self { child, url }

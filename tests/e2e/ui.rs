@@ -1,0 +1,212 @@
+//! `kindmesh ui` in a browser: live calls, switches, a verification and an exercise on the real environment.
+
+#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+
+use std::time::{Duration, Instant};
+
+use fantoccini::Locator;
+use fantoccini::key::Key;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::environment::{E2E, docker};
+use crate::open::Open;
+
+/// The page looks at what exists every three seconds, and at calls every second.
+const SHOWN_WITHIN: Duration = Duration::from_secs(20);
+/// An ejection of 15 s ends with an interval of 15 s; a second one lasts 30 s. A link takes two seconds.
+const HEALS_WITHIN: Duration = Duration::from_secs(120);
+/// Sixteen checks, and their pods.
+const VERIFIED_WITHIN: Duration = Duration::from_secs(150);
+
+/// Long enough for a busy machine to have a calm moment.
+const STEADY_WITHIN: Duration = Duration::from_secs(90);
+
+/// Steady calls a second.
+const RATE: u64 = 20;
+
+/// Asks the page's own server, as the page does.
+async fn ask(browser: &Browser, path: &str, body: Option<Value>) -> (u64, Value) {
+    let script = "const [path, body, done] = arguments;
+        const headers = {Authorization: `Bearer ${location.hash.slice(1)}`};
+        fetch(path, body ? {headers, method: 'POST', body: JSON.stringify(body)} : {headers})
+            .then(async (response) => done([response.status, await response.json()]));";
+    let answer = browser.client.execute_async(script, vec![path.into(), json!(body)]).await.unwrap();
+    (answer[0].as_u64().unwrap(), answer[1].clone())
+}
+
+async fn state(browser: &Browser) -> Value {
+    let (status, state) = ask(browser, "/api/state", None).await;
+    assert_eq!(status, 200, "{state}");
+    state
+}
+
+/// Looks at what the page shows until it is as wanted.
+async fn until(browser: &Browser, within: Duration, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + within;
+    loop {
+        let state = state(browser).await;
+        if holds(&state) {
+            return state;
+        }
+        if Instant::now() > deadline {
+            let picture = browser.picture("ui-failed").await;
+            panic!("{what}: not after {within:?}; the page then: {}; {state:#}", picture.display());
+        }
+    }
+}
+
+async fn click(browser: &Browser, css: &str) {
+    browser.find(css).await.click().await.unwrap();
+}
+
+/// Calls that the caller's proxy has counted, and calls that were sent from the page.
+fn counted(state: &Value) -> (u64, u64) {
+    let total = state["traffic"]["total"].as_object().expect("what the proxy counted");
+    (total.values().map(|count| count.as_u64().unwrap()).sum(), state["calls"]["counts"]["sent"].as_u64().unwrap())
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine, Chromium and minutes"]
+async fn the_page_shows_what_happens_and_changes_it() {
+    let ui = Open::serve(E2E.up(), "ui");
+    let browser = Browser::open(1280, 1250).await;
+    // Whoever has no token gets nothing.
+    let (without, _) = ui.url.split_once('#').unwrap();
+    browser.client.goto(without).await.unwrap();
+    assert_eq!(ask(&browser, "/api/state", None).await.0, 401);
+    browser.client.goto(&ui.url).await.unwrap();
+    browser.client.refresh().await.unwrap();
+
+    // All well: a call with the keyboard alone, then steady ones.
+    browser.find_within(SHOWN_WITHIN, "#phase.good").await;
+    for id in ["delay", "status", "payload", "count", "send"] {
+        browser.press(Key::Tab).await;
+        assert_eq!(browser.focused().await, id);
+    }
+    browser.press(Key::Enter).await;
+    browser.find("#answer.good").await;
+    let before = until(&browser, SHOWN_WITHIN, "the first call to be counted", |state| {
+        state["traffic"]["rate"] == 0.0 && state["traffic"]["total"].as_object().is_some_and(|all| !all.is_empty())
+    });
+    let before = counted(&before.await);
+    browser.press(Key::Tab).await;
+    assert_eq!(browser.focused().await, "rate");
+    for _ in 0..RATE {
+        browser.press(Key::Right).await;
+    }
+    let sent = |state: &Value| state["calls"]["counts"]["sent"].as_u64().unwrap();
+    let rate = |state: &Value| state["traffic"]["rate"].as_f64().unwrap_or_default();
+    let near = |rate: f64| (rate - RATE as f64).abs() <= 2.0;
+    // On a busy machine the rate wavers.
+    let steady = until(&browser, STEADY_WITHIN, "twelve seconds of steady calls, counted as that", |state| {
+        sent(state) >= before.1 + RATE * 12 && near(rate(state))
+    });
+    let steady = steady.await;
+    assert_eq!(steady["traffic"]["errors"], 0.0, "{steady:#}");
+    assert!(steady["traffic"]["p50"].as_f64().unwrap() <= steady["traffic"]["p99"].as_f64().unwrap());
+    assert_eq!(steady["traffic"]["edges"][0]["cluster"], "cluster2");
+    assert_eq!(steady["calls"]["lastAnswered"]["identity"], "spiffe://cluster.local/ns/sample/sa/sample-caller");
+    let shown: f64 = browser.text("#rate-seen").await.parse().unwrap();
+    assert!(shown > 0.0, "{shown} a second are shown");
+    assert!(!browser.overflows().await);
+    browser.picture("ui-well-1280").await;
+    browser.client.set_window_size(400, 2600).await.unwrap();
+    assert!(!browser.overflows().await);
+    browser.picture("ui-well-400").await;
+    browser.client.set_window_size(1280, 1250).await.unwrap();
+
+    // When it ends, exactly what was sent has been counted.
+    assert_eq!(ask(&browser, "/api/steady", Some(json!({"rate": 0}))).await.0, 200);
+    let after = until(&browser, SHOWN_WITHIN, "as many calls to be counted as were sent", |state| {
+        let (counted, sent) = counted(state);
+        counted - before.0 == sent - before.1
+    });
+    println!("counted and sent: {:?}, before: {before:?}", counted(&after.await));
+
+    // The circuit opens.
+    browser.fill("#status", "500").await;
+    browser.fill("#count", "16").await;
+    click(&browser, "#send").await;
+    let open = until(&browser, SHOWN_WITHIN, "the circuit to be open", |state| {
+        state["traffic"]["edges"][0]["healthy"] == 0
+    });
+    open.await;
+    browser.fill("#status", "200").await;
+    browser.fill("#count", "1").await;
+    browser.find_within(SHOWN_WITHIN, "#send[aria-disabled=false]").await;
+    click(&browser, "#send").await;
+    browser.find_within(SHOWN_WITHIN, "#way-cluster2.bad").await;
+    assert!(browser.text("#way-cluster2").await.contains("circuit open"));
+    browser.picture("ui-open-1280").await;
+    browser.client.set_window_size(400, 2600).await.unwrap();
+    browser.picture("ui-open-400").await;
+    browser.client.set_window_size(1280, 1250).await.unwrap();
+
+    // The link is cut, and restored.
+    click(&browser, "#switch-link").await;
+    browser.find_within(SHOWN_WITHIN * 2, "#switch-link[aria-checked=false][aria-disabled=false]").await;
+    let node = &format!("{}-cluster2-control-plane", E2E.up().name());
+    docker(&["exec", node, "test", "-e", "/etc/kindmesh/cut"]);
+    assert!(browser.text("#way-cluster2").await.contains("the link is cut"));
+    browser.picture("ui-cut-1280").await;
+    browser.client.set_window_size(400, 2600).await.unwrap();
+    browser.picture("ui-cut-400").await;
+    browser.client.set_window_size(1280, 1250).await.unwrap();
+    click(&browser, "#switch-link").await;
+    browser.find_within(SHOWN_WITHIN * 2, "#switch-link[aria-checked=true][aria-disabled=false]").await;
+    docker(&["exec", node, "test", "!", "-e", "/etc/kindmesh/cut"]);
+
+    // A policy, by its switch, is there for kindmesh apply too.
+    click(&browser, "#switch-strict").await;
+    browser.find_within(SHOWN_WITHIN, "#switch-strict[aria-checked=true][aria-disabled=false]").await;
+    assert!(E2E.up().run(&["unapply", "strict"]).stdout.contains("strict is gone"));
+    until(&browser, HEALS_WITHIN, "the circuit to close", |state| state["traffic"]["edges"][0]["healthy"] == 2)
+        .await;
+
+    // All claims, live.
+    click(&browser, "#verify").await;
+    browser.find_within(SHOWN_WITHIN * 2, "#checks details.good").await;
+    until(&browser, VERIFIED_WITHIN, "the verification to end", |state| state["verify"]["running"] == false).await;
+    let words = Locator::XPath("//*[@id='verify-told'][.='16 of 16 hold']");
+    browser.client.wait().at_most(SHOWN_WITHIN).for_element(words).await.unwrap();
+
+    // An exercise.
+    browser.find("#exercise").await.select_by_value("2").await.unwrap();
+    click(&browser, "#lab-start").await;
+    let idle = |state: &Value| state["lab"]["running"].is_null();
+    let begun = until(&browser, HEALS_WITHIN, "the exercise to be set up", |state| {
+        idle(state) && state["lab"]["progress"]["current"] == "02-stub"
+    });
+    assert_eq!(begun.await["lab"]["failure"], Value::Null);
+    browser.find("#lab-page h3").await;
+    click(&browser, "#lab-check").await;
+    browser.find_within(SHOWN_WITHIN, "#lab-points .bad").await;
+    click(&browser, "#lab-hint").await;
+    until(&browser, SHOWN_WITHIN, "a hint", |state| state["lab"]["hints"].as_array().unwrap().len() == 1).await;
+    browser.picture("ui-exercise-1280").await;
+    click(&browser, "#lab-solve").await;
+    until(&browser, SHOWN_WITHIN, "the solution to begin", |state| !idle(state)).await;
+    until(&browser, HEALS_WITHIN, "the solution", idle).await;
+    browser.find_within(SHOWN_WITHIN, "#lab-check[aria-disabled=false]").await;
+    click(&browser, "#lab-check").await;
+    browser.find_within(SHOWN_WITHIN, "#lab-points .note.good").await;
+    click(&browser, "#lab-reset").await;
+    until(&browser, HEALS_WITHIN, "the end of the exercise", |state| {
+        idle(state) && state["lab"]["progress"]["current"].is_null()
+    })
+    .await;
+
+    let dark = Browser::dark(1280, 1250).await;
+    dark.client.goto(&ui.url).await.unwrap();
+    dark.find_within(SHOWN_WITHIN, "#phase.good").await;
+    let is_dark = "return getComputedStyle(document.body).backgroundColor === 'rgb(19, 23, 22)'";
+    assert_eq!(dark.client.execute(is_dark, Vec::new()).await.unwrap(), true);
+    dark.picture("ui-dark-1280").await;
+    dark.client.set_window_size(400, 2600).await.unwrap();
+    assert!(!dark.overflows().await);
+    dark.picture("ui-dark-400").await;
+    for browser in [browser, dark] {
+        browser.client.clone().close().await.unwrap();
+    }
+}
