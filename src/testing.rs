@@ -41,6 +41,8 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::inventory::gather;
 use crate::plan::{self, Plan};
+use crate::report::Style;
+use crate::report::failure::Failure;
 use crate::state::Folders;
 use crate::{images, lease, link, pause, workloads};
 
@@ -211,7 +213,7 @@ impl Mesh {
         };
         let failure = match &ended {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(format!("{error:#}")),
+            Ok(Err(error)) => Some(Failure::of(error).render(Style::plain())),
             Err(panic) => Some(said(panic.as_ref())),
         };
         let dumped = match &failure {

@@ -40,8 +40,8 @@ pub(super) async fn prune(
     let parameters = ListParams::default().labels(&selector);
     let lists = kinds.iter().map(|(resource, capabilities)| list(client, resource, capabilities, &parameters));
     let mut found: Vec<Found> = try_join_all(lists).await?.into_iter().flatten().collect();
-    // Controllers copy labels to what they make.
-    found.retain(|found| is_applied(&found.object));
+    // Controllers copy labels to what they make; and what is going already is gone.
+    found.retain(|found| is_applied(&found.object) && found.object.metadata.deletion_timestamp.is_none());
     found.retain(|found| {
         let there = told(cluster, found);
         let everywhere = found.scope == Scope::Cluster;

@@ -1,6 +1,7 @@
 //! Server-side apply of many objects: what must come first comes first, the rest side by side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
@@ -22,6 +23,8 @@ use crate::wait::{self, Poll};
 
 /// How many requests to one API server are under way at once.
 const AT_ONCE: usize = 16;
+/// How long an object may take to be taken before it is tried again: clients for streams bound no request.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Reads the objects of a YAML text with one or more documents; empty ones are passed over.
 ///
@@ -278,7 +281,10 @@ impl<'a> Applier<'a> {
                 let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await?;
                 Ok(live.and_then(|live| live.resource_version()) != applied.resource_version())
             };
-            match attempt.await {
+            let Ok(answer) = tokio::time::timeout(ANSWER_WITHIN, attempt).await else {
+                return Ok(Poll::NotYet(format!("no answer within {} s", ANSWER_WITHIN.as_secs())));
+            };
+            match answer {
                 Ok(changed) => Ok(Poll::Ready(changed)),
                 Err(error) if client::passes(&error) => Ok(Poll::NotYet(error.to_string())),
                 Err(error) => Err(refused(&what, &error).into()),

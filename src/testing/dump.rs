@@ -24,7 +24,7 @@ const LINES: i64 = 15;
 pub(super) async fn dump(namespace: &Namespace, failure: &str) -> String {
     let folder = folder(namespace.name());
     let look = async {
-        let mut text = format!("the test failed: {failure}\n");
+        let mut text = format!("the test failed\n{failure}\n");
         for side in &namespace.mesh().sides {
             short(namespace, side, &mut text).await;
         }

@@ -142,7 +142,8 @@ impl Namespace {
                 .filter(|object| object.kind == "Service" && object.name == service)
                 .map(|object| object.cluster.as_str())
                 .collect();
-            try_join_all(self.mesh.sides.iter().map(|side| self.known(side, &service, port, &in_clusters))).await?;
+            try_join_all(self.mesh.sides.iter().map(|side| self.known(side, &service, port, &in_clusters)))
+                .await?;
         }
         Ok(deployed)
     }
@@ -376,4 +377,38 @@ fn served(objects: &[DynamicObject]) -> Vec<(String, u16)> {
             Some((service.name_any(), u16::try_from(port).ok()?))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_with_pods_of_the_same_manifests_are_awaited() {
+        let service = |name: &str, more: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{selector: {{app: {name}}}, \
+                 ports: [{{port: 80}}]{more}}}}}\n---\n"
+            )
+        };
+        let pods = |name: &str, replicas: u8| {
+            format!(
+                "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}}}, spec: {{replicas: {replicas}, \
+                 template: {{metadata: {{labels: {{app: {name}, x: y}}}}, spec: {{containers: [{{name: a}}]}}}}}}}}\n---\n"
+            )
+        };
+        let yaml = [
+            service("a", "") + &pods("a", 1),
+            service("drained", "") + &pods("drained", 0),
+            service("headless", ", clusterIP: None") + &pods("headless", 1),
+            service("alone", ""),
+        ];
+        assert_eq!(served(&apply::objects(&yaml.concat()).unwrap()), [("a".to_owned(), 80)]);
+    }
+
+    #[test]
+    fn ids_differ_and_are_no_uuids() {
+        let ids = [(); 2].map(|()| request_id());
+        assert!(ids[0] != ids[1] && ids.iter().all(|id| id.len() != 36), "{ids:?}");
+    }
 }

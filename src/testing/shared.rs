@@ -137,7 +137,7 @@ async fn watch(users: &Users, name: &Label) -> anyhow::Result<()> {
     command.spawn().map(drop).with_context(what)
 }
 
-/// What the process does that [`watch`] starts: waits until nobody uses the environment, and takes it down if tests
+/// What the process does that tests start for it: waits until nobody uses the environment, and takes it down if tests
 /// made it and nobody kept it. Says whether it did.
 ///
 /// # Errors

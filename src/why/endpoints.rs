@@ -19,6 +19,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::ok(HOP, format!("pods: {}", listed(&counts)));
     }
     let call = &facts.call;
+    if facts.clusters.iter().all(|cluster| cluster.service.is_none() && cluster.silent.is_none()) {
+        return Hop::skipped(HOP, "there is no Service that could have any");
+    }
     if let Some(cluster) = facts.clusters.iter().find(|cluster| cluster.silent.is_some()) {
         let why = cluster.silent.as_deref().unwrap_or_default();
         return Hop::wrong(
@@ -129,5 +132,7 @@ mod tests {
         facts.clusters[1].service = None;
         let hop = judge(&facts);
         assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("the pods run in cluster2"), "{hop:?}");
+        facts.clusters[0].service = None;
+        assert_eq!(judge(&facts).verdict, Verdict::Skipped);
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     };
     let from = route.virtual_service.as_deref().map_or_else(
         || "the Service's own route".to_owned(),
-        |virtual_service| format!("VirtualService {virtual_service}"),
+        |virtual_service| format!("VirtualService {}", virtual_service.replace(" -n ", " of namespace ")),
     );
     let edit = || match &route.virtual_service {
         Some(virtual_service) => {
