@@ -8,8 +8,8 @@ use futures::future::try_join_all;
 use serde::Serialize;
 use tokio::sync::SetOnce;
 
-use crate::counts::Counts;
 use crate::call::Answer;
+use crate::counts::Counts;
 use crate::diagnosis;
 use crate::docker::{Engine, image, network};
 use crate::doctor;

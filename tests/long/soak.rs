@@ -132,8 +132,10 @@ async fn call(client: &Http, url: &str, number: u64) -> Result<(), String> {
         .body(Full::from(body))
         .map_err(|error| error.to_string())?;
     let answer = async {
-        let answer =
-            client.request(request).await.map_err(|error| format!("the caller: {:#}", anyhow::Error::from(error)))?;
+        let answer = client
+            .request(request)
+            .await
+            .map_err(|error| format!("the caller: {:#}", anyhow::Error::from(error)))?;
         let body = answer.into_body().collect().await.map_err(|error| format!("the caller: {error}"))?;
         serde_json::from_slice::<Value>(&body.to_bytes()).map_err(|error| format!("the caller: {error}"))
     };
