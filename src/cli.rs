@@ -227,8 +227,8 @@ pub struct WhyArgs {
     /// The cluster that calls
     #[arg(value_name = "CLUSTER")]
     pub cluster: Label,
-    /// What it calls: http://SERVICE[.NAMESPACE][:PORT][/PATH]
-    #[arg(value_name = "URL")]
+    /// What it calls.
+    #[arg(value_name = "URL", help = "What it calls: http://SERVICE[.NAMESPACE][:PORT][/PATH]")]
     pub url: Address,
     /// The namespace that calls [default: the URL's own, else the samples']
     #[arg(long, value_name = "NAMESPACE")]

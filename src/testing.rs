@@ -291,7 +291,7 @@ async fn caller_image(
     let described = gather::executable().await?.context("no executable")?;
     let image = format!("{}:{}", plan::SAMPLE_REPOSITORY, described.digest);
     sample_image::ensure_named(engine, &image, &executable).await?;
-    let load = image::Load::new(&environment.files.root, &[&image]);
+    let load = image::Load::new(&environment.files.root, [&image]);
     for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {
         let missing = load.missing_on(engine, node).await?;
         load.bring(engine, node, missing).await?;
