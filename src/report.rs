@@ -11,6 +11,7 @@ pub mod github;
 pub mod json;
 mod live;
 mod look;
+mod page;
 mod plain;
 mod printer;
 pub mod record;

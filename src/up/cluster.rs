@@ -57,12 +57,12 @@ impl Run {
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
         let istiod = async {
-            futures::try_join!(self.ensure_istio(made, rest), self.ensure_images(made.cluster))?;
+            futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
             // Known to the others before istiod runs: theirs need not wait for ours.
             futures::try_join!(self.ensure_reader(made), self.ensure_istiod(made, pods))
         };
         // istiod takes up kinds that are defined while it runs.
-        futures::try_join!(self.ensure_kinds(made, kinds), istiod)?;
+        futures::try_join!(self.ensure_objects(made, "kinds", kinds), istiod)?;
         Ok(())
     }
 
@@ -152,19 +152,14 @@ impl Run {
         .await
     }
 
-    /// Istio's own kinds are defined, and objects of them are as rendered.
-    async fn ensure_kinds(&self, made: &Made<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
-        let step = self.events.step("kinds", Some(&made.cluster.name));
-        step.run(async |step| {
-            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
-            Ok(Outcome { value: (), changed })
-        })
-        .await
-    }
-
-    /// Istio's objects are as rendered, all but its own kinds and what runs pods.
-    async fn ensure_istio(&self, made: &Made<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
-        let step = self.events.step("istio", Some(&made.cluster.name));
+    /// These objects are in the cluster: a step of its own, by this name.
+    async fn ensure_objects(
+        &self,
+        made: &Made<'_>,
+        step: &'static str,
+        objects: Vec<DynamicObject>,
+    ) -> anyhow::Result<()> {
+        let step = self.events.step(step, Some(&made.cluster.name));
         step.run(async |step| {
             let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
             Ok(Outcome { value: (), changed })

@@ -3,6 +3,7 @@
 use super::{headline, label, pieces};
 use crate::report::escape::html as escape;
 use crate::report::look::duration;
+use crate::report::page::document;
 use crate::timeline::{Bar, Timeline};
 
 const STYLE: &str = include_str!("style.css");
@@ -23,34 +24,13 @@ pub fn page(timeline: &Timeline, environment: &str) -> String {
             )
         })
         .collect();
-    // The policy keeps a browser from loading or running anything.
-    format!(
-        r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>kindmesh {environment}: {headline}</title>
-<style>
-{STYLE}</style>
-</head>
-<body>
-<main>
-<h1>{environment}: {headline}</h1>
-<p>Filled bars are the critical path: what would have to be faster for the whole to be faster.</p>
-<div class="chart">
-<div class="ticks">{ticks}</div>
-{rows}</div>
-<h2>What the whole waited for, in turn</h2>
-<table>
-{path}</table>
-</main>
-</body>
-</html>
-"#
-    )
+    let main = format!(
+        "<h1>{environment}: {headline}</h1>\n\
+         <p>Filled bars are the critical path: what would have to be faster for the whole to be faster.</p>\n\
+         <div class=\"chart\">\n<div class=\"ticks\">{ticks}</div>\n{rows}</div>\n\
+         <h2>What the whole waited for, in turn</h2>\n<table>\n{path}</table>\n"
+    );
+    document(&format!("kindmesh {environment}: {headline}"), STYLE, &main)
 }
 
 fn row(timeline: &Timeline, bar: &Bar) -> String {

@@ -1,6 +1,7 @@
 //! One HTML file that needs nothing else: to attach to a ticket, to keep with a build, to print.
 
 use crate::report::escape::html as escape;
+use crate::report::page;
 use crate::verify::{Status, Subject, Verdict, Verdicts};
 
 mod topology;
@@ -22,30 +23,11 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
     let topology = topology::figure(verdicts, subject);
     let claims: String =
         verdicts.checks.iter().enumerate().map(|(index, verdict)| claim(index, verdict)).collect();
-    // The policy keeps a browser from loading or running anything, whatever the evidence says.
-    format!(
-        r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>kindmesh verify {environment}: {headline}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-<h1>kindmesh verify: {headline}</h1>
-<ul class="counts">
-{counts}</ul>
-{facts}{topology}<h2>Claims</h2>
-{claims}</main>
-</body>
-</html>
-"#
-    )
+    let main = format!(
+        "<h1>kindmesh verify: {headline}</h1>\n<ul class=\"counts\">\n{counts}</ul>\n{facts}{topology}<h2>Claims</h2>\n\
+         {claims}"
+    );
+    page::document(&format!("kindmesh verify {environment}: {headline}"), &style, &main)
 }
 
 fn headline(verdicts: &Verdicts) -> String {
