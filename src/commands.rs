@@ -59,7 +59,6 @@ pub struct Context {
 /// Exit statuses of a process that a signal ended: 128 and the signal's number.
 const INTERRUPTED: u8 = 130;
 const TERMINATED: u8 = 143;
-const AFTER_SIGNAL: &str = "what was made is kept; kindmesh up goes on, kindmesh down removes it";
 /// How long the display may take to show the last events.
 const DISPLAY_ENDS_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -116,6 +115,7 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
     let serves = matches!(&cli.command, Command::Open(_) | Command::Ui(_))
         || matches!(&cli.command, Command::Logs(args) if args.follow);
     let flags = flags(&cli.global);
+    let after_signal = after_signal(&cli.command, &flags);
     let (events, receiver) = Events::channel();
     let mut sinks = vec![report::sink(output, printer)];
     sinks.extend(record(&cli).map(|record| Box::new(record) as Box<dyn Sink>));
@@ -154,7 +154,13 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
         events.send(failure.event());
     }
     if let (Ended::Signal { code, told, .. }, Output::Json, true) = (&ended, output, lines) {
-        let plain = || Error::environment(format!("interrupted (exit status {code})")).hint(AFTER_SIGNAL).into();
+        let plain = || {
+            let interrupted = Error::environment(format!("interrupted (exit status {code})"));
+            match &after_signal {
+                Some(after) => interrupted.hint(after).into(),
+                None => interrupted.into(),
+            }
+        };
         events.send(told.as_ref().map_or_else(|| Failure::of(&plain()), Failure::of).event());
     }
     drop(events);
@@ -188,8 +194,10 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
             if !serves && (output != Output::Json || !lines) {
                 printer.error(&match told {
                     Some(error) => Failure::of(&error).render(printer.stderr_style()),
-                    None if left => format!("interrupted: {AFTER_SIGNAL}"),
-                    None => "interrupted".into(),
+                    None => match after_signal.filter(|_| left) {
+                        Some(after) => format!("interrupted: {after}"),
+                        None => "interrupted".into(),
+                    },
                 });
             }
             code
@@ -200,6 +208,36 @@ async fn run(cli: Cli, printer: &Printer) -> u8 {
 /// What follows a command so that it acts on the same environment.
 fn flags(global: &Global) -> String {
     global.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default()
+}
+
+/// What is left, and how to go on, when a command was ended in the middle; none for those that change nothing.
+fn after_signal(command: &Command, flags: &str) -> Option<String> {
+    Some(match command {
+        Command::Up(_) => {
+            format!("what was made is kept; kindmesh up{flags} goes on, kindmesh down{flags} removes it")
+        }
+        Command::Down(args) => {
+            let which = if args.all { " --all" } else { flags };
+            format!("what is left is found by its labels; kindmesh down{which} goes on")
+        }
+        Command::Pause(_) => {
+            format!(
+                "some nodes may be frozen; kindmesh pause{flags} goes on, kindmesh resume{flags} brings them back"
+            )
+        }
+        Command::Stop(_) => {
+            format!(
+                "some nodes may be stopped; kindmesh stop{flags} goes on, kindmesh start{flags} brings them back"
+            )
+        }
+        Command::Resume(_) | Command::Start(_) => {
+            format!("nodes that run heal by themselves; kindmesh start{flags} waits for a call again")
+        }
+        Command::Apply(_) | Command::Unapply(_) | Command::Deploy(_) | Command::Image(_) | Command::Lab(_) => {
+            "what was done until now is kept; the same command goes on".to_owned()
+        }
+        _ => return None,
+    })
 }
 
 /// The command's name, where a workflow gets an annotation when it fails. Others may be meant to fail, as `status` in a

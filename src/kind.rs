@@ -31,6 +31,8 @@ mod nodes;
 pub use leftover::end_leftovers;
 pub use nodes::{Attached, remove_nodes, remove_strays};
 
+/// What makes CoreDNS start sooner in a cluster that is meant to be thrown away, as manifests.
+pub const COREDNS: &str = include_str!("../kind-configs/coredns.yaml");
 /// The file of a cluster with its kind configuration.
 const CONFIG_FILE: &str = "kind.yaml";
 /// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow line, since kind pulls the node image.
@@ -247,12 +249,12 @@ pub enum Revived {
     HalfMade,
 }
 
-/// Waits until a Service address answers on a node: from then on kube-proxy has written its rules. istiod started
-/// earlier loses 30 s in its first connection.
+/// Waits until the API server's Service answers on a node: because the link leads there, or since kube-proxy does.
+/// istiod started earlier loses 30 s in its first connection.
 ///
 /// # Errors
 /// When it does not within the deadline.
-pub async fn wait_for_kube_proxy(
+pub async fn wait_for_api_service(
     engine: &Engine,
     cluster: &Cluster,
     step: &Step,
@@ -264,7 +266,7 @@ pub async fn wait_for_kube_proxy(
     let script = format!(
         "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"
     );
-    wait::until(step, "kube-proxy to serve Service addresses", deadline, async || {
+    wait::until(step, "the API server to answer at its Service address", deadline, async || {
         let said = node::try_exec(engine, cluster.control_plane(), &["bash", "-c", &script]).await?;
         Ok(match said.status {
             0 => Poll::Ready(()),

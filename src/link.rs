@@ -22,15 +22,22 @@ const UNITS: [(&str, &str, &str); 2] = [
         include_str!("../kind-configs/node/kindmesh-link.service"),
     ),
     (
-        "kindmesh-refuse.service",
-        "/etc/systemd/system/kindmesh-refuse.service",
-        include_str!("../kind-configs/node/kindmesh-refuse.service"),
+        "kindmesh-boot.service",
+        "/etc/systemd/system/kindmesh-boot.service",
+        include_str!("../kind-configs/node/kindmesh-boot.service"),
     ),
 ];
+/// An addition to the kubelet's unit.
+const KUBELET: (&str, &str) =
+    ("/etc/systemd/system/kubelet.service.d/20-kindmesh.conf", include_str!("../kind-configs/node/kubelet.conf"));
 
 /// The link's configuration on the nodes of one cluster.
 pub fn config(plan: &Plan, cluster: &Cluster) -> String {
     let mut text = format!("services {}\n", cluster.service_subnet);
+    // The first address of the Services' subnet is the API server's, by Kubernetes' own rule.
+    if let Some(address) = cluster.service_subnet.hosts().next() {
+        text.push_str(&format!("api {address} {}\n", cluster.control_plane()));
+    }
     // In an order that does not change when the spec's does: else the units would start anew for nothing.
     let mut peers: Vec<_> = plan.peers(cluster).collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
@@ -47,6 +54,7 @@ pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
     let mut files = vec![file(SCRIPT.0, SCRIPT.1, 0o755), file(CONFIG, &config(plan, cluster), 0o644)];
     files.extend(UNITS.map(|(_, path, content)| file(path, content, 0o644)));
+    files.push(file(KUBELET.0, KUBELET.1, 0o644));
     files
 }
 

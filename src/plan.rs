@@ -237,11 +237,13 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
             .to_vec(),
         root_subject: trust::subject(name, None).to_string(),
     };
+    // Where Docker puts it, and with it the network's own DNS.
+    let gateway = subnet.hosts().next().unwrap_or(subnet.network());
     let clusters: Vec<Cluster> = spec
         .clusters
         .iter()
         .zip(&subnets)
-        .map(|(cluster, subnets)| config::cluster(spec, cluster, *subnets, &kubernetes, &mesh))
+        .map(|(cluster, subnets)| config::cluster(spec, cluster, *subnets, &kubernetes, &mesh, gateway))
         .collect::<Result<_, Error>>()?;
     let network = network(spec, existing, inventory, subnet, &clusters, &mut addresses)?;
     Ok(Plan {

@@ -11,11 +11,11 @@ use crate::docker::sample_image;
 use crate::error::Error;
 use crate::mesh::{cacerts, istio, render};
 use crate::plan::{Cluster, Plan};
-use crate::spec::Spec;
+use crate::spec::{Profile, Spec};
 use crate::state::{self, Files};
 use crate::tool::Found;
 use crate::trust::{Intermediate, Root};
-use crate::{link, workloads};
+use crate::{kind, link, workloads};
 
 mod script;
 
@@ -54,6 +54,9 @@ pub async fn render(
         let intermediate = Intermediate::ensure(&trust, &root, &plan.environment, &cluster.name)?.value;
         let rendered = render::manifests(inputs.cache, plan, cluster, async || istioctl().await).await?.value;
         out.yaml(cluster, "kind.yaml", &cluster.kind_config)?;
+        if plan.kubernetes.profile == Profile::Disposable {
+            out.write(&format!("{}/coredns.yaml", cluster.name), kind::COREDNS.as_bytes(), 0o600)?;
+        }
         out.yaml(cluster, "istio-operator.yaml", &cluster.istio)?;
         out.objects(cluster, "cacerts.yaml", &cacerts::objects(&plan.mesh, &intermediate)?)?;
         let (definitions, rest): (Vec<_>, Vec<_>) =

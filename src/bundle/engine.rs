@@ -32,7 +32,7 @@ const JOURNALS: [(&str, &str); 4] = [
     ("kubelet.log", "kubelet"),
     ("containerd.log", "containerd"),
     ("kindmesh-link.log", "kindmesh-link"),
-    ("kindmesh-refuse.log", "kindmesh-refuse"),
+    ("kindmesh-boot.log", "kindmesh-boot"),
 ];
 
 /// The engine's and the nodes' files.

@@ -1,6 +1,8 @@
 //! What one cluster is made from: its kind configuration and its Istio values, the files of `kind-configs/`
 //! and `mesh-manifests/` with the plan's decisions filled in and the user's own settings merged last.
 
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -22,6 +24,7 @@ pub(super) fn cluster(
     (pod_subnet, service_subnet): (Ipv4Net, Ipv4Net),
     kubernetes: &Kubernetes,
     mesh: &Mesh,
+    gateway: Ipv4Addr,
 ) -> Result<Cluster, Error> {
     let environment = spec.name.as_str();
     let name = cluster.name.as_str();
@@ -33,7 +36,7 @@ pub(super) fn cluster(
         api_server: format!("https://{}:6443", nodes[0]),
         intermediate_subject: trust::subject(environment, Some(name)).to_string(),
         kind_config: kind_config(&kind_name, cluster, pod_subnet, service_subnet, kubernetes)?,
-        istio: istio(spec, name, mesh)?,
+        istio: istio(spec, name, mesh, gateway)?,
         kind_name,
         nodes,
         pod_subnet,
@@ -89,7 +92,7 @@ fn kind_config(
     Ok(config)
 }
 
-fn istio(spec: &Spec, cluster: &str, mesh: &Mesh) -> Result<Value, Error> {
+fn istio(spec: &Spec, cluster: &str, mesh: &Mesh, gateway: Ipv4Addr) -> Result<Value, Error> {
     let mut operator: Value = parse(ISTIO)?;
     let ours = json!({"spec": {
         "hub": spec.mesh.hub,
@@ -101,6 +104,11 @@ fn istio(spec: &Spec, cluster: &str, mesh: &Mesh) -> Result<Value, Error> {
         }},
     }});
     merge(&mut operator, ours);
+    let patches = operator["spec"]["components"]["pilot"]["k8s"]["overlays"][0]["patches"].as_array_mut();
+    let names = patches.into_iter().flatten().find(|patch| patch["path"] == "spec.template.spec.dnsConfig");
+    if let Some(patch) = names {
+        patch["value"]["nameservers"] = json!([gateway]);
+    }
     merge(&mut operator["spec"]["values"], json!(spec.mesh.values));
     Ok(operator)
 }

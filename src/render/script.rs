@@ -3,6 +3,7 @@
 use crate::docker::sample_image::{ENTRYPOINT, USER};
 use crate::mesh::remote::READER_TOKEN_NAME;
 use crate::plan::{Cluster, MANAGED_BY, Plan};
+use crate::spec::Profile;
 
 /// The script for a plan.
 pub(super) fn apply(plan: &Plan) -> String {
@@ -77,12 +78,15 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
             "tar -C {name}/node --owner=0 --group=0 --mode=u+rwX,go+rX -c . | docker exec -i {node} tar --no-overwrite-dir -C / -x"
         ));
         line(format!(
-            "docker exec {node} sh -c 'touch /etc/kindmesh/created && systemctl daemon-reload && systemctl enable --quiet --now kindmesh-link kindmesh-refuse'"
+            "docker exec {node} sh -c 'touch /etc/kindmesh/created && systemctl daemon-reload && systemctl enable --quiet --now kindmesh-link kindmesh-boot'"
         ));
         line(format!(
             "docker save {} | docker exec -i {node} ctr --namespace k8s.io images import -",
             plan.images().join(" ")
         ));
+    }
+    if plan.kubernetes.profile == Profile::Disposable {
+        line(applied(cluster, "coredns.yaml"));
     }
     line(applied(cluster, "cacerts.yaml"));
     line(applied(cluster, "istio-crds.yaml"));

@@ -11,9 +11,10 @@ use crate::docker::image;
 use crate::event::{Outcome, Step};
 use crate::kind::{self, Kind, Revived};
 use crate::link;
-use crate::mesh::apply::{Applier, Kinds};
+use crate::mesh::apply::{self, Applier, Kinds};
 use crate::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, remote, render};
 use crate::plan::Cluster;
+use crate::spec::Profile;
 use crate::trust::Intermediate;
 use crate::wait::{self, Poll};
 
@@ -40,7 +41,8 @@ impl Run {
             futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
         let mut made = Made { cluster, client, kinds: Kinds::default(), trust: String::new() };
         let mesh = async {
-            made.trust = self.ensure_cacerts(&made).await?;
+            let ((), trust) = futures::try_join!(self.ensure_dns(&made), self.ensure_cacerts(&made))?;
+            made.trust = trust;
             let made = made;
             futures::try_join!(self.ensure_mesh(&made, &rendered), self.ensure_sample_image(cluster))?;
             // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
@@ -143,6 +145,14 @@ impl Run {
         .await
     }
 
+    /// CoreDNS is as a cluster wants it that is meant to be thrown away.
+    async fn ensure_dns(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        match self.plan.kubernetes.profile {
+            Profile::Disposable => self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await,
+            Profile::Standard => Ok(()),
+        }
+    }
+
     /// Istio's manifests are rendered, which needs no cluster.
     async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
         let step = self.events.step("render", Some(&cluster.name));
@@ -167,13 +177,13 @@ impl Run {
         .await
     }
 
-    /// istiod is as rendered and ready; it is not created before kube-proxy works.
+    /// istiod is as rendered and ready; it is not created before the API server answers where it will look for it.
     async fn ensure_istiod(&self, made: &Made<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
         let step = self.events.step("istiod", Some(&made.cluster.name));
         step.run(async |step| {
             let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
             if !istio::exists(&made.client).await? {
-                let waited = kind::wait_for_kube_proxy(&self.engine, made.cluster, step, deadline).await;
+                let waited = kind::wait_for_api_service(&self.engine, made.cluster, step, deadline).await;
                 let node = made.cluster.control_plane();
                 let look = async || gather::node_in_cluster(&self.engine, node, &made.client).await;
                 diagnosis::explained(waited, look).await?;
