@@ -41,10 +41,13 @@ impl Run {
             futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
         let mut made = Made { cluster, client, kinds: Kinds::default(), trust: String::new() };
         let mesh = async {
-            let ((), trust) = futures::try_join!(self.ensure_dns(&made), self.ensure_cacerts(&made))?;
-            made.trust = trust;
+            made.trust = self.ensure_cacerts(&made).await?;
             let made = made;
-            futures::try_join!(self.ensure_mesh(&made, &rendered), self.ensure_sample_image(cluster))?;
+            futures::try_join!(
+                self.ensure_dns(&made),
+                self.ensure_mesh(&made, &rendered),
+                self.ensure_sample_image(cluster)
+            )?;
             // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
             futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))?;
             anyhow::Ok(made)
@@ -58,13 +61,14 @@ impl Run {
         let objects = istio::objects(rendered, &made.trust)?;
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
-        let istiod = async {
-            futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
-            // Known to the others before istiod runs: theirs need not wait for ours.
-            futures::try_join!(self.ensure_reader(made), self.ensure_istiod(made, pods))
-        };
-        // istiod takes up kinds that are defined while it runs.
-        futures::try_join!(self.ensure_objects(made, "kinds", kinds), istiod)?;
+        futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
+        // The reader is known to the others before istiod runs: theirs need not wait for ours. And istiod takes up kinds
+        // that are defined while it runs, which costs the API server more than all the rest.
+        futures::try_join!(
+            self.ensure_reader(made),
+            self.ensure_istiod(made, pods),
+            self.ensure_objects(made, "kinds", kinds)
+        )?;
         Ok(())
     }
 
