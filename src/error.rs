@@ -93,7 +93,54 @@ pub fn find(error: &anyhow::Error) -> Option<&Error> {
     error.chain().find_map(|cause| cause.downcast_ref::<Error>()).or_else(|| error.downcast_ref::<Error>())
 }
 
+/// What an error and its causes say, each once and in their own words: an API server's answer is its message, without the
+/// client's name for it and the whole answer behind it.
+pub fn messages(error: &anyhow::Error) -> Vec<String> {
+    let mut messages: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let message = match cause.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(answer)) => {
+                messages.push(answer.message.clone());
+                break;
+            }
+            // Its cause says the same.
+            Some(kube::Error::Service(_)) => continue,
+            _ => cause.to_string(),
+        };
+        // Many libraries repeat their source in their own message.
+        if !messages.last().is_some_and(|last| last.contains(&message)) {
+            messages.push(message);
+        }
+    }
+    messages
+}
+
+/// [`messages`] in one line.
+pub fn brief(error: impl Into<anyhow::Error>) -> String {
+    messages(&error.into()).join(": ")
+}
+
 /// The exit status for any error: that of the [`Error`] it carries, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     find(error).map_or(Kind::Environment, |e| e.kind).exit_code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_an_api_server_is_told_by_its_message() {
+        let status = kube::core::Status::failure("pods is forbidden", "Forbidden").with_code(403);
+        let error = anyhow::Error::from(kube::Error::Api(status.boxed()));
+        assert_eq!(brief(error.context("listing pods")), "listing pods: pods is forbidden");
+    }
+
+    #[test]
+    fn what_is_said_twice_is_told_once() {
+        let closed = std::io::Error::other("connection closed");
+        let error = anyhow::Error::from(kube::Error::Service(Box::new(closed)));
+        assert_eq!(brief(error), "connection closed");
+        assert_eq!(brief(anyhow::anyhow!("closed").context("it closed").context("closed")), "closed: it closed");
+    }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::docker::{Engine, node};
 use crate::environment::Environment;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::event::{Events, Outcome, Step};
 use crate::link;
 use crate::pause;
@@ -260,7 +260,7 @@ impl<'a> Labs<'a> {
                 let asked = tokio::time::timeout(ANSWER_WITHIN, clusters.client(side).apiserver_version()).await;
                 Ok(match asked {
                     Ok(Ok(_)) => Poll::Ready(()),
-                    Ok(Err(error)) => Poll::NotYet(error.to_string()),
+                    Ok(Err(error)) => Poll::NotYet(error::brief(error)),
                     Err(_) => Poll::NotYet("no answer".into()),
                 })
             })

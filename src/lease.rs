@@ -11,6 +11,7 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::error;
 use crate::event::Events;
 use crate::mesh::apply;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
@@ -91,7 +92,7 @@ pub(crate) async fn gone(client: &Client, namespace: &str, cluster: &str) -> any
         Ok(match api.get_opt(namespace).await {
             Ok(None) => Poll::Ready(()),
             Ok(Some(_)) => Poll::NotYet("it is being removed".into()),
-            Err(error) => Poll::NotYet(error.to_string()),
+            Err(error) => Poll::NotYet(error::brief(error)),
         })
     })
     .await

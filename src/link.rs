@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::docker::Engine;
 use crate::docker::node::{self, NodeFile};
+use crate::error;
 use crate::event::{Outcome, Step};
 use crate::plan::{Cluster, Plan};
 use crate::wait::{self, Poll};
@@ -126,7 +127,7 @@ pub async fn set_cut(
     wait::until(step, what, deadline, async || {
         Ok(match routes(engine, plan, cluster).await {
             Ok(_) if cut => Poll::NotYet("the routes are there".into()),
-            Err(error) if !cut => Poll::NotYet(format!("{error:#}")),
+            Err(error) if !cut => Poll::NotYet(error::brief(error)),
             _ => Poll::Ready(()),
         })
     })

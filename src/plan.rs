@@ -15,6 +15,9 @@ use crate::trust;
 
 pub mod addresses;
 mod config;
+mod size;
+
+pub use size::Size;
 
 use addresses::Allocator;
 

@@ -6,6 +6,7 @@ use kube::Client;
 use tokio::time::Instant;
 
 use crate::call::{Answer, Caller, Request};
+use crate::error;
 use crate::event::Step;
 use crate::plan::Samples;
 use crate::wait::{self, Poll};
@@ -41,7 +42,7 @@ pub async fn crosses(
                 None => Poll::Ready(answer),
                 Some(flaw) => Poll::NotYet(flaw),
             },
-            Ok(Err(error)) => Poll::NotYet(format!("{error:#}")),
+            Ok(Err(error)) => Poll::NotYet(error::brief(error)),
             Err(_) => Poll::NotYet(format!("no answer within {} s", TRY_WITHIN.as_secs())),
         })
     })

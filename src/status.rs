@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::docker::Engine;
 use crate::environment::{self, Environment};
+use crate::error;
 use crate::inventory::{self, Inventory};
 use crate::mesh::{ISTIO_NAMESPACE, istio, remote};
 use crate::plan::{Cluster, Plan};
@@ -238,7 +239,7 @@ impl Look<'_> {
         };
         let (ok, detail) = match result {
             Ok(detail) => (true, detail),
-            Err(error) => (false, format!("{error:#}")),
+            Err(error) => (false, error::brief(error)),
         };
         let hint = (!ok).then(|| self.repair.to_owned());
         Layer { layer, cluster: Some(cluster.name.clone()), ok, detail, hint }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::environment::{Environment, up_hint};
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::event::Step;
 use crate::mesh::{apply, debug, istio};
 use crate::plan::{Plan, Samples};
@@ -167,7 +167,7 @@ pub async fn wait_for_endpoints(
         Ok(match known_endpoints(client, plan, samples).await {
             Ok(known) if known.len() >= wanted => Poll::Ready(()),
             Ok(known) => Poll::NotYet(format!("{} of {wanted} endpoints are known", known.len())),
-            Err(error) => Poll::NotYet(format!("{error:#}")),
+            Err(error) => Poll::NotYet(error::brief(error)),
         })
     })
     .await

@@ -5,7 +5,7 @@ use crate::cli::PlanArgs;
 use crate::docker::Engine;
 use crate::environment;
 use crate::inventory::{Inventory, gather};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Size};
 use crate::report::{Output, Style, Table};
 
 pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
@@ -22,11 +22,13 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Do
     match context.global.output {
         Output::Json => Done::json(&plan),
         Output::Yaml => Ok(Done::text(serde_yaml::to_string(&plan)?)),
-        Output::Human | Output::Html => Ok(Done::text(human(&plan, context.printer.stdout_style()))),
+        Output::Human | Output::Html => {
+            Ok(Done::text(human(&plan, Size::of(&spec), context.printer.stdout_style())))
+        }
     }
 }
 
-fn human(plan: &Plan, style: Style) -> String {
+fn human(plan: &Plan, size: Size, style: Style) -> String {
     let mut facts = Table::headless();
     facts.row(["environment", &plan.environment]);
     facts.row(["platform", &plan.platform]);
@@ -51,6 +53,7 @@ fn human(plan: &Plan, style: Style) -> String {
             ),
         ]);
     }
+    facts.row(["takes".into(), size.to_string()]);
     let mut clusters = Table::new(["CLUSTER", "CONTEXT", "NODES", "PODS", "SERVICES"]);
     for cluster in &plan.clusters {
         clusters.row([

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::diagnosis::{self, gather};
+use crate::error;
 use crate::event::Step;
 use crate::mesh::apply::kind;
 use crate::mesh::debug;
@@ -43,7 +44,7 @@ pub(super) async fn wait_for(
                     Poll::NotYet(if pods.is_empty() { why } else { format!("{why}: {pods}") })
                 }
             },
-            Err(error) => Poll::NotYet(error.to_string()),
+            Err(error) => Poll::NotYet(error::brief(error)),
         })
     })
     .await;

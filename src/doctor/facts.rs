@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::docker::Refused;
 use crate::error::Error;
 use crate::inventory::{EngineFacts, Inventory};
-use crate::plan::Plan;
+use crate::plan::{Plan, Size};
 use crate::spec::Spec;
 use crate::tool::{Here, Tool};
 
@@ -53,6 +53,8 @@ pub struct Wanted {
     pub clusters: u64,
     /// How many nodes.
     pub nodes: u64,
+    /// What they take of a machine.
+    pub size: Size,
     /// Whether the environment is there already: then its memory and disk are taken.
     pub exists: bool,
 }
@@ -64,6 +66,7 @@ impl Wanted {
             environment: spec.name.to_string(),
             clusters: spec.clusters.len() as u64,
             nodes: spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum(),
+            size: Size::of(spec),
             exists,
         }
     }

@@ -3,10 +3,6 @@
 use super::check::{Check, Judgement, Severity, gigabytes, good};
 use super::facts::{Facts, Space};
 
-/// What a cluster uses when idle, with mesh and samples. Seen: 1.4 GB for two.
-const MEMORY_USED: u64 = 700_000_000;
-/// What a cluster should have. README: 4 GB for two; a machine sold with that has 3.8.
-const MEMORY_WANTED: u64 = 1_900_000_000;
 /// What a node writes, at the least and as a rule: its containerd keeps and unpacks Kubernetes' images, Istio's and the
 /// samples'. Seen: 1.85 GB.
 const DISK_A_NODE: (u64, u64) = (1_500_000_000, 1_900_000_000);
@@ -16,10 +12,11 @@ const DISK_IMAGES: (u64, u64) = (1_200_000_000, 2_000_000_000);
 const DISK_SPARE: u64 = 1_000_000_000;
 /// What the archive of images takes that is exported for the nodes. Seen: 0.4 GB.
 const DISK_ARCHIVE: u64 = 700_000_000;
-/// From <https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files>. Seen: two clusters take
-/// 65 instances and 670 watches; many systems allow 128 instances, to all programs of root together.
+/// From <https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files>.
 const WATCHES: u64 = 524_288;
 const WATCHERS: u64 = 512;
+/// What the other programs of root together may use: many systems allow 128 instances to all of them.
+const WATCHERS_OF_OTHERS: u64 = 128;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -67,7 +64,7 @@ fn blocks(facts: &Facts) -> Severity {
 
 fn memory(facts: &Facts) -> Vec<Judgement> {
     let Some(engine) = &facts.engine else { return good() };
-    let (used, wanted) = (MEMORY_USED * facts.wanted.clusters, MEMORY_WANTED * facts.wanted.clusters);
+    let (used, wanted) = (facts.wanted.size.memory, facts.wanted.size.memory_wanted);
     if engine.memory >= wanted {
         return good();
     }
@@ -106,7 +103,7 @@ fn more_memory(system: &str) -> &'static str {
 
 fn memory_used(facts: &Facts) -> Vec<Judgement> {
     let Some(available) = facts.same_kernel().and_then(|host| host.memory_available) else { return good() };
-    let used = MEMORY_USED * facts.wanted.clusters;
+    let used = facts.wanted.size.memory;
     if facts.wanted.exists || available >= used {
         return good();
     }
@@ -182,7 +179,9 @@ fn inotify(facts: &Facts) -> Vec<Judgement> {
             None => good(),
         };
     };
-    let limits = [("max_user_watches", host.watches, WATCHES), ("max_user_instances", host.watchers, WATCHERS)];
+    let size = facts.wanted.size;
+    let (watches, watchers) = (WATCHES.max(size.watches), WATCHERS.max(size.watchers + WATCHERS_OF_OTHERS));
+    let limits = [("max_user_watches", host.watches, watches), ("max_user_instances", host.watchers, watchers)];
     let low: Vec<_> = limits
         .into_iter()
         .filter_map(|(name, has, wants)| Some((format!("fs.inotify.{name}"), has?, wants)))
@@ -281,5 +280,10 @@ mod tests {
         facts.host.watches = Some(8192);
         let cure = only(&facts, "inotify.low").cure;
         assert!(cure.contains("max_user_watches=524288\\nfs.inotify.max_user_instances=512"), "{cure}");
+        // What suffices for two is too little for many.
+        let mut facts = good();
+        facts.wanted.size.watchers = 500;
+        let cure = only(&facts, "inotify.low").cure;
+        assert!(cure.contains("max_user_instances=628"), "{cure}");
     }
 }

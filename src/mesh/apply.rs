@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::docker::endpoint::hex;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::event::Step;
 use crate::mesh::client;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
@@ -136,7 +136,7 @@ impl<'a> Applier<'a> {
         let found = wait::until(self.step, "the API server to know all kinds", self.deadline, async || {
             let found = match Discovery::new(client.clone()).run_aggregated().await {
                 Ok(found) => Some(Arc::new(found)),
-                Err(error) => return Ok(Poll::NotYet(error.to_string())),
+                Err(error) => return Ok(Poll::NotYet(error::brief(error))),
             };
             Ok(match known(&found) {
                 None => Poll::Ready(found),
@@ -156,7 +156,7 @@ impl<'a> Applier<'a> {
             for name in names {
                 let definition = match api.get_opt(name).await {
                     Ok(definition) => definition,
-                    Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error.to_string())),
+                    Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error::brief(error))),
                     Err(error) => return Err(error.into()),
                 };
                 let conditions = definition.and_then(|d| d.status).and_then(|status| status.conditions);
@@ -286,7 +286,7 @@ impl<'a> Applier<'a> {
             };
             match answer {
                 Ok(changed) => Ok(Poll::Ready(changed)),
-                Err(error) if client::passes(&error) => Ok(Poll::NotYet(error.to_string())),
+                Err(error) if client::passes(&error) => Ok(Poll::NotYet(error::brief(error))),
                 Err(error) => Err(refused(&what, &error).into()),
             }
         })

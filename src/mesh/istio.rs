@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{apply, remote};
 use crate::diagnosis::{self, gather};
+use crate::error;
 use crate::event::Step;
 use crate::wait::{self, Poll};
 
@@ -105,7 +106,7 @@ pub async fn wait_for_deployment(
                     Poll::NotYet(if pods.is_empty() { why } else { format!("{why}: {pods}") })
                 }
             },
-            Err(error) => Poll::NotYet(error.to_string()),
+            Err(error) => Poll::NotYet(error::brief(error)),
         })
     })
     .await;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::ISTIO_NAMESPACE;
 use super::{apply, client, debug};
 use crate::diagnosis::{self, gather};
+use crate::error;
 use crate::event::Step;
 use crate::plan::Cluster;
 use crate::wait::{self, Poll};
@@ -52,7 +53,7 @@ pub async fn reader(client: &Client, step: &Step, deadline: Instant) -> anyhow::
     wait::until(step, "the readers' token", deadline, async || {
         let secret = match api.get_opt(READER_TOKEN_NAME).await {
             Ok(secret) => secret,
-            Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error.to_string())),
+            Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error::brief(error))),
             Err(error) => return Err(error.into()),
         };
         let data = secret.and_then(|secret| secret.data).unwrap_or_default();
@@ -101,7 +102,7 @@ pub async fn wait_synced(client: &Client, peers: &[&str], step: &Step, deadline:
         Ok(match unsynced(client, peers).await {
             Ok(missing) if missing.is_empty() => Poll::Ready(()),
             Ok(missing) => Poll::NotYet(missing.join(", ")),
-            Err(error) => Poll::NotYet(format!("{error:#}")),
+            Err(error) => Poll::NotYet(error::brief(error)),
         })
     })
     .await;

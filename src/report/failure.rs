@@ -102,21 +102,14 @@ fn carried(error: &anyhow::Error) -> Option<&Error> {
     error::find(error).or_else(|| error.downcast_ref())
 }
 
-/// The chain, without messages that the one before already contains: many libraries repeat their source in
-/// their own message.
+/// What the error says, told apart from the step in which it came.
 fn causes(error: &anyhow::Error, failed: Option<&Failed>) -> Vec<Cause> {
     // A context can be found by its type, but its place in the chain only by its text.
     let step = failed.map(ToString::to_string);
-    let mut causes = Vec::new();
-    for message in error.chain().map(ToString::to_string) {
-        let repeated = matches!(causes.last(), Some(Cause::Message(last)) if last.contains(&message));
-        if step.as_ref() == Some(&message) {
-            causes.push(Cause::Step);
-        } else if !repeated {
-            causes.push(Cause::Message(message));
-        }
-    }
-    causes
+    let messages = error::messages(error).into_iter();
+    messages
+        .map(|message| if step.as_ref() == Some(&message) { Cause::Step } else { Cause::Message(message) })
+        .collect()
 }
 
 /// Others' text without what would move the cursor.

@@ -20,7 +20,7 @@ use crate::deploy::manifests::{self, Manifest};
 use crate::deploy::place::pod_template;
 use crate::deploy::stubs::STUB_IN;
 use crate::deploy::{self, Deployed, Options, Origin};
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::event::Events;
 use crate::lease;
 use crate::mesh::apply::{self, Applier, kind};
@@ -159,7 +159,7 @@ impl Namespace {
         self.until(&what, KNOWN_WITHIN, async || {
             let known = match self.endpoints(&side.name, service, port).await {
                 Ok(known) => known,
-                Err(error) => return Ok(Poll::NotYet(format!("{error:#}"))),
+                Err(error) => return Ok(Poll::NotYet(error::brief(error))),
             };
             let lacks = clusters.iter().find(|cluster| !known.iter().any(|one| self.is_in(one, cluster)));
             Ok(match lacks {

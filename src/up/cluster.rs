@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Run;
 use crate::diagnosis::{self, gather};
 use crate::docker::image;
+use crate::error;
 use crate::event::{Outcome, Step};
 use crate::kind::{self, Kind, Revived};
 use crate::link;
@@ -87,7 +88,7 @@ impl Run {
             let waited = wait::until(step, "the API server to answer", self.wait_deadline(), async || {
                 Ok(match client.apiserver_version().await {
                     Ok(_) => Poll::Ready(()),
-                    Err(error) => Poll::NotYet(error.to_string()),
+                    Err(error) => Poll::NotYet(error::brief(error)),
                 })
             })
             .await;

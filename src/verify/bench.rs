@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::probe::Prober;
 use crate::environment::Environment;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::event::{Events, Outcome, Step};
 use crate::lease;
 use crate::mesh::apply::{self, Applier};
@@ -164,7 +164,7 @@ impl Bench {
                     None => Poll::Ready(()),
                     Some(name) => Poll::NotYet(format!("it lacks some of {name}")),
                 },
-                Err(error) => Poll::NotYet(format!("{error:#}")),
+                Err(error) => Poll::NotYet(error::brief(error)),
             })
         })
         .await;

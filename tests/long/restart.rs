@@ -1,10 +1,10 @@
 //! Rests that are long, lives that are short, and restarts in every order.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::environment::{E2E, Kindmesh, docker};
-use crate::until;
 
 const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-plane"];
 
@@ -67,12 +67,19 @@ fn restarts_in_every_order_heal_with_no_command() {
 #[ignore = "needs a container engine and minutes"]
 fn an_interrupted_stop_is_gone_on_with() {
     let kindmesh = E2E.up();
-    let mut stop = kindmesh.command(&["stop"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    assert!(until(|| kindmesh.run(&["list"]).stdout.contains("degraded") || stop.try_wait().unwrap().is_some()));
-    let pid = stop.id().to_string();
-    // It may have ended just now.
-    let _ = std::process::Command::new("kill").args(["-INT", &pid]).status();
-    stop.wait().unwrap();
+    let mut stop = kindmesh.command(&["stop", "--output", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let events = BufReader::new(stop.stdout.take().unwrap());
+    let mut lines = events.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(r#""step":"stop""#)), "it ended before it stopped anything");
+    // The nodes are being stopped, which takes seconds.
+    let interrupted = std::process::Command::new("kill").args(["-INT", &stop.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let said = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(stop.wait().unwrap().code(), Some(130), "{said}");
+    assert!(
+        said.contains("kindmesh stop --name e2e goes on, kindmesh start --name e2e brings them back"),
+        "{said}"
+    );
     for command in ["stop", "start"] {
         let said = kindmesh.run(&[command]);
         assert_eq!(said.code, 0, "{said:?}");

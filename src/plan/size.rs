@@ -1,0 +1,57 @@
+//! How much of a machine clusters take, by calculation from what was measured (docs/performance.md, "Scale").
+
+use std::fmt;
+
+use crate::spec::Spec;
+
+/// What an environment takes when it is idle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Memory, in bytes, at the least.
+    pub memory: u64,
+    /// Memory, in bytes, with which pods survive load.
+    pub memory_wanted: u64,
+    /// Programs that watch files (`fs.inotify.max_user_instances`).
+    pub watchers: u64,
+    /// Files that are watched (`fs.inotify.max_user_watches`).
+    pub watches: u64,
+    /// Secrets with which istiods read other clusters: one for each pair, both ways.
+    pub remote_secrets: u64,
+}
+
+/// A cluster with a control plane, mesh and samples.
+const CLUSTER: Size =
+    Size { memory: 700_000_000, memory_wanted: 1_900_000_000, watchers: 33, watches: 280, remote_secrets: 0 };
+/// A worker more.
+const WORKER: Size =
+    Size { memory: 200_000_000, memory_wanted: 400_000_000, watchers: 14, watches: 112, remote_secrets: 0 };
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        let Self { watchers, remote_secrets, .. } = self;
+        write!(
+            f,
+            "{:.1} GB of memory when idle (have {:.1}), ",
+            gigabytes(self.memory),
+            gigabytes(self.memory_wanted)
+        )?;
+        write!(f, "{watchers} inotify instances, {remote_secrets} remote secrets")
+    }
+}
+
+impl Size {
+    /// Of what a spec wants.
+    pub fn of(spec: &Spec) -> Self {
+        let clusters = spec.clusters.len() as u64;
+        let workers = spec.clusters.iter().map(|cluster| u64::from(cluster.workers)).sum::<u64>();
+        let sum = |of: fn(&Self) -> u64| clusters * of(&CLUSTER) + workers * of(&WORKER);
+        Self {
+            memory: sum(|size| size.memory),
+            memory_wanted: sum(|size| size.memory_wanted),
+            watchers: sum(|size| size.watchers),
+            watches: sum(|size| size.watches),
+            remote_secrets: clusters * clusters.saturating_sub(1),
+        }
+    }
+}
