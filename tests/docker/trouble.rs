@@ -82,7 +82,7 @@ async fn a_second_interrupt_ends_at_once() {
     std::fs::write(home.root.join("release"), "").unwrap();
     let text = shown(&output);
     assert_eq!(output.status.code(), Some(130), "{text}");
-    assert!(text.contains("what was made is kept; kindmesh up goes on, kindmesh down removes it"), "{text}");
+    assert!(text.contains("what was made is kept; kindmesh up --name docker-test-twice goes on"), "{text}");
     // What it left is known by the next command.
     let down = home.command(&["down"]).output().unwrap();
     assert_eq!(down.status.code(), Some(0), "{}", shown(&down));
