@@ -260,8 +260,7 @@ pub async fn wait_for_api_service(
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    // The API server's own Service has the first address of the subnet.
-    let address = cluster.service_subnet.hosts().next().unwrap_or(cluster.service_subnet.network());
+    let address = cluster.api_service();
     // Tried again in the node: beginning a command there takes longer than a try.
     let script = format!(
         "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"

@@ -35,10 +35,7 @@ const KUBELET: (&str, &str) =
 /// The link's configuration on the nodes of one cluster.
 pub fn config(plan: &Plan, cluster: &Cluster) -> String {
     let mut text = format!("services {}\n", cluster.service_subnet);
-    // The first address of the Services' subnet is the API server's, by Kubernetes' own rule.
-    if let Some(address) = cluster.service_subnet.hosts().next() {
-        text.push_str(&format!("api {address} {}\n", cluster.control_plane()));
-    }
+    text.push_str(&format!("api {} {}\n", cluster.api_service(), cluster.control_plane()));
     // In an order that does not change when the spec's does: else the units would start anew for nothing.
     let mut peers: Vec<_> = plan.peers(cluster).collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));

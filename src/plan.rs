@@ -2,6 +2,7 @@
 //! wanted and what exists. Whatever runs later only carries this out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::Serialize;
@@ -136,6 +137,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The address of the API server's own Service: the first of the subnet, by Kubernetes' rule.
+    pub fn api_service(&self) -> Ipv4Addr {
+        first_address(self.service_subnet)
+    }
+
     /// The node that the others reach this cluster's pods through.
     pub fn control_plane(&self) -> &str {
         &self.nodes[0]
@@ -241,7 +247,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         root_subject: trust::subject(name, None).to_string(),
     };
     // Where Docker puts it, and with it the network's own DNS.
-    let gateway = subnet.hosts().next().unwrap_or(subnet.network());
+    let gateway = first_address(subnet);
     let clusters: Vec<Cluster> = spec
         .clusters
         .iter()
@@ -259,6 +265,10 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         clusters,
         samples: samples(spec, inventory)?,
     })
+}
+
+fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
+    subnet.hosts().next().unwrap_or(subnet.network())
 }
 
 /// The name of an environment's Docker network.

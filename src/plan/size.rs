@@ -13,18 +13,14 @@ pub struct Size {
     pub memory_wanted: u64,
     /// Programs that watch files (`fs.inotify.max_user_instances`).
     pub watchers: u64,
-    /// Files that are watched (`fs.inotify.max_user_watches`).
-    pub watches: u64,
     /// Secrets with which istiods read other clusters: one for each pair, both ways.
     pub remote_secrets: u64,
 }
 
 /// A cluster with a control plane, mesh and samples.
-const CLUSTER: Size =
-    Size { memory: 700_000_000, memory_wanted: 1_900_000_000, watchers: 33, watches: 280, remote_secrets: 0 };
+const CLUSTER: Size = Size { memory: 700_000_000, memory_wanted: 1_900_000_000, watchers: 33, remote_secrets: 0 };
 /// A worker more.
-const WORKER: Size =
-    Size { memory: 200_000_000, memory_wanted: 400_000_000, watchers: 14, watches: 112, remote_secrets: 0 };
+const WORKER: Size = Size { memory: 200_000_000, memory_wanted: 400_000_000, watchers: 14, remote_secrets: 0 };
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +46,6 @@ impl Size {
             memory: sum(|size| size.memory),
             memory_wanted: sum(|size| size.memory_wanted),
             watchers: sum(|size| size.watchers),
-            watches: sum(|size| size.watches),
             remote_secrets: clusters * clusters.saturating_sub(1),
         }
     }

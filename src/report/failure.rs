@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use console::strip_ansi_codes;
 
 use super::{Printer, Style};
-use crate::error::{self, Error};
+use crate::error;
 use crate::event::{Event, Failed};
 
 /// What an [`anyhow::Error`] says, taken apart.
@@ -31,7 +31,7 @@ impl Failure {
     /// Takes an error apart.
     pub fn of(error: &anyhow::Error) -> Self {
         let failed = error.downcast_ref::<Failed>().cloned();
-        let carried = carried(error);
+        let carried = error::find(error);
         Self {
             causes: causes(error, failed.as_ref()),
             failed,
@@ -97,11 +97,6 @@ pub fn print(printer: &Printer, error: &anyhow::Error) {
     printer.error(&Failure::of(error).render(printer.stderr_style()));
 }
 
-/// The [`Error`] inside, also when it was added as a context.
-fn carried(error: &anyhow::Error) -> Option<&Error> {
-    error::find(error).or_else(|| error.downcast_ref())
-}
-
 /// What the error says, told apart from the step in which it came.
 fn causes(error: &anyhow::Error, failed: Option<&Failed>) -> Vec<Cause> {
     // A context can be found by its type, but its place in the chain only by its text.
@@ -124,6 +119,7 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
+    use crate::error::Error;
 
     fn in_step(error: anyhow::Error, cluster: Option<&str>) -> anyhow::Error {
         error.context(Failed { step: "cluster", cluster: cluster.map(str::to_owned) })
