@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use anyhow::bail;
-use kindmesh::docker::{Engine, sample_image};
+use kindmesh::host::docker::{Engine, sample_image};
 use kindmesh::plan::Samples;
 
 #[tokio::main]

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::report::{ColorChoice, Output};
 use crate::spec::{Label, environment_name};
 
+pub mod commands;
 mod environment;
 mod lab;
 mod traffic;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kindmesh::cli::Cli;
-use kindmesh::commands;
+use kindmesh::cli::commands;
 
 fn main() -> ExitCode {
     commands::main(Cli::parse())

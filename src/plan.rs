@@ -8,14 +8,15 @@ use ipnet::Ipv4Net;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::Error;
-use crate::inventory::{self, Environment, Inventory};
+use crate::base::error::Error;
+use crate::base::names::{self, kind_name, network_name};
 use crate::spec::validate::kubernetes_version;
 use crate::spec::{Profile, Spec, Subnet};
-use crate::trust;
+use inventory::{Environment, Inventory};
 
 pub mod addresses;
 mod config;
+pub mod inventory;
 mod size;
 
 pub use size::Size;
@@ -244,7 +245,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         images: ["pilot", "proxyv2"]
             .map(|image| format!("{}/{image}:{}", spec.mesh.hub, spec.mesh.version))
             .to_vec(),
-        root_subject: trust::subject(name, None).to_string(),
+        root_subject: names::subject(name, None).to_string(),
     };
     // Where Docker puts it, and with it the network's own DNS.
     let gateway = first_address(subnet);
@@ -269,21 +270,6 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
 
 fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
-}
-
-/// The name of an environment's Docker network.
-pub fn network_name(environment: &str) -> String {
-    format!("kindmesh-{environment}")
-}
-
-/// kind's name for a cluster of an environment.
-pub fn kind_name(environment: &str, cluster: &str) -> String {
-    format!("{environment}-{cluster}")
-}
-
-/// kind's name for the first control plane of a cluster.
-pub fn control_plane_name(kind_name: &str) -> String {
-    format!("{kind_name}-control-plane")
 }
 
 fn refuse_foreign_names(spec: &Spec, inventory: &Inventory) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub mod changes;
 pub mod kind;
 pub mod load;
+pub mod merge;
 pub mod name;
 pub mod origins;
 pub mod schema;
@@ -16,6 +17,8 @@ pub mod versions;
 
 mod disk;
 mod file;
+mod owned;
+mod place;
 mod places;
 
 pub use changes::changes;

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use kindmesh::docker::node::{self, NodeFile};
-use kindmesh::docker::{Engine, bake, image, network, sample_image};
-use kindmesh::error::{self, Error, Kind};
-use kindmesh::event::Events;
-use kindmesh::inventory::{ENVIRONMENT_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Taken, gather};
-use kindmesh::kubeconfig::entries::{self, Mark};
-use kindmesh::plan::{self, network_name};
+use kindmesh::base::error::{self, Error, Kind};
+use kindmesh::base::event::Events;
+use kindmesh::base::names::network_name;
+use kindmesh::base::wait::{self, Poll};
+use kindmesh::host::docker::node::{self, NodeFile};
+use kindmesh::host::docker::{Engine, bake, image, network, sample_image};
+use kindmesh::host::inventory as gather;
+use kindmesh::host::kubeconfig::entries::{self, Mark};
+use kindmesh::plan;
+use kindmesh::plan::inventory::{ENVIRONMENT_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Taken};
 use kindmesh::spec;
-use kindmesh::wait::{self, Poll};
 use tokio::time::{Instant, timeout};
 
 #[path = "docker/foreign.rs"]

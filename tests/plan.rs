@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
-use kindmesh::error::{Error, Kind};
-use kindmesh::inventory::{self, Environment, Executable, Inventory, Taken};
-use kindmesh::plan::{self, Plan, kind_name, network_name};
+use kindmesh::base::error::{Error, Kind};
+use kindmesh::base::names::{kind_name, network_name};
+use kindmesh::cluster::link;
+use kindmesh::cluster::workloads;
+use kindmesh::plan::inventory::{self, Environment, Executable, Inventory, Taken};
+use kindmesh::plan::{self, Plan};
 use kindmesh::spec::{Origins, Spec, from_text, validate};
-use kindmesh::{link, workloads};
 use serde_json::json;
 
 /// Three clusters, and every setting that a plan passes on.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use kindmesh::error::{Error, Kind};
+use kindmesh::base::error::{Error, Kind};
 use kindmesh::spec::{Label, Loaded, Origins, Sources, Spec, changes, from_text, schema, to_yaml, validate};
 use serde_json::Value;
 

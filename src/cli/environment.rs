@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::values::{duration, whole};
-use crate::logs::What;
+use crate::diagnose::logs::What;
 use crate::sample::{ProducerUrl, Role};
 use crate::spec::Label;
 

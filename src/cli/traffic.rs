@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::values::{DELAY_MAX, duration, whole};
-use crate::policies::Policy;
+use crate::cluster::policies::Policy;
+use crate::diagnose::why::Address;
 use crate::report::verdicts::ReportFile;
 use crate::spec::Label;
-use crate::why::Address;
 
 /// `call`.
 #[derive(Debug, Args)]

@@ -2,8 +2,8 @@
 
 use ipnet::Ipv4Net;
 
-use crate::error::Error;
-use crate::inventory::Taken;
+use crate::base::error::Error;
+use crate::plan::inventory::Taken;
 
 /// Candidates for Docker networks: /24s of the private range that Docker itself draws from last, then of
 /// the others. A VPN that takes all of 10/8 leaves the rest.
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn nothing_free_is_a_missing_prerequisite_that_names_who_has_what() {
         let error = Allocator::new(vec![taken("0.0.0.0/1"), taken("128.0.0.0/1")]).network("a").unwrap_err();
-        assert_eq!(error.kind, crate::error::Kind::Prerequisite);
+        assert_eq!(error.kind, crate::base::error::Kind::Prerequisite);
         assert_eq!(error.evidence, ["0.0.0.0/1 by somebody", "128.0.0.0/1 by somebody"]);
     }
 }

@@ -7,11 +7,11 @@ use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{Cluster, Kubernetes, Mesh, control_plane_name, kind_name};
-use crate::error::Error;
-use crate::merge::merge;
+use super::{Cluster, Kubernetes, Mesh};
+use crate::base::error::Error;
+use crate::base::names::{control_plane_name, kind_name, subject};
+use crate::spec::merge::merge;
 use crate::spec::{self, Profile, Spec};
-use crate::trust;
 
 const KIND_CONFIG: &str = include_str!("../../kind-configs/cluster.yaml");
 const CGROUP_V1: &str = include_str!("../../kind-configs/cgroup-v1.yaml");
@@ -34,7 +34,7 @@ pub(super) fn cluster(
         name: name.to_owned(),
         context: format!("kind-{kind_name}"),
         api_server: format!("https://{}:6443", nodes[0]),
-        intermediate_subject: trust::subject(environment, Some(name)).to_string(),
+        intermediate_subject: subject(environment, Some(name)).to_string(),
         kind_config: kind_config(&kind_name, cluster, pod_subnet, service_subnet, kubernetes)?,
         istio: istio(spec, name, mesh, gateway)?,
         kind_name,

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use console::strip_ansi_codes;
 
 use super::{Printer, Style};
-use crate::error;
-use crate::event::{Event, Failed};
+use crate::base::error;
+use crate::base::event::{Event, Failed};
 
 /// What an [`anyhow::Error`] says, taken apart.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
-    use crate::error::Error;
+    use crate::base::error::Error;
 
     fn in_step(error: anyhow::Error, cluster: Option<&str>) -> anyhow::Error {
         error.context(Failed { step: "cluster", cluster: cluster.map(str::to_owned) })

@@ -1,7 +1,7 @@
 //! What `doctor` found, as text for a terminal.
 
 use super::Style;
-use crate::doctor::{Finding, Report, Severity, TOPICS};
+use crate::diagnose::doctor::{Finding, Report, Severity, TOPICS};
 
 /// All of it: findings, what could not be looked at, and how it stands.
 pub fn text(report: &Report, style: Style) -> String {

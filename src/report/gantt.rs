@@ -5,7 +5,7 @@ use console::{Alignment, pad_str};
 use super::Style;
 use super::look::duration;
 use super::titles::title;
-use crate::timeline::{Bar, Outcome, Piece, Timeline};
+use crate::report::timeline::{Bar, Outcome, Piece, Timeline};
 
 mod html;
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::Printer;
 use super::escape;
-use crate::event::Event;
+use crate::base::event::Event;
 
 mod run;
 

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Printer, Sink};
-use crate::event::Event;
+use super::Printer;
+use crate::base::event::{Event, Sink};
 
 /// Writes each event as one JSON line.
 pub(super) struct Json {
@@ -19,17 +19,10 @@ impl Json {
 
 impl Sink for Json {
     fn event(&mut self, time: Timestamp, event: &Event) {
-        self.printer.result(&event_line(time, event));
+        self.printer.result(&event.line(time));
     }
 
     fn finish(&mut self) {}
-}
-
-/// An event as one line of JSON.
-pub(super) fn event_line(time: Timestamp, event: &Event) -> String {
-    let event = serde_json::to_string(event).expect("an event has string keys and plain values only");
-    // The time goes before the event's own fields: a struct around both would need serde's `flatten`.
-    format!(r#"{{"time":"{time:.3}",{}"#, &event[1..])
 }
 
 /// Writes a value as one line of JSON to stdout.

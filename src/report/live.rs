@@ -6,10 +6,10 @@
 use console::{Term, measure_text_width};
 use jiff::Timestamp;
 
+use super::Printer;
 use super::look::{Look, ready};
 use super::running::{Running, Waiting};
-use super::{Printer, Sink};
-use crate::event::Event;
+use crate::base::event::{Event, Sink};
 
 /// Erases from the cursor to the end of the line, and of the screen.
 const ERASE_LINE: &str = "\x1b[K";

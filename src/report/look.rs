@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::running::{Step, Waiting};
 use super::titles::{self, title};
 use super::{Printer, Style};
-use crate::verify::{Status, Verdict};
+use crate::diagnose::verify::{Status, Verdict};
 
 /// Columns for seconds: `59m59s`.
 const SECONDS: usize = 6;

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::look::{Look, ready};
 use super::running::{Running, Waiting};
-use super::{Printer, Sink, Verbosity};
-use crate::event::Event;
+use super::{Printer, Verbosity};
+use crate::base::event::{Event, Sink};
 
 /// At most one waiting line a step in this time, the first that long after the step began: most waits end
 /// sooner, and a log should tell news only.

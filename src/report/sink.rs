@@ -11,22 +11,10 @@ use super::Printer;
 use super::json::Json;
 use super::live::Live;
 use super::plain::Plain;
-use crate::event::Event;
+use crate::base::event::{Event, Sink};
 
 /// A spinner looks alive at ten frames a second.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Turns events into output.
-pub trait Sink: Send {
-    /// Shows an event that happened at `time`.
-    fn event(&mut self, time: Timestamp, event: &Event);
-
-    /// Is called several times a second, for what changes with time alone.
-    fn tick(&mut self, _time: Timestamp) {}
-
-    /// Leaves the terminal clean; is called once, after the last event.
-    fn finish(&mut self);
-}
 
 /// Several sinks that get the same events.
 pub struct Several(pub Vec<Box<dyn Sink>>);
@@ -98,7 +86,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::event::Events;
+    use crate::base::event::Events;
     use crate::report::Verbosity;
     use crate::report::testing::Captured;
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ColorChoice, Printer, Sink, Surroundings, Verbosity};
-use crate::event::Event;
+use super::{ColorChoice, Printer, Surroundings, Verbosity};
+use crate::base::event::{Event, Sink};
 
 /// A writer whose text can be read back.
 #[derive(Clone, Default)]

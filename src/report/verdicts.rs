@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 
-use crate::verify::{Subject, Verdicts};
+use crate::diagnose::verify::{Subject, Verdicts};
 
 pub mod github;
 pub mod html;
@@ -84,7 +84,7 @@ impl ReportFile {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::verify::{Status, SubjectCluster, Verdict};
+    use crate::diagnose::verify::{Status, SubjectCluster, Verdict};
 
     pub fn sample() -> (Verdicts, Subject) {
         let verdict = |id: &str, status, evidence: &[&str], hint: Option<&str>| Verdict {

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::origins::field;
+use super::place::field;
 use super::validate::{Problem, report};
 use super::{Cluster, Origins, Spec};
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// Checks that `up` can lead an environment from its stored spec to the wanted one.
 ///

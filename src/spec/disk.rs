@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// The largest spec that is read, in bytes: hundreds of times what a hundred clusters need.
 const LARGEST: u64 = 1024 * 1024;

@@ -5,8 +5,8 @@ use serde_json::Value;
 use serde_saphyr::{Error as YamlError, Location, MessageFormatter, UserMessageFormatter};
 
 use super::Spec;
-use super::places::Place;
-use crate::error::Error;
+use super::place::Place;
+use crate::base::error::Error;
 
 /// What a spec file says, checked against the spec: only the fields that are in the file.
 ///

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Values;
+use super::{Values, owned};
 
 /// Merges a cluster's overrides into its planned kind configuration.
 ///
@@ -52,7 +52,7 @@ const OWNED: [(&str, &str); 8] = [
 
 /// What is wrong with a cluster's overrides: the path within them and the reason.
 pub(super) fn problems(overrides: &Values, workers: u8) -> Vec<(String, String)> {
-    let mut found = super::validate::owned_problems(overrides, &OWNED);
+    let mut found = owned::problems(overrides, &OWNED);
     if let Some(nodes) = overrides.get("nodes") {
         node_problems(nodes, workers, &mut found);
     }

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::origins::Source;
 use super::validate::NAME_MAX;
 use super::{Label, Origins, Spec, disk, file};
-use crate::error::Error;
-use crate::merge::merge;
+use crate::base::error::Error;
+use crate::spec::merge::merge;
 
 /// The file that is read from the working directory when it exists.
 pub const DEFAULT_FILE: &str = "kindmesh.yaml";

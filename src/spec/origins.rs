@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::file;
-use super::places::{Place, places};
-use crate::error::Error;
+use super::place::{Place, field};
+use super::places::places;
+use crate::base::error::Error;
 
 /// The source of each field that some source set: a file's path as the user gave it, or a flag; and its place there.
 ///
@@ -79,7 +80,7 @@ impl Origins {
         }
     }
 
-    /// Notes what `source` sets, in the way that [`crate::merge::merge`] merges: what a map says adds to what is
+    /// Notes what `source` sets, in the way that [`crate::spec::merge::merge`] merges: what a map says adds to what is
     /// there, anything else replaces it.
     pub(crate) fn record(&mut self, value: &Value, source: &Arc<Source>) {
         self.record_field("", value, source, &places(&source.text));
@@ -105,11 +106,6 @@ impl Origins {
             }
         }
     }
-}
-
-/// The path of a field of the map at `path`.
-pub(crate) fn field(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn is_within(known: &str, path: &str) -> bool {

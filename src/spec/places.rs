@@ -4,32 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 
-use super::origins::field;
-
-/// A piece of a file: its line and column, counted from 1 in characters, and its length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The line.
-    pub line: u64,
-    /// The column.
-    pub column: u64,
-    /// How many characters are meant.
-    pub length: u64,
-}
-
-impl Place {
-    pub(super) fn of(location: Location) -> Self {
-        Self { line: location.line(), column: location.column(), length: location.span().len() }
-    }
-}
+use super::file;
+use super::place::{Place, field};
 
 /// The place of every field of a file, by its path: a scalar's own, and that of its key for a map or list, which
 /// says where the whole begins. None for a file that cannot be read.
 pub(super) fn places(text: &str) -> BTreeMap<String, Place> {
     let mut found = BTreeMap::new();
-    if let Ok(tree) = super::file::parse::<Spanned<Tree>>(text, "") {
+    if let Ok(tree) = file::parse::<Spanned<Tree>>(text, "") {
         note(&tree.value, "", &mut found);
     }
     found

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
-use serde_json::Value;
 
 use super::versions::{known_node_image, kubernetes_minors, supported_istio};
 use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
-use super::{Label, Mesh, Origins, Spec, Subnet, Topology, Values, file, kind};
-use crate::error::Error;
+use super::{Label, Mesh, Origins, Spec, Subnet, Topology, file, kind, owned};
+use crate::base::error::Error;
 
 pub use super::versions::{Version, kubernetes_version};
 
@@ -239,7 +238,7 @@ impl Problems<'_> {
             );
             self.add("mesh.hub", what, "the images are HUB/pilot and HUB/proxyv2, with mesh.version as their tag");
         }
-        for (within, what) in owned_problems(&mesh.values, &OWNED_VALUES) {
+        for (within, what) in owned::problems(&mesh.values, &OWNED_VALUES) {
             self.add(&format!("mesh.values.{within}"), what, "leave it out");
         }
     }
@@ -309,38 +308,6 @@ const OWNED_VALUES: [(&str, &str); 12] = [
         "DNS capture is off, so that names need a Service",
     ),
 ];
-
-/// Which owned fields free-form settings set, or take away by replacing a map on the way to them: the path
-/// within them and what is wrong.
-pub(super) fn owned_problems(values: &Values, owned: &[(&str, &str)]) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    for (path, why) in owned {
-        let problem = match touched(values, path) {
-            None => continue,
-            Some(touched) if touched == *path => (touched.to_owned(), format!("may not be set: {why}")),
-            Some(around) => (around.to_owned(), "has to be a map".to_owned()),
-        };
-        if !found.contains(&problem) {
-            found.push(problem);
-        }
-    }
-    found
-}
-
-/// The field at `path` when it is set, or the first on the way to it that is set and is no map.
-fn touched<'a>(values: &Values, path: &'a str) -> Option<&'a str> {
-    let (first, mut rest) = path.split_once('.').unwrap_or((path, ""));
-    let mut at = values.get(first)?;
-    while !rest.is_empty() {
-        let Value::Object(fields) = at else {
-            return Some(path[..path.len() - rest.len()].trim_end_matches('.'));
-        };
-        let (key, behind) = rest.split_once('.').unwrap_or((rest, ""));
-        at = fields.get(key)?;
-        rest = behind;
-    }
-    Some(path)
-}
 
 /// Why nodes cannot have addresses of this subnet; `None` when they can.
 fn unusable(subnet: &Ipv4Net) -> Option<&'static str> {

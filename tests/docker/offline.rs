@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kindmesh::docker::bake;
+use kindmesh::host::docker::bake;
 use kindmesh::spec;
 use serde_json::Value;
 

@@ -1,16 +1,21 @@
 //! The readers, what each is given at first, and what is promised of it besides that it does not panic.
 
 use bollard::models::{ContainerSummary, Network};
-use kindmesh::call::Answer;
-use kindmesh::docker::{image, sample_image};
-use kindmesh::inventory::{self, Inventory, gather, routes};
-use kindmesh::kubeconfig::entries::{self, Mark};
-use kindmesh::mesh::debug::RemoteCluster;
-use kindmesh::mesh::{apply, debug, istio};
+use kindmesh::base::error;
+use kindmesh::cluster::call::Answer;
+use kindmesh::cluster::mesh::debug::RemoteCluster;
+use kindmesh::cluster::mesh::{apply, debug, istio};
+use kindmesh::host::docker::{image, sample_image};
+use kindmesh::host::inventory as gather;
+use kindmesh::host::kubeconfig::entries::{self, Mark};
+use kindmesh::host::routes;
+use kindmesh::host::tool::{Tool, version};
+use kindmesh::host::trust;
+use kindmesh::plan;
+use kindmesh::plan::inventory::{self, Inventory};
 use kindmesh::report::Style;
 use kindmesh::report::failure::Failure;
-use kindmesh::tool::{Tool, version};
-use kindmesh::{error, plan, spec, trust};
+use kindmesh::spec;
 use serde_yaml::Value;
 
 use crate::mutation::Input;

@@ -1,7 +1,7 @@
 //! Every check of `verify` fails when what it claims is broken, and only then.
 
-use kindmesh::trust::{Intermediate, Root};
-use kindmesh::verify::CHECKS;
+use kindmesh::diagnose::verify::CHECKS;
+use kindmesh::host::trust::{Intermediate, Root};
 
 use crate::environment::{E2E, docker};
 use crate::sabotage::{self, failed};

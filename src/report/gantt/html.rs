@@ -4,7 +4,7 @@ use super::{headline, label, pieces};
 use crate::report::escape::html as escape;
 use crate::report::look::duration;
 use crate::report::page::document;
-use crate::timeline::{Bar, Timeline};
+use crate::report::timeline::{Bar, Timeline};
 
 const STYLE: &str = include_str!("style.css");
 

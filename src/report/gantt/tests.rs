@@ -1,5 +1,5 @@
 use super::*;
-use crate::timeline::tests::two_clusters;
+use crate::report::timeline::tests::two_clusters;
 
 #[test]
 fn the_chart_shows_what_all_waited_for() {

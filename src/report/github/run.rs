@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 use super::Surroundings;
-use crate::event::Event;
+use crate::base::event::{Event, Sink};
+use crate::lifecycle::up::Up;
 use crate::report::escape;
-use crate::report::{Printer, Sink, title};
-use crate::up::Up;
+use crate::report::{Printer, title};
 
 /// A table of the clusters, and the calls that crossed.
 pub fn environment(up: &Up) -> String {
@@ -127,11 +127,12 @@ impl Sink for Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Answer;
-    use crate::inventory::Inventory;
+    use crate::cluster::call::Answer;
+    use crate::plan;
+    use crate::plan::inventory::Inventory;
     use crate::report::Verbosity;
     use crate::report::testing::{Captured, failing_run, finished, good_run, replay};
-    use crate::{plan, spec};
+    use crate::spec;
 
     fn summary(run: &[(f64, Option<Event>)]) -> String {
         let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! What GitHub shows of a `verify` in a workflow: an annotation for each failed check, and the verdicts.
 
 use super::markdown;
+use crate::diagnose::verify::{Status, Subject, Verdicts};
 use crate::report::Printer;
 use crate::report::github::{Surroundings, annotation};
-use crate::verify::{Status, Subject, Verdicts};
 
 /// Tells GitHub, where this process is a step of a workflow.
 ///

@@ -1,8 +1,8 @@
 //! One HTML file that needs nothing else: to attach to a ticket, to keep with a build, to print.
 
+use crate::diagnose::verify::{Status, Subject, Verdict, Verdicts};
 use crate::report::escape::html as escape;
 use crate::report::page;
-use crate::verify::{Status, Subject, Verdict, Verdicts};
 
 mod topology;
 

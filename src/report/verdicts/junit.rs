@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::verify::{Status, Subject, Verdicts};
+use crate::diagnose::verify::{Status, Subject, Verdicts};
 
 /// The report: one suite, one test case a check.
 ///

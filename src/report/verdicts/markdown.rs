@@ -1,7 +1,7 @@
 //! Markdown, for the summary of a GitHub workflow above all.
 
+use crate::diagnose::verify::{Status, Subject, Verdicts};
 use crate::report::escape;
-use crate::verify::{Status, Subject, Verdicts};
 
 /// The report: a table, and the evidence folded below it.
 pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {

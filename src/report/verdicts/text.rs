@@ -1,7 +1,7 @@
 //! The end of `verify` on a terminal: how many held, and the evidence for those that did not.
 
+use crate::diagnose::verify::{Status, Verdict, Verdicts};
 use crate::report::Style;
-use crate::verify::{Status, Verdict, Verdicts};
 
 /// The summary; with `verbose` it has the evidence for every claim.
 pub fn summary(verdicts: &Verdicts, style: Style, verbose: bool) -> String {

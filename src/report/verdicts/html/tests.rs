@@ -2,8 +2,8 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 use super::*;
+use crate::diagnose::verify::SubjectCluster;
 use crate::report::verdicts::tests::{hostile, sample};
-use crate::verify::SubjectCluster;
 
 /// Elements that HTML leaves open.
 const VOID: [&str; 1] = ["meta"];

@@ -2,8 +2,8 @@
 //!
 //! It is drawn twice: clusters beside each other, and below each other for narrow screens. The style shows one.
 
+use crate::diagnose::verify::{Status, Subject, SubjectCluster, Verdicts};
 use crate::report::escape::html as escape;
-use crate::verify::{Status, Subject, SubjectCluster, Verdicts};
 
 const WIDTH: usize = 200;
 const HEIGHT: usize = 156;

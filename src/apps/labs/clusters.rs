@@ -1,0 +1,158 @@
+//! The two clusters that exercises are about, and what is in the samples' namespace there.
+
+use anyhow::Context;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
+
+use super::exercise::{self, State};
+use super::expectation::Places;
+use crate::base::error::Error;
+use crate::base::names::{PART_OF, PART_OF_LABEL};
+use crate::cluster::environment::Environment;
+use crate::cluster::mesh::apply;
+use crate::cluster::policies::{LABEL, Side};
+use crate::cluster::workloads;
+use crate::spec;
+
+/// The value of the part-of label of what exercises make and `up` does not.
+pub(super) const PART_OF_LABS: &str = "kindmesh-labs";
+
+/// Both sides.
+pub(super) const SIDES: [Side; 2] = [Side::Caller, Side::Producer];
+
+/// The kinds that say how calls behave and who may make them: wherever they are, they are what exercises are about.
+pub(super) const POLICY_KINDS: [(&str, &str); 4] = [
+    ("networking.istio.io/v1", "VirtualService"),
+    ("networking.istio.io/v1", "DestinationRule"),
+    ("security.istio.io/v1", "PeerAuthentication"),
+    ("security.istio.io/v1", "AuthorizationPolicy"),
+];
+
+/// The caller's and the producer's cluster.
+pub(super) struct Clusters<'a> {
+    pub environment: &'a Environment,
+    pub places: Places,
+    caller: Client,
+    producer: Client,
+}
+
+impl<'a> Clusters<'a> {
+    /// Those of an environment. Nothing is asked of them yet.
+    pub async fn of(environment: &'a Environment) -> anyhow::Result<Self> {
+        let samples = &environment.spec.samples;
+        let (callers, producers) = (&samples.caller.clusters, &samples.producer.clusters);
+        let places = match (samples.enabled, callers.as_slice(), producers.as_slice()) {
+            (true, [caller], [producer]) if caller != producer => {
+                Places { caller: caller.to_string(), producer: producer.to_string() }
+            }
+            _ => {
+                return Err(Error::usage(
+                    "exercises need one cluster with the caller and another one with the producer",
+                )
+                .hint("kindmesh up --name seat makes such an environment, where no spec says otherwise")
+                .into());
+            }
+        };
+        Ok(Self {
+            environment,
+            caller: environment.client(&places.caller).await?,
+            producer: environment.client(&places.producer).await?,
+            places,
+        })
+    }
+
+    pub fn client(&self, side: Side) -> &Client {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Producer => &self.producer,
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.environment.spec.samples.namespace.as_str()
+    }
+
+    /// The cluster of a side, as the spec has it.
+    pub fn spec(&self, side: Side) -> Result<&spec::Cluster, Error> {
+        self.environment.cluster(self.places.of(side))
+    }
+
+    /// The objects of one kind in a side's samples' namespace.
+    pub fn api(&self, side: Side, api_version: &str, kind: &str) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        Api::namespaced_with(self.client(side).clone(), self.namespace(), &resource)
+    }
+
+    /// The objects of a state on a side, as they are to be in this environment. `image` is that of the samples.
+    pub fn objects(&self, state: &State, side: Side, image: &str) -> anyhow::Result<Vec<DynamicObject>> {
+        let mut objects = Vec::new();
+        for path in state.manifests(side) {
+            let text = exercise::file(path).with_context(|| format!("{path} is not built in"))?;
+            for mut object in apply::objects(text)? {
+                self.adapt(&mut object, side, image, path.starts_with("mesh-manifests/samples/"))?;
+                objects.push(object);
+            }
+        }
+        Ok(objects)
+    }
+
+    fn adapt(&self, object: &mut DynamicObject, side: Side, image: &str, ups: bool) -> anyhow::Result<()> {
+        object.metadata.namespace = Some(self.namespace().to_owned());
+        // Identities name the namespace.
+        let text = object.data.to_string().replace("/ns/sample/", &format!("/ns/{}/", self.namespace()));
+        object.data = serde_json::from_str(&text)?;
+        let labels = object.labels_mut();
+        // `up` removes what carries its own label and is not its own, and `apply` takes what has no policy's label for
+        // that of an older `up`.
+        labels.entry(PART_OF_LABEL.into()).or_insert_with(|| if ups { PART_OF } else { PART_OF_LABS }.into());
+        if !ups {
+            labels.entry(LABEL.into()).or_insert_with(|| PART_OF_LABS.into());
+        }
+        if let Some(container) = object.data.pointer_mut("/spec/template/spec/containers/0") {
+            container["image"] = image.into();
+            workloads::tell_place(container, self.spec(side)?);
+        }
+        Ok(())
+    }
+
+    /// The policies that are in a side's samples' namespace, whoever made them.
+    pub async fn policies(&self, side: Side) -> anyhow::Result<Vec<DynamicObject>> {
+        let mut found = Vec::new();
+        for (api_version, kind) in POLICY_KINDS {
+            let what = || format!("asking cluster {} for every {kind}", self.places.of(side));
+            let list = self.api(side, api_version, kind).list(&ListParams::default()).await.with_context(what)?;
+            found.extend(list.items.into_iter().map(|object| DynamicObject {
+                types: Some(kube::core::TypeMeta { api_version: api_version.into(), kind: kind.into() }),
+                ..object
+            }));
+        }
+        Ok(found)
+    }
+}
+
+/// What an object is told apart by within a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+}
+
+impl Key {
+    pub fn of(object: &DynamicObject) -> Self {
+        let types = object.types.clone().unwrap_or_default();
+        Self { api_version: types.api_version, kind: types.kind, name: object.name_any() }
+    }
+
+    pub fn is_policy(&self) -> bool {
+        POLICY_KINDS.iter().any(|(_, kind)| *kind == self.kind)
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}

@@ -1,0 +1,373 @@
+//! The exercises there are: their pages, states, hints and checkpoints, as `labs/` has them.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::expectation::Expectation;
+use crate::base::error::Error;
+use crate::base::names;
+use crate::cluster::policies::Side;
+
+macro_rules! files {
+    ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../../../", $path)))),*] };
+}
+
+/// Everything that exercises consist of and name, by its path in the repository.
+const FILES: &[(&str, &str)] = files![
+    "labs/01-no-service/README.md",
+    "labs/01-no-service/lab.yaml",
+    "labs/01-no-service/neighbour.yaml",
+    "labs/02-stub/README.md",
+    "labs/02-stub/lab.yaml",
+    "labs/03-identity/README.md",
+    "labs/03-identity/lab.yaml",
+    "labs/03-identity/mutual.yaml",
+    "labs/03-identity/plain.yaml",
+    "labs/04-strict/README.md",
+    "labs/04-strict/lab.yaml",
+    "labs/05-authorization/README.md",
+    "labs/05-authorization/lab.yaml",
+    "labs/05-authorization/stranger.yaml",
+    "labs/06-timeout/README.md",
+    "labs/06-timeout/lab.yaml",
+    "labs/06-timeout/timeout.yaml",
+    "labs/07-retry-and-breaker/README.md",
+    "labs/07-retry-and-breaker/breaker.yaml",
+    "labs/07-retry-and-breaker/lab.yaml",
+    "labs/07-retry-and-breaker/retry.yaml",
+    "labs/08-failover/README.md",
+    "labs/08-failover/blind.yaml",
+    "labs/08-failover/failover.yaml",
+    "labs/08-failover/lab.yaml",
+    "labs/08-failover/near.yaml",
+    "labs/09-link/README.md",
+    "labs/09-link/lab.yaml",
+    "labs/10-cluster/README.md",
+    "labs/10-cluster/lab.yaml",
+    "mesh-manifests/policies/authz.yaml",
+    "mesh-manifests/policies/strict.yaml",
+    "mesh-manifests/samples/breaker.yaml",
+    "mesh-manifests/samples/service.yaml",
+    "mesh-manifests/samples/timeout.yaml",
+];
+
+/// One exercise.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Exercise {
+    /// Its number, from 1.
+    #[serde(skip)]
+    pub number: usize,
+    /// Its folder's name: `06-timeout`.
+    #[serde(skip)]
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// What it is for, one sentence.
+    pub goal: String,
+    /// How long it takes somebody who has not done it before.
+    pub minutes: u16,
+    /// What is there at first: all of it, and nothing else of what exercises are about.
+    pub start: State,
+    /// What is there when it is solved: all of it.
+    pub solution: State,
+    /// From a nudge to the answer.
+    pub hints: Vec<String>,
+    /// What tells that it is solved. At first they fail as described.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// What is there of the things that exercises are about.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct State {
+    /// The manifests in the caller's cluster.
+    pub caller: Vec<String>,
+    /// Those in the producer's.
+    pub producer: Vec<String>,
+    /// Whether the link of the producer's cluster is cut.
+    #[serde(default)]
+    pub link_cut: bool,
+    /// Whether the nodes of the producer's cluster are stopped.
+    #[serde(default)]
+    pub producer_stopped: bool,
+}
+
+/// Something to be tried, how it comes out at first, and how once the exercise is solved.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Checkpoint {
+    /// What holds once the exercise is solved, one sentence.
+    pub claim: String,
+    /// Calls that come before; only what follows them is looked at.
+    pub before: Option<Calls>,
+    /// Calls that are looked at. A checkpoint has this or one of the four that follow.
+    pub call: Option<Calls>,
+    /// A request in plain text from beside the caller's proxy to a producer's address.
+    pub plain_text: Option<Place>,
+    /// An object that is there or not.
+    pub object: Option<Object>,
+    /// The way between the clusters.
+    pub link: Option<Everywhere>,
+    /// The nodes of a cluster.
+    pub nodes: Option<Place>,
+    /// How it comes out at first.
+    pub at_first: Expectation,
+    /// How it comes out once the exercise is solved.
+    pub works: Expectation,
+    /// Whether it is tried only when those before it hold.
+    #[serde(default)]
+    pub after_others: bool,
+    /// For how long it is tried, in seconds: what was changed a moment ago takes effect within a second or two.
+    #[serde(default = "usual")]
+    pub within: u64,
+}
+
+fn usual() -> u64 {
+    6
+}
+
+/// Calls, one after the other, each on a new connection.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Calls {
+    /// The side whose pods call.
+    #[serde(default = "at_the_caller")]
+    pub side: Side,
+    /// The Deployment whose pods call.
+    #[serde(default = "sample_caller")]
+    pub from: String,
+    /// How long the producer waits before it answers, in milliseconds.
+    #[serde(default)]
+    pub delay: u64,
+    /// The status that it answers with.
+    #[serde(default = "success")]
+    pub status: u16,
+    /// How many attempts fail with that status; the next one succeeds.
+    pub fail_attempts: Option<u64>,
+    /// How many.
+    #[serde(default = "one")]
+    pub count: u32,
+}
+
+fn at_the_caller() -> Side {
+    Side::Caller
+}
+
+fn sample_caller() -> String {
+    names::CALLER_NAME.to_owned()
+}
+
+fn success() -> u16 {
+    200
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// A side.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Place {
+    /// Which.
+    pub side: Side,
+}
+
+/// All clusters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Everywhere {}
+
+/// An object in the samples' namespace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Object {
+    /// Where.
+    pub side: Side,
+    /// `v1`, `networking.istio.io/v1`, …
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// An exercise as it is listed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Its number.
+    pub number: usize,
+    /// Its folder's name.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// What it is for.
+    pub goal: String,
+    /// How long it takes.
+    pub minutes: u16,
+}
+
+impl Exercise {
+    /// All of them, in their order.
+    pub fn all() -> &'static [Exercise] {
+        static ALL: LazyLock<Vec<Exercise>> = LazyLock::new(|| {
+            let ids = FILES.iter().filter_map(|(path, _)| path.strip_prefix("labs/")?.strip_suffix("/lab.yaml"));
+            ids.enumerate().filter_map(|(index, id)| read(index + 1, id).ok()).collect()
+        });
+        &ALL
+    }
+
+    /// The one of a number.
+    ///
+    /// # Errors
+    /// A usage error when there is none.
+    pub fn of(number: usize) -> Result<&'static Exercise, Error> {
+        let found = Self::all().iter().find(|exercise| exercise.number == number);
+        found.ok_or_else(|| {
+            Error::usage(format!("there is no exercise {number}: they are 1 to {}", Self::all().len()))
+                .hint("kindmesh lab list")
+        })
+    }
+
+    /// The one of a folder's name.
+    pub fn with_id(id: &str) -> Option<&'static Exercise> {
+        Self::all().iter().find(|exercise| exercise.id == id)
+    }
+
+    /// Its page, in Markdown.
+    pub fn page(&self) -> &'static str {
+        file(&format!("labs/{}/README.md", self.id)).unwrap_or_default()
+    }
+
+    /// The manifests that its solution has and its start has not: what is to be found out.
+    pub fn answer(&self) -> Vec<(Side, &'static str, &'static str)> {
+        let sides = [
+            (Side::Caller, &self.solution.caller, &self.start.caller),
+            (Side::Producer, &self.solution.producer, &self.start.producer),
+        ];
+        let mut answer = Vec::new();
+        for (side, solution, start) in sides {
+            let new = FILES.iter().filter(|(path, _)| {
+                solution.iter().any(|other| other == path) && !start.iter().any(|other| other == path)
+            });
+            answer.extend(new.map(|(path, text)| (side, *path, *text)));
+        }
+        answer
+    }
+
+    /// As it is listed.
+    pub fn listed(&self) -> Listed {
+        Listed {
+            number: self.number,
+            id: self.id.clone(),
+            title: self.title.clone(),
+            goal: self.goal.clone(),
+            minutes: self.minutes,
+        }
+    }
+}
+
+impl State {
+    /// What `up` makes.
+    pub(super) fn of_up() -> Self {
+        let samples = |files: &[&str]| -> Vec<String> {
+            files.iter().map(|file| format!("mesh-manifests/samples/{file}.yaml")).collect()
+        };
+        Self {
+            caller: samples(&["service", "timeout", "breaker"]),
+            producer: samples(&["service"]),
+            link_cut: false,
+            producer_stopped: false,
+        }
+    }
+
+    /// The paths of its manifests on a side.
+    pub fn manifests(&self, side: Side) -> &[String] {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Producer => &self.producer,
+        }
+    }
+}
+
+/// A file by its path in the repository.
+pub(super) fn file(path: &str) -> Option<&'static str> {
+    FILES.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
+}
+
+fn read(number: usize, id: &str) -> anyhow::Result<Exercise> {
+    let text = file(&format!("labs/{id}/lab.yaml")).unwrap_or_default();
+    let exercise: Exercise = serde_yaml::from_str(text)?;
+    Ok(Exercise { number, id: id.to_owned(), ..exercise })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cluster::mesh::apply;
+
+    #[test]
+    fn every_exercise_can_be_read_and_is_whole() {
+        let ids: Vec<_> = FILES.iter().filter(|(path, _)| path.ends_with("/lab.yaml")).collect();
+        for (index, (path, _)) in ids.iter().enumerate() {
+            let id = path.split('/').nth(1).unwrap();
+            let exercise = read(index + 1, id).unwrap_or_else(|error| panic!("{path}: {error:#}"));
+            assert!(id.starts_with(&format!("{:02}-", exercise.number)), "{id}");
+            assert!(exercise.hints.len() >= 3 && !exercise.checkpoints.is_empty(), "{id}");
+            assert_ne!(exercise.start, exercise.solution, "{id}");
+            for checkpoint in &exercise.checkpoints {
+                let looks = [
+                    checkpoint.call.is_some(),
+                    checkpoint.plain_text.is_some(),
+                    checkpoint.object.is_some(),
+                    checkpoint.link.is_some(),
+                    checkpoint.nodes.is_some(),
+                ];
+                assert_eq!(looks.iter().filter(|look| **look).count(), 1, "{id}: {}", checkpoint.claim);
+                assert_ne!(checkpoint.works, Expectation::default(), "{id}: {}", checkpoint.claim);
+            }
+            let first = &exercise.checkpoints[0];
+            assert_ne!(first.at_first, first.works, "{id}: nothing would be to be done");
+            for heading in ["## Goal", "## Background", "## Task", "## What to observe"] {
+                assert!(exercise.page().contains(heading), "{id} has no {heading}");
+            }
+            assert!(exercise.page().starts_with(&format!("# {}. {}\n", exercise.number, exercise.title)), "{id}");
+            assert!(exercise.page().contains("kindmesh lab check"), "{id}");
+        }
+        assert_eq!(Exercise::all().len(), ids.len());
+        assert!(ids.len() >= 9);
+    }
+
+    #[test]
+    fn every_file_of_the_exercises_is_built_in_and_every_manifest_can_be_read() {
+        let labs = Path::new(env!("CARGO_MANIFEST_DIR")).join("labs");
+        for folder in std::fs::read_dir(&labs).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+            for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
+                let folder = folder.file_name().into_string().unwrap();
+                let path = format!("labs/{folder}/{}", entry.file_name().into_string().unwrap());
+                assert!(file(&path).is_some(), "{path} is not built in");
+            }
+        }
+        for exercise in Exercise::all() {
+            for state in [&exercise.start, &exercise.solution] {
+                for path in state.caller.iter().chain(&state.producer) {
+                    let text = file(path).unwrap_or_else(|| panic!("{path} of {} is not built in", exercise.id));
+                    for object in apply::objects(text).unwrap() {
+                        assert_eq!(object.metadata.namespace.as_deref(), Some("sample"), "{path}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_there_is_not_is_refused() {
+        assert!(Exercise::of(0).unwrap_err().message.contains("1 to"));
+        assert_eq!(Exercise::of(2).unwrap().id, "02-stub");
+    }
+}

@@ -1,0 +1,319 @@
+//! What was seen when a checkpoint was tried, and how it differs from what was expected. No I/O.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::call::Answer;
+use crate::cluster::policies::Side;
+
+/// How something comes out: all that is given has to hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expectation {
+    /// Every call's status is one of these; empty for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<u16>,
+    /// Every call's reason contains this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Exactly these sides answered; empty when nobody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<BTreeSet<Side>>,
+    /// The identity that the producer was told in every call, or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// How long every call took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub millis: Option<Millis>,
+    /// Whether the request in plain text was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered: Option<bool>,
+    /// Whether the object is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub present: Option<bool>,
+    /// Whether there is a way between all clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<bool>,
+    /// Whether all nodes run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<bool>,
+}
+
+/// A time, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Millis {
+    /// At least.
+    pub from: u64,
+    /// Less than.
+    pub below: u64,
+}
+
+/// The word for no identity at all.
+const NONE: &str = "none";
+
+/// The clusters of the two sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The caller's.
+    pub caller: String,
+    /// The producer's.
+    pub producer: String,
+}
+
+impl Places {
+    /// The cluster of a side.
+    pub fn of(&self, side: Side) -> &str {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Producer => &self.producer,
+        }
+    }
+}
+
+/// One call, as far as it matters here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Its status.
+    pub status: u16,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// The cluster that answered.
+    pub answered_by: Option<String>,
+    /// The identity that the producer was told.
+    pub identity: Option<String>,
+    /// How long it took.
+    pub millis: u64,
+}
+
+impl From<&Answer> for Call {
+    fn from(answer: &Answer) -> Self {
+        Self {
+            status: answer.status_code,
+            reason: answer.reason.clone(),
+            answered_by: answer.served_by().map(str::to_owned),
+            identity: answer.identity().map(str::to_owned),
+            millis: answer.round_trip_time_millis,
+        }
+    }
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// Calls.
+    Calls(Vec<Call>),
+    /// A request in plain text, with what came of it.
+    PlainText {
+        /// Whether there was an answer.
+        answered: bool,
+        /// In words.
+        told: String,
+    },
+    /// An object.
+    Object {
+        /// Whether it is there.
+        present: bool,
+        /// What and where.
+        told: String,
+    },
+    /// The way between the clusters.
+    Link {
+        /// Whether it is there.
+        whole: bool,
+        /// What every cluster's nodes have.
+        told: String,
+    },
+    /// Nodes.
+    Nodes {
+        /// Whether all run.
+        running: bool,
+        /// What each of them is.
+        told: String,
+    },
+    /// It could not be tried.
+    Nothing(String),
+}
+
+impl Seen {
+    /// In a few words.
+    pub fn told(&self) -> String {
+        match self {
+            Seen::Calls(calls) => calls_told(calls),
+            Seen::PlainText { told, .. } | Seen::Object { told, .. } => told.clone(),
+            Seen::Link { told, .. } | Seen::Nodes { told, .. } => told.clone(),
+            Seen::Nothing(why) => why.clone(),
+        }
+    }
+}
+
+impl Expectation {
+    /// In a few words.
+    pub fn told(&self, places: &Places) -> String {
+        let mut parts = Vec::new();
+        if !self.status.is_empty() {
+            parts.push(statuses(self.status.iter().copied().collect()));
+        }
+        if let Some(sides) = &self.answered_by {
+            parts.push(answered_in(sides.iter().map(|side| places.of(*side).to_owned()).collect()));
+        }
+        if let Some(Millis { from, below }) = self.millis {
+            parts.push(format!("after {from} to {below} ms"));
+        }
+        if let Some(identity) = &self.identity {
+            parts.push(match identity.as_str() {
+                NONE => "the producer is not told who calls".into(),
+                identity => format!("from {identity}"),
+            });
+        }
+        if let Some(reason) = &self.reason {
+            parts.push(format!("\"…{reason}…\""));
+        }
+        let yes_or_no = [
+            (self.answered, "an answer", "no answer"),
+            (self.present, "it is there", "it is not there"),
+            (self.link, "a way in both directions", "no way"),
+            (self.running, "all run", "not all run"),
+        ];
+        parts.extend(yes_or_no.into_iter().filter_map(|(wanted, yes, no)| {
+            let told = if wanted? { yes } else { no };
+            Some(told.to_owned())
+        }));
+        parts.join(", ")
+    }
+
+    /// Whether what was seen is as expected.
+    pub fn holds(&self, seen: &Seen, places: &Places) -> bool {
+        match seen {
+            Seen::Calls(calls) => self.holds_of_calls(calls, places),
+            Seen::PlainText { answered, .. } => self.answered == Some(*answered),
+            Seen::Object { present, .. } => self.present == Some(*present),
+            Seen::Link { whole, .. } => self.link == Some(*whole),
+            Seen::Nodes { running, .. } => self.running == Some(*running),
+            Seen::Nothing(_) => false,
+        }
+    }
+
+    fn holds_of_calls(&self, calls: &[Call], places: &Places) -> bool {
+        let each = |call: &Call| {
+            let in_time = |millis: Millis| (millis.from..millis.below).contains(&call.millis);
+            let told = call.identity.as_deref().unwrap_or(NONE);
+            (self.status.is_empty() || self.status.contains(&call.status))
+                && self.reason.as_ref().is_none_or(|part| call.reason.as_ref().is_some_and(|r| r.contains(part)))
+                && self.identity.as_ref().is_none_or(|identity| identity == told)
+                && self.millis.is_none_or(in_time)
+        };
+        let by: BTreeSet<&str> = calls.iter().filter_map(|call| call.answered_by.as_deref()).collect();
+        let wanted = |sides: &BTreeSet<Side>| by == sides.iter().map(|side| places.of(*side)).collect();
+        !calls.is_empty() && calls.iter().all(each) && self.answered_by.as_ref().is_none_or(wanted)
+    }
+}
+
+fn calls_told(calls: &[Call]) -> String {
+    let mut parts = Vec::new();
+    parts.push(statuses(calls.iter().map(|call| call.status).collect()));
+    parts.push(answered_in(calls.iter().filter_map(|call| call.answered_by.clone()).collect()));
+    if let (Some(least), Some(most)) =
+        (calls.iter().map(|call| call.millis).min(), calls.iter().map(|call| call.millis).max())
+    {
+        parts.push(if least == most {
+            format!("after {least} ms")
+        } else {
+            format!("after {least} to {most} ms")
+        });
+    }
+    if calls.iter().any(|call| call.answered_by.is_some()) {
+        let identities: BTreeSet<_> = calls.iter().filter_map(|call| call.identity.as_deref()).collect();
+        parts.push(match identities.is_empty() {
+            true => "the producer was not told who calls".into(),
+            false => format!("from {}", identities.into_iter().collect::<Vec<_>>().join(" and ")),
+        });
+    }
+    let reasons: BTreeSet<_> = calls.iter().filter_map(|call| call.reason.as_deref()).collect();
+    parts.extend(reasons.into_iter().map(|reason| format!("\"{reason}\"")));
+    let told = parts.join(", ");
+    if calls.len() > 1 { format!("{} calls: {told}", calls.len()) } else { told }
+}
+
+fn statuses(statuses: BTreeSet<u16>) -> String {
+    let statuses: Vec<_> = statuses.iter().map(ToString::to_string).collect();
+    format!("status {}", statuses.join(" or "))
+}
+
+fn answered_in(clusters: BTreeSet<String>) -> String {
+    match clusters.is_empty() {
+        true => "answered by nobody".into(),
+        false => format!("answered in {}", clusters.into_iter().collect::<Vec<_>>().join(" and ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        Places { caller: "cluster1".into(), producer: "cluster2".into() }
+    }
+
+    fn call(status: u16, by: Option<&str>, millis: u64) -> Call {
+        let reason = by.is_none().then(|| "upstream request timeout".to_owned());
+        Call { status, reason, answered_by: by.map(str::to_owned), identity: None, millis }
+    }
+
+    fn expectation(yaml: &str) -> Expectation {
+        serde_yaml::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn all_that_is_expected_has_to_hold_of_every_call() {
+        let timed_out = expectation(
+            "{status: [504], answeredBy: [], millis: {from: 1900, below: 3800}, reason: request timeout}",
+        );
+        let holds = |calls: &[Call]| timed_out.holds(&Seen::Calls(calls.to_vec()), &places());
+        assert!(holds(&[call(504, None, 2000)]));
+        assert!(!holds(&[call(504, None, 5000)]), "too slow");
+        assert!(!holds(&[call(503, None, 2000)]));
+        assert!(!holds(&[call(504, None, 2000), call(200, Some("cluster2"), 2000)]));
+        assert!(!holds(&[]));
+        assert!(!timed_out.holds(&Seen::Nothing("no caller".into()), &places()));
+    }
+
+    #[test]
+    fn who_answered_has_to_be_exactly_those() {
+        let both = expectation("{answeredBy: [caller, producer]}");
+        let near = call(200, Some("cluster1"), 1);
+        let far = call(200, Some("cluster2"), 1);
+        assert!(both.holds(&Seen::Calls(vec![near.clone(), far]), &places()));
+        assert!(!both.holds(&Seen::Calls(vec![near.clone(), near]), &places()));
+    }
+
+    #[test]
+    fn an_identity_is_told_or_not() {
+        let mut told = call(200, Some("cluster2"), 1);
+        let none = expectation("{identity: none}");
+        assert!(none.holds(&Seen::Calls(vec![told.clone()]), &places()));
+        told.identity = Some("spiffe://a".into());
+        assert!(!none.holds(&Seen::Calls(vec![told.clone()]), &places()));
+        assert!(expectation("{identity: 'spiffe://a'}").holds(&Seen::Calls(vec![told]), &places()));
+    }
+
+    #[test]
+    fn both_are_told_in_the_same_words() {
+        let expected = expectation("{status: [504], answeredBy: [producer], millis: {from: 1, below: 9}}");
+        assert_eq!(expected.told(&places()), "status 504, answered in cluster2, after 1 to 9 ms");
+        let seen = Seen::Calls(vec![call(504, None, 7), call(200, Some("cluster2"), 3)]);
+        assert_eq!(
+            seen.told(),
+            "2 calls: status 200 or 504, answered in cluster2, after 3 to 7 ms, \
+             the producer was not told who calls, \"upstream request timeout\""
+        );
+    }
+
+    #[test]
+    fn what_is_seen_of_one_thing_says_nothing_of_another() {
+        let seen = Seen::PlainText { answered: false, told: String::new() };
+        assert!(!expectation("{status: [200]}").holds(&seen, &places()));
+        assert!(expectation("{answered: false}").holds(&seen, &places()));
+    }
+}

@@ -1,0 +1,230 @@
+//! Puts the objects of a state where they belong, and takes away what else exercises are about.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, DynamicObject};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::clusters::{Clusters, Key, SIDES};
+use super::exercise::{Exercise, State};
+use crate::base::event::Step;
+use crate::cluster::mesh::apply::{Applier, Kinds};
+use crate::cluster::policies::{Policy, Side, is_ours};
+use crate::cluster::workloads;
+use crate::diagnose::diagnosis::waits;
+use crate::host::state;
+
+/// Something that was changed, or found and left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// Where.
+    pub cluster: String,
+    /// What: `VirtualService sample-producer`, `nodes`, `link`.
+    pub what: String,
+    /// What became of it.
+    pub became: Became,
+    /// Where a copy is kept of what was there, when kindmesh had not made it.
+    pub kept: Option<PathBuf>,
+}
+
+/// What became of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Became {
+    /// It was made, or changed to what is wanted.
+    Applied,
+    /// Another of its name was there, and made way.
+    Replaced,
+    /// It was taken away.
+    Deleted,
+    /// Nodes were started.
+    Started,
+    /// Nodes were stopped.
+    Stopped,
+    /// A link was cut.
+    Cut,
+    /// A link was restored.
+    Restored,
+    /// Somebody's own that no exercise names: left as it is, and calls may come out otherwise for it.
+    LeftAlone,
+}
+
+impl Change {
+    /// One line.
+    pub fn told(&self) -> String {
+        let became = match self.became {
+            Became::Applied => "is applied",
+            Became::Replaced => "is replaced",
+            Became::Deleted => "is taken away",
+            Became::Started => "are started",
+            Became::Stopped => "are stopped",
+            Became::Cut => "is cut",
+            Became::Restored => "is restored",
+            Became::LeftAlone => {
+                return format!("{}: {} is not of an exercise: left as it is", self.cluster, self.what);
+            }
+        };
+        let kept = match &self.kept {
+            Some(path) => format!("; a copy is in {}", path.display()),
+            None => String::new(),
+        };
+        format!("{}: the {} {became}{kept}", self.cluster, self.what)
+    }
+}
+
+impl Clusters<'_> {
+    /// Makes both sides' objects those of a state: what exercises name and is not wanted goes, what is wanted comes.
+    pub async fn put(&self, state: &State, step: &Step, deadline: Instant) -> anyhow::Result<Vec<Change>> {
+        let image = workloads::sample_image(self.client(Side::Caller), self.environment).await?;
+        let (caller, producer) = futures::join!(
+            self.put_on(state, Side::Caller, &image, step, deadline),
+            self.put_on(state, Side::Producer, &image, step, deadline)
+        );
+        let mut changes = caller?;
+        changes.extend(producer?);
+        Ok(changes)
+    }
+
+    async fn put_on(
+        &self,
+        state: &State,
+        side: Side,
+        image: &str,
+        step: &Step,
+        deadline: Instant,
+    ) -> anyhow::Result<Vec<Change>> {
+        let wanted = self.objects(state, side, image)?;
+        let keys: BTreeSet<Key> = wanted.iter().map(Key::of).collect();
+        let mut changes = Vec::new();
+        for key in named(side)?.difference(&keys) {
+            if let Some(live) = self.live(side, key).await? {
+                changes.push(self.delete(side, key, &live, Became::Deleted).await?);
+            }
+        }
+        let kinds = Kinds::default();
+        for object in &wanted {
+            changes.extend(self.put_one(side, object, &kinds, step, deadline).await?);
+        }
+        for object in wanted.iter().map(Key::of).filter(|key| key.kind == "Deployment") {
+            let client = self.client(side);
+            waits::deployment(client, self.namespace(), &object.name, step, deadline).await?;
+        }
+        for other in self.policies(side).await?.iter().map(Key::of).filter(|key| !keys.contains(key)) {
+            changes.push(self.change(side, &other, Became::LeftAlone));
+        }
+        Ok(changes)
+    }
+
+    async fn put_one(
+        &self,
+        side: Side,
+        object: &DynamicObject,
+        kinds: &Kinds,
+        step: &Step,
+        deadline: Instant,
+    ) -> anyhow::Result<Option<Change>> {
+        let key = Key::of(object);
+        let live = self.live(side, &key).await?;
+        // What somebody else's hand added to an object would outlive our part of it.
+        let altered = |live: &DynamicObject| key.is_policy() && live.data.get("spec") != object.data.get("spec");
+        let in_the_way = live.filter(|live| !is_ours(live) || altered(live));
+        let replaced = match &in_the_way {
+            Some(live) => Some(self.delete(side, &key, live, Became::Replaced).await?),
+            None => None,
+        };
+        let applier = Applier::new(self.client(side).clone(), step, deadline).sharing(kinds);
+        let changed = { applier }.apply(vec![object.clone()]).await?;
+        Ok(replaced.or_else(|| changed.then(|| self.change(side, &key, Became::Applied))))
+    }
+
+    async fn live(&self, side: Side, key: &Key) -> anyhow::Result<Option<DynamicObject>> {
+        let what = || format!("asking cluster {} for {key}", self.places.of(side));
+        self.api(side, &key.api_version, &key.kind).get_opt(&key.name).await.with_context(what)
+    }
+
+    /// Deletes an object; of one that kindmesh had not made a copy is kept.
+    async fn delete(&self, side: Side, key: &Key, live: &DynamicObject, became: Became) -> anyhow::Result<Change> {
+        let kept = if is_ours(live) { None } else { Some(self.keep(side, key, live)?) };
+        let what = || format!("deleting {key} in cluster {}", self.places.of(side));
+        let api = self.api(side, &key.api_version, &key.kind);
+        match api.delete(&key.name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            deleted => drop(deleted.with_context(what)?),
+        }
+        Ok(Change { kept, ..self.change(side, key, became) })
+    }
+
+    fn keep(&self, side: Side, key: &Key, live: &DynamicObject) -> anyhow::Result<PathBuf> {
+        let mut copy = live.clone();
+        let metadata = &mut copy.metadata;
+        (metadata.managed_fields, metadata.uid, metadata.resource_version) = (None, None, None);
+        (metadata.creation_timestamp, metadata.generation) = (None, None);
+        copy.types = Some(kube::core::TypeMeta { api_version: key.api_version.clone(), kind: key.kind.clone() });
+        let name = format!("{}-{}-{}.yaml", self.places.of(side), key.kind.to_lowercase(), copy.name_any());
+        let path = self.environment.files.labs().join("kept").join(name);
+        state::write_private(&path, serde_yaml::to_string(&copy)?.as_bytes())?;
+        Ok(path)
+    }
+
+    fn change(&self, side: Side, key: &Key, became: Became) -> Change {
+        Change { cluster: self.places.of(side).to_owned(), what: key.to_string(), became, kept: None }
+    }
+}
+
+/// Everything on a side that some exercise names: what its manifests have there, and policies on either side, since
+/// one that was put where it does not act is what somebody may have tried.
+fn named(side: Side) -> anyhow::Result<BTreeSet<Key>> {
+    let mut named = BTreeSet::new();
+    for state in Exercise::all().iter().flat_map(|exercise| [&exercise.start, &exercise.solution]) {
+        for from in SIDES {
+            for path in state.manifests(from) {
+                let text = super::exercise::file(path).with_context(|| format!("{path} is not built in"))?;
+                let keys = crate::cluster::mesh::apply::objects(text)?.iter().map(Key::of).collect::<Vec<_>>();
+                named.extend(keys.into_iter().filter(|key| from == side || key.is_policy()));
+            }
+        }
+    }
+    for policy in Policy::all() {
+        named.insert(Key::of(&policy.object("sample")?));
+    }
+    Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exercises_name_is_neither_the_caller_nor_the_producers() {
+        for side in SIDES {
+            let named: Vec<_> = named(side).unwrap().iter().map(ToString::to_string).collect();
+            assert!(named.contains(&"VirtualService sample-producer".to_owned()), "{named:?}");
+            assert!(named.contains(&"AuthorizationPolicy sample-producer-deny".to_owned()), "{named:?}");
+            assert!(!named.iter().any(|what| what.contains("sample-caller")), "{named:?}");
+            // A producer's Deployment belongs to exercises only beside the caller.
+            let producer = named.contains(&"Deployment sample-producer".to_owned());
+            assert_eq!(producer, side == Side::Caller, "{named:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_told_with_the_copy_that_is_kept() {
+        let change = Change {
+            cluster: "cluster1".into(),
+            what: "VirtualService sample-producer".into(),
+            became: Became::Replaced,
+            kept: Some("/k/a.yaml".into()),
+        };
+        assert_eq!(
+            change.told(),
+            "cluster1: the VirtualService sample-producer is replaced; a copy is in /k/a.yaml"
+        );
+        let left = Change { became: Became::LeftAlone, kept: None, ..change };
+        assert!(left.told().ends_with("is not of an exercise: left as it is"));
+    }
+}

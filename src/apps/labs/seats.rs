@@ -1,0 +1,77 @@
+//! Seats: an environment for each person of a room, prepared ahead and put to rest.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::base::event::Events;
+use crate::base::hint::resume_hint;
+use crate::base::interrupt::Interrupt;
+use crate::diagnose::status::{Phase, phase_of_nodes};
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::host::state::Folders;
+use crate::lifecycle::pause;
+use crate::lifecycle::up::{self, Options};
+use crate::spec::{Label, Loaded, environment_name};
+
+/// Which seats.
+#[derive(Debug, Clone)]
+pub struct Seats {
+    /// How many.
+    pub count: u8,
+    /// What their names begin with; a number follows.
+    pub prefix: Label,
+    /// How long each may take.
+    pub timeout: Duration,
+    /// By whom it is told to stop.
+    pub interrupt: Interrupt,
+}
+
+/// A seat that is prepared.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seat {
+    /// The environment's name.
+    pub environment: String,
+    /// Whether it was prepared before.
+    pub was_there: bool,
+    /// The command that brings it back from its rest.
+    pub resume: String,
+}
+
+/// Prepares seats, one after the other: each is brought up until a call crosses, then frozen. One that is at rest
+/// already is left.
+///
+/// # Errors
+/// Whatever keeps one from coming up; those before it are prepared.
+pub async fn seats(
+    loaded: &Loaded,
+    seats: &Seats,
+    folders: &Folders,
+    events: &Events,
+) -> anyhow::Result<Vec<Seat>> {
+    let mut prepared = Vec::new();
+    for number in 1..=seats.count {
+        let name =
+            environment_name(&format!("{}{number}", seats.prefix)).map_err(crate::base::error::Error::usage)?;
+        let engine = Engine::connect().await?;
+        let found = gather::gather(&engine).await?.environments.remove(name.as_str());
+        let rests =
+            found.as_ref().is_some_and(|found| matches!(phase_of_nodes(found), Phase::Paused | Phase::Stopped));
+        if !rests {
+            events.note(format!("seat {number} of {}: {name}", seats.count));
+            let mut loaded = loaded.clone();
+            loaded.spec.name = name.clone();
+            let options = Options { timeout: seats.timeout, interrupt: seats.interrupt.clone() };
+            up::up(&loaded, &options, folders, events).await?;
+            pause::pause(&engine, folders, name.as_str(), events).await?;
+        }
+        prepared.push(Seat {
+            environment: name.to_string(),
+            was_there: rests,
+            resume: resume_hint(name.as_str()),
+        });
+    }
+    Ok(prepared)
+}

@@ -1,0 +1,316 @@
+//! Tests of your own services on two clusters in one mesh, with `cargo test`.
+//!
+//! ```no_run
+//! use kindmesh::testing::Mesh;
+//!
+//! # const ORDERS: &str = "";
+//! #[tokio::test]
+//! # async fn t() {}
+//! async fn orders_are_answered_by_the_other_cluster() -> anyhow::Result<()> {
+//!     let mesh = Mesh::shared("checkout").await?; // made once, reused by all tests
+//!     mesh.test(async |ns| {
+//!         // a namespace in every cluster, in the mesh
+//!         ns.apply("cluster2", ORDERS).await?;
+//!         let answer = ns.call("cluster1", "http://orders:8080/").await?; // through the mesh, as a workload
+//!         assert_eq!(answer.served_by.cluster, "cluster2");
+//!         Ok(())
+//!     })
+//!     .await // cleaned after success, dumped after failure
+//! }
+//! ```
+//!
+//! [`Mesh::shared`] brings the environment up, or finds it; test processes that run at once share it. It is taken down
+//! when the last of them has ended, unless [`KEEP_VARIABLE`] is set. Tests run side by side in namespaces of their own;
+//! what concerns everybody, such as a cut link, is for [`Mesh::test_alone`].
+//!
+//! The futures here are not `Send`: `#[tokio::test]` and `tokio::join!` take them, `tokio::spawn` does not.
+
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::FutureExt;
+use futures::future::try_join_all;
+use kube::Client;
+use tokio::time::Instant;
+
+use crate::base::error::Error;
+use crate::base::event::Events;
+use crate::cluster::environment::Environment;
+use crate::cluster::lease;
+use crate::cluster::link;
+use crate::cluster::workloads;
+use crate::host::docker::{Engine, image, sample_image};
+use crate::host::images;
+use crate::host::inventory as gather;
+use crate::host::state::Folders;
+use crate::lifecycle::pause;
+use crate::plan::{self, Plan};
+use crate::report::Style;
+use crate::report::failure::Failure;
+
+mod answer;
+mod dump;
+mod faults;
+mod namespace;
+mod request;
+mod shared;
+mod users;
+
+pub use answer::{Answer, ServedBy};
+pub use k8s_openapi;
+pub use kube;
+pub use namespace::Namespace;
+pub use request::Request;
+pub use shared::{KEEP_VARIABLE, down_when_unused};
+
+pub use crate::base::wait::Poll;
+
+use users::Users;
+
+/// Whose namespaces they are.
+const PART_OF: &str = "kindmesh-testing";
+/// For how long a test's namespace is its own without being renewed.
+const LEASE: Duration = Duration::from_secs(600);
+const RENEWED_EVERY: Duration = Duration::from_secs(180);
+/// How long a test may wait for one that runs alone.
+const TURN_WITHIN: Duration = Duration::from_secs(900);
+
+/// A cluster of the mesh.
+#[derive(Clone)]
+pub struct Side {
+    /// Its name.
+    pub name: String,
+    /// A client for its API server.
+    pub client: Client,
+    spec: crate::spec::Cluster,
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Side({})", self.name)
+    }
+}
+
+/// An environment that tests run on.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    environment: Environment,
+    engine: Engine,
+    plan: Plan,
+    sides: Vec<Side>,
+    users: Users,
+    /// What the callers run.
+    image: String,
+}
+
+impl Mesh {
+    /// The environment of that name, shared by all tests of all processes: brought up unless it is there, from the spec
+    /// that `kindmesh up` would use in this folder. In a shell with the variables of `kindmesh env`, that environment is
+    /// used instead, as it is.
+    ///
+    /// # Errors
+    /// What keeps `up` from working.
+    pub async fn shared(name: &str) -> anyhow::Result<Self> {
+        install_tls();
+        let (folders, environment) = shared::environment(name).await?;
+        Self::of(&folders, environment).await
+    }
+
+    /// An environment that was made with `kindmesh up`, as it is; it is never taken down.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it cannot be reached.
+    pub async fn open(folders: &Folders, name: &str) -> anyhow::Result<Self> {
+        install_tls();
+        Self::of(folders, Environment::open(folders, name)?).await
+    }
+
+    async fn of(folders: &Folders, environment: Environment) -> anyhow::Result<Self> {
+        pause::require_running(environment.name(), &environment.cluster_names()).await?;
+        let (engine, plan) = shared::plan(&environment).await?;
+        let mut sides = Vec::new();
+        for spec in &environment.spec.clusters {
+            let client = environment.client(spec.name.as_str()).await?;
+            sides.push(Side { name: spec.name.to_string(), client, spec: spec.clone() });
+        }
+        let users = Users::of(folders, environment.name());
+        let image = caller_image(&environment, &engine, &plan, &sides).await?;
+        let mesh = Self { environment, engine, plan, sides, users, image };
+        // What a test that was killed alone had cut.
+        if let Some(_alone) = mesh.users.try_alone()? {
+            mesh.restore_links().await?;
+        }
+        Ok(mesh)
+    }
+
+    /// The clusters.
+    pub fn sides(&self) -> &[Side] {
+        &self.sides
+    }
+
+    /// The cluster of that name.
+    ///
+    /// # Errors
+    /// A usage error that lists those there are.
+    pub fn side(&self, cluster: &str) -> Result<&Side, Error> {
+        self.environment.cluster(cluster)?;
+        let found = self.sides.iter().find(|side| side.name == cluster);
+        found.ok_or_else(|| Error::usage(format!("there is no cluster {cluster}")))
+    }
+
+    /// The environment itself.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Makes an image of a program and the libraries that it loads, so that manifests can name it. A program that is the
+    /// same as before changes nothing.
+    ///
+    /// # Errors
+    /// When the program cannot be run or read; the engine's.
+    pub async fn image(&self, name: &str, program: impl AsRef<Path>) -> anyhow::Result<()> {
+        images::of_program(&self.engine, name, program.as_ref()).await.map(drop)
+    }
+
+    /// Runs a test in a namespace of its own, which is in every cluster and in the mesh. After a success it is removed;
+    /// after a failure or a panic, what a person would look at is written down, and it is removed, too, unless
+    /// [`KEEP_VARIABLE`] is set.
+    ///
+    /// # Errors
+    /// The test's own, with where the dump is; or what kept its namespace from being made.
+    ///
+    /// # Panics
+    /// As the test does.
+    pub async fn test(&self, body: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.run(false, body).await
+    }
+
+    /// The same while no other test of any process runs: for what concerns all of them, such as a cut link. All links
+    /// are restored in the end.
+    ///
+    /// # Errors
+    /// As [`Mesh::test`].
+    ///
+    /// # Panics
+    /// As the test does.
+    pub async fn test_alone(
+        &self,
+        body: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.run(true, body).await
+    }
+
+    async fn run(
+        &self,
+        alone: bool,
+        body: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let step = Events::silent().step("lock", None);
+        let _turn = self.users.take_part(alone, &step, Instant::now() + TURN_WITHIN).await?;
+        let namespace = Namespace::make(self, alone).await?;
+        let work = AssertUnwindSafe(body(&namespace)).catch_unwind();
+        let ended = tokio::select! {
+            ended = work => ended,
+            never = self.renew(&namespace) => match never {},
+        };
+        let failure = match &ended {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Failure::of(error).render(Style::plain())),
+            Err(panic) => Some(said(panic.as_ref())),
+        };
+        let dumped = match &failure {
+            Some(failure) => Some(dump::dump(&namespace, failure).await),
+            None => None,
+        };
+        let restored = if alone { self.restore_links().await } else { Ok(false) };
+        let kept = failure.is_some() && shared::keeps();
+        let removed = if kept { Ok(()) } else { namespace.remove().await };
+        match ended {
+            Ok(Ok(())) => {
+                restored?;
+                removed
+            }
+            Ok(Err(error)) => Err(match dumped {
+                Some(dumped) => error.context(dumped),
+                None => error,
+            }),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Renews the lease of a namespace for ever.
+    async fn renew(&self, namespace: &Namespace) -> std::convert::Infallible {
+        let mut ticks = tokio::time::interval_at(Instant::now() + RENEWED_EVERY, RENEWED_EVERY);
+        loop {
+            ticks.tick().await;
+            for side in &self.sides {
+                // The next tick tries again, and the lease lasts for three of them.
+                let _ = lease::renew(&side.client, namespace.name(), LEASE).await;
+            }
+        }
+    }
+
+    /// Restores every link that a test cut.
+    async fn restore_links(&self) -> anyhow::Result<bool> {
+        let restored = try_join_all(self.plan.clusters.iter().map(|cluster| link::restore(&self.engine, cluster)));
+        Ok(restored.await?.contains(&true))
+    }
+
+    fn clients(&self) -> Vec<(&str, &Client)> {
+        self.sides.iter().map(|side| (side.name.as_str(), &side.client)).collect()
+    }
+}
+
+/// The words of a panic.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "it panicked".into())
+}
+
+/// One TLS provider in the process; who has chosen one already keeps it.
+fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The image that callers run: the samples' where there are any, else one of the executable's, loaded into the nodes.
+async fn caller_image(
+    environment: &Environment,
+    engine: &Engine,
+    plan: &Plan,
+    sides: &[Side],
+) -> anyhow::Result<String> {
+    if let Some(samples) = &environment.spec.samples.enabled.then_some(&environment.spec.samples) {
+        let caller = samples.caller.clusters.first().map(ToString::to_string);
+        let side =
+            sides.iter().find(|side| Some(&side.name) == caller.as_ref()).context("no cluster has a caller")?;
+        return workloads::sample_image(&side.client, environment).await;
+    }
+    let executable = sample_image::executable().await.ok_or_else(|| {
+        Error::prerequisite("there is no kindmesh executable to build the callers' image from")
+            .hint("cargo install kindmesh; or name one with KINDMESH_EXE")
+    })?;
+    let described = gather::executable().await?.context("no executable")?;
+    let image = format!("{}:{}", plan::SAMPLE_REPOSITORY, described.digest);
+    sample_image::ensure_named(engine, &image, &executable).await?;
+    let load = image::Load::new(&environment.files.root, [&image]);
+    for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {
+        let missing = load.missing_on(engine, node).await?;
+        load.bring(engine, node, missing).await?;
+    }
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_panic_are_known() {
+        let caught = |work: fn()| std::panic::catch_unwind(work).unwrap_err();
+        assert_eq!(said(caught(|| panic!("plain")).as_ref()), "plain");
+        assert_eq!(said(caught(|| panic!("with {}", 1)).as_ref()), "with 1");
+    }
+}

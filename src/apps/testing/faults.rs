@@ -1,0 +1,150 @@
+//! What a test breaks on purpose: the link between two clusters, and a cluster's part in answering.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use super::namespace::CALLER;
+use super::{Namespace, Poll};
+use crate::base::error::Error;
+use crate::cluster::link;
+use crate::cluster::mesh::debug;
+
+/// How many pods a Deployment had before its cluster was drained.
+const REPLICAS: &str = "kindmesh/replicas";
+/// How long the link's unit may take: it looks every 2 s.
+const LINK_WITHIN: Duration = Duration::from_secs(20);
+/// How long pods may take to end, or to be ready again, and every proxy to know of it.
+const PODS_WITHIN: Duration = Duration::from_secs(90);
+
+impl Namespace {
+    /// Cuts the link between two clusters: no pod of one reaches a pod of the other, while both control planes go on
+    /// seeing each other. Returns when it is cut.
+    ///
+    /// # Errors
+    /// A usage error unless the test runs alone: the link is everybody's.
+    pub async fn cut_link(&self, one: &str, other: &str) -> anyhow::Result<()> {
+        if !self.alone {
+            return Err(Error::usage("cutting a link concerns all tests")
+                .hint("begin this one with mesh.test_alone(…), which runs while no other does")
+                .into());
+        }
+        let (one, other) = (self.planned(one)?, self.planned(other)?);
+        link::cut(&self.mesh.engine, one, other).await?;
+        self.linked(false, &[(one, other), (other, one)]).await
+    }
+
+    /// Restores every link that was cut. Returns when all clusters reach each other.
+    ///
+    /// # Errors
+    /// The engine's, or when they do not in time.
+    pub async fn restore_links(&self) -> anyhow::Result<()> {
+        self.mesh.restore_links().await?;
+        let clusters = &self.mesh.plan.clusters;
+        let pairs: Vec<_> =
+            clusters.iter().flat_map(|one| self.mesh.plan.peers(one).map(move |other| (one, other))).collect();
+        self.linked(true, &pairs).await
+    }
+
+    async fn linked(
+        &self,
+        wanted: bool,
+        pairs: &[(&crate::plan::Cluster, &crate::plan::Cluster)],
+    ) -> anyhow::Result<()> {
+        let what = if wanted { "the links to be restored" } else { "the link to be cut" };
+        self.until(what, LINK_WITHIN, async || {
+            for (here, there) in pairs {
+                for node in &here.nodes {
+                    if link::leads(&self.mesh.engine, node, there).await? != wanted {
+                        let has = if wanted { "has no" } else { "still has a" };
+                        return Ok(Poll::NotYet(format!("{node} {has} route to the pods of {}", there.name)));
+                    }
+                }
+            }
+            Ok(Poll::Ready(()))
+        })
+        .await
+    }
+
+    fn planned(&self, cluster: &str) -> anyhow::Result<&crate::plan::Cluster> {
+        self.mesh.side(cluster)?;
+        self.mesh.plan.cluster(cluster).with_context(|| format!("no cluster {cluster} is planned"))
+    }
+
+    /// Takes a cluster out of answering: every Deployment of this namespace in it is scaled to nothing, the caller aside.
+    /// Returns when no proxy in any cluster has an endpoint there.
+    ///
+    /// # Errors
+    /// The API server's, or when it takes too long.
+    pub async fn drain(&self, cluster: &str) -> anyhow::Result<()> {
+        self.planned(cluster)?;
+        let api = self.deployments(cluster)?;
+        for deployment in self.own(&api).await? {
+            let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            if replicas > 0 {
+                let patch = json!({"metadata": {"annotations": {REPLICAS: replicas.to_string()}},
+                    "spec": {"replicas": 0}});
+                scale(&api, &deployment.name_any(), patch).await?;
+            }
+        }
+        let what = format!("every proxy to know that {cluster} is drained");
+        self.until_everywhere(&what, PODS_WITHIN, async |side| {
+            let pod = self.caller(side).await?.name_any();
+            let command = ["pilot-agent", "request", "GET", "clusters"];
+            let said = debug::exec(&side.client, &self.name, &pod, "istio-proxy", &command).await?;
+            let left = said.lines().filter_map(|line| line.split_once("::health_flags::")?.0.rsplit_once("::"));
+            let ours = format!(".{}.svc.cluster.local", self.name);
+            let left = left.filter(|(of, _)| of.starts_with("outbound|") && of.ends_with(&ours));
+            let left = left.filter(|(_, address)| self.is_in(address, cluster));
+            Ok(match left.count() {
+                0 => Poll::Ready(()),
+                count => Poll::NotYet(format!("{count} endpoints are left")),
+            })
+        })
+        .await
+    }
+
+    /// Brings a drained cluster back. Returns when its pods are ready again.
+    ///
+    /// # Errors
+    /// As [`Namespace::drain`].
+    pub async fn refill(&self, cluster: &str) -> anyhow::Result<()> {
+        let api = self.deployments(cluster)?;
+        for deployment in self.own(&api).await? {
+            let Some(replicas) = deployment.annotations().get(REPLICAS).and_then(|n| n.parse::<i32>().ok()) else {
+                continue;
+            };
+            let patch = json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}});
+            scale(&api, &deployment.name_any(), patch).await?;
+        }
+        self.until(&format!("the pods in {cluster} to be ready"), PODS_WITHIN, async || {
+            for deployment in self.own(&api).await? {
+                if let Some(why) = crate::cluster::mesh::istio::lacking(&deployment) {
+                    return Ok(Poll::NotYet(format!("{}: {why}", deployment.name_any())));
+                }
+            }
+            Ok(Poll::Ready(()))
+        })
+        .await
+    }
+
+    fn deployments(&self, cluster: &str) -> anyhow::Result<Api<Deployment>> {
+        Ok(Api::namespaced(self.mesh.side(cluster)?.client.clone(), &self.name))
+    }
+
+    /// The test's own, without the caller.
+    async fn own(&self, api: &Api<Deployment>) -> anyhow::Result<Vec<Deployment>> {
+        let mut found = api.list(&ListParams::default()).await?.items;
+        found.retain(|deployment| deployment.name_any() != CALLER);
+        Ok(found)
+    }
+}
+
+async fn scale(api: &Api<Deployment>, name: &str, patch: serde_json::Value) -> anyhow::Result<()> {
+    let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    patched.map(drop).with_context(|| format!("scaling {name}"))
+}

@@ -1,0 +1,166 @@
+//! One environment for all test processes: made by the first, taken down after the last by a process of its own, which
+//! sees that nobody uses it any more, however they ended.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::users::{Held, Users, made_by_tests};
+use crate::base::error::Error;
+use crate::base::event::Events;
+use crate::cluster::environment::{self, Environment};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
+use crate::host::docker::{Engine, sample_image};
+use crate::host::inventory as gather;
+use crate::host::state::{self, Folders};
+use crate::lifecycle::down;
+use crate::lifecycle::pause;
+use crate::lifecycle::up::{self, up};
+use crate::report::{ColorChoice, Printer, Verbosity};
+use crate::spec::load::{FILES_VARIABLE, NAME_VARIABLE};
+use crate::spec::{Label, Loaded, Sources, environment_name};
+
+/// Set to anything, it keeps the environment, and the namespaces of tests that fail, to be looked at.
+pub const KEEP_VARIABLE: &str = "KINDMESH_KEEP";
+/// How long nobody has to use an environment before it is taken down: test programs follow each other.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a process may wait for another to make or take down the environment.
+const JOIN_WITHIN: Duration = Duration::from_secs(900);
+/// How long a test run may last.
+const RUN_WITHIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether what tests make is to be kept.
+pub(super) fn keeps() -> bool {
+    std::env::var_os(KEEP_VARIABLE).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// What this process holds of each environment, until it ends.
+static HELD: Mutex<BTreeMap<String, Arc<OnceCell<Held>>>> = Mutex::new(BTreeMap::new());
+
+/// The environment of that name, up; or the one that `kindmesh env` selected. Made once in a process, whoever asks first.
+pub(super) async fn environment(name: &str) -> anyhow::Result<(Folders, Environment)> {
+    let folders = Folders::of_process()?;
+    let selected = std::env::var(NAME_VARIABLE).ok().filter(|name| !name.is_empty());
+    if let Some(selected) = selected {
+        let environment = Environment::open(&folders, &selected)?;
+        return Ok((folders, environment));
+    }
+    let name = environment_name(name)
+        .map_err(|error| Error::usage(format!("{name:?} is no environment's name: {error}")))?;
+    let cell = HELD.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_string()).or_default().clone();
+    cell.get_or_try_init(|| ensure(&folders, &name)).await?;
+    let environment = Environment::open(&folders, name.as_str())?;
+    Ok((folders, environment))
+}
+
+/// Says that this process uses the environment, and makes it if it is not there or does not work.
+async fn ensure(folders: &Folders, name: &Label) -> anyhow::Result<Held> {
+    let sources = Sources {
+        directory: std::env::current_dir().context("asking for the working directory")?,
+        variable: std::env::var_os(FILES_VARIABLE),
+        environment: None,
+        files: Vec::new(),
+        name: Some(name.clone()),
+    };
+    let loaded = sources.load()?;
+    let users = Users::of(folders, name.as_str());
+    let step = Events::silent().step("lock", None);
+    let held = users.join(&step, Instant::now() + JOIN_WITHIN).await?;
+    let files = folders.environment(name.as_str());
+    let mark = made_by_tests(&files.root);
+    match (keeps(), files.exist()) {
+        // It is the user's from now on.
+        (true, _) => drop(std::fs::remove_file(&mark)),
+        (false, true) => {}
+        (false, false) => drop(state::write_private(&mark, b"")?),
+    }
+    if mark.exists() {
+        watch(&users, name).await?;
+    }
+    if !works(folders, &loaded).await {
+        let printer = Printer::new(Verbosity::Normal, ColorChoice::Auto);
+        printer.progress(&format!("kindmesh: environment {name} is brought up, which takes about a minute"));
+        let up = up(&loaded, &up::Options::default(), folders, &Events::silent()).await?;
+        printer.progress(&format!("kindmesh: environment {name} is up after {:.0} s", up.seconds));
+    }
+    Ok(held)
+}
+
+/// Whether the environment is there, as the spec wants it, and every istiod works and sees the others: what takes no
+/// second, and is as good as bringing it up again.
+async fn works(folders: &Folders, loaded: &Loaded) -> bool {
+    let look = async {
+        let name = loaded.spec.name.as_str();
+        let environment = Environment::open(folders, name)?;
+        let wanted = environment::wanted(loaded, &environment.files)?;
+        anyhow::ensure!(wanted == environment.spec, "the spec is another one");
+        let names = environment.cluster_names();
+        pause::require_running(name, &names).await?;
+        for cluster in &names {
+            let client = environment.client(cluster).await?;
+            let api: kube::api::Api<k8s_openapi::api::apps::v1::Deployment> =
+                kube::api::Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+            let lacks = istio::lacking(&api.get(istio::ISTIOD).await?);
+            anyhow::ensure!(lacks.is_none(), "istiod is not ready");
+            let peers: Vec<&str> = names.iter().copied().filter(|peer| peer != cluster).collect();
+            anyhow::ensure!(remote::unsynced(&client, &peers).await?.is_empty(), "clusters do not see each other");
+        }
+        Ok(())
+    };
+    matches!(tokio::time::timeout(Duration::from_secs(10), look).await, Ok(Ok(())))
+}
+
+/// Starts the process that takes the environment down when nobody uses it any more.
+async fn watch(users: &Users, name: &Label) -> anyhow::Result<()> {
+    let Some(kindmesh) = sample_image::executable().await else {
+        return Err(Error::prerequisite("there is no kindmesh executable, which the tests' environment needs")
+            .hint("cargo install kindmesh; or name one with KINDMESH_EXE")
+            .into());
+    };
+    let log = users.log();
+    let what = || format!("starting {} to take the environment down in the end", kindmesh.display());
+    let out = std::fs::File::create(&log).with_context(what)?;
+    let mut command = Command::new(&kindmesh);
+    command
+        .args(["down", "--when-unused", "--name", name.as_str()])
+        .stdin(Stdio::null())
+        .stdout(out.try_clone().with_context(what)?)
+        .stderr(out)
+        // A Ctrl-C that ends the tests is not for it.
+        .process_group(0);
+    command.spawn().map(drop).with_context(what)
+}
+
+/// What the process does that tests start for it: waits until nobody uses the environment, and takes it down if tests
+/// made it and nobody kept it. Says whether it did.
+///
+/// # Errors
+/// As [`down::down`].
+pub async fn down_when_unused(folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
+    let users = Users::of(folders, name);
+    let Some(_watching) = users.try_watch()? else { return Ok(false) };
+    let step = events.step("unused", None);
+    let _alone = users.unused(GRACE, &step, Instant::now() + RUN_WITHIN).await?;
+    if !is_made_by_tests(&folders.environment(name).root) {
+        return Ok(false);
+    }
+    down::down(&Engine::connect().await?, folders, name, events).await.map(|down| down.any)
+}
+
+fn is_made_by_tests(root: &Path) -> bool {
+    made_by_tests(root).exists()
+}
+
+/// The plan of an environment that is there, and the engine it is on.
+pub(super) async fn plan(environment: &Environment) -> anyhow::Result<(Engine, crate::plan::Plan)> {
+    let engine = Engine::connect().await?;
+    let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
+    Ok((engine, plan))
+}

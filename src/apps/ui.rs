@@ -1,0 +1,147 @@
+//! A page to look at: both clusters, the calls between them, and switches; for this machine alone, behind a token.
+//!
+//! ```text
+//! watch: status, policies, the caller's proxy ─► desk ─► /api/state ─► page
+//! page ─► /api/call, steady, policy, link, verify, lab ─► desk ─► the library's own calls
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::base::digest::hex;
+use crate::base::error::Error;
+use crate::base::interrupt::Interrupt;
+use crate::cluster::environment::Environment;
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::host::state::Folders;
+use crate::spec::Label;
+
+mod acting;
+mod desk;
+mod log;
+mod sending;
+mod server;
+mod shown;
+mod traffic;
+mod watch;
+
+use desk::{Desk, Window, Work};
+
+/// Where the page is served from.
+#[derive(Debug)]
+pub struct Ui {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: String,
+}
+
+impl Ui {
+    /// Listens on a port of this machine, for this machine alone; 0 for any free one.
+    ///
+    /// # Errors
+    /// A usage error when the port cannot be had.
+    pub async fn bind(port: u16) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
+            Error::usage(format!("port {port} cannot be listened on: {error}"))
+                .hint("give another --port, or none for a free one")
+        })?;
+        let address = listener.local_addr().context("listening on a free port")?;
+        Ok(Self { listener, address, token: token()? })
+    }
+
+    /// Where a browser finds it. The token is in the part that a browser keeps to itself.
+    pub fn url(&self) -> String {
+        format!("http://{}/#{}", self.address, self.token)
+    }
+
+    /// Serves the page of an environment until it is dropped.
+    ///
+    /// # Errors
+    /// When the environment cannot be reached at all.
+    pub async fn run(
+        self,
+        environment: &Environment,
+        from: Option<&Label>,
+        folders: &Folders,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<()> {
+        let desk = Rc::new(open(environment, from, folders, interrupt).await?);
+        let (window, work) = mpsc::unbounded_channel();
+        let guard = server::Guard { window: Window(window), token: self.token, address: self.address };
+        let local = LocalSet::new();
+        local.spawn_local(desk.clone().watch_topology());
+        local.spawn_local(desk.clone().watch_traffic());
+        local.spawn_local(desk.clone().send_steadily());
+        local.spawn_local(at_the_desk(desk, work));
+        let serving = axum::serve(self.listener, server::router(guard));
+        local.run_until(async { serving.await.context("serving the page") }).await
+    }
+}
+
+/// Does what requests ask for, each for itself.
+async fn at_the_desk(desk: Rc<Desk>, mut work: mpsc::UnboundedReceiver<Work>) {
+    while let Some(work) = work.recv().await {
+        spawn_local(work(desk.clone()));
+    }
+}
+
+async fn open(
+    environment: &Environment,
+    from: Option<&Label>,
+    folders: &Folders,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Desk> {
+    let from = environment.caller(from)?.to_owned();
+    let engine = Engine::connect().await?;
+    let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
+    Ok(Desk {
+        client: environment.client(&from).await?,
+        environment: environment.clone(),
+        folders: folders.clone(),
+        engine,
+        plan,
+        from,
+        interrupt: interrupt.clone(),
+        idle: RefCell::default(),
+        log: RefCell::default(),
+        steady: RefCell::default(),
+        steady_changed: Notify::new(),
+        under_way: Cell::new(0),
+        topology: RefCell::default(),
+        look_again: Notify::new(),
+        traffic: RefCell::default(),
+        verify: RefCell::default(),
+        lab: RefCell::default(),
+    })
+}
+
+/// 128 random bits.
+fn token() -> anyhow::Result<String> {
+    let mut bits = [0; 16];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut bits).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(hex(&bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_listens_on_this_machine_alone_with_a_token_of_its_own() {
+        let (first, second) = (Ui::bind(0).await.unwrap(), Ui::bind(0).await.unwrap());
+        assert!(first.address.ip().is_loopback());
+        assert_eq!(first.token.len(), 32);
+        assert_ne!(first.token, second.token);
+        assert!(first.url().ends_with(&format!("/#{}", first.token)));
+        let error = Ui::bind(first.address.port()).await.unwrap_err();
+        assert_eq!(crate::base::error::exit_code(&error), 2);
+    }
+}

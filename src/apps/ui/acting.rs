@@ -1,0 +1,190 @@
+//! What the page can have done: switches, a verification, the exercises.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Deserialize;
+use tokio::task::spawn_local;
+use tokio::time::Instant;
+
+use super::desk::Desk;
+use super::shown::{Failure, Verification};
+use crate::apps::labs::{Exercise, Labs};
+use crate::base::error::Error;
+use crate::base::event::{Event, Events};
+use crate::cluster::link;
+use crate::cluster::policies::{Policies, Policy};
+use crate::diagnose::verify;
+
+/// How long a switch may take.
+const SWITCHED_WITHIN: Duration = Duration::from_secs(30);
+/// How long each check may take.
+const CHECKED_WITHIN: Duration = Duration::from_secs(60);
+/// How long setting up an exercise may take.
+const SET_UP_WITHIN: Duration = Duration::from_secs(180);
+
+/// What is asked of the exercises.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct LabRequest {
+    /// What to do.
+    pub action: LabAction,
+    /// Which exercise, to start one.
+    pub number: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum LabAction {
+    Start,
+    Check,
+    Hint,
+    Solve,
+    Reset,
+}
+
+impl LabAction {
+    fn word(self) -> &'static str {
+        match self {
+            LabAction::Start => "start",
+            LabAction::Check => "check",
+            LabAction::Hint => "hint",
+            LabAction::Solve => "solve",
+            LabAction::Reset => "reset",
+        }
+    }
+}
+
+impl Desk {
+    /// Applies a policy, or takes it away.
+    pub async fn switch_policy(&self, policy: Policy, on: bool) -> anyhow::Result<()> {
+        let policies = Policies::of(&self.environment, Instant::now() + SWITCHED_WITHIN).await?;
+        match on {
+            true => policies.apply(&[policy], None).await?,
+            false => policies.unapply(&[policy], None).await?,
+        };
+        self.look_again.notify_one();
+        Ok(())
+    }
+
+    /// Cuts the link of the producers' clusters, or restores that of all.
+    pub async fn switch_link(&self, cut: bool) -> anyhow::Result<()> {
+        let step = Events::silent().step("link", None);
+        let producers = &self.environment.spec.samples.producer.clusters;
+        let deadline = Instant::now() + SWITCHED_WITHIN;
+        for cluster in &self.plan.clusters {
+            let named = cluster.name != self.from && producers.iter().any(|name| name.as_str() == cluster.name);
+            if !cut || named {
+                link::set_cut(&self.engine, &self.plan, cluster, cut, &step, deadline).await?;
+            }
+        }
+        self.look_again.notify_one();
+        Ok(())
+    }
+
+    /// Begins a verification, unless one is under way.
+    pub fn begin_verification(self: &Rc<Self>) -> Result<(), Error> {
+        if self.verify.borrow().running {
+            return Err(Error::usage("a verification is under way"));
+        }
+        let checks = verify::select(&[], &[])?;
+        *self.verify.borrow_mut() = Verification { running: true, of: checks.len(), ..Verification::default() };
+        let desk = self.clone();
+        spawn_local(async move {
+            let (events, mut happened) = Events::channel();
+            let options = verify::Options {
+                checks,
+                manifests: Default::default(),
+                repeat: 1,
+                fail_fast: false,
+                keep: false,
+                timeout: CHECKED_WITHIN,
+            };
+            let follow = async {
+                while let Some(event) = happened.recv().await {
+                    desk.verify.borrow_mut().follow(event);
+                }
+            };
+            let work = async {
+                let verified = verify::verify(&desk.environment, &options, &events, &desk.interrupt).await;
+                drop(events);
+                verified
+            };
+            let (verified, ()) = futures::join!(work, follow);
+            let mut verify = desk.verify.borrow_mut();
+            (verify.running, verify.trying) = (false, Vec::new());
+            match verified {
+                Ok((verdicts, _)) => verify.checks = verdicts.checks,
+                Err(error) => verify.failure = Some((&error).into()),
+            }
+        });
+        Ok(())
+    }
+
+    /// Begins what is asked of the exercises; a hint is there at once.
+    pub async fn begin_lab(self: &Rc<Self>, request: LabRequest) -> anyhow::Result<()> {
+        if self.lab.borrow().running.is_some() {
+            return Err(Error::usage("something is under way with the exercises").into());
+        }
+        let exercise = match (request.action, request.number) {
+            (LabAction::Start, Some(number)) => Some(Exercise::of(number)?),
+            (LabAction::Start, None) => return Err(Error::usage("which exercise? number is missing").into()),
+            _ => None,
+        };
+        {
+            let mut lab = self.lab.borrow_mut();
+            (lab.running, lab.failure) = (Some(request.action.word()), None);
+        }
+        let desk = self.clone();
+        let work = async move {
+            let done = desk.lab(request.action, exercise).await;
+            let mut lab = desk.lab.borrow_mut();
+            lab.running = None;
+            lab.failure = done.as_ref().err().map(Failure::from);
+            desk.look_again.notify_one();
+            done
+        };
+        match request.action {
+            LabAction::Hint => work.await,
+            _ => {
+                spawn_local(async move { drop(work.await) });
+                Ok(())
+            }
+        }
+    }
+
+    async fn lab(&self, action: LabAction, exercise: Option<&'static Exercise>) -> anyhow::Result<()> {
+        let events = Events::silent();
+        let labs = Labs::of(&self.environment, &self.folders, &events).await?;
+        let deadline = Instant::now() + SET_UP_WITHIN;
+        match action {
+            LabAction::Start => {
+                self.lab.borrow_mut().checked = None;
+                labs.start(exercise.context("no exercise")?, deadline).await.map(drop)
+            }
+            LabAction::Check => {
+                let checked = labs.check().await?;
+                self.lab.borrow_mut().checked = Some(checked);
+                Ok(())
+            }
+            LabAction::Hint => labs.hint().map(drop),
+            LabAction::Solve => labs.solve(deadline).await.map(drop),
+            LabAction::Reset => labs.reset(false, deadline).await.map(drop),
+        }
+    }
+}
+
+impl Verification {
+    /// Takes in what happened.
+    fn follow(&mut self, event: Event) {
+        match event {
+            Event::CheckStarted { id } => self.trying.push(id),
+            Event::CheckFinished { verdict } => {
+                self.trying.retain(|id| *id != verdict.id);
+                self.checks.push(verdict);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Calls from the page: one, several, or steadily so many a second.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::desk::Desk;
+use super::log::Entry;
+use super::shown::Steady;
+use crate::cluster::call::{Caller, Request};
+
+/// So many calls are under way at once at most; each needs a connection to the caller of its own.
+const AT_ONCE: usize = 64;
+/// How long a call may take: longer than the caller's own timeout.
+const CALL_WITHIN: Duration = Duration::from_secs(35);
+/// How long reaching the caller may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+impl Desk {
+    /// Makes one call, and keeps what came of it.
+    pub async fn call(&self, delay: u64, status: u16, payload: String) -> Entry {
+        self.log.borrow_mut().counts.sent += 1;
+        let number = self.log.borrow().counts.sent;
+        let (at, began) = (Timestamp::now().as_millisecond(), Instant::now());
+        let request = Request {
+            id: format!("ui-{at:x}-{number}"),
+            payload,
+            delay,
+            response_code: status,
+            fail_attempts: None,
+            fresh_connection: false,
+        };
+        let answer = tokio::time::timeout(CALL_WITHIN, async {
+            let mut caller = self.connection().await?;
+            let answer = caller.call(&request).await?;
+            self.idle.borrow_mut().push(caller);
+            anyhow::Ok(answer)
+        });
+        let reason = match answer.await {
+            Ok(Ok(answer)) => return self.log.borrow_mut().answered(at, &answer),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => format!("the caller gave no answer within {} s", CALL_WITHIN.as_secs()),
+        };
+        // The pod behind the other connections may be gone as well.
+        self.idle.borrow_mut().clear();
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.log.borrow_mut().unanswered(at, millis, reason)
+    }
+
+    async fn connection(&self) -> anyhow::Result<Caller> {
+        let idle = self.idle.borrow_mut().pop();
+        match idle {
+            Some(caller) => Ok(caller),
+            None => {
+                let connecting = Caller::connect(&self.client, self.namespace());
+                let late = |_| anyhow::anyhow!("the caller was not reached within {} s", CONNECT_WITHIN.as_secs());
+                tokio::time::timeout(CONNECT_WITHIN, connecting).await.map_err(late)?
+            }
+        }
+    }
+
+    /// Sends steadily what the page says, for ever. A call that is slow keeps no other from being sent.
+    pub async fn send_steadily(self: Rc<Self>) {
+        loop {
+            let wanted = self.steady.borrow().clone();
+            match wanted {
+                None => self.steady_changed.notified().await,
+                Some(steady) => {
+                    tokio::select! {
+                        () = self.clone().send_at(steady) => {}
+                        () = self.steady_changed.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send_at(self: Rc<Self>, steady: Steady) {
+        let mut ticks = interval(Duration::from_secs(1) / steady.rate.max(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        loop {
+            ticks.tick().await;
+            if self.under_way.get() >= AT_ONCE {
+                self.log.borrow_mut().counts.late += 1;
+                continue;
+            }
+            self.under_way.set(self.under_way.get() + 1);
+            let (desk, steady) = (self.clone(), steady.clone());
+            spawn_local(async move {
+                desk.call(steady.delay, steady.status, "steady".into()).await;
+                desk.under_way.set(desk.under_way.get() - 1);
+            });
+        }
+    }
+}

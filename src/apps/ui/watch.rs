@@ -1,0 +1,166 @@
+//! Looks again and again: what exists, and what the caller's proxy counts.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use serde_json::Value;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::desk::Desk;
+use super::shown::{Cluster, Service, Topology};
+use super::traffic::{self, Traffic};
+use crate::base::names::{PORT, PRODUCER_NAME};
+use crate::cluster::link;
+use crate::cluster::mesh::PodConnection;
+use crate::cluster::policies::Policies;
+use crate::cluster::workloads;
+use crate::diagnose::status;
+use crate::host::inventory as gather;
+use crate::plan;
+
+/// How often the proxy is asked, and how long it may take.
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
+const COUNTED_WITHIN: Duration = Duration::from_secs(5);
+/// How often everything else is looked at, and how long a look may take.
+const LOOKED_EVERY: Duration = Duration::from_secs(3);
+const LOOKED_WITHIN: Duration = Duration::from_secs(4);
+/// Envoy's administration interface, which listens inside its pod alone.
+const ADMINISTRATION: u16 = 15000;
+
+impl Desk {
+    /// Looks at what exists, for ever.
+    pub async fn watch_topology(self: Rc<Self>) {
+        let mut ticks = interval(LOOKED_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.look_again.notified() => {}
+            }
+            match self.look().await {
+                Ok(topology) => *self.topology.borrow_mut() = (Some(topology), None),
+                Err(error) => self.topology.borrow_mut().1 = Some(format!("{error:#}")),
+            }
+        }
+    }
+
+    async fn look(&self) -> anyhow::Result<Topology> {
+        let inventory = tokio::time::timeout(LOOKED_WITHIN, gather::gather(&self.engine)).await??;
+        // Without a call: it would be counted among those that are shown.
+        let status = status::status_with(&self.engine, inventory, &self.environment, LOOKED_WITHIN, false);
+        let (status, policies) = futures::join!(status, self.policies());
+        let status = status?;
+        let of = |name: &str| self.environment.spec.clusters.iter().find(|cluster| cluster.name.as_str() == name);
+        let samples = &self.environment.spec.samples;
+        let clusters = status.clusters.iter().map(|cluster| async {
+            let (name, spec) = (cluster.name.clone(), of(&cluster.name));
+            let is_in = |clusters: &[crate::spec::Label]| clusters.iter().any(|other| other.as_str() == name);
+            Cluster {
+                region: spec.map(|spec| spec.region.clone()).unwrap_or_default(),
+                zone: spec.map(|spec| spec.zone.clone()).unwrap_or_default(),
+                caller: is_in(&samples.caller.clusters),
+                producer: is_in(&samples.producer.clusters),
+                nodes: cluster.nodes.clone(),
+                layers: status
+                    .layers
+                    .iter()
+                    .filter(|layer| layer.cluster.as_ref() == Some(&name))
+                    .cloned()
+                    .collect(),
+                services: in_time(self.services(&name)).await,
+                link_cut: in_time(self.link_cut(&name)).await,
+                name,
+            }
+        });
+        let clusters = join_all(clusters).await;
+        Ok(Topology { phase: status.phase, clusters, policies: policies.unwrap_or_default() })
+    }
+
+    async fn policies(&self) -> anyhow::Result<Vec<crate::cluster::policies::Listed>> {
+        let deadline = tokio::time::Instant::now() + LOOKED_WITHIN;
+        Policies::of(&self.environment, deadline).await?.list().await
+    }
+
+    async fn link_cut(&self, cluster: &str) -> anyhow::Result<bool> {
+        let cluster = self.plan.cluster(cluster).ok_or_else(|| anyhow::anyhow!("no such cluster"))?;
+        link::is_cut(&self.engine, cluster).await
+    }
+
+    /// The Services of the samples in a cluster, each with the ready pods that the cluster itself has behind it.
+    async fn services(&self, cluster: &str) -> anyhow::Result<Vec<Service>> {
+        let client = self.environment.client(cluster).await?;
+        let services: Api<v1::Service> = Api::namespaced(client.clone(), self.namespace());
+        let slices: Api<EndpointSlice> = Api::namespaced(client, self.namespace());
+        let all = ListParams::default();
+        let (services, slices) = futures::try_join!(services.list(&all), slices.list(&all))?;
+        let pods = |name: &str| {
+            let of = |slice: &&EndpointSlice| {
+                slice.labels().get("kubernetes.io/service-name").is_some_and(|service| service == name)
+            };
+            let ready = |slice: &EndpointSlice| {
+                let conditions = slice.endpoints.iter().flatten().filter_map(|e| e.conditions.as_ref());
+                conditions.filter(|conditions| conditions.ready == Some(true)).count()
+            };
+            slices.iter().filter(of).map(ready).sum()
+        };
+        Ok(services.iter().map(|s| Service { pods: pods(&s.name_any()), name: s.name_any() }).collect())
+    }
+
+    /// Asks the caller's proxy what it counted, for ever.
+    pub async fn watch_traffic(self: Rc<Self>) {
+        let mut ticks = interval(COUNTED_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut connection = None;
+        let mut window = traffic::Window::default();
+        loop {
+            ticks.tick().await;
+            let looked = tokio::time::timeout(COUNTED_WITHIN, self.count(&mut connection, &mut window)).await;
+            let late = |_| Err(anyhow::anyhow!("the proxy gave no answer within {} s", COUNTED_WITHIN.as_secs()));
+            match looked.unwrap_or_else(late) {
+                Ok(traffic) => *self.traffic.borrow_mut() = (Some(traffic), None),
+                Err(error) => {
+                    connection = None;
+                    window.clear();
+                    *self.traffic.borrow_mut() = (None, Some(format!("{error:#}")));
+                }
+            }
+        }
+    }
+
+    async fn count(
+        &self,
+        connection: &mut Option<PodConnection>,
+        window: &mut traffic::Window,
+    ) -> anyhow::Result<Traffic> {
+        let open = match connection.take() {
+            Some(open) => open,
+            None => {
+                let pod = workloads::caller_pod(&self.client, self.namespace()).await?.name_any();
+                PodConnection::open(&self.client, self.namespace(), &pod, ADMINISTRATION).await?
+            }
+        };
+        let open = connection.insert(open);
+        let stats: Value = open.get("/stats?format=json&filter=sample-producer").await?;
+        let clusters: Value = open.get("/clusters?format=json").await?;
+        let cluster = format!("outbound|{PORT}||{PRODUCER_NAME}.{}.svc.cluster.local", self.namespace());
+        let counted = traffic::read(&stats, &clusters, &cluster);
+        Ok(window.take(Instant::now(), counted, |address| self.cluster_of(address)))
+    }
+
+    /// The cluster that a pod's address belongs to.
+    fn cluster_of(&self, address: &str) -> String {
+        let ip = address.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
+        let holds = |cluster: &&plan::Cluster| ip.is_some_and(|ip| cluster.pod_subnet.contains(&ip));
+        self.plan.clusters.iter().find(holds).map_or_else(|| "elsewhere".into(), |cluster| cluster.name.clone())
+    }
+}
+
+/// What a look gives, if it does in time.
+async fn in_time<T>(look: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
+    tokio::time::timeout(LOOKED_WITHIN, look).await.ok().and_then(Result::ok)
+}

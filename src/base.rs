@@ -1,0 +1,11 @@
+//! What everything is built with: errors, events, waits, interrupts, counts, verdicts and names.
+
+pub mod counts;
+pub mod digest;
+pub mod error;
+pub mod event;
+pub mod hint;
+pub mod interrupt;
+pub mod names;
+pub mod verdict;
+pub mod wait;

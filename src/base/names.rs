@@ -1,0 +1,54 @@
+//! Names that several parts have to agree on: of what is made on the engine, in the clusters and in certificates.
+
+use std::fmt;
+
+/// The name of an environment's Docker network.
+pub fn network_name(environment: &str) -> String {
+    format!("kindmesh-{environment}")
+}
+
+/// kind's name for a cluster of an environment.
+pub fn kind_name(environment: &str, cluster: &str) -> String {
+    format!("{environment}-{cluster}")
+}
+
+/// kind's name for the first control plane of a cluster.
+pub fn control_plane_name(kind_name: &str) -> String {
+    format!("{kind_name}-control-plane")
+}
+
+/// The caller's Deployment, Service and service account.
+pub const CALLER_NAME: &str = "sample-caller";
+/// The producer's Deployment, Service and service account.
+pub const PRODUCER_NAME: &str = "sample-producer";
+/// The port of both.
+pub const PORT: u16 = 8080;
+
+/// The label by which objects of the samples are found again.
+pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
+/// Its value.
+pub const PART_OF: &str = "kindmesh-samples";
+
+/// The subject of a certificate that kindmesh makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// `O`.
+    pub organization: &'static str,
+    /// `CN`.
+    pub common_name: String,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "O={}, CN={}", self.organization, self.common_name)
+    }
+}
+
+/// The subject of a cluster's intermediate; without a cluster, that of the environment's root.
+pub fn subject(environment: &str, cluster: Option<&str>) -> Subject {
+    let common_name = match cluster {
+        Some(cluster) => format!("{environment} {cluster} intermediate"),
+        None => format!("{environment} root"),
+    };
+    Subject { organization: "kindmesh", common_name }
+}

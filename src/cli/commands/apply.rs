@@ -1,0 +1,93 @@
+//! `kindmesh apply` and `kindmesh unapply`
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Context, Done};
+use crate::base::hint::up_hint;
+use crate::cli::{ApplyArgs, UnapplyArgs};
+use crate::cluster::environment::Environment;
+use crate::cluster::policies::{Change, Listed, Policies, Policy};
+use crate::lifecycle::pause;
+use crate::report::Table;
+
+pub(super) async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
+    if args.list {
+        return listed(context, &environment, &policies.list().await?);
+    }
+    let changes = policies.apply(&args.policies, args.to.as_ref().map(|to| to.as_str())).await?;
+    done(context, &environment, &changes, applied)
+}
+
+pub(super) async fn run_unapply(context: &Context, args: &UnapplyArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
+    let named = if args.all { Policy::all() } else { &args.policies[..] };
+    let mut changes = policies.unapply(named, args.from.as_ref().map(|from| from.as_str())).await?;
+    if args.all {
+        changes.retain(|change| change.changed);
+        if changes.is_empty() && !context.is_json() {
+            return Ok(Done::text("No policy was applied."));
+        }
+    }
+    let hint = up_hint(environment.name());
+    done(context, &environment, &changes, |change| unapplied(change, &hint))
+}
+
+fn done(
+    context: &Context,
+    environment: &Environment,
+    changes: &[Change],
+    line: impl Fn(&Change) -> String,
+) -> anyhow::Result<Done> {
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "changes": changes}));
+    }
+    let lines: Vec<_> = changes.iter().map(|change| format!("{}: {}", change.cluster, line(change))).collect();
+    Ok(Done::text(lines.join("\n")))
+}
+
+fn applied(change: &Change) -> String {
+    let policy = change.policy;
+    let mut text = match (change.changed, change.replaced) {
+        (false, _) => format!("{policy} was applied already"),
+        (true, None) => format!("{policy} is applied"),
+        (true, Some(replaced)) => format!("{policy} is applied, in place of {replaced}"),
+    };
+    if !change.acts_here {
+        let side = policy.side();
+        text.push_str(&format!(", without effect: it acts where the {side} is, and there is none here"));
+    }
+    text
+}
+
+fn unapplied(change: &Change, up: &str) -> String {
+    let policy = change.policy;
+    match (change.changed, change.restored) {
+        (false, _) => format!("{policy} was not applied"),
+        (true, Some(restored)) => format!("{policy} is gone, {restored} is back"),
+        (true, None) if policy.is_ups_own() => format!("{policy} is gone; {up} brings it back"),
+        (true, None) => format!("{policy} is gone"),
+    }
+}
+
+fn listed(context: &Context, environment: &Environment, policies: &[Listed]) -> anyhow::Result<Done> {
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "policies": policies}));
+    }
+    let mut table = Table::new(["POLICY", "ACTS IN", "APPLIED IN", "WHAT IT DOES"]);
+    for listed in policies {
+        let or_dash = |clusters: &[String]| if clusters.is_empty() { "-".into() } else { clusters.join(", ") };
+        table.row([
+            listed.policy.to_string(),
+            or_dash(&listed.acts_in),
+            or_dash(&listed.applied_in),
+            listed.does.clone(),
+        ]);
+    }
+    Ok(Done::text(table.render(context.printer.stdout_style())))
+}

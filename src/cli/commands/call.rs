@@ -1,0 +1,131 @@
+//! `kindmesh call`
+
+use serde_json::{Value, json};
+
+use super::{Context, Done};
+use crate::base::error::{Error, Kind};
+use crate::base::hint::up_hint;
+use crate::cli::CallArgs;
+use crate::cluster::call::{self, Answer, Caller, Request};
+use crate::cluster::environment::Environment;
+use crate::lifecycle::pause;
+use crate::report::Style;
+
+pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    let from = environment.caller(args.from.as_ref())?;
+    pause::require_running(environment.name(), &[from]).await?;
+    let client = environment.client(from).await?;
+    let namespace = environment.spec.samples.namespace.as_str();
+    let late = || {
+        Error::environment(format!("the caller in {from} gave no answer within {} s", args.timeout.as_secs()))
+            .hint(format!("kindmesh status shows what is wrong; {} repairs", up_hint(environment.name())))
+    };
+    let connecting = tokio::time::timeout(args.timeout, Caller::connect(&client, namespace));
+    let mut caller = connecting.await.map_err(|_| late())?.map_err(|error| call::unreached(error, from))?;
+    let mut unexpected = 0;
+    for number in 1..=args.count {
+        let request = Request {
+            id: id(number),
+            payload: args.payload.clone(),
+            delay: args.delay_ms,
+            response_code: args.status,
+            fail_attempts: args.fail_attempts,
+            fresh_connection: false,
+        };
+        let answer = tokio::time::timeout(args.timeout, caller.call(&request)).await.map_err(|_| late())??;
+        unexpected += u32::from(args.expect.is_some_and(|expected| expected != answer.status_code));
+        let style = context.printer.stdout_style();
+        context.printer.result(&match (context.is_json(), args.count) {
+            (true, _) => line(from, &answer)?,
+            (false, 1) => whole(from, &answer, style),
+            (false, _) => short(number, from, &answer, style),
+        });
+    }
+    match args.expect {
+        Some(expected) if unexpected > 0 => {
+            let message = format!("{unexpected} of {} calls did not give status {expected}", args.count);
+            Err(Error::new(Kind::Check, message).into())
+        }
+        _ => Ok(Done::default()),
+    }
+}
+
+/// Unlikely to be used twice, and short enough to be read aloud.
+fn id(number: u32) -> String {
+    let now = jiff::Timestamp::now().as_millisecond();
+    format!("{now:x}-{number}")
+}
+
+fn line(from: &str, answer: &Answer) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(&json!({
+        "from": from,
+        "id": answer.id,
+        "statusCode": answer.status_code,
+        "roundTripTimeMillis": answer.round_trip_time_millis,
+        "reason": answer.reason,
+        "callerHeaders": answer.caller_headers,
+        "producerHeaders": answer.producer_headers,
+        "callerMetadata": answer.caller_metadata,
+        "producerMetadata": answer.producer_metadata,
+    }))?)
+}
+
+fn status(answer: &Answer, style: Style) -> String {
+    let code = answer.status_code.to_string();
+    if answer.status_code < 400 { style.green(&code) } else { style.red(&code) }
+}
+
+fn short(number: u32, from: &str, answer: &Answer, style: Style) -> String {
+    let text = |value: &Option<Value>, key: &str| {
+        value.as_ref().and_then(|value| value[key].as_str()).unwrap_or("-").to_owned()
+    };
+    format!(
+        "{number:>4}  {}  {:>6} ms  {from} → {} {}  {}",
+        status(answer, style),
+        answer.round_trip_time_millis,
+        text(&answer.producer_metadata, "clusterName"),
+        text(&answer.producer_metadata, "hostName"),
+        answer.reason.as_deref().unwrap_or_default()
+    )
+    .trim_end()
+    .to_owned()
+}
+
+fn whole(from: &str, answer: &Answer, style: Style) -> String {
+    let mut text = format!(
+        "{} in {} ms, from {from} to {}\n",
+        status(answer, style),
+        answer.round_trip_time_millis,
+        answer.served_by().unwrap_or("nobody")
+    );
+    if let Some(reason) = &answer.reason {
+        text.push_str(&format!("reason: {reason}\n"));
+    }
+    let mut side = |title: &str, metadata: &Value, headers: &std::collections::BTreeMap<String, String>| {
+        text.push_str(&format!("\n{}\n", style.bold(title)));
+        for (key, value) in metadata.as_object().into_iter().flatten() {
+            text.push_str(&format!("  {key:<16} {}\n", value.as_str().unwrap_or_default()));
+        }
+        text.push_str(&format!("  {}\n", style.dim("headers it received")));
+        for (key, value) in headers {
+            text.push_str(&format!("    {key}: {}\n", shortened(value)));
+        }
+    };
+    side("caller", &answer.caller_metadata, &answer.caller_headers);
+    if let (Some(metadata), Some(headers)) = (&answer.producer_metadata, &answer.producer_headers) {
+        side("producer", metadata, headers);
+    }
+    text.trim_end().to_owned()
+}
+
+/// A certificate chain in a header is pages long; JSON output has it whole.
+fn shortened(value: &str) -> String {
+    const LONGEST: usize = 240;
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => {
+            format!("{}… ({} characters; --output json has all)", &value[..end], value.chars().count())
+        }
+        None => value.to_owned(),
+    }
+}

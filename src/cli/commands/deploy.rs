@@ -1,0 +1,109 @@
+//! `kindmesh deploy`
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Context, Done, image};
+use crate::base::error::Error;
+use crate::cli::DeployArgs;
+use crate::cluster::environment::Environment;
+use crate::lifecycle::deploy::{self, Deployed, Object, Options};
+use crate::lifecycle::pause;
+
+pub(super) async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    // Waits end by themselves a little earlier, and say what they waited for.
+    let deadline = Instant::now() + args.timeout;
+    let done = async {
+        match args.delete {
+            true => delete(context, &environment, args).await,
+            false => apply(context, &environment, args, deadline).await,
+        }
+    };
+    tokio::time::timeout_at(deadline + crate::diagnose::diagnosis::GATHER_WITHIN, done).await.map_err(|_| {
+        Error::environment(format!("not done after {} s", args.timeout.as_secs()))
+            .hint("run it again to go on; --timeout gives it longer")
+    })?
+}
+
+async fn apply(
+    context: &Context,
+    environment: &Environment,
+    args: &DeployArgs,
+    deadline: Instant,
+) -> anyhow::Result<Done> {
+    let options = Options {
+        to: args.to.as_ref().map(ToString::to_string),
+        places: places(context, environment)?,
+        namespace: args.namespace.to_string(),
+        force_namespace: false,
+        wait: !args.no_wait,
+        deadline,
+    };
+    let deployed = deploy::deploy(environment, &args.folder, &options, &context.events).await?;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "deployed": deployed}));
+    }
+    Ok(Done::text(told(&deployed, !args.no_wait)))
+}
+
+/// The spec's `deploy`: that of the files at hand, since it changes nothing of the environment; else the stored one's.
+fn places(context: &Context, environment: &Environment) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let loaded = context.load()?;
+    let places = match loaded.spec.deploy.is_empty() {
+        true => environment.spec.deploy.clone(),
+        false => loaded.spec.deploy,
+    };
+    for cluster in places.values().flatten() {
+        environment.cluster(cluster.as_str())?;
+    }
+    Ok(places.into_iter().map(|(name, at)| (name, at.iter().map(ToString::to_string).collect())).collect())
+}
+
+async fn delete(context: &Context, environment: &Environment, args: &DeployArgs) -> anyhow::Result<Done> {
+    let (removed, notes) = deploy::delete(environment, &args.folder, &context.events).await?;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "removed": removed,
+            "notes": notes}));
+    }
+    let mut lines: Vec<_> = removed.iter().map(|object| format!("{} is gone", called(object))).collect();
+    if lines.is_empty() {
+        lines.push(format!("Nothing was deployed from {}.", args.folder.display()));
+    }
+    lines.extend(notes.iter().map(|note| format!("note: {note}")));
+    Ok(Done::text(lines.join("\n")))
+}
+
+fn called(object: &Object) -> String {
+    format!("{}: {} {}", object.cluster, object.kind, object.name)
+}
+
+fn told(deployed: &Deployed, waited: bool) -> String {
+    let mut lines = Vec::new();
+    let mut clusters: Vec<&str> = deployed.applied.iter().map(|applied| applied.object.cluster.as_str()).collect();
+    clusters.sort_unstable();
+    clusters.dedup();
+    for cluster in clusters {
+        let here = deployed.applied.iter().filter(|applied| applied.object.cluster == cluster);
+        let names: Vec<_> =
+            here.map(|applied| format!("{} {}", applied.object.kind, applied.object.name)).collect();
+        lines.push(format!("{cluster}: {}", names.join(", ")));
+    }
+    lines.extend(deployed.images.iter().map(image::line));
+    for stub in &deployed.stubs {
+        lines.push(format!("{}: stub Service {}: {}", stub.object.cluster, stub.object.name, stub.because));
+    }
+    lines.extend(
+        deployed.removed.iter().map(|object| format!("{} is gone: no manifest tells of it", called(object))),
+    );
+    lines.extend(deployed.notes.iter().map(|note| format!("note: {note}")));
+    lines.push(match (deployed.changed, waited) {
+        (false, _) => "Nothing had to be changed.".into(),
+        (true, true) => "All pods are ready.".into(),
+        (true, false) => "Applied; its pods may not be ready yet.".into(),
+    });
+    lines.join("\n")
+}

@@ -1,0 +1,85 @@
+//! `kindmesh down`
+
+use super::{Context, Done};
+use crate::apps::testing;
+use crate::base::error::{self, Error, Kind};
+use crate::base::hint::down_hint;
+use crate::cli::DownArgs;
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::host::state::EngineIdentity;
+use crate::lifecycle::down;
+
+pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
+    // clap sees such a conflict only when both are given behind the command's name.
+    if let (true, Some(name)) = (args.all, &context.global.name) {
+        return Err(Error::usage(format!("--all is every environment, and --name {name} is one"))
+            .hint("leave one of them out")
+            .into());
+    }
+    if args.when_unused {
+        testing::down_when_unused(&context.folders, &context.environment_name()?, &context.events).await?;
+        return Ok(Done::default());
+    }
+    match tokio::time::timeout(args.timeout, down_all(context, args)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::environment(format!("not down after {} s", args.timeout.as_secs()))
+            .hint("kindmesh down goes on; --timeout gives it longer; does the engine answer? docker ps")
+            .into()),
+    }
+}
+
+async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
+    // A name that cannot be told is no reason to ask an engine.
+    let one = if args.all { None } else { Some(context.environment_name()?) };
+    let engine = Engine::connect().await?;
+    let names = match one {
+        Some(name) => vec![name],
+        None => all(context, &engine).await?,
+    };
+    let mut lines = Vec::new();
+    for name in &names {
+        let down = down::down(&engine, &context.folders, name, &context.events).await?;
+        lines.push(match (down.any, down.left.is_empty()) {
+            (true, true) => format!("Environment {name} is gone."),
+            (false, true) => format!("There was no environment {name}."),
+            (_, false) => left(name, &down.left),
+        });
+    }
+    if names.is_empty() {
+        lines.push("There was no environment.".into());
+    }
+    Ok(if context.is_json() { Done::default() } else { Done::text(lines.join("\n")) })
+}
+
+/// Every environment on this engine, and every one that has files and is on no other engine.
+async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> {
+    let found = gather::gather(engine).await?.environments;
+    let identity = EngineIdentity::of(&engine.facts, &engine.endpoint.host);
+    let mut names: Vec<String> = found.keys().cloned().collect();
+    for name in context.folders.environments() {
+        let has_nodes = found.get(&name).is_some_and(|found| !found.nodes.is_empty());
+        match identity.refuse_another(&name, &context.folders.environment(&name), has_nodes) {
+            Err(refused) if error::find(&refused).is_some_and(|error| error.kind == Kind::Usage) => {
+                names.retain(|found| *found != name);
+                context.events.note(format!("left alone: {refused}"));
+            }
+            result => {
+                result?;
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn left(name: &str, networks: &[(String, Vec<String>)]) -> String {
+    let mut text = format!("Environment {name} is gone, but for what others use:");
+    for (network, users) in networks {
+        let users = users.join(", ");
+        text.push_str(&format!("\n  network {network}, by {users}; once they are gone: {}", down_hint(name)));
+    }
+    text
+}

@@ -1,0 +1,42 @@
+//! `kindmesh image load`
+
+use serde_json::json;
+
+use super::{Context, Done};
+use crate::base::error::Error;
+use crate::base::event::Outcome;
+use crate::cli::ImageLoadArgs;
+use crate::cluster::environment::Environment;
+use crate::host::docker::Engine;
+use crate::host::images::{self, Loaded};
+use crate::host::inventory as gather;
+use crate::lifecycle::pause;
+
+pub(super) async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    let to = args.to.as_ref().map(|to| environment.cluster(to.as_str())).transpose()?;
+    let engine = Engine::connect().await?;
+    let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
+    let clusters: Vec<_> =
+        plan.clusters.iter().filter(|cluster| to.is_none_or(|to| to.name.as_str() == cluster.name)).collect();
+    let names: Vec<&str> = args.images.iter().map(String::as_str).collect();
+    let step = context.events.step("images", None).run(async |_| {
+        let loaded = images::load(&engine, &environment.files.root, &clusters, &names).await?;
+        let changed = loaded.iter().any(|loaded| loaded.changed);
+        Ok(Outcome { value: loaded, changed })
+    });
+    let loaded = tokio::time::timeout(args.timeout, step).await.map_err(|_| {
+        Error::environment(format!("not loaded after {} s", args.timeout.as_secs()))
+            .hint("--timeout gives it longer; what is loaded stays")
+    })??;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "images": loaded}));
+    }
+    Ok(Done::text(loaded.iter().map(line).collect::<Vec<_>>().join("\n")))
+}
+
+pub(super) fn line(loaded: &Loaded) -> String {
+    let Loaded { image, cluster, changed } = loaded;
+    format!("{cluster}: {image} {}", if *changed { "is loaded" } else { "was there already" })
+}

@@ -1,0 +1,29 @@
+//! `kindmesh kubeconfig`
+
+use anyhow::Context as _;
+
+use super::{Context, Done};
+use crate::base::error::Error;
+use crate::base::hint::up_hint;
+use crate::cli::KubeconfigArgs;
+use crate::cluster::environment::Environment;
+use crate::host::kubeconfig;
+
+pub(super) fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    let path = environment.files.kubeconfig();
+    if !path.exists() {
+        let message = format!("environment \"{}\" has no kubeconfig yet", environment.name());
+        return Err(Error::environment(message).hint(up_hint(environment.name())).into());
+    }
+    if args.raw {
+        let content = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        return Ok(Done::text(content));
+    }
+    if args.merge {
+        let users = kubeconfig::users_own()?;
+        kubeconfig::merge_into(&users, &environment.files, environment.name())?;
+        return Ok(Done::text(users.display().to_string()));
+    }
+    Ok(Done::text(path.display().to_string()))
+}

@@ -1,0 +1,224 @@
+//! `kindmesh lab`
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Context, Done};
+use crate::apps::labs::{self, Change, Checked, Exercise, Labs, Progress, Put, Seats, Tried};
+use crate::base::error::Kind;
+use crate::cli::{LabCommand, SeatsArgs};
+use crate::cluster::environment::Environment;
+use crate::report::{Style, Table};
+
+pub(super) async fn run(context: &Context, command: &LabCommand) -> anyhow::Result<Done> {
+    match command {
+        LabCommand::List => return list(context),
+        LabCommand::Seats(args) => return seats(context, args).await,
+        _ => {}
+    }
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    let labs = Labs::of(&environment, &context.folders, &context.events).await?;
+    match command {
+        LabCommand::Start(args) => {
+            let exercise = Exercise::of(args.number)?;
+            let put = labs.start(exercise, Instant::now() + args.timeout).await?;
+            begun(context, exercise, &put)
+        }
+        LabCommand::Check => checked(context, &labs.check().await?),
+        LabCommand::Hint => {
+            let (exercise, given) = labs.hint()?;
+            hints(context, exercise, given)
+        }
+        LabCommand::Solve(args) => {
+            let (exercise, put) = labs.solve(Instant::now() + args.timeout).await?;
+            solved(context, exercise, &put)
+        }
+        LabCommand::Reset(args) => {
+            let changes = labs.reset(args.forget, Instant::now() + args.timeout).await?;
+            reset(context, &changes)
+        }
+        LabCommand::Progress => progress(context, &environment, &labs.progress()?),
+        // Above.
+        LabCommand::List | LabCommand::Seats(_) => Ok(Done::default()),
+    }
+}
+
+fn list(context: &Context) -> anyhow::Result<Done> {
+    if context.is_json() {
+        let exercises: Vec<_> = Exercise::all().iter().map(Exercise::listed).collect();
+        return Done::json(&json!({"schemaVersion": 1, "exercises": exercises}));
+    }
+    let mut table = Table::new(["NUMBER", "EXERCISE", "MINUTES", "WHAT IT IS FOR"]);
+    for exercise in Exercise::all() {
+        let minutes = exercise.minutes.to_string();
+        table.row([exercise.number.to_string(), exercise.title.clone(), minutes, exercise.goal.clone()]);
+    }
+    Ok(Done::text(table.render(context.printer.stdout_style())))
+}
+
+fn begun(context: &Context, exercise: &Exercise, put: &Put) -> anyhow::Result<Done> {
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "exercise": exercise.listed(), "page": exercise.page(),
+            "changes": put.changes, "checkpoints": put.checkpoints}));
+    }
+    let style = context.printer.stdout_style();
+    let mut text = exercise.page().trim_end().to_owned();
+    text.push_str(&format!("\n\n{}\n", style.bold("It is set up, and fails as described")));
+    text.push_str(&changes(&put.changes));
+    for tried in &put.checkpoints {
+        text.push_str(&format!("  {}: now {}\n", tried.claim, tried.seen));
+    }
+    text.push_str("\nkindmesh lab check    tells whether you are done; kindmesh lab hint helps");
+    Ok(Done::text(text))
+}
+
+fn checked(context: &Context, checked: &Checked) -> anyhow::Result<Done> {
+    let code = if checked.passed { 0 } else { Kind::Check.exit_code() };
+    if context.is_json() {
+        let done = Done::json(&json!({"schemaVersion": 1, "exercise": checked.exercise.listed(),
+            "passed": checked.passed, "checkpoints": checked.checkpoints, "different": checked.different}))?;
+        return Ok(Done { code, ..done });
+    }
+    let style = context.printer.stdout_style();
+    let mut text = points(&checked.checkpoints, style);
+    if !checked.different.is_empty() {
+        text.push_str(&format!("\n{}\n", style.bold("Different from the solution")));
+        checked.different.iter().for_each(|different| text.push_str(&format!("  {different}\n")));
+    }
+    let number = checked.exercise.number;
+    text.push_str(&match (checked.passed, Exercise::of(number + 1)) {
+        (true, Ok(next)) => {
+            format!("\nExercise {number} is done. Next: kindmesh lab start {}    {}", next.number, next.title)
+        }
+        (true, Err(_)) => {
+            format!("\nExercise {number} is done, and it was the last. kindmesh lab reset tidies up.")
+        }
+        (false, _) => format!("\nExercise {number} is not done yet. kindmesh lab hint helps."),
+    });
+    Ok(Done { code, ..Done::text(text) })
+}
+
+fn points(tried: &[Tried], style: Style) -> String {
+    let mut text = String::new();
+    for tried in tried {
+        match tried.works {
+            Some(true) => text.push_str(&format!("{} {}\n    {}\n", style.green("✓"), tried.claim, tried.seen)),
+            Some(false) => {
+                text.push_str(&format!("{} {}\n", style.red("✗"), tried.claim));
+                text.push_str(&format!("    expected: {}\n    seen:     {}\n", tried.expected, tried.seen));
+                text.push_str(match tried.as_at_first {
+                    true => "    that is as it was at first\n",
+                    false => "    that is neither as it was at first nor as it should be\n",
+                });
+            }
+            None => {
+                text.push_str(&format!("- {}\n    not tried: one before it does not hold\n", tried.claim));
+            }
+        }
+    }
+    text
+}
+
+fn hints(context: &Context, exercise: &Exercise, given: usize) -> anyhow::Result<Done> {
+    let (all, given) = (exercise.hints.len(), &exercise.hints[..given]);
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "exercise": exercise.listed(), "hints": given, "of": all}));
+    }
+    let mut lines: Vec<_> =
+        given.iter().enumerate().map(|(index, hint)| format!("{} of {all}: {hint}", index + 1)).collect();
+    if given.len() == all {
+        lines.push("There are no more; kindmesh lab solve shows and applies the solution.".into());
+    }
+    Ok(Done::text(lines.join("\n")))
+}
+
+fn solved(context: &Context, exercise: &Exercise, put: &Put) -> anyhow::Result<Done> {
+    let answer = exercise.answer();
+    if context.is_json() {
+        let answer: Vec<_> = answer
+            .iter()
+            .map(|(side, path, text)| json!({"side": side, "path": path, "manifest": text}))
+            .collect();
+        return Done::json(&json!({"schemaVersion": 1, "exercise": exercise.listed(), "solution": answer,
+            "changes": put.changes, "checkpoints": put.checkpoints}));
+    }
+    let style = context.printer.stdout_style();
+    let mut text = String::new();
+    for (side, path, manifest) in answer {
+        let title = format!("{path}, where the {side} is");
+        text.push_str(&format!("{}\n\n{}\n\n", style.bold(&title), indented(manifest)));
+    }
+    text.push_str(&format!("{}\n{}\n", style.bold("It is applied, and works"), changes(&put.changes)));
+    text.push_str(&points(&put.checkpoints, style));
+    Ok(Done::text(text))
+}
+
+fn reset(context: &Context, changed: &[Change]) -> anyhow::Result<Done> {
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "changes": changed}));
+    }
+    let text = match changed.is_empty() {
+        true => "All is as up makes it.".into(),
+        false => format!("All is as up makes it again.\n{}", changes(changed)),
+    };
+    Ok(Done::text(text))
+}
+
+fn progress(context: &Context, environment: &Environment, progress: &Progress) -> anyhow::Result<Done> {
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(),
+            "current": progress.current, "exercises": progress.exercises}));
+    }
+    let mut table = Table::new(["NUMBER", "EXERCISE", "STATE", "CHECKS", "HINTS"]);
+    for exercise in Exercise::all() {
+        let attempt = progress.of(exercise);
+        let current = progress.current.as_ref() == Some(&exercise.id);
+        let state = match attempt {
+            Some(attempt) if attempt.passed.is_some() && attempt.shown => "done, with the solution",
+            Some(attempt) if attempt.passed.is_some() => "done",
+            Some(_) if current => "under way",
+            Some(_) => "begun",
+            None => "-",
+        };
+        let state =
+            if current && state != "under way" { format!("{state}, set up now") } else { state.to_owned() };
+        let count = |number: Option<String>| number.unwrap_or_else(|| "-".into());
+        table.row([
+            exercise.number.to_string(),
+            exercise.title.clone(),
+            state,
+            count(attempt.map(|attempt| attempt.checks.to_string())),
+            count(attempt.map(|attempt| attempt.hints.to_string())),
+        ]);
+    }
+    Ok(Done::text(table.render(context.printer.stdout_style())))
+}
+
+async fn seats(context: &Context, args: &SeatsArgs) -> anyhow::Result<Done> {
+    let wanted = Seats {
+        count: args.count,
+        prefix: args.prefix.clone(),
+        timeout: args.timeout,
+        interrupt: context.interrupt.clone(),
+    };
+    let seats = labs::seats(&context.load()?, &wanted, &context.folders, &context.events).await?;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "seats": seats}));
+    }
+    let mut text = String::new();
+    for seat in &seats {
+        let was = if seat.was_there { ", prepared before" } else { "" };
+        text.push_str(&format!("Seat {} is at rest{was}\n", seat.environment));
+        text.push_str(&format!("  {}; eval \"$(kindmesh env --name {})\"\n", seat.resume, seat.environment));
+    }
+    text.push_str("In that shell every kindmesh command is about that seat: kindmesh lab start 1");
+    Ok(Done::text(text))
+}
+
+fn changes(changes: &[Change]) -> String {
+    changes.iter().map(|change| format!("  {}\n", change.told())).collect()
+}
+
+fn indented(text: &str) -> String {
+    text.trim_end().lines().map(|line| format!("    {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,117 @@
+//! `kindmesh logs`
+
+use futures::stream::{StreamExt, select_all};
+use serde_json::json;
+
+use super::{Context, Done};
+use crate::base::error::Error;
+use crate::cli::LogsArgs;
+use crate::cluster::environment::Environment;
+use crate::diagnose::logs::{Log, Logs, Options, What};
+use crate::report::Table;
+
+pub(super) async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Done> {
+    if args.previous && matches!(args.what, Some(What::Node | What::Link)) {
+        return Err(Error::usage("--previous is for containers: a node has one journal")
+            .hint("leave it out; --lines N reaches further back")
+            .into());
+    }
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    let what = args.what.map_or(What::ALL.to_vec(), |what| vec![what]);
+    let logs = Logs::find(&environment, &what, args.cluster.as_ref()).await?;
+    if logs.found.is_empty() {
+        let what = args.what.map_or("anything", What::as_str);
+        return Err(Error::environment(format!("there is no log of {what}"))
+            .evidence(logs.missing.join("\n"))
+            .hint("kindmesh logs lists what there is")
+            .into());
+    }
+    for missing in &logs.missing {
+        context.events.note(format!("not looked at: {missing}"));
+    }
+    let options = Options { lines: args.lines, previous: args.previous };
+    match (args.what, args.follow) {
+        (None, _) => list(context, &logs),
+        (_, true) => follow(context, &logs, options).await,
+        (_, false) => tails(context, &environment, &logs, options).await,
+    }
+}
+
+fn list(context: &Context, logs: &Logs<'_>) -> anyhow::Result<Done> {
+    if context.is_json() {
+        let rows: Vec<_> = logs.found.iter().map(|log| row(log, json!({}))).collect();
+        return Done::json(&json!({"schemaVersion": 1, "logs": rows}));
+    }
+    let mut table = Table::headless();
+    for log in &logs.found {
+        table.row([log.what.as_str().to_owned(), log.cluster.clone(), log.place.to_string(), log.state.clone()]);
+    }
+    let style = context.printer.stdout_style();
+    Ok(Done::text(format!(
+        "{}\n\nto read one: {}",
+        table.render(style),
+        style.bold("kindmesh logs istiod --cluster cluster1").replace("cluster1", &logs.found[0].cluster)
+    )))
+}
+
+fn row(log: &Log, more: serde_json::Value) -> serde_json::Value {
+    let mut row =
+        json!({"what": log.what, "cluster": log.cluster, "source": log.place.to_string(), "state": log.state});
+    if let (Some(row), Some(more)) = (row.as_object_mut(), more.as_object()) {
+        row.extend(more.clone());
+    }
+    row
+}
+
+async fn tails(
+    context: &Context,
+    environment: &Environment,
+    logs: &Logs<'_>,
+    options: Options,
+) -> anyhow::Result<Done> {
+    let reads = futures::future::join_all(logs.found.iter().map(|log| logs.tail(log, options))).await;
+    let code = u8::from(reads.iter().all(Result::is_err));
+    let done = if context.is_json() {
+        let rows = logs.found.iter().zip(&reads).map(|(log, read)| match read {
+            Ok(lines) => row(log, json!({"lines": lines, "error": null})),
+            Err(error) => row(log, json!({"lines": [], "error": format!("{error:#}")})),
+        });
+        let rows: Vec<_> = rows.collect();
+        Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "logs": rows}))?
+    } else {
+        let style = context.printer.stdout_style();
+        let text = logs.found.iter().zip(&reads).map(|(log, read)| {
+            let lines = match read {
+                Ok(lines) => lines.join("\n"),
+                Err(error) => format!("({error:#})"),
+            };
+            format!("{}\n{lines}", style.bold(&format!("==> {} {} <==", log.cluster, log.place)))
+        });
+        Done::text(text.collect::<Vec<_>>().join("\n\n"))
+    };
+    Ok(Done { code, ..done })
+}
+
+/// Prints lines as they come, each with where it is from if there are several.
+async fn follow(context: &Context, logs: &Logs<'_>, options: Options) -> anyhow::Result<Done> {
+    let mut streams = Vec::new();
+    for log in &logs.found {
+        let stream = logs.follow(log, options).await?;
+        streams.push(stream.map(move |line| (log, line)).boxed());
+    }
+    let several = streams.len() > 1;
+    let style = context.printer.stdout_style();
+    let mut all = select_all(streams);
+    while let Some((log, line)) = all.next().await {
+        let line = line?;
+        context.printer.result(&match (context.is_json(), several) {
+            (true, _) => row(log, json!({"line": line})).to_string(),
+            (false, true) => format!("{} {line}", style.dim(&format!("{} {} |", log.cluster, log.place))),
+            (false, false) => line,
+        });
+        if context.printer.stdout_closed() {
+            break;
+        }
+    }
+    Ok(Done::default())
+}

@@ -1,0 +1,65 @@
+//! `kindmesh open`
+
+use serde_json::json;
+
+use super::{Context, Done};
+use crate::cli::OpenArgs;
+use crate::cluster::environment::Environment;
+use crate::cluster::forward::{self, Forward};
+use crate::lifecycle::pause;
+
+pub(super) async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    let from = environment.caller(args.from.as_ref())?;
+    pause::require_running(environment.name(), &[from]).await?;
+    let client = environment.client(from).await?;
+    let namespace = environment.spec.samples.namespace.as_str();
+    let to_caller = async || forward::to_caller(&client, namespace).await;
+    // That there is no caller is said here rather than by an empty page.
+    to_caller().await.map_err(|error| crate::cluster::call::unreached(error, from))?;
+    let forward = Forward::bind(args.port).await?;
+    let url = forward.url();
+    context.printer.result(&match context.is_json() {
+        true => json!({"schemaVersion": 1, "url": url}).to_string(),
+        false => url.clone(),
+    });
+    context.events.note(format!("the page of the caller in {from}, until Ctrl-C"));
+    show(context, args, url);
+    forward.run(&context.events, to_caller).await?;
+    Ok(Done::default())
+}
+
+/// Shows an address in the browser, where there is one and it is wanted.
+pub(super) fn show(context: &Context, args: &OpenArgs, url: String) {
+    let variable = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if !args.no_browser && has_browser(cfg!(target_os = "macos"), variable) {
+        let events = context.events.clone();
+        // It looks for a moment whether what it started fails.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = open::that_detached(url) {
+                events.note(format!("no browser could be started ({error}): open the address by hand"));
+            }
+        });
+    }
+}
+
+/// Whether there is a screen that a browser could be on: this person's own, not that of a Mac reached by SSH.
+fn has_browser(macos: bool, variable: impl Fn(&str) -> bool) -> bool {
+    if macos {
+        return !variable("SSH_CONNECTION");
+    }
+    ["DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"].into_iter().any(variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_needs_a_screen() {
+        let with = |macos, set: &'static str| has_browser(macos, move |name| name == set);
+        assert!(with(false, "DISPLAY") && with(false, "WAYLAND_DISPLAY") && with(false, "WSL_DISTRO_NAME"));
+        assert!(!with(false, "") && !with(false, "SSH_CONNECTION"));
+        assert!(with(true, "") && !with(true, "SSH_CONNECTION"));
+    }
+}

@@ -1,0 +1,69 @@
+//! `kindmesh plan`
+
+use super::{Context, Done};
+use crate::cli::PlanArgs;
+use crate::cluster::environment;
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::plan::inventory::Inventory;
+use crate::plan::{self, Plan, Size};
+use crate::report::{Output, Style, Table};
+
+pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
+    let loaded = context.load()?;
+    let files = context.folders.environment(loaded.spec.name.as_str());
+    let spec = environment::wanted(&loaded, &files)?;
+    let executable = gather::executable().await?;
+    let inventory = match args.offline {
+        true => Inventory::of_an_empty_machine(executable),
+        false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
+    };
+    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
+    let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
+    match context.global.output {
+        Output::Json => Done::json(&plan),
+        Output::Yaml => Ok(Done::text(serde_yaml::to_string(&plan)?)),
+        Output::Human | Output::Html => {
+            Ok(Done::text(human(&plan, Size::of(&spec), context.printer.stdout_style())))
+        }
+    }
+}
+
+fn human(plan: &Plan, size: Size, style: Style) -> String {
+    let mut facts = Table::headless();
+    facts.row(["environment", &plan.environment]);
+    facts.row(["platform", &plan.platform]);
+    facts.row(["network".into(), format!("{} {}", plan.network.name, plan.network.subnet)]);
+    facts.row(["node image", &plan.kubernetes.node_image]);
+    if plan.kubernetes.cgroup_v1 {
+        facts.row(["kubelet", "told to accept cgroup v1"]);
+    }
+    facts.row(["Istio".into(), format!("{}, mesh {}", plan.mesh.version, plan.mesh.id)]);
+    facts.row(["root of trust", &plan.mesh.root_subject]);
+    facts.row(["images".into(), plan.images().join(", ")]);
+    if let Some(samples) = &plan.samples {
+        let built = if samples.build { ", image built from this kindmesh" } else { "" };
+        facts.row([
+            "samples".into(),
+            format!(
+                "namespace {}, caller in {}, {} producers in {}{built}",
+                samples.namespace,
+                samples.callers.join(", "),
+                samples.replicas,
+                samples.producers.join(", ")
+            ),
+        ]);
+    }
+    facts.row(["takes".into(), size.to_string()]);
+    let mut clusters = Table::new(["CLUSTER", "CONTEXT", "NODES", "PODS", "SERVICES"]);
+    for cluster in &plan.clusters {
+        clusters.row([
+            cluster.name.clone(),
+            cluster.context.clone(),
+            cluster.nodes.len().to_string(),
+            cluster.pod_subnet.to_string(),
+            cluster.service_subnet.to_string(),
+        ]);
+    }
+    format!("{}\n\n{}\n", facts.render(style), clusters.render(style))
+}

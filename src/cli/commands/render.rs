@@ -1,0 +1,42 @@
+//! `kindmesh render`
+
+use serde_json::json;
+
+use super::{Context, Done};
+use crate::base::event::Outcome;
+use crate::cli::RenderArgs;
+use crate::cluster::environment;
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::host::tool::{self, Tool};
+use crate::lifecycle::render::{self, Inputs};
+use crate::plan;
+
+pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
+    let loaded = context.load()?;
+    let files = context.folders.environment(loaded.spec.name.as_str());
+    let spec = environment::wanted(&loaded, &files)?;
+    let mut inventory = gather::gather(&Engine::connect().await?).await?;
+    inventory.executable = gather::executable().await?;
+    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
+    let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
+    let inputs = Inputs { spec: &spec, plan: &plan, files: &files, cache: &context.folders.cache };
+    let istioctl = async || {
+        let step = context.events.step(Tool::Istioctl.name(), None);
+        step.run(async |step| {
+            let found = tool::find(Tool::Istioctl, &plan.mesh.version, &context.folders.cache, step).await?;
+            Ok(Outcome::unchanged(found))
+        })
+        .await
+    };
+    let written = render::render(&inputs, &args.folder, istioctl).await?;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "folder": args.folder, "files": written}));
+    }
+    let folder = args.folder.display();
+    let list: Vec<_> = written.iter().map(|path| format!("{folder}/{}", path.display())).collect();
+    Ok(Done::text(format!(
+        "{}\n\nPrivate keys are among them. To apply them by hand: {folder}/apply.sh",
+        list.join("\n")
+    )))
+}

@@ -1,0 +1,72 @@
+//! `kindmesh status`
+
+use serde_json::json;
+
+use super::{Context, Done};
+use crate::base::error::{Error, Kind};
+use crate::base::hint;
+use crate::cli::TimeoutArgs;
+use crate::cluster::environment::{self, Environment};
+use crate::diagnose::status::{self, Phase, Status};
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::report::Table;
+
+pub(super) async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
+    let name = context.environment_name()?;
+    let engine = Engine::connect().await?;
+    let inventory = gather::gather(&engine).await?;
+    if !inventory.environments.contains_key(&name) {
+        if !context.is_json() {
+            return Err(environment::absent(&name).into());
+        }
+        let absent = json!({"schemaVersion": 1, "environment": name, "phase": Phase::Absent,
+            "layers": [], "clusters": []});
+        return Ok(Done { code: Kind::Environment.exit_code(), ..Done::json(&absent)? });
+    }
+    if environment::stored(&context.folders.environment(&name))?.is_none() {
+        return Err(Error::environment(format!(
+            "environment \"{name}\" is on the engine, but its files are lost"
+        ))
+        .hint(format!("{} makes them anew", hint::up_hint(&name)))
+        .into());
+    }
+    let opened = Environment::open(&context.folders, &name)?;
+    let status = status::status(&engine, inventory, &opened, args.timeout).await?;
+    let code = if status.phase == Phase::Ready { 0 } else { Kind::Environment.exit_code() };
+    let done = if context.is_json() { Done::json(&status)? } else { Done::text(human(context, &status)) };
+    Ok(Done { code, ..done })
+}
+
+fn human(context: &Context, status: &Status) -> String {
+    let style = context.printer.stdout_style();
+    let mut table = Table::headless();
+    for layer in &status.layers {
+        let mark = if layer.ok { style.green("ok") } else { style.red("no") };
+        let cluster = layer.cluster.clone().unwrap_or_default();
+        table.row([mark, cluster, title(layer.layer).to_owned(), layer.detail.clone()]);
+    }
+    let phase = status.phase.to_string();
+    let phase = if status.phase == Phase::Ready { style.green(&phase) } else { style.yellow(&phase) };
+    let mut text =
+        format!("Environment {} is {phase}\n\n{}", style.bold(&status.environment), table.render(style));
+    let mut hints: Vec<_> = status.layers.iter().filter_map(|layer| layer.hint.as_deref()).collect();
+    hints.dedup();
+    if let Some(hint) = hints.first() {
+        let what = match status.phase {
+            Phase::Paused | Phase::Stopped => "to bring it back",
+            Phase::Healing => "it heals by itself, mostly within a minute; to wait for it",
+            _ => "to repair",
+        };
+        text.push_str(&format!("\n\n{what}: {}", style.bold(hint)));
+    }
+    text
+}
+
+fn title(layer: &str) -> &str {
+    match layer {
+        "api" => "API server",
+        "remoteClusters" => "remote clusters",
+        other => other,
+    }
+}

@@ -1,0 +1,67 @@
+//! `kindmesh up`
+
+use super::{Context, Done, bundle};
+use crate::base::hint::up_hint;
+use crate::cli::UpArgs;
+use crate::lifecycle::up::{self, Options, Up};
+use crate::report::{Style, github};
+
+pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone() };
+    let loaded = context.load()?;
+    let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
+        Ok(up) => up,
+        Err(error) => {
+            let error = context.explained(error);
+            let name = loaded.spec.name.as_str();
+            bundle::on_failure(context, name, args.bundle_on_failure.as_deref(), Some(&error)).await;
+            return Err(error);
+        }
+    };
+    if let Err(error) = github::Surroundings::of_process().summarise(&github::environment(&up)) {
+        context.events.note(format!("{error:#}"));
+    }
+    if context.is_json() {
+        return Ok(Done::default());
+    }
+    Ok(Done::text(summary(&up, context.printer.stdout_style())))
+}
+
+fn summary(up: &Up, style: Style) -> String {
+    let mut text = String::new();
+    for (from, answer) in &up.calls {
+        let served_by = answer.served_by().unwrap_or_default();
+        let identity = answer.identity().unwrap_or_default();
+        text.push_str(&format!(
+            "A call from {from} was answered in {served_by}, to the caller {identity}: {} in {} ms.\n\n",
+            answer.status_code, answer.round_trip_time_millis
+        ));
+    }
+    let plan = &up.plan;
+    let name = match up_hint(&plan.environment).strip_prefix("kindmesh up") {
+        Some(flags) => flags.to_owned(),
+        None => String::new(),
+    };
+    let clusters: Vec<_> = plan.clusters.iter().map(|cluster| cluster.context.as_str()).collect();
+    text.push_str(&format!("Environment {} on network {}\n", style.bold(&plan.environment), plan.network.subnet));
+    text.push_str(&format!("  contexts    {}\n", clusters.join(", ")));
+    text.push_str(&format!("  kubeconfig  {}\n", up.kubeconfig));
+    text.push_str("\nTry next\n");
+    let mut next = vec![(format!("eval \"$(kindmesh env{name})\""), "kubectl for both clusters")];
+    if !up.calls.is_empty() {
+        next.extend([
+            (format!("kindmesh call{name}"), "a call, and what both sides saw"),
+            (format!("kindmesh call{name} --delay-ms 6000"), "a slow producer: 504 after 5 s"),
+            (
+                format!("kindmesh call{name} --status 500 --count 16; sleep 1; kindmesh call{name}"),
+                "a failing one: the circuit opens, 503 until it closes again",
+            ),
+            (format!("kindmesh open{name}"), "a page in the browser to call from"),
+        ]);
+    }
+    next.push((format!("kindmesh down{name}"), "remove everything"));
+    for (command, what) in next {
+        text.push_str(&format!("  {}\n      {}\n", style.bold(&command), style.dim(what)));
+    }
+    text
+}

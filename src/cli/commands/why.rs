@@ -1,0 +1,100 @@
+//! `kindmesh why`
+
+use serde_json::json;
+
+use super::{Context, Done};
+use crate::base::error::Kind;
+use crate::cli::WhyArgs;
+use crate::cluster::environment::Environment;
+use crate::diagnose::why::{self, Explanation, From, Hop, Verdict};
+use crate::lifecycle::pause;
+use crate::report::Style;
+
+pub(super) async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    let cluster = environment.cluster(args.cluster.as_str())?.name.to_string();
+    pause::require_running(environment.name(), &[&cluster]).await?;
+    let from = From { namespace: args.namespace.as_ref().map(ToString::to_string), pod: args.pod.clone() };
+    let explained = why::why(&environment, &cluster, &args.url, &from, args.timeout).await?;
+    let code = if explained.first_wrong.is_some() { Kind::Check.exit_code() } else { 0 };
+    let done = if context.is_json() {
+        let mut document = json!({"schemaVersion": 1, "environment": environment.name()});
+        crate::spec::merge::merge(&mut document, serde_json::to_value(&explained)?);
+        Done::json(&document)?
+    } else {
+        Done::text(text(&explained, context.printer.stdout_style(), context.printer.unicode()))
+    };
+    Ok(Done { code, ..done })
+}
+
+/// The width of the longest hop's name.
+const WIDTH: usize = 9;
+
+fn text(explained: &Explanation, style: Style, unicode: bool) -> String {
+    let mut lines =
+        vec![format!("GET {} from {}, namespace {}", explained.url, explained.from, explained.namespace)];
+    lines.extend(explained.hops.iter().map(|hop| line(hop, style, unicode)));
+    let wrong = explained.hops.iter().find(|hop| Some(hop.hop) == explained.first_wrong);
+    lines.push(match wrong {
+        Some(hop) => format!(
+            "\nThe first hop that is wrong is {}: {}\ncure: {}",
+            style.bold(hop.hop),
+            hop.saw,
+            hop.cure.as_deref().unwrap_or("none is known")
+        ),
+        None => "\nNo hop is wrong.".to_owned(),
+    });
+    lines.join("\n")
+}
+
+fn line(hop: &Hop, style: Style, unicode: bool) -> String {
+    let mark = match (hop.verdict, unicode) {
+        (Verdict::Ok, true) => style.green("✓"),
+        (Verdict::Ok, false) => style.green("+"),
+        (Verdict::Wrong, true) => style.red("✗"),
+        (Verdict::Wrong, false) => style.red("x"),
+        (Verdict::Unknown, _) => style.yellow("?"),
+        (Verdict::Skipped, _) => style.dim("-"),
+    };
+    format!("{mark} {:WIDTH$}  {}", hop.hop, hop.saw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_wrong_hop_and_its_cure_end_the_text() {
+        let hop = |hop, verdict, cure: Option<&str>| Hop {
+            hop,
+            verdict,
+            saw: format!("what {hop} is"),
+            cure: cure.map(str::to_owned),
+        };
+        let explained = Explanation {
+            from: "cluster1".into(),
+            namespace: "shop".into(),
+            pod: None,
+            url: "http://orders".into(),
+            hops: vec![
+                hop("caller", Verdict::Unknown, None),
+                hop("name", Verdict::Ok, None),
+                hop("endpoints", Verdict::Wrong, Some("do this")),
+                hop("tls", Verdict::Skipped, None),
+                hop("policy", Verdict::Wrong, Some("and that")),
+            ],
+            first_wrong: Some("endpoints"),
+        };
+        insta::assert_snapshot!(text(&explained, Style::plain(), true), @r"
+        GET http://orders from cluster1, namespace shop
+        ? caller     what caller is
+        ✓ name       what name is
+        ✗ endpoints  what endpoints is
+        - tls        what tls is
+        ✗ policy     what policy is
+
+        The first hop that is wrong is endpoints: what endpoints is
+        cure: do this
+        ");
+    }
+}

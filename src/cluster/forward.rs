@@ -1,0 +1,267 @@
+//! A port of this machine that leads to the caller, until it is ended: what `kubectl port-forward` does, and it
+//! survives a pod that is replaced.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use kube::{Client, ResourceExt};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::base::error::Error;
+use crate::base::event::Events;
+use crate::base::names;
+use crate::cluster::workloads;
+
+/// The port that is tried first: the sample services' own, and the one that `kubectl port-forward` examples use.
+const USUAL_PORT: u16 = names::PORT;
+
+/// How long looking up a pod and reaching it may take.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a pod may go on answering somebody who sends no more: a little more than the caller's longest answer.
+/// A closed connection cannot be told from a half-closed one, so that it is kept for as long.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(35);
+
+/// A stream to a pod. Both ways end when it is dropped.
+pub struct Remote {
+    /// The bytes.
+    pub stream: DuplexStream,
+    /// Why the pod could not be reached after all, if it says so.
+    pub refusal: BoxFuture<'static, Option<String>>,
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remote { .. }")
+    }
+}
+
+/// Opens a stream to a ready caller pod of a cluster.
+///
+/// # Errors
+/// When there is none or it cannot be reached.
+pub async fn to_caller(client: &Client, namespace: &str) -> anyhow::Result<Remote> {
+    let open = async {
+        let pod = workloads::caller_pod(client, namespace).await?.name_any();
+        let what = || format!("reaching pod {pod}");
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let mut forward = api.portforward(&pod, &[names::PORT]).await.with_context(what)?;
+        let stream = forward.take_stream(names::PORT).with_context(what)?;
+        let refusal = forward.take_error(names::PORT).with_context(what)?.boxed();
+        Ok(Remote { stream, refusal })
+    };
+    let seconds = REACHED_WITHIN.as_secs();
+    let late = |_| Error::environment(format!("the API server gave no answer within {seconds} s"));
+    tokio::time::timeout(REACHED_WITHIN, open).await.map_err(late)?
+}
+
+/// A port that listens on this machine, for this machine alone.
+#[derive(Debug)]
+pub struct Forward {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Forward {
+    /// Listens on a port, 0 for any free one; without one on 8080 where that is free, else on any.
+    ///
+    /// # Errors
+    /// A usage error when the port cannot be had.
+    pub async fn bind(port: Option<u16>) -> anyhow::Result<Self> {
+        let listener = match port {
+            Some(port) => listen(port).await.map_err(|error| {
+                Error::usage(format!("port {port} cannot be listened on: {error}"))
+                    .hint("give another --port, or none for a free one")
+            })?,
+            None => match listen(USUAL_PORT).await {
+                Ok(listener) => listener,
+                Err(_) => listen(0).await.context("listening on a free port")?,
+            },
+        };
+        let address = listener.local_addr().context("listening on a free port")?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where a browser finds it. An address and no name, which may lead to somebody else's port on `::1`.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Carries every connection to a stream of its own. What goes wrong with one is noted, and the next is tried:
+    /// this ends only when it is dropped.
+    ///
+    /// # Errors
+    /// When nobody can connect any more.
+    pub async fn run(self, events: &Events, open: impl AsyncFn() -> anyhow::Result<Remote>) -> anyhow::Result<()> {
+        let mut connections = FuturesUnordered::new();
+        // A browser tries again and again: the same reason is said once.
+        let mut said = None;
+        loop {
+            let ended = tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((local, _)) => {
+                        connections.push(carry(local, &open));
+                        continue;
+                    }
+                    // Out of file descriptors, as a rule: some come back with the end of a connection.
+                    Err(error) => match connections.next().await {
+                        Some(ended) => ended,
+                        None => return Err(error).context(format!("accepting connections on {}", self.address)),
+                    },
+                },
+                Some(ended) = connections.next() => ended,
+            };
+            let failure = ended.err().map(|error| format!("a connection to the caller failed: {error:#}"));
+            if let Some(failure) = failure.as_ref().filter(|failure| said.as_ref() != Some(*failure)) {
+                events.note(failure.clone());
+            }
+            said = failure;
+        }
+    }
+}
+
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await
+}
+
+/// Copies both ways until the pod has said all.
+async fn carry(local: TcpStream, open: &impl AsyncFn() -> anyhow::Result<Remote>) -> anyhow::Result<()> {
+    // Nothing was sent yet, so trying again cannot do anything twice: a busy API server refuses one, and takes the next.
+    let remote = match open().await {
+        Ok(remote) => remote,
+        Err(_) => open().await?,
+    };
+    let Remote { stream, refusal } = remote;
+    let (mut from_local, mut to_local) = local.into_split();
+    let (mut from_pod, mut to_pod) = tokio::io::split(stream);
+    let mut answering = std::pin::pin!(async {
+        let _ = tokio::io::copy(&mut from_pod, &mut to_local).await;
+        let _ = to_local.shutdown().await;
+    });
+    let asked = tokio::select! {
+        () = &mut answering => false,
+        copied = tokio::io::copy(&mut from_local, &mut to_pod) => copied.is_ok(),
+    };
+    // The pod is not told that no more is sent: a port-forward over a WebSocket closes both ways, and would lose the
+    // answer. A connection that breaks off is everyday: only a refusal is worth a word.
+    if asked {
+        let _ = tokio::time::timeout(ANSWERED_WITHIN, answering).await;
+    }
+    match refusal.now_or_never().flatten() {
+        Some(refusal) => Err(Error::environment(refusal.trim().to_owned()).into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::base::event::Event;
+
+    /// Runs a test against a forward whose pods are the streams of a channel; an error where there are none left.
+    async fn forwarding(
+        events: Events,
+        pods: mpsc::UnboundedReceiver<Remote>,
+        test: impl AsyncFnOnce(SocketAddr),
+    ) {
+        let forward = Forward::bind(Some(0)).await.unwrap();
+        let address = forward.address;
+        assert!(address.ip().is_loopback());
+        assert_eq!(forward.url(), format!("http://{address}/"));
+        let pods = Mutex::new(pods);
+        let open = async || {
+            let pod = pods.lock().unwrap().try_recv();
+            pod.map_err(|_| Error::environment("no caller is ready").into())
+        };
+        tokio::select! {
+            ended = forward.run(&events, open) => panic!("{ended:?}"),
+            () = test(address) => {}
+        }
+    }
+
+    fn pod(refusal: Option<&str>) -> (Remote, DuplexStream) {
+        let (stream, pod) = duplex(64);
+        let refusal = refusal.map(str::to_owned);
+        (Remote { stream, refusal: async { refusal }.boxed() }, pod)
+    }
+
+    #[tokio::test]
+    async fn an_answer_reaches_a_client_that_sends_no_more() {
+        let (pods, receiver) = mpsc::unbounded_channel();
+        let (remote, mut pod) = pod(None);
+        pods.send(remote).unwrap();
+        forwarding(Events::silent(), receiver, async |address| {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(b"question").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut question = [0; 8];
+            pod.read_exact(&mut question).await.unwrap();
+            // Longer than the stream holds at once.
+            let answer = "answer ".repeat(100);
+            let mut seen = String::new();
+            let (written, read) = tokio::join!(
+                async {
+                    pod.write_all(answer.as_bytes()).await.unwrap();
+                    drop(pod);
+                },
+                client.read_to_string(&mut seen)
+            );
+            assert_eq!((written, read.unwrap()), ((), answer.len()));
+            assert_eq!((&question, seen), (b"question", answer));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_fails_is_told_and_the_next_is_carried() {
+        let (pods, receiver) = mpsc::unbounded_channel();
+        let (events, mut seen) = Events::channel();
+        forwarding(events, receiver, async |address| {
+            let note = |why: &str| Event::Note { message: format!("a connection to the caller failed: {why}") };
+            let ends = async || {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0);
+            };
+            // Twice the same is said once.
+            ends().await;
+            ends().await;
+            let (remote, gone) = pod(Some("connection refused\n"));
+            pods.send(remote).unwrap();
+            drop(gone);
+            ends().await;
+            assert_eq!(seen.recv().await, Some(note("no caller is ready")));
+            assert_eq!(seen.recv().await, Some(note("connection refused")));
+            let (remote, mut pod) = pod(None);
+            pods.send(remote).unwrap();
+            let mut client = TcpStream::connect(address).await.unwrap();
+            pod.write_all(b"x").await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'x');
+            assert!(seen.try_recv().is_err());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_an_error_only_where_it_was_asked_for() {
+        let taken = listen(0).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = Forward::bind(Some(port)).await.unwrap_err();
+        assert_eq!(crate::base::error::exit_code(&error), 2, "{error:#}");
+        // Whether or not this one has 8080.
+        let first = Forward::bind(None).await.unwrap();
+        let second = Forward::bind(None).await.unwrap();
+        assert_ne!(first.url(), second.url());
+    }
+}

@@ -1,0 +1,99 @@
+//! Namespaces for a while: whoever makes one says until when it is used. `kill -9` runs no cleaning, so the next one
+//! removes what dead ones left.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::base::error;
+use crate::base::event::Events;
+use crate::base::names::PART_OF_LABEL;
+use crate::base::wait::{self, Poll};
+use crate::cluster::mesh::apply;
+use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+
+/// Until when a namespace is used, in seconds since 1970.
+const LEASE: &str = "kindmesh/lease-until";
+/// How long removing may take; a namespace with pods in it took 3 to 8 s on two cores.
+const REMOVE_WITHIN: Duration = Duration::from_secs(60);
+
+/// A namespace of the mesh, used for so long from now on. `part_of` tells whose kind of namespace it is.
+///
+/// # Errors
+/// None that can be expected: the object is made here.
+pub(crate) fn namespace(name: &str, part_of: &str, lasts: Duration) -> anyhow::Result<DynamicObject> {
+    apply::object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": name, "labels": {"istio-injection": "enabled", PART_OF_LABEL: part_of},
+        "annotations": {LEASE: until(lasts).to_string()}}}))
+}
+
+fn until(lasts: Duration) -> i64 {
+    jiff::Timestamp::now().as_second() + i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX / 2)
+}
+
+/// Uses a namespace for so long from now on.
+///
+/// # Errors
+/// The API server's.
+pub(crate) async fn renew(client: &Client, name: &str, lasts: Duration) -> anyhow::Result<()> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {LEASE: until(lasts).to_string()}}}));
+    api.patch(name, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// Deletes namespaces whose time is over. Their failing to go must not keep anybody from beginning.
+pub(crate) async fn sweep(client: &Client, part_of: &str) {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PART_OF_LABEL}={part_of}");
+    let Ok(found) = api.list(&ListParams::default().labels(&ours)).await else { return };
+    for namespace in found {
+        let until = namespace.annotations().get(LEASE).and_then(|until| until.parse::<i64>().ok());
+        if until.is_some_and(|until| until < jiff::Timestamp::now().as_second()) {
+            let _ = delete(client, &namespace.name_any()).await;
+        }
+    }
+}
+
+/// Deletes a namespace, its pods at once: nobody waits for their graceful end.
+///
+/// # Errors
+/// The API server's.
+pub(crate) async fn delete(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    match api.delete(namespace, &DeleteParams::background()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => return Err(error).with_context(|| format!("deleting namespace {namespace}")),
+    }
+    // Their Deployments go at the same time; a pod that one of them still makes meanwhile goes with the namespace.
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let _ = deployments.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
+    let _ = pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await;
+    Ok(())
+}
+
+/// Waits until a namespace of a cluster is gone.
+///
+/// # Errors
+/// When it is not within a minute.
+pub(crate) async fn gone(client: &Client, namespace: &str, cluster: &str) -> anyhow::Result<()> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let step = Events::silent().step("lease", None);
+    let what = format!("namespace {namespace} of {cluster} to be gone");
+    wait::until(&step, &what, Instant::now() + REMOVE_WITHIN, async || {
+        Ok(match api.get_opt(namespace).await {
+            Ok(None) => Poll::Ready(()),
+            Ok(Some(_)) => Poll::NotYet("it is being removed".into()),
+            Err(error) => Poll::NotYet(error::brief(error)),
+        })
+    })
+    .await
+}

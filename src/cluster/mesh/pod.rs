@@ -1,0 +1,112 @@
+//! HTTP to a pod, over a port-forward: works wherever the API server is reached.
+
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::Api;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+
+use crate::base::error::Error;
+
+/// A stream to a port of a pod. Ends when it is dropped.
+///
+/// # Errors
+/// When the pod cannot be reached.
+pub async fn forward(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+) -> anyhow::Result<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, JoinSet<()>)> {
+    let what = || format!("reaching pod {pod}");
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut forward = api.portforward(pod, &[port]).await.with_context(what)?;
+    let stream = forward.take_stream(port).with_context(what)?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _ = forward.join().await;
+    });
+    Ok((stream, tasks))
+}
+
+/// A connection to a pod, used for one request after the other.
+pub struct PodConnection {
+    sender: SendRequest<Full<Bytes>>,
+    pod: String,
+    // The forwarding ends when this is dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl std::fmt::Debug for PodConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PodConnection({})", self.pod)
+    }
+}
+
+impl PodConnection {
+    /// Connects to a port of a pod.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn open(client: &Client, namespace: &str, pod: &str, port: u16) -> anyhow::Result<Self> {
+        let (stream, mut tasks) = forward(client, namespace, pod, port).await?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.with_context(|| format!("reaching pod {pod}"))?;
+        tasks.spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self { sender, pod: pod.to_owned(), _tasks: tasks })
+    }
+
+    /// Posts JSON and reads JSON.
+    ///
+    /// # Errors
+    /// When there is no answer, it is no success, or it is not the JSON that was expected.
+    pub async fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        let mut request = hyper::Request::post(path).header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request, serde_json::to_vec(body)?).await
+    }
+
+    /// Gets JSON.
+    ///
+    /// # Errors
+    /// As those of [`PodConnection::post`].
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
+        self.send(hyper::Request::get(path), Vec::new()).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &mut self,
+        request: http::request::Builder,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        let what = || format!("asking pod {}", self.pod);
+        let request = request.header(HOST, "localhost").body(Full::new(Bytes::from(body)))?;
+        self.sender.ready().await.with_context(what)?;
+        let response = self.sender.send_request(request).await.with_context(what)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.with_context(what)?.to_bytes();
+        if !status.is_success() {
+            return Err(Error::environment(format!("pod {} answered {status}", self.pod))
+                .evidence(String::from_utf8_lossy(&body))
+                .into());
+        }
+        serde_json::from_slice(&body).with_context(|| format!("reading the answer of pod {}", self.pod))
+    }
+}

@@ -1,0 +1,125 @@
+//! Remote secrets: how each cluster's istiod reads the others.
+
+use anyhow::Context;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::ISTIO_NAMESPACE;
+use super::{apply, client, debug};
+use crate::base::error;
+use crate::base::event::Step;
+use crate::base::wait::{self, Poll};
+use crate::plan::Cluster;
+
+const READER_TOKEN: &str = include_str!("../../../mesh-manifests/istio/reader-token.yaml");
+const REMOTE_SECRET: &str = include_str!("../../../mesh-manifests/istio/remote-secret.yaml");
+/// The name of the Secret with the readers' token.
+pub(crate) const READER_TOKEN_NAME: &str = "istio-reader-service-account-istio-remote-secret-token";
+
+/// What others need to read a cluster.
+#[derive(Clone)]
+pub struct Reader {
+    /// The certificate authority of its API server, PEM.
+    ca: Vec<u8>,
+    /// A bearer token.
+    token: String,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader { .. }")
+    }
+}
+
+/// The Secret that Kubernetes fills with a token for readers.
+///
+/// # Errors
+/// When the built-in file is broken.
+pub fn token_objects() -> anyhow::Result<Vec<DynamicObject>> {
+    apply::objects(READER_TOKEN)
+}
+
+/// Waits for the token.
+///
+/// # Errors
+/// The API server's, or when the token is not there by the deadline.
+pub async fn reader(client: &Client, step: &Step, deadline: Instant) -> anyhow::Result<Reader> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    wait::until(step, "the readers' token", deadline, async || {
+        let secret = match api.get_opt(READER_TOKEN_NAME).await {
+            Ok(secret) => secret,
+            Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error::brief(error))),
+            Err(error) => return Err(error.into()),
+        };
+        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+        let get = |key: &str| data.get(key).map(|value| value.0.clone());
+        Ok(match (get("ca.crt"), get("token")) {
+            (Some(ca), Some(token)) => {
+                Poll::Ready(Reader { ca, token: String::from_utf8(token).context("the token is not text")? })
+            }
+            _ => Poll::NotYet(format!("{READER_TOKEN_NAME} has no token yet")),
+        })
+    })
+    .await
+}
+
+/// The remote secret for `cluster`, to be applied in the others. Right the first time: one that is corrected later
+/// can stay stuck (istio#58047).
+///
+/// # Errors
+/// When the built-in file is broken.
+pub fn secret(cluster: &Cluster, reader: &Reader) -> anyhow::Result<DynamicObject> {
+    let name = &cluster.name;
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {
+            "server": cluster.api_server,
+            "certificate-authority-data": ByteString(reader.ca.clone()),
+        }}],
+        "users": [{"name": name, "user": {"token": reader.token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    });
+    let mut secret: Value = serde_yaml::from_str(REMOTE_SECRET)?;
+    secret["metadata"]["name"] = json!(format!("istio-remote-secret-{name}"));
+    secret["metadata"]["annotations"] = json!({"networking.istio.io/cluster": name});
+    secret["data"] = json!({name: ByteString(serde_yaml::to_string(&kubeconfig)?.into_bytes())});
+    apply::object(secret)
+}
+
+/// Waits until this cluster's istiod has synced every other cluster.
+///
+/// # Errors
+/// When it has not by the deadline.
+pub async fn wait_synced(client: &Client, peers: &[&str], step: &Step, deadline: Instant) -> anyhow::Result<()> {
+    wait::until(step, "istiod to know the other clusters", deadline, async || {
+        Ok(match unsynced(client, peers).await {
+            Ok(missing) if missing.is_empty() => Poll::Ready(()),
+            Ok(missing) => Poll::NotYet(missing.join(", ")),
+            Err(error) => Poll::NotYet(error::brief(error)),
+        })
+    })
+    .await
+}
+
+/// The other clusters that istiod has not synced, each with the reason.
+///
+/// # Errors
+/// When istiod gives no answer.
+pub async fn unsynced(client: &Client, peers: &[&str]) -> anyhow::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for known in debug::remote_clusters(client).await? {
+        missing.extend(peers.iter().filter_map(|peer| match known.iter().find(|cluster| cluster.id == *peer) {
+            Some(cluster) if cluster.sync_status == "synced" => None,
+            Some(cluster) => Some(format!("{peer} is {}", cluster.sync_status)),
+            None => Some(format!("{peer} is unknown")),
+        }));
+    }
+    missing.dedup();
+    Ok(missing)
+}

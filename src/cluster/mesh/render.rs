@@ -1,0 +1,63 @@
+//! Istio's manifests, as istioctl renders them: it embeds its charts. Kept by version and values, since
+//! rendering takes longer than anything else that needs no cluster.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use crate::base::digest::hex;
+use crate::base::event::Outcome;
+use crate::host::state;
+use crate::host::tool::{Found, process};
+use crate::plan::{Cluster, Plan};
+
+/// How long istioctl may take. Seen: a second or two.
+const RENDERED_WITHIN: Duration = Duration::from_secs(120);
+/// The folder of the cache with what was rendered.
+pub const FOLDER: &str = "istio";
+
+/// Where the manifests for one cluster are kept.
+///
+/// # Errors
+/// When the plan's values cannot be written as YAML.
+pub fn kept(cache: &Path, plan: &Plan, cluster: &Cluster) -> anyhow::Result<PathBuf> {
+    let mut digest = Sha256::new();
+    digest.update(&plan.mesh.version);
+    digest.update([0]);
+    digest.update(serde_yaml::to_string(&cluster.istio)?);
+    Ok(cache.join(FOLDER).join(format!("{}.yaml", hex(&digest.finalize()))))
+}
+
+/// Istio's manifests for one cluster, rendered unless they were before.
+///
+/// # Errors
+/// istioctl's, with what it said.
+pub async fn manifests(
+    cache: &Path,
+    plan: &Plan,
+    cluster: &Cluster,
+    istioctl: impl AsyncFnOnce() -> anyhow::Result<Found>,
+) -> anyhow::Result<Outcome<String>> {
+    let path = kept(cache, plan, cluster)?;
+    if let Ok(kept) = tokio::fs::read_to_string(&path).await {
+        return Ok(Outcome::unchanged(kept));
+    }
+    let istioctl = istioctl().await?;
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+    std::fs::write(file.path(), serde_yaml::to_string(&cluster.istio)?).context("writing istioctl's input")?;
+    let mut command = Command::new(&istioctl.path);
+    // An empty kubeconfig: rendering must not depend on whatever cluster the user points at.
+    command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");
+    let output = process::run_within(&mut command, RENDERED_WITHIN)
+        .await
+        .with_context(|| format!("rendering Istio {} for {}", plan.mesh.version, cluster.name))?;
+    let manifests = String::from_utf8(output.stdout).context("istioctl's output is not text")?;
+    // What another version rendered, named by KINDMESH_ISTIOCTL, is not what this name promises.
+    if istioctl.version.trim_start_matches('v') == plan.mesh.version {
+        state::write_private(&path, manifests.as_bytes())?;
+    }
+    Ok(Outcome::changed(manifests))
+}

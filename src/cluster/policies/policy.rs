@@ -1,0 +1,225 @@
+//! The policies there are: names, sides, manifests.
+
+use std::fmt;
+
+use anyhow::Context;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::base::error::Error;
+use crate::base::names;
+use crate::cluster::mesh::apply;
+use crate::cluster::workloads;
+use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+
+/// The label that tells which policy an object is.
+pub(crate) const LABEL: &str = "kindmesh/policy";
+
+/// A manifest that can be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum Policy {
+    /// A call that takes longer than 5 s gives 504
+    Timeout,
+    /// Producers that keep failing are left alone for a while
+    Breaker,
+    /// Failed calls are tried up to two more times within the timeout
+    Retry,
+    /// Half of the calls give 503, made up by the caller's proxy
+    Fault,
+    /// Calls stay in the caller's region until its producers fail
+    Failover,
+    /// The producer takes mutual TLS only
+    Strict,
+    /// Only the sample caller may call the producer
+    Authz,
+    /// The sample caller may not call the producer
+    Deny,
+}
+
+/// The end of a call at which a policy acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Side {
+    /// Routing: the caller's proxy follows it.
+    Caller,
+    /// Who may call: the producer's proxy decides it.
+    Producer,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Caller => "caller",
+            Side::Producer => "producer",
+        })
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.value().get_name())
+    }
+}
+
+impl Policy {
+    /// All of them.
+    pub fn all() -> &'static [Policy] {
+        clap::ValueEnum::value_variants()
+    }
+
+    /// Its name and its sentence: the command line's help is their only home.
+    fn value(self) -> clap::builder::PossibleValue {
+        clap::ValueEnum::to_possible_value(&self).unwrap_or_default()
+    }
+
+    /// What it does, in one sentence.
+    pub fn does(self) -> String {
+        self.value().get_help().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Where it acts.
+    pub fn side(self) -> Side {
+        match self {
+            Policy::Timeout | Policy::Breaker | Policy::Retry | Policy::Fault | Policy::Failover => Side::Caller,
+            Policy::Strict | Policy::Authz | Policy::Deny => Side::Producer,
+        }
+    }
+
+    /// Whether `up` applies it.
+    pub fn is_ups_own(self) -> bool {
+        matches!(self, Policy::Timeout | Policy::Breaker)
+    }
+
+    /// Which of `up`'s own it takes the place of: they are the same object.
+    pub(super) fn replaces(self) -> Option<Policy> {
+        match self {
+            Policy::Retry | Policy::Fault => Some(Policy::Timeout),
+            Policy::Failover => Some(Policy::Breaker),
+            _ => None,
+        }
+    }
+
+    fn manifest(self) -> &'static str {
+        match self {
+            Policy::Timeout => workloads::TIMEOUT,
+            Policy::Breaker => workloads::BREAKER,
+            Policy::Retry => include_str!("../../../mesh-manifests/policies/retry.yaml"),
+            Policy::Fault => include_str!("../../../mesh-manifests/policies/fault.yaml"),
+            Policy::Failover => include_str!("../../../mesh-manifests/policies/failover.yaml"),
+            Policy::Strict => include_str!("../../../mesh-manifests/policies/strict.yaml"),
+            Policy::Authz => include_str!("../../../mesh-manifests/policies/authz.yaml"),
+            Policy::Deny => include_str!("../../../mesh-manifests/policies/deny.yaml"),
+        }
+    }
+
+    /// Its object for samples in a namespace.
+    ///
+    /// # Errors
+    /// When a built-in file is broken.
+    pub fn object(self, namespace: &str) -> anyhow::Result<DynamicObject> {
+        let mut objects = apply::objects(self.manifest())?;
+        let mut object = objects.pop().filter(|_| objects.is_empty()).context("a policy is one object")?;
+        object.metadata.namespace = Some(namespace.to_owned());
+        let identity = format!("cluster.local/ns/{namespace}/sa/{}", names::CALLER_NAME);
+        if let Some(principals) = object.data.pointer_mut("/spec/rules/0/from/0/source/principals") {
+            *principals = json!([identity]);
+        }
+        Ok(object)
+    }
+
+    /// Which policy an object of this one's kind and name is. One without the label is of an older `up`.
+    pub(super) fn found_in(self, live: &DynamicObject) -> Option<Policy> {
+        match live.labels().get(LABEL) {
+            Some(name) => clap::ValueEnum::from_str(name, false).ok(),
+            None => self.replaces().or_else(|| self.is_ups_own().then_some(self)),
+        }
+    }
+}
+
+/// Refuses two policies that are one object: the later would undo the earlier.
+pub(super) fn refuse_rivals(policies: &[Policy]) -> Result<(), Error> {
+    let own = |policy: Policy| policy.replaces().unwrap_or(policy);
+    for (number, first) in policies.iter().enumerate() {
+        let rival = policies[number + 1..].iter().find(|other| *other != first && own(**other) == own(*first));
+        if let Some(rival) = rival {
+            return Err(
+                Error::usage(format!("{first} and {rival} take each other's place")).hint("apply one of them")
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn is_ours(object: &DynamicObject) -> bool {
+    object.labels().get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGED_BY)
+}
+
+pub(crate) fn called(object: &DynamicObject) -> String {
+    let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
+    format!("{kind} {}", object.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(policy: Policy) -> DynamicObject {
+        policy.object("sample").unwrap()
+    }
+
+    #[test]
+    fn every_policy_is_an_object_of_its_sides_kind_and_tells_its_name() {
+        for &policy in Policy::all() {
+            let object = policy.object("demo").unwrap();
+            let types = object.types.clone().unwrap();
+            let group = match policy.side() {
+                Side::Caller => "networking.istio.io/v1",
+                Side::Producer => "security.istio.io/v1",
+            };
+            assert_eq!(types.api_version, group, "{policy}");
+            assert_eq!(object.namespace().as_deref(), Some("demo"));
+            assert_eq!(object.labels()[LABEL], policy.to_string());
+            assert!(is_ours(&object));
+            let part_of = if policy.is_ups_own() { names::PART_OF } else { "kindmesh-policies" };
+            assert_eq!(object.labels()[names::PART_OF_LABEL], part_of, "up would prune it, or not know it");
+            assert!(!policy.does().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_policy_has_the_name_of_what_it_takes_the_place_of_and_nobody_elses() {
+        let key = |policy: Policy| called(&labelled(policy));
+        for &policy in Policy::all() {
+            for &other in Policy::all().iter().filter(|other| **other != policy) {
+                let rivals = refuse_rivals(&[policy, other]).is_err();
+                assert_eq!(key(policy) == key(other), rivals, "{policy} and {other}");
+            }
+        }
+        assert!(refuse_rivals(&[Policy::Strict, Policy::Strict]).is_ok());
+    }
+
+    #[test]
+    fn the_callers_identity_follows_the_namespace() {
+        for policy in [Policy::Authz, Policy::Deny] {
+            let text = policy.object("demo").unwrap().data.to_string();
+            assert!(
+                text.contains("cluster.local/ns/demo/sa/sample-caller") && !text.contains("/ns/sample/"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_told_by_its_label() {
+        assert_eq!(Policy::Timeout.found_in(&labelled(Policy::Retry)), Some(Policy::Retry));
+        let mut older = labelled(Policy::Timeout);
+        older.labels_mut().remove(LABEL);
+        assert_eq!(Policy::Retry.found_in(&older), Some(Policy::Timeout));
+        assert_eq!(Policy::Strict.found_in(&older), None);
+        older.labels_mut().insert(LABEL.into(), "of-a-later-version".into());
+        assert_eq!(Policy::Timeout.found_in(&older), None);
+    }
+}

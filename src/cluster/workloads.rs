@@ -1,0 +1,179 @@
+//! The sample services in a cluster: which objects, and whether they work.
+
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DynamicObject};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::base::error::{self, Error};
+use crate::base::event::Step;
+use crate::base::hint::up_hint;
+use crate::base::names::{CALLER_NAME, PART_OF, PART_OF_LABEL, PORT, PRODUCER_NAME};
+use crate::base::wait::{self, Poll};
+use crate::cluster::environment::Environment;
+use crate::cluster::mesh::{apply, debug, istio};
+use crate::plan::{Plan, Samples};
+use crate::spec::Cluster;
+
+const NAMESPACE: &str = include_str!("../../mesh-manifests/samples/namespace.yaml");
+const CALLER: &str = include_str!("../../mesh-manifests/samples/caller.yaml");
+const PRODUCER: &str = include_str!("../../mesh-manifests/samples/producer.yaml");
+const SERVICE: &str = include_str!("../../mesh-manifests/samples/service.yaml");
+/// How long a call may take: the part of the routing that [`crate::cluster::policies`] calls timeout.
+pub(crate) const TIMEOUT: &str = include_str!("../../mesh-manifests/samples/timeout.yaml");
+/// The circuit breaker: what [`crate::cluster::policies`] calls breaker.
+pub(crate) const BREAKER: &str = include_str!("../../mesh-manifests/samples/breaker.yaml");
+
+/// The objects of the samples in one cluster; `trust` is what [`istio::bind_to_trust`] takes.
+///
+/// # Errors
+/// When a built-in file is broken.
+pub fn objects(samples: &Samples, cluster: &Cluster, trust: &str) -> anyhow::Result<Vec<DynamicObject>> {
+    let name = cluster.name.as_str();
+    let (calls, produces) =
+        (samples.callers.iter().any(|c| c == name), samples.producers.iter().any(|c| c == name));
+    let mut files = vec![NAMESPACE];
+    if calls {
+        files.extend([CALLER, TIMEOUT, BREAKER]);
+    }
+    if produces {
+        files.push(PRODUCER);
+    }
+    if calls || produces {
+        files.push(SERVICE);
+    }
+    let mut objects = Vec::new();
+    for file in files {
+        for mut object in apply::objects(file)? {
+            adapt(&mut object, samples, cluster);
+            istio::bind_to_trust(&mut object, trust);
+            objects.push(object);
+        }
+    }
+    Ok(objects)
+}
+
+/// The kinds of the samples' objects, the namespace last: what `up` looks through for leftovers of an earlier spec.
+pub fn kinds() -> [GroupVersionKind; 6] {
+    [
+        GroupVersionKind::gvk("apps", "v1", "Deployment"),
+        GroupVersionKind::gvk("", "v1", "Service"),
+        GroupVersionKind::gvk("", "v1", "ServiceAccount"),
+        GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService"),
+        GroupVersionKind::gvk("networking.istio.io", "v1", "DestinationRule"),
+        GroupVersionKind::gvk("", "v1", "Namespace"),
+    ]
+}
+
+/// The Deployments among objects: namespace and name.
+pub fn deployments(objects: &[DynamicObject]) -> Vec<(String, String)> {
+    let is_deployment = |object: &&DynamicObject| object.types.as_ref().is_some_and(|t| t.kind == "Deployment");
+    let named = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
+    objects.iter().filter(is_deployment).map(named).collect()
+}
+
+/// Fills in what the spec says.
+fn adapt(object: &mut DynamicObject, samples: &Samples, cluster: &Cluster) {
+    object.labels_mut().insert(PART_OF_LABEL.to_owned(), PART_OF.to_owned());
+    match object.types.as_ref().map(|types| types.kind.as_str()) {
+        Some("Namespace") => object.metadata.name = Some(samples.namespace.clone()),
+        _ => object.metadata.namespace = Some(samples.namespace.clone()),
+    }
+    if object.name_any() == PRODUCER_NAME && object.data.pointer("/spec/replicas").is_some() {
+        object.data["spec"]["replicas"] = json!(samples.replicas);
+    }
+    let Some(container) = object.data.pointer_mut("/spec/template/spec/containers/0") else { return };
+    container["image"] = json!(samples.image);
+    tell_place(container, cluster);
+}
+
+/// Tells a container of the sample image, through its environment, where it runs.
+pub fn tell_place(container: &mut Value, cluster: &Cluster) {
+    for variable in container["env"].as_array_mut().into_iter().flatten() {
+        let value = match variable["name"].as_str() {
+            Some("CLUSTER_NAME") => cluster.name.as_str(),
+            Some("CLUSTER_REGION") => &cluster.region,
+            Some("CLUSTER_ZONE") => &cluster.zone,
+            _ => continue,
+        };
+        variable["value"] = Value::String(value.to_owned());
+    }
+}
+
+/// A ready caller pod of a cluster.
+///
+/// # Errors
+/// When there is none.
+pub async fn caller_pod(client: &Client, namespace: &str) -> anyhow::Result<Pod> {
+    ready_pod(client, namespace, CALLER_NAME).await
+}
+
+/// A ready pod of a Deployment by whose name its pods are labelled.
+///
+/// # Errors
+/// When there is none.
+pub async fn ready_pod(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Pod> {
+    let mut pods = debug::ready_pods(client, namespace, &format!("app={app}")).await?;
+    let what = app.strip_prefix("sample-").unwrap_or(app);
+    // The youngest: during a rollout the older ones are on their way out.
+    pods.pop().ok_or_else(|| {
+        Error::environment(format!("no {what} is ready")).hint("kindmesh status shows what is missing").into()
+    })
+}
+
+/// The image that the sample caller runs: it is in the nodes.
+///
+/// # Errors
+/// When there is no sample caller, or the API server gives no answer.
+pub async fn sample_image(client: &Client, environment: &Environment) -> anyhow::Result<String> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), environment.spec.samples.namespace.as_str());
+    let missing = || {
+        Error::environment("the sample services are not there, and their image is needed")
+            .hint(up_hint(environment.name()))
+    };
+    let found = api.get_opt(CALLER_NAME).await.context("asking for the sample caller")?;
+    let spec = found.and_then(|found| found.spec).and_then(|spec| spec.template.spec);
+    let image = spec.and_then(|spec| spec.containers.into_iter().find(|c| c.name == "app")?.image);
+    Ok(image.ok_or_else(missing)?)
+}
+
+/// Waits until a caller's proxy has every producer's endpoint, healthy.
+///
+/// # Errors
+/// When it has not by the deadline.
+pub async fn wait_for_endpoints(
+    client: &Client,
+    plan: &Plan,
+    samples: &Samples,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let wanted = usize::from(samples.replicas) * samples.producers.len();
+    wait::until(step, "the caller's proxy to know the producers", deadline, async || {
+        Ok(match known_endpoints(client, plan, samples).await {
+            Ok(known) if known.len() >= wanted => Poll::Ready(()),
+            Ok(known) => Poll::NotYet(format!("{} of {wanted} endpoints are known", known.len())),
+            Err(error) => Poll::NotYet(error::brief(error)),
+        })
+    })
+    .await
+}
+
+/// The producers' endpoints that the caller's proxy of a cluster has and that are in a pod subnet of the plan.
+///
+/// # Errors
+/// When there is no caller or its proxy gives no answer.
+pub async fn known_endpoints(client: &Client, plan: &Plan, samples: &Samples) -> anyhow::Result<Vec<String>> {
+    let pod = caller_pod(client, &samples.namespace).await?.name_any();
+    let host = format!("{PRODUCER_NAME}.{}.svc.cluster.local", samples.namespace);
+    let mut known = debug::healthy_endpoints(client, &samples.namespace, &pod, &host, PORT).await?;
+    known.retain(|endpoint| {
+        let address = endpoint.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
+        address.is_some_and(|ip| plan.clusters.iter().any(|cluster| cluster.pod_subnet.contains(&ip)))
+    });
+    Ok(known)
+}

@@ -1,0 +1,230 @@
+//! A support archive: what somebody else needs to see what is wrong, with keys and tokens removed.
+//!
+//! ```text
+//! look around ─► parts, one a file, side by side, each bounded in time ─► redact ─► tar.gz, 0600
+//! ```
+//!
+//! It is made of whatever answers: what could not be had is listed in the archive.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::base::error::Error;
+use crate::base::event::{Events, Outcome};
+use crate::cluster::environment;
+use crate::host::state::Folders;
+
+mod archive;
+mod cluster;
+mod engine;
+mod look;
+pub(crate) mod namespace;
+mod pods;
+mod redact;
+
+use look::Look;
+pub use redact::Redactor;
+
+/// How long one part may take, and all of them. Seen: 4 s for everything of a running environment.
+const PART_WITHIN: Duration = Duration::from_secs(15);
+const ALL_WITHIN: Duration = Duration::from_secs(90);
+/// How many parts are asked for at once.
+const AT_ONCE: usize = 8;
+/// How much of one file is kept, in bytes: its end.
+const FILE_BYTES: usize = 8 << 20;
+
+/// One file of the archive and the work that gives its content.
+struct Part<'a> {
+    path: String,
+    work: BoxFuture<'a, anyhow::Result<Vec<u8>>>,
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        path: impl Into<String>,
+        work: impl Future<Output = anyhow::Result<impl Into<Vec<u8>>>> + Send + 'a,
+    ) -> Self {
+        Self { path: path.into(), work: Box::pin(async { work.await.map(Into::into) }) }
+    }
+
+    /// A part whose content is known already.
+    fn json(path: impl Into<String>, value: impl Serialize + Send + 'a) -> Self {
+        Self::new(path, async move { Ok(serde_json::to_vec_pretty(&value)?) })
+    }
+}
+
+/// An archive that was written.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Written {
+    /// The shape of this document.
+    pub schema_version: u8,
+    /// The archive.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many files are in it.
+    pub files: usize,
+    /// What could not be had, and why.
+    pub missing: Vec<String>,
+}
+
+/// Writes the archive of an environment to a new file, or to one of its own name in a folder. `failure` is what a
+/// command ended with, if one did.
+///
+/// # Errors
+/// A usage error for a file that is there, an environment error when there is no environment of that name; else the
+/// file system's.
+pub async fn bundle(
+    folders: &Folders,
+    name: &str,
+    target: Option<&Path>,
+    failure: Option<Value>,
+    events: &Events,
+) -> anyhow::Result<Written> {
+    let time = Timestamp::now();
+    let title = format!("kindmesh-{name}-{}", time.strftime("%Y%m%d-%H%M%S"));
+    let path = file(target, &title)?;
+    let look = Look::around(folders, name).await;
+    if !look.any() {
+        return Err(environment::absent(name).evidence(look.missing().join("\n")).into());
+    }
+    let step = events.step("bundle", None);
+    step.run(async |step| {
+        let mut redactor = Redactor::default();
+        look.teach(&mut redactor).await;
+        let mut parts = look.parts().await;
+        parts.extend(failure.into_iter().map(|failure| Part::json("failure.json", failure)));
+        step.waiting("the parts of the archive", &format!("{} are asked for", parts.len()));
+        let (mut files, mut missing) = collect(parts, PART_WITHIN).await;
+        missing.extend(look.missing());
+        missing.sort();
+        files.sort();
+        for (_, content) in &mut files {
+            *content = redactor.redact(std::mem::take(content));
+        }
+        let missing: Vec<String> = missing.iter().map(|line| redactor.redact_text(line)).collect();
+        let readme = readme(name, time, &files, &missing);
+        files.insert(0, ("README.md".into(), readme.into_bytes()));
+        let bytes = archive::write(&path, &title, time, &files)?;
+        let path = std::path::absolute(&path).unwrap_or(path.clone());
+        Ok(Outcome::changed(Written { schema_version: 1, path, bytes, files: files.len(), missing }))
+    })
+    .await
+}
+
+/// Where the archive goes.
+fn file(target: Option<&Path>, title: &str) -> Result<PathBuf, Error> {
+    let own = format!("{title}.tar.gz");
+    let path = match target {
+        None => PathBuf::from(own),
+        Some(folder) if folder.is_dir() => folder.join(own),
+        Some(path) => path.to_owned(),
+    };
+    if path.exists() {
+        return Err(Error::usage(format!("{} is there already", path.display())).hint("name another file"));
+    }
+    Ok(path)
+}
+
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
+
+/// Does the work of all parts; gives the files, and what could not be had.
+async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<String>) {
+    let started = Instant::now();
+    let works = parts.into_iter().map(|part| async move {
+        let left = ALL_WITHIN.saturating_sub(started.elapsed()).min(each_within);
+        let result = match tokio::time::timeout(left, part.work).await {
+            Ok(result) => result,
+            Err(_) => Err(anyhow::anyhow!("no answer within {:.1} s", left.as_secs_f64())),
+        };
+        (part.path, result)
+    });
+    let mut works = std::pin::pin!(futures::stream::iter(works).buffer_unordered(AT_ONCE));
+    let (mut files, mut missing) = (Vec::new(), Vec::new());
+    while let Some((path, result)) = works.next().await {
+        match result {
+            Ok(content) => files.push((path, end_of(content))),
+            Err(error) => missing.push(format!("{path}: {error:#}").replace('\n', " ")),
+        }
+    }
+    (files, missing)
+}
+
+fn end_of(mut content: Vec<u8>) -> Vec<u8> {
+    if content.len() > FILE_BYTES {
+        content.drain(..content.len() - FILE_BYTES);
+        content.splice(..0, *b"(the beginning was left out)\n");
+    }
+    content
+}
+
+fn readme(name: &str, time: Timestamp, files: &Files, missing: &[String]) -> String {
+    let mut text = format!(
+        "# kindmesh {name}, {time:.0}\n\n\
+        Written by kindmesh {} with `kindmesh bundle`. Private keys, tokens, passwords, the content of Secrets and the\n\
+        credentials of registries are not in it: what looks like one is replaced by `{}`. Names, addresses, labels and\n\
+        what the workloads wrote into their logs are: look through it before you give it away.\n\n\
+        | file | bytes |\n|---|---|\n",
+        env!("CARGO_PKG_VERSION"),
+        redact::REMOVED
+    );
+    for (path, content) in files {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "| {path} | {} |", content.len());
+    }
+    text.push_str("\n## What could not be had\n\n");
+    match missing {
+        [] => text.push_str("Nothing: all was had.\n"),
+        _ => missing.iter().for_each(|line| text.push_str(&format!("- {line}\n"))),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_is_listed_and_the_rest_is_there() {
+        let parts = vec![
+            Part::json("a.json", 1),
+            Part::new("b.txt", async {
+                anyhow::bail!("no engine\nanswers");
+                #[expect(unreachable_code)]
+                Ok("")
+            }),
+            Part::new("c.txt", async { Ok("text") }),
+        ];
+        let (mut files, missing) = collect(parts, PART_WITHIN).await;
+        files.sort();
+        let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+        assert_eq!(files, [("a.json", &b"1"[..]), ("c.txt", b"text")]);
+        assert_eq!(missing, ["b.txt: no engine answers"]);
+    }
+
+    #[tokio::test]
+    async fn what_hangs_is_given_up() {
+        let hangs = Part::new("a", async { std::future::pending::<anyhow::Result<String>>().await });
+        let (files, missing) = collect(vec![hangs], Duration::from_millis(10)).await;
+        assert!(files.is_empty());
+        assert_eq!(missing, ["a: no answer within 0.0 s"]);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(file(Some(folder.path()), "x").unwrap(), folder.path().join("x.tar.gz"));
+        let path = folder.path().join("mine");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(file(Some(&path), "x").unwrap_err().kind, crate::base::error::Kind::Usage);
+        assert_eq!(file(None, "x").unwrap(), Path::new("x.tar.gz"));
+    }
+}

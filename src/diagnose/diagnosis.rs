@@ -1,0 +1,165 @@
+//! Why something failed: what a person would look at is gathered, and a cause that is known is called by its name.
+//!
+//! ```text
+//! a wait that ended badly ─► gather: pods, events, logs, journals ─► evidence ─► rules ─► cause and next command
+//! ```
+//!
+//! [`diagnose`] is a pure function from text to a cause; [`gather`] talks to clusters and nodes and is bounded in time
+//! and lines. docs/troubleshooting.md has every cause.
+
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::base::error::{self, Error, Kind};
+
+mod evidence;
+pub mod gather;
+mod rules;
+#[cfg(test)]
+mod tests;
+pub mod waits;
+
+pub use evidence::{Evidence, Section, Source};
+pub use rules::{CAUSES, Rule, SYMPTOMS};
+use rules::{COMPILED_CAUSES, COMPILED_SYMPTOMS};
+
+/// How long looking for evidence may take. Seen: 0.1 s on a cluster that answers.
+pub const GATHER_WITHIN: Duration = Duration::from_secs(4);
+
+/// A cause that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// Its name, stable: `image.missing`.
+    pub id: &'static str,
+    /// What is wrong, as the rest of a sentence.
+    pub sentence: String,
+    /// What to do about it, with the command to type.
+    pub hint: String,
+    /// The line that tells it.
+    pub told_by: String,
+    /// Where that line was found.
+    pub found_in: String,
+}
+
+/// The cause that the evidence tells, if it is one that is known.
+///
+/// What is so now counts before what a log tells of earlier, and a cause before what follows from it.
+pub fn diagnose(evidence: &Evidence) -> Option<Cause> {
+    find(&COMPILED_CAUSES, evidence, |of| {
+        matches!(of, Source::Error | Source::Answer | Source::State | Source::Event)
+    })
+    .or_else(|| find(&COMPILED_CAUSES, evidence, |_| true))
+    .or_else(|| find(&COMPILED_SYMPTOMS, evidence, |_| true))
+}
+
+fn find(rules: &[(&'static Rule, Regex)], evidence: &Evidence, counts: impl Fn(Source) -> bool) -> Option<Cause> {
+    rules.iter().find_map(|(rule, pattern)| {
+        let counts = |section: &&Section| counts(section.of) && rule.told_by.contains(&section.of);
+        // Of one place, what was said last.
+        let lines = evidence
+            .sections
+            .iter()
+            .filter(counts)
+            .flat_map(|section| section.lines.iter().rev().map(move |line| (section, line)));
+        lines.into_iter().find_map(|(section, line)| {
+            let found = pattern.captures(line)?;
+            let fill = |template: &str| fill(template, &found, section, evidence);
+            Some(Cause {
+                id: rule.id,
+                sentence: fill(rule.sentence),
+                hint: fill(rule.hint),
+                told_by: line.clone(),
+                found_in: section.title.clone(),
+            })
+        })
+    })
+}
+
+/// Fills in what a rule's words leave open: `{1}` is the first group of its pattern that took part, `{of}` where the
+/// line was found, `{log}` the last line of a container's log.
+fn fill(template: &str, found: &regex::Captures<'_>, section: &Section, evidence: &Evidence) -> String {
+    let groups = found.iter().skip(1).flatten().map(|group| group.as_str());
+    let mut text = template.to_owned();
+    for (number, group) in groups.enumerate() {
+        text = text.replace(&format!("{{{}}}", number + 1), group.trim());
+    }
+    // What the text did not tell.
+    text = text.replace(" {1}", "").replace("{of}", &section.title);
+    if text.contains("{log}") {
+        let last = evidence.last_log_line().unwrap_or("it wrote nothing");
+        text = text.replace("{log}", last);
+    }
+    text
+}
+
+/// Adds to the failure of a wait what can be seen of it, and the cause where it is known.
+///
+/// # Errors
+/// The wait's own, with more to it.
+pub async fn explained<T>(result: anyhow::Result<T>, gather: impl AsyncFnOnce() -> Evidence) -> anyhow::Result<T> {
+    match result {
+        Err(error) if is_open(&error) => {
+            let evidence = tokio::time::timeout(GATHER_WITHIN, gather()).await.unwrap_or_default();
+            Err(explain(error, &evidence))
+        }
+        result => result,
+    }
+}
+
+/// Adds evidence to an error, and the cause that evidence and error tell together.
+pub fn explain(mut error: anyhow::Error, evidence: &Evidence) -> anyhow::Error {
+    if !is_open(&error) {
+        return error;
+    }
+    let mut all = evidence.clone();
+    all.sections.extend(in_its_words(&error));
+    let cause = diagnose(&all);
+    let Some(carried) = error.downcast_mut::<Error>() else {
+        return match cause {
+            Some(cause) => {
+                let known = Error::environment(cause.sentence).evidence(evidence.shown(Some(&cause.told_by)));
+                error.context(Error { cause: Some(cause.id), ..known.hint(cause.hint) })
+            }
+            None if evidence.sections.is_empty() => error,
+            None => Error::environment(format!("{error:#}")).evidence(evidence.shown(None)).into(),
+        };
+    };
+    let shown = evidence.shown(cause.as_ref().map(|cause| cause.told_by.as_str()));
+    carried.evidence.extend(shown.lines().map(str::to_owned));
+    if let Some(cause) = cause {
+        carried.message = format!("{}: {}", carried.message, cause.sentence);
+        carried.hint = Some(cause.hint);
+        carried.cause = Some(cause.id);
+    }
+    error
+}
+
+/// Names the cause of an error by the error's own words alone. `flags` follow every kindmesh command of a known
+/// cause's hint, so that it acts on the same environment.
+pub fn by_its_words(error: anyhow::Error, flags: &str) -> anyhow::Error {
+    let mut error = explain(error, &Evidence::default());
+    let known = error.downcast_mut::<Error>().filter(|error| error.cause.is_some());
+    if let Some(hint) = known.and_then(|error| error.hint.as_mut()) {
+        *hint = rules::with_flags(hint, flags);
+    }
+    error
+}
+
+/// Whether the cause of a failure is still to be found: the environment failed, and nobody said why.
+fn is_open(error: &anyhow::Error) -> bool {
+    error::find(error).is_none_or(|error| error.kind == Kind::Environment && error.cause.is_none())
+}
+
+/// How the reason that a caller gave begins in an error.
+pub const ANSWERED: &str = "the caller got status";
+
+/// What the error says itself, as evidence.
+fn in_its_words(error: &anyhow::Error) -> [Section; 2] {
+    let said = error.chain().map(ToString::to_string);
+    let seen = error::find(error).into_iter().flat_map(|error| error.evidence.clone());
+    let texts: Vec<String> = said.chain(seen).collect();
+    let lines = texts.iter().flat_map(|text| text.lines()).map(str::to_owned);
+    let (answers, others): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(ANSWERED));
+    [Section::new(Source::Answer, "the call", answers), Section::new(Source::Error, "what failed", others)]
+}

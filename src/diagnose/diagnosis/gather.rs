@@ -1,0 +1,404 @@
+//! Looks at what a person would look at after a failure, each look bounded in time and lines. What cannot be had is
+//! left out: a failure must not hide behind another.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Namespace, Node, Pod};
+use kube::api::{Api, ListParams, LogParams};
+use kube::{Client, ResourceExt};
+
+use super::{Evidence, Section, Source};
+use crate::base::names::CALLER_NAME;
+use crate::cluster::link;
+use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
+use crate::host::docker::{Engine, node};
+use crate::plan::Plan;
+
+/// How long one look may take; they run side by side.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
+/// How many lines of a log or journal are looked at.
+const LINES: i64 = 60;
+/// How many pods of a Deployment are looked at.
+const PODS: usize = 3;
+
+async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(LOOK_WITHIN, look).await.ok().flatten()
+}
+
+/// What keeps a Deployment from being ready: its own words, its pods' states, events, and logs of what failed.
+pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidence {
+    workload(client, namespace, name, &format!("app={name}")).await
+}
+
+/// The same for whatever makes pods with these labels.
+pub async fn workload(client: &Client, namespace: &str, name: &str, selector: &str) -> Evidence {
+    let mut evidence = Evidence::default();
+    let (state, pods, events) = futures::join!(
+        within(deployment_state(client, namespace, name)),
+        within(pods(client, namespace, selector)),
+        within(events(client, namespace)),
+    );
+    let pods: Vec<Pod> =
+        pods.unwrap_or_default().into_iter().filter(|pod| !debug::is_ready(pod)).take(PODS).collect();
+    evidence.add(Section::new(Source::State, format!("Deployment {name}"), state.unwrap_or_default()));
+    for pod in &pods {
+        evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod)));
+    }
+    let mut told: Vec<String> = events
+        .unwrap_or_default()
+        .iter()
+        .filter(|event| pods.iter().any(|pod| is_current(event, pod)))
+        .map(|event| {
+            let (reason, message) = (event.reason.as_deref(), event.message.as_deref());
+            format!("{}: {}", reason.unwrap_or_default(), message.unwrap_or_default().trim())
+        })
+        .collect();
+    told.dedup();
+    evidence.add(Section::new(Source::Event, format!("events of {name}"), told));
+    let logs = pods.iter().flat_map(|pod| troubled(pod).map(move |(container, again)| (pod, container, again)));
+    let logs = join_all(logs.map(|(pod, container, again)| {
+        within(async move { log(client, namespace, &pod.name_any(), &container, again).await })
+    }))
+    .await;
+    for section in logs.into_iter().flatten() {
+        evidence.add(section);
+    }
+    evidence
+}
+
+/// What a node says: how its container is, what it wrote, and its kubelet's journal.
+pub async fn node(engine: &Engine, name: &str) -> Evidence {
+    let mut evidence = Evidence::default();
+    let state = async {
+        let found = engine.docker.inspect_container(name, None).await.ok()?;
+        let state = found.state?;
+        let status = state.status.map(|status| status.to_string()).unwrap_or_default();
+        let mut lines = vec![format!("{name} is {status}, exit status {}", state.exit_code.unwrap_or_default())];
+        if state.oom_killed == Some(true) {
+            lines.push("OOMKilled".into());
+        }
+        Some(lines)
+    };
+    let journal = async { journal(engine, name, &["kubelet"]).await };
+    let (state, journal, wrote) =
+        futures::join!(within(state), within(journal), within(async { Some(node::log(engine, name, 20).await) }));
+    evidence.add(Section::new(Source::State, format!("node {name}"), state.unwrap_or_default()));
+    evidence.add(Section::new(Source::Node, format!("kubelet on {name}"), journal.unwrap_or_default()));
+    evidence.add(Section::new(Source::Node, format!("docker logs {name}"), wrote.unwrap_or_default()));
+    evidence
+}
+
+/// The same for a node whose API server answers, with what Kubernetes says of it and of kube-proxy.
+pub async fn node_in_cluster(engine: &Engine, name: &str, client: &Client) -> Evidence {
+    let proxies = async {
+        let pods = pods(client, "kube-system", "k8s-app=kube-proxy").await?;
+        let pod = pods.iter().find(|pod| !debug::is_ready(pod)).or(pods.first())?;
+        let mut sections = vec![Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod))];
+        let again = restarted(pod);
+        sections.extend(log(client, "kube-system", &pod.name_any(), "kube-proxy", again).await);
+        Some(sections)
+    };
+    let conditions = async {
+        let api: Api<Node> = Api::all(client.clone());
+        let conditions = api.get_opt(name).await.ok()??.status?.conditions?;
+        let wrong = conditions.iter().filter(|c| (c.type_ == "Ready") != (c.status == "True"));
+        Some(
+            wrong
+                .map(|c| format!("{}={} {}", c.type_, c.status, c.message.as_deref().unwrap_or_default()))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let (mut evidence, proxies, conditions) =
+        futures::join!(node(engine, name), within(proxies), within(conditions));
+    proxies.unwrap_or_default().into_iter().for_each(|section| evidence.add(section));
+    evidence.add(Section::new(
+        Source::State,
+        format!("conditions of node {name}"),
+        conditions.unwrap_or_default(),
+    ));
+    evidence
+}
+
+/// What istiod says that went wrong.
+pub async fn istiod(client: &Client) -> Evidence {
+    let mut evidence = Evidence::default();
+    let look = async {
+        let pods = pods(client, ISTIO_NAMESPACE, "app=istiod").await?;
+        let pod = pods.last()?.name_any();
+        let mut section = log(client, ISTIO_NAMESPACE, &pod, "discovery", false).await?;
+        section.of = Source::Istiod;
+        section.lines.retain(|line| is_trouble(line));
+        Some(section)
+    };
+    if let Some(section) = within(look).await {
+        evidence.add(section);
+    }
+    evidence
+}
+
+/// Why a caller's calls fail: what it and its proxy say, whether the nodes have ways to each other's pods, and whether
+/// istiod takes the clusters for one network. `clusters` are all of the plan's that answer.
+pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&str, &Client)]) -> Evidence {
+    let mut evidence = Evidence::default();
+    let namespace = plan.samples.as_ref().map(|samples| samples.namespace.as_str()).unwrap_or_default();
+    let network = plan.mesh.network.as_str();
+    let labels =
+        join_all(clusters.iter().map(|(cluster, client)| within(network_label(cluster, client, network))));
+    let links = join_all(plan.clusters.iter().map(|cluster| {
+        within(async move { link::routes(engine, plan, cluster).await.err().map(|error| format!("{error:#}")) })
+    }));
+    let logs = async {
+        let pods = pods(client, namespace, &format!("app={CALLER_NAME}")).await?;
+        let pod = pods.last()?.name_any();
+        let (mut proxy, app) = futures::join!(
+            log(client, namespace, &pod, "istio-proxy", false),
+            log(client, namespace, &pod, "app", false)
+        );
+        if let Some(proxy) = &mut proxy {
+            proxy.of = Source::Proxy;
+            proxy.lines.retain(|line| is_trouble(line) || is_failed_call(line));
+        }
+        Some([proxy, app].into_iter().flatten().collect::<Vec<_>>())
+    };
+    let (links, labels, logs, istiod) = futures::join!(links, labels, within(logs), istiod(client));
+    evidence.add(Section::new(Source::State, "links", links.into_iter().flatten()));
+    evidence.add(Section::new(Source::State, "networks", labels.into_iter().flatten()));
+    logs.unwrap_or_default().into_iter().for_each(|section| evidence.add(section));
+    evidence.sections.extend(istiod.sections);
+    evidence
+}
+
+/// What is wrong with a cluster's network label, if anything is.
+async fn network_label(cluster: &str, client: &Client, wanted: &str) -> Option<String> {
+    const LABEL: &str = "topology.istio.io/network";
+    let api: Api<Namespace> = Api::all(client.clone());
+    let namespace = api.get_opt(ISTIO_NAMESPACE).await.ok()??;
+    match namespace.labels().get(LABEL) {
+        Some(has) if has == wanted => None,
+        Some(has) => {
+            Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} is labelled {LABEL}={has}, not {wanted}"))
+        }
+        None => Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} has no label {LABEL}")),
+    }
+}
+
+/// The last lines that units wrote into a node's journal.
+pub async fn journal(engine: &Engine, name: &str, units: &[&str]) -> Option<Vec<String>> {
+    let lines = LINES.to_string();
+    let mut command = vec!["journalctl", "--no-pager", "--quiet", "--output", "cat", "--lines", &lines];
+    units.iter().for_each(|unit| command.extend(["--unit", unit]));
+    let said = node::try_exec(engine, name, &command).await.ok()?;
+    (said.status == 0).then(|| said.stdout.lines().map(str::to_owned).collect())
+}
+
+async fn pods(client: &Client, namespace: &str, selector: &str) -> Option<Vec<Pod>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut pods = api.list(&ListParams::default().labels(selector)).await.ok()?.items;
+    pods.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
+    Some(pods)
+}
+
+async fn deployment_state(client: &Client, namespace: &str, name: &str) -> Option<Vec<String>> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let conditions = api.get_opt(name).await.ok()??.status?.conditions?;
+    // `Available` and `Progressing` are good when true, `ReplicaFailure` when not.
+    let wrong = conditions.iter().filter(|c| (c.type_ == "ReplicaFailure") == (c.status == "True"));
+    Some(wrong.filter_map(|c| Some(format!("{}: {}", c.reason.as_deref()?, c.message.as_deref()?))).collect())
+}
+
+/// The warnings of a namespace, the latest last.
+async fn events(client: &Client, namespace: &str) -> Option<Vec<Event>> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let mut events = api.list(&ListParams::default()).await.ok()?.items;
+    events.retain(|event| event.type_.as_deref() != Some("Normal"));
+    let time = |event: &Event| {
+        event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
+    };
+    events.sort_by_key(time);
+    Some(events)
+}
+
+/// Whether an event tells of what still keeps a pod from being ready: every pod of a new cluster once waited for a node
+/// or a volume.
+fn is_current(event: &Event, pod: &Pod) -> bool {
+    if event.involved_object.name != pod.metadata.name {
+        return false;
+    }
+    let waits_for_image = || {
+        containers(pod).any(|container| {
+            let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+            waiting.and_then(|waiting| waiting.reason.as_deref()).is_some_and(|reason| reason.contains("Image"))
+        })
+    };
+    let message = event.message.as_deref().unwrap_or_default();
+    match event.reason.as_deref() {
+        Some("FailedScheduling") => containers(pod).next().is_none(),
+        Some("FailedMount" | "FailedAttachVolume") => {
+            containers(pod).all(|container| container.restart_count == 0)
+        }
+        Some("Failed" | "BackOff" | "ErrImageNeverPull") if message.contains("mage") => waits_for_image(),
+        _ => true,
+    }
+}
+
+/// How a pod is, in Kubernetes' own words: what it waits for, and each container that waits or ended badly.
+pub fn pod_state(pod: &Pod) -> Vec<String> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let mut lines = Vec::new();
+    if let (Some(reason), message) = (&status.reason, status.message.as_deref().unwrap_or_default()) {
+        lines.push(format!("{reason}: {message}"));
+    }
+    let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status != "True");
+    lines.extend(scheduled.and_then(|condition| condition.message.clone()));
+    lines.extend(containers(pod).filter_map(container_state));
+    lines
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref());
+    let main = status.and_then(|status| status.container_statuses.as_ref());
+    init.into_iter().flatten().chain(main.into_iter().flatten())
+}
+
+fn container_state(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let before = last.map(|last| {
+            format!("; before: {}, status {}", last.reason.as_deref().unwrap_or_default(), last.exit_code)
+        });
+        let message = waiting.message.as_deref().unwrap_or_default();
+        return Some(format!("{}: {reason} {message}{}", container.name, before.unwrap_or_default()));
+    }
+    if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
+        let (reason, message) =
+            (ended.reason.as_deref().unwrap_or_default(), ended.message.as_deref().unwrap_or_default());
+        return Some(format!(
+            "{}: {reason} {} ended with status {} {message}",
+            container.name, container.name, ended.exit_code
+        ));
+    }
+    (!container.ready && container.restart_count > 0)
+        .then(|| format!("{} was started {} times and is not ready", container.name, container.restart_count + 1))
+}
+
+/// Containers that ran and are in trouble, and whether the log to read is that of the run before.
+fn troubled(pod: &Pod) -> impl Iterator<Item = (String, bool)> {
+    let ran = |container: &&ContainerStatus| {
+        let state = container.state.as_ref();
+        let running = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+        !container.ready
+            && (running || container.restart_count > 0)
+            && state.and_then(|state| state.terminated.as_ref()).is_none_or(|ended| ended.exit_code != 0)
+    };
+    let before = |container: &ContainerStatus| {
+        container.restart_count > 0 && container.state.as_ref().is_some_and(|state| state.waiting.is_some())
+    };
+    containers(pod)
+        .filter(ran)
+        .map(|container| (container.name.clone(), before(container)))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn restarted(pod: &Pod) -> bool {
+    containers(pod).any(|container| {
+        container.restart_count > 0 && container.state.as_ref().is_some_and(|state| state.waiting.is_some())
+    })
+}
+
+async fn log(client: &Client, namespace: &str, pod: &str, container: &str, previous: bool) -> Option<Section> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let parameters = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(LINES),
+        previous,
+        ..LogParams::default()
+    };
+    let text = api.logs(pod, &parameters).await.ok()?;
+    let title = format!("log of {container} in {pod}{}", if previous { ", the run before" } else { "" });
+    Some(Section::new(Source::Log, title, text.lines().map(str::to_owned)))
+}
+
+/// Whether a line of a proxy's access log is of a call that failed: `"POST / HTTP/1.1" 503 UF …`.
+fn is_failed_call(line: &str) -> bool {
+    let status = line.split_once(" HTTP/").and_then(|(_, rest)| rest.split_once("\" ")).map(|(_, status)| status);
+    status.is_some_and(|status| status.starts_with(['4', '5']))
+}
+
+/// Whether a line of istiod's or a proxy's log tells of trouble: both say so in a column of its own.
+fn is_trouble(line: &str) -> bool {
+    ["\terror\t", "\twarn\t", "\twarning\t", "\tcritical\t", "\tfatal\t"].iter().any(|level| line.contains(level))
+        || ["x509", "CERTIFICATE_VERIFY", "connect error"].iter().any(|word| line.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(status: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "a"}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn of_a_proxys_log_failures_are_kept() {
+        let call = |status: &str| {
+            format!("[2026-11-24T05:00:00Z] \"POST /producer/messages HTTP/1.1\" {status} - via_upstream")
+        };
+        assert!(
+            is_failed_call(&call("503 UF")) && is_failed_call(&call("404 NR")) && !is_failed_call(&call("200 -"))
+        );
+        assert!(!is_failed_call("HTTP/2 503"));
+        assert!(
+            is_trouble("2026-11-24T05:00:00Z\terror\tklog\tx")
+                && !is_trouble("2026-11-24T05:00:00Z\tinfo\tads\tx")
+        );
+    }
+
+    #[test]
+    fn events_of_what_is_over_are_left_out() {
+        let event = |reason: &str, message: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {"name": "a"}, "reason": reason,
+                "message": message}))
+            .unwrap()
+        };
+        let container = |state: Value| {
+            let status = json!({"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state});
+            pod(json!({"containerStatuses": [status]}))
+        };
+        let pending = pod(json!({}));
+        let running = container(json!({"running": {}}));
+        let pulling = container(json!({"waiting": {"reason": "ImagePullBackOff"}}));
+        let scheduling = event("FailedScheduling", "0/1 nodes are available");
+        assert!(is_current(&scheduling, &pending) && !is_current(&scheduling, &running));
+        let pull = event("Failed", "Failed to pull image \"a:1\"");
+        assert!(is_current(&pull, &pulling) && !is_current(&pull, &running));
+        assert!(is_current(&event("Unhealthy", "Readiness probe failed"), &running));
+        let mut other = running;
+        other.metadata.name = Some("b".into());
+        assert!(!is_current(&event("Unhealthy", ""), &other));
+    }
+
+    #[test]
+    fn a_pod_says_what_it_waits_for_and_what_ended() {
+        let crashing = json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false,
+            "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
+            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
+        let crashing = pod(crashing);
+        assert_eq!(pod_state(&crashing), ["app: CrashLoopBackOff back-off 20s; before: OOMKilled, status 137"]);
+        assert_eq!(troubled(&crashing).collect::<Vec<_>>(), [("app".to_owned(), true)]);
+        let pending = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "message": "0/1 nodes are available"}]}));
+        assert_eq!(pod_state(&pending), ["0/1 nodes are available"]);
+        assert_eq!(troubled(&pending).count(), 0);
+        let fine = pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": true,
+            "restartCount": 0, "state": {"running": {}}}]}));
+        assert_eq!((pod_state(&fine).len(), troubled(&fine).count()), (0, 0));
+    }
+}

@@ -1,0 +1,436 @@
+//! Recorded texts, each to be called by its name. Where a text is from is said beside it; those without were seen in
+//! the lab.
+
+use super::*;
+
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    CAUSES.iter().chain(SYMPTOMS)
+}
+
+fn told(of: Source, line: &str) -> Option<&'static str> {
+    diagnose(&Evidence { sections: vec![Section::new(of, "here", [line.to_owned()])] }).map(|cause| cause.id)
+}
+
+fn sentence(of: Source, line: &str) -> String {
+    diagnose(&Evidence { sections: vec![Section::new(of, "here", [line.to_owned()])] }).unwrap().sentence
+}
+
+#[test]
+fn recorded_texts_are_called_by_their_names() {
+    let recorded = [
+        // kind#2586, kubernetes#104303
+        (
+            "inotify.limit",
+            Source::Log,
+            r#"E0809 12:32:22.155120       1 run.go:74] "command failed" err="failed complete: too many open files""#,
+        ),
+        ("inotify.limit", Source::Node, "Failed to create control group inotify object: Too many open files"),
+        // kubeblocks#8460
+        ("inotify.limit", Source::Log, "failed to create fsnotify watcher: too many open files"),
+        ("inotify.limit", Source::Node, "inotify_add_watch /sys/fs/cgroup/kubelet: no space left on device"),
+        // karmada#4106
+        ("disk.full", Source::Error, "write /var/lib/docker/tmp/GetImageBlob: no space left on device"),
+        ("disk.full", Source::Error, "No space left on device (os error 28)"),
+        // k8s-snap#1456
+        (
+            "disk.full",
+            Source::Event,
+            "FailedScheduling: 0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+        ),
+        (
+            "disk.full",
+            Source::State,
+            "Evicted: The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi",
+        ),
+        (
+            "memory.short",
+            Source::State,
+            "Evicted: The node was low on resource: memory. Container app was using 30Mi",
+        ),
+        // kind#4077
+        (
+            "cgroup.v1",
+            Source::Node,
+            r#"E1101 10:00:00.000000     500 run.go:72] "command failed" err="failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release""#,
+        ),
+        // kind#3234
+        (
+            "engine.rootless",
+            Source::Error,
+            r#"ERROR: failed to create cluster: running kind with rootless provider requires setting systemd property "Delegate=yes", see https://kind.sigs.k8s.io/docs/user/rootless/"#,
+        ),
+        // for-mac#17
+        (
+            "clock.skew",
+            Source::Istiod,
+            "x509: certificate has expired or is not yet valid: current time 2026-11-24T05:00:00Z is before 2026-11-24T07:12:10Z",
+        ),
+        (
+            "clock.skew",
+            Source::Proxy,
+            "TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_NOT_YET_VALID",
+        ),
+        // compose#6153
+        (
+            "network.pool",
+            Source::Error,
+            "Error response from daemon: could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+        ),
+        (
+            "network.pool",
+            Source::Error,
+            "Error response from daemon: all predefined address pools have been fully subnetted",
+        ),
+        (
+            "network.pool",
+            Source::Error,
+            "invalid pool request: Pool overlaps with other one on this address space",
+        ),
+        (
+            "port.taken",
+            Source::Error,
+            "driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:6443 failed: port is already allocated",
+        ),
+        (
+            "name.taken",
+            Source::Error,
+            r#"docker: Error response from daemon: Conflict. The container name "/a-b-control-plane" is already in use by container "12". You have to remove (or rename) that container to be able to reuse that name."#,
+        ),
+        // kind#1425
+        (
+            "kubeconfig.lock",
+            Source::Error,
+            "ERROR: failed to create cluster: failed to lock config file: open /home/ada/.kube/config.lock: file exists",
+        ),
+        // sail#564, kiali#3777
+        (
+            "image.rate-limit",
+            Source::Event,
+            r#"Failed: Failed to pull image "busybox": rpc error: code = Unknown desc = failed to pull and unpack image "docker.io/library/busybox:latest": failed to copy: httpReadSeeker: failed open: unexpected status code https://registry-1.docker.io/v2/library/busybox/manifests/sha256:50aa4698fa6262977cff89181b2664b99d8a56dbca847bf62f2ef04854597cf8: 429 Too Many Requests - Server message: toomanyrequests: You have reached your pull rate limit."#,
+        ),
+        // arquillian-cube#1423
+        (
+            "image.rate-limit",
+            Source::Error,
+            "toomanyrequests: You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit",
+        ),
+        // kind#3795
+        (
+            "image.content",
+            Source::Error,
+            "ctr: content digest sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed: not found",
+        ),
+        (
+            "image.platform",
+            Source::Error,
+            "Docker responded with status code 404: no matching manifest for linux/arm64/v8 in the manifest list entries",
+        ),
+        (
+            "image.denied",
+            Source::Error,
+            "pull access denied for nosuch/image, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+        ),
+        (
+            "image.missing",
+            Source::Error,
+            "manifest for istio/pilot:9.9.9 not found: manifest unknown: manifest unknown",
+        ),
+        (
+            "image.missing",
+            Source::Event,
+            r#"Failed: Failed to pull image "docker.io/istio/pilot:9": rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/istio/pilot:9": failed to resolve reference "docker.io/istio/pilot:9": docker.io/istio/pilot:9: not found"#,
+        ),
+        (
+            "registry.unreachable",
+            Source::Event,
+            r#"Failed: Failed to pull image "docker.io/istio/pilot:9": failed to do request: Head "https://registry-1.docker.io/v2/istio/pilot/manifests/9": dial tcp: lookup registry-1.docker.io on 172.30.0.1:53: no such host"#,
+        ),
+        (
+            "image.not-on-node",
+            Source::State,
+            r#"app: ErrImageNeverPull Container image "kindmesh.local/sample:1" is not present with pull policy of Never"#,
+        ),
+        ("image.pull", Source::State, r#"discovery: ImagePullBackOff Back-off pulling image "nosuch:1""#),
+        // istio#22619
+        (
+            "pod.unschedulable",
+            Source::State,
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+        ),
+        (
+            "pod.unscheduled",
+            Source::State,
+            "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }.",
+        ),
+        // metallb#1540
+        (
+            "webhook.no-route",
+            Source::State,
+            r#"FailedCreate: Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod.istio-system.svc:443/inject?timeout=10s": dial tcp 10.101.3.4:443: connect: no route to host"#,
+        ),
+        (
+            "webhook.refused",
+            Source::State,
+            r#"FailedCreate: Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod.istio-system.svc:443/inject?timeout=10s": dial tcp 10.101.3.4:443: connect: connection refused"#,
+        ),
+        // istio#43593
+        (
+            "webhook.timeout",
+            Source::State,
+            r#"FailedCreate: Error creating: Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call webhook: Post "https://istiod.istio-system.svc:443/inject?timeout=10s": context deadline exceeded"#,
+        ),
+        (
+            "webhook.trust",
+            Source::State,
+            r#"FailedCreate: failed calling webhook "rev.validation.istio.io": Post "https://istiod.istio-system.svc:443/validate": x509: certificate signed by unknown authority"#,
+        ),
+        // istio#31081
+        (
+            "remote-secret.loopback",
+            Source::Istiod,
+            r#"error	klog	failed to list *v1.Pod: Get "https://127.0.0.1:43345/api/v1/pods?limit=500": dial tcp 127.0.0.1:43345: connect: connection refused"#,
+        ),
+        // kind#2045
+        (
+            "remote-secret.name",
+            Source::Istiod,
+            r#"Get "https://172.18.0.3:6443/api/v1/pods": tls: failed to verify certificate: x509: certificate is valid for 10.96.0.1, 172.18.0.2, 127.0.0.1, not 172.18.0.3"#,
+        ),
+        // istio#51376
+        (
+            "remote-secret.ca",
+            Source::Istiod,
+            r#"Get "https://e-b-control-plane:6443/api/v1/namespaces?limit=500": tls: failed to verify certificate: x509: certificate signed by unknown authority"#,
+        ),
+        (
+            "remote.unreachable",
+            Source::Istiod,
+            r#"Get "https://e-b-control-plane:6443/api/v1/pods": dial tcp 172.30.0.3:6443: connect: no route to host"#,
+        ),
+        (
+            "remote.unreachable",
+            Source::Istiod,
+            r#"Get "https://e-b-control-plane:6443/api/v1/pods": dial tcp: lookup e-b-control-plane on 10.101.0.10:53: no such host"#,
+        ),
+        // istio#32501
+        (
+            "trust.roots",
+            Source::Answer,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection failure, transport failure reason: TLS error: 268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED",
+        ),
+        // istio#52356
+        (
+            "trust.roots",
+            Source::Proxy,
+            "TLS_error:|268436504:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA:TLS_error_end",
+        ),
+        // istio#17087
+        ("service.missing", Source::Answer, "the host name sample-producer does not resolve"),
+        ("policy.denied", Source::Answer, "RBAC: access denied"),
+        // istio#49412
+        (
+            "network.label",
+            Source::State,
+            "namespace istio-system of cluster2 has no label topology.istio.io/network",
+        ),
+        (
+            "link.broken",
+            Source::Answer,
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: delayed connect error: 113",
+        ),
+        ("link.cut", Source::State, "ev-cluster1-control-plane to the pods of cluster2: cut on purpose"),
+        ("link.broken", Source::State, "ev-cluster1-control-plane to the pods of cluster2: no route"),
+        ("call.timeout", Source::Answer, "the caller got status 504: upstream request timeout"),
+        ("endpoints.none", Source::Answer, "no healthy upstream"),
+        (
+            "connection.closed",
+            Source::Answer,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        ),
+        (
+            "container.memory",
+            Source::State,
+            "app: CrashLoopBackOff back-off 10s restarting failed container; before: OOMKilled, status 137",
+        ),
+        (
+            "container.crashes",
+            Source::State,
+            "discovery: CrashLoopBackOff back-off 20s restarting failed container=discovery pod=istiod-1",
+        ),
+    ];
+    for (id, of, line) in recorded {
+        assert_eq!(told(of, line), Some(id), "{line}");
+    }
+    let never: Vec<_> =
+        rules().map(|rule| rule.id).filter(|id| !recorded.iter().any(|(known, ..)| known == id)).collect();
+    // Worded differently by every version: no text was found.
+    assert_eq!(never, ["remote-secret.token"]);
+}
+
+#[test]
+fn what_a_healthy_environment_says_is_no_cause() {
+    for (of, line) in [
+        (Source::Node, "Node e-a-control-plane status is now: NodeHasNoDiskPressure"),
+        (Source::Node, "Node e-a-control-plane status is now: NodeHasSufficientMemory"),
+        (Source::Node, r#"I1124 eviction_manager.go:163] "Starting eviction manager""#),
+        (Source::Istiod, "info\tads\tEDS: PUSH for node:sample-caller resources:20"),
+        (Source::Log, r#"{"level":"INFO","fields":{"message":"listening"}}"#),
+        (Source::Error, "istiod to be ready: not after 240 s"),
+        (Source::Error, "0 of 1 ready"),
+    ] {
+        assert_eq!(told(of, line), None, "{line}");
+    }
+}
+
+#[test]
+fn the_same_words_mean_different_things_in_different_places() {
+    let refused = r#"Get "https://127.0.0.1:43345/api": dial tcp 127.0.0.1:43345: connect: connection refused"#;
+    assert_eq!(told(Source::Istiod, refused), Some("remote-secret.loopback"));
+    assert_eq!(told(Source::Node, refused), None, "a kubelet says this of its own API server while that starts");
+    assert_eq!(told(Source::Log, "lookup x: no such host"), None);
+}
+
+#[test]
+fn sentences_say_what_the_text_says() {
+    let cpu = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available";
+    assert_eq!(sentence(Source::State, cpu), "no node has enough cpu left for what the pod asks for");
+    let pull = r#"discovery: ImagePullBackOff Back-off pulling image "nosuch:1""#;
+    assert_eq!(sentence(Source::State, pull), "the node cannot pull the image nosuch:1");
+    let log =
+        Section::new(Source::Log, "log of discovery", ["one".into(), "fatal: no cacerts".into(), String::new()]);
+    let state = Section::new(Source::State, "pod istiod-1", ["discovery: CrashLoopBackOff back-off 20s".into()]);
+    let cause = diagnose(&Evidence { sections: vec![state, log] }).unwrap();
+    assert_eq!(cause.sentence, "the container discovery starts and ends again; its last words: fatal: no cacerts");
+    assert_eq!(cause.found_in, "pod istiod-1");
+}
+
+#[test]
+fn the_more_telling_cause_decides() {
+    let evidence = Evidence {
+        sections: vec![
+            Section::new(Source::State, "pod a", [r#"app: ImagePullBackOff Back-off pulling image "a:1""#.into()]),
+            Section::new(
+                Source::Event,
+                "events",
+                ["toomanyrequests: You have reached your pull rate limit".into()],
+            ),
+        ],
+    };
+    assert_eq!(diagnose(&evidence).unwrap().id, "image.rate-limit");
+}
+
+#[test]
+fn what_is_so_now_counts_before_what_was_and_causes_before_what_follows() {
+    let cause = |sections: Vec<Section>| diagnose(&Evidence { sections }).map(|cause| cause.id);
+    let denied =
+        || Section::new(Source::Proxy, "proxy", ["\"POST / HTTP/1.1\" 403 - rbac RBAC: access denied".into()]);
+    let answer = |text: &str| Section::new(Source::Answer, "the call", [text.to_owned()]);
+    assert_eq!(cause(vec![denied(), answer("no route to host")]), Some("link.broken"));
+    assert_eq!(cause(vec![denied(), answer("status 500")]), Some("policy.denied"));
+    let few = || Section::new(Source::Error, "what failed", ["last seen: 0 of 2 endpoints are known".into()]);
+    let istiod = "dial tcp 172.30.0.3:6443: connect: no route to host".to_owned();
+    assert_eq!(cause(vec![few(), Section::new(Source::Istiod, "istiod", [istiod])]), Some("remote.unreachable"));
+    assert_eq!(cause(vec![few()]), Some("endpoints.none"));
+    let crashes = || Section::new(Source::State, "pod", ["kube-proxy: CrashLoopBackOff back-off 10s".into()]);
+    let log = Section::new(Source::Log, "log", ["failed complete: too many open files".into()]);
+    assert_eq!(cause(vec![crashes(), log]), Some("inotify.limit"));
+    assert_eq!(cause(vec![crashes()]), Some("container.crashes"));
+    // Every pod of a new cluster has been waiting for its node.
+    let before = "FailedScheduling: 0/1 nodes are available: 1 node(s) had untolerated taint".to_owned();
+    assert_eq!(cause(vec![Section::new(Source::Event, "events", [before]), crashes()]), Some("container.crashes"));
+}
+
+#[test]
+fn no_sentence_is_left_open() {
+    for rule in rules() {
+        for template in [rule.sentence, rule.hint] {
+            let open = template.matches('{').count();
+            let filled = ["{1}", "{of}", "{log}"].map(|word| template.matches(word).count()).iter().sum::<usize>();
+            assert_eq!(open, filled, "{}", rule.id);
+        }
+        assert!(!rule.sentence.ends_with('.') && !rule.told_by.is_empty(), "{}", rule.id);
+    }
+    let mut ids: Vec<_> = rules().map(|rule| rule.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), rules().count());
+}
+
+#[test]
+fn an_error_gets_evidence_cause_and_the_next_command() {
+    let error = anyhow::Error::from(
+        Error::environment("istiod to be ready: not after 9 s").evidence("last seen: 0 of 1 ready"),
+    );
+    let state =
+        Section::new(Source::State, "pod istiod-1", ["0/1 nodes are available: 1 Insufficient cpu.".into()]);
+    let error = explain(error, &Evidence { sections: vec![state] });
+    let error = by_its_words(error, " --name shop");
+    let found = error::find(&error).unwrap();
+    assert_eq!(found.cause, Some("pod.unschedulable"));
+    assert_eq!(
+        found.message,
+        "istiod to be ready: not after 9 s: no node has enough cpu left for what the pod asks for"
+    );
+    let evidence = ["last seen: 0 of 1 ready", "pod istiod-1:", "  0/1 nodes are available: 1 Insufficient cpu."];
+    assert_eq!(found.evidence, evidence);
+    assert!(found.hint.as_deref().unwrap().ends_with("then kindmesh up --name shop"));
+    // Once is enough.
+    let hint = found.hint.clone();
+    let again = by_its_words(error, " --name shop");
+    assert_eq!(error::find(&again).unwrap().hint, hint);
+}
+
+#[test]
+fn an_error_that_is_not_of_the_environment_is_left_as_it_is() {
+    let error = anyhow::Error::from(Error::usage("no space left on device").hint("another"));
+    let error = by_its_words(error, "");
+    assert_eq!(error::find(&error).unwrap().hint.as_deref(), Some("another"));
+    assert_eq!(error::find(&error).unwrap().cause, None);
+}
+
+#[test]
+fn an_error_of_others_is_named_by_its_words() {
+    let error = anyhow::anyhow!("No space left on device (os error 28)").context("writing /x/kindmesh.yaml");
+    let error = by_its_words(error, "");
+    assert_eq!(error::find(&error).unwrap().cause, Some("disk.full"));
+    assert_eq!(
+        format!("{error:#}"),
+        "a disk is full: writing /x/kindmesh.yaml: No space left on device (os error 28)"
+    );
+}
+
+#[test]
+fn what_decided_is_shown_wherever_it_is() {
+    let lines: Vec<String> =
+        std::iter::once("toomanyrequests".to_owned()).chain((0..20).map(|n| n.to_string())).collect();
+    let evidence = Evidence { sections: vec![Section::new(Source::Event, "events", lines)] };
+    let shown = evidence.shown(Some("toomanyrequests"));
+    assert_eq!(shown, "events:\n  toomanyrequests\n  14\n  15\n  16\n  17\n  18\n  19");
+}
+
+/// The page is read by people who search for what they see.
+#[test]
+fn the_page_has_every_cause() {
+    let page = include_str!("../../../docs/troubleshooting.md");
+    for rule in rules() {
+        assert!(page.contains(&format!("`{}`", rule.id)), "{} is not in docs/troubleshooting.md", rule.id);
+    }
+    // The one cause that needs no text.
+    let known = |id: &str| id == crate::base::wait::TOO_LATE || rules().any(|rule| rule.id == id);
+    let named = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(id, _)| id);
+    for id in named {
+        assert!(known(id), "docs/troubleshooting.md names {id}, which no rule has");
+    }
+}
+
+#[test]
+fn what_an_event_repeats_is_shown_once() {
+    let state = Section::new(Source::State, "pod a", ["0/1 nodes are available: 1 Insufficient cpu.".into()]);
+    let told = "FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.".to_owned();
+    let events = Section::new(Source::Event, "events", [told, "Unhealthy: probe failed".into()]);
+    let shown = Evidence { sections: vec![state, events] }.shown(None);
+    assert_eq!(
+        shown,
+        "pod a:\n  0/1 nodes are available: 1 Insufficient cpu.\nevents:\n  Unhealthy: probe failed"
+    );
+}

@@ -1,0 +1,293 @@
+//! Looks at everything at once and writes down what is there. Nothing is changed, and what does not answer in time is
+//! written down as such.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use bollard::query_parameters::ListImagesOptionsBuilder;
+use futures::future::join_all;
+use tokio::process::Command;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::facts::{Facts, Firewall, Left, LookedFor, Proxy, RegistryAnswer, Space, Wanted, WantedImage};
+use super::{host, state};
+use crate::base::error::Error;
+use crate::cluster::environment;
+use crate::host::docker::endpoint::Surroundings;
+use crate::host::docker::{self, Engine, bake, credentials, is_not_found, reference, sample_image};
+use crate::host::kind;
+use crate::host::state::{EngineIdentity, Folders, Lock};
+use crate::host::tool::{self, Tool, process};
+use crate::plan::inventory::{Executable, Inventory};
+use crate::plan::{self, Plan};
+use crate::spec::{Origins, Spec};
+
+/// How long a program that prints the firewall's rules may take.
+const PRINTED_WITHIN: Duration = Duration::from_millis(500);
+
+/// Looks at everything that decides whether `up` works for this spec. A tenth of the time is left for starting and
+/// ending the command.
+pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: Duration) -> Facts {
+    let within = within * 9 / 10;
+    let deadline = Instant::now() + within;
+    let mut facts = Facts {
+        no_client: kind::require_docker_client().err(),
+        host: host::look(host::PROC.as_ref()),
+        state: state::look(&folders.environment(spec.name.as_str()).root),
+        proxy: proxy(|name| std::env::var(name).ok()),
+        left: Left { readable: state::readable(folders), ..Left::default() },
+        ..Facts::default()
+    };
+    // A file of many megabytes is read for it.
+    let executable = tokio::spawn(crate::host::inventory::executable());
+    let tools = tools(spec, &folders.cache, deadline);
+    let engine = async {
+        match Engine::try_connect(within).await {
+            Ok(engine) => {
+                facts.engine = Some(engine.facts.clone());
+                facts.disk = engine_disk(&facts);
+                let executable = executable.await.unwrap_or_else(|error| Err(error.into()));
+                let all = of_engine(&engine, (spec, origins), folders, executable, &mut facts, deadline);
+                if timeout_at(deadline, all).await.is_err() {
+                    facts.unseen.push("what the engine lists: no answer in time".into());
+                }
+            }
+            Err(refused) => facts.refused = Some(refused),
+        }
+    };
+    let ((), tools) = futures::join!(engine, tools);
+    facts.tools = tools;
+    facts.wanted = Wanted::of(spec, facts.wanted.exists);
+    facts
+}
+
+/// The disk with the engine's folder, where it is this machine's.
+pub(super) fn engine_disk(facts: &Facts) -> Option<Space> {
+    facts.same_machine()?;
+    host::space(Path::new(&facts.engine.as_ref()?.folder))
+}
+
+async fn of_engine(
+    engine: &Engine,
+    wanted: (&Spec, &Origins),
+    folders: &Folders,
+    executable: anyhow::Result<Option<Executable>>,
+    facts: &mut Facts,
+    deadline: Instant,
+) {
+    let (spec, _) = wanted;
+    let on_this_machine = facts.same_machine().is_some();
+    let firewall = async { if on_this_machine { Some(firewall().await) } else { None } };
+    let (inventory, firewall, images) =
+        futures::join!(crate::host::inventory::gather(engine), firewall, sample_images(engine));
+    facts.firewall = firewall;
+    let mut inventory = match inventory {
+        Ok(inventory) => inventory,
+        Err(error) => return facts.unseen.push(format!("what the engine lists: {error:#}")),
+    };
+    facts.wanted.exists =
+        inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
+    let identity = EngineIdentity::of(&engine.facts, &engine.endpoint.host);
+    let executable = executable.map(|executable| inventory.executable = executable);
+    let plan = executable.and_then(|()| plan(wanted, folders, &identity, &inventory)).map_err(in_our_words);
+    let current = plan.as_ref().ok().and_then(|plan| plan.samples.as_ref()).map(|samples| samples.image.clone());
+    facts.left.images = images.into_iter().filter(|(name, _)| Some(name) != current.as_ref()).collect();
+    facts.left.networks = networks_left(folders, &inventory);
+    facts.left.files = files_left(folders, &identity, &inventory);
+    // Before registries are asked: what is known then is not lost with the time.
+    facts.inventory = Some(inventory);
+    if let Ok(plan) = facts.plan.insert(plan) {
+        facts.images = wanted_images(engine, plan, deadline).await;
+    }
+}
+
+/// What `up` would decide, with all its refusals.
+fn plan(
+    (spec, origins): (&Spec, &Origins),
+    folders: &Folders,
+    identity: &EngineIdentity,
+    inventory: &Inventory,
+) -> anyhow::Result<Plan> {
+    let files = folders.environment(spec.name.as_str());
+    let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
+    identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
+    environment::refuse_changes(spec, origins, &files, inventory)?;
+    Ok(plan::plan(spec, inventory)?)
+}
+
+fn in_our_words(error: anyhow::Error) -> Error {
+    error.downcast().unwrap_or_else(|error| Error::environment(format!("{error:#}")))
+}
+
+/// The images that the plan needs and the engine has not.
+async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<WantedImage> {
+    let built = plan.samples.as_ref().filter(|samples| samples.build).map(|samples| samples.image.as_str());
+    let others = plan.images().into_iter().filter(|image| Some(*image) != built).map(|image| (image, false));
+    // What came in an archive takes the place of all that could be pulled.
+    if let Ok(Some(_)) = bake::brought(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
+        return Vec::new();
+    }
+    let all = std::iter::once((plan.kubernetes.node_image.as_str(), true)).chain(others);
+    join_all(all.map(|(name, node)| wanted_image(engine, name, node, deadline)))
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// An image that the engine has not, with what its registry says. The engine asks, since it is the one that pulls: its
+/// network, its proxies, its certificates count. One that is there is not asked for.
+async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant) -> Option<WantedImage> {
+    let own = format!("{}/{}", engine.facts.os, engine.facts.architecture);
+    let other = match engine.docker.inspect_image(name).await {
+        Ok(found) => Some(platform(found.os, found.architecture).filter(|has| *has != own)?),
+        Err(error) if is_not_found(&error) => None,
+        Err(_) => return None,
+    };
+    let folder = Surroundings::of_process().docker_config();
+    let mut image = WantedImage {
+        name: name.to_owned(),
+        node,
+        credentials: false,
+        missing_helper: credentials::missing_helper(&folder, name, &path()),
+        answer: other.map_or(RegistryAnswer::Silent, RegistryAnswer::Unasked),
+    };
+    if image.answer != RegistryAnswer::Silent {
+        return Some(image);
+    }
+    let ask = async {
+        let credentials = credentials::for_image(&folder, name).await;
+        image.credentials = credentials.is_some();
+        let answer = engine.docker.inspect_registry_image(&reference::tagged(name), credentials).await;
+        image.answer = match answer {
+            Ok(found) => {
+                let all = found.platforms.into_iter().filter_map(|has| platform(has.os, has.architecture));
+                RegistryAnswer::There(all.collect())
+            }
+            Err(error) => RegistryAnswer::Refused(docker::status(&error), said(error)),
+        };
+    };
+    // What was found so far is still to be written down by then.
+    let margin = Duration::from_millis(50);
+    let _ = timeout_at(deadline - margin, ask).await;
+    Some(image)
+}
+
+/// A platform as in image names, where both halves are told.
+fn platform(os: Option<String>, architecture: Option<String>) -> Option<String> {
+    let told = |text: &String| !text.is_empty();
+    Some(format!("{}/{}", os.filter(told)?, architecture.filter(told)?))
+}
+
+/// What the engine says, without the frame that its client library puts around it.
+fn said(error: bollard::errors::Error) -> String {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { message, .. } => message,
+        other => docker::engine::chain(&other),
+    }
+}
+
+fn path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// All sample images, with their sizes.
+async fn sample_images(engine: &Engine) -> Vec<(String, u64)> {
+    let filters = [("label".to_owned(), vec![format!("{}=true", sample_image::LABEL)])].into();
+    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+    let images = engine.docker.list_images(Some(options)).await.unwrap_or_default();
+    let named = images.into_iter().filter_map(|image| {
+        let name = image.repo_tags.first().cloned().unwrap_or(image.id);
+        Some((name, u64::try_from(image.size).ok()?))
+    });
+    named.collect()
+}
+
+fn networks_left(folders: &Folders, inventory: &Inventory) -> Vec<(String, Vec<String>)> {
+    let without_nodes = inventory.environments.iter().filter(|(_, found)| found.nodes.is_empty());
+    let idle = without_nodes.filter(|(name, _)| !Lock::is_held(&folders.environment(name)));
+    idle.map(|(name, found)| (name.clone(), found.networks.clone())).collect()
+}
+
+fn files_left(folders: &Folders, identity: &EngineIdentity, inventory: &Inventory) -> Vec<(String, PathBuf)> {
+    let gone = folders.environments().into_iter().filter(|name| !inventory.environments.contains_key(name));
+    let files = gone.map(|name| (folders.environment(&name), name));
+    let left = files.filter(|(files, _)| identity.has_made(files) && !Lock::is_held(files));
+    left.map(|(files, name)| (name, files.root)).collect()
+}
+
+fn proxy(variable: impl Fn(&str) -> Option<String>) -> Proxy {
+    let set = |name: &str| {
+        let names = [name.to_owned(), name.to_ascii_lowercase()];
+        names.into_iter().find_map(|name| Some((variable(&name).filter(|value| !value.is_empty())?, name)))
+    };
+    let named = ["HTTP_PROXY", "HTTPS_PROXY"].into_iter().filter_map(set).map(|(value, name)| (name, value));
+    Proxy { named: named.collect(), except: set("NO_PROXY").map(|(value, _)| value).unwrap_or_default() }
+}
+
+async fn tools(spec: &Spec, cache: &Path, deadline: Instant) -> Vec<LookedFor> {
+    let wanted = [(Tool::Kind, tool::KIND_VERSION), (Tool::Istioctl, spec.mesh.version.as_str())];
+    join_all(wanted.map(async |(tool, wanted)| {
+        let here = timeout_at(deadline, tool::look(tool, wanted, cache)).await.ok();
+        LookedFor { tool, wanted: wanted.to_owned(), here: here.map(|here| here.map_err(in_our_words)) }
+    }))
+    .await
+}
+
+async fn firewall() -> Firewall {
+    let (iptables, nftables) =
+        futures::join!(printed("iptables", &["-S", "FORWARD"]), printed("nft", &["-j", "list", "chains"]));
+    let iptables = iptables.map(|said| {
+        said.map_err(|error| match crate::base::error::find(&error) {
+            // One line is enough: it says so for every table.
+            Some(said) if said.evidence.iter().any(|line| line.contains("ermission denied")) => {
+                "only root may see its rules".to_owned()
+            }
+            _ => format!("{error:#}"),
+        })
+    });
+    let is_firewalld = |argument: &String| argument.ends_with("/firewalld");
+    let firewalld = process::all().iter().any(|process| process.arguments.iter().take(3).any(is_firewalld));
+    Firewall { iptables, nftables: nftables.and_then(Result::ok), firewalld }
+}
+
+/// What a program of the system prints; none when there is no such program.
+async fn printed(program: &str, arguments: &[&str]) -> Option<anyhow::Result<String>> {
+    // Only root has the folders of such programs on PATH.
+    let path = path();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let program = folders.map(|folder| folder.join(OsStr::new(program))).find(|path| path.is_file())?;
+    let mut command = Command::new(program);
+    let said = timeout(PRINTED_WITHIN, process::run(command.args(arguments))).await;
+    Some(match said {
+        Ok(output) => output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(_) => Err(anyhow!("it does not print its rules in time")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_named_in_capitals_or_not() {
+        let proxy = |variables: &[(&str, &str)]| {
+            proxy(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(proxy(&[("HTTP_PROXY", "")]), Proxy::default());
+        let found =
+            proxy(&[("http_proxy", "p:1"), ("HTTPS_PROXY", "p:2"), ("https_proxy", "p:3"), ("no_proxy", "a")]);
+        let named =
+            [("http_proxy", "p:1"), ("HTTPS_PROXY", "p:2")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(found, Proxy { named: named.into(), except: "a".into() });
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_no_error() {
+        assert!(printed("of-kindmesh-tests-that-is-missing", &[]).await.is_none());
+        assert_eq!(printed("echo", &["-S"]).await.unwrap().unwrap(), "-S\n");
+        assert!(printed("false", &[]).await.unwrap().is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! The environments' files, and what is left of environments that are no more.
+
+use super::check::{Check, Judgement, Severity, gigabytes, good};
+use super::facts::Facts;
+use crate::base::hint::down_hint;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "state.read-only",
+        finds: "the folder for the environments' files cannot be written to",
+        tested: "real: a folder on a disk that is mounted read-only",
+        judge: read_only,
+    },
+    Check {
+        id: "state.readable",
+        finds: "keys of an environment can be read by others",
+        tested: "real: files with such modes",
+        judge: readable,
+    },
+    Check {
+        id: "leftovers.networks",
+        finds: "an environment has a Docker network and no nodes, and nobody is at work on it",
+        tested: "real: a Docker network with kindmesh's labels",
+        judge: networks,
+    },
+    Check {
+        id: "leftovers.files",
+        finds: "an environment has files of this engine, and nothing on it",
+        tested: "real: files whose environment is gone",
+        judge: files,
+    },
+    Check {
+        id: "leftovers.images",
+        finds: "sample images of earlier executables take half a gigabyte or more",
+        tested: "recorded: an engine's answers, changed",
+        judge: images,
+    },
+];
+
+/// From here on old sample images are worth a word, in bytes: some ten of them.
+const IMAGES: u64 = 500_000_000;
+
+fn read_only(facts: &Facts) -> Vec<Judgement> {
+    let Some(state) = facts.state.as_ref().filter(|state| !state.writable) else { return good() };
+    let folder = state.space.folder.display();
+    Judgement::found(
+        Severity::Blocks,
+        format!("{folder} cannot be written to"),
+        "the file system is read-only, or the folder is another user's",
+        "the environment's keys, kubeconfig and spec have no place",
+        format!("see whose it is: ls -ld {folder}; or name another folder with XDG_STATE_HOME"),
+    )
+}
+
+fn readable(facts: &Facts) -> Vec<Judgement> {
+    let mut all: Vec<Judgement> = Vec::new();
+    for found in facts.left.readable.chunk_by(|(one, ..), (other, ..)| one == other) {
+        let files: Vec<_> = found.iter().map(|(_, path, mode)| format!("{mode:04o} {}", path.display())).collect();
+        let root = found[0].0.display();
+        all.extend(Judgement::found(
+            Severity::Warns,
+            format!("keys in {root} can be read by others"),
+            files.join(", "),
+            "who has them is administrator of these clusters, or can sign for the mesh",
+            format!("chmod -R go= {root}"),
+        ));
+    }
+    all
+}
+
+fn networks(facts: &Facts) -> Vec<Judgement> {
+    let mut all = Vec::new();
+    for (name, networks) in &facts.left.networks {
+        all.extend(Judgement::found(
+            Severity::Warns,
+            format!("environment \"{name}\" has no nodes any more"),
+            format!("Docker network {} has its labels, and no node", networks.join(", ")),
+            "its subnet stays taken",
+            down_hint(name),
+        ));
+    }
+    all
+}
+
+fn files(facts: &Facts) -> Vec<Judgement> {
+    let mut all = Vec::new();
+    for (name, folder) in &facts.left.files {
+        all.extend(Judgement::found(
+            Severity::Warns,
+            format!("environment \"{name}\" is gone from the engine, and its files are not"),
+            folder.display().to_string(),
+            "its keys stay, and up would use its spec again",
+            down_hint(name),
+        ));
+    }
+    all
+}
+
+fn images(facts: &Facts) -> Vec<Judgement> {
+    let images = &facts.left.images;
+    let bytes: u64 = images.iter().map(|(_, size)| size).sum();
+    if bytes < IMAGES {
+        return good();
+    }
+    let names: Vec<_> = images.iter().map(|(name, _)| name.as_str()).collect();
+    Judgement::found(
+        Severity::Warns,
+        format!("{} sample images of earlier executables take {}", names.len(), gigabytes(bytes)),
+        "docker image ls --filter label=kindmesh.sample",
+        "nothing uses them: nodes have copies of their own",
+        format!("docker image rm {}", names.join(" ")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose::doctor::testing::{found, golden, good};
+
+    #[test]
+    fn files_that_cannot_be_written_and_keys_that_others_read() {
+        let mut facts = good();
+        facts.state.as_mut().unwrap().writable = false;
+        golden("state_read_only", &facts);
+        let mut facts = good();
+        let key = |path: &str| ("/s/shop".into(), format!("/s/shop/{path}").into(), 0o644);
+        facts.left.readable = vec![key("kubeconfig"), key("trust/root-key.pem")];
+        golden("state_readable", &facts);
+    }
+
+    #[test]
+    fn what_is_left_of_environments() {
+        let mut facts = good();
+        facts.left.networks = vec![("shop".into(), vec!["kindmesh-shop".into(), "kindmesh-shop.east".into()])];
+        facts.left.files = vec![("old".into(), "/s/old".into()), ("kindmesh".into(), "/s/kindmesh".into())];
+        golden("leftovers", &facts);
+    }
+
+    #[test]
+    fn old_sample_images_count_when_they_take_much() {
+        let mut facts = good();
+        facts.left.images = vec![("kindmesh.local/sample:a".into(), 300_000_000)];
+        assert_eq!(found(&facts), "");
+        facts.left.images.push(("kindmesh.local/sample:b".into(), 300_000_000));
+        golden("leftovers_images", &facts);
+    }
+}

@@ -1,0 +1,161 @@
+//! Proxies that the environment names: who is sent to one, and who cannot reach it.
+
+use super::check::{Check, Judgement, Severity, good};
+use super::facts::{Facts, RegistryAnswer};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "proxy.except",
+        finds: "a proxy is named, and NO_PROXY leaves out this machine itself",
+        tested: "real: variables",
+        judge: except,
+    },
+    Check {
+        id: "proxy.loopback",
+        finds: "the proxy is on this machine's loopback, where nodes do not reach it",
+        tested: "real: variables",
+        judge: loopback,
+    },
+    Check {
+        id: "proxy.engine",
+        finds: "this process has a proxy, the engine has none, and it does not reach a registry that it needs",
+        tested: "real: variables, and a registry of the test's own that nobody runs",
+        judge: engine,
+    },
+];
+
+/// What this machine calls itself.
+const SELF: [&str; 2] = ["127.0.0.1", "localhost"];
+
+fn named(facts: &Facts) -> Option<String> {
+    let named: Vec<_> = facts.proxy.named.iter().map(|(name, value)| format!("{name}={}", bare(value))).collect();
+    (!named.is_empty()).then(|| named.join(" "))
+}
+
+/// A proxy's address without a user and password.
+fn bare(proxy: &str) -> String {
+    match (proxy.split_once("://"), proxy.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (None, Some((_, host))) => host.into(),
+        (_, None) => proxy.into(),
+    }
+}
+
+fn except(facts: &Facts) -> Vec<Judgement> {
+    let Some(evidence) = named(facts) else { return good() };
+    let listed: Vec<_> = facts.proxy.except.split(',').map(str::trim).collect();
+    let missing: Vec<_> = SELF
+        .into_iter()
+        .filter(|own| !listed.iter().any(|listed| listed == own || *listed == "*" || covers(listed, own)))
+        .collect();
+    if missing.is_empty() {
+        return good();
+    }
+    let missing = missing.join(",");
+    Judgement::found(
+        Severity::Warns,
+        format!("a proxy is named, and NO_PROXY leaves out {missing}"),
+        format!("{evidence} NO_PROXY={}", facts.proxy.except),
+        "curl, Python and browsers send calls to the API servers and to the page of kindmesh open to the proxy; kindmesh \
+         and kubectl do not",
+        format!("export NO_PROXY={missing}${{NO_PROXY:+,$NO_PROXY}}; export no_proxy=$NO_PROXY"),
+    )
+}
+
+/// Whether an item of `NO_PROXY` that is a network has an address in it.
+fn covers(listed: &str, address: &str) -> bool {
+    let network = listed.parse::<ipnet::Ipv4Net>();
+    matches!((network, address.parse()), (Ok(network), Ok(address)) if network.contains::<&std::net::Ipv4Addr>(&address))
+}
+
+fn loopback(facts: &Facts) -> Vec<Judgement> {
+    let host = |proxy: &str| {
+        let address = bare(proxy);
+        let address = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest).to_owned();
+        address.split(['/', ':']).next().unwrap_or_default().to_owned()
+    };
+    let here = |proxy: &str| SELF.contains(&host(proxy).as_str()) || host(proxy).starts_with("127.");
+    let local: Vec<_> = facts.proxy.named.iter().filter(|(_, value)| here(value)).collect();
+    if local.is_empty() {
+        return good();
+    }
+    let evidence: Vec<_> = local.iter().map(|(name, value)| format!("{name}={}", bare(value))).collect();
+    Judgement::found(
+        Severity::Warns,
+        "the proxy is on this machine's loopback",
+        evidence.join(" "),
+        "kind hands these variables to the nodes, where that address is the node's own: nodes pull no images of yours \
+         (kindmesh's own are handed to them)",
+        "let the proxy listen on the Docker bridge too, and name that address: \
+         ip -4 -brief address show docker0; or unset the variables for kindmesh up",
+    )
+}
+
+fn engine(facts: &Facts) -> Vec<Judgement> {
+    let (Some(engine), Some(evidence)) = (&facts.engine, named(facts)) else { return good() };
+    let unreached = |answer: &RegistryAnswer| match answer {
+        RegistryAnswer::Silent => true,
+        RegistryAnswer::Refused(_, said) => super::images::is_unreachable(said),
+        RegistryAnswer::There(_) | RegistryAnswer::Unasked(_) => false,
+    };
+    let Some(image) = facts.images.iter().find(|image| unreached(&image.answer)) else { return good() };
+    if !engine.proxy.is_empty() {
+        return good();
+    }
+    Judgement::found(
+        Severity::Warns,
+        "this shell has a proxy, and the engine has none",
+        format!("{evidence}; docker info: no HTTPS Proxy; {} is not reached", image.name),
+        "images are pulled by the engine, which does not see the variables of a shell",
+        "tell the engine, in /etc/docker/daemon.json: {\"proxies\": {\"http-proxy\": \"…\", \"https-proxy\": \"…\"}}, then \
+         sudo systemctl restart docker",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::doctor::facts::Proxy;
+    use crate::diagnose::doctor::judge;
+    use crate::diagnose::doctor::testing::{found, golden, good, missing_image};
+
+    fn proxy(value: &str, except: &str) -> Proxy {
+        Proxy { named: vec![("HTTPS_PROXY".into(), value.into())], except: except.into() }
+    }
+
+    #[test]
+    fn a_proxy_should_not_be_between_a_machine_and_itself() {
+        let mut facts = good();
+        facts.proxy = proxy("http://ada:secret@proxy.example:3128", "");
+        golden("proxy_except", &facts);
+        for except in ["localhost,127.0.0.1", "*", "localhost, 127.0.0.0/8"] {
+            facts.proxy.except = except.into();
+            assert_eq!(found(&facts), "", "{except}");
+        }
+        facts.proxy.except = "localhost".into();
+        assert!(found(&facts).contains("export NO_PROXY=127.0.0.1$"));
+    }
+
+    #[test]
+    fn a_proxy_on_loopback_is_not_the_nodes() {
+        let mut facts = good();
+        facts.proxy = proxy("http://127.0.0.1:3128/", "localhost,127.0.0.1");
+        golden("proxy_loopback", &facts);
+        for elsewhere in ["proxy.example:3128", "http://10.1.2.3:80"] {
+            facts.proxy = proxy(elsewhere, "*");
+            assert_eq!(found(&facts), "");
+        }
+    }
+
+    #[test]
+    fn an_engine_without_the_proxy_of_the_shell() {
+        let mut facts = good();
+        facts.proxy = proxy("http://proxy.example:3128", "*");
+        facts.images = vec![missing_image(RegistryAnswer::Silent)];
+        let ids: Vec<_> = judge(&facts).findings.iter().map(|finding| finding.id).collect();
+        assert_eq!(ids, ["proxy.engine", "registry.unreachable"]);
+        facts.engine.as_mut().unwrap().proxy = "http://proxy.example:3128".into();
+        let ids: Vec<_> = judge(&facts).findings.iter().map(|finding| finding.id).collect();
+        assert_eq!(ids, ["registry.unreachable"]);
+    }
+}

@@ -1,0 +1,289 @@
+//! What the engine has to give: memory, processors, disk, and what its kernel limits.
+
+use super::check::{Check, Judgement, Severity, gigabytes, good};
+use super::facts::{Facts, Space};
+
+/// What a node writes, at the least and as a rule: its containerd keeps and unpacks Kubernetes' images, Istio's and the
+/// samples'. Seen: 1.85 GB.
+const DISK_A_NODE: (u64, u64) = (1_500_000_000, 1_900_000_000);
+/// What the images take in the engine where it has not all of them. Seen: 1.4 GB.
+const DISK_IMAGES: (u64, u64) = (1_200_000_000, 2_000_000_000);
+/// What is written as time goes by, and what an environment that is there still needs.
+const DISK_SPARE: u64 = 1_000_000_000;
+/// What the archive of images takes that is exported for the nodes. Seen: 0.4 GB.
+const DISK_ARCHIVE: u64 = 700_000_000;
+/// From <https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files>.
+const WATCHES: u64 = 524_288;
+const WATCHERS: u64 = 512;
+/// What the other programs of root together may use: many systems allow 128 instances to all of them.
+const WATCHERS_OF_OTHERS: u64 = 128;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "memory.low",
+        finds: "the engine has less memory than the clusters use (blocks) or should have (warns)",
+        tested: "recorded: an engine's answers, changed",
+        judge: memory,
+    },
+    Check {
+        id: "memory.used",
+        finds: "others use so much of the engine's memory that the clusters do not fit",
+        tested: "real: the lab's engine, with another /proc/meminfo mounted",
+        judge: memory_used,
+    },
+    Check {
+        id: "cpu.low",
+        finds: "the engine has a single processor",
+        tested: "recorded: an engine's answers, changed",
+        judge: processors,
+    },
+    Check {
+        id: "disk.low",
+        finds: "the engine's disk has no room for nodes and images (blocks) or little (warns)",
+        tested: "real: the lab's engine, with a small disk mounted over its folder",
+        judge: disk,
+    },
+    Check {
+        id: "disk.state",
+        finds: "the disk with the environments' files has no room for the archive of images",
+        tested: "real: the environments' files on a small disk",
+        judge: state_disk,
+    },
+    Check {
+        id: "inotify.low",
+        finds: "the kernel lets too few programs watch, or too few files be watched, for several clusters",
+        tested: "real: the lab's engine, with another /proc/sys/fs/inotify mounted",
+        judge: inotify,
+    },
+];
+
+/// What is missing of an environment that is there already is no reason to refuse its repair.
+fn blocks(facts: &Facts) -> Severity {
+    if facts.wanted.exists { Severity::Warns } else { Severity::Blocks }
+}
+
+fn memory(facts: &Facts) -> Vec<Judgement> {
+    let Some(engine) = &facts.engine else { return good() };
+    let (used, wanted) = (facts.wanted.size.memory, facts.wanted.size.memory_wanted);
+    if engine.memory >= wanted {
+        return good();
+    }
+    let what = format!("the engine has {} of memory", gigabytes(engine.memory));
+    let evidence = format!("docker info: Total Memory {} bytes", engine.memory);
+    let cure = format!("{}; or fewer clusters", more_memory(&engine.system));
+    match engine.memory < used {
+        true => Judgement::found(
+            blocks(facts),
+            what,
+            evidence,
+            format!("{} with mesh and samples use {} when idle", facts.clusters(), gigabytes(used)),
+            cure,
+        ),
+        false => Judgement::found(
+            Severity::Warns,
+            what,
+            evidence,
+            format!(
+                "{} should have {}: with less, pods are killed under load",
+                facts.clusters(),
+                gigabytes(wanted)
+            ),
+            cure,
+        ),
+    }
+}
+
+/// How an engine in a virtual machine is given more.
+fn more_memory(system: &str) -> &'static str {
+    match system {
+        "Docker Desktop" => "give it more: Docker Desktop, Settings, Resources, Memory limit",
+        _ => "give its machine more (with Colima: colima stop && colima start --memory 6)",
+    }
+}
+
+fn memory_used(facts: &Facts) -> Vec<Judgement> {
+    let Some(available) = facts.same_kernel().and_then(|host| host.memory_available) else { return good() };
+    let used = facts.wanted.size.memory;
+    if facts.wanted.exists || available >= used {
+        return good();
+    }
+    Judgement::found(
+        Severity::Warns,
+        format!("{} of memory are free", gigabytes(available)),
+        format!("/proc/meminfo: MemAvailable {} kB", available / 1024),
+        format!("{} with mesh and samples use {} when idle", facts.clusters(), gigabytes(used)),
+        "see what uses it: ps -eo rss,comm --sort=-rss | head; other environments: kindmesh list",
+    )
+}
+
+fn processors(facts: &Facts) -> Vec<Judgement> {
+    let Some(engine) = facts.engine.as_ref().filter(|engine| engine.cpus == 1) else { return good() };
+    Judgement::found(
+        Severity::Warns,
+        "the engine has one processor",
+        "docker info: CPUs: 1",
+        "starting takes minutes, and waits may run out of time",
+        format!(
+            "give {} two or more (with Colima: colima stop && colima start --cpu 4), and up more time: \
+             kindmesh up --timeout 30m",
+            if engine.system == "Docker Desktop" { "Docker Desktop" } else { "its machine" }
+        ),
+    )
+}
+
+fn disk(facts: &Facts) -> Vec<Judgement> {
+    let Some(engine) = &facts.engine else { return good() };
+    let Some(Space { folder, free }) = &facts.disk else {
+        return Judgement::unknown(format!(
+            "the engine's disk: its folder {} is not on this machine, and the engine does not tell; \
+             see docker system df",
+            engine.folder
+        ));
+    };
+    let images = if facts.images.is_empty() { (0, 0) } else { DISK_IMAGES };
+    let least = facts.wanted.nodes * DISK_A_NODE.0 + images.0;
+    let wanted = facts.wanted.nodes * DISK_A_NODE.1 + images.1;
+    let severity = match *free {
+        free if facts.wanted.exists && free >= DISK_SPARE => return good(),
+        free if free < least => blocks(facts),
+        free if free < wanted + DISK_SPARE => Severity::Warns,
+        _ => return good(),
+    };
+    Judgement::found(
+        severity,
+        format!("the engine's disk has {} free", gigabytes(*free)),
+        format!("the disk with {}", folder.display()),
+        format!("{} nodes and their images take {}", facts.wanted.nodes, gigabytes(wanted)),
+        "see what takes it: docker system df; free what nobody uses: docker system prune",
+    )
+}
+
+fn state_disk(facts: &Facts) -> Vec<Judgement> {
+    let Some(state) = facts.state.as_ref().filter(|state| state.space.free < DISK_ARCHIVE) else { return good() };
+    Judgement::found(
+        blocks(facts),
+        format!("the disk with the environments' files has {} free", gigabytes(state.space.free)),
+        format!("the disk with {}", state.space.folder.display()),
+        format!("images for the nodes pass through there: up to {}", gigabytes(DISK_ARCHIVE)),
+        format!(
+            "free some: du -xh {} | sort -h | tail; or XDG_STATE_HOME on another disk",
+            state.space.folder.display()
+        ),
+    )
+}
+
+fn inotify(facts: &Facts) -> Vec<Judgement> {
+    let Some(host) = facts.same_kernel() else {
+        return match facts.engine {
+            Some(_) => Judgement::unknown("inotify limits: the engine's kernel is another machine's"),
+            None => good(),
+        };
+    };
+    // Of watches that is enough for any number of clusters: each takes some 300.
+    let watchers = WATCHERS.max(facts.wanted.size.watchers + WATCHERS_OF_OTHERS);
+    let limits = [("max_user_watches", host.watches, WATCHES), ("max_user_instances", host.watchers, watchers)];
+    let low: Vec<_> = limits
+        .into_iter()
+        .filter_map(|(name, has, wants)| Some((format!("fs.inotify.{name}"), has?, wants)))
+        .filter(|(_, has, wants)| has < wants)
+        .collect();
+    if low.is_empty() {
+        return good();
+    }
+    let join =
+        |text: &dyn Fn(&(String, u64, u64)) -> String, by: &str| low.iter().map(text).collect::<Vec<_>>().join(by);
+    Judgement::found(
+        Severity::Warns,
+        "the kernel's limits for watching files are low",
+        join(&|(name, has, _)| format!("{name} = {has}"), ", "),
+        "with several clusters, nodes and pods end with \"too many open files\"",
+        format!(
+            "printf '{}\\n' | sudo tee /etc/sysctl.d/99-kind.conf && sudo sysctl --system",
+            join(&|(name, _, wants)| format!("{name}={wants}"), "\\n")
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::doctor::facts::RegistryAnswer;
+    use crate::diagnose::doctor::judge;
+    use crate::diagnose::doctor::testing::{engine, found, golden, good, missing_image, only};
+
+    #[test]
+    fn memory_blocks_what_is_not_there_yet() {
+        let mut facts = good();
+        engine(&mut facts).memory = 2_000_000_000;
+        facts.host.memory = 2_000_000_000;
+        golden("memory_low", &facts);
+        engine(&mut facts).memory = 1_000_000_000;
+        facts.host.memory = 1_000_000_000;
+        golden("memory_too_low", &facts);
+        facts.wanted.exists = true;
+        assert_eq!(only(&facts, "memory.low").severity, Severity::Warns);
+    }
+
+    #[test]
+    fn memory_that_others_use_counts_only_before_ours_is_in_it() {
+        let mut facts = good();
+        facts.host.memory_available = Some(900_000_000);
+        golden("memory_used", &facts);
+        facts.wanted.exists = true;
+        assert_eq!(found(&facts), "");
+    }
+
+    #[test]
+    fn one_processor_is_slow() {
+        let mut facts = good();
+        engine(&mut facts).cpus = 1;
+        golden("one_processor", &facts);
+    }
+
+    #[test]
+    fn disks_are_measured_by_what_is_still_to_be_written() {
+        let mut facts = good();
+        facts.disk.as_mut().unwrap().free = 4_500_000_000;
+        assert_eq!(only(&facts, "disk.low").severity, Severity::Warns);
+        facts.images = vec![missing_image(RegistryAnswer::There(Vec::new()))];
+        facts.disk.as_mut().unwrap().free = 4_000_000_000;
+        golden("disk_low", &facts);
+        facts.images.clear();
+        assert_eq!(only(&facts, "disk.low").severity, Severity::Warns);
+        facts.disk.as_mut().unwrap().free = 2_900_000_000;
+        assert_eq!(only(&facts, "disk.low").severity, Severity::Blocks);
+        facts.wanted.exists = true;
+        assert_eq!(found(&facts), "");
+        facts.disk.as_mut().unwrap().free = 1_000;
+        assert_eq!(only(&facts, "disk.low").severity, Severity::Warns);
+        facts = good();
+        facts.state.as_mut().unwrap().space.free = 100_000_000;
+        golden("disk_state", &facts);
+    }
+
+    #[test]
+    fn on_an_engine_elsewhere_nothing_of_this_machine_counts() {
+        let mut facts = good();
+        engine(&mut facts).kernel = "6.6.0-linuxkit".into();
+        (facts.host.watches, facts.host.memory_available) = (Some(1), Some(1));
+        facts.disk = None;
+        let report = judge(&facts);
+        assert_eq!(report.findings, []);
+        assert_eq!(report.unknown.len(), 2, "{:?}", report.unknown);
+    }
+
+    #[test]
+    fn low_limits_for_watching_files() {
+        let mut facts = good();
+        facts.host.watchers = Some(128);
+        golden("inotify", &facts);
+        facts.host.watches = Some(8192);
+        let cure = only(&facts, "inotify.low").cure;
+        assert!(cure.contains("max_user_watches=524288\\nfs.inotify.max_user_instances=512"), "{cure}");
+        // What suffices for two is too little for many.
+        let mut facts = good();
+        facts.wanted.size.watchers = 500;
+        let cure = only(&facts, "inotify.low").cure;
+        assert!(cure.contains("max_user_instances=628"), "{cure}");
+    }
+}

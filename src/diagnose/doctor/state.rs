@@ -1,0 +1,78 @@
+//! The folder with the environments' files: whether it can be written to, and who may read what is in it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+use super::facts::State;
+use super::host;
+use crate::host::state::{Files, Folders};
+
+/// Looks at a folder, or where it would be made.
+pub(super) fn look(folder: &Path) -> Option<State> {
+    let there = folder.ancestors().find(|folder| folder.exists())?;
+    Some(State { space: host::space(there)?, writable: access(there, Access::WRITE_OK | Access::EXEC_OK).is_ok() })
+}
+
+/// Files with keys that others than their owner may read: the environment's folder, the file, its mode. A folder that
+/// others may not enter protects what is in it.
+pub(super) fn readable(folders: &Folders) -> Vec<(PathBuf, PathBuf, u32)> {
+    let environments = folders.environments().into_iter().map(|name| folders.environment(&name));
+    let found = environments.flat_map(|files| {
+        let folders = |path: &PathBuf| -> Vec<PathBuf> {
+            let above = path.ancestors().skip(1).take_while(|above| above.starts_with(&files.root));
+            above.map(Path::to_owned).collect()
+        };
+        let open = |path: &PathBuf| folders(path).iter().all(|folder| others(folder).is_some());
+        let exposed = secrets(&files).into_iter().filter(open).map(|path| (others(&path), path));
+        exposed.filter_map(|(mode, path)| Some((files.root.clone(), path, mode?))).collect::<Vec<_>>()
+    });
+    found.collect()
+}
+
+fn secrets(files: &Files) -> Vec<PathBuf> {
+    let of_clusters = files.clusters().into_iter().map(|cluster| files.of_cluster(&cluster, "kubeconfig"));
+    let keys = std::fs::read_dir(files.trust()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let keys = keys.filter(|path| path.to_string_lossy().ends_with("key.pem"));
+    std::iter::once(files.kubeconfig()).chain(of_clusters).chain(keys).collect()
+}
+
+/// A path's mode, when it gives others anything.
+fn others(path: &Path) -> Option<u32> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::state::write_private;
+
+    #[test]
+    fn the_nearest_folder_that_exists_is_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = look(&folder.path().join("a/b")).unwrap();
+        assert_eq!((state.space.folder.as_path(), state.writable), (folder.path(), true));
+        assert!(state.space.free > 0);
+    }
+
+    #[test]
+    fn keys_that_others_may_read_are_found_unless_their_folder_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = Folders { state: folder.path().to_owned(), cache: folder.path().join("cache") };
+        let files = folders.environment("shop");
+        let key = files.trust().join("root-key.pem");
+        for path in [&key, &files.kubeconfig(), &files.spec()] {
+            write_private(path, b"x").unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o640)).unwrap();
+        }
+        assert_eq!(readable(&folders), []);
+        let root = files.root.clone();
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).unwrap();
+        let kubeconfig = (root.clone(), files.kubeconfig(), 0o640);
+        assert_eq!(readable(&folders), std::slice::from_ref(&kubeconfig));
+        std::fs::set_permissions(files.trust(), PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(readable(&folders), [kubeconfig, (root, key, 0o640)]);
+    }
+}

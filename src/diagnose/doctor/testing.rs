@@ -1,0 +1,105 @@
+//! A machine on which all is well, for tests to spoil.
+
+use super::facts::{Facts, Firewall, Host, LookedFor, RegistryAnswer, Space, State, Wanted, WantedImage};
+use super::{Finding, judge};
+use crate::host::tool::{Found, Here, Source, Tool};
+use crate::plan;
+use crate::plan::inventory::{EngineFacts, Executable, Inventory};
+use crate::report::Style;
+use crate::spec;
+
+/// As in the lab: Docker 28 on the machine itself.
+pub fn good() -> Facts {
+    let engine = EngineFacts {
+        id: "2281d51d".into(),
+        version: "28.5.2".into(),
+        api_version: "1.51".into(),
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        cgroup_version: 2,
+        memory: 8_000_000_000,
+        cpus: 4,
+        machine: "vm".into(),
+        kernel: "6.18.44".into(),
+        system: "Debian GNU/Linux 12 (bookworm)".into(),
+        folder: "/var/lib/docker".into(),
+        forwarding: Some(true),
+        firewall: "iptables".into(),
+        ..EngineFacts::default()
+    };
+    let host = Host {
+        name: "vm".into(),
+        kernel: "6.18.44".into(),
+        memory: 8_000_000_000,
+        memory_available: Some(6_000_000_000),
+        watches: Some(524_288),
+        watchers: Some(512),
+        forwarding: Some(true),
+        filters_bridges: Some(true),
+    };
+    let executable =
+        Executable { os: "linux".into(), architecture: "amd64".into(), digest: "0123456789ab".into() };
+    let inventory = Inventory { engine: engine.clone(), executable: Some(executable), ..Inventory::default() };
+    let here = |tool: Tool, version: &str| {
+        let path = format!("/usr/bin/{tool}").into();
+        let found = Found { path, version: version.into(), source: Source::Path, warning: None };
+        let here = Some(Ok(Here { found: Some(found), passed_over: Vec::new() }));
+        LookedFor { tool, wanted: version.into(), here }
+    };
+    let rules = "-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n";
+    let mut facts = Facts {
+        engine: Some(engine),
+        host,
+        disk: Some(Space { folder: "/var/lib/docker".into(), free: 50_000_000_000 }),
+        state: Some(State { space: Space { folder: "/home/ada".into(), free: 50_000_000_000 }, writable: true }),
+        inventory: Some(inventory),
+        firewall: Some(Firewall { iptables: Some(Ok(rules.into())), ..Firewall::default() }),
+        tools: vec![here(Tool::Kind, "v0.33.0"), here(Tool::Istioctl, "1.31.1")],
+        ..Facts::default()
+    };
+    replan(&mut facts, "{}");
+    facts
+}
+
+/// Plans again, for another spec or inventory.
+pub fn replan(facts: &mut Facts, spec: &str) {
+    let spec = spec::from_text(spec, "test").unwrap().spec;
+    facts.wanted = Wanted::of(&spec, false);
+    facts.plan = facts.inventory.as_ref().map(|inventory| plan::plan(&spec, inventory));
+}
+
+pub fn engine(facts: &mut Facts) -> &mut EngineFacts {
+    facts.engine.as_mut().unwrap()
+}
+
+/// An image of Docker Hub that is not in the engine.
+pub fn missing_image(answer: RegistryAnswer) -> WantedImage {
+    WantedImage {
+        name: "docker.io/istio/pilot:1.31.1".into(),
+        node: false,
+        credentials: false,
+        missing_helper: None,
+        answer,
+    }
+}
+
+/// The findings as a person reads them.
+pub fn found(facts: &Facts) -> String {
+    let report = judge(facts);
+    report.findings.iter().map(|finding| crate::report::findings::finding(finding, Style::plain())).collect()
+}
+
+/// The one finding there is, which this check must have made.
+pub fn only(facts: &Facts, id: &str) -> Finding {
+    let mut findings = judge(facts).findings;
+    assert_eq!(findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), [id]);
+    findings.remove(0)
+}
+
+/// Compares the findings with those of `tests/golden/doctor/NAME.snap`.
+pub fn golden(name: &str, facts: &Facts) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/doctor");
+    insta::with_settings!({snapshot_path => path, prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!(name, found(facts));
+    });
+}

@@ -1,0 +1,407 @@
+//! What the parts of an environment write: containers through Kubernetes, nodes and the link through their journals.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::join_all;
+use futures::stream::{BoxStream, StreamExt};
+use futures::{AsyncBufReadExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, LogParams};
+use kube::{Client, ResourceExt};
+use serde::Serialize;
+
+use crate::base::error::Error;
+use crate::base::names::{CALLER_NAME, PRODUCER_NAME};
+use crate::cluster::environment::Environment;
+use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
+use crate::diagnose::diagnosis::gather::pod_state;
+use crate::host::docker::{Engine, node};
+use crate::host::inventory as gather;
+use crate::plan::inventory::{self};
+use crate::spec::Label;
+
+/// How long one look at a log may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
+/// How often a journal is asked for news. A `journalctl --follow` in a node would outlive whoever asked for it.
+const NEWS_EVERY: Duration = Duration::from_secs(1);
+/// The unit that keeps the link.
+const LINK_UNIT: &str = "kindmesh-link.service";
+
+/// Whose log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum What {
+    /// The sample caller.
+    Caller,
+    /// The sample producers.
+    Producer,
+    /// The proxies of both.
+    Proxy,
+    /// Istio's control plane.
+    Istiod,
+    /// The nodes' journals: kubelet, containerd and the rest.
+    Node,
+    /// What keeps the link to other clusters, on every node.
+    Link,
+}
+
+impl What {
+    /// All there are.
+    pub const ALL: [What; 6] = [What::Caller, What::Producer, What::Proxy, What::Istiod, What::Node, What::Link];
+
+    fn is_of_nodes(self) -> bool {
+        matches!(self, What::Node | What::Link)
+    }
+
+    /// The word for it on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            What::Caller => "caller",
+            What::Producer => "producer",
+            What::Proxy => "proxy",
+            What::Istiod => "istiod",
+            What::Node => "node",
+            What::Link => "link",
+        }
+    }
+}
+
+/// Where a log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// By Kubernetes, for a container.
+    Container {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod.
+        pod: String,
+        /// The container.
+        container: String,
+    },
+    /// In a node's journal.
+    Journal {
+        /// The node.
+        node: String,
+        /// The unit; none for the whole journal.
+        unit: Option<&'static str>,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Container { pod, container, .. } => write!(f, "{pod} {container}"),
+            Place::Journal { node, unit: Some(unit) } => write!(f, "{node} {unit}"),
+            Place::Journal { node, unit: None } => f.write_str(node),
+        }
+    }
+}
+
+/// A log that there is.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Whose.
+    pub what: What,
+    /// In which cluster.
+    pub cluster: String,
+    /// Where it is kept.
+    pub place: Place,
+    /// How its writer is: `ready`, `running`, or what is wrong.
+    pub state: String,
+}
+
+/// How to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How many of the last lines.
+    pub lines: u32,
+    /// Whether the log of the container's run before the present one is meant.
+    pub previous: bool,
+}
+
+/// The logs of an environment, and how they are reached.
+pub struct Logs<'a> {
+    environment: &'a Environment,
+    engine: Option<Engine>,
+    /// Those there are.
+    pub found: Vec<Log>,
+    /// What could not be looked at, and why.
+    pub missing: Vec<String>,
+}
+
+impl<'a> Logs<'a> {
+    /// Finds the logs of `what` in one cluster or all. A cluster that does not answer is told in `missing`.
+    ///
+    /// # Errors
+    /// A usage error for a cluster that is not there.
+    pub async fn find(
+        environment: &'a Environment,
+        what: &[What],
+        cluster: Option<&Label>,
+    ) -> anyhow::Result<Self> {
+        let clusters: Vec<String> = match cluster {
+            Some(name) => vec![environment.cluster(name.as_str())?.name.to_string()],
+            None => environment.spec.clusters.iter().map(|cluster| cluster.name.to_string()).collect(),
+        };
+        let mut logs = Self { environment, engine: None, found: Vec::new(), missing: Vec::new() };
+        let of_pods: Vec<What> = what.iter().copied().filter(|what| !what.is_of_nodes()).collect();
+        if !of_pods.is_empty() {
+            let looks = clusters.iter().map(|cluster| containers(environment, cluster, &of_pods));
+            for (cluster, look) in clusters.iter().zip(join_all(looks).await) {
+                match look {
+                    Ok(found) => logs.found.extend(found),
+                    Err(error) => logs.missing.push(format!("{cluster}: {error:#}")),
+                }
+            }
+        }
+        if what.iter().any(|what| what.is_of_nodes()) {
+            match journals(environment, &clusters, what).await {
+                Ok((engine, found)) => {
+                    logs.engine = Some(engine);
+                    logs.found.extend(found);
+                }
+                Err(error) => logs.missing.push(format!("{error:#}")),
+            }
+        }
+        logs.found.sort_by(|a, b| (a.what, &a.cluster).cmp(&(b.what, &b.cluster)));
+        Ok(logs)
+    }
+
+    /// The last lines of a log.
+    ///
+    /// # Errors
+    /// The API server's or the engine's.
+    pub async fn tail(&self, log: &Log, options: Options) -> anyhow::Result<Vec<String>> {
+        let read = async {
+            match &log.place {
+                Place::Container { namespace, pod, container } => {
+                    let api = self.pods(&log.cluster, namespace).await?;
+                    let text = api.logs(pod, &parameters(container, options, false)).await;
+                    let text = text.map_err(|error| without_a_run_before(error, options))?;
+                    anyhow::Ok(text.lines().map(str::to_owned).collect())
+                }
+                Place::Journal { node, unit } => {
+                    let command = journalctl(*unit, &["--lines", &options.lines.to_string()]);
+                    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+                    let said = node::run(self.engine()?, node, &command).await?;
+                    Ok(said.lines().map(str::to_owned).collect())
+                }
+            }
+        };
+        match tokio::time::timeout(LOOK_WITHIN, read).await {
+            Ok(read) => read.with_context(|| format!("reading the log of {}", log.place)),
+            Err(_) => {
+                anyhow::bail!("reading the log of {}: no answer within {} s", log.place, LOOK_WITHIN.as_secs())
+            }
+        }
+    }
+
+    /// The last lines of a log and, as they come, the further ones. Ends when its writer is gone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn follow(
+        &self,
+        log: &Log,
+        options: Options,
+    ) -> anyhow::Result<BoxStream<'_, anyhow::Result<String>>> {
+        match &log.place {
+            Place::Container { namespace, pod, container } => {
+                let api = self.pods(&log.cluster, namespace).await?;
+                let stream = api.log_stream(pod, &parameters(container, options, true)).await?;
+                Ok(stream.lines().map_err(anyhow::Error::from).boxed())
+            }
+            Place::Journal { node, unit } => Ok(self.news(node, *unit, options)?.boxed()),
+        }
+    }
+
+    /// A journal's last lines, then what is new, asked for again and again.
+    fn news(
+        &self,
+        node: &str,
+        unit: Option<&'static str>,
+        options: Options,
+    ) -> anyhow::Result<impl futures::Stream<Item = anyhow::Result<String>> + use<'_>> {
+        let engine = self.engine()?;
+        let node = node.to_owned();
+        let first = vec!["--lines".to_owned(), options.lines.to_string()];
+        let looks = futures::stream::try_unfold((first, false), move |(from, again)| {
+            let node = node.clone();
+            async move {
+                if again {
+                    tokio::time::sleep(NEWS_EVERY).await;
+                }
+                let from: Vec<&str> = from.iter().map(String::as_str).collect();
+                let command = journalctl(unit, &[&from[..], &["--show-cursor"]].concat());
+                let command: Vec<&str> = command.iter().map(String::as_str).collect();
+                let said = node::run(engine, &node, &command).await?;
+                let (lines, cursor) = without_cursor(&said);
+                let next = match cursor {
+                    Some(cursor) => vec![format!("--after-cursor={cursor}")],
+                    None => from.iter().map(|word| (*word).to_owned()).collect(),
+                };
+                anyhow::Ok(Some((futures::stream::iter(lines.into_iter().map(anyhow::Ok)), (next, true))))
+            }
+        });
+        Ok(looks.try_flatten())
+    }
+
+    async fn pods(&self, cluster: &str, namespace: &str) -> anyhow::Result<Api<Pod>> {
+        Ok(Api::namespaced(self.environment.client(cluster).await?, namespace))
+    }
+
+    fn engine(&self) -> anyhow::Result<&Engine> {
+        self.engine.as_ref().context("the engine was not asked")
+    }
+}
+
+fn parameters(container: &str, options: Options, follow: bool) -> LogParams {
+    LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(options.lines.into()),
+        previous: options.previous,
+        follow,
+        ..LogParams::default()
+    }
+}
+
+/// That a container was not started anew is no failure of anything.
+fn without_a_run_before(error: kube::Error, options: Options) -> anyhow::Error {
+    match &error {
+        kube::Error::Api(status)
+            if options.previous && status.message.contains("previous terminated container") =>
+        {
+            Error::environment("this container has had no run before the present one").into()
+        }
+        _ => error.into(),
+    }
+}
+
+fn journalctl(unit: Option<&str>, more: &[&str]) -> Vec<String> {
+    let mut command: Vec<String> =
+        ["journalctl", "--no-pager", "--quiet", "--output", "short-iso"].map(str::to_owned).to_vec();
+    if let Some(unit) = unit {
+        command.extend(["--unit".to_owned(), unit.to_owned()]);
+    }
+    command.extend(more.iter().map(|word| (*word).to_owned()));
+    command
+}
+
+/// The lines of a journal and the place where it ends, which `--show-cursor` adds as a last line.
+fn without_cursor(said: &str) -> (Vec<String>, Option<String>) {
+    let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
+    let cursor = lines.last().and_then(|line| line.strip_prefix("-- cursor: ")).map(str::to_owned);
+    if cursor.is_some() {
+        lines.pop();
+    }
+    (lines, cursor)
+}
+
+async fn containers(environment: &Environment, cluster: &str, what: &[What]) -> anyhow::Result<Vec<Log>> {
+    let client = environment.client(cluster).await?;
+    let samples = environment.spec.samples.namespace.as_str();
+    let look = async {
+        let mut found = Vec::new();
+        for what in what {
+            for (namespace, app, container) in sources(*what, samples) {
+                for pod in pods(&client, namespace, app).await? {
+                    let has = has_container(&pod, container);
+                    let place = Place::Container {
+                        namespace: namespace.to_owned(),
+                        pod: pod.name_any(),
+                        container: container.to_owned(),
+                    };
+                    found.extend(has.then(|| Log {
+                        what: *what,
+                        cluster: cluster.to_owned(),
+                        place,
+                        state: state(&pod),
+                    }));
+                }
+            }
+        }
+        anyhow::Ok(found)
+    };
+    match tokio::time::timeout(LOOK_WITHIN, look).await {
+        Ok(found) => found,
+        Err(_) => anyhow::bail!("the API server does not answer within {} s", LOOK_WITHIN.as_secs()),
+    }
+}
+
+/// Namespace, label `app` and container.
+fn sources(what: What, samples: &str) -> Vec<(&str, &'static str, &'static str)> {
+    match what {
+        What::Caller => vec![(samples, CALLER_NAME, "app")],
+        What::Producer => vec![(samples, PRODUCER_NAME, "app")],
+        What::Proxy => vec![(samples, CALLER_NAME, "istio-proxy"), (samples, PRODUCER_NAME, "istio-proxy")],
+        What::Istiod => vec![(ISTIO_NAMESPACE, "istiod", "discovery")],
+        What::Node | What::Link => Vec::new(),
+    }
+}
+
+async fn pods(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Vec<Pod>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut pods = api.list(&ListParams::default().labels(&format!("app={app}"))).await?.items;
+    pods.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
+    Ok(pods)
+}
+
+fn has_container(pod: &Pod, name: &str) -> bool {
+    let spec = pod.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+    let main = spec.map(|spec| &spec.containers).into_iter().flatten();
+    init.chain(main).any(|container| container.name == name)
+}
+
+fn state(pod: &Pod) -> String {
+    match pod_state(pod).into_iter().next() {
+        _ if debug::is_ready(pod) => "ready".into(),
+        Some(wrong) => wrong,
+        None => "not ready".into(),
+    }
+}
+
+async fn journals(
+    environment: &Environment,
+    clusters: &[String],
+    what: &[What],
+) -> anyhow::Result<(Engine, Vec<Log>)> {
+    let engine = Engine::connect().await?;
+    let inventory = gather::gather(&engine).await?;
+    let nodes =
+        inventory.environments.get(environment.name()).map(|found| found.nodes.clone()).unwrap_or_default();
+    let log = |what: What, node: &inventory::Node| Log {
+        what,
+        cluster: node.cluster.clone(),
+        place: Place::Journal { node: node.name.clone(), unit: (what == What::Link).then_some(LINK_UNIT) },
+        state: node.state.clone(),
+    };
+    let nodes = nodes.iter().filter(|node| clusters.contains(&node.cluster));
+    let of_nodes = what.iter().filter(|what| what.is_of_nodes());
+    let found = nodes.flat_map(|node| of_nodes.clone().map(move |what| log(*what, node))).collect();
+    Ok((engine, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn the_cursor_is_no_line() {
+        let said = "one\ntwo\n-- cursor: s=1;i=2\n";
+        assert_eq!(without_cursor(said), (vec!["one".to_owned(), "two".to_owned()], Some("s=1;i=2".to_owned())));
+        assert_eq!(without_cursor("one\n"), (vec!["one".to_owned()], None));
+        assert_eq!(without_cursor(""), (Vec::new(), None));
+    }
+
+    #[test]
+    fn every_word_of_the_command_line_is_what_is_shown() {
+        for what in What::ALL {
+            assert_eq!(What::from_str(what.as_str(), false), Ok(what));
+        }
+        assert_eq!(What::value_variants().len(), What::ALL.len());
+    }
+}

@@ -1,0 +1,339 @@
+//! What exists and whether it works, layer by layer, each layer only as far as the one below it carries.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Client;
+use kube::api::Api;
+use serde::Serialize;
+
+use crate::base::error;
+use crate::base::hint;
+use crate::base::names;
+use crate::cluster::call;
+use crate::cluster::environment::{self, Environment};
+use crate::cluster::link;
+use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
+use crate::host::docker::Engine;
+use crate::plan::inventory::{self, Inventory};
+use crate::plan::{Cluster, Plan};
+
+/// The state of an environment in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// All works.
+    Ready,
+    /// Everything is there, something does not work.
+    Degraded,
+    /// Something does not work yet, and mends itself.
+    Healing,
+    /// The nodes are frozen.
+    Paused,
+    /// The nodes are stopped.
+    Stopped,
+    /// Parts are missing.
+    Partial,
+    /// There is none.
+    Absent,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Ready => "ready",
+            Phase::Degraded => "degraded",
+            Phase::Healing => "healing",
+            Phase::Paused => "paused",
+            Phase::Stopped => "stopped",
+            Phase::Partial => "partial",
+            Phase::Absent => "absent",
+        })
+    }
+}
+
+/// A layer of one cluster, or of the whole.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Layer {
+    /// `engine`, `nodes`, `link`, `api`, `istiod`, `remoteClusters`, `workloads` or `call`.
+    pub layer: &'static str,
+    /// The cluster; none for the whole.
+    pub cluster: Option<String>,
+    /// Whether it works.
+    pub ok: bool,
+    /// What was seen.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A cluster as it is listed.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Its name in the mesh.
+    pub name: String,
+    /// Its context in the environment's kubeconfig.
+    pub context: String,
+    /// Its nodes as found.
+    pub nodes: Vec<inventory::Node>,
+}
+
+/// What exists and whether it works.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The shape of this document.
+    pub schema_version: u8,
+    /// The environment's name.
+    pub environment: String,
+    /// Its state in one word.
+    pub phase: Phase,
+    /// The layers, from the bottom up.
+    pub layers: Vec<Layer>,
+    /// The clusters.
+    pub clusters: Vec<ClusterStatus>,
+}
+
+/// How soon after its nodes' start an environment counts as healing rather than degraded. Seen: 52 s.
+const HEALS_WITHIN_SECONDS: i64 = 120;
+
+/// The phase as far as the nodes alone tell it: `ready` when all run.
+pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
+    let complete = found.network.is_some()
+        && !found.clusters.is_empty()
+        && found.clusters.keys().all(|cluster| found.nodes_of(cluster).next().is_some());
+    let all = |state: &str| found.nodes.iter().all(|node| node.state == state);
+    if !complete {
+        Phase::Partial
+    } else if all("running") {
+        Phase::Ready
+    } else if all("paused") {
+        Phase::Paused
+    } else if all("exited") {
+        Phase::Stopped
+    } else {
+        Phase::Degraded
+    }
+}
+
+/// The command that brings an environment back from its rest, if it is at rest.
+pub fn way_back(name: &str, phase: Phase) -> Option<String> {
+    match phase {
+        Phase::Paused => Some(hint::resume_hint(name)),
+        Phase::Stopped => Some(hint::start_hint(name)),
+        _ => None,
+    }
+}
+
+/// Looks at every layer; no look takes longer than `within`. `inventory` is what the engine lists now.
+///
+/// # Errors
+/// When the environment is not in the inventory, or cannot be planned.
+pub async fn status(
+    engine: &Engine,
+    inventory: Inventory,
+    opened: &Environment,
+    within: Duration,
+) -> anyhow::Result<Status> {
+    status_with(engine, inventory, opened, within, true).await
+}
+
+/// The same, with or without a call: it counts, like any other, where calls are counted.
+///
+/// # Errors
+/// As [`status`].
+pub async fn status_with(
+    engine: &Engine,
+    inventory: Inventory,
+    opened: &Environment,
+    within: Duration,
+    call: bool,
+) -> anyhow::Result<Status> {
+    let name = opened.name().to_owned();
+    let Some(found) = inventory.environments.get(&name).cloned() else {
+        return Err(environment::absent(&name).into());
+    };
+    let plan = opened.plan(engine, inventory)?;
+    let mut phase = phase_of_nodes(&found);
+    let repair = way_back(&name, phase).unwrap_or_else(|| hint::up_hint(&name));
+    let look = Look { engine, opened, plan: &plan, found: &found, within, repair: &repair, call };
+    let mut layers = vec![Layer {
+        layer: "engine",
+        cluster: None,
+        ok: true,
+        detail: format!(
+            "Docker {} at {}, {} processors, {:.1} GB, cgroup v{}",
+            engine.facts.version,
+            engine.endpoint.host,
+            engine.facts.cpus,
+            engine.facts.memory as f64 / 1e9,
+            engine.facts.cgroup_version
+        ),
+        hint: None,
+    }];
+    layers.extend(join_all(plan.clusters.iter().map(|cluster| look.cluster(cluster))).await.into_iter().flatten());
+    if phase == Phase::Ready && layers.iter().any(|layer| !layer.ok) {
+        phase = if look.just_started().await { Phase::Healing } else { Phase::Degraded };
+    }
+    let clusters = plan.clusters.iter().map(|cluster| ClusterStatus {
+        name: cluster.name.clone(),
+        context: cluster.context.clone(),
+        nodes: found.nodes_of(&cluster.name).cloned().collect(),
+    });
+    Ok(Status { schema_version: 1, environment: name, phase, layers, clusters: clusters.collect() })
+}
+
+struct Look<'a> {
+    engine: &'a Engine,
+    opened: &'a Environment,
+    plan: &'a Plan,
+    found: &'a inventory::Environment,
+    within: Duration,
+    repair: &'a str,
+    call: bool,
+}
+
+impl Look<'_> {
+    /// The layers of one cluster, up to the first that does not carry the next.
+    async fn cluster(&self, cluster: &Cluster) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        let nodes = self.layer("nodes", cluster, self.nodes(cluster)).await;
+        let running = nodes.ok;
+        layers.push(nodes);
+        if !running {
+            return layers;
+        }
+        let (link, api) = futures::join!(
+            self.layer("link", cluster, self.link(cluster)),
+            self.layer("api", cluster, self.api(cluster))
+        );
+        let answers = api.ok;
+        layers.extend([link, api]);
+        let client = match self.opened.client(&cluster.name).await {
+            Ok(client) if answers => client,
+            _ => return layers,
+        };
+        let (istiod, remote, workloads) = futures::join!(
+            self.layer("istiod", cluster, self.istiod(&client)),
+            self.layer("remoteClusters", cluster, self.remote_clusters(cluster, &client)),
+            self.layer("workloads", cluster, self.workloads(cluster, &client))
+        );
+        layers.extend([istiod, remote, workloads]);
+        let calls = self.plan.samples.as_ref().is_some_and(|samples| samples.callers.contains(&cluster.name));
+        if self.call && calls && layers.iter().all(|layer| layer.ok) {
+            layers.push(self.layer("call", cluster, self.call(&client)).await);
+        }
+        layers
+    }
+
+    async fn layer(
+        &self,
+        layer: &'static str,
+        cluster: &Cluster,
+        look: impl Future<Output = anyhow::Result<String>>,
+    ) -> Layer {
+        let result = match tokio::time::timeout(self.within, look).await {
+            Ok(result) => result,
+            Err(_) => Err(anyhow::anyhow!("no answer within {} s", self.within.as_secs())),
+        };
+        let (ok, detail) = match result {
+            Ok(detail) => (true, detail),
+            Err(error) => (false, error::brief(error)),
+        };
+        let hint = (!ok).then(|| self.repair.to_owned());
+        Layer { layer, cluster: Some(cluster.name.clone()), ok, detail, hint }
+    }
+
+    async fn nodes(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        for name in &cluster.nodes {
+            match self.found.nodes_of(&cluster.name).find(|node| &node.name == name) {
+                None => anyhow::bail!("node {name} is missing"),
+                Some(node) if node.state != "running" => anyhow::bail!("node {name} is {}", node.state),
+                Some(_) => {}
+            }
+        }
+        Ok(format!("{} of {} run", cluster.nodes.len(), cluster.nodes.len()))
+    }
+
+    async fn link(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        Ok(link::routes(self.engine, self.plan, cluster).await?.join(", "))
+    }
+
+    async fn api(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        let version = self.opened.client(&cluster.name).await?.apiserver_version().await?;
+        Ok(format!("Kubernetes {}", version.git_version))
+    }
+
+    async fn istiod(&self, client: &Client) -> anyhow::Result<String> {
+        deployment(client, ISTIO_NAMESPACE, istio::ISTIOD).await?;
+        Ok(format!("Istio {}", self.plan.mesh.version))
+    }
+
+    async fn remote_clusters(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {
+        let peers: Vec<&str> = self.plan.peers(cluster).map(|peer| peer.name.as_str()).collect();
+        let missing = remote::unsynced(client, &peers).await?;
+        anyhow::ensure!(missing.is_empty(), "{}", missing.join(", "));
+        Ok(format!("{} synced", peers.join(", ")))
+    }
+
+    async fn workloads(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {
+        let Some(samples) = &self.plan.samples else { return Ok("no samples".into()) };
+        let mut ready = Vec::new();
+        for (name, clusters) in
+            [(names::CALLER_NAME, &samples.callers), (names::PRODUCER_NAME, &samples.producers)]
+        {
+            if clusters.contains(&cluster.name) {
+                deployment(client, &samples.namespace, name).await?;
+                ready.push(name);
+            }
+        }
+        Ok(if ready.is_empty() { "none here".into() } else { format!("{} ready", ready.join(", ")) })
+    }
+
+    async fn call(&self, client: &Client) -> anyhow::Result<String> {
+        let namespace = self.opened.spec.samples.namespace.as_str();
+        let request = call::Request {
+            id: "status".into(),
+            payload: String::new(),
+            delay: 0,
+            response_code: 200,
+            fail_attempts: None,
+            fresh_connection: true,
+        };
+        let answer = call::Caller::connect(client, namespace).await?.call(&request).await?;
+        let reason = answer.reason.clone().unwrap_or_default();
+        anyhow::ensure!(answer.status_code == 200, "status {}: {reason}", answer.status_code);
+        Ok(format!(
+            "answered in {} in {} ms",
+            answer.served_by().unwrap_or_default(),
+            answer.round_trip_time_millis
+        ))
+    }
+
+    /// Whether a node was started a short while ago.
+    async fn just_started(&self) -> bool {
+        for node in &self.found.nodes {
+            let Ok(details) = self.engine.docker.inspect_container(&node.name, None).await else { continue };
+            let started = details.state.and_then(|state| state.started_at);
+            let Some(started) = started.and_then(|time| time.parse::<jiff::Timestamp>().ok()) else { continue };
+            if jiff::Timestamp::now().as_second() - started.as_second() < HEALS_WITHIN_SECONDS {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+async fn deployment(client: &Client, namespace: &str, name: &str) -> anyhow::Result<()> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let found = api.get_opt(name).await?;
+    let found = found.ok_or_else(|| anyhow::anyhow!("{name} does not exist"))?;
+    match istio::lacking(&found) {
+        None => Ok(()),
+        Some(why) => anyhow::bail!("{name}: {why}"),
+    }
+}

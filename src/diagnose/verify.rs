@@ -1,0 +1,349 @@
+//! Claims about the mesh, each tried on the running environment, each with evidence, each able to fail.
+//!
+//! ```text
+//! bench: a namespace of its own in every cluster ─► checks, side by side ─► verdicts
+//!        probes in and outside the mesh               one file each
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use crate::base::error::Error;
+use crate::base::event::{Event, Events, Outcome, round};
+use crate::base::interrupt::Interrupt;
+use crate::cluster::environment::Environment;
+
+mod authz_identity;
+mod balance_replicas;
+mod bench;
+mod breaker;
+mod breaker_closes;
+mod breaker_opens;
+mod check;
+mod failover_locality;
+mod link_pods;
+mod mesh_synced;
+mod mtls_identity;
+mod mtls_strict;
+mod name_absent;
+mod name_stub;
+mod probe;
+mod retry_transient;
+mod telemetry_counted;
+mod timeout_504;
+mod trace_carried;
+mod trust_root;
+
+pub use crate::base::verdict::{Status, Subject, SubjectCluster, Verdict, Verdicts};
+use bench::Bench;
+pub use check::Check;
+use check::{Trial, Undecided};
+
+/// All checks, from the bottom up.
+pub const CHECKS: [Check; 16] = [
+    link_pods::CHECK,
+    trust_root::CHECK,
+    mesh_synced::CHECK,
+    name_absent::CHECK,
+    name_stub::CHECK,
+    balance_replicas::CHECK,
+    mtls_identity::CHECK,
+    mtls_strict::CHECK,
+    authz_identity::CHECK,
+    timeout_504::CHECK,
+    retry_transient::CHECK,
+    breaker_opens::CHECK,
+    breaker_closes::CHECK,
+    failover_locality::CHECK,
+    trace_carried::CHECK,
+    telemetry_counted::CHECK,
+];
+
+/// How to verify.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The checks to try, as [`select`] gives them.
+    pub checks: Vec<&'static Check>,
+    /// Manifests that take the place of the checks' own, by the check's id.
+    pub manifests: BTreeMap<String, String>,
+    /// How often; a claim that fails once has failed.
+    pub repeat: u32,
+    /// Whether the first failure ends the rest.
+    pub fail_fast: bool,
+    /// Whether the namespaces stay, to be looked at.
+    pub keep: bool,
+    /// How long setting up may take, and each check.
+    pub timeout: Duration,
+}
+
+/// The checks that ids or prefixes of ids name, all without any, less those to be skipped.
+///
+/// # Errors
+/// A usage error for a name that no check has.
+pub fn select(wanted: &[String], skip: &[String]) -> Result<Vec<&'static Check>, Error> {
+    let named = |check: &Check, names: &[String]| names.iter().any(|name| check.id.starts_with(name.as_str()));
+    for name in wanted.iter().chain(skip) {
+        if name.is_empty() || !CHECKS.iter().any(|check| check.id.starts_with(name.as_str())) {
+            let ids: Vec<_> = CHECKS.iter().map(|check| check.id).collect();
+            return Err(Error::usage(format!("there is no check \"{name}\""))
+                .hint(format!("the checks are {}", ids.join(", "))));
+        }
+    }
+    // A constant promoted to a static: checks are shared by reference.
+    static ALL: [Check; 16] = CHECKS;
+    let chosen = ALL.iter().filter(|check| (wanted.is_empty() || named(check, wanted)) && !named(check, skip));
+    Ok(chosen.collect())
+}
+
+/// Reads the manifests of a folder that take the place of checks' own: files `ID.yaml`.
+///
+/// # Errors
+/// A usage error for a file that belongs to no check.
+pub fn manifests(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let what = || format!("reading {}", folder.display());
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).with_context(what)? {
+        let path = entry.with_context(what)?.path();
+        if !matches!(path.extension().and_then(|end| end.to_str()), Some("yaml" | "yml")) {
+            continue;
+        }
+        let id = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if !CHECKS.iter().any(|check| check.id == id) {
+            return Err(Error::usage(format!("{} is for no check", path.display()))
+                .hint(
+                    "a file here is called like the check whose policies it replaces, such as timeout.504.yaml; \
+                       kindmesh verify --list names them",
+                )
+                .into());
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        crate::cluster::mesh::apply::objects(&text).with_context(|| format!("reading {}", path.display()))?;
+        found.insert(id, text);
+    }
+    if found.is_empty() {
+        return Err(Error::usage(format!("{} has no manifests", folder.display())).into());
+    }
+    Ok(found)
+}
+
+/// Tries the checks. Whatever happens, an interruption included, what was made for them is removed again.
+///
+/// # Errors
+/// When the environment cannot be reached, or what checks need cannot be made; a claim that does not hold is a
+/// verdict, not an error.
+pub async fn verify(
+    environment: &Environment,
+    options: &Options,
+    events: &Events,
+    interrupt: &Interrupt,
+) -> anyhow::Result<(Verdicts, Subject)> {
+    let started = (jiff::Timestamp::now(), Instant::now());
+    let mut all: Vec<Verdict> = Vec::new();
+    for number in 1..=options.repeat {
+        let verdicts = once(environment, options, events, interrupt).await?;
+        if number == 1 {
+            all = verdicts;
+        } else {
+            all = all.into_iter().zip(verdicts).map(|(first, again)| worse(first, again, number)).collect();
+        }
+        if options.fail_fast && all.iter().any(|verdict| verdict.status == Status::Failed) {
+            break;
+        }
+    }
+    let verdicts = Verdicts::new(environment.name(), all);
+    Ok((verdicts, subject(environment, started.0, started.1.elapsed())))
+}
+
+/// Of two verdicts on a claim, the one that counts: a failure, else the later.
+fn worse(first: Verdict, again: Verdict, number: u32) -> Verdict {
+    if first.status == Status::Failed {
+        return first;
+    }
+    let mut again = again;
+    if again.status == Status::Failed {
+        again.evidence.insert(0, format!("in run {number}"));
+    }
+    again
+}
+
+async fn once(
+    environment: &Environment,
+    options: &Options,
+    events: &Events,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Vec<Verdict>> {
+    let bench = Bench::open(environment.clone()).await?;
+    let armed = interrupt.arm("removing what was made for this");
+    let tried = async {
+        bench.make(events, tokio::time::Instant::now() + options.timeout).await?;
+        anyhow::Ok(try_all(&bench, options, events).await)
+    };
+    let result = tokio::select! {
+        result = tried => result,
+        () = interrupt.requested() => Err(Error::environment("interrupted").into()),
+    };
+    let removed = if options.keep {
+        events.note(format!("--keep: namespace {} stays in every cluster", bench.namespace));
+        Ok(())
+    } else {
+        let step = events.step("unbench", None);
+        step.run(async |_| Ok(Outcome::changed(bench.remove().await?))).await
+    };
+    drop(armed);
+    let verdicts = result?;
+    removed?;
+    Ok(verdicts)
+}
+
+async fn try_all(bench: &Bench, options: &Options, events: &Events) -> Vec<Verdict> {
+    let mut running: FuturesUnordered<_> = options
+        .checks
+        .iter()
+        .enumerate()
+        .map(|(index, check)| async move { (index, try_one(bench, check, options, events).await) })
+        .collect();
+    let mut verdicts: BTreeMap<usize, Verdict> = BTreeMap::new();
+    while let Some((index, verdict)) = running.next().await {
+        let failed = verdict.status == Status::Failed;
+        events.send(Event::CheckFinished { verdict: verdict.clone() });
+        verdicts.insert(index, verdict);
+        if failed && options.fail_fast {
+            break;
+        }
+    }
+    drop(running);
+    for (index, check) in options.checks.iter().enumerate() {
+        verdicts.entry(index).or_insert_with(|| Verdict {
+            id: check.id.into(),
+            claim: check.claim.into(),
+            status: Status::Skipped,
+            seconds: 0.0,
+            evidence: vec!["another check failed before this one had ended (--fail-fast)".into()],
+            hint: None,
+        });
+    }
+    verdicts.into_values().collect()
+}
+
+async fn try_one(bench: &Bench, check: &Check, options: &Options, events: &Events) -> Verdict {
+    events.send(Event::CheckStarted { id: check.id.into() });
+    let started = Instant::now();
+    let manifest = options.manifests.get(check.id).map_or(check.manifest, String::as_str);
+    let deadline = tokio::time::Instant::now() + options.timeout;
+    let (result, mut evidence) = match Trial::new(bench, manifest, deadline) {
+        Ok(trial) => {
+            let result = tokio::time::timeout_at(deadline, (check.run)(&trial)).await;
+            let late = || Err(anyhow::anyhow!("not decided within {} s", options.timeout.as_secs()));
+            (result.unwrap_or_else(|_| late()), trial.evidence())
+        }
+        Err(error) => (Err(error), Vec::new()),
+    };
+    let status = match &result {
+        Ok(()) => Status::Passed,
+        Err(error) if error.is::<Undecided>() => Status::Skipped,
+        Err(_) => Status::Failed,
+    };
+    if let Err(error) = &result {
+        let seen = crate::base::error::find(error).map(|error| error.evidence.join("; ")).unwrap_or_default();
+        let why = format!("{error:#}");
+        evidence.push(if seen.is_empty() { why } else { format!("{why}; {seen}") });
+    }
+    Verdict {
+        id: check.id.into(),
+        claim: check.claim.into(),
+        status,
+        seconds: round(started.elapsed()),
+        evidence,
+        hint: (status == Status::Failed).then(|| check.hint.into()),
+    }
+}
+
+fn subject(environment: &Environment, started: jiff::Timestamp, took: Duration) -> Subject {
+    let spec = &environment.spec;
+    let cluster = |cluster: &crate::spec::Cluster| {
+        let here = |names: &[crate::spec::Label]| names.contains(&cluster.name);
+        SubjectCluster {
+            name: cluster.name.to_string(),
+            region: cluster.region.clone(),
+            zone: cluster.zone.clone(),
+            nodes: 1 + usize::from(cluster.workers),
+            caller: here(&spec.samples.caller.clusters),
+            producer: here(&spec.samples.producer.clusters),
+        }
+    };
+    Subject {
+        started,
+        seconds: round(took),
+        istio: spec.mesh.version.to_string(),
+        node_image: spec.kubernetes.node_image.clone(),
+        clusters: spec.clusters.iter().map(cluster).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::mesh::apply;
+
+    #[test]
+    fn checks_are_selected_by_prefix() {
+        let ids = |wanted: &[&str], skip: &[&str]| -> Vec<&str> {
+            let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            select(&owned(wanted), &owned(skip)).unwrap().iter().map(|check| check.id).collect()
+        };
+        assert_eq!(ids(&[], &[]).len(), 16);
+        assert_eq!(ids(&["mtls"], &[]), ["mtls.identity", "mtls.strict"]);
+        assert_eq!(ids(&["mtls", "link.pods"], &["mtls.s"]), ["link.pods", "mtls.identity"]);
+        assert!(select(&["mtsl".into()], &[]).unwrap_err().hint.unwrap().contains("mtls.strict"));
+        assert!(select(&[String::new()], &[]).is_err());
+    }
+
+    #[test]
+    fn every_manifest_is_read_and_says_where_it_belongs() {
+        for check in &CHECKS {
+            for object in apply::objects(check.manifest).unwrap() {
+                assert_eq!(object.metadata.namespace.as_deref(), Some("kindmesh-verify"), "{}", check.id);
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_in_any_run_counts() {
+        let verdict = |status| Verdict {
+            id: "a".into(),
+            claim: String::new(),
+            status,
+            seconds: 1.0,
+            evidence: vec!["x".into()],
+            hint: None,
+        };
+        let failed = worse(verdict(Status::Passed), verdict(Status::Failed), 2);
+        assert_eq!(
+            (failed.status, failed.evidence),
+            (Status::Failed, vec!["in run 2".to_owned(), "x".to_owned()])
+        );
+        assert_eq!(worse(verdict(Status::Failed), verdict(Status::Passed), 2).status, Status::Failed);
+    }
+
+    /// The table in docs/verify.md; `INSTA_UPDATE=always cargo test` writes it anew.
+    #[test]
+    fn the_documentation_lists_every_check() {
+        const BEGIN: &str = "<!-- made by `cargo test`, from src/diagnose/verify/ -->\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, _) = text.split_once(BEGIN).unwrap();
+        let mut wanted = format!("{before}{BEGIN}| id | claim | evidence | sabotage |\n|---|---|---|---|\n");
+        for Check { id, claim, evidence, sabotage, .. } in &CHECKS {
+            wanted.push_str(&format!("| `{id}` | {claim} | {evidence} | {sabotage} |\n"));
+        }
+        if std::env::var("INSTA_UPDATE").is_ok_and(|how| how == "always") {
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), wanted);
+    }
+}

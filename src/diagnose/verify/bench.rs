@@ -1,0 +1,299 @@
+//! Where checks work: a namespace of their own in every cluster, with probes in and outside the mesh. Nothing of a
+//! user's is in it, and all of it goes with the namespace.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, DynamicObject};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::probe::Prober;
+use crate::base::error::{self, Error};
+use crate::base::event::{Events, Outcome, Step};
+use crate::base::names::{PART_OF_LABEL, PORT};
+use crate::base::wait::{self, Poll};
+use crate::cluster::environment::Environment;
+use crate::cluster::lease;
+use crate::cluster::mesh::apply::{self, Applier};
+use crate::cluster::mesh::debug;
+use crate::cluster::probes::Probe;
+use crate::cluster::workloads;
+use crate::diagnose::diagnosis::waits;
+use crate::spec;
+
+const SERVICES: &str = include_str!("../../../mesh-manifests/verify/services.yaml");
+/// The namespace that the manifests are written for.
+const WRITTEN_NAMESPACE: &str = "kindmesh-verify";
+/// The value of the part-of label of everything that checks make.
+const PART_OF: &str = "kindmesh-verify";
+/// Says on which side an object acts, where its kind does not: `caller` or `producer`.
+const SIDE: &str = "kindmesh/side";
+/// Longer than any run: a day is the longest `--timeout`, but nobody waits for that.
+const LEASE: Duration = Duration::from_secs(1800);
+/// How long the caller's proxy may take to know the probes. Some 0.2 s after they are ready, under load seconds.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The label of those that failover is about.
+const FAILOVER: Option<(&str, &str)> = Some(("kindmesh/failover", "yes"));
+
+const CALLER: Probe = Probe { name: "caller", replicas: 1, meshed: true, label: None };
+const STRANGER: Probe = Probe { name: "stranger", replicas: 1, meshed: true, label: None };
+const NEAR: Probe = Probe { name: "near", replicas: 1, meshed: true, label: FAILOVER };
+const PRODUCER: Probe = Probe { name: "producer", replicas: 2, meshed: true, label: FAILOVER };
+const GUARDED: Probe = Probe { name: "guarded", replicas: 1, meshed: true, label: None };
+/// Outside the mesh.
+const PLAIN: Probe = Probe { name: "plain", replicas: 1, meshed: false, label: None };
+
+/// A cluster as checks use it.
+pub(super) struct Cluster {
+    pub spec: spec::Cluster,
+    pub context: String,
+    pub client: Client,
+    roles: Vec<Probe>,
+}
+
+impl Cluster {
+    pub fn name(&self) -> &str {
+        self.spec.name.as_str()
+    }
+}
+
+/// Where checks work.
+pub(super) struct Bench {
+    pub namespace: String,
+    pub clusters: Vec<Cluster>,
+    caller: usize,
+    producer: usize,
+    image: String,
+    /// Policies on who may call `guarded` are tried one check after the other.
+    pub guarded: tokio::sync::Mutex<()>,
+}
+
+impl Bench {
+    /// Connects to the clusters; makes nothing yet.
+    pub async fn open(environment: Environment) -> anyhow::Result<Self> {
+        let samples = &environment.spec.samples;
+        if !samples.enabled {
+            return Err(Error::usage("this environment has no samples, and checks use their image")
+                .hint("set samples.enabled: true in its spec, then kindmesh up")
+                .into());
+        }
+        let mut clusters = Vec::new();
+        for spec in &environment.spec.clusters {
+            clusters.push(Cluster {
+                spec: spec.clone(),
+                context: environment.context(spec.name.as_str()),
+                client: environment.client(spec.name.as_str()).await?,
+                roles: vec![PLAIN],
+            });
+        }
+        let calls = |cluster: &Cluster| samples.caller.clusters.iter().any(|name| name.as_str() == cluster.name());
+        let caller = clusters.iter().position(calls).unwrap_or(0);
+        let produces = |(index, cluster): &(usize, &Cluster)| {
+            *index != caller && samples.producer.clusters.iter().any(|name| name.as_str() == cluster.name())
+        };
+        let other = (0..clusters.len()).find(|index| *index != caller);
+        let producer = clusters.iter().enumerate().find(produces).map(|(index, _)| index).or(other);
+        let producer = producer.ok_or_else(|| {
+            Error::usage("this environment has one cluster: there is no call that could cross to another")
+        })?;
+        clusters[caller].roles.extend([CALLER, STRANGER, NEAR]);
+        clusters[producer].roles.extend([PRODUCER, GUARDED]);
+        let image = workloads::sample_image(&clusters[caller].client, &environment).await?;
+        let namespace = format!("kindmesh-verify-{:x}", jiff::Timestamp::now().as_millisecond());
+        Ok(Self { namespace, clusters, caller, producer, image, guarded: tokio::sync::Mutex::default() })
+    }
+
+    /// The cluster that calls.
+    pub fn caller(&self) -> &Cluster {
+        &self.clusters[self.caller]
+    }
+
+    /// The cluster that answers.
+    pub fn producer(&self) -> &Cluster {
+        &self.clusters[self.producer]
+    }
+
+    /// Removes what runs that died left, makes this run's namespaces and waits for the probes.
+    pub async fn make(&self, events: &Events, deadline: Instant) -> anyhow::Result<()> {
+        events
+            .step("bench", None)
+            .run(async |step| {
+                try_join_all(self.clusters.iter().map(|cluster| self.make_in(cluster, step, deadline))).await?;
+                self.settle(step, deadline).await?;
+                Ok(Outcome::changed(()))
+            })
+            .await
+    }
+
+    async fn make_in(&self, cluster: &Cluster, step: &Step, deadline: Instant) -> anyhow::Result<()> {
+        lease::sweep(&cluster.client, PART_OF).await;
+        let mut objects = vec![lease::namespace(&self.namespace, PART_OF, LEASE)?];
+        objects.extend(self.select(apply::objects(SERVICES)?, cluster)?);
+        for role in &cluster.roles {
+            objects.extend(role.objects(&self.namespace, &self.image, &cluster.spec)?);
+        }
+        Applier::new(cluster.client.clone(), step, deadline).apply(objects).await?;
+        for role in &cluster.roles {
+            let ready = waits::deployment(&cluster.client, &self.namespace, role.name, step, deadline).await;
+            ready.with_context(|| format!("starting the probe {} in {}", role.name, cluster.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits a while for the caller's proxy to know every endpoint of every Service: their slices are written one
+    /// after the other. If it never does, checks will say so.
+    async fn settle(&self, step: &Step, deadline: Instant) -> anyhow::Result<()> {
+        let services = apply::objects(SERVICES)?;
+        let produced = services.iter().filter(|service| {
+            let app = service.data.pointer("/spec/selector/app").and_then(Value::as_str);
+            app == Some(PRODUCER.name) && !service.annotations().contains_key(SIDE)
+        });
+        let names: Vec<String> = produced.map(ResourceExt::name_any).collect();
+        let lacks = |clusters: &str, name: &&String| {
+            debug::healthy(clusters, &self.proxy_cluster(name)).len() < usize::from(PRODUCER.replicas)
+        };
+        let deadline = deadline.min(Instant::now() + SETTLE_WITHIN);
+        let _ = wait::until(step, "the caller's proxy to know the endpoints", deadline, async || {
+            Ok(match self.proxy_says("clusters").await {
+                Ok(clusters) => match names.iter().find(|name| lacks(&clusters, name)) {
+                    None => Poll::Ready(()),
+                    Some(name) => Poll::NotYet(format!("it lacks some of {name}")),
+                },
+                Err(error) => Poll::NotYet(error::brief(error)),
+            })
+        })
+        .await;
+        Ok(())
+    }
+
+    /// The objects of a check's manifest that act in a cluster: routing where the caller is, who may call where
+    /// the producer is, Services in both, unless an annotation says otherwise.
+    pub fn select(&self, objects: Vec<DynamicObject>, cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
+        let is_caller = cluster.name() == self.caller().name();
+        let is_producer = cluster.name() == self.producer().name();
+        let mut selected = Vec::new();
+        for mut object in objects {
+            let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
+            let acts = match (object.annotations().get(SIDE).map(String::as_str), kind.as_str()) {
+                (Some("caller"), _) => is_caller,
+                (Some("producer"), _) => is_producer,
+                (Some("both"), _) | (None, "Service") => is_caller || is_producer,
+                (Some(other), _) => anyhow::bail!("{SIDE} is \"{other}\", and must be caller, producer or both"),
+                (None, "PeerAuthentication" | "AuthorizationPolicy" | "RequestAuthentication") => is_producer,
+                (None, _) => is_caller,
+            };
+            if acts {
+                object.metadata.namespace = Some(self.namespace.clone());
+                object.labels_mut().insert(PART_OF_LABEL.to_owned(), PART_OF.to_owned());
+                // Identities and hosts name the namespace.
+                let text = object.data.to_string().replace(WRITTEN_NAMESPACE, &self.namespace);
+                object.data = serde_json::from_str(&text)?;
+                selected.push(object);
+            }
+        }
+        Ok(selected)
+    }
+
+    /// Applies objects of a check's manifest in the clusters where they act.
+    pub async fn apply(&self, objects: &[DynamicObject], deadline: Instant) -> anyhow::Result<()> {
+        let step = Events::silent().step("verify", None);
+        for cluster in &self.clusters {
+            let selected = self.select(objects.to_vec(), cluster)?;
+            if !selected.is_empty() {
+                Applier::new(cluster.client.clone(), &step, deadline).apply(selected).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an object of a check's manifest where it acts.
+    pub async fn unapply(&self, object: &DynamicObject) -> anyhow::Result<()> {
+        for cluster in &self.clusters {
+            for object in self.select(vec![object.clone()], cluster)? {
+                let kind = object.types.as_ref().context("an object without a kind")?;
+                let resource = kube::api::ApiResource::from_gvk(&kind.try_into()?);
+                let api: Api<DynamicObject> =
+                    Api::namespaced_with(cluster.client.clone(), &self.namespace, &resource);
+                match api.delete(&object.name_any(), &DeleteParams::default()).await {
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The ready pods of a role, in whichever cluster it runs.
+    pub async fn pods(&self, cluster: &Cluster, role: &str) -> anyhow::Result<Vec<Pod>> {
+        debug::ready_pods(&cluster.client, &self.namespace, &format!("app={role}")).await
+    }
+
+    /// A connection to the first pod of a role.
+    pub async fn prober(&self, cluster: &Cluster, role: &str) -> anyhow::Result<Prober> {
+        let pods = self.pods(cluster, role).await?;
+        let pod = pods.first().with_context(|| format!("no pod of {role} is ready in {}", cluster.name()))?;
+        Prober::open(&cluster.client, &self.namespace, pod).await
+    }
+
+    /// A connection to the caller.
+    pub async fn calling(&self) -> anyhow::Result<Prober> {
+        self.prober(self.caller(), CALLER.name).await
+    }
+
+    /// A Service's full name.
+    pub fn host(&self, service: &str) -> String {
+        format!("{service}.{}.svc.cluster.local", self.namespace)
+    }
+
+    /// The healthy endpoints that the caller's proxy has for a Service, sorted.
+    pub async fn endpoints(&self, service: &str) -> anyhow::Result<Vec<String>> {
+        let clusters = self.proxy_says("clusters").await?;
+        let mut known = debug::healthy(&clusters, &self.proxy_cluster(service));
+        known.sort();
+        Ok(known)
+    }
+
+    /// Envoy's name for a Service's endpoints.
+    pub fn proxy_cluster(&self, service: &str) -> String {
+        format!("outbound|{PORT}||{}", self.host(service))
+    }
+
+    /// A page of the caller's proxy's own administration interface.
+    pub async fn proxy_says(&self, page: &str) -> anyhow::Result<String> {
+        let pods = self.pods(self.caller(), CALLER.name).await?;
+        let pod = pods.first().context("the caller is not ready")?.name_any();
+        let command = ["pilot-agent", "request", "GET", page];
+        debug::exec(&self.caller().client, &self.namespace, &pod, "istio-proxy", &command).await
+    }
+
+    /// The start of a kubectl command for this run's namespace.
+    pub fn kubectl(&self, cluster: &Cluster) -> String {
+        format!("kubectl --context {} -n {}", cluster.context, self.namespace)
+    }
+
+    /// Scales a role.
+    pub async fn scale(&self, cluster: &Cluster, role: &str, replicas: u8) -> anyhow::Result<()> {
+        let api: Api<Deployment> = Api::namespaced(cluster.client.clone(), &self.namespace);
+        let patch = kube::api::Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        api.patch_scale(role, &kube::api::PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// Removes this run's namespaces and waits until they are gone.
+    pub async fn remove(&self) -> anyhow::Result<()> {
+        let gone = join_all(self.clusters.iter().map(|cluster| self.remove_from(cluster))).await;
+        gone.into_iter().collect()
+    }
+
+    async fn remove_from(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        lease::delete(&cluster.client, &self.namespace).await?;
+        lease::gone(&cluster.client, &self.namespace, cluster.name()).await
+    }
+}

@@ -1,0 +1,132 @@
+//! What a check is, and what it works with while it is tried.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::LocalBoxFuture;
+use kube::api::DynamicObject;
+use tokio::time::Instant;
+
+use super::bench::Bench;
+use crate::base::event::Events;
+use crate::base::wait::{self, Poll};
+use crate::cluster::mesh::apply;
+
+/// One claim, and how it is tried.
+pub struct Check {
+    /// Its name, stable.
+    pub id: &'static str,
+    /// What is to be shown, one sentence.
+    pub claim: &'static str,
+    /// What is kept as evidence.
+    pub evidence: &'static str,
+    /// What breaks exactly this claim, and so must make the check fail: how the check itself is tested.
+    pub sabotage: &'static str,
+    /// What to do about a failure.
+    pub hint: &'static str,
+    /// The policies that it applies: YAML, with one or more documents or none.
+    pub manifest: &'static str,
+    pub(super) run: for<'a> fn(&'a Trial<'a>) -> LocalBoxFuture<'a, anyhow::Result<()>>,
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Check({})", self.id)
+    }
+}
+
+/// Makes a check's `run` of an async function.
+macro_rules! check {
+    ($id:literal, $run:ident, claim: $claim:literal, evidence: $evidence:literal, sabotage: $sabotage:literal,
+        hint: $hint:literal) => {
+        pub(super) const CHECK: $crate::diagnose::verify::Check = $crate::diagnose::verify::Check {
+            id: $id,
+            claim: $claim,
+            evidence: $evidence,
+            sabotage: $sabotage,
+            hint: $hint,
+            manifest: include_str!(concat!("../../../mesh-manifests/verify/", $id, ".yaml")),
+            run: |trial| Box::pin($run(trial)),
+        };
+    };
+}
+pub(super) use check;
+
+/// Why a check could not be decided.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Undecided(pub String);
+
+/// How long the effect of a policy may take to show. A push takes some 0.2 s, under load a second.
+const TAKES_EFFECT_WITHIN: Duration = Duration::from_secs(8);
+
+/// A check being tried.
+pub(super) struct Trial<'a> {
+    pub bench: &'a Bench,
+    /// The policies in force: the check's own, or what was laid over them.
+    pub policies: Vec<DynamicObject>,
+    /// The check must have ended by then.
+    pub deadline: Instant,
+    evidence: Mutex<Vec<String>>,
+}
+
+impl<'a> Trial<'a> {
+    pub fn new(bench: &'a Bench, manifest: &str, deadline: Instant) -> anyhow::Result<Self> {
+        let policies = apply::objects(manifest).context("reading the check's manifest")?;
+        Ok(Self { bench, policies, deadline, evidence: Mutex::default() })
+    }
+
+    /// Keeps a line of evidence.
+    pub fn saw(&self, line: impl Into<String>) {
+        self.evidence.lock().unwrap_or_else(PoisonError::into_inner).push(line.into());
+    }
+
+    /// The evidence so far.
+    pub fn evidence(&self) -> Vec<String> {
+        self.evidence.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Applies the check's policies, and waits until the caller's proxy has taken up those that are for it.
+    pub async fn apply(&self) -> anyhow::Result<()> {
+        self.bench.apply(&self.policies, self.deadline).await.context("applying the check's policies")?;
+        for object in &self.policies {
+            let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            self.saw(format!("applied {kind} {name}: {}", object.data.get("spec").unwrap_or(&object.data)));
+            // istiod writes where a route or a cluster comes from into what it sends.
+            let (page, mark) = match kind {
+                "VirtualService" => ("dynamic_route_configs", format!("virtual-service/{name}\"")),
+                "DestinationRule" => ("dynamic_active_clusters", format!("destination-rule/{name}\"")),
+                _ => continue,
+            };
+            let page = format!("config_dump?resource={page}");
+            self.until(&format!("the caller's proxy to take up {kind} {name}"), async || {
+                let said = self.bench.proxy_says(&page).await?;
+                Ok(if said.contains(&mark) { Poll::Ready(()) } else { Poll::NotYet("it has not".into()) })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for an effect. The error repeats what was seen last.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        condition: impl AsyncFnMut() -> anyhow::Result<Poll<T>>,
+    ) -> anyhow::Result<T> {
+        self.within(TAKES_EFFECT_WITHIN, what, condition).await
+    }
+
+    /// The same, with a time of its own.
+    pub async fn within<T>(
+        &self,
+        time: Duration,
+        what: &str,
+        condition: impl AsyncFnMut() -> anyhow::Result<Poll<T>>,
+    ) -> anyhow::Result<T> {
+        let step = Events::silent().step("verify", None);
+        wait::until(&step, what, self.deadline.min(Instant::now() + time), condition).await
+    }
+}

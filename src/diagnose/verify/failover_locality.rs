@@ -1,0 +1,56 @@
+//! `failover.locality`
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::json;
+
+use super::check::{Trial, check};
+use crate::base::wait::Poll;
+
+check!("failover.locality", run,
+    claim: "the producer in the caller's own locality answers all calls; when it is gone, the far one does, and no call fails",
+    evidence: "who answered while both were there, during the change, and after",
+    sabotage: "outlier detection is off",
+    hint: "locality is looked at only with outlier detection, and needs region labels on the nodes");
+
+const CALLS: usize = 10;
+/// A pod's graceful end takes 3 s of preStop and the news of it under a second.
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+
+async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
+    let bench = trial.bench;
+    let (near, far) = (bench.caller(), bench.producer());
+    trial.apply().await?;
+    let mut calling = bench.calling().await?;
+    trial
+        .until("the near producer to be preferred", async || {
+            for _ in 0..CALLS {
+                let outcome = calling.message("failover", json!({})).await?;
+                if outcome.served_by() != near.name() {
+                    return Ok(Poll::NotYet(outcome.told()));
+                }
+            }
+            Ok(Poll::Ready(()))
+        })
+        .await?;
+    trial.saw(format!("{CALLS} × POST http://failover:8080/producer/messages: all answered in {}", near.name()));
+    bench.scale(near, "near", 0).await?;
+    let (mut during, mut failed, mut in_a_row) = (0, Vec::new(), 0);
+    trial
+        .within(GONE_WITHIN, "the far producers to answer", async || {
+            let outcome = calling.message("failover", json!({})).await?;
+            during += 1;
+            if outcome.status() != 200 {
+                failed.push(outcome.told());
+            }
+            in_a_row = if outcome.served_by() == far.name() { in_a_row + 1 } else { 0 };
+            let ended = bench.pods(near, "near").await?.is_empty() && in_a_row >= CALLS;
+            Ok(if ended { Poll::Ready(()) } else { Poll::NotYet(outcome.told()) })
+        })
+        .await?;
+    trial.saw(format!("{} scale deploy near --replicas 0; {during} calls meanwhile", bench.kubectl(near)));
+    trial.saw(format!("the last {CALLS} were answered in {}", far.name()));
+    ensure!(failed.is_empty(), "{} of {during} calls failed in between: {}", failed.len(), failed.join("; "));
+    Ok(())
+}

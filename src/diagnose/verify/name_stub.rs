@@ -1,0 +1,31 @@
+//! `name.stub`
+
+use anyhow::ensure;
+use serde_json::json;
+
+use super::check::{Trial, check};
+use crate::base::wait::Poll;
+
+check!("name.stub", run,
+    claim: "with a Service without pods where the caller is, and nothing else, the same call is answered elsewhere",
+    evidence: "the failing call before, and the answered one after",
+    sabotage: "the Service is made under another name",
+    hint: "see mesh.synced: the mesh must know the other cluster's endpoints");
+
+async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
+    let bench = trial.bench;
+    let mut calling = bench.calling().await?;
+    let before = calling.message("stub", json!({})).await?;
+    trial.saw(format!("before: POST http://stub:8080/producer/messages: {}", before.told()));
+    ensure!(before.probed.status.is_none(), "the call was answered before there was a Service: {}", before.told());
+    trial.apply().await?;
+    let after = trial.until("the call to be answered", async || {
+        let outcome = calling.message("stub", json!({})).await?;
+        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+    });
+    let after = after.await?;
+    trial.saw(format!("after: the same call: {}", after.told()));
+    let producer = bench.producer().name();
+    ensure!(after.served_by() == producer, "{} answered, not {producer}", after.served_by());
+    Ok(())
+}

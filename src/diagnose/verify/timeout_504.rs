@@ -1,0 +1,39 @@
+//! `timeout.504`
+
+use anyhow::ensure;
+use serde_json::json;
+
+use super::check::{Trial, check};
+use crate::base::wait::Poll;
+
+check!("timeout.504", run,
+    claim: "a producer slower than the VirtualService's timeout gives 504 at the timeout, without it 200",
+    evidence: "the same slow call before and after, with times",
+    sabotage: "there is no VirtualService",
+    hint: "routing acts in the caller's cluster: kubectl get virtualservices -A there");
+
+const DELAY_MILLIS: u64 = 2500;
+const TIMEOUT_MILLIS: u64 = 1000;
+/// Envoy counts from the time at which its loop began a round: seen 1 ms early.
+const EARLY_MILLIS: u64 = 20;
+
+async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
+    let mut calling = trial.bench.calling().await?;
+    let slow = json!({"delay": DELAY_MILLIS});
+    let before = calling.message("slow", slow.clone()).await?;
+    trial.saw(format!("without: POST http://slow:8080/producer/messages {slow}: {}", before.told()));
+    ensure!(before.status() == 200, "the slow call failed without a timeout: {}", before.told());
+    trial.apply().await?;
+    let after = trial.until("the slow call to give 504", async || {
+        let outcome = calling.message("slow", slow.clone()).await?;
+        Ok(if outcome.status() == 504 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+    });
+    let after = after.await?;
+    trial.saw(format!("with timeout: 1s: {}", after.told()));
+    let millis = after.probed.millis;
+    ensure!(
+        (TIMEOUT_MILLIS - EARLY_MILLIS..DELAY_MILLIS).contains(&millis),
+        "504 came after {millis} ms, not at the timeout of {TIMEOUT_MILLIS} ms"
+    );
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! `trust.root`
+
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use base64::Engine as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::Api;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use serde_json::Value;
+use tokio_rustls::TlsConnector;
+
+use super::bench::Cluster;
+use super::check::{Trial, check};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, debug, pod};
+use crate::host::trust::{chains_to, inspect};
+
+check!("trust.root", run,
+    claim: "every istiod and every workload chains to the same root, each cluster through its own intermediate",
+    evidence: "the chains that istiods present on port 15012 and that proxies hold, by subject and digest",
+    sabotage: "one cluster gets cacerts of another root",
+    hint: "kindmesh up puts the intermediates back and restarts what holds others");
+
+const ISTIOD_PORT: u16 = 15012;
+
+async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
+    let bench = trial.bench;
+    let mut roots: Vec<(String, String)> = Vec::new();
+    let mut intermediates: Vec<(String, String)> = Vec::new();
+    for cluster in &bench.clusters {
+        let cacerts = cacerts(cluster).await?;
+        let root = cacerts("root-cert.pem")?;
+        let intermediate = cacerts("ca-cert.pem")?;
+        let known = (inspect(&root)?, inspect(&intermediate)?);
+        let (root_is, intermediate_is) = (&known.0[0], &known.1[0]);
+        trial.saw(format!(
+            "{}: root {} ({}), intermediate {} ({})",
+            cluster.name(),
+            root_is.subject,
+            short(&root_is.sha256),
+            intermediate_is.subject,
+            short(&intermediate_is.sha256)
+        ));
+        ensure!(
+            chains_to(&intermediate, &root),
+            "the intermediate of {} is not signed by the root beside it",
+            cluster.name()
+        );
+        roots.push((cluster.name().to_owned(), root_is.sha256.clone()));
+        intermediates.push((cluster.name().to_owned(), intermediate_is.sha256.clone()));
+        istiods(trial, cluster, &root, &intermediate).await?;
+        workloads(trial, cluster, &root, &intermediate).await?;
+    }
+    let (first, root) = &roots[0];
+    for (cluster, other) in &roots {
+        ensure!(
+            other == root,
+            "{cluster} has the root {} and {first} has {}: they do not trust each other",
+            short(other),
+            short(root)
+        );
+    }
+    for (index, (cluster, intermediate)) in intermediates.iter().enumerate() {
+        let same = intermediates[..index].iter().find(|(_, other)| other == intermediate);
+        ensure!(same.is_none(), "{cluster} has the same intermediate as {}", same.map_or("", |(name, _)| name));
+    }
+    Ok(())
+}
+
+/// What a cluster's `cacerts` says, by file.
+async fn cacerts(cluster: &Cluster) -> anyhow::Result<impl Fn(&str) -> anyhow::Result<Vec<u8>>> {
+    let api: Api<Secret> = Api::namespaced(cluster.client.clone(), ISTIO_NAMESPACE);
+    let name = cluster.name().to_owned();
+    let secret = api.get("cacerts").await.with_context(|| format!("reading cacerts of {name}"))?;
+    let data = secret.data.unwrap_or_default();
+    Ok(move |file: &str| {
+        let content = data.get(file).map(|bytes| bytes.0.clone());
+        content.with_context(|| format!("cacerts of {name} has no {file}"))
+    })
+}
+
+/// Every istiod's handshake succeeds against this root, and goes through this intermediate.
+async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate: &[u8]) -> anyhow::Result<()> {
+    let mut trusted = rustls::RootCertStore::empty();
+    trusted.add(CertificateDer::from_pem_slice(root).context("reading the root")?)?;
+    let config = rustls::ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let pods = debug::ready_pods(&cluster.client, ISTIO_NAMESPACE, "app=istiod").await?;
+    ensure!(!pods.is_empty(), "no istiod is ready in {}", cluster.name());
+    for found in pods {
+        let name = found.name_any();
+        let (stream, _forwarding) = pod::forward(&cluster.client, ISTIO_NAMESPACE, &name, ISTIOD_PORT).await?;
+        let server = ServerName::try_from("istiod.istio-system.svc")?;
+        let tls = connector.connect(server, stream).await;
+        let tls = tls.with_context(|| format!("{name} of {} does not chain to its root", cluster.name()))?;
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let own = CertificateDer::from_pem_slice(intermediate).context("reading the intermediate")?;
+        ensure!(
+            chain.contains(&own),
+            "{name} of {} chains to the root, but not through its cluster's intermediate",
+            cluster.name()
+        );
+        trial.saw(format!(
+            "{}: {name}:{ISTIOD_PORT} presents {} certificates, verified",
+            cluster.name(),
+            chain.len()
+        ));
+    }
+    Ok(())
+}
+
+/// The certificates that a proxy of each cluster holds.
+async fn workloads(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate: &[u8]) -> anyhow::Result<()> {
+    let bench = trial.bench;
+    for role in ["caller", "producer"] {
+        for found in bench.pods(cluster, role).await? {
+            let pod = found.name_any();
+            let command = ["pilot-agent", "request", "GET", "config_dump?resource=dynamic_active_secrets"];
+            let said = debug::exec(&cluster.client, &bench.namespace, &pod, "istio-proxy", &command).await?;
+            let said: Value = serde_json::from_str(&said).context("reading the proxy's secrets")?;
+            let secret = |name: &str, path: &str| {
+                let all = said["configs"].as_array()?;
+                let found = all.iter().find(|secret| secret["name"] == name)?;
+                base64::engine::general_purpose::STANDARD.decode(found.pointer(path)?.as_str()?).ok()
+            };
+            let chain = secret("default", "/secret/tls_certificate/certificate_chain/inline_bytes");
+            let chain = chain.with_context(|| format!("the proxy of {pod} holds no certificate"))?;
+            let trusts = secret("ROOTCA", "/secret/validation_context/trusted_ca/inline_bytes");
+            let trusts = inspect(&trusts.with_context(|| format!("the proxy of {pod} holds no root"))?)?;
+            let held = inspect(root)?;
+            ensure!(
+                trusts.iter().any(|certificate| certificate.sha256 == held[0].sha256),
+                "the proxy of {pod} in {} trusts {}, not its cluster's root {}",
+                cluster.name(),
+                short(&trusts[0].sha256),
+                short(&held[0].sha256)
+            );
+            ensure!(
+                chains_to(&chain, intermediate),
+                "the certificate of {pod} is not signed by the intermediate of {}",
+                cluster.name()
+            );
+            trial.saw(format!("{}: the proxy of {pod} holds a certificate of this intermediate", cluster.name()));
+        }
+    }
+    Ok(())
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

@@ -1,0 +1,352 @@
+//! Looks at everything that decides a call, side by side, each look bounded in time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+
+use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Port, Proxy, Workload};
+use super::{Address, From, proxy};
+use crate::base::names;
+use crate::cluster::environment::Environment;
+use crate::cluster::link;
+use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
+use crate::diagnose::diagnosis::gather::pod_state;
+use crate::host::docker::{Engine, node};
+use crate::plan::{self, Plan};
+
+/// Gathers the facts about a call.
+pub(super) async fn gather(
+    environment: &Environment,
+    cluster: &str,
+    address: &Address,
+    from: &From,
+    within: Duration,
+) -> anyhow::Result<Facts> {
+    environment.cluster(cluster)?;
+    let namespace = from.namespace.clone().or_else(|| address.namespace.clone()).unwrap_or_else(|| {
+        let samples = &environment.spec.samples;
+        if samples.enabled { samples.namespace.to_string() } else { "default".to_owned() }
+    });
+    let call = Call {
+        cluster: cluster.to_owned(),
+        service_namespace: address.namespace.clone().unwrap_or_else(|| namespace.clone()),
+        namespace,
+        name: address.name.clone(),
+        port: address.port,
+        path: address.path.clone(),
+    };
+    let mut names = environment.cluster_names();
+    names.sort_by_key(|name| *name != cluster);
+    let look = Look { environment, call: &call, from, within };
+    let client = environment.client(cluster).await?;
+    let (clusters, links, here) = futures::join!(
+        join_all(names.iter().map(|name| look.cluster(name))),
+        look.links(&names),
+        look.here(&client)
+    );
+    let mut facts = Facts { environment: environment.name().to_owned(), clusters, ..here? };
+    let selector = facts.clusters.iter().find_map(|c| c.service.as_ref().map(|service| service.selector.clone()));
+    // Where a cluster has no Service, the pods that another's would select are of interest.
+    for found in facts.clusters.iter_mut().filter(|found| found.service.is_none() && found.silent.is_none()) {
+        if let (Some(selector), Ok(client)) = (&selector, environment.client(&found.name).await) {
+            let _ = look.within(look.behind(&client, selector, found)).await;
+        }
+    }
+    for found in &mut facts.clusters {
+        found.linked = links.get(&found.name).cloned().unwrap_or_default();
+    }
+    facts.call = call;
+    Ok(facts)
+}
+
+struct Look<'a> {
+    environment: &'a Environment,
+    call: &'a Call,
+    from: &'a From,
+    within: Duration,
+}
+
+impl Look<'_> {
+    async fn within<T>(&self, look: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let late = || anyhow::anyhow!("no answer within {} s", self.within.as_secs());
+        tokio::time::timeout(self.within, look).await.map_err(|_| late())?
+    }
+
+    /// What a cluster has of the Service. One that does not answer is told as such.
+    async fn cluster(&self, name: &str) -> Cluster {
+        let mut found =
+            Cluster { name: name.to_owned(), context: self.environment.context(name), ..Cluster::default() };
+        let look = async {
+            let client = self.environment.client(name).await?;
+            let namespace = &self.call.service_namespace;
+            let api: Api<Namespace> = Api::all(client.clone());
+            found.has_namespace = api.get_opt(namespace).await?.is_some();
+            let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+            found.service = api.get_opt(&self.call.name).await?.map(|service| read_service(&service));
+            if let Some(selector) = found.service.as_ref().map(|service| service.selector.clone()) {
+                self.behind(&client, &selector, &mut found).await?;
+            }
+            for (kind, into) in [
+                ("PeerAuthentication", &mut found.peer_authentications),
+                ("AuthorizationPolicy", &mut found.authorization_policies),
+            ] {
+                for namespace in [namespace.as_str(), ISTIO_NAMESPACE] {
+                    into.extend(policies(&client, "security.istio.io", kind, Some(namespace)).await?);
+                }
+            }
+            anyhow::Ok(())
+        };
+        if let Err(error) = self.within(look).await {
+            found.silent = Some(format!("{error:#}"));
+        }
+        found
+    }
+
+    /// The pods that a selector finds, and what makes them.
+    async fn behind(
+        &self,
+        client: &Client,
+        selector: &BTreeMap<String, String>,
+        found: &mut Cluster,
+    ) -> anyhow::Result<()> {
+        // A Service without a selector finds nobody, while an empty one lists all.
+        if selector.is_empty() {
+            return Ok(());
+        }
+        let namespace = &self.call.service_namespace;
+        let labels: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let mut pods = api.list(&ListParams::default().labels(&labels.join(","))).await?.items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        found.pods = pods.iter().map(read_pod).collect();
+        let fits = |labels: Option<BTreeMap<String, String>>| {
+            let labels = labels.unwrap_or_default();
+            selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        for made in deployments.list(&ListParams::default()).await?.items {
+            let name = made.name_any();
+            let Some(spec) = made.spec else { continue };
+            if fits(spec.template.metadata.and_then(|metadata| metadata.labels)) {
+                let replicas = spec.replicas.unwrap_or(1);
+                found.workloads.push(Workload { kind: "Deployment".into(), name, replicas });
+            }
+        }
+        let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+        for made in sets.list(&ListParams::default()).await?.items {
+            let name = made.name_any();
+            let Some(spec) = made.spec else { continue };
+            if fits(spec.template.metadata.and_then(|metadata| metadata.labels)) {
+                let replicas = spec.replicas.unwrap_or(1);
+                found.workloads.push(Workload { kind: "StatefulSet".into(), name, replicas });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the caller's cluster alone tells: who calls, what istiod sees, what the proxy would do.
+    async fn here(&self, client: &Client) -> anyhow::Result<Facts> {
+        let caller = self.within(self.caller(client)).await;
+        let caller = caller.with_context(|| format!("asking {} who calls", self.call.cluster))?;
+        let proxy = async {
+            let caller = caller.as_ref().filter(|caller| caller.meshed)?;
+            self.within(self.proxy(client, &caller.pod)).await.ok()
+        };
+        let (proxy, synced, secrets, rules, others) = futures::join!(
+            proxy,
+            self.within(debug::remote_clusters(client)),
+            self.within(remote_secrets(client)),
+            self.within(policies(client, "networking.istio.io", "DestinationRule", None)),
+            self.within(self.other_namespaces(client)),
+        );
+        // All istiods of a cluster have to know a cluster.
+        let synced = synced.ok().map(|all| {
+            let first = all.first().cloned().unwrap_or_default();
+            first.into_iter().map(|known| (known.id, known.sync_status)).collect()
+        });
+        Ok(Facts {
+            caller,
+            proxy,
+            synced,
+            remote_secrets: secrets.unwrap_or_default(),
+            destination_rules: rules.unwrap_or_default(),
+            other_namespaces: others.unwrap_or_default(),
+            ..Facts::default()
+        })
+    }
+
+    /// The pod that calls: the one that was named, else a ready one, with a proxy before one without.
+    async fn caller(&self, client: &Client) -> anyhow::Result<Option<Caller>> {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &self.call.namespace);
+        let mut pods = api.list(&ListParams::default()).await?.items;
+        pods.retain(|pod| {
+            let named = self.from.pod.as_ref().is_none_or(|named| pod.name_any().starts_with(named.as_str()));
+            pod.metadata.deletion_timestamp.is_none() && named
+        });
+        if let (Some(named), true) = (&self.from.pod, pods.is_empty()) {
+            let (namespace, cluster) = (&self.call.namespace, &self.call.cluster);
+            let message =
+                format!("no pod of namespace {namespace} in {cluster} has a name that begins with {named}");
+            let context = self.environment.context(cluster);
+            let hint = format!("kubectl --context {context} -n {namespace} get pods");
+            return Err(crate::base::error::Error::usage(message).hint(hint).into());
+        }
+        let app = |pod: &Pod| pod.labels().get("app").cloned().unwrap_or_default();
+        pods.sort_by_key(|pod| {
+            let is_sample = app(pod) == names::CALLER_NAME;
+            let calls_itself = app(pod) == self.call.name;
+            (!debug::is_ready(pod), !is_meshed(pod), !is_sample, calls_itself, pod.name_any())
+        });
+        Ok(pods.first().map(|pod| Caller {
+            pod: pod.name_any(),
+            account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+            meshed: is_meshed(pod),
+            ready: debug::is_ready(pod),
+        }))
+    }
+
+    async fn proxy(&self, client: &Client, pod: &str) -> anyhow::Result<Proxy> {
+        let page = async |page: &str| {
+            let command = ["pilot-agent", "request", "GET", page];
+            debug::exec(client, &self.call.namespace, pod, "istio-proxy", &command).await
+        };
+        let (routes, clusters, endpoints) = futures::join!(
+            page("config_dump?resource=dynamic_route_configs"),
+            page("config_dump?resource=dynamic_active_clusters"),
+            page("clusters"),
+        );
+        let (routes, clusters): (Value, Value) =
+            (serde_json::from_str(&routes?)?, serde_json::from_str(&clusters?)?);
+        let call = self.call;
+        let host = format!("{}.{}.svc.cluster.local", call.name, call.service_namespace);
+        Ok(Proxy {
+            route: proxy::route(&routes, &host, call.port, &call.path),
+            clusters: proxy::clusters(&clusters),
+            endpoints: proxy::endpoints(&endpoints?),
+        })
+    }
+
+    async fn other_namespaces(&self, client: &Client) -> anyhow::Result<Vec<String>> {
+        let api: Api<Service> = Api::all(client.clone());
+        let named = ListParams::default().fields(&format!("metadata.name={}", self.call.name));
+        let mut found: Vec<_> = api.list(&named).await?.items.iter().filter_map(ResourceExt::namespace).collect();
+        found.retain(|namespace| *namespace != self.call.service_namespace);
+        Ok(found)
+    }
+
+    /// Whether the nodes of the caller's cluster and of each other reach each other's pods.
+    async fn links(&self, names: &[&str]) -> BTreeMap<String, Linked> {
+        let look = async {
+            let engine = Engine::connect().await?;
+            let plan = self.environment.plan(&engine, crate::host::inventory::gather(&engine).await?)?;
+            anyhow::Ok((engine, plan))
+        };
+        let Ok((engine, plan)) = self.within(look).await else { return BTreeMap::new() };
+        let links = names.iter().map(async |name| {
+            let linked = self.within(linked(&engine, &plan, &self.call.cluster, name)).await;
+            ((*name).to_owned(), linked.unwrap_or_default())
+        });
+        join_all(links).await.into_iter().collect()
+    }
+}
+
+async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow::Result<Linked> {
+    if here == there {
+        return Ok(Linked::Yes);
+    }
+    let find = |name: &str| plan.cluster(name).with_context(|| format!("no cluster {name} is planned"));
+    let (one, other): (&plan::Cluster, &plan::Cluster) = (find(here)?, find(there)?);
+    for (from, to) in [(one, other), (other, one)] {
+        for name in &from.nodes {
+            if !link::leads(engine, name, to).await? {
+                let cut = node::try_exec(engine, name, &["test", "-e", link::CUT]).await?.status == 0;
+                return Ok(if cut { Linked::Cut } else { Linked::No(name.clone()) });
+            }
+        }
+    }
+    Ok(Linked::Yes)
+}
+
+async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<String>> {
+    const CLUSTER: &str = "networking.istio.io/cluster";
+    let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    // Only the names: what is in them is nobody's business here.
+    let found = api.list_metadata(&ListParams::default().labels("istio/multiCluster=true")).await?;
+    Ok(found.items.iter().filter_map(|secret| secret.annotations().get(CLUSTER).cloned()).collect())
+}
+
+/// Istio's objects of a kind in a namespace, or in all.
+async fn policies(
+    client: &Client,
+    group: &str,
+    kind: &str,
+    namespace: Option<&str>,
+) -> anyhow::Result<Vec<Policy>> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let found = api.list(&ListParams::default()).await.with_context(|| format!("listing every {kind}"))?;
+    Ok(found
+        .items
+        .into_iter()
+        .map(|object| Policy {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            spec: object.data.get("spec").cloned().unwrap_or_default(),
+        })
+        .collect())
+}
+
+fn is_meshed(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+    let main = spec.map(|spec| &spec.containers).into_iter().flatten();
+    init.chain(main).any(|container| container.name == "istio-proxy")
+}
+
+fn read_pod(pod: &Pod) -> facts::Pod {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    facts::Pod {
+        name: pod.name_any(),
+        ready: debug::is_ready(pod),
+        why: pod_state(pod).join("; "),
+        meshed: is_meshed(pod),
+        labels: pod.labels().clone(),
+        port_names: ports.filter_map(|port| port.name.clone()).collect(),
+    }
+}
+
+fn read_service(service: &Service) -> facts::Service {
+    let spec = service.spec.clone().unwrap_or_default();
+    let ports = spec.ports.unwrap_or_default().into_iter().map(|port| {
+        let number = u16::try_from(port.port).unwrap_or_default();
+        Port {
+            name: port.name.unwrap_or_default(),
+            number,
+            target: match port.target_port {
+                Some(IntOrString::Int(target)) => target.to_string(),
+                Some(IntOrString::String(target)) => target,
+                None => number.to_string(),
+            },
+            protocol: port.app_protocol,
+        }
+    });
+    facts::Service {
+        ports: ports.collect(),
+        selector: spec.selector.unwrap_or_default(),
+        headless: spec.cluster_ip.as_deref() == Some("None"),
+        external_name: spec.external_name.filter(|_| spec.type_.as_deref() == Some("ExternalName")),
+    }
+}

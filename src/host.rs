@@ -1,0 +1,12 @@
+//! What is on this machine and its engine: nodes, images, programs, keys and files.
+
+pub mod docker;
+pub mod images;
+pub mod inventory;
+pub mod kind;
+pub mod kubeconfig;
+pub mod record;
+pub mod routes;
+pub mod state;
+pub mod tool;
+pub mod trust;

@@ -1,0 +1,193 @@
+//! The environment's Docker network.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
+use bollard::query_parameters::ListNetworksOptionsBuilder;
+use ipnet::Ipv4Net;
+
+use super::{Engine, engine, is_not_found, status};
+use crate::base::error::Error;
+use crate::base::event::Outcome;
+use crate::plan;
+use crate::plan::inventory::{self, ENVIRONMENT_LABEL};
+
+/// Whether a planned network could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// It is there.
+    Yes,
+    /// Somebody else took a planned subnet, or made this very network from another plan: plan again, and without
+    /// these subnets, since the engine reserves one some time before it lists the network that has it.
+    SubnetTaken,
+}
+
+/// How an engine says that a subnet is taken: its address management, and its bridge driver. The status is 403 in
+/// old engines, 400 or 500 in newer ones.
+const OVERLAPS: [&str; 2] = ["Pool overlaps with other one on this address space", "networks have overlapping"];
+
+/// Makes the environment's networks unless they are there. `have` names those known to be the environment's.
+///
+/// # Errors
+/// A usage error when a network of the same name is not the environment's; the engine's own, with what it said.
+pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> anyhow::Result<Outcome<Made>> {
+    let mut changed = false;
+    for request in requests(plan).into_iter().filter(|request| !have.contains(&request.name)) {
+        let made = make(engine, request).await?;
+        changed |= made.changed;
+        if made.value == Made::SubnetTaken {
+            return Ok(Outcome { value: Made::SubnetTaken, changed });
+        }
+    }
+    Ok(Outcome { value: Made::Yes, changed })
+}
+
+/// What is asked of the engine: the network itself, then its registers.
+fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
+    let mtu = plan.mtu.map(|mtu| ("com.docker.network.driver.mtu".to_owned(), mtu.to_string()));
+    let request = |name: &str, subnet: Ipv4Net, labels: &std::collections::BTreeMap<String, String>| {
+        let config = IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() };
+        NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".into()),
+            ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
+            labels: Some(labels.clone().into_iter().collect()),
+            ..NetworkCreateRequest::default()
+        }
+    };
+    let mut main = request(&plan.name, plan.subnet, &plan.labels);
+    main.options = Some(HashMap::from_iter(mtu));
+    let registers = plan.registers.iter().map(|register| NetworkCreateRequest {
+        internal: Some(true),
+        ..request(&register.name, register.subnet, &register.labels)
+    });
+    std::iter::once(main).chain(registers).collect()
+}
+
+async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<Outcome<Made>> {
+    // Docker before 25 makes a second network of the same name without a word.
+    let there = named(engine, &request.name).await?;
+    if !there.is_empty() {
+        return Ok(Outcome::unchanged(judge(&there, &request)?));
+    }
+    match engine.docker.create_network(request.clone()).await {
+        Ok(_) => Ok(Outcome::changed(Made::Yes)),
+        Err(error) if OVERLAPS.iter().any(|words| engine::chain(&error).contains(words)) => {
+            Ok(Outcome::unchanged(Made::SubnetTaken))
+        }
+        Err(error) if status(&error) == Some(409) => {
+            Ok(Outcome::unchanged(judge(&named(engine, &request.name).await?, &request)?))
+        }
+        Err(error) => Err(error).with_context(|| format!("creating the Docker network {}", request.name)),
+    }
+}
+
+/// What the networks of a wanted name mean: another `up` of the environment made it first, or it is somebody else's.
+fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Made, Error> {
+    let environment = wanted.labels.iter().flatten().find(|(key, _)| *key == ENVIRONMENT_LABEL);
+    let ours = |network: &Network| network.labels.iter().flatten().any(|label| Some(label) == environment);
+    if !there.iter().all(ours) {
+        let name = &wanted.name;
+        return Err(Error::usage(format!("a Docker network \"{name}\" exists that kindmesh did not make"))
+            .hint(format!("choose another environment name with --name, or: docker network rm {name}")));
+    }
+    let subnet = |ipam: &Option<Ipam>| {
+        ipam.iter().flat_map(|ipam| &ipam.config).flatten().find_map(|config| config.subnet.clone())
+    };
+    let as_planned =
+        |network: &Network| network.labels == wanted.labels && subnet(&network.ipam) == subnet(&wanted.ipam);
+    Ok(if there.iter().any(as_planned) { Made::Yes } else { Made::SubnetTaken })
+}
+
+/// The networks of exactly this name: the engine's filter takes a part for the whole.
+async fn named(engine: &Engine, name: &str) -> anyhow::Result<Vec<Network>> {
+    let filters = HashMap::from([("name", vec![name])]);
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let mut found = engine
+        .docker
+        .list_networks(Some(options))
+        .await
+        .with_context(|| format!("looking for the Docker network {name}"))?;
+    found.retain(|network| network.name.as_deref() == Some(name));
+    Ok(found)
+}
+
+/// Removes the networks of this name that are labelled as an environment's, each by its id: a name can belong to
+/// more than one, and to others. One that is gone is fine. One that containers are attached to is left; gives their
+/// names.
+///
+/// # Errors
+/// The engine's own.
+pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> {
+    let mut in_use = Vec::new();
+    for network in named(engine, name).await? {
+        let label = network.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL));
+        if label.and_then(|label| inventory::owner(name, label)).is_none() {
+            continue;
+        }
+        let id = network.id.as_deref().unwrap_or(name);
+        match engine.docker.remove_network(id).await {
+            Err(error) if !is_not_found(&error) => {
+                let attached = attached(engine, id).await;
+                if !attached.is_empty() {
+                    in_use.extend(attached);
+                    continue;
+                }
+                return Err(Error::environment(format!("the Docker network {name} could not be removed"))
+                    .evidence(engine::chain(&error))
+                    .hint(format!("see what is attached: docker network inspect {name}"))
+                    .into());
+            }
+            _ => {}
+        }
+    }
+    Ok(in_use)
+}
+
+/// The names of the containers that are attached to a network; none when the engine does not say.
+async fn attached(engine: &Engine, id: &str) -> Vec<String> {
+    let found = engine.docker.inspect_network(id, None).await.ok().and_then(|network| network.containers);
+    let mut names: Vec<_> =
+        found.unwrap_or_default().into_iter().map(|(id, container)| container.name.unwrap_or(id)).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::Kind;
+    use serde_json::{Value, json};
+
+    fn there(labels: Value, subnet: &str) -> Network {
+        let network = json!({"Name": "kindmesh-e", "Labels": labels, "IPAM": {"Config": [{"Subnet": subnet}]}});
+        serde_json::from_value(network).unwrap()
+    }
+
+    fn wanted() -> NetworkCreateRequest {
+        let labels = [(ENVIRONMENT_LABEL, "e"), ("kindmesh.clusters", "a")];
+        let plan = plan::Network {
+            name: "kindmesh-e".into(),
+            subnet: "172.30.0.0/24".parse().unwrap(),
+            mtu: Some(1400),
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            registers: Vec::new(),
+        };
+        requests(&plan).remove(0)
+    }
+
+    #[test]
+    fn a_network_that_is_there_is_judged_by_its_labels() {
+        let ours = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a"});
+        let others = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a,b"});
+        let judge = |there: &[Network]| judge(there, &wanted());
+        assert_eq!(judge(&[there(ours.clone(), "172.30.0.0/24")]).unwrap(), Made::Yes);
+        assert_eq!(judge(&[there(ours.clone(), "172.30.1.0/24")]).unwrap(), Made::SubnetTaken);
+        assert_eq!(judge(&[there(others, "172.30.0.0/24")]).unwrap(), Made::SubnetTaken);
+        for foreign in [json!({}), json!({"kindmesh.environment": "f"})] {
+            let networks = [there(ours.clone(), "172.30.0.0/24"), there(foreign, "172.30.0.0/24")];
+            assert_eq!(judge(&networks).unwrap_err().kind, Kind::Usage);
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Nodes: containers that kind made. Commands in them, files into them, their rest, and their removal.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::Context;
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::query_parameters::{
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    UploadToContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::{Engine, engine, is_not_found};
+use crate::base::error::Error;
+use crate::host::tool::process;
+use crate::plan::inventory;
+
+/// What a command in a node said.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Its exit status.
+    pub status: i64,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// How long a command may take that gets no input: those look at a file, ask systemd, list images.
+const COMMAND_WITHIN: Duration = Duration::from_secs(30);
+/// How often the engine is asked whether a command has ended whose output has.
+const ENDED_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs a command in a node and gives what it said, whatever its exit status.
+///
+/// # Errors
+/// The engine's own, or when the command does not end within half a minute.
+pub async fn try_exec(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<Said> {
+    let nothing = None::<futures::stream::Empty<Result<Bytes, std::io::Error>>>;
+    match tokio::time::timeout(COMMAND_WITHIN, exec(engine, node, command, nothing)).await {
+        Ok(said) => said,
+        Err(_) => Err(Error::environment(format!(
+            "a command in node {node} did not end within {} s",
+            COMMAND_WITHIN.as_secs()
+        ))
+        .evidence(shown(node, command))
+        .hint(format!("see what keeps the node busy: docker top {node}"))
+        .into()),
+    }
+}
+
+/// Runs a command in a node that must succeed; gives its standard output.
+///
+/// # Errors
+/// The engine's own, when the command does not end within half a minute, or its exit status with what it said.
+pub async fn run(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<String> {
+    checked(node, command, try_exec(engine, node, command).await?)
+}
+
+/// Runs a command in a node that must succeed, with `input` as its standard input; it may take as long as it wants.
+///
+/// # Errors
+/// The engine's own, the input's, or the command's exit status with what it said.
+pub async fn run_with_input<E: std::error::Error + Send + Sync + 'static>(
+    engine: &Engine,
+    node: &str,
+    command: &[&str],
+    input: impl Stream<Item = Result<Bytes, E>>,
+) -> anyhow::Result<String> {
+    checked(node, command, exec(engine, node, command, Some(input)).await?)
+}
+
+fn checked(node: &str, command: &[&str], said: Said) -> anyhow::Result<String> {
+    if said.status == 0 {
+        return Ok(said.stdout);
+    }
+    Err(Error::environment(format!("a command in node {node} failed with status {}", said.status))
+        .evidence(shown(node, command))
+        .evidence(said.stdout)
+        .evidence(said.stderr)
+        .into())
+}
+
+/// The command as it can be pasted into a shell.
+fn shown(node: &str, command: &[&str]) -> String {
+    process::command_line(tokio::process::Command::new("docker").args(["exec", node]).args(command))
+}
+
+async fn exec<E: std::error::Error + Send + Sync + 'static>(
+    engine: &Engine,
+    node: &str,
+    command: &[&str],
+    input: Option<impl Stream<Item = Result<Bytes, E>>>,
+) -> anyhow::Result<Said> {
+    let what = || format!("running {} in node {node}", command.first().copied().unwrap_or_default());
+    let options = CreateExecOptions {
+        attach_stdin: Some(input.is_some()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(command.to_vec()),
+        ..CreateExecOptions::default()
+    };
+    let id = engine.docker.create_exec(node, options).await.with_context(what)?.id;
+    let started = engine.docker.start_exec(&id, None).await.with_context(what)?;
+    let StartExecResults::Attached { mut output, input: stdin } = started else {
+        anyhow::bail!("the engine detached from a command in node {node}");
+    };
+    let read = async {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        while let Some(chunk) = output.next().await {
+            match chunk? {
+                LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
+                other => stdout.extend_from_slice(&other.into_bytes()),
+            }
+        }
+        anyhow::Ok((stdout, stderr))
+    };
+    let (fed, read) = match input {
+        Some(input) => futures::join!(feed(stdin, input), read),
+        None => (Ok(()), read.await),
+    };
+    let (stdout, stderr) = read.with_context(what)?;
+    let status = exit_status(engine, &id).await.with_context(what)?;
+    // A command that got only a part of its input may say anything about it.
+    fed.with_context(what)?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Said { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Writes a command's standard input and closes it, also when there is no more to be had: the command would wait
+/// for it forever, since dropping one half of the connection does not close it. That the command itself reads no
+/// further (a tar reader stops at the end marks) is no error; its exit status tells whether it had enough.
+async fn feed<E: std::error::Error + Send + Sync + 'static>(
+    mut stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    input: impl Stream<Item = Result<Bytes, E>>,
+) -> anyhow::Result<()> {
+    let write = async {
+        let mut input = std::pin::pin!(input);
+        while let Some(chunk) = input.next().await {
+            let chunk = chunk.context("reading its input")?;
+            if let Err(error) = stdin.write_all(&chunk).await {
+                return accept_closed(error);
+            }
+        }
+        anyhow::Ok(())
+    };
+    let written = write.await;
+    let closed = stdin.shutdown().await.or_else(accept_closed);
+    written.and(closed)
+}
+
+fn accept_closed<E: From<std::io::Error>>(error: std::io::Error) -> Result<(), E> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    match error.kind() {
+        BrokenPipe | ConnectionReset | NotConnected => Ok(()),
+        _ => Err(error.into()),
+    }
+}
+
+/// The exit status of a command whose output has ended: the engine may write it down a moment later.
+async fn exit_status(engine: &Engine, id: &str) -> anyhow::Result<i64> {
+    loop {
+        let command = engine.docker.inspect_exec(id).await?;
+        match (command.running, command.exit_code) {
+            (Some(true), _) => tokio::time::sleep(ENDED_EVERY).await,
+            (_, Some(status)) => return Ok(status),
+            (_, None) => anyhow::bail!("the engine does not say its exit status"),
+        }
+    }
+}
+
+/// A file to be put on a node.
+#[derive(Debug, Clone)]
+pub struct NodeFile {
+    /// Its absolute path.
+    pub path: &'static str,
+    /// Its content.
+    pub content: Vec<u8>,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+/// Puts files on a node, owned by root, missing folders included.
+///
+/// # Errors
+/// The engine's own.
+pub async fn put(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<()> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.content.len() as u64);
+        header.set_mode(file.mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        archive.append_data(&mut header, file.path.trim_start_matches('/'), file.content.as_slice())?;
+    }
+    let options = UploadToContainerOptionsBuilder::default().path("/").build();
+    let body = bollard::body_full(archive.into_inner()?.into());
+    engine
+        .docker
+        .upload_to_container(node, Some(options), body)
+        .await
+        .with_context(|| format!("putting files on node {node}"))
+}
+
+/// How long reading what a node wrote may take.
+const LOG_WITHIN: Duration = Duration::from_secs(5);
+
+/// The last lines that a node wrote; none when there is no such node, or nothing comes.
+pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
+    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
+    let mut log = engine.docker.logs(node, Some(options));
+    let mut text = Vec::new();
+    let read = async {
+        while let Some(Ok(part)) = log.next().await {
+            text.extend_from_slice(&part.into_bytes());
+        }
+    };
+    // What came until then is shown.
+    let _ = tokio::time::timeout(LOG_WITHIN, read).await;
+    let text = String::from_utf8_lossy(&text);
+    let said: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    said[said.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// Freezes a node that runs.
+///
+/// # Errors
+/// The engine's own.
+pub async fn pause(engine: &Engine, node: &str) -> anyhow::Result<()> {
+    let paused = engine.docker.pause_container(node).await;
+    paused.map_err(|error| refused(node, "be paused", &error, format!("see why: docker pause {node}")).into())
+}
+
+/// Stops a node, frozen or not. What its pods do not do within ten seconds is cut off.
+///
+/// # Errors
+/// The engine's own.
+pub async fn stop(engine: &Engine, node: &str) -> anyhow::Result<()> {
+    let options = StopContainerOptionsBuilder::default().t(STOPPED_WITHIN).build();
+    let stopped = engine.docker.stop_container(node, Some(options)).await;
+    stopped.map_err(|error| refused(node, "be stopped", &error, format!("see why: docker stop {node}")).into())
+}
+
+/// How long a node has to end by itself, in seconds: Docker's default.
+const STOPPED_WITHIN: i32 = 10;
+
+/// Brings a node back that is frozen or stopped; says whether it had to. `remedy` is what helps when it cannot be.
+///
+/// # Errors
+/// The engine's own.
+pub async fn revive(engine: &Engine, node: &inventory::Node, remedy: &str) -> anyhow::Result<bool> {
+    let revived = match node.state.as_str() {
+        "running" => return Ok(false),
+        "paused" => engine.docker.unpause_container(&node.name).await,
+        _ => engine.docker.start_container(&node.name, None).await,
+    };
+    let hint = || format!("see why: docker logs --tail 20 {}; or {remedy}", node.name);
+    match revived {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            Err(refused(&node.name, &format!("be brought back: it is {}", node.state), &error, hint()).into())
+        }
+    }
+}
+
+fn refused(node: &str, what: &str, error: &bollard::errors::Error, hint: String) -> Error {
+    Error::environment(format!("node {node} cannot {what}")).evidence(engine::chain(error)).hint(hint)
+}
+
+/// Removes a node with its anonymous volumes, running or not; one that is gone is fine.
+///
+/// # Errors
+/// The engine's own.
+pub async fn remove(engine: &Engine, node: &str) -> anyhow::Result<()> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    match engine.docker.remove_container(node, Some(options)).await {
+        Err(error) if !is_not_found(&error) => {
+            Err(Error::environment(format!("node {node} could not be removed"))
+                .evidence(engine::chain(&error))
+                .hint(format!("docker rm -fv {node}"))
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+    use std::io;
+    use tokio::io::AsyncReadExt;
+
+    fn chunks(items: Vec<Result<&'static str, io::Error>>) -> impl Stream<Item = Result<Bytes, io::Error>> {
+        stream::iter(items.into_iter().map(|item| item.map(Bytes::from)))
+    }
+
+    #[tokio::test]
+    async fn a_command_is_not_left_waiting_for_input_that_failed() {
+        let (ours, mut commands) = tokio::io::duplex(64);
+        let input = chunks(vec![Ok("begin "), Err(io::Error::other("disk gone")), Ok("end")]);
+        let mut got = String::new();
+        // The other half stays, as that of the output does: only a shutdown ends the input.
+        let (_output, stdin) = tokio::io::split(ours);
+        let (fed, read) = futures::join!(feed(Box::pin(stdin), input), commands.read_to_string(&mut got));
+        read.unwrap();
+        assert_eq!(got, "begin ");
+        assert!(format!("{:#}", fed.unwrap_err()).contains("disk gone"));
+    }
+
+    #[tokio::test]
+    async fn a_command_may_stop_reading() {
+        let (ours, commands) = tokio::io::duplex(64);
+        drop(commands);
+        feed(Box::pin(ours), chunks(vec![Ok("a"), Ok("b")])).await.unwrap();
+    }
+}

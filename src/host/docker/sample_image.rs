@@ -1,0 +1,234 @@
+//! The sample image: the kindmesh executable with the shared libraries it loads, made through the engine's
+//! API. No registry, no Dockerfile.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use bytes::Bytes;
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+
+use super::{Engine, is_not_found};
+use crate::base::digest;
+use crate::base::error::Error;
+use crate::base::event::Outcome;
+use crate::plan;
+use crate::plan::inventory::Executable;
+
+/// Where the executable stands in the image.
+pub const ENTRYPOINT: &str = "/kindmesh";
+/// The user that the samples run as.
+pub const USER: u32 = 1000;
+/// The label of every sample image, by which those of earlier executables can be found.
+pub const LABEL: &str = "kindmesh.sample";
+
+/// The kindmesh executable that a sample image is made from: `KINDMESH_EXE`, else this one if it is kindmesh,
+/// else a kindmesh of the same version on PATH (a test binary has no samples in it).
+pub async fn executable() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("KINDMESH_EXE").filter(|named| !named.is_empty()) {
+        return Some(PathBuf::from(named));
+    }
+    let running = std::env::current_exe().ok()?;
+    if running.file_stem().is_some_and(|stem| stem == "kindmesh") {
+        return Some(running);
+    }
+    for folder in std::env::split_paths(&std::env::var_os("PATH")?) {
+        let candidate = folder.join("kindmesh");
+        let Ok(output) = tokio::process::Command::new(&candidate).arg("--version").output().await else {
+            continue;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        if said.trim() == concat!("kindmesh ", env!("CARGO_PKG_VERSION")) {
+            return Some(candidate);
+        }
+    }
+    None
+}
+
+/// What a plan needs to know of the executable.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn describe(path: &Path) -> Result<Executable, Error> {
+    let content = std::fs::read(path).map_err(|error| {
+        Error::prerequisite(format!("the kindmesh executable {} cannot be read: {error}", path.display()))
+            .hint("name one with KINDMESH_EXE")
+    })?;
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let os = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let digest = digest::hex(&Sha256::digest(&content));
+    Ok(Executable { os: os.into(), architecture: architecture.into(), digest: digest[..12].into() })
+}
+
+/// Whether the engine has a sample image of that name.
+///
+/// # Errors
+/// Wrong usage when it has an image of that name that kindmesh did not make; or the engine's.
+pub async fn exists(engine: &Engine, image: &str) -> anyhow::Result<bool> {
+    let found = match engine.docker.inspect_image(image).await {
+        Ok(found) => found,
+        Err(error) if is_not_found(&error) => return Ok(false),
+        Err(error) => return Err(error).context("looking for the sample image"),
+    };
+    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+    if labels.contains_key(LABEL) {
+        return Ok(true);
+    }
+    Err(Error::usage(format!("an image \"{image}\" exists that kindmesh did not make"))
+        .hint(format!("give it another name: docker tag {image} mine, then: docker image rm {image}"))
+        .into())
+}
+
+/// Makes the sample image unless the engine has it. Its tag is the executable's digest, so one that is there
+/// is the right one.
+///
+/// # Errors
+/// When the executable or its libraries cannot be read, or the engine refuses the image.
+pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path) -> anyhow::Result<Outcome<()>> {
+    ensure_named(engine, &samples.image, executable).await
+}
+
+/// The same under a name that ends with the executable's digest.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn ensure_named(engine: &Engine, image: &str, executable: &Path) -> anyhow::Result<Outcome<()>> {
+    if exists(engine, image).await? {
+        return Ok(Outcome::unchanged(()));
+    }
+    let labels = format!("LABEL org.opencontainers.image.title=kindmesh-sample {LABEL}=true");
+    import(engine, image, root_folder(executable, ENTRYPOINT).await?, ENTRYPOINT, labels).await?;
+    Ok(Outcome::changed(()))
+}
+
+/// Makes an image of a root folder, whose process runs as no special user.
+pub(crate) async fn import(
+    engine: &Engine,
+    image: &str,
+    archive: Vec<u8>,
+    entrypoint: &str,
+    labels: String,
+) -> anyhow::Result<()> {
+    let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+    let changes = vec![format!("ENTRYPOINT [\"{entrypoint}\"]"), format!("USER {USER}:{USER}"), labels];
+    let platform = format!("{}/{}", engine.facts.os, engine.facts.architecture);
+    let options = CreateImageOptionsBuilder::default()
+        .from_src("-")
+        .repo(repository)
+        .tag(tag)
+        .changes(changes)
+        .platform(&platform)
+        .build();
+    let mut progress =
+        engine.docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None).boxed();
+    while let Some(info) = progress.next().await {
+        info.with_context(|| format!("making the image {image}"))?;
+    }
+    Ok(())
+}
+
+/// An image's root folder as a tar archive: the executable under the path it is to have, and the shared libraries that
+/// it loads.
+///
+/// # Errors
+/// When the executable cannot be run, or a file not be read.
+pub async fn root_folder(executable: &Path, entrypoint: &str) -> anyhow::Result<Vec<u8>> {
+    let mut libraries = libraries(executable).await?;
+    libraries.extend(name_lookup(&libraries));
+    archive(executable, entrypoint, &libraries).with_context(|| format!("packing {}", executable.display()))
+}
+
+/// The shared libraries that an executable loads, the loader included: what the loader itself says when
+/// asked to list instead of run. A static executable runs with `--version` and lists none.
+async fn libraries(executable: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let output = tokio::process::Command::new(executable)
+        .arg("--version")
+        .env("LD_TRACE_LOADED_OBJECTS", "1")
+        .output()
+        .await
+        .with_context(|| format!("asking {} for its libraries", executable.display()))?;
+    if !output.status.success() {
+        return Err(Error::prerequisite(format!("{} cannot be run: {}", executable.display(), output.status))
+            .evidence(String::from_utf8_lossy(&output.stderr))
+            .hint("name a kindmesh for this machine with KINDMESH_EXE")
+            .into());
+    }
+    Ok(listed(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Reads `name => /path (address)` and `/path (address)` lines; each path once.
+pub fn listed(said: &str) -> Vec<PathBuf> {
+    let paths: BTreeSet<PathBuf> = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(PathBuf::from)
+        .collect();
+    paths.into_iter().collect()
+}
+
+/// The libraries by which the C library looks up host names. Before glibc 2.34 it loads them only then, so that the
+/// loader's list lacks them. A static executable brings its own.
+fn name_lookup(listed: &[PathBuf]) -> Vec<PathBuf> {
+    let c_library = listed.iter().find(|path| path.file_name().is_some_and(|name| name == "libc.so.6"));
+    let Some(folder) = c_library.and_then(|path| path.parent()) else { return Vec::new() };
+    ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .filter(|path| !listed.contains(path) && path.exists())
+        .collect()
+}
+
+fn archive(executable: &Path, entrypoint: &str, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, from: &Path| -> anyhow::Result<()> {
+        let content = std::fs::read(from).with_context(|| from.display().to_string())?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        archive.append_data(&mut header, path.trim_start_matches('/'), content.as_slice())?;
+        Ok(())
+    };
+    add(entrypoint, executable)?;
+    for library in libraries {
+        add(&library.to_string_lossy(), library)?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loaders_list_is_read() {
+        let said = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f)\n\
+                    \t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
+        let paths =
+            [PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"), PathBuf::from("/lib64/ld-linux-x86-64.so.2")];
+        assert_eq!(listed(said), paths);
+        assert!(listed("kindmesh 0.1.0\n").is_empty());
+    }
+
+    #[test]
+    fn what_looks_up_names_is_beside_the_c_library() {
+        let folder = tempfile::tempdir().unwrap();
+        let [c, dns, resolver, files] = ["libc.so.6", "libnss_dns.so.2", "libresolv.so.2", "libnss_files.so.2"]
+            .map(|name| folder.path().join(name));
+        for there in [&c, &dns, &resolver] {
+            std::fs::write(there, "").unwrap();
+        }
+        assert_eq!(name_lookup(&[c.clone(), resolver.clone()]), std::slice::from_ref(&dns));
+        std::fs::write(&files, "").unwrap();
+        assert_eq!(name_lookup(&[c]), [dns, files, resolver]);
+        assert!(name_lookup(&[]).is_empty());
+    }
+}

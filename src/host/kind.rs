@@ -1,0 +1,316 @@
+//! The kind program: creates clusters and says where their API servers are. Everything else about nodes goes
+//! through the engine.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
+use futures::future::try_join_all;
+use kube::config::Kubeconfig;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::base::error::Error;
+use crate::base::event::{Outcome, Step};
+use crate::base::hint::{down_hint, up_hint};
+use crate::base::wait::{self, Poll};
+use crate::host::docker::{Engine, is_not_found, node};
+use crate::host::state::{self, Files};
+use crate::host::tool::process;
+use crate::plan::inventory::Environment;
+use crate::plan::{Cluster, Plan};
+
+mod leftover;
+mod nodes;
+
+pub use leftover::end_leftovers;
+pub use nodes::{Attached, remove_nodes, remove_strays};
+
+/// What makes CoreDNS start sooner in a cluster that is meant to be thrown away, as manifests.
+pub const COREDNS: &str = include_str!("../../kind-configs/coredns.yaml");
+/// The file of a cluster with its kind configuration.
+const CONFIG_FILE: &str = "kind.yaml";
+/// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow line, since kind pulls the node image.
+const CREATED_WITHIN: Duration = Duration::from_secs(600);
+/// How long kind may take for a question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// The marker on a control plane that kind finished: a node without it is half-made and is made anew.
+const CREATED: &str = "/etc/kindmesh/created";
+
+/// kind's word for the role of a cluster's first node, in its label.
+pub const CONTROL_PLANE: &str = "control-plane";
+
+/// What creating clusters depends on.
+#[derive(Debug)]
+pub struct Kind<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The environment's files.
+    pub files: &'a Files,
+}
+
+impl Kind<'_> {
+    /// Whether a cluster of the inventory is whole and its nodes run; when they are merely stopped or paused
+    /// they are started. Nothing is started of a cluster that is to be made anew.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn revive(&self, cluster: &Cluster, have: &Environment) -> anyhow::Result<Revived> {
+        let found = |name: &String| have.nodes_of(&cluster.name).find(|node| node.name == *name);
+        let Some(nodes) = cluster.nodes.iter().map(found).collect::<Option<Vec<_>>>() else {
+            return Ok(Revived::HalfMade);
+        };
+        if !is_finished(self.engine, cluster.control_plane()).await? {
+            return Ok(Revived::HalfMade);
+        }
+        let environment = &self.plan.environment;
+        let anew = format!("make the environment anew: {}, then {}", down_hint(environment), up_hint(environment));
+        let revived = try_join_all(nodes.into_iter().map(|node| node::revive(self.engine, node, &anew))).await?;
+        let changed = revived.contains(&true);
+        Ok(if changed { Revived::Started } else { Revived::Running })
+    }
+
+    /// Creates a cluster with kind, all nodes from `node_image`; what is left of an earlier try is removed first.
+    ///
+    /// # Errors
+    /// kind's, with the end of its log and of the control plane's.
+    pub async fn create(
+        &self,
+        cluster: &Cluster,
+        kind: &Path,
+        node_image: &str,
+        step: &Step,
+    ) -> anyhow::Result<()> {
+        // Looked for now: more may have been made since the inventory.
+        let ours = |node: &Attached| node.kind_name == cluster.kind_name;
+        remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
+        // kind adds to a file that is there, and gives up at the lock of a kind that was killed.
+        for file in ["kubeconfig", "kubeconfig.lock"] {
+            let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
+        }
+        let config = self.files.of_cluster(&cluster.name, CONFIG_FILE);
+        state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
+        let mut command = self.command(kind);
+        command
+            .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--image", node_image])
+            .arg("--config")
+            .arg(&config)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig(&cluster.name));
+        let log_path = self.files.of_cluster(&cluster.name, "kind.log");
+        let log = state::begin_private(&log_path)?;
+        if let Err(error) = process::run_apart(&mut command, CREATED_WITHIN, log).await {
+            return Err(self.not_created(cluster, &log_path, error));
+        }
+        node::run(
+            self.engine,
+            cluster.control_plane(),
+            &["sh", "-c", &format!("mkdir -p /etc/kindmesh && touch {CREATED}")],
+        )
+        .await?;
+        Ok(())
+    }
+
+    fn not_created(&self, cluster: &Cluster, log_path: &Path, error: anyhow::Error) -> anyhow::Error {
+        let mut error = match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(other) => return other.context(format!("creating cluster {} with kind", cluster.name)),
+        };
+        error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
+        error = error.evidence(format!("all that kind said: {}", log_path.display()));
+        let (up, down) = (up_hint(&self.plan.environment), down_hint(&self.plan.environment));
+        let node = cluster.control_plane();
+        error
+            .hint(format!(
+                "nodes that were made are kept for a look: docker logs {node}; then {up} tries anew, {down} removes them"
+            ))
+            .into()
+    }
+
+    /// Makes sure that the cluster's own kubeconfig file is there and names the port at which the API server is
+    /// published; asked of kind again when it does not: it may be of an earlier cluster.
+    ///
+    /// # Errors
+    /// The engine's, or kind's.
+    pub async fn ensure_kubeconfig(
+        &self,
+        cluster: &Cluster,
+        kind: impl AsyncFnOnce() -> anyhow::Result<PathBuf>,
+    ) -> anyhow::Result<Outcome<PathBuf>> {
+        let path = self.kubeconfig(&cluster.name);
+        let node = cluster.control_plane();
+        let container = self.engine.docker.inspect_container(node, None).await;
+        let published = published_port(&container.with_context(|| format!("looking at node {node}"))?);
+        if published.is_some() && server_port(&path, &cluster.context) == published {
+            return Ok(Outcome::unchanged(path));
+        }
+        let kind = kind().await?;
+        let mut command = self.command(&kind);
+        command.args(["get", "kubeconfig", "--name", &cluster.kind_name]);
+        let output = process::run_within(&mut command, ANSWER_WITHIN).await?;
+        state::write_private(&path, &output.stdout)?;
+        Ok(Outcome::changed(path))
+    }
+
+    fn kubeconfig(&self, cluster: &str) -> PathBuf {
+        self.files.of_cluster(cluster, "kubeconfig")
+    }
+
+    /// kind with the engine and the network of this environment.
+    fn command(&self, kind: &Path) -> Command {
+        let mut command = Command::new(kind);
+        // Only what is set, so that the command line in an error stays short.
+        for variable in self.engine.endpoint.removed_variables() {
+            if std::env::var_os(variable).is_some() {
+                command.env_remove(variable);
+            }
+        }
+        command
+            .envs(self.engine.endpoint.variables())
+            .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
+            .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &self.plan.network.name);
+        command
+    }
+}
+
+/// Whether kind finished a cluster, by the marker on its control plane. Read from the outside, which works on a node that
+/// is stopped, too.
+///
+/// # Errors
+/// The engine's.
+pub async fn is_finished(engine: &Engine, control_plane: &str) -> anyhow::Result<bool> {
+    let options = ContainerArchiveInfoOptionsBuilder::default().path(CREATED).build();
+    match engine.docker.get_container_archive_info(control_plane, Some(options)).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_not_found(&error) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("looking at node {control_plane}")),
+    }
+}
+
+/// Makes sure that there is a docker client: kind does nothing without it.
+///
+/// # Errors
+/// A missing prerequisite.
+pub fn require_docker_client() -> Result<(), Error> {
+    docker_client_on(&std::env::var_os("PATH").unwrap_or_default())
+}
+
+fn docker_client_on(path: &OsStr) -> Result<(), Error> {
+    let is_executable = |path: PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    // As kind looks for it: a relative folder does not count.
+    let mut folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    if folders.any(|folder| is_executable(folder.join("docker"))) {
+        return Ok(());
+    }
+    let install = match cfg!(target_os = "macos") {
+        true => "brew install docker",
+        false => "sudo apt-get install docker-cli, or https://docs.docker.com/engine/install/",
+    };
+    Err(Error::prerequisite("kind runs the docker client, and there is no docker on PATH")
+        .hint(format!("install the client: {install}")))
+}
+
+/// The port of this machine at which a control plane's API server answers.
+fn published_port(container: &ContainerInspectResponse) -> Option<u16> {
+    let ports = container.network_settings.as_ref()?.ports.as_ref()?;
+    ports.get("6443/tcp")?.as_ref()?.iter().find_map(|binding| binding.host_port.as_ref()?.parse().ok())
+}
+
+/// The port of the server that a context of a kubeconfig file names.
+fn server_port(path: &Path, context: &str) -> Option<u16> {
+    let config = Kubeconfig::read_from(path).ok()?;
+    let context = config.contexts.into_iter().find(|named| named.name == context)?.context?;
+    let cluster = config.clusters.into_iter().find(|named| named.name == context.cluster)?.cluster?;
+    cluster.server?.parse::<http::Uri>().ok()?.port_u16()
+}
+
+/// What became of a cluster that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revived {
+    /// All its nodes ran.
+    Running,
+    /// Nodes had to be started.
+    Started,
+    /// Nodes are missing, or kind never finished.
+    HalfMade,
+}
+
+/// Waits until the API server's Service answers on a node: because the link leads there, or since kube-proxy does.
+/// istiod started earlier loses 30 s in its first connection.
+///
+/// # Errors
+/// When it does not within the deadline.
+pub async fn wait_for_api_service(
+    engine: &Engine,
+    cluster: &Cluster,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let address = cluster.api_service();
+    // Tried again in the node: beginning a command there takes longer than a try.
+    let script = format!(
+        "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"
+    );
+    wait::until(step, "the API server to answer at its Service address", deadline, async || {
+        let said = node::try_exec(engine, cluster.control_plane(), &["bash", "-c", &script]).await?;
+        Ok(match said.status {
+            0 => Poll::Ready(()),
+            _ => Poll::NotYet(format!("{address}:443 does not answer on {}", cluster.control_plane())),
+        })
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error;
+    use serde_json::json;
+
+    #[test]
+    fn the_docker_client_is_a_prerequisite() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = docker_client_on(folder.path().as_os_str()).unwrap_err();
+        assert_eq!(refused.kind, error::Kind::Prerequisite);
+        assert!(refused.hint.is_some());
+        let client = folder.path().join("docker");
+        std::fs::write(&client, "").unwrap();
+        assert!(docker_client_on(folder.path().as_os_str()).is_err());
+        std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+        docker_client_on(folder.path().as_os_str()).unwrap();
+        assert!(docker_client_on(OsStr::new("bin:.")).is_err());
+    }
+
+    #[test]
+    fn the_port_of_a_server_and_the_one_that_is_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kubeconfig");
+        assert_eq!(server_port(&path, "kind-e-a"), None);
+        let config = json!({
+            "clusters": [{"name": "kind-e-a", "cluster": {"server": "https://127.0.0.1:46423"}}],
+            "contexts": [{"name": "kind-e-a", "context": {"cluster": "kind-e-a", "user": "kind-e-a"}}],
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        assert_eq!(server_port(&path, "kind-e-a"), Some(46423));
+        assert_eq!(server_port(&path, "kind-e-b"), None);
+        std::fs::write(&path, "no kubeconfig").unwrap();
+        assert_eq!(server_port(&path, "kind-e-a"), None);
+
+        let container = |ports: serde_json::Value| -> ContainerInspectResponse {
+            serde_json::from_value(json!({"NetworkSettings": {"Ports": ports}})).unwrap()
+        };
+        let binding = json!({"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "46423"}]});
+        assert_eq!(published_port(&container(binding)), Some(46423));
+        assert_eq!(published_port(&container(json!({"6443/tcp": null}))), None);
+        assert_eq!(published_port(&container(json!({}))), None);
+    }
+}

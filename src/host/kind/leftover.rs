@@ -1,0 +1,124 @@
+//! kind outlives a kindmesh that is killed, and goes on making nodes. Nothing has to be written down to find it: its
+//! command line names a file of the environment.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::CONFIG_FILE;
+use crate::base::error::Error;
+use crate::base::event::Step;
+use crate::base::names;
+use crate::base::wait::{self, Poll};
+use crate::host::state::Files;
+use crate::host::tool::process::{self, Process};
+use crate::plan::inventory::KIND_CLUSTER_LABEL;
+
+/// How long the engine may take for nodes that were asked for already. Seen: 5 s on a machine with much else to do.
+const MADE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Ends what a killed `up` left running for an environment, before anybody looks at what there is.
+///
+/// kind itself is killed. The docker clients that it started are waited for: the engine carries a request to make a
+/// container to its end, whether or not the one who asked is there, and lists the container only then. So a client
+/// that is left alone tells when a look shows all.
+///
+/// # Errors
+/// When a client does not end.
+pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> anyhow::Result<()> {
+    let clusters = files.clusters();
+    if clusters.is_empty() {
+        return Ok(());
+    }
+    let configs: Vec<String> = clusters
+        .iter()
+        .map(|cluster| files.of_cluster(cluster, CONFIG_FILE).to_string_lossy().into_owned())
+        .collect();
+    let labels: Vec<String> = clusters
+        .iter()
+        .map(|cluster| format!("{KIND_CLUSTER_LABEL}={}", names::kind_name(environment, cluster)))
+        .collect();
+    let deadline = Instant::now() + MADE_WITHIN;
+    let mut clients = Vec::new();
+    let mut noted = false;
+    let ended = wait::until(step, "an earlier kind to end", deadline, async || {
+        let processes = process::all();
+        let kinds: Vec<_> = processes.iter().filter(|process| creates(process, &configs)).collect();
+        kinds.iter().for_each(|kind| process::kill(kind.pid));
+        if !kinds.is_empty() && !std::mem::replace(&mut noted, true) {
+            step.note("kind was still at work for a kindmesh that was killed: ended it");
+        }
+        clients = processes.iter().filter(|process| makes_node(process, &labels)).map(|found| found.pid).collect();
+        Ok(match (kinds.first(), clients.first()) {
+            (None, None) => Poll::Ready(()),
+            (Some(kind), _) => Poll::NotYet(format!("kind, process {}, is still there", kind.pid)),
+            (None, Some(client)) => Poll::NotYet(format!("docker run, process {client}, is making a node")),
+        })
+    });
+    ended.await.map_err(|error| match (error.downcast::<Error>(), clients.first()) {
+        (Ok(error), Some(client)) => error.hint(format!("if the engine answers, end it: kill {client}")).into(),
+        (Ok(error), None) => error.into(),
+        (Err(error), _) => error,
+    })
+}
+
+/// Whether a process is kind at work on one of these configurations.
+fn creates(process: &Process, configs: &[String]) -> bool {
+    let words = &process.arguments;
+    // Split at spaces on some systems, so the file is looked for in the whole.
+    let line = words.join(" ");
+    words.windows(2).any(|pair| pair == ["create", "cluster"])
+        && configs.iter().any(|config| line.contains(&format!("--config {config}")))
+}
+
+/// Whether a process asks the engine to make a node with one of these labels.
+fn makes_node(process: &Process, labels: &[String]) -> bool {
+    process.arguments.iter().any(|word| labels.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::base::event::Events;
+    use crate::host::state;
+
+    #[tokio::test]
+    async fn kind_is_ended_and_its_docker_clients_are_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { root: folder.path().join("e") };
+        let config = files.of_cluster("a", CONFIG_FILE);
+        state::write_private(&config, b"x").unwrap();
+        let shell = |arguments: &[&str]| {
+            // Each waits for its input to be closed.
+            let mut command = Command::new("sh");
+            command.args(["-c", "read line; exit 0", "sh"]).args(arguments).stdin(Stdio::piped()).spawn().unwrap()
+        };
+        let config = config.to_str().unwrap();
+        let mut kind = shell(&["create", "cluster", "--name", "e-a", "--config", config]);
+        let mut editor = shell(&["--config", config]);
+        let mut client = shell(&["run", "--label", "io.x-k8s.kind.cluster=e-a"]);
+        let mut other = shell(&["run", "--label", "io.x-k8s.kind.cluster=e-b"]);
+
+        let step = Events::silent().step("lock", None);
+        let mut ended = std::pin::pin!(end_leftovers("e", &files, &step));
+        let waited = tokio::select! {
+            _ = &mut ended => false,
+            () = async {
+                while kind.try_wait().unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            } => true,
+        };
+        assert!(waited && client.try_wait().unwrap().is_none());
+        drop(client.stdin.take());
+        client.wait().unwrap();
+        ended.await.unwrap();
+        for child in [&mut editor, &mut other] {
+            assert!(child.try_wait().unwrap().is_none());
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The nodes of kind clusters on a network: looked at without the network's labels, and removed until there are none.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+use futures::future::try_join_all;
+use tokio::time::Instant;
+
+use crate::base::error::{self, Error};
+use crate::base::event::Step;
+use crate::base::names;
+use crate::base::wait::{self, Poll};
+use crate::host::docker::{Engine, is_not_found, node};
+use crate::plan::inventory::KIND_CLUSTER_LABEL;
+
+/// How often nodes are looked for again after those that were there have been removed.
+const ROUNDS: usize = 3;
+/// How long the engine may take for a removal that somebody else began.
+const REMOVED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A node of a kind cluster that is attached to a network, or would be when it was started: one that was only created
+/// names its network too, even when that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The container's name.
+    pub name: String,
+    /// kind's name for its cluster.
+    pub kind_name: String,
+    /// Whether it was only created and never ran.
+    pub created: bool,
+}
+
+impl Attached {
+    fn read(container: &ContainerSummary, network: &str) -> Option<Self> {
+        let kind_name = container.labels.as_ref()?.get(KIND_CLUSTER_LABEL)?.clone();
+        let name = container.names.iter().flatten().next()?.trim_start_matches('/').to_owned();
+        let created = container.state == Some(ContainerSummaryStateEnum::CREATED);
+        let attached = container.network_settings.as_ref()?.networks.as_ref()?.contains_key(network);
+        attached.then_some(Self { name, kind_name, created })
+    }
+}
+
+async fn attached_to(engine: &Engine, network: &str) -> anyhow::Result<Vec<Attached>> {
+    let filters = [("label".to_owned(), vec![KIND_CLUSTER_LABEL.to_owned()])].into();
+    let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's nodes")?;
+    Ok(containers.iter().filter_map(|container| Attached::read(container, network)).collect())
+}
+
+/// Removes those nodes on a network that are ours, and looks again until there are none. Says whether there were any.
+///
+/// # Errors
+/// The engine's, or when nodes keep appearing.
+pub async fn remove_nodes(
+    engine: &Engine,
+    network: &str,
+    step: &Step,
+    ours: impl Fn(&Attached) -> bool,
+) -> anyhow::Result<bool> {
+    let look = async || {
+        let attached = attached_to(engine, network).await?;
+        anyhow::Ok(attached.into_iter().filter(|node| ours(node)).map(|node| node.name).collect::<Vec<_>>())
+    };
+    let mut nodes = look().await?;
+    let any = !nodes.is_empty();
+    for _ in 0..ROUNDS {
+        if nodes.is_empty() {
+            return Ok(any);
+        }
+        try_join_all(nodes.iter().map(|node| remove(engine, node, step))).await?;
+        nodes = look().await?;
+    }
+    if nodes.is_empty() {
+        return Ok(any);
+    }
+    Err(Error::environment(format!("nodes keep appearing on network {network}: {}", nodes.join(", ")))
+        .hint("another program makes them: see which kind runs with ps ax, end it, and try again")
+        .into())
+}
+
+/// Removes nodes of an environment whose network is gone, which only a container that is not running outlives. Where
+/// there is a network of that name, it tells whose the nodes are, and nothing is done here.
+///
+/// # Errors
+/// The engine's.
+pub async fn remove_strays(
+    engine: &Engine,
+    environment: &str,
+    step: &Step,
+    which: impl Fn(&Attached) -> bool,
+) -> anyhow::Result<bool> {
+    let network = names::network_name(environment);
+    match engine.docker.inspect_network(&network, None).await {
+        Err(error) if is_not_found(&error) => {}
+        Err(error) => return Err(error).with_context(|| format!("looking at network {network}")),
+        Ok(_) => return Ok(false),
+    }
+    let any_cluster = names::kind_name(environment, "");
+    remove_nodes(engine, &network, step, |node| node.kind_name.starts_with(&any_cluster) && which(node)).await
+}
+
+async fn remove(engine: &Engine, name: &str, step: &Step) -> anyhow::Result<()> {
+    let Err(error) = node::remove(engine, name).await else { return Ok(()) };
+    // The engine's words when a command that was killed since had asked for the same.
+    let under_way = |line: &String| line.contains("already in progress");
+    if !error::find(&error).is_some_and(|error| error.evidence.iter().any(under_way)) {
+        return Err(error);
+    }
+    wait::until(step, "the engine to remove a node", Instant::now() + REMOVED_WITHIN, async || {
+        match engine.docker.inspect_container(name, None).await {
+            Err(error) if is_not_found(&error) => Ok(Poll::Ready(())),
+            _ => Ok(Poll::NotYet(format!("{name} is still there"))),
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_is_read_with_its_cluster_when_it_is_on_the_network() {
+        let container = |state: &str| -> ContainerSummary {
+            let value = json!({"Names": ["/node"], "State": state, "Labels": {KIND_CLUSTER_LABEL: "e-a"},
+                "NetworkSettings": {"Networks": {"kindmesh-e": {}}}});
+            serde_json::from_value(value).unwrap()
+        };
+        let node = Attached { name: "node".into(), kind_name: "e-a".into(), created: true };
+        assert_eq!(Attached::read(&container("created"), "kindmesh-e"), Some(node.clone()));
+        let ran = Attached { created: false, ..node };
+        assert_eq!(Attached::read(&container("exited"), "kindmesh-e"), Some(ran));
+        assert_eq!(Attached::read(&container("running"), "kind"), None);
+        assert_eq!(Attached::read(&ContainerSummary::default(), "kindmesh-e"), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! An environment's entries in somebody's kubeconfig: put in with a mark, known by it, and taken out again. Text in, text
+//! out; whatever else is in the file stays, fields that nobody here knows included.
+
+use serde_yaml::{Mapping, Value};
+
+use crate::base::error::Error;
+
+/// Whose an entry is: kept in its `extensions`, which are there for tools to write into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The environment.
+    pub environment: String,
+    /// The identity of the engine that it is on, empty where that is not known.
+    pub engine: String,
+}
+
+/// The name of our extension.
+const EXTENSION: &str = "kindmesh";
+/// The lists of a kubeconfig, what an entry of each keeps its content in, and what kubectl deletes one with.
+const LISTS: [(&str, &str, &str); 3] = [
+    ("clusters", "cluster", "delete-cluster"),
+    ("users", "user", "delete-user"),
+    ("contexts", "context", "delete-context"),
+];
+
+/// The text of a kubeconfig with an environment's entries in it, in place of those that it had before; none when it has
+/// them already. `shown` names the file in messages.
+///
+/// # Errors
+/// A broken file, with the place; wrong usage when an entry of a wanted name is somebody else's.
+pub fn with(text: &str, environment: &str, mark: &Mark, shown: &str) -> Result<Option<String>, Error> {
+    let old = read(text, shown)?;
+    let from = read(environment, "the environment's kubeconfig")?;
+    let mut new = old.clone();
+    for (list, inner, delete) in LISTS {
+        let added = marked(entries(&from, list, "the environment's kubeconfig")?, inner, mark);
+        let mut there = entries(&new, list, shown)?;
+        for entry in &added {
+            let name = name(entry);
+            if there
+                .iter()
+                .any(|other| self::name(other) == name && owner(other, inner) != Some(&mark.environment))
+            {
+                return Err(Error::usage(format!(
+                    "{shown} has \"{name}\" among its {list} already, and kindmesh did not put it there"
+                ))
+                .hint(format!(
+                    "rename it, or: kubectl config {delete} {name}; or make the environment with another --name"
+                )));
+            }
+            match there.iter_mut().find(|other| self::name(other) == name) {
+                Some(other) => *other = entry.clone(),
+                None => there.push(entry.clone()),
+            }
+        }
+        if !there.is_empty() {
+            new.insert(list.into(), Value::Sequence(there));
+        }
+    }
+    for (key, value) in [("apiVersion", "v1"), ("kind", "Config")] {
+        if new.get(key).is_none_or(Value::is_null) {
+            new.insert(key.into(), value.into());
+        }
+    }
+    let has_current = new.get("current-context").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    if let (false, Some(current)) = (has_current, from.get("current-context")) {
+        new.insert("current-context".into(), current.clone());
+    }
+    written(&old, new)
+}
+
+/// The text of a kubeconfig without an environment's entries; none when it has none of them.
+///
+/// # Errors
+/// A broken file, with the place.
+pub fn without(text: &str, mark: &Mark, shown: &str) -> Result<Option<String>, Error> {
+    let old = read(text, shown)?;
+    let mut new = old.clone();
+    let mut gone = Vec::new();
+    for (list, inner, _) in LISTS {
+        let mut there = entries(&new, list, shown)?;
+        let before = there.len();
+        there.retain(|entry| {
+            let ours = is_marked(entry, inner, mark);
+            if ours && list == "contexts" {
+                gone.push(name(entry).to_owned());
+            }
+            !ours
+        });
+        if there.len() < before {
+            new.insert(list.into(), Value::Sequence(there));
+        }
+    }
+    if new
+        .get("current-context")
+        .and_then(Value::as_str)
+        .is_some_and(|current| gone.iter().any(|name| name == current))
+    {
+        new.insert("current-context".into(), "".into());
+    }
+    written(&old, new)
+}
+
+fn written(old: &Mapping, new: Mapping) -> Result<Option<String>, Error> {
+    if *old == new {
+        return Ok(None);
+    }
+    let text = serde_yaml::to_string(&new);
+    text.map(Some).map_err(|error| Error::environment(format!("writing a kubeconfig as YAML: {error}")))
+}
+
+fn read(text: &str, shown: &str) -> Result<Mapping, Error> {
+    let broken = |what: String| {
+        Error::environment(format!("{shown}{what}"))
+            .hint("it is left as it is; kubectl config view shows what is wrong with it")
+    };
+    match serde_yaml::from_str(text) {
+        Ok(Value::Mapping(fields)) => Ok(fields),
+        Ok(Value::Null) => Ok(Mapping::new()),
+        Ok(_) => Err(broken(": this is no kubeconfig: it is no map of fields".into())),
+        Err(error) => Err(broken(match error.location() {
+            Some(at) => format!(":{}:{}: this is no kubeconfig: {error}", at.line(), at.column()),
+            None => format!(": this is no kubeconfig: {error}"),
+        })),
+    }
+}
+
+/// A list of a kubeconfig; one that is not there is empty.
+fn entries(config: &Mapping, list: &str, shown: &str) -> Result<Vec<Value>, Error> {
+    match config.get(list) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Sequence(entries)) => Ok(entries.clone()),
+        Some(_) => Err(Error::environment(format!("{shown}: this is no kubeconfig: its {list} are no list"))
+            .hint("it is left as it is; kubectl config view shows what is wrong with it")),
+    }
+}
+
+fn name(entry: &Value) -> &str {
+    entry.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Entries with the mark in what they hold.
+fn marked(entries: Vec<Value>, inner: &str, mark: &Mark) -> Vec<Value> {
+    let mut extension = Mapping::new();
+    extension.insert("environment".into(), mark.environment.clone().into());
+    extension.insert("engine".into(), mark.engine.clone().into());
+    let mut named = Mapping::new();
+    named.insert("name".into(), EXTENSION.into());
+    named.insert("extension".into(), Value::Mapping(extension));
+    let mark = |mut entry: Value| {
+        if let Some(Value::Mapping(content)) = entry.get_mut(inner) {
+            content.insert("extensions".into(), Value::Sequence(vec![Value::Mapping(named.clone())]));
+        }
+        entry
+    };
+    entries.into_iter().map(mark).collect()
+}
+
+fn extension<'a>(entry: &'a Value, inner: &str) -> Option<&'a Value> {
+    let extensions = entry.get(inner)?.get("extensions")?.as_sequence()?;
+    extensions.iter().find(|named| name(named) == EXTENSION)?.get("extension")
+}
+
+/// The environment that an entry's mark names.
+fn owner<'a>(entry: &'a Value, inner: &str) -> Option<&'a str> {
+    extension(entry, inner)?.get("environment")?.as_str()
+}
+
+/// Whether an entry is of this environment on this engine.
+fn is_marked(entry: &Value, inner: &str, mark: &Mark) -> bool {
+    let engine = extension(entry, inner).and_then(|found| found.get("engine")?.as_str()).unwrap_or_default();
+    owner(entry, inner) == Some(&mark.environment)
+        && (engine == mark.engine || engine.is_empty() || mark.engine.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::Kind;
+
+    fn kubeconfig(name: &str, server: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: {name}\nclusters:\n- {{name: {name}, cluster: {{server: \
+             \"{server}\"}}}}\nusers:\n- {{name: {name}, user: {{token: t}}}}\ncontexts:\n- {{name: {name}, context: \
+             {{cluster: {name}, user: {name}}}}}\n"
+        )
+    }
+
+    fn mark(environment: &str) -> Mark {
+        Mark { environment: environment.into(), engine: "E".into() }
+    }
+
+    fn value(text: &str) -> Value {
+        serde_yaml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn putting_in_and_taking_out_leaves_the_rest() {
+        let users =
+            kubeconfig("work", "https://work") + "preferences: {colors: true}\nfromTheFuture: [1, {a: b}]\n";
+        let first = with(&users, &kubeconfig("kind-e-a", "https://old"), &mark("e"), "f").unwrap().unwrap();
+        let second = with(&first, &kubeconfig("kind-e-a", "https://new"), &mark("e"), "f").unwrap().unwrap();
+        let environment = kubeconfig("kind-e-a", "https://new");
+        assert_eq!(with(&second, &environment, &mark("e"), "f").unwrap(), None, "nothing has changed");
+        let merged = value(&second);
+        assert_eq!(merged["clusters"].as_sequence().unwrap().len(), 2);
+        assert_eq!(merged["clusters"][1]["cluster"]["server"], "https://new");
+        assert_eq!(merged["current-context"], "work");
+        let again = without(&second, &mark("e"), "f").unwrap().unwrap();
+        assert_eq!(value(&again), value(&users));
+        assert_eq!(without(&again, &mark("e"), "f").unwrap(), None);
+    }
+
+    #[test]
+    fn what_has_another_mark_or_none_is_left() {
+        let own = kubeconfig("kind-e-a", "https://mine");
+        let error = with(&own, &kubeconfig("kind-e-a", "https://new"), &mark("e"), "f").unwrap_err();
+        assert_eq!(error.kind, Kind::Usage);
+        assert!(error.message.starts_with("f has \"kind-e-a\" among its clusters already"), "{}", error.message);
+        assert_eq!(without(&own, &mark("e"), "f").unwrap(), None);
+        let others = with("", &own, &mark("other"), "f").unwrap().unwrap();
+        assert_eq!(without(&others, &mark("e"), "f").unwrap(), None);
+        let elsewhere = Mark { engine: "F".into(), ..mark("other") };
+        assert_eq!(without(&others, &elsewhere, "f").unwrap(), None, "of that name on another engine");
+        let gone = without(&others, &mark("other"), "f").unwrap().unwrap();
+        assert_eq!(value(&gone)["current-context"], "");
+    }
+
+    #[test]
+    fn a_broken_file_is_named_with_its_place() {
+        for (text, starts) in [
+            ("clusters: [\n", "f:2:1: this is no kubeconfig"),
+            ("- a\n", "f: this is no kubeconfig"),
+            ("clusters: 3\n", "f: this is no kubeconfig: its clusters are no list"),
+            ("a: 1\na: 2\n", "f:1:1: this is no kubeconfig: duplicate"),
+        ] {
+            let error = with(text, &kubeconfig("a", "s"), &mark("e"), "f").unwrap_err();
+            assert!(error.message.starts_with(starts), "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The user's own kubeconfig on disk: read, locked, and replaced whole.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tokio::time::{Duration, Instant};
+
+use super::entries::{self, Mark};
+use super::lock::{self, Lock};
+use crate::base::error::Error;
+use crate::base::event::Step;
+use crate::base::wait::{self, Poll};
+use crate::host::state::{self, EngineIdentity, Files};
+
+/// The user's own kubeconfig: the first of `KUBECONFIG`, else `~/.kube/config`.
+///
+/// # Errors
+/// When neither that variable nor HOME is set.
+pub fn users_own() -> Result<PathBuf, Error> {
+    let listed = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let first = std::env::split_paths(&listed).find(|path| !path.as_os_str().is_empty());
+    first
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config")))
+        .ok_or_else(|| Error::prerequisite("neither KUBECONFIG nor HOME is set"))
+}
+
+/// How long `down` waits for another program that is changing the file: kubectl takes milliseconds.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Puts an environment's clusters, users and contexts into the user's own file, replacing those that it had put there
+/// before and leaving all else, the current context included.
+///
+/// # Errors
+/// Wrong usage when an entry of the same name is somebody else's; when a file cannot be read or written, or another
+/// program has the user's file locked.
+pub fn merge_into(users: &Path, files: &Files, environment: &str) -> anyhow::Result<()> {
+    let users = real(users);
+    let from = files.kubeconfig();
+    if from.canonicalize().is_ok_and(|from| from == users) {
+        return Err(Error::usage("KUBECONFIG names the environment's own file: there is nothing to merge into")
+            .hint("unset KUBECONFIG, then: kindmesh kubeconfig --merge")
+            .into());
+    }
+    let text = std::fs::read_to_string(&from).with_context(|| format!("reading {}", from.display()))?;
+    let engine = EngineIdentity::stored(files)?.map(|engine| engine.id).unwrap_or_default();
+    let mark = Mark { environment: environment.to_owned(), engine };
+    // Before the file is changed, so that `down` finds it whatever happens next.
+    note(files, &users)?;
+    let _lock = Lock::take(&users)?.ok_or_else(|| lock::taken(&users))?;
+    match entries::with(&read(&users)?, &text, &mark, &users.display().to_string())? {
+        Some(text) => state::replace(&users, text.as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// The files that have entries of an environment on this engine: of those that it was merged into, and the user's own.
+/// One that is broken is among them when it was merged into, else it is none of ours.
+pub fn merged_into(files: &Files, mark: &Mark) -> Vec<PathBuf> {
+    let listed = noted(files);
+    let mut found = listed.clone();
+    found.extend(users_own().ok().map(|users| real(&users)).filter(|users| !listed.contains(users)));
+    found.retain(|users| match read(users) {
+        Ok(text) => match entries::without(&text, mark, "") {
+            Ok(changed) => changed.is_some(),
+            Err(_) => listed.contains(users),
+        },
+        Err(_) => false,
+    });
+    found
+}
+
+/// Takes an environment's entries out of a file.
+///
+/// # Errors
+/// When the file is broken, cannot be written, or another program keeps it locked.
+pub async fn remove_from(users: &Path, mark: &Mark, step: &Step) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + LOCK_WITHIN;
+    let what = format!("another program to have changed {}", users.display());
+    let lock = wait::until(step, &what, deadline, async || {
+        Ok(match Lock::take(users)? {
+            Some(lock) => Poll::Ready(lock),
+            None => Poll::NotYet(format!("{}.lock is there", users.display())),
+        })
+    });
+    let _lock = lock.await.map_err(|_| lock::taken(users))?;
+    match entries::without(&read(users)?, mark, &users.display().to_string())? {
+        Some(text) => state::replace(users, text.as_bytes()).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Where a file is a link, as dotfiles often are, what it leads to is changed, be it there or not.
+fn real(users: &Path) -> PathBuf {
+    let target = || Some(users.parent()?.join(std::fs::read_link(users).ok()?));
+    users.canonicalize().ok().or_else(target).unwrap_or_else(|| users.to_owned())
+}
+
+/// The file's text; none of it where there is none.
+fn read(users: &Path) -> anyhow::Result<String> {
+    // Nobody may ever write to a pipe.
+    if std::fs::metadata(users).is_ok_and(|found| !found.is_file()) {
+        return Err(Error::environment(format!("{}: this is no kubeconfig: it is no file", users.display()))
+            .hint("name one with KUBECONFIG")
+            .into());
+    }
+    match std::fs::read_to_string(users) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(Error::environment(format!("{}: this is no kubeconfig: it is no UTF-8 text", users.display()))
+                .hint("it is left as it is")
+                .into())
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", users.display())),
+    }
+}
+
+/// The files that the environment was merged into, as its own files tell.
+fn noted(files: &Files) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(files.merged()).unwrap_or_default();
+    text.lines().map(PathBuf::from).collect()
+}
+
+fn note(files: &Files, users: &Path) -> anyhow::Result<bool> {
+    let mut listed = noted(files);
+    if !listed.iter().any(|path| path == users) {
+        listed.push(users.to_owned());
+    }
+    let lines: String = listed.iter().map(|path| format!("{}\n", path.display())).collect();
+    state::write_private(&files.merged(), lines.as_bytes())
+}

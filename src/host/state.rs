@@ -1,0 +1,256 @@
+//! The environment's files: the state folder, who works on it, and which engine it belongs to.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::base::error::Error;
+use crate::host::tool::process;
+use crate::spec::Label;
+
+mod engine;
+mod lock;
+mod private;
+
+pub use engine::EngineIdentity;
+pub use lock::Lock;
+pub use private::{begin_private, private_folder, replace, restrict, write_private};
+
+/// Where kindmesh keeps files; on macOS too.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// `$XDG_STATE_HOME/kindmesh`: a folder for each environment.
+    pub state: PathBuf,
+    /// `$XDG_CACHE_HOME/kindmesh`: what can be had again.
+    pub cache: PathBuf,
+}
+
+impl Folders {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// When neither the XDG variables nor HOME say where.
+    pub fn of_process() -> Result<Self, Error> {
+        let folder = |variable: &str, below_home: &str| {
+            let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            // The XDG specification: relative paths are to be ignored.
+            set(variable)
+                .filter(|path| path.is_absolute())
+                .or_else(|| set("HOME").map(|home| home.join(below_home)))
+                .map(|base| base.join("kindmesh"))
+                .ok_or_else(|| {
+                    Error::prerequisite(format!("neither {variable} nor HOME is set"))
+                        .hint("set HOME; or XDG_STATE_HOME and XDG_CACHE_HOME, to absolute paths")
+                })
+        };
+        Ok(Self { state: folder("XDG_STATE_HOME", ".local/state")?, cache: folder("XDG_CACHE_HOME", ".cache")? })
+    }
+
+    /// The files of one environment.
+    pub fn environment(&self, name: &str) -> Files {
+        Files { root: self.state.join(name) }
+    }
+
+    /// The environments that have files.
+    pub fn environments(&self) -> Vec<String> {
+        let mut names = self.begun();
+        names.retain(|name| self.environment(name).exist());
+        names
+    }
+
+    /// The environments that have files, and those that a command only just began to work on.
+    pub fn begun(&self) -> Vec<String> {
+        let mut names: Vec<_> = names_in(&self.state).filter(|name| name.parse::<Label>().is_ok()).collect();
+        names.retain(|name| self.state.join(name).is_dir());
+        names.sort();
+        names
+    }
+
+    /// Deletes what a `down` that was killed had put aside and not yet deleted: there are keys in it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sweep(&self) -> anyhow::Result<()> {
+        let aside: Vec<_> =
+            names_in(&self.state).filter_map(|name| Some((put_aside_by(&name)?, self.state.join(name)))).collect();
+        if aside.is_empty() {
+            return Ok(());
+        }
+        let processes = process::all();
+        for (pid, folder) in aside {
+            // A process that is there may be deleting it just now.
+            if pid == std::process::id() || !processes.iter().any(|process| process.pid == pid) {
+                delete(&folder)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of one environment.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Their folder.
+    pub root: PathBuf,
+}
+
+impl Files {
+    /// The resolved spec that the environment was made from.
+    pub fn spec(&self) -> PathBuf {
+        self.root.join("kindmesh.yaml")
+    }
+
+    /// The kubeconfig with every cluster.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+
+    /// The certificates and keys.
+    pub fn trust(&self) -> PathBuf {
+        self.root.join("trust")
+    }
+
+    /// Which engine the environment is on.
+    pub fn engine(&self) -> PathBuf {
+        self.root.join("engine")
+    }
+
+    /// The user's kubeconfigs that the environment was merged into.
+    pub fn merged(&self) -> PathBuf {
+        self.root.join("merged")
+    }
+
+    /// What the process that works on the environment holds.
+    fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// A file of one cluster: its own kubeconfig, kind's configuration and log.
+    pub fn of_cluster(&self, cluster: &str, file: &str) -> PathBuf {
+        self.root.join("clusters").join(cluster).join(file)
+    }
+
+    /// The clusters that have files.
+    pub fn clusters(&self) -> Vec<String> {
+        names_in(&self.root.join("clusters")).collect()
+    }
+
+    /// What the last commands that changed the environment said: a file each, the newest last by name.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// How far somebody is with the exercises, and copies of what exercises took away.
+    pub fn labs(&self) -> PathBuf {
+        self.root.join("lab")
+    }
+
+    /// Whether there are any. A lock and a record alone are left by a command that did nothing.
+    pub fn exist(&self) -> bool {
+        names_in(&self.root).any(|name| name != "lock" && name != "runs")
+    }
+
+    /// Removes everything, the lock included. The folder is put aside first: whoever waits for the lock makes a new
+    /// one, and that one stays.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn remove(&self) -> anyhow::Result<bool> {
+        let name = self.root.file_name().unwrap_or_default().to_string_lossy();
+        let aside = self.root.with_file_name(format!(".{name}{ASIDE}{}", std::process::id()));
+        delete(&aside)?;
+        match std::fs::rename(&self.root, &aside) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| format!("removing {}", self.root.display())),
+        }
+        delete(&aside)?;
+        Ok(true)
+    }
+}
+
+/// What follows the name of a folder that is put aside, before the number of the process that did it.
+const ASIDE: &str = ".removed-";
+
+/// The process that put a folder aside, when its name says so.
+fn put_aside_by(name: &str) -> Option<u32> {
+    let (environment, pid) = name.strip_prefix('.')?.rsplit_once(ASIDE)?;
+    environment.parse::<Label>().ok()?;
+    pid.parse().ok()
+}
+
+fn delete(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder; none when it cannot be read.
+fn names_in(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders(folder: &Path) -> Folders {
+        Folders { state: folder.to_owned(), cache: folder.join("cache") }
+    }
+
+    #[test]
+    fn only_folders_with_more_than_a_lock_are_environments() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = folders(folder.path());
+        for path in [
+            "shop/kindmesh.yaml",
+            "locked/lock",
+            "locked/runs/a.jsonl",
+            "Not_a_label/kindmesh.yaml",
+            ".shop.removed-1/kubeconfig",
+        ] {
+            write_private(&folder.path().join(path), b"x").unwrap();
+        }
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert_eq!(folders.environments(), ["shop"]);
+        assert!(!folders.environment("absent").exist());
+    }
+
+    #[test]
+    fn what_was_put_aside_is_deleted_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = folders(folder.path());
+        let aside = |pid: u32| folder.path().join(format!(".shop.removed-{pid}"));
+        // Of a process that is gone, of this one, and of one that is there; and what has nothing to do with it.
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let others =
+            [aside(child.id()), folder.path().join(".shop.removed-soon"), folder.path().join(".removed-1")];
+        for path in [aside(u32::MAX), aside(std::process::id())].iter().chain(&others) {
+            write_private(&path.join("trust/root-key.pem"), b"x").unwrap();
+        }
+        folders.sweep().unwrap();
+        assert!(!aside(u32::MAX).exists() && !aside(std::process::id()).exists());
+        assert!(others.iter().all(|path| path.exists()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn removing_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folders(folder.path()).environment("shop");
+        assert!(!files.remove().unwrap());
+        write_private(&files.of_cluster("a", "kubeconfig"), b"x").unwrap();
+        assert_eq!(files.clusters(), ["a"]);
+        // As a killed process with the same number may have left it.
+        let aside = folder.path().join(format!(".shop.removed-{}", std::process::id()));
+        write_private(&aside.join("old"), b"x").unwrap();
+        assert!(files.remove().unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,321 @@
+//! Finds the command line tools that kindmesh drives, at the version it was made for, or downloads them.
+//!
+//! In this order: what an environment variable names, the `PATH`, the cache, the publisher's release.
+
+mod download;
+mod fetch;
+pub mod process;
+mod release;
+#[cfg(test)]
+mod tests;
+pub mod version;
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fmt, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context;
+
+use crate::base::error::Error;
+use crate::base::event::Step;
+use fetch::{Fetch, Https};
+use release::{Platform, Release};
+use version::Versions;
+
+/// The version of kind that kindmesh is made for.
+pub const KIND_VERSION: &str = "v0.33.0";
+
+/// The folder of the cache with downloaded tools.
+pub const FOLDER: &str = "tools";
+
+/// The folders of the cache that hold, or would hold, the tools for a version of the mesh.
+pub fn kept(cache: &Path, istio_version: &str) -> Vec<PathBuf> {
+    let platform = Platform::here();
+    let tools = [(Tool::Kind, KIND_VERSION), (Tool::Istioctl, istio_version)];
+    let releases = tools
+        .into_iter()
+        .filter_map(|(tool, version)| Release::new(tool, version, &platform, release::GITHUB).ok());
+    releases.map(|release| release.directory(cache)).collect()
+}
+
+/// The file that names the kind executable to use, as it is.
+pub const KINDMESH_KIND: &str = "KINDMESH_KIND";
+
+/// The file that names the istioctl executable to use, as it is.
+pub const KINDMESH_ISTIOCTL: &str = "KINDMESH_ISTIOCTL";
+
+/// A command line tool that kindmesh drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// Creates clusters. Wanted at [`KIND_VERSION`].
+    Kind,
+    /// Renders Istio's manifests. Wanted at the version of the mesh.
+    Istioctl,
+}
+
+impl Tool {
+    /// The executable's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Istioctl => "istioctl",
+        }
+    }
+
+    /// The environment variable that names the executable.
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Kind => KINDMESH_KIND,
+            Self::Istioctl => KINDMESH_ISTIOCTL,
+        }
+    }
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a tool was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The environment variable names it.
+    Variable,
+    /// A directory of the `PATH`.
+    Path,
+    /// Downloaded by an earlier command.
+    Cache,
+    /// Downloaded now.
+    Download,
+}
+
+/// A tool that can be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The executable, an absolute path.
+    pub path: PathBuf,
+    /// The version that it says it is.
+    pub version: String,
+    /// Where it was found.
+    pub source: Source,
+    /// One sentence when it is not the version wanted; only [`Source::Variable`] may differ.
+    pub warning: Option<String>,
+}
+
+/// Finds the tool at the version, downloading it into `cache_dir` (`$XDG_CACHE_HOME/kindmesh`) if it is
+/// nowhere else. The version may begin with a `v` or not.
+///
+/// # Errors
+/// A prerequisite error when the tool is neither here nor can be downloaded and checked, a usage error when
+/// the version is not one.
+pub async fn find(tool: Tool, version: &str, cache_dir: &Path, step: &Step) -> anyhow::Result<Found> {
+    Finder::of_process(tool, cache_dir).find(tool, version, step).await
+}
+
+/// Finds the tool as [`find`] does, as a program that can be carried to another machine of this platform: one that is no
+/// script of a version manager, and of this version; else it is downloaded.
+///
+/// # Errors
+/// As those of [`find`].
+pub async fn portable(tool: Tool, version: &str, cache_dir: &Path, step: &Step) -> anyhow::Result<Found> {
+    let mut finder = Finder::of_process(tool, cache_dir);
+    let found = finder.find(tool, version, step).await?;
+    if found.warning.is_none() && version::is_program(tool, &found.path) {
+        return Ok(found);
+    }
+    finder.named = None;
+    finder.path = OsString::new();
+    finder.find(tool, version, step).await
+}
+
+/// Where a tool is kept in the cache, whether or not it is there.
+///
+/// # Errors
+/// A usage error when the version is not one.
+pub fn place(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<PathBuf> {
+    Ok(Release::new(tool, version, &Platform::here(), release::GITHUB)?.executable(cache_dir))
+}
+
+/// The platform of this machine, as releases are named: `linux-amd64`.
+pub fn platform() -> String {
+    Platform::here().to_string()
+}
+
+/// What there is of a tool on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    /// One that can be used; without it, [`find`] downloads.
+    pub found: Option<Found>,
+    /// Those that came first and do not fit, each with its version or what keeps it from running.
+    pub passed_over: Vec<String>,
+}
+
+/// Looks for the tool as [`find`] does, and neither downloads nor writes anything.
+///
+/// # Errors
+/// A prerequisite error when what the environment variable names cannot be used, a usage error when the version is
+/// not one.
+pub async fn look(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<Here> {
+    let finder = Finder::of_process(tool, cache_dir);
+    let release = Release::new(tool, version, &finder.platform, &finder.base)?;
+    finder.here(&release, &Versions::unremembered(&cache_dir.join(FOLDER))).await
+}
+
+/// All that the search depends on.
+struct Finder {
+    /// The value of the tool's environment variable.
+    named: Option<OsString>,
+    /// The value of `PATH`.
+    path: OsString,
+    /// The cache directory of kindmesh.
+    cache: PathBuf,
+    platform: Platform,
+    /// Where the releases are, without a slash at the end.
+    base: String,
+    fetch: Arc<dyn Fetch>,
+}
+
+impl Finder {
+    fn of_process(tool: Tool, cache_dir: &Path) -> Self {
+        Self {
+            named: env::var_os(tool.variable()),
+            path: env::var_os("PATH").unwrap_or_default(),
+            cache: cache_dir.to_owned(),
+            platform: Platform::here(),
+            base: release::GITHUB.into(),
+            fetch: Arc::new(Https),
+        }
+    }
+
+    async fn find(&self, tool: Tool, version: &str, step: &Step) -> anyhow::Result<Found> {
+        let release = Release::new(tool, version, &self.platform, &self.base)?;
+        let versions = Versions::new(&self.cache.join(FOLDER));
+        let Here { found: here, passed_over } = self.here(&release, &versions).await?;
+        if let Some(here) = here {
+            return Ok(here);
+        }
+
+        // Before the error's own evidence there is only what explains why a download was needed at all.
+        let path = self.download(&release, step).await.map_err(|error| {
+            if passed_over.is_empty() {
+                return error;
+            }
+            error.context(format!("{release} is needed, and {}", passed_over.join(", ")))
+        })?;
+        let version = versions.of(tool, &path).await.map_err(|error| {
+            Error::prerequisite(format!("the downloaded {release} does not run on this machine"))
+                .evidence(format!("{error:#}"))
+                .hint(release.hint())
+        })?;
+        if !release.is(&version) {
+            return Err(Error::prerequisite(format!("the downloaded {release} says that it is {version}"))
+                .evidence(path.display().to_string())
+                .hint(release.hint())
+                .into());
+        }
+        Ok(found(path, version, Source::Download))
+    }
+
+    /// The tool without a download.
+    async fn here(&self, release: &Release, versions: &Versions) -> anyhow::Result<Here> {
+        let tool = release.tool;
+        let mut passed_over = Vec::new();
+        if let Some(named) = self.named.as_deref().filter(|value| !value.is_empty()) {
+            let named = named_tool(release, Path::new(named), versions).await?;
+            return Ok(Here { found: Some(named), passed_over });
+        }
+        let on_path = on_path(&self.path, tool.name()).map(|path| (path, Source::Path));
+        let cached = Some(release.executable(&self.cache)).filter(|path| is_executable(path));
+        for (path, source) in on_path.chain(cached.map(|path| (path, Source::Cache))) {
+            match versions.of(tool, &path).await {
+                Ok(version) if release.is(&version) => {
+                    return Ok(Here { found: Some(found(path, version, source)), passed_over });
+                }
+                Ok(version) => passed_over.push(format!("{} is {version}", path.display())),
+                Err(error) => passed_over.push(format!("{} does not run: {error:#}", path.display())),
+            }
+        }
+        Ok(Here { found: None, passed_over })
+    }
+
+    async fn download(&self, release: &Release, step: &Step) -> anyhow::Result<PathBuf> {
+        let cancelled = CancelOnDrop::default();
+        let (fetch, cache, release) = (self.fetch.clone(), self.cache.clone(), release.clone());
+        let (step, flag) = (step.clone(), cancelled.0.clone());
+        let what = format!("the download of {release}");
+        let work = move || {
+            let progress = |last: &str| step.waiting(&what, last);
+            download::download(&release, &cache, fetch.as_ref(), &progress, &flag)
+        };
+        tokio::task::spawn_blocking(work).await.context("the download broke off")?
+    }
+}
+
+/// Stops the blocking work when the waiting for it is given up; else an interrupted command would stay
+/// until the download is done.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn found(path: PathBuf, version: String, source: Source) -> Found {
+    Found { path, version, source, warning: None }
+}
+
+/// What the environment variable names is used as it is, at whatever version.
+async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> anyhow::Result<Found> {
+    let variable = release.tool.variable();
+    let path = std::path::absolute(named).with_context(|| format!("failed to read the path in {variable}"))?;
+    let refused = |why: &str| {
+        Error::prerequisite(format!("{variable} names {}, which {why}", path.display()))
+            .hint(format!("let {variable} name an executable of {release}, or unset it"))
+    };
+    if !path.exists() {
+        return Err(refused("does not exist").into());
+    }
+    if !is_executable(&path) {
+        return Err(refused("is not an executable file").into());
+    }
+    let version = versions
+        .of(release.tool, &path)
+        .await
+        .map_err(|error| refused("does not tell its version").evidence(evidence_of(&error)))?;
+    let warning = (!release.is(&version))
+        .then(|| format!("{variable} names {} of version {version}; kindmesh wants {release}", release.tool));
+    Ok(Found { path, version, source: Source::Variable, warning })
+}
+
+/// An error with its own evidence, as evidence for another.
+fn evidence_of(error: &anyhow::Error) -> String {
+    let mut lines = vec![format!("{error:#}")];
+    lines.extend(crate::base::error::find(error).into_iter().flat_map(|error| error.evidence.clone()));
+    lines.join("\n")
+}
+
+/// The executables of that name on the `PATH`. Relative entries are left out: what they name depends on
+/// where the command is typed.
+fn on_path(path: &OsStr, name: &str) -> impl Iterator<Item = PathBuf> {
+    let directories: Vec<PathBuf> = env::split_paths(path).collect();
+    directories
+        .into_iter()
+        .filter(|directory| directory.is_absolute())
+        .map(move |directory| directory.join(name))
+        .filter(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}

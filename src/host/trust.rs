@@ -1,0 +1,199 @@
+//! The root of trust: one root for the environment, one intermediate for each cluster's mesh.
+//!
+//! The root's key never leaves the environment's directory. A cluster gets its intermediate as the secret
+//! `cacerts`, which has to exist before istiod starts: else istiod signs with a certificate of its own, and
+//! the clusters do not trust each other.
+//!
+//! Of each pair the key is written first and the certificate last, each whole or not at all. So a key alone
+//! was never used, and a command that was killed in between can begin anew. Two commands at the same time
+//! on one directory are kept apart by the environment's lock, not here.
+
+mod ca;
+mod files;
+mod inspect;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::KeyPair;
+
+pub use inspect::{CertificateInfo, chains_to, inspect};
+
+use crate::base::error::Error;
+use crate::base::event::Outcome;
+use crate::base::names;
+use crate::host::state;
+
+/// A certificate that expires sooner than this is not built upon: a workload certificate never outlives
+/// the intermediate that signed it.
+const MARGIN: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// The environment's root of trust, with the key that signs intermediates.
+pub struct Root {
+    cert_pem: String,
+    key: KeyPair,
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Root").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+    }
+}
+
+impl Root {
+    /// The beginning of the certificate's SHA-256: 12 hexadecimal digits. Pods that carry it start anew when the root
+    /// is another.
+    pub fn digest(&self) -> String {
+        use sha2::{Digest, Sha256};
+        crate::base::digest::hex(&Sha256::digest(&self.cert_pem))[..12].to_owned()
+    }
+
+    /// Loads the root from `root-cert.pem` and `root-key.pem` in `dir`, or makes it there.
+    ///
+    /// # Errors
+    /// A root that cannot be used any more is an environment error and not replaced: a running mesh trusts
+    /// it, and istiod refuses another.
+    pub fn ensure(dir: &Path, environment: &str) -> anyhow::Result<Outcome<Self>> {
+        Self::ensure_at(dir, environment, Timestamp::now())
+    }
+
+    fn ensure_at(dir: &Path, environment: &str, now: Timestamp) -> anyhow::Result<Outcome<Self>> {
+        files::private_directory(dir)?;
+        let (cert_path, key_path) = (dir.join("root-cert.pem"), dir.join("root-key.pem"));
+        match (files::read(&cert_path)?, files::read_private(&key_path)?) {
+            (Some(cert_pem), Some(key_pem)) => match usable(&cert_pem, &key_pem, now) {
+                Ok(key) => Ok(Outcome::unchanged(Self { cert_pem, key })),
+                Err(Flaw::Certificate(why)) => Err(unusable(&cert_path, &why).into()),
+                Err(Flaw::Key(why)) => Err(unusable(&key_path, &why).into()),
+            },
+            (Some(_), None) => Err(unusable(&key_path, "it is missing, and its certificate is there").into()),
+            (None, Some(_)) if files::holds_intermediates(dir)? => {
+                Err(unusable(&cert_path, "it is missing, and intermediates were signed with its key").into())
+            }
+            (None, _) => {
+                let (cert_pem, key) = ca::make_root(environment, now)?;
+                state::write_private(&key_path, key.serialize_pem().as_bytes())?;
+                state::write_private(&cert_path, cert_pem.as_bytes())?;
+                Ok(Outcome::changed(Self { cert_pem, key }))
+            }
+        }
+    }
+
+    /// The root's certificate: what all clusters have in common.
+    pub fn cert_pem(&self) -> &str {
+        &self.cert_pem
+    }
+}
+
+/// What one cluster's istiod signs workload certificates with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Intermediate {
+    /// The intermediate's certificate.
+    pub cert_pem: String,
+    /// Its key, PKCS#8.
+    pub key_pem: String,
+    /// The intermediate, then the root.
+    pub chain_pem: String,
+    /// The root.
+    pub root_pem: String,
+}
+
+impl fmt::Debug for Intermediate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intermediate").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+    }
+}
+
+impl Intermediate {
+    /// Loads the cluster's intermediate from `intermediate-CLUSTER-cert.pem` and `…-key.pem` in `dir`, or
+    /// makes it there; one that is broken, about to expire or of another root is replaced, which istiod
+    /// takes up while it runs.
+    ///
+    /// # Errors
+    /// When `dir` cannot be read or written.
+    pub fn ensure(dir: &Path, root: &Root, environment: &str, cluster: &str) -> anyhow::Result<Outcome<Self>> {
+        Self::ensure_at(dir, root, environment, cluster, Timestamp::now())
+    }
+
+    fn ensure_at(
+        dir: &Path,
+        root: &Root,
+        environment: &str,
+        cluster: &str,
+        now: Timestamp,
+    ) -> anyhow::Result<Outcome<Self>> {
+        files::private_directory(dir)?;
+        let (cert_path, key_path) = files::intermediate(dir, cluster);
+        let wanted = names::subject(environment, Some(cluster)).to_string();
+        if let (Some(cert_pem), Some(key_pem)) = (files::read(&cert_path)?, files::read_private(&key_path)?)
+            && usable(&cert_pem, &key_pem, now).is_ok()
+            && inspect(cert_pem.as_bytes())?.iter().all(|c| c.subject == wanted && c.path_len == Some(0))
+            && chains_to(cert_pem.as_bytes(), root.cert_pem.as_bytes())
+        {
+            return Ok(Outcome::unchanged(Self::of(root, cert_pem, key_pem)));
+        }
+        let (cert_pem, key) = ca::make_intermediate(root, environment, cluster, now)?;
+        let key_pem = key.serialize_pem();
+        state::write_private(&key_path, key_pem.as_bytes())?;
+        state::write_private(&cert_path, cert_pem.as_bytes())?;
+        Ok(Outcome::changed(Self::of(root, cert_pem, key_pem)))
+    }
+
+    fn of(root: &Root, cert_pem: String, key_pem: String) -> Self {
+        let root_pem = root.cert_pem.clone();
+        Self { chain_pem: format!("{}\n{}", cert_pem.trim_end(), root_pem), cert_pem, key_pem, root_pem }
+    }
+
+    /// The data of the secret `cacerts`. istiod needs all four keys, or it does not start.
+    pub fn secret_data(&self) -> BTreeMap<String, Vec<u8>> {
+        [
+            ("ca-cert.pem", &self.cert_pem),
+            ("ca-key.pem", &self.key_pem),
+            ("cert-chain.pem", &self.chain_pem),
+            ("root-cert.pem", &self.root_pem),
+        ]
+        .into_iter()
+        .map(|(name, pem)| (name.to_owned(), pem.clone().into_bytes()))
+        .collect()
+    }
+}
+
+/// Why a stored pair cannot sign, and which of its two files is to blame.
+enum Flaw {
+    Certificate(String),
+    Key(String),
+}
+
+/// The key of a stored pair, if it can sign for the time to come.
+fn usable(cert_pem: &str, key_pem: &str, now: Timestamp) -> Result<KeyPair, Flaw> {
+    let certificates = inspect(cert_pem.as_bytes()).map_err(|error| Flaw::Certificate(format!("{error:#}")))?;
+    let [certificate] = certificates.as_slice() else {
+        return Err(Flaw::Certificate(format!("it holds {} certificates instead of one", certificates.len())));
+    };
+    if !certificate.is_ca {
+        return Err(Flaw::Certificate("it is not the certificate of a CA".into()));
+    }
+    if certificate.not_before > now {
+        return Err(Flaw::Certificate(format!(
+            "it is valid from {}, and this machine's clock says {now}",
+            certificate.not_before
+        )));
+    }
+    if certificate.not_after < now + MARGIN {
+        return Err(Flaw::Certificate(format!("it expires at {}", certificate.not_after)));
+    }
+    let key = KeyPair::from_pem(key_pem).map_err(|error| Flaw::Key(format!("it holds no usable key: {error}")))?;
+    if !inspect::certifies(cert_pem.as_bytes(), &key) {
+        return Err(Flaw::Key("it is not the key of the certificate beside it".into()));
+    }
+    Ok(key)
+}
+
+fn unusable(path: &Path, why: &str) -> Error {
+    Error::environment(format!("the root of trust in {} cannot be used: {why}", path.display())).hint(
+        "restore the file, or make the environment anew: a running mesh does not take another root. \
+         Type `kindmesh down`, then `kindmesh up`",
+    )
+}

@@ -1,0 +1,51 @@
+//! Where pairs of certificate and key lie: each file whole or not there, and for its owner only.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+use crate::host::state;
+
+/// Makes the directory if it is missing, and closes it to others.
+pub(super) fn private_directory(dir: &Path) -> anyhow::Result<()> {
+    state::private_folder(dir)?;
+    state::restrict(dir, 0o700)
+}
+
+/// The files of a cluster's intermediate: certificate and key. The prefix keeps a cluster that is called
+/// `root` from taking the root's place.
+pub(super) fn intermediate(dir: &Path, cluster: &str) -> (PathBuf, PathBuf) {
+    (dir.join(format!("intermediate-{cluster}-cert.pem")), dir.join(format!("intermediate-{cluster}-key.pem")))
+}
+
+/// Whether there is any intermediate: if so, the root has been used.
+pub(super) fn holds_intermediates(dir: &Path) -> anyhow::Result<bool> {
+    let failed = || format!("failed to read {}", dir.display());
+    for entry in fs::read_dir(dir).with_context(failed)? {
+        if entry.with_context(failed)?.file_name().to_string_lossy().starts_with("intermediate-") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The file's text, if there is such a file. What is not UTF-8 comes back as no valid PEM.
+pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
+    }
+}
+
+/// The same for a key, which is closed to others if it was not.
+pub(super) fn read_private(path: &Path) -> anyhow::Result<Option<String>> {
+    let text = read(path)?;
+    if text.is_some() {
+        state::restrict(path, 0o600)?;
+    }
+    Ok(text)
+}

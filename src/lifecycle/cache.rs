@@ -1,0 +1,304 @@
+//! What is kept so that the next `up` is faster: baked node images and sample images in the engine, programs and
+//! renderings in the cache folder. All of it can be had again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bollard::models::ImageSummary;
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions};
+use serde::Serialize;
+
+use crate::base::event::{Events, Outcome};
+use crate::cluster::environment;
+use crate::cluster::mesh::render;
+use crate::host::docker::{Engine, bake, node, sample_image, status};
+use crate::host::inventory as gather;
+use crate::host::state::{Folders, Lock};
+use crate::host::tool;
+use crate::plan;
+use crate::plan::inventory::{Inventory, KIND_CLUSTER_LABEL};
+
+/// What a thing in the cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// A node image with the images that every node needs in it.
+    NodeImage,
+    /// A sample image, made from a kindmesh executable.
+    SampleImage,
+    /// A downloaded program.
+    Tool,
+    /// Istio's manifests as rendered for a version and values.
+    Rendering,
+}
+
+/// A thing in the cache.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name: of an image, or of a file or folder within the cache folder.
+    pub name: String,
+    /// What it takes on the disk that nothing else shares, in bytes.
+    pub bytes: u64,
+    /// What is in it, for people.
+    pub detail: String,
+    /// The environments that use it.
+    pub used_by: Vec<String>,
+    /// How it is removed.
+    #[serde(skip)]
+    place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Place {
+    /// An image, by its identity.
+    Image(String),
+    Path(PathBuf),
+}
+
+/// All there is, node images first.
+///
+/// # Errors
+/// The engine's, or the file system's.
+pub async fn list(engine: &Engine, folders: &Folders) -> anyhow::Result<Vec<Item>> {
+    let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(engine).await? };
+    let used = Used::of(&inventory, engine, folders).await?;
+    let mut items = Vec::new();
+    for image in labelled(engine, bake::LABEL).await? {
+        items.push(node_image(engine, &image, &used).await?);
+    }
+    for image in labelled(engine, &format!("{}=true", sample_image::LABEL)).await? {
+        items.push(sample(&image, &used));
+    }
+    items.extend(files(&folders.cache.join(tool::FOLDER), Kind::Tool, &used)?);
+    items.extend(files(&folders.cache.join(render::FOLDER), Kind::Rendering, &used)?);
+    items.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    Ok(items)
+}
+
+/// Removes what no environment uses, and containers that a bake left when it was killed; gives what it removed.
+///
+/// # Errors
+/// The engine's, or the file system's.
+pub async fn prune(engine: &Engine, folders: &Folders, events: &Events) -> anyhow::Result<Vec<Item>> {
+    // What an `up` under way is about to use looks unused.
+    let locks = events.step("lock", None).run(async |step| {
+        let mut locks = Vec::new();
+        for name in folders.begun() {
+            locks.push(Lock::acquire(&folders.environment(&name), step).await?);
+        }
+        Ok(Outcome::unchanged(locks))
+    });
+    let _locks = locks.await?;
+    remove_unfinished(engine).await?;
+    let mut removed = Vec::new();
+    for item in list(engine, folders).await? {
+        if item.used_by.is_empty() && remove(engine, &item.place).await? {
+            removed.push(item);
+        }
+    }
+    Ok(removed)
+}
+
+/// What environments use, each with their names.
+#[derive(Default)]
+struct Used {
+    /// Images by identity, since their nodes run from them.
+    images: BTreeMap<String, BTreeSet<String>>,
+    /// Names of images, and paths, since their plans name them.
+    names: BTreeMap<String, BTreeSet<String>>,
+    /// Environments on the engine whose files are not here: which sample image they use is not known.
+    unknown: BTreeSet<String>,
+}
+
+impl Used {
+    async fn of(inventory: &Inventory, engine: &Engine, folders: &Folders) -> anyhow::Result<Self> {
+        let mut used = Self::default();
+        used.nodes(inventory, engine).await?;
+        let here = folders.environments();
+        used.unknown = inventory.environments.keys().filter(|name| !here.contains(name)).cloned().collect();
+        for name in here {
+            // One that cannot be read, or no longer be planned, uses only what its nodes run from.
+            let files = folders.environment(&name);
+            let Ok(Some(spec)) = environment::stored(&files) else { continue };
+            let Ok(plan) = plan::plan(&spec, inventory) else { continue };
+            let mut names: Vec<String> = plan.images().into_iter().map(str::to_owned).collect();
+            for cluster in &plan.clusters {
+                names.push(render::kept(&folders.cache, &plan, cluster)?.display().to_string());
+            }
+            for folder in tool::kept(&folders.cache, &plan.mesh.version) {
+                names.push(folder.display().to_string());
+            }
+            // What another of its clusters would start from.
+            names.push(bake::offline_name(&plan.kubernetes.node_image, &plan.stable_images()));
+            names.extend(bake::name(engine, &plan.kubernetes.node_image, &plan.stable_images()).await);
+            for used_name in names {
+                used.names.entry(used_name).or_default().insert(name.clone());
+            }
+        }
+        Ok(used)
+    }
+
+    async fn nodes(&mut self, inventory: &Inventory, engine: &Engine) -> anyhow::Result<()> {
+        let filters = [("label".to_owned(), vec![KIND_CLUSTER_LABEL.to_owned()])].into();
+        let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's nodes")?;
+        let owners: BTreeMap<&str, &String> = inventory
+            .environments
+            .iter()
+            .flat_map(|(name, found)| found.nodes.iter().map(move |node| (node.name.as_str(), name)))
+            .collect();
+        for container in containers {
+            let node = container.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
+            let (Some(image), Some(node)) = (container.image_id, node) else { continue };
+            // A node that is no environment's, by its own name.
+            let owner = owners.get(node).map_or(node, |owner| owner.as_str());
+            self.images.entry(image).or_default().insert(owner.to_owned());
+        }
+        Ok(())
+    }
+
+    fn by(&self, identity: &str, names: &[String]) -> Vec<String> {
+        let named = names.iter().filter_map(|name| self.names.get(name));
+        let all: BTreeSet<&String> = self.images.get(identity).into_iter().chain(named).flatten().collect();
+        all.into_iter().cloned().collect()
+    }
+}
+
+async fn labelled(engine: &Engine, label: &str) -> anyhow::Result<Vec<ImageSummary>> {
+    let filters = [("label".to_owned(), vec![label.to_owned()])].into();
+    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+    engine.docker.list_images(Some(options)).await.context("listing the engine's images")
+}
+
+async fn node_image(engine: &Engine, image: &ImageSummary, used: &Used) -> anyhow::Result<Item> {
+    let history = engine.docker.image_history(&image.id).await.context("asking for the layers of a node image")?;
+    let label = |key: &str| image.labels.get(key).cloned().unwrap_or_default();
+    Ok(Item {
+        kind: Kind::NodeImage,
+        name: shown_name(image),
+        // Its own layer, the last: the others are the node image's that it was made from.
+        bytes: history.first().map_or(0, |layer| bytes(layer.size)),
+        detail: format!("{} with {}", label(bake::FROM_LABEL), label(bake::IMAGES_LABEL).replace(',', ", ")),
+        used_by: used.by(&image.id, &image.repo_tags),
+        place: Place::Image(image.id.clone()),
+    })
+}
+
+fn sample(image: &ImageSummary, used: &Used) -> Item {
+    let mut used_by = used.by(&image.id, &image.repo_tags);
+    used_by.extend(used.unknown.iter().cloned());
+    Item {
+        kind: Kind::SampleImage,
+        name: shown_name(image),
+        bytes: bytes(image.size),
+        detail: String::new(),
+        used_by,
+        place: Place::Image(image.id.clone()),
+    }
+}
+
+fn bytes(size: i64) -> u64 {
+    u64::try_from(size).unwrap_or_default()
+}
+
+/// Its tag; one whose tag another image took has only its identity.
+fn shown_name(image: &ImageSummary) -> String {
+    image.repo_tags.first().unwrap_or(&image.id).clone()
+}
+
+/// The entries of a folder of the cache, those left out that only remember something.
+fn files(folder: &Path, kind: Kind, used: &Used) -> anyhow::Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if kind == Kind::Tool && !path.is_dir() {
+            continue;
+        }
+        items.push(Item {
+            kind,
+            bytes: size(&path).with_context(|| format!("measuring {}", path.display()))?,
+            detail: String::new(),
+            used_by: used.by("", &[path.display().to_string()]),
+            name,
+            place: Place::Path(path),
+        });
+    }
+    Ok(items)
+}
+
+/// Of a file, or of all files in a folder.
+fn size(path: &Path) -> std::io::Result<u64> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    std::fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
+}
+
+/// Says whether it is gone; an image that a container holds stays.
+async fn remove(engine: &Engine, place: &Place) -> anyhow::Result<bool> {
+    match place {
+        Place::Path(path) => {
+            let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            removed.with_context(|| format!("removing {}", path.display()))?;
+        }
+        Place::Image(identity) => {
+            match engine.docker.remove_image(identity, None::<RemoveImageOptions>, None).await {
+                Err(error) if status(&error) == Some(409) => return Ok(false),
+                removed => {
+                    removed.with_context(|| format!("removing image {identity}"))?;
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Containers in which an image was being baked by a process that is gone.
+async fn remove_unfinished(engine: &Engine) -> anyhow::Result<()> {
+    let filters = [("label".to_owned(), vec![bake::CONTAINER_LABEL.to_owned()])].into();
+    let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's containers")?;
+    let processes = crate::host::tool::process::all();
+    for container in containers {
+        let label =
+            container.labels.and_then(|mut labels| labels.remove(bake::CONTAINER_LABEL)).unwrap_or_default();
+        for name in container.names.iter().flatten().map(|name| name.trim_start_matches('/')) {
+            let baker = bake::baker(name, &label);
+            if baker.is_some_and(|baker| !processes.iter().any(|process| process.pid == baker)) {
+                node::remove(engine, name).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_plans_name_is_used_and_the_rest_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |path: &str, length: usize| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, vec![0; length]).unwrap();
+        };
+        of("kind-v1/kind", 1000);
+        of("kind-v1/kind.sha256", 10);
+        of("kind-v2/kind", 2000);
+        of("versions.json", 5);
+        let mut used = Used::default();
+        let name = folder.path().join("kind-v2").display().to_string();
+        used.names.insert(name, ["shop".to_owned()].into());
+        let mut items = files(folder.path(), Kind::Tool, &used).unwrap();
+        items.sort_by(|a, b| a.name.cmp(&b.name));
+        let facts: Vec<_> = items.iter().map(|i| (i.name.as_str(), i.bytes, i.used_by.join(","))).collect();
+        assert_eq!(facts, [("kind-v1", 1010, String::new()), ("kind-v2", 2000, "shop".to_owned())]);
+    }
+}

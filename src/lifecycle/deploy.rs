@@ -1,0 +1,330 @@
+//! Somebody's own services: plain manifests in the clusters where they belong, with the images and the names they need.
+//!
+//! ```text
+//! manifests ─► place ─► stubs ─► images into nodes ─► applied, labelled ─► what is no longer wanted is removed ─► ready
+//!              annotation, spec, --to   │
+//!              whose names are called where their pods are not
+//! ```
+//!
+//! Where what goes, and which names it needs, is decided by pure functions ([`place`], [`stubs`]); nothing is changed
+//! before all of it is decided, and every object that would be changed was seen to be nobody else's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::base::digest::hex;
+use crate::base::event::{Events, Outcome};
+use crate::cluster::environment::Environment;
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::plan::Plan;
+
+mod images;
+pub mod manifests;
+pub mod place;
+mod ready;
+mod remove;
+mod set;
+pub mod stubs;
+
+use place::{By, Placed, Rules};
+use set::{Set, named};
+
+/// The label of all that one folder's deploy made: the folder's name, and a digest of its path.
+pub const DEPLOY: &str = "kindmesh/deploy";
+/// The annotation with the folder's path.
+const FROM: &str = "kindmesh/from";
+
+/// How to deploy.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The cluster that all goes to, whatever else is said.
+    pub to: Option<String>,
+    /// Clusters by the name of an object or of its application: the spec's `deploy`.
+    pub places: BTreeMap<String, Vec<String>>,
+    /// The namespace of objects that name none.
+    pub namespace: String,
+    /// Whether the others are moved to that namespace, too.
+    pub force_namespace: bool,
+    /// Whether to wait until all pods are ready.
+    pub wait: bool,
+    /// Until when it must be done.
+    pub deadline: Instant,
+}
+
+/// An object in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// The cluster.
+    pub cluster: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; empty for none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// An object that was applied.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// The object.
+    pub object: Object,
+    /// Who said that it goes there.
+    pub by: By,
+}
+
+/// A stub Service that was made.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StubMade {
+    /// The Service.
+    pub object: Object,
+    /// The clusters where its pods are.
+    pub served_in: Vec<String>,
+    /// Who names it, and where.
+    pub because: String,
+}
+
+/// What was deployed.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployed {
+    /// The value of the label of all of it.
+    pub deploy: String,
+    /// Whether anything was changed in any cluster.
+    pub changed: bool,
+    /// The objects of the manifests.
+    pub applied: Vec<Applied>,
+    /// The stubs.
+    pub stubs: Vec<StubMade>,
+    /// The images that the nodes were given.
+    pub images: Vec<crate::host::images::Loaded>,
+    /// What an earlier deploy of the folder made and the manifests no longer tell of.
+    pub removed: Vec<Object>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+}
+
+/// The value of the label of what a folder's deploy makes.
+pub fn label(folder: &Path) -> String {
+    let path = whole(folder);
+    let digest = hex(&Sha256::digest(path.as_os_str().as_encoded_bytes()));
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c.to_ascii_lowercase() } else { '-' };
+    let name: String = name.chars().map(fits).take(40).collect();
+    let name = name.trim_matches('-');
+    format!("{}{}{}", name, if name.is_empty() { "" } else { "-" }, &digest[..8])
+}
+
+/// A folder's path, links resolved where it is there.
+fn whole(folder: &Path) -> PathBuf {
+    folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_owned())
+}
+
+/// Deploys a folder of plain manifests.
+///
+/// # Errors
+/// A usage error for manifests that cannot be read or that nobody placed, and for objects that are somebody else's; an
+/// environment error when pods do not become ready in time; else the API servers' and the engine's.
+pub async fn deploy(
+    environment: &Environment,
+    folder: &Path,
+    options: &Options,
+    events: &Events,
+) -> anyhow::Result<Deployed> {
+    let found = manifests::read(folder)?;
+    let origin = Origin { label: label(folder), path: whole(folder).display().to_string(), prune: true };
+    deploy_manifests(environment, found, &origin, options, events).await
+}
+
+/// From where objects were deployed.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub label: String,
+    pub path: String,
+    /// Whether what an earlier deploy made and the manifests no longer tell of is removed.
+    pub prune: bool,
+}
+
+/// The same for manifests that were read already.
+pub(crate) async fn deploy_manifests(
+    environment: &Environment,
+    found: Vec<manifests::Manifest>,
+    origin: &Origin,
+    options: &Options,
+    events: &Events,
+) -> anyhow::Result<Deployed> {
+    let clusters: Vec<String> = environment.cluster_names().into_iter().map(str::to_owned).collect();
+    if let Some(to) = &options.to {
+        environment.cluster(to)?;
+    }
+    let rules = Rules {
+        to: options.to.as_deref(),
+        spec: &options.places,
+        clusters: &clusters,
+        namespace: &options.namespace,
+        force_namespace: options.force_namespace,
+    };
+    let mut placed = place::place(found, &rules)?;
+    let sides = Sides::open(environment).await?;
+    let live = sides.services(origin).await?;
+    let (stubs, mut notes) = stubs::stubs(&placed, &stubs::candidates(&placed, &live, &clusters), &clusters);
+
+    let engine = Engine::connect().await?;
+    let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
+    let needed = images::needed(&placed);
+    let ours = images::in_engine(&engine, needed.values().flatten().collect::<BTreeSet<_>>().into_iter()).await?;
+    notes.extend(placed.iter_mut().filter_map(|placed| images::use_loaded(placed, &ours)));
+    let elsewhere: BTreeSet<_> = needed.values().flatten().filter(|image| !ours.contains_key(*image)).collect();
+    notes.extend(elsewhere.iter().map(|image| format!("{image} is not in the engine: the nodes pull it")));
+
+    let mut sets = Vec::new();
+    for (cluster, client) in &sides.0 {
+        let here = |names: &[String]| names.contains(cluster);
+        let mut objects: Vec<_> =
+            placed.iter().filter(|placed| here(&placed.clusters)).map(|placed| placed.object.clone()).collect();
+        let stubs = stubs.iter().filter(|stub| stub.cluster == *cluster);
+        objects.extend(stubs.map(|stub| stub.object.clone()));
+        sets.push(Set::prepare(environment, cluster, client, objects, origin, &mut notes).await?);
+    }
+    // All is decided, and nothing was changed yet.
+    let images = load_images(environment, &engine, &plan, &needed, &ours, events).await?;
+    let both = try_join_all(sets.iter().map(|set| set.apply(origin, options, events))).await?;
+    let mut changed = images.iter().any(|image| image.changed);
+    let mut removed = Vec::new();
+    for (any, gone, left) in both {
+        changed |= any;
+        removed.extend(gone);
+        notes.extend(left);
+    }
+    if options.wait {
+        try_join_all(sets.iter().map(|set| set.ready(options.deadline, events))).await?;
+    }
+    notes.dedup();
+    Ok(Deployed {
+        deploy: origin.label.clone(),
+        changed,
+        applied: placed.iter().flat_map(applied).collect(),
+        stubs: stubs.into_iter().map(made).collect(),
+        images,
+        removed,
+        notes,
+    })
+}
+
+/// Removes what a folder's deploy made, in every cluster, whether or not the folder is still there.
+///
+/// # Errors
+/// The API servers'.
+pub async fn delete(
+    environment: &Environment,
+    folder: &Path,
+    events: &Events,
+) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
+    let (sides, label) = (Sides::open(environment).await?, label(folder));
+    let nothing = BTreeSet::new();
+    let gone = sides.0.iter().map(|(cluster, client)| {
+        let (label, nothing) = (&label, &nothing);
+        events.step("undeploy", Some(cluster)).run(async move |_| {
+            let pruned = remove::prune(cluster, client, label, nothing).await?;
+            Ok(Outcome { changed: !pruned.0.is_empty(), value: pruned })
+        })
+    });
+    let (removed, notes): (Vec<_>, Vec<_>) = try_join_all(gone).await?.into_iter().unzip();
+    Ok((removed.concat(), notes.concat()))
+}
+
+/// The clusters, in the order of the spec.
+struct Sides(Vec<(String, Client)>);
+
+impl Sides {
+    async fn open(environment: &Environment) -> anyhow::Result<Self> {
+        let mut sides = Vec::new();
+        for cluster in environment.cluster_names() {
+            sides.push((cluster.to_owned(), environment.client(cluster).await?));
+        }
+        Ok(Self(sides))
+    }
+
+    /// Every Service that is there, by cluster. Of a deploy that prunes, its own do not count: the manifests tell of
+    /// them, or they go.
+    async fn services(&self, origin: &Origin) -> anyhow::Result<BTreeMap<String, Vec<DynamicObject>>> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
+        let lists = self.0.iter().map(async |(cluster, client)| {
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            let list = api.list(&ListParams::default()).await;
+            let mut items = list.with_context(|| format!("listing the Services of {cluster}"))?.items;
+            items.retain(|item| !origin.prune || item.labels().get(DEPLOY) != Some(&origin.label));
+            // A list's items do not tell their kind.
+            items.iter_mut().for_each(|item| {
+                item.types = Some(kube::core::TypeMeta { api_version: "v1".into(), kind: "Service".into() });
+            });
+            anyhow::Ok((cluster.clone(), items))
+        });
+        Ok(try_join_all(lists).await?.into_iter().collect())
+    }
+}
+
+async fn load_images(
+    environment: &Environment,
+    engine: &Engine,
+    plan: &Plan,
+    needed: &BTreeMap<String, BTreeSet<String>>,
+    ours: &BTreeMap<String, String>,
+    events: &Events,
+) -> anyhow::Result<Vec<crate::host::images::Loaded>> {
+    if ours.is_empty() {
+        return Ok(Vec::new());
+    }
+    events
+        .step("images", None)
+        .run(async |_| {
+            let mut loaded = Vec::new();
+            for (cluster, images) in needed {
+                let Some(cluster) = plan.cluster(cluster) else { continue };
+                let images: Vec<&str> =
+                    images.iter().filter(|image| ours.contains_key(*image)).map(String::as_str).collect();
+                loaded.extend(
+                    crate::host::images::load(engine, &environment.files.root, &[cluster], &images).await?,
+                );
+            }
+            let changed = loaded.iter().any(|loaded| loaded.changed);
+            Ok(Outcome { value: loaded, changed })
+        })
+        .await
+}
+
+fn applied(placed: &Placed) -> impl Iterator<Item = Applied> {
+    placed.clusters.iter().map(|cluster| Applied { object: named(cluster, &placed.object), by: placed.by.clone() })
+}
+
+fn made(stub: stubs::Stub) -> StubMade {
+    StubMade { object: named(&stub.cluster, &stub.object), served_in: stub.served_in, because: stub.because }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folders_label_is_its_own_and_a_labels_value() {
+        let label = |path: &str| label(Path::new(path));
+        assert_ne!(label("/a/k8s"), label("/b/k8s"));
+        assert!(label("/a/k8s").starts_with("k8s-"));
+        assert_eq!(label("/a/My App!").split('-').count(), 3, "{}", label("/a/My App!"));
+        assert!(label(&format!("/a/{}", "x".repeat(90))).len() < 63);
+        assert_eq!(label("/").len(), 8);
+    }
+}

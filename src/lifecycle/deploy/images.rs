@@ -1,0 +1,113 @@
+//! The images of what is deployed: those that the engine has are loaded into the nodes that need them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::place::{Placed, pod_spec, pod_template};
+use crate::cluster::mesh::apply::kind;
+use crate::host::docker::reference::tagged;
+use crate::host::docker::{Engine, fresh};
+
+/// The annotation of pods with the identities of their images: pods of an image that was built anew under the same name
+/// start anew.
+const IMAGES: &str = "kindmesh/images";
+
+/// The images that the pods of each cluster need.
+pub(super) fn needed(placed: &[Placed]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut needed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for placed in placed {
+        let images = named(placed);
+        for cluster in &placed.clusters {
+            needed.entry(cluster.clone()).or_default().extend(images.iter().cloned());
+        }
+    }
+    needed.retain(|_, images| !images.is_empty());
+    needed
+}
+
+fn named(placed: &Placed) -> Vec<String> {
+    let Some(path) = pod_spec(&placed.object) else { return Vec::new() };
+    let lists = ["containers", "initContainers"].map(|list| placed.object.data.pointer(&format!("{path}/{list}")));
+    let containers = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
+    containers.filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
+}
+
+/// Of images, those that the engine has, with their identities.
+pub(super) async fn in_engine<'a>(
+    engine: &Engine,
+    images: impl Iterator<Item = &'a String>,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for image in images {
+        if let Some(identity) = fresh::in_engine(engine, image).await? {
+            found.insert(image.clone(), identity);
+        }
+    }
+    Ok(found)
+}
+
+/// Makes an object's pods use the images that were loaded: they are not pulled again, and pods start anew when the
+/// image is another one. Says what was changed of what the manifest asks for.
+pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>) -> Option<String> {
+    let path = pod_spec(&placed.object)?;
+    let (what, name) = (kind(&placed.object).to_owned(), placed.object.name_any());
+    let (mut identities, mut overruled) = (BTreeSet::new(), None);
+    for list in ["containers", "initContainers"] {
+        let containers = placed.object.data.pointer_mut(&format!("{path}/{list}")).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            let Some(image) = container["image"].as_str().map(str::to_owned) else { continue };
+            let Some(identity) = loaded.get(&image) else { continue };
+            identities.insert(identity.trim_start_matches("sha256:").chars().take(12).collect::<String>());
+            let policy = container["imagePullPolicy"].as_str();
+            if policy == Some("Always") {
+                overruled =
+                    Some(format!("{what} {name} asks to pull {image} always: taken from the engine instead"));
+            }
+            // Without a policy, Kubernetes pulls what is tagged latest.
+            if policy == Some("Always") || policy.is_none() && tagged(&image).ends_with(":latest") {
+                container["imagePullPolicy"] = json!("IfNotPresent");
+            }
+        }
+    }
+    if let (Some(template), false) = (pod_template(&placed.object), identities.is_empty()) {
+        let value = identities.into_iter().collect::<Vec<_>>().join(",");
+        annotate(&mut placed.object.data, template, IMAGES, &value);
+    }
+    overruled
+}
+
+/// Annotates the pods that a template makes.
+fn annotate(data: &mut Value, template: &str, key: &str, value: &str) {
+    let Some(template) = data.pointer_mut(template) else { return };
+    if !template["metadata"]["annotations"].is_object() {
+        template["metadata"]["annotations"] = json!({});
+    }
+    template["metadata"]["annotations"][key] = json!(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::By;
+    use super::*;
+    use crate::cluster::mesh::apply::objects;
+
+    #[test]
+    fn loaded_images_are_not_pulled_and_a_new_one_starts_pods_anew() {
+        let yaml = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {template: {spec: {containers: [\
+            {name: a, image: mine}, {name: b, image: \"mine:1\", imagePullPolicy: Always}, {name: c, image: \"other:1\"}]}}}}";
+        let object = objects(yaml).unwrap().remove(0);
+        let mut placed =
+            Placed { object, file: "a".into(), clusters: vec!["cluster2".into()], by: By::Annotation };
+        assert_eq!(needed(std::slice::from_ref(&placed))["cluster2"].len(), 3);
+        let identity = |image: &str, of: &str| (image.to_owned(), format!("sha256:{of}"));
+        let loaded = BTreeMap::from([identity("mine", "aaaaaaaaaaaaaaaa"), identity("mine:1", "bb")]);
+        let note = use_loaded(&mut placed, &loaded).unwrap();
+        assert!(note.contains("mine:1"), "{note}");
+        let template = &placed.object.data["spec"]["template"];
+        let policy = |number: usize| template["spec"]["containers"][number]["imagePullPolicy"].clone();
+        assert_eq!([policy(0), policy(1), policy(2)], [json!("IfNotPresent"), json!("IfNotPresent"), Value::Null]);
+        assert_eq!(template["metadata"]["annotations"][IMAGES], "aaaaaaaaaaaa,bb");
+    }
+}

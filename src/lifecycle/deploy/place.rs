@@ -1,0 +1,302 @@
+//! Which object goes to which clusters: a pure function of the manifests and of what was said about them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::manifests::Manifest;
+use crate::base::error::Error;
+use crate::cluster::mesh::apply::kind;
+
+/// The annotation that names an object's clusters, divided by commas; `*` is all of them.
+pub const CLUSTERS: &str = "kindmesh/clusters";
+
+/// Who said where an object goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    /// `--to`.
+    To,
+    /// The object's annotation.
+    Annotation,
+    /// The spec's `deploy`, under this name.
+    Spec(String),
+    /// It goes where the pods are that it is about.
+    Pods,
+}
+
+/// An object with its clusters.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The object, with its namespace.
+    pub object: DynamicObject,
+    /// The file it came from.
+    pub file: String,
+    /// Its clusters, in the order of the spec.
+    pub clusters: Vec<String>,
+    /// Who said so.
+    pub by: By,
+}
+
+/// What was said about places.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The cluster that all goes to, whatever else is said.
+    pub to: Option<&'a str>,
+    /// The spec's: clusters by the name of an object, or of its application.
+    pub spec: &'a BTreeMap<String, Vec<String>>,
+    /// All clusters.
+    pub clusters: &'a [String],
+    /// The namespace of objects that name none.
+    pub namespace: &'a str,
+    /// Whether the others are moved to that namespace, too.
+    pub force_namespace: bool,
+}
+
+impl Rules<'_> {
+    /// What was said about one object itself.
+    fn said(&self, manifest: &Manifest) -> Result<Option<(Vec<String>, By)>, Error> {
+        let object = &manifest.object;
+        if let Some(to) = self.to {
+            return Ok(Some((vec![to.to_owned()], By::To)));
+        }
+        if let Some(names) = object.annotations().get(CLUSTERS) {
+            return Ok(Some((self.named(names, manifest)?, By::Annotation)));
+        }
+        let labels = object.labels();
+        let application = ["app.kubernetes.io/name", "app"].iter().filter_map(|key| labels.get(*key).cloned());
+        let mut names = std::iter::once(object.name_any()).chain(application);
+        let found = names.find_map(|name| Some((self.ordered(self.spec.get(&name)?), By::Spec(name))));
+        Ok(found)
+    }
+
+    fn named(&self, names: &str, manifest: &Manifest) -> Result<Vec<String>, Error> {
+        let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+        if names == ["*"] {
+            return Ok(self.clusters.to_vec());
+        }
+        match names.iter().find(|name| !self.clusters.contains(name)) {
+            None => Ok(self.ordered(&names)),
+            Some(unknown) => Err(Error::usage(format!(
+                "{}: {CLUSTERS} of {} {} names \"{unknown}\", which is no cluster of this environment",
+                manifest.file,
+                kind(&manifest.object),
+                manifest.object.name_any()
+            ))
+            .hint(format!("its clusters are: {}; \"*\" is all of them", self.clusters.join(", ")))),
+        }
+    }
+
+    fn ordered(&self, names: &[String]) -> Vec<String> {
+        self.clusters.iter().filter(|cluster| names.contains(cluster)).cloned().collect()
+    }
+
+    fn union<'a>(&self, sets: impl Iterator<Item = &'a Placed>) -> Vec<String> {
+        let named: BTreeSet<&String> = sets.flat_map(|placed| &placed.clusters).collect();
+        self.clusters.iter().filter(|cluster| named.contains(cluster)).cloned().collect()
+    }
+}
+
+/// Places every object. Whatever makes pods has to be placed by `--to`, an annotation or the spec; what is about pods
+/// follows them: a Service those it selects, all else those of its namespace, routing and cluster-wide objects all.
+///
+/// # Errors
+/// A usage error that names what nobody placed, and what was placed in clusters that are none.
+pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>, Error> {
+    let mut placed = Vec::new();
+    let mut rest = Vec::new();
+    let mut nowhere = Vec::new();
+    for mut manifest in manifests {
+        let object = &mut manifest.object;
+        if is_namespaced(object) && (rules.force_namespace || object.metadata.namespace.is_none()) {
+            object.metadata.namespace = Some(rules.namespace.to_owned());
+        }
+        match rules.said(&manifest)? {
+            Some((clusters, by)) => {
+                placed.push(Placed { object: manifest.object, file: manifest.file, clusters, by });
+            }
+            None if pod_spec(&manifest.object).is_some() => {
+                nowhere.push(format!(
+                    "{}: {} {}",
+                    manifest.file,
+                    kind(&manifest.object),
+                    manifest.object.name_any()
+                ));
+            }
+            None => rest.push(manifest),
+        }
+    }
+    if !nowhere.is_empty() {
+        let first = &rules.clusters[rules.clusters.len() - 1];
+        return Err(Error::usage("nobody says which cluster these go to").evidence(nowhere.join("\n")).hint(
+            format!(
+                "annotate them with {CLUSTERS}: {first}; or deploy: {{NAME: [{first}]}} in the spec; or --to {first} \
+                 for all of them"
+            ),
+        ));
+    }
+    let workloads: Vec<Placed> = placed.iter().filter(|p| pod_spec(&p.object).is_some()).cloned().collect();
+    for Manifest { object, file } in rest {
+        let clusters = follow(&object, &workloads, rules);
+        placed.push(Placed { object, file, clusters, by: By::Pods });
+    }
+    Ok(placed)
+}
+
+/// The clusters of the pods that an object is about.
+fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Vec<String> {
+    let namespace = object.namespace();
+    let here = || workloads.iter().filter(|workload| workload.object.namespace() == namespace);
+    let clusters = match kind(object) {
+        "Service" => rules.union(here().filter(|workload| selects(object, &workload.object))),
+        "Namespace" => {
+            let name = object.name_any();
+            rules.union(workloads.iter().filter(|workload| workload.object.namespace().as_ref() == Some(&name)))
+        }
+        // Routing acts where the caller is, wherever that is.
+        "VirtualService" | "DestinationRule" | "ServiceEntry" => rules.union(workloads.iter()),
+        _ if namespace.is_none() => rules.union(workloads.iter()),
+        _ => rules.union(here()),
+    };
+    // About nothing that is deployed here: about what is there already, or will be.
+    if clusters.is_empty() { rules.clusters.to_vec() } else { clusters }
+}
+
+/// The clusters with pods that a Service selects.
+pub fn served_in(service: &DynamicObject, placed: &[Placed], clusters: &[String]) -> Vec<String> {
+    let namespace = service.namespace();
+    let serves =
+        |workload: &&Placed| workload.object.namespace() == namespace && selects(service, &workload.object);
+    let found: BTreeSet<&String> = placed.iter().filter(serves).flat_map(|workload| &workload.clusters).collect();
+    clusters.iter().filter(|cluster| found.contains(cluster)).cloned().collect()
+}
+
+/// Whether a Service selects the pods that an object makes.
+fn selects(service: &DynamicObject, workload: &DynamicObject) -> bool {
+    let Some(Value::Object(selector)) = service.data.pointer("/spec/selector") else { return false };
+    let Some(labels) = pod_labels(workload) else { return false };
+    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn pod_labels(object: &DynamicObject) -> Option<Value> {
+    match pod_template(object) {
+        Some(path) => object.data.pointer(&format!("{path}/metadata/labels")).cloned(),
+        None => serde_json::to_value(object.metadata.labels.as_ref()?).ok(),
+    }
+}
+
+/// Where the template of the pods is that an object makes; none for a pod itself, too.
+pub fn pod_template(object: &DynamicObject) -> Option<&'static str> {
+    ["/spec/template", "/spec/jobTemplate/spec/template"]
+        .into_iter()
+        .find(|path| object.data.pointer(&format!("{path}/spec/containers")).is_some())
+}
+
+/// Where the pods' own spec is, if an object makes pods or is one.
+pub fn pod_spec(object: &DynamicObject) -> Option<String> {
+    match pod_template(object) {
+        Some(path) => Some(format!("{path}/spec")),
+        None => (kind(object) == "Pod").then(|| "/spec".to_owned()),
+    }
+}
+
+/// Kinds without a namespace that people write themselves; the API server has the last word when it is asked.
+fn is_namespaced(object: &DynamicObject) -> bool {
+    const CLUSTER_WIDE: [&str; 13] = [
+        "Namespace",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "PersistentVolume",
+        "StorageClass",
+        "PriorityClass",
+        "IngressClass",
+        "GatewayClass",
+        "RuntimeClass",
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+        "APIService",
+    ];
+    !CLUSTER_WIDE.contains(&kind(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::mesh::apply::objects;
+
+    const APPLICATION: &str = "
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: orders}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: orders}, spec: {selector: {app: orders}, ports: [{port: 80}]}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: orders, annotations: {kindmesh/clusters: cluster2}},
+ spec: {template: {metadata: {labels: {app: orders}}, spec: {containers: [{name: a}]}}}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: front, labels: {app: checkout}},
+ spec: {template: {metadata: {labels: {app: checkout}}, spec: {containers: [{name: a}]}}}}
+---
+{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: orders}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: other, namespace: elsewhere}}
+";
+
+    fn manifests() -> Vec<Manifest> {
+        let objects = objects(APPLICATION).unwrap().into_iter();
+        objects.map(|object| Manifest { object, file: "a.yaml".into() }).collect()
+    }
+
+    fn placed(to: Option<&str>, spec: &[(&str, &[&str])]) -> Result<Vec<Placed>, Error> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let spec = spec.iter().map(|(name, clusters)| ((*name).to_owned(), owned(clusters))).collect();
+        let clusters = owned(&["cluster1", "cluster2", "cluster3"]);
+        let rules = Rules { to, spec: &spec, clusters: &clusters, namespace: "shop", force_namespace: false };
+        place(manifests(), &rules)
+    }
+
+    #[test]
+    fn pods_go_where_they_are_told_and_the_rest_follows_them() {
+        let placed = placed(None, &[("checkout", &["cluster1"])]).unwrap();
+        let of = |wanted: &str, name: &str| {
+            let found = placed.iter().find(|p| kind(&p.object) == wanted && p.object.name_any() == name).unwrap();
+            (found.clusters.join(" "), found.by.clone())
+        };
+        assert_eq!(of("Deployment", "orders"), ("cluster2".into(), By::Annotation));
+        assert_eq!(of("Deployment", "front"), ("cluster1".into(), By::Spec("checkout".into())));
+        assert_eq!(of("Service", "orders"), ("cluster2".into(), By::Pods));
+        for (kind, name) in [("ServiceAccount", "orders"), ("VirtualService", "orders"), ("Namespace", "shop")] {
+            assert_eq!(of(kind, name), ("cluster1 cluster2".into(), By::Pods), "{kind}");
+        }
+        assert_eq!(of("ConfigMap", "other").0, "cluster1 cluster2 cluster3");
+        assert!(placed.iter().all(|p| p.object.namespace().is_some() || kind(&p.object) == "Namespace"));
+    }
+
+    #[test]
+    fn to_wins_over_all_else() {
+        let placed = placed(Some("cluster3"), &[("orders", &["cluster1"])]).unwrap();
+        assert!(placed.iter().all(|placed| placed.clusters == ["cluster3"] && placed.by == By::To));
+    }
+
+    #[test]
+    fn what_nobody_placed_is_named_with_the_ways() {
+        let error = placed(None, &[]).unwrap_err();
+        assert_eq!(error.evidence, ["a.yaml: Deployment front"]);
+        let hint = error.hint.unwrap();
+        assert!(["--to", CLUSTERS, "deploy:"].iter().all(|way| hint.contains(way)), "{hint}");
+    }
+
+    #[test]
+    fn a_cluster_that_is_none_is_refused() {
+        let mut manifests = manifests();
+        manifests[2].object.annotations_mut().insert(CLUSTERS.into(), "cluster2, west".into());
+        let (spec, clusters) = (BTreeMap::new(), vec!["cluster1".to_owned(), "cluster2".to_owned()]);
+        let rules = Rules { to: None, spec: &spec, clusters: &clusters, namespace: "a", force_namespace: false };
+        let error = place(manifests, &rules).unwrap_err();
+        assert!(error.message.contains("\"west\"") && error.message.starts_with("a.yaml"), "{}", error.message);
+    }
+}

@@ -1,0 +1,236 @@
+//! What one cluster gets: labelled, seen to be nobody else's, applied, awaited.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use kube::api::DynamicObject;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::stubs::STUB;
+use super::{DEPLOY, FROM, Object, Options, Origin, place, ready, remove};
+use crate::base::error::Error;
+use crate::base::event::{Events, Outcome, Step};
+use crate::cluster::environment::Environment;
+use crate::cluster::mesh::apply::{self, Applier, kind};
+use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+
+const INJECTION: &str = "istio-injection";
+
+/// What is to be applied in one cluster.
+pub(super) struct Set {
+    cluster: String,
+    client: Client,
+    objects: Vec<DynamicObject>,
+}
+
+/// Whether one of these objects defines a kind.
+fn defined(objects: &[DynamicObject], what: &str) -> bool {
+    objects.iter().any(|object| {
+        kind(object) == "CustomResourceDefinition"
+            && object.data.pointer("/spec/names/kind").is_some_and(|defines| defines == what)
+    })
+}
+
+fn is_of(live: &DynamicObject, origin: &Origin) -> bool {
+    let labels = live.labels();
+    labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGED_BY) && labels.get(DEPLOY) == Some(&origin.label)
+}
+
+/// An object that is not of this deploy.
+struct Foreign {
+    called: String,
+    whose: String,
+    /// The end of a kubectl command.
+    delete: String,
+}
+
+impl Foreign {
+    fn of(live: &DynamicObject, what: &str, cluster: &str) -> Self {
+        let name = live.name_any();
+        let called = format!("{what} {name} in cluster {cluster}");
+        let other = live.annotations().get(FROM).filter(|_| live.labels().contains_key(DEPLOY));
+        let whose = match (other, live.labels().get(MANAGED_BY_LABEL).map(String::as_str)) {
+            (Some(folder), _) => format!("{called} was deployed from {folder}"),
+            (None, Some(MANAGED_BY)) => format!("{called} is one of kindmesh's own"),
+            _ => format!("{called} has no label {MANAGED_BY_LABEL}={MANAGED_BY}: somebody else made it"),
+        };
+        let namespace = live.namespace().map(|namespace| format!("-n {namespace} ")).unwrap_or_default();
+        Self { called, whose, delete: format!("{namespace}delete {} {name}", what.to_lowercase()) }
+    }
+}
+
+fn is_injected(namespace: &DynamicObject) -> bool {
+    let labels = namespace.labels();
+    labels.get(INJECTION).is_some_and(|value| value == "enabled") || labels.contains_key("istio.io/rev")
+}
+
+/// Brings the pods of a namespace that is made here into the mesh, unless its manifest says otherwise.
+fn in_mesh(namespace: &mut DynamicObject) {
+    if !namespace.labels().keys().any(|key| key == INJECTION || key == "istio.io/rev") {
+        namespace.labels_mut().insert(INJECTION.to_owned(), "enabled".to_owned());
+    }
+}
+
+/// Brings an object's pods into the mesh in a namespace that is somebody else's, unless they say otherwise.
+fn inject(object: &mut DynamicObject) -> Option<String> {
+    const LABEL: &str = "sidecar.istio.io/inject";
+    let note = format!(
+        "namespace {} is outside the mesh and not kindmesh's: the pods of {} {} are labelled {LABEL}=true",
+        object.namespace().unwrap_or_default(),
+        kind(object),
+        object.name_any()
+    );
+    if kind(object) == "Pod" {
+        let said = object.labels_mut().contains_key(LABEL);
+        object.labels_mut().entry(LABEL.to_owned()).or_insert_with(|| "true".to_owned());
+        return (!said).then_some(note);
+    }
+    let template = object.data.pointer_mut(place::pod_template(object)?)?;
+    if template["metadata"]["labels"].get(LABEL).is_some() {
+        return None;
+    }
+    template["metadata"]["labels"][LABEL] = json!("true");
+    Some(note)
+}
+
+impl Set {
+    /// Labels a cluster's objects, adds the namespaces that they need, and sees that none is somebody else's.
+    pub(super) async fn prepare(
+        environment: &Environment,
+        cluster: &str,
+        client: &Client,
+        mut objects: Vec<DynamicObject>,
+        origin: &Origin,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<Self> {
+        // Moved by force, a namespace of the manifests would be one that nothing is in.
+        let used: BTreeSet<String> = objects.iter().filter_map(ResourceExt::namespace).collect();
+        objects
+            .retain(|object| kind(object) != "Namespace" || used.contains(&object.name_any()) || used.is_empty());
+        for namespace in &used {
+            let given = |object: &DynamicObject| kind(object) == "Namespace" && object.name_any() == *namespace;
+            if !objects.iter().any(given) {
+                objects.push(apply::object(json!({"apiVersion": "v1", "kind": "Namespace",
+                    "metadata": {"name": namespace}}))?);
+            }
+        }
+        let step = Events::silent().step("deploy", None);
+        let mut applier = Applier::new(client.clone(), &step, Instant::now());
+        let live = applier.live(&objects).await.with_context(|| format!("asking {cluster} what is there"))?;
+        let mut kept = Vec::new();
+        let mut outside = BTreeSet::new();
+        let mut refused = Vec::new();
+        for (mut object, live) in objects.into_iter().zip(live) {
+            let (what, name) = (kind(&object).to_owned(), object.name_any());
+            if !applier.knows(&object) && !defined(&kept, &what) {
+                return Err(Error::usage(format!("cluster {cluster} knows no kind {what}, which {name} is"))
+                    .hint("put the definition of the kind (its CustomResourceDefinition) into the folder, too")
+                    .into());
+            }
+            if what == "Namespace" {
+                match &live {
+                    Some(live) if !is_of(live, origin) => {
+                        // Somebody else's stays as it is; its pods come into the mesh one by one.
+                        if !is_injected(live) {
+                            outside.insert(name);
+                        }
+                        continue;
+                    }
+                    _ => in_mesh(&mut object),
+                }
+            } else if let Some(live) =
+                live.filter(|live| !is_of(live, origin) && !live.labels().contains_key(STUB))
+            {
+                refused.push(Foreign::of(&live, &what, cluster));
+            }
+            object.labels_mut().insert(DEPLOY.to_owned(), origin.label.clone());
+            object.annotations_mut().insert(FROM.to_owned(), origin.path.clone());
+            kept.push(object);
+        }
+        if let Some(first) = refused.first() {
+            let context = environment.context(cluster);
+            let whose: Vec<_> = refused.iter().map(|foreign| foreign.whose.as_str()).collect();
+            return Err(Error::usage(format!("{} is not of this deploy: nothing was changed", first.called))
+                .evidence(whose.join("\n"))
+                .hint(format!("rename yours, or remove the other: kubectl --context {context} {}", first.delete))
+                .into());
+        }
+        for object in &mut kept {
+            if object.namespace().is_some_and(|namespace| outside.contains(&namespace))
+                && let Some(note) = inject(object)
+            {
+                notes.push(format!("{cluster}: {note}"));
+            }
+        }
+        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), objects: kept })
+    }
+
+    pub(super) async fn apply(
+        &self,
+        origin: &Origin,
+        options: &Options,
+        events: &Events,
+    ) -> anyhow::Result<(bool, Vec<Object>, Vec<String>)> {
+        let step = events.step("deploy", Some(&self.cluster));
+        step.run(async |step| {
+            let mut applier = Applier::new(self.client.clone(), step, options.deadline);
+            let changed = applier.apply(self.objects.clone()).await?;
+            let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
+            let (removed, notes) = match origin.prune {
+                true => remove::prune(&self.cluster, &self.client, &origin.label, &wanted).await?,
+                false => Default::default(),
+            };
+            let changed = changed || !removed.is_empty();
+            Ok(Outcome { value: (changed, removed, notes), changed })
+        })
+        .await
+    }
+
+    pub(super) async fn ready(&self, deadline: Instant, events: &Events) -> anyhow::Result<()> {
+        let awaited: Vec<_> = self.objects.iter().filter(|object| ready::is_awaited(object)).collect();
+        if awaited.is_empty() {
+            return Ok(());
+        }
+        let step = events.step("rollout", Some(&self.cluster));
+        step.run(async |step: &Step| {
+            try_join_all(awaited.iter().map(|object| ready::wait_for(&self.client, object, step, deadline)))
+                .await?;
+            Ok(Outcome::unchanged(()))
+        })
+        .await
+    }
+}
+
+/// An object as it is told.
+pub(super) fn named(cluster: &str, object: &DynamicObject) -> Object {
+    Object {
+        cluster: cluster.to_owned(),
+        kind: kind(object).to_owned(),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_come_into_the_mesh_unless_they_say_otherwise() {
+        let pod = |labels: serde_json::Value| {
+            apply::object(
+                json!({"apiVersion": "v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "b"},
+                "spec": {"template": {"metadata": {"labels": labels}, "spec": {"containers": []}}}}),
+            )
+            .unwrap()
+        };
+        let mut outside = pod(json!({"app": "a"}));
+        assert!(inject(&mut outside).unwrap().contains("namespace b"));
+        let labels = &outside.data["spec"]["template"]["metadata"]["labels"];
+        assert_eq!(labels["sidecar.istio.io/inject"], "true");
+        assert!(inject(&mut pod(json!({"sidecar.istio.io/inject": "false"}))).is_none());
+    }
+}

@@ -1,0 +1,382 @@
+//! Stub Services: a name resolves only where there is a Service of that name. Where something names a Service whose pods
+//! are elsewhere, a Service without pods is made there. Which ones, and why, is a pure function.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+use super::place::{Placed, pod_spec, served_in};
+use crate::cluster::mesh::apply::kind;
+use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+
+/// The label of a stub.
+pub const STUB: &str = "kindmesh/stub";
+/// The annotation with the reason for a stub.
+pub const BECAUSE: &str = "kindmesh/because";
+/// The annotation of a Service that names the clusters where a stub is wanted though nothing there names it, divided by
+/// commas; `*` is all of them.
+pub const STUB_IN: &str = "kindmesh/stub-in";
+
+/// A Service that is to be made where its pods are not.
+#[derive(Debug, Clone)]
+pub struct Stub {
+    /// The cluster it is made in.
+    pub cluster: String,
+    /// The Service.
+    pub object: DynamicObject,
+    /// The clusters where its pods are.
+    pub served_in: Vec<String>,
+    /// Who names it, and where.
+    pub because: String,
+}
+
+/// A Service whose name may be needed elsewhere.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The Service.
+    pub object: DynamicObject,
+    /// The clusters where its pods are.
+    pub served_in: Vec<String>,
+    /// The clusters that have a Service of that name, or get one.
+    pub there_in: Vec<String>,
+}
+
+/// The Services of the manifests, and those that are in the clusters already: `live` is by cluster.
+pub fn candidates(
+    placed: &[Placed],
+    live: &BTreeMap<String, Vec<DynamicObject>>,
+    clusters: &[String],
+) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    for service in placed.iter().filter(|placed| kind(&placed.object) == "Service") {
+        candidates.push(Candidate {
+            object: service.object.clone(),
+            served_in: served_in(&service.object, placed, clusters),
+            there_in: service.clusters.clone(),
+        });
+    }
+    for cluster in clusters {
+        for service in live.get(cluster).into_iter().flatten() {
+            if service.labels().contains_key(STUB) {
+                continue;
+            }
+            match candidates.iter_mut().find(|candidate| same(&candidate.object, service)) {
+                Some(known) if known.there_in.contains(cluster) => {}
+                Some(known) => {
+                    // Of the manifests' own, the manifests tell where the pods are.
+                    if !placed.iter().any(|placed| same(&placed.object, &known.object)) {
+                        known.served_in.push(cluster.clone());
+                    }
+                    known.there_in.push(cluster.clone());
+                }
+                None => candidates.push(Candidate {
+                    object: service.clone(),
+                    served_in: vec![cluster.clone()],
+                    there_in: vec![cluster.clone()],
+                }),
+            }
+        }
+    }
+    candidates
+}
+
+fn same(one: &DynamicObject, other: &DynamicObject) -> bool {
+    one.name_any() == other.name_any() && one.namespace() == other.namespace()
+}
+
+/// The stubs that the placed objects need, and what else there is to say.
+pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -> (Vec<Stub>, Vec<String>) {
+    let (mut stubs, mut notes) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        let service = &candidate.object;
+        for cluster in clusters.iter().filter(|cluster| !candidate.there_in.contains(cluster)) {
+            let Some(because) = reason(placed, service, cluster, candidate) else { continue };
+            if service.data.pointer("/spec/clusterIP") == Some(&json!("None")) {
+                notes.push(format!(
+                    "no stub of {} in {cluster}, though {because}: it is headless, and such a name stands for pods of its \
+                     own cluster; give it an address, without clusterIP: None",
+                    service.name_any()
+                ));
+                continue;
+            }
+            stubs.push(Stub {
+                cluster: cluster.clone(),
+                object: stub(service, &because),
+                served_in: candidate.served_in.clone(),
+                because,
+            });
+        }
+    }
+    for candidate in candidates {
+        let service = &candidate.object;
+        let ours = placed.iter().any(|placed| same(&placed.object, service) && kind(&placed.object) == "Service");
+        let named = stubs.iter().any(|stub| same(&stub.object, service));
+        let called_here = candidate.there_in.iter().any(|cluster| names(placed, service, cluster).is_some());
+        if ours
+            && !named
+            && !called_here
+            && candidate.there_in.len() < clusters.len()
+            && runs_elsewhere(placed, candidate)
+        {
+            notes.push(format!(
+                "nothing in other clusters names {}: no stub of it; if its name is in a program's code, annotate the Service \
+                 with {STUB_IN}: \"*\"",
+                service.name_any()
+            ));
+        }
+    }
+    (stubs, notes)
+}
+
+/// Whether something that is deployed runs where a Service is not.
+fn runs_elsewhere(placed: &[Placed], candidate: &Candidate) -> bool {
+    let runs = placed.iter().filter(|placed| pod_spec(&placed.object).is_some());
+    runs.flat_map(|placed| &placed.clusters).any(|cluster| !candidate.there_in.contains(cluster))
+}
+
+/// Why a Service is needed in a cluster, if it is.
+fn reason(placed: &[Placed], service: &DynamicObject, cluster: &str, candidate: &Candidate) -> Option<String> {
+    let elsewhere = candidate.served_in.join(" and ");
+    if let Some(named) = names(placed, service, cluster) {
+        return Some(match elsewhere.is_empty() {
+            true => named,
+            false => format!("{named}, whose pods are in {elsewhere}"),
+        });
+    }
+    let asked = service.annotations().get(STUB_IN)?;
+    let asked = asked.trim() == "*" || asked.split(',').any(|name| name.trim() == cluster);
+    asked.then(|| format!("its annotation {STUB_IN} asks for it"))
+}
+
+/// Who in a cluster names a Service.
+fn names(placed: &[Placed], service: &DynamicObject, cluster: &str) -> Option<String> {
+    let here = placed.iter().filter(|placed| placed.clusters.iter().any(|name| name == cluster));
+    here.filter(|placed| kind(&placed.object) != "Service").find_map(|placed| {
+        let object = &placed.object;
+        let from = object.namespace();
+        let found = texts(object).into_iter().find(|(_, text)| mentions(text, service, from.as_deref()));
+        let (place, text) = found?;
+        Some(format!("{} {} in {cluster} names {} ({place})", kind(object), object.name_any(), shown(&text)))
+    })
+}
+
+fn shown(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let cut: String = line.chars().take(60).collect();
+    if cut.len() < text.len() { format!("{cut}…") } else { cut }
+}
+
+/// The texts of an object in which a host may be named, each behind the name of its place.
+fn texts(object: &DynamicObject) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    if let Some(path) = pod_spec(object) {
+        for list in ["containers", "initContainers"] {
+            let containers = object.data.pointer(&format!("{path}/{list}")).and_then(Value::as_array);
+            for container in containers.into_iter().flatten() {
+                for variable in container["env"].as_array().into_iter().flatten() {
+                    let (name, value) = (variable["name"].as_str(), variable["value"].as_str());
+                    if let (Some(name), Some(value)) = (name, value) {
+                        found.push((name.to_owned(), value.to_owned()));
+                    }
+                }
+                for field in &["command", "args"] {
+                    for word in container[*field].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                        found.push(((*field).to_owned(), word.to_owned()));
+                    }
+                }
+            }
+        }
+        return found;
+    }
+    match kind(object) {
+        "ConfigMap" => {
+            for (key, value) in object.data["data"].as_object().into_iter().flatten() {
+                // Of a whole file, line by line.
+                for line in value.as_str().unwrap_or_default().lines() {
+                    found.push((key.clone(), line.trim().to_owned()));
+                }
+            }
+        }
+        "VirtualService" => {
+            let routes = ["http", "tcp", "tls"].iter().filter_map(|kind| object.data["spec"][kind].as_array());
+            for route in routes.flatten().flat_map(|route| route["route"].as_array().into_iter().flatten()) {
+                if let Some(host) = route["destination"]["host"].as_str() {
+                    found.push(("route".to_owned(), host.to_owned()));
+                }
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// Whether a text names a Service as a host. A bare name counts where it can only be a host: behind `//` or `@`, before
+/// a port, or as the whole text.
+fn mentions(text: &str, service: &DynamicObject, from: Option<&str>) -> bool {
+    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
+    let long = [
+        format!("{name}.{namespace}.svc.cluster.local"),
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}"),
+    ];
+    let is_host = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+    let mut start = 0;
+    while let Some(begin) = text[start..].find(is_host).map(|at| start + at) {
+        let end = text[begin..].find(|c| !is_host(c)).map_or(text.len(), |at| begin + at);
+        let host = text[begin..end].trim_end_matches('.');
+        if long.iter().any(|long| long == host) {
+            return true;
+        }
+        if host == name && from == Some(&namespace) {
+            let before = &text[..begin];
+            let after =
+                text[end..].strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            let alone = text.trim() == name;
+            if before.ends_with("//") || before.ends_with('@') || after || alone {
+                return true;
+            }
+        }
+        start = end;
+    }
+    false
+}
+
+/// The Service as it is made where its pods are not: ports and selector, nothing of one cluster's own.
+fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
+    let mut ports = service.data["spec"]["ports"].clone();
+    for port in ports.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        port.remove("nodePort");
+    }
+    let mut spec = json!({"ports": ports});
+    if let Some(selector) = service.data.pointer("/spec/selector").filter(|selector| !selector.is_null()) {
+        spec["selector"] = selector.clone();
+    }
+    let mut object = service.clone();
+    let (name, namespace) = (service.name_any(), service.namespace());
+    object.metadata = Default::default();
+    object.metadata.name = Some(name);
+    object.metadata.namespace = namespace;
+    object.data = json!({"spec": spec});
+    object.labels_mut().insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    object.labels_mut().insert(STUB.to_owned(), "true".to_owned());
+    object.annotations_mut().insert(BECAUSE.to_owned(), because.to_owned());
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::By;
+    use super::*;
+    use crate::cluster::mesh::apply::objects;
+
+    fn placed(yaml: &str, cluster: &str) -> Placed {
+        let object = objects(yaml).unwrap().remove(0);
+        Placed { object, file: "a".into(), clusters: vec![cluster.into()], by: By::Annotation }
+    }
+
+    fn service() -> Placed {
+        placed(
+            "{apiVersion: v1, kind: Service, metadata: {name: orders, namespace: shop}, spec: {clusterIP: 10.0.0.1, type: \
+             NodePort, selector: {app: orders}, ports: [{name: http, port: 8080, nodePort: 30000}]}}",
+            "cluster2",
+        )
+    }
+
+    fn orders() -> Placed {
+        placed(
+            "{apiVersion: apps/v1, kind: Deployment, metadata: {name: orders, namespace: shop}, spec: {template: {metadata: \
+             {labels: {app: orders}}, spec: {containers: [{name: a}]}}}}",
+            "cluster2",
+        )
+    }
+
+    fn caller(env: &str) -> Placed {
+        placed(
+            &format!(
+                "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: checkout, namespace: shop}}, spec: {{template: \
+                 {{spec: {{containers: [{{name: a, env: [{{name: ORDERS_URL, value: \"{env}\"}}]}}]}}}}}}}}"
+            ),
+            "cluster1",
+        )
+    }
+
+    fn made(placed: &[Placed], live: &BTreeMap<String, Vec<DynamicObject>>) -> (Vec<Stub>, Vec<String>) {
+        let clusters = ["cluster1".to_owned(), "cluster2".to_owned()];
+        stubs(placed, &candidates(placed, live, &clusters), &clusters)
+    }
+
+    #[test]
+    fn a_name_that_is_called_elsewhere_gets_a_stub_with_its_reason() {
+        let (stubs, notes) = made(&[service(), orders(), caller("http://orders:8080/v1")], &BTreeMap::new());
+        assert_eq!((stubs.len(), notes.len()), (1, 0));
+        assert_eq!(stubs[0].cluster, "cluster1");
+        let because =
+            "Deployment checkout in cluster1 names http://orders:8080/v1 (ORDERS_URL), whose pods are in cluster2";
+        assert_eq!(stubs[0].because, because);
+        let spec = json!({"ports": [{"name": "http", "port": 8080}], "selector": {"app": "orders"}});
+        assert_eq!(stubs[0].object.data, json!({"spec": spec}));
+        assert_eq!(stubs[0].object.labels()[MANAGED_BY_LABEL], MANAGED_BY);
+    }
+
+    #[test]
+    fn what_nobody_names_gets_none_and_that_is_said() {
+        let (stubs, notes) = made(&[service(), orders(), caller("http://payments:8080")], &BTreeMap::new());
+        assert!(stubs.is_empty());
+        assert!(
+            notes[0].contains("nothing in other clusters names orders") && notes[0].contains(STUB_IN),
+            "{notes:?}"
+        );
+        let mut asked = service();
+        asked.object.annotations_mut().insert(STUB_IN.into(), "*".into());
+        assert_eq!(made(&[asked, orders(), caller("x")], &BTreeMap::new()).0.len(), 1);
+    }
+
+    #[test]
+    fn a_service_that_was_there_before_counts_too() {
+        let live = BTreeMap::from([("cluster2".to_owned(), vec![service().object])]);
+        let (stubs, _) = made(&[caller("orders:8080")], &live);
+        assert_eq!((stubs[0].cluster.as_str(), stubs[0].served_in.join("")), ("cluster1", "cluster2".into()));
+        let mut there = live.clone();
+        there.insert("cluster1".into(), vec![service().object]);
+        assert!(made(&[caller("orders:8080")], &there).0.is_empty());
+    }
+
+    #[test]
+    fn somebody_elses_service_of_the_name_is_enough() {
+        let live = BTreeMap::from([("cluster1".to_owned(), vec![service().object])]);
+        assert!(made(&[service(), orders(), caller("http://orders:8080")], &live).0.is_empty());
+    }
+
+    #[test]
+    fn a_headless_service_gets_none() {
+        let mut headless = service();
+        headless.object.data["spec"]["clusterIP"] = json!("None");
+        let (stubs, notes) = made(&[headless, orders(), caller("orders:80")], &BTreeMap::new());
+        assert!(stubs.is_empty() && notes[0].contains("headless"), "{notes:?}");
+    }
+
+    #[test]
+    fn only_hosts_are_names() {
+        let service = service().object;
+        for (text, named) in [
+            ("http://orders:8080", true),
+            ("http://orders/", true),
+            ("postgres://me@orders/db", true),
+            ("orders:8080", true),
+            ("orders", true),
+            ("a=b;host=orders.shop.svc.cluster.local", true),
+            ("http://orders.shop.:80", true),
+            ("reorders:8080", false),
+            ("http://orders-v2:8080", false),
+            ("http://orders.other:8080", false),
+            ("takes orders from customers", false),
+            ("a/orders/b", false),
+        ] {
+            assert_eq!(mentions(text, &service, Some("shop")), named, "{text}");
+        }
+        assert!(!mentions("http://orders:80", &service, Some("other")));
+        assert!(mentions("http://orders.shop:80", &service, Some("other")));
+    }
+}

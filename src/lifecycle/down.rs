@@ -1,0 +1,96 @@
+//! Takes an environment down: what is labelled as its own, nothing else. Nodes with their volumes first, networks
+//! last, so that an interrupted `down` can still find the rest.
+
+use crate::base::event::{Events, Outcome};
+use crate::base::names;
+use crate::host::docker::{Engine, network};
+use crate::host::inventory as gather;
+use crate::host::kind;
+use crate::host::kubeconfig::{self, entries::Mark};
+use crate::host::state::{EngineIdentity, Files, Folders, Lock};
+
+/// What `down` found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Down {
+    /// Whether there was anything.
+    pub any: bool,
+    /// The networks that are left, since somebody else's containers are attached to them, and those containers.
+    pub left: Vec<(String, Vec<String>)>,
+}
+
+/// Removes one environment. Nothing there is fine.
+///
+/// # Errors
+/// A usage error for an environment on another engine; else the engine's, or the file system's.
+pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<Down> {
+    let files = folders.environment(name);
+    let existed = files.exist();
+    let lock = events.step("lock", None).run(async |step| {
+        let lock = Lock::acquire(&files, step).await?;
+        // Before anybody looks: what still runs would make nodes again.
+        kind::end_leftovers(name, &files, step).await?;
+        Ok(Outcome::unchanged(lock))
+    });
+    let _lock = lock.await?;
+    folders.sweep()?;
+    let found = gather::gather(engine).await?.environments.remove(name);
+    let has_nodes = found.as_ref().is_some_and(|found| !found.nodes.is_empty());
+    EngineIdentity::of(&engine.facts, &engine.endpoint.host).refuse_another(name, &files, has_nodes)?;
+
+    let network = names::network_name(name);
+    let clusters = found.iter().flat_map(|found| found.clusters.keys());
+    let kind_names: Vec<_> = clusters.map(|cluster| names::kind_name(name, cluster)).collect();
+    let ours = |node: &kind::Attached| kind_names.contains(&node.kind_name);
+    let nodes = events.step("nodes", None).run(async |step| {
+        let mut changed = kind::remove_nodes(engine, &network, step, ours).await?;
+        changed |= kind::remove_strays(engine, name, step, |_| true).await?;
+        Ok(Outcome { value: changed, changed })
+    });
+    let had_nodes = nodes.await?;
+    // Registers first: as long as the network itself is there, the environment is found.
+    let mut networks = found.map(|found| found.networks).unwrap_or_default();
+    networks.sort_by_key(|name| *name == network);
+    let had_networks = !networks.is_empty();
+    let mut left = Vec::new();
+    if had_networks {
+        events
+            .step("remove-network", None)
+            .run(async |step| {
+                for name in &networks {
+                    let users = network::remove(engine, name).await?;
+                    if !users.is_empty() {
+                        step.note(format!("left alone: network {name}, which {} uses", users.join(", ")));
+                        left.push((name.clone(), users));
+                    }
+                }
+                // A container that was only created does not keep a network, and would stay behind.
+                kind::remove_strays(engine, name, step, |_| true).await?;
+                Ok(Outcome { value: (), changed: left.len() < networks.len() })
+            })
+            .await?;
+    }
+    let cleaned = clean_kubeconfigs(engine, &files, name, events).await;
+    events
+        .step("state", None)
+        .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
+        .await?;
+    // What could not be cleaned is told when all else is gone.
+    Ok(Down { any: cleaned? || had_nodes || had_networks || existed, left })
+}
+
+/// Takes the environment's entries out of the user's kubeconfigs that have them.
+async fn clean_kubeconfigs(engine: &Engine, files: &Files, name: &str, events: &Events) -> anyhow::Result<bool> {
+    let mark = Mark { environment: name.to_owned(), engine: engine.facts.id.clone() };
+    let merged = kubeconfig::merged_into(files, &mark);
+    if merged.is_empty() {
+        return Ok(false);
+    }
+    let step = events.step("kubeconfig", None).run(async |step| {
+        let mut changed = false;
+        for users in &merged {
+            changed |= kubeconfig::remove_from(users, &mark, step).await?;
+        }
+        Ok(Outcome { value: changed, changed })
+    });
+    step.await
+}

@@ -1,0 +1,161 @@
+//! The files of the cache folder that an archive carries: programs for this machine and Istio's manifests as rendered.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::archive::{Part, Place, Verified, digest_of};
+use super::layout::{self, Descriptor};
+use crate::base::event::Step;
+use crate::cluster::mesh::render;
+use crate::host::state;
+use crate::host::tool::{self, Tool};
+use crate::plan::Plan;
+
+/// A file that goes into an archive.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub descriptor: Descriptor,
+    file: File,
+}
+
+impl Packed {
+    /// Its content.
+    pub(super) fn content(&self) -> Part<'_> {
+        Part::new(&self.file, Place { offset: 0, size: self.descriptor.size })
+    }
+
+    fn open(path: &Path, title: &str) -> anyhow::Result<Self> {
+        let what = || format!("reading {}", path.display());
+        let file = File::open(path).with_context(what)?;
+        let size = file.metadata().with_context(what)?.len();
+        let digest = digest_of(Part::new(&file, Place { offset: 0, size })).with_context(what)?;
+        let descriptor = Descriptor::new(layout::FILE, digest, size).annotated(layout::TITLE, title);
+        Ok(Self { descriptor, file })
+    }
+}
+
+/// The programs and renderings that `up` with this plan uses; what is missing is downloaded. Renderings are there when
+/// all else was made beforehand.
+///
+/// # Errors
+/// When a program can neither be taken along nor downloaded; or the file system's.
+pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Result<Vec<Packed>> {
+    let mut packed = Vec::new();
+    for (tool, version) in tools(&plan.mesh.version) {
+        let found = tool::portable(tool, version, cache, step).await?;
+        packed.push(Packed::open(&found.path, &title(cache, &tool::place(tool, version, cache)?))?);
+    }
+    let mut renderings = Vec::new();
+    for cluster in &plan.clusters {
+        renderings.push(render::kept(cache, plan, cluster)?);
+    }
+    // Clusters may have the same.
+    renderings.dedup();
+    for path in renderings.iter().filter(|path| path.exists()) {
+        packed.push(Packed::open(path, &title(cache, path))?);
+    }
+    Ok(packed)
+}
+
+/// Puts the files of an archive where `up` looks for them. Gives the names of those that were missing here, and of those
+/// that are of no use to this kindmesh on this machine.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn place(
+    cache: &Path,
+    istio: &str,
+    archive: &Verified,
+    layers: &[Descriptor],
+) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let (mut placed, mut left) = (Vec::new(), Vec::new());
+    let mut programs = Vec::new();
+    for (tool, version) in tools(istio) {
+        programs.push(title(cache, &tool::place(tool, version, cache)?));
+    }
+    for layer in layers {
+        let name = layer.annotations.get(layout::TITLE).cloned().unwrap_or_default();
+        let mode = match name.as_str() {
+            name if programs.iter().any(|program| program == name) => 0o755,
+            name if is_rendering(name) => 0o600,
+            _ => {
+                left.push(name);
+                continue;
+            }
+        };
+        // One that is there is of the same version: for a program asked, for a rendering by its name.
+        let path = cache.join(&name);
+        if !path.exists() {
+            write(&path, mode, Part::new(&archive.file, archive.place(layer)?))
+                .with_context(|| format!("writing {}", path.display()))?;
+            placed.push(name);
+        }
+    }
+    Ok((placed, left))
+}
+
+fn tools(istio: &str) -> [(Tool, &str); 2] {
+    [(Tool::Kind, tool::KIND_VERSION), (Tool::Istioctl, istio)]
+}
+
+/// A file's place in the cache folder, as an archive names it.
+fn title(cache: &Path, path: &Path) -> String {
+    path.strip_prefix(cache).unwrap_or(path).display().to_string()
+}
+
+/// Whether it is the name of a rendering and of nothing else, wherever it comes from.
+fn is_rendering(name: &str) -> bool {
+    let digest = name.strip_prefix(render::FOLDER).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".yaml"));
+    digest.is_some_and(|digest| digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()))
+}
+
+/// Writes a file that is there whole or not at all.
+fn write(path: &Path, mode: u32, mut content: impl Read) -> anyhow::Result<()> {
+    let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+    state::private_folder(&folder)?;
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(&folder)?;
+    io::copy(&mut content, &mut file)?;
+    file.as_file().sync_all()?;
+    // Closed before it is renamed: a file that is open for writing cannot be run.
+    file.into_temp_path().persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::offline::archive::Writer;
+
+    #[test]
+    fn only_files_of_the_cache_are_placed_and_none_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache");
+        let kind = title(&cache, &tool::place(Tool::Kind, tool::KIND_VERSION, &cache).unwrap());
+        let rendering = format!("{}/{}.yaml", render::FOLDER, "a".repeat(64));
+        let names =
+            [&kind, &rendering, "../evil", "/etc/evil", "tools/kind-v0.1.0-plan9-mips/kind", "istio/../x.yaml"];
+        let file = Descriptor::of(layout::FILE, b"content");
+        let layers: Vec<_> = names.iter().map(|name| file.clone().annotated(layout::TITLE, name)).collect();
+        let path = folder.path().join("a.tar");
+        let mut writer = Writer::new(File::create(&path).unwrap(), b"{}").unwrap();
+        writer.blob(&file, b"content".as_slice()).unwrap();
+        writer.finish().unwrap();
+        let archive = Verified::open(&path, &|_, _| ()).unwrap();
+
+        let (placed, left) = place(&cache, "1.31.1", &archive, &layers).unwrap();
+        assert_eq!(placed, [kind.clone(), rendering.clone()]);
+        assert_eq!(left, names[2..]);
+        let mode = |name: &str| std::fs::metadata(cache.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&kind), mode(&rendering)), (0o755, 0o600));
+        assert_eq!(std::fs::read(cache.join(&kind)).unwrap(), b"content");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        // What is there stays.
+        std::fs::write(cache.join(&kind), "own").unwrap();
+        assert!(place(&cache, "1.31.1", &archive, &layers).unwrap().0.is_empty());
+        assert_eq!(std::fs::read(cache.join(&kind)).unwrap(), b"own");
+    }
+}

@@ -1,0 +1,89 @@
+use super::*;
+use crate::base::error;
+use crate::lifecycle::offline::image::tests::exported;
+
+const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","rootfs":{}}"#;
+
+fn contents() -> Contents {
+    Contents {
+        kindmesh: "0.1.0".into(),
+        platform: "linux/amd64".into(),
+        host: "linux-amd64".into(),
+        node_image: "kindest/node:v1.36.4".into(),
+        images: vec!["docker.io/istio/pilot:1.31.1".into()],
+        istio: "1.31.1".into(),
+        name: "kindmesh.local/offline:0123456789ab".into(),
+        set: "ba9876543210".into(),
+    }
+}
+
+fn try_to_write(path: &Path, stopped: bool) -> anyhow::Result<Saved> {
+    write(path, &Exported::read(exported(CONFIG)).unwrap(), &[], contents(), &AtomicBool::new(stopped))
+}
+
+fn written(path: &Path) -> Saved {
+    try_to_write(path, false).unwrap()
+}
+
+fn open(path: &Path) -> anyhow::Result<Verified> {
+    Verified::open(path, &|_, _| ())
+}
+
+#[test]
+fn what_is_written_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let saved = written(&path);
+    // The image's configuration and two layers, its manifest, and what is beside it.
+    assert_eq!(saved.blobs, 6);
+    assert_eq!(saved.bytes, std::fs::metadata(&path).unwrap().len());
+    let archive = open(&path).unwrap();
+    assert_eq!((archive.len(), layout::digest(&archive.index)), (6, saved.digest));
+    let parts = parts(&path, &archive).unwrap();
+    assert_eq!(parts.contents, contents());
+    assert_eq!(parts.image, Exported::read(exported(CONFIG)).unwrap().manifest);
+    assert_eq!(parts.artifact.layers, []);
+}
+
+#[test]
+fn the_same_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
+    written(&a);
+    written(&b);
+    assert!(std::fs::read(a).unwrap() == std::fs::read(b).unwrap());
+}
+
+#[test]
+fn a_file_that_is_there_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    std::fs::write(&path, "mine").unwrap();
+    assert!(try_to_write(&path, false).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn of_a_file_that_is_given_up_nothing_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(try_to_write(&folder.path().join("a.tar"), true).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn other_layouts_are_refused_and_blobs_may_not_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    written(&path);
+    let index = open(&path).unwrap().index;
+    for (index, code) in
+        [(index.as_slice(), 1), (br#"{"schemaVersion":2,"mediaType":"x","manifests":[]}"#, 2), (b"{}", 1)]
+    {
+        let file = std::fs::File::create(&path).unwrap();
+        Writer::new(file, index).unwrap().finish().unwrap();
+        let archive = open(&path).unwrap();
+        let error = parts(&path, &archive).map(|_| ()).unwrap_err();
+        assert_eq!(error::exit_code(&error), code, "{error:#}");
+    }
+}

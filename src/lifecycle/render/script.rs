@@ -1,0 +1,124 @@
+//! The script that applies rendered files by hand: the same steps as `up`, with everybody's tools.
+
+use crate::cluster::mesh::remote::READER_TOKEN_NAME;
+use crate::host::docker::sample_image::{ENTRYPOINT, USER};
+use crate::plan::{Cluster, MANAGED_BY, Plan};
+use crate::spec::Profile;
+
+/// The script for a plan.
+pub(super) fn apply(plan: &Plan) -> String {
+    let mut script = format!(
+        "#!/usr/bin/env bash\n\
+         # Makes environment {0} from the files beside it, as `kindmesh up` would. Needs docker, kind, kubectl.\n\
+         set -euo pipefail\n\
+         cd \"$(dirname \"$0\")\"\n\
+         export KUBECONFIG=$PWD/kubeconfig KIND_EXPERIMENTAL_PROVIDER=docker KIND_EXPERIMENTAL_DOCKER_NETWORK={1}\n\n",
+        plan.environment, plan.network.name
+    );
+    let mut line = |text: String| {
+        script.push_str(&text);
+        script.push('\n');
+    };
+    line("# The network, labelled so that `kindmesh list` and `kindmesh down` know it.".into());
+    let labels: String =
+        plan.network.labels.iter().map(|(key, value)| format!(" --label {key}={value}")).collect();
+    let mtu = plan.network.mtu.map(|mtu| format!(" -o com.docker.network.driver.mtu={mtu}")).unwrap_or_default();
+    line(format!(
+        "docker network inspect {0} >/dev/null 2>&1 ||\n  docker network create --subnet {1}{mtu}{labels} {0}",
+        plan.network.name, plan.network.subnet
+    ));
+    line(
+        "\n# Images: pulled where the engine has them not; the samples' is made from the kindmesh executable."
+            .into(),
+    );
+    if let Some(samples) = plan.samples.as_ref().filter(|samples| samples.build) {
+        line(format!(
+            "docker image inspect {0} >/dev/null 2>&1 ||\n  docker import -c 'ENTRYPOINT [\"{ENTRYPOINT}\"]' -c 'USER {USER}:{USER}' sample-image.tar {0}",
+            samples.image
+        ));
+    }
+    for image in plan.images() {
+        line(format!(
+            "docker image inspect {image} >/dev/null 2>&1 || docker pull --platform {} {image}",
+            plan.platform
+        ));
+    }
+    for cluster in &plan.clusters {
+        line(format!("\n# {}", cluster.name));
+        create(plan, cluster, &mut line);
+    }
+    line("\n# Every istiod reads every other cluster.".into());
+    line(READER.replace("TOKEN_NAME", READER_TOKEN_NAME).replace("MANAGED_BY", MANAGED_BY));
+    for cluster in &plan.clusters {
+        for peer in plan.peers(cluster) {
+            line(format!("reader {} {} {} {}", cluster.context, peer.context, peer.name, peer.api_server));
+        }
+    }
+    if plan.samples.is_some() {
+        line("\n# The sample services.".into());
+        for cluster in &plan.clusters {
+            line(applied(cluster, "samples.yaml"));
+        }
+    }
+    script
+}
+
+fn applied(cluster: &Cluster, file: &str) -> String {
+    format!(
+        "kubectl --context {} apply --server-side --force-conflicts --field-manager {MANAGED_BY} -f {}/{file}",
+        cluster.context, cluster.name
+    )
+}
+
+fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
+    let name = &cluster.name;
+    line(format!("kind create cluster --config {name}/kind.yaml"));
+    for node in &cluster.nodes {
+        line(format!(
+            "tar -C {name}/node --owner=0 --group=0 --mode=u+rwX,go+rX -c . | docker exec -i {node} tar --no-overwrite-dir -C / -x"
+        ));
+        line(format!(
+            "docker exec {node} sh -c 'touch /etc/kindmesh/created && systemctl daemon-reload && systemctl enable --quiet --now kindmesh-link kindmesh-boot'"
+        ));
+        line(format!(
+            "docker save {} | docker exec -i {node} ctr --namespace k8s.io images import -",
+            plan.images().join(" ")
+        ));
+    }
+    if plan.kubernetes.profile == Profile::Disposable {
+        line(applied(cluster, "coredns.yaml"));
+    }
+    line(applied(cluster, "cacerts.yaml"));
+    line(applied(cluster, "istio-crds.yaml"));
+    line(format!(
+        "kubectl --context {} wait --for condition=Established -f {name}/istio-crds.yaml",
+        cluster.context
+    ));
+    line(format!("kubectl --context {} -n kube-system rollout status daemonset/kube-proxy", cluster.context));
+    line(applied(cluster, "istio.yaml"));
+    line(format!("kubectl --context {} -n istio-system rollout status deployment/istiod", cluster.context));
+}
+
+/// `reader CONTEXT PEER_CONTEXT PEER SERVER`: the cluster of CONTEXT gets the secret to read PEER.
+const READER: &str = r#"reader() {
+  local ca token secret=TOKEN_NAME
+  until token=$(kubectl --context "$2" -n istio-system get secret $secret -o 'jsonpath={.data.token}') && [ -n "$token" ]; do sleep 1; done
+  ca=$(kubectl --context "$2" -n istio-system get secret $secret -o 'jsonpath={.data.ca\.crt}')
+  kubectl --context "$1" apply --server-side --field-manager MANAGED_BY -f - <<YAML
+apiVersion: v1
+kind: Secret
+metadata:
+  name: istio-remote-secret-$3
+  namespace: istio-system
+  labels: {istio/multiCluster: "true", app.kubernetes.io/managed-by: MANAGED_BY}
+  annotations: {networking.istio.io/cluster: $3}
+stringData:
+  $3: |
+    apiVersion: v1
+    kind: Config
+    clusters: [{name: $3, cluster: {server: "$4", certificate-authority-data: $ca}}]
+    users: [{name: $3, user: {token: $(base64 -d <<<"$token")}}]
+    contexts: [{name: $3, context: {cluster: $3, user: $3}}]
+    current-context: $3
+YAML
+}"#;

@@ -1,0 +1,175 @@
+//! Brings an environment back from its rest, frozen or stopped, and returns when a call crosses. What has to heal
+//! does so by itself (docs/architecture.md); this is the wait for it.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use serde::Serialize;
+
+use crate::base::error::Error;
+use crate::base::event::{Event, Events, Outcome, round};
+use crate::base::hint::up_hint;
+use crate::cluster::call::Answer;
+use crate::cluster::environment::Environment;
+use crate::cluster::mesh::{ISTIO_NAMESPACE, istio};
+use crate::diagnose::diagnosis::waits;
+use crate::host::docker::Engine;
+use crate::host::kind::{Kind, Revived};
+use crate::host::state::Folders;
+use crate::lifecycle::pause;
+use crate::lifecycle::prove;
+use crate::plan::{Cluster, Plan};
+
+/// How an environment is brought back.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long the whole may take.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    /// Far more than what was seen, for slow machines.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(180) }
+    }
+}
+
+/// An environment that works again.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// Whether any node had to be brought back.
+    pub changed: bool,
+    /// The calls that crossed, one from each cluster with a caller.
+    pub calls: Vec<(String, Answer)>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// Brings every node back that is frozen or stopped, and waits until calls cross: from every cluster with a caller,
+/// or, without samples, until every istiod sees the other clusters.
+///
+/// # Errors
+/// When there is no such environment, it is on another engine, or it does not work in time.
+pub async fn start(
+    engine: &Engine,
+    opened: &Environment,
+    folders: &Folders,
+    options: &Options,
+    events: &Events,
+) -> anyhow::Result<Started> {
+    let started = Instant::now();
+    let deadline = tokio::time::Instant::now() + options.timeout;
+    let work = run(engine, opened, folders, deadline, events);
+    let mut done = tokio::time::timeout_at(deadline, work).await.map_err(|_| {
+        Error::environment(format!("not back after {} s", options.timeout.as_secs()))
+            .evidence(events.under_way().join("\n"))
+            .hint(format!("{} repairs; --timeout gives it longer", up_hint(opened.name())))
+    })??;
+    done.seconds = round(started.elapsed());
+    events.send(Event::Ready {
+        seconds: done.seconds,
+        environment: opened.name().to_owned(),
+        kubeconfig: opened.files.kubeconfig().display().to_string(),
+    });
+    Ok(done)
+}
+
+async fn run(
+    engine: &Engine,
+    opened: &Environment,
+    folders: &Folders,
+    deadline: tokio::time::Instant,
+    events: &Events,
+) -> anyhow::Result<Started> {
+    let (_lock, inventory) = pause::hold(engine, folders, opened.name(), events).await?;
+    let found = inventory.environments.get(opened.name()).cloned().unwrap_or_default();
+    let plan = opened.plan(engine, inventory)?;
+    let start = Start { engine, opened, plan: &plan, deadline, events };
+    let changed = start.nodes(&found).await?;
+    let calls = match &plan.samples {
+        Some(samples) => {
+            let callers = plan.clusters.iter().filter(|cluster| samples.callers.contains(&cluster.name));
+            try_join_all(callers.map(|cluster| start.call(cluster, samples))).await?
+        }
+        None => {
+            try_join_all(plan.clusters.iter().map(|cluster| start.mesh(cluster))).await?;
+            Vec::new()
+        }
+    };
+    Ok(Started { changed, calls, seconds: 0.0 })
+}
+
+/// Brings the nodes back, without waiting for a call; says whether any had to be.
+///
+/// # Errors
+/// When one cannot be, or a cluster is only half made.
+pub(crate) async fn nodes(
+    engine: &Engine,
+    opened: &Environment,
+    plan: &Plan,
+    found: &crate::plan::inventory::Environment,
+    deadline: tokio::time::Instant,
+    events: &Events,
+) -> anyhow::Result<bool> {
+    Start { engine, opened, plan, deadline, events }.nodes(found).await
+}
+
+struct Start<'a> {
+    engine: &'a Engine,
+    opened: &'a Environment,
+    plan: &'a Plan,
+    deadline: tokio::time::Instant,
+    events: &'a Events,
+}
+
+impl Start<'_> {
+    /// All nodes run.
+    async fn nodes(&self, found: &crate::plan::inventory::Environment) -> anyhow::Result<bool> {
+        let kind = Kind { engine: self.engine, plan: self.plan, files: &self.opened.files };
+        let step = self.events.step("start", None);
+        step.run(async |_| {
+            let revived = self.plan.clusters.iter().map(|cluster| kind.revive(cluster, found));
+            let revived = try_join_all(revived).await?;
+            let clusters = self.plan.clusters.iter().zip(&revived);
+            if let Some((half_made, _)) = clusters.clone().find(|(_, revived)| **revived == Revived::HalfMade) {
+                let message = format!("cluster {} is only half made", half_made.name);
+                return Err(Error::environment(message).hint(up_hint(self.opened.name())).into());
+            }
+            let changed = revived.contains(&Revived::Started);
+            Ok(Outcome { value: changed, changed })
+        })
+        .await
+    }
+
+    /// A call from this cluster crosses.
+    async fn call(&self, from: &Cluster, samples: &crate::plan::Samples) -> anyhow::Result<(String, Answer)> {
+        let client = self.opened.client(&from.name).await?;
+        let step = self.events.step("call", Some(&from.name));
+        let answer = step
+            .run(async |step| {
+                let answer = prove::crosses(&client, &from.name, samples, "start", step, self.deadline).await?;
+                Ok(Outcome::unchanged(answer))
+            })
+            .await?;
+        Ok((from.name.clone(), answer))
+    }
+
+    /// This cluster's istiod is ready and sees the others.
+    async fn mesh(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let client = self.opened.client(&cluster.name).await?;
+        let step = self.events.step("istiod", Some(&cluster.name));
+        step.run(async |step| {
+            waits::deployment(&client, ISTIO_NAMESPACE, istio::ISTIOD, step, self.deadline).await?;
+            Ok(Outcome::unchanged(()))
+        })
+        .await?;
+        let step = self.events.step("sync", Some(&cluster.name));
+        step.run(async |step| {
+            let peers: Vec<&str> = self.plan.peers(cluster).map(|peer| peer.name.as_str()).collect();
+            waits::synced(&client, &peers, step, self.deadline).await?;
+            Ok(Outcome::unchanged(()))
+        })
+        .await
+    }
+}

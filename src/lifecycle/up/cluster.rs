@@ -1,0 +1,221 @@
+//! One cluster, from nothing to samples that run: a chain of its own, beside the other clusters'.
+
+use futures::future::try_join_all;
+use kube::Client;
+use kube::api::DynamicObject;
+use tokio::time::Instant;
+
+use super::Run;
+use crate::base::error;
+use crate::base::event::{Outcome, Step};
+use crate::base::wait::{self, Poll};
+use crate::cluster::link;
+use crate::cluster::mesh::apply::{self, Applier, Kinds};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, remote, render};
+use crate::diagnose::diagnosis::{self, gather, waits};
+use crate::host::docker::image;
+use crate::host::kind::{self, Kind, Revived};
+use crate::host::trust::Intermediate;
+use crate::plan::Cluster;
+use crate::spec::Profile;
+
+/// A cluster in which all is as wanted.
+pub(super) struct Made<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) client: Client,
+    /// The kinds of its API server.
+    kinds: Kinds,
+    /// Binds its pods to what its istiod signs with.
+    pub(super) trust: String,
+}
+
+impl Made<'_> {
+    /// Applies to it on behalf of a step.
+    pub(super) fn applier<'a>(&self, step: &'a Step, deadline: Instant) -> Applier<'a> {
+        Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds)
+    }
+}
+
+impl Run {
+    pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
+        let (client, rendered) =
+            futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
+        let mut made = Made { cluster, client, kinds: Kinds::default(), trust: String::new() };
+        let mesh = async {
+            made.trust = self.ensure_cacerts(&made).await?;
+            let made = made;
+            futures::try_join!(
+                self.ensure_dns(&made),
+                self.ensure_mesh(&made, &rendered),
+                self.ensure_sample_image(cluster)
+            )?;
+            // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
+            futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))?;
+            anyhow::Ok(made)
+        };
+        let (made, ()) = futures::try_join!(mesh, self.ensure_link(cluster))?;
+        Ok(made)
+    }
+
+    /// istiod is there, with all that it needs to begin with, and ready.
+    async fn ensure_mesh(&self, made: &Made<'_>, rendered: &str) -> anyhow::Result<()> {
+        let objects = istio::objects(rendered, &made.trust)?;
+        let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
+        let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
+        futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
+        // The reader is known to the others before istiod runs: theirs need not wait for ours. And istiod takes up kinds
+        // that are defined while it runs, which costs the API server more than all the rest.
+        futures::try_join!(
+            self.ensure_reader(made),
+            self.ensure_istiod(made, pods),
+            self.ensure_objects(made, "kinds", kinds)
+        )?;
+        Ok(())
+    }
+
+    /// The nodes run and the API server answers.
+    async fn ensure_kubernetes(&self, cluster: &Cluster) -> anyhow::Result<Client> {
+        let kind = Kind { engine: &self.engine, plan: &self.plan, files: &self.files };
+        let step = self.events.step("cluster", Some(&cluster.name));
+        step.run(async |step| {
+            let revived = kind.revive(cluster, &self.existing).await?;
+            if revived == Revived::HalfMade {
+                let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
+                if let Err(error) = kind.create(cluster, &tool, &image, step).await {
+                    return Err(diagnosis::explain(
+                        error,
+                        &gather::node(&self.engine, cluster.control_plane()).await,
+                    ));
+                }
+            }
+            let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
+            let client = client::connect(&kubeconfig).await?;
+            let waited = wait::until(step, "the API server to answer", self.wait_deadline(), async || {
+                Ok(match client.apiserver_version().await {
+                    Ok(_) => Poll::Ready(()),
+                    Err(error) => Poll::NotYet(error::brief(error)),
+                })
+            })
+            .await;
+            diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await)
+                .await?;
+            Ok(Outcome { value: client, changed: revived != Revived::Running })
+        })
+        .await
+    }
+
+    async fn ensure_link(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let step = self.events.step("link", Some(&cluster.name));
+        step.run(async |_| {
+            let nodes = cluster.nodes.iter().map(|node| link::ensure(&self.engine, &self.plan, cluster, node));
+            let changed = try_join_all(nodes).await?.iter().any(|outcome| outcome.changed);
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// The mesh's images are in the nodes.
+    async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let step = self.events.step("images", Some(&cluster.name));
+        step.run(async |_| self.bring(cluster, &self.mesh_images).await).await
+    }
+
+    /// The samples' image is in the nodes; nothing but the samples waits for it.
+    async fn ensure_sample_image(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        if self.plan.samples.is_none() {
+            return Ok(());
+        }
+        let step = self.events.step("sample-image", Some(&cluster.name));
+        step.run(async |_| self.bring(cluster, &self.sample_images).await).await
+    }
+
+    /// Brings images to the nodes of a cluster. The engine needs to have them only where a node lacks one.
+    async fn bring(&self, cluster: &Cluster, load: &image::Load) -> anyhow::Result<Outcome> {
+        let on_node = async |node: &String| {
+            let missing = load.missing_on(&self.engine, node).await?;
+            self.images.ensure(&missing).await?;
+            load.bring(&self.engine, node, missing).await
+        };
+        let brought = try_join_all(cluster.nodes.iter().map(on_node)).await?;
+        Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
+    }
+
+    /// The cluster's intermediate is where istiod looks for it; says which.
+    async fn ensure_cacerts(&self, made: &Made<'_>) -> anyhow::Result<String> {
+        let cluster = made.cluster;
+        let step = self.events.step("cacerts", Some(&cluster.name));
+        step.run(async |step| {
+            let environment = &self.plan.environment;
+            let intermediate =
+                Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
+            let objects = cacerts::objects(&self.plan.mesh, &intermediate)?;
+            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
+            Ok(Outcome { value: cacerts::revision(&made.client).await?, changed })
+        })
+        .await
+    }
+
+    /// CoreDNS is as a cluster wants it that is meant to be thrown away.
+    async fn ensure_dns(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        match self.plan.kubernetes.profile {
+            Profile::Disposable => self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await,
+            Profile::Standard => Ok(()),
+        }
+    }
+
+    /// Istio's manifests are rendered, which needs no cluster.
+    async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        let step = self.events.step("render", Some(&cluster.name));
+        step.run(async |_| {
+            render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await
+        })
+        .await
+    }
+
+    /// These objects are in the cluster: a step of its own, by this name.
+    async fn ensure_objects(
+        &self,
+        made: &Made<'_>,
+        step: &'static str,
+        objects: Vec<DynamicObject>,
+    ) -> anyhow::Result<()> {
+        let step = self.events.step(step, Some(&made.cluster.name));
+        step.run(async |step| {
+            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// istiod is as rendered and ready; it is not created before the API server answers where it will look for it.
+    async fn ensure_istiod(&self, made: &Made<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
+        let step = self.events.step("istiod", Some(&made.cluster.name));
+        step.run(async |step| {
+            let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
+            if !istio::exists(&made.client).await? {
+                let waited = kind::wait_for_api_service(&self.engine, made.cluster, step, deadline).await;
+                let node = made.cluster.control_plane();
+                let look = async || gather::node_in_cluster(&self.engine, node, &made.client).await;
+                diagnosis::explained(waited, look).await?;
+            }
+            let changed = made.applier(step, deadline).apply(pods).await?;
+            waits::deployment(&made.client, ISTIO_NAMESPACE, name, step, deadline).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// What others need to read this cluster is known.
+    async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let step = self.events.step("reader", Some(&made.cluster.name));
+        let reader = step
+            .run(async |step| {
+                Ok(Outcome::unchanged(remote::reader(&made.client, step, self.wait_deadline()).await?))
+            })
+            .await?;
+        if let Some(known) = self.readers.get(&made.cluster.name) {
+            let _ = known.set(reader);
+        }
+        Ok(())
+    }
+}

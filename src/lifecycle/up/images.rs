@@ -1,0 +1,121 @@
+//! The images in the engine, and the node image that new nodes start from: made once in a run, whoever asks first.
+
+use futures::future::try_join_all;
+use tokio::sync::OnceCell;
+
+use crate::base::error::Error;
+use crate::base::event::{Events, Outcome};
+use crate::host::docker::{Engine, bake, image, sample_image};
+use crate::plan::{Plan, Samples};
+
+pub(super) struct Images {
+    engine: Engine,
+    events: Events,
+    node_image: String,
+    stable: Vec<String>,
+    /// The samples whose image is built here.
+    built: Option<Samples>,
+    pulled: OnceCell<()>,
+    sample: OnceCell<()>,
+    baked: OnceCell<String>,
+}
+
+impl Images {
+    pub(super) fn new(engine: &Engine, plan: &Plan, events: &Events) -> Self {
+        Self {
+            engine: engine.clone(),
+            events: events.clone(),
+            node_image: plan.kubernetes.node_image.clone(),
+            stable: plan.stable_images(),
+            built: plan.samples.clone().filter(|samples| samples.build),
+            pulled: OnceCell::new(),
+            sample: OnceCell::new(),
+            baked: OnceCell::new(),
+        }
+    }
+
+    /// The image that new nodes start from: the spec's, with the images in it that every node needs. What fails in
+    /// making it costs time, no more; so it is said, and nodes get their images one by one.
+    pub(super) async fn ensure_baked(&self) -> anyhow::Result<String> {
+        let bake = || async {
+            // One that came in an archive takes the place of all that it was made of.
+            if let Some(brought) = bake::brought(&self.engine, &self.node_image, &self.stable).await? {
+                return Ok(brought);
+            }
+            self.ensure_pulled().await?;
+            let step = self.events.step("bake", None);
+            step.run(async |step| match bake::ensure(&self.engine, &self.node_image, &self.stable, step).await {
+                Err(error) => {
+                    step.note(format!("images are loaded into each node, which takes longer: {error:#}"));
+                    Ok(Outcome::unchanged(self.node_image.clone()))
+                }
+                baked => baked,
+            })
+            .await
+        };
+        self.baked.get_or_try_init(bake).await.cloned()
+    }
+
+    /// Those of these images are in the engine that are to come from there into a node.
+    pub(super) async fn ensure(&self, images: &[String]) -> anyhow::Result<()> {
+        let (stable, built): (Vec<_>, Vec<_>) = images.iter().partition(|image| self.stable.contains(image));
+        let pulled = async { if stable.is_empty() { Ok(()) } else { self.ensure_pulled().await } };
+        let sample = async { if built.is_empty() { Ok(()) } else { self.ensure_sample().await } };
+        futures::try_join!(pulled, sample).map(drop)
+    }
+
+    /// What is built nowhere here is in the engine.
+    async fn ensure_pulled(&self) -> anyhow::Result<()> {
+        let pull = || async {
+            let step = self.events.step("pull", None);
+            step.run(async |step| {
+                let names = self.stable.iter().chain([&self.node_image]);
+                let pulled = try_join_all(names.map(|name| image::ensure(&self.engine, name, step))).await;
+                let pulled = match pulled {
+                    Err(error) => return Err(self.with_archives(error).await),
+                    Ok(pulled) => pulled,
+                };
+                Ok(Outcome { value: (), changed: pulled.iter().any(|outcome| outcome.changed) })
+            })
+            .await
+        };
+        self.pulled.get_or_try_init(pull).await.copied()
+    }
+
+    /// Who has loaded an archive expects nothing to be pulled: what it is for is said beside the error.
+    async fn with_archives(&self, error: anyhow::Error) -> anyhow::Error {
+        let archives = bake::archives(&self.engine).await.unwrap_or_default();
+        match error.downcast::<Error>() {
+            Ok(error) => archives
+                .iter()
+                .fold(error, |error, (node, images)| {
+                    let wanted = format!("{} with {}", self.node_image, self.stable.join(", "));
+                    error.evidence(format!(
+                        "an archive was loaded for {node} with {}, and this spec names {wanted}",
+                        images.replace(',', ", ")
+                    ))
+                })
+                .into(),
+            Err(error) => error,
+        }
+    }
+
+    /// The sample image that is built here is in the engine, if there is to be one.
+    pub(super) async fn ensure_sample(&self) -> anyhow::Result<()> {
+        let Some(samples) = &self.built else { return Ok(()) };
+        let build = || async {
+            let step = self.events.step("image", None);
+            step.run(async |_| {
+                let executable = sample_image::executable().await.ok_or_else(no_executable)?;
+                sample_image::ensure(&self.engine, samples, &executable).await
+            })
+            .await
+        };
+        self.sample.get_or_try_init(build).await.copied()
+    }
+}
+
+fn no_executable() -> Error {
+    Error::prerequisite("there is no kindmesh executable to build the sample image from")
+        .hint("name one with KINDMESH_EXE")
+}

@@ -1,0 +1,67 @@
+//! Ctrl-C: every step may be cut anywhere and is repeated by the next `up`, except for kind, whose docker clients go on
+//! making nodes. So the safe point is when those have ended and nodes without a working control plane are gone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::base::error::Error;
+use crate::base::event::{Events, Outcome, Step};
+use crate::base::hint::{down_hint, up_hint};
+use crate::base::names;
+use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::host::kind;
+use crate::host::state::Files;
+
+/// How long putting away may take: docker clients end when the engine has done what they asked for.
+const STOPPED_WITHIN: Duration = Duration::from_secs(180);
+
+/// Puts away what is half-made, and gives the error that says what exists and how to go on.
+pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, events: &Events) -> anyhow::Error {
+    let step = events.step("put-away", None);
+    let put_away = step.run(async |step| {
+        let put_away = tokio::time::timeout(STOPPED_WITHIN, put_away(engine, environment, files, step)).await;
+        let late =
+            |_| Error::environment(format!("not everything was put away within {} s", STOPPED_WITHIN.as_secs()));
+        Ok(Outcome::changed(put_away.map_err(late)??))
+    });
+    match put_away.await {
+        Ok(exists) => Error::environment("interrupted")
+            .evidence(exists.join("\n"))
+            .hint(format!("{} goes on, {} removes it", up_hint(environment), down_hint(environment)))
+            .into(),
+        Err(error) => error.context("interrupted"),
+    }
+}
+
+async fn put_away(engine: &Engine, environment: &str, files: &Files, step: &Step) -> anyhow::Result<Vec<String>> {
+    kind::end_leftovers(environment, files, step).await?;
+    let Some(found) = gather::gather(engine).await?.environments.remove(environment) else {
+        kind::remove_strays(engine, environment, step, |_| true).await?;
+        return Ok(vec!["nothing was made on the engine".into()]);
+    };
+    let mut half_made = BTreeSet::new();
+    let mut exists = vec![format!(
+        "there is: {}",
+        found.networks.iter().map(|n| format!("network {n}")).collect::<Vec<_>>().join(", ")
+    )];
+    for cluster in found.clusters.keys() {
+        let nodes: Vec<_> = found.nodes_of(cluster).map(|node| node.name.as_str()).collect();
+        let control_plane = found.nodes_of(cluster).find(|node| node.role == kind::CONTROL_PLANE);
+        let finished = match control_plane {
+            Some(node) => kind::is_finished(engine, &node.name).await?,
+            None => false,
+        };
+        exists.push(match (finished, nodes.is_empty()) {
+            (true, _) => format!("cluster {cluster}: {}", nodes.join(", ")),
+            (false, true) => format!("cluster {cluster}: not yet made"),
+            (false, false) => format!("cluster {cluster}: not yet made; what was begun of it is removed"),
+        });
+        if !finished {
+            half_made.insert(names::kind_name(environment, cluster));
+        }
+    }
+    let network = names::network_name(environment);
+    kind::remove_nodes(engine, &network, step, |node| half_made.contains(&node.kind_name)).await?;
+    Ok(exists)
+}

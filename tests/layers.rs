@@ -1,0 +1,215 @@
+//! The floors of docs/architecture.md, held by the imports themselves: nothing imports from a floor above its own, no
+//! files import each other in a circle, and `src` has no module beside the floors.
+//!
+//! What is compiled for tests alone may look further up, at what a person reads. A module may use its own children:
+//! it is the story, they are its parts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+/// The lowest first.
+const FLOORS: [&str; 11] =
+    ["base", "spec", "sample", "plan", "host", "cluster", "diagnose", "lifecycle", "report", "apps", "cli"];
+
+/// A module by its path in the crate: `["host", "docker", "image"]`.
+type Module = Vec<String>;
+
+/// Which modules each module of a crate imports.
+#[derive(Default)]
+struct Imports(BTreeMap<Module, BTreeSet<Module>>);
+
+impl Imports {
+    /// Reads them from files, each with its module and text.
+    fn of(files: &BTreeMap<Module, String>) -> Self {
+        let test_only: BTreeSet<Module> = files
+            .iter()
+            .flat_map(|(module, text)| test_modules(text).map(|child| joined(module, &child)))
+            .collect();
+        let is_test = |module: &Module| test_only.iter().any(|test| module.starts_with(test));
+        let mut imports = Self::default();
+        for (module, text) in files.iter().filter(|(module, _)| !is_test(module)) {
+            let found = paths(&without_tests(text)).into_iter().filter_map(|path| resolve(module, &path, files));
+            let found = found.filter(|target| target != module && !target.starts_with(module));
+            imports.0.insert(module.clone(), found.collect());
+        }
+        imports
+    }
+
+    /// Imports from a floor above: `host/kind.rs imports diagnose/diagnosis.rs`.
+    fn upward(&self) -> Vec<String> {
+        let floor = |module: &Module| FLOORS.iter().position(|floor| *floor == module[0]);
+        let edges = self.0.iter().flat_map(|(from, to)| to.iter().map(move |to| (from, to)));
+        let up = edges.filter(|(from, to)| floor(to) > floor(from));
+        up.map(|(from, to)| format!("{} imports {}", file(from), file(to))).collect()
+    }
+
+    /// A circle, if there is one, as the files on it.
+    fn circle(&self) -> Option<Vec<String>> {
+        let mut done = BTreeSet::new();
+        self.0.keys().find_map(|start| self.walk(start, &mut Vec::new(), &mut done))
+    }
+
+    fn walk<'a>(
+        &'a self,
+        at: &'a Module,
+        way: &mut Vec<&'a Module>,
+        done: &mut BTreeSet<&'a Module>,
+    ) -> Option<Vec<String>> {
+        if let Some(begin) = way.iter().position(|module| *module == at) {
+            return Some(way[begin..].iter().map(|module| file(module)).collect());
+        }
+        if done.contains(at) {
+            return None;
+        }
+        way.push(at);
+        let found = self.0.get(at).into_iter().flatten().find_map(|next| self.walk(next, way, done));
+        way.pop();
+        done.insert(at);
+        found
+    }
+}
+
+fn file(module: &Module) -> String {
+    format!("{}.rs", module.join("/"))
+}
+
+fn joined(module: &Module, child: &str) -> Module {
+    module.iter().cloned().chain([child.to_owned()]).collect()
+}
+
+/// The modules that a file declares for tests alone.
+fn test_modules(text: &str) -> impl Iterator<Item = String> + '_ {
+    let mut lines = text.lines().peekable();
+    std::iter::from_fn(move || {
+        loop {
+            if lines.next()?.trim() != "#[cfg(test)]" {
+                continue;
+            }
+            let Some(name) = lines.peek().and_then(|line| line.strip_suffix(';')) else { continue };
+            if let Some((_, name)) = name.rsplit_once("mod ") {
+                return Some(name.to_owned());
+            }
+        }
+    })
+}
+
+/// A file's text without comments and without its module of tests, which is its last part.
+fn without_tests(text: &str) -> String {
+    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    let code = text[..end].lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// Every path that begins at the crate or at a parent, those of `use` trees spelled out.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    let tree = Regex::new(r"\buse\s+((?:crate|super)\b[^;]*);").unwrap();
+    let inline = Regex::new(r"\b(?:crate|super)(?:::\w+)+").unwrap();
+    let uses = tree.captures_iter(code).flat_map(|found| spelled_out(&found[1]));
+    let rest = tree.replace_all(code, "");
+    let inline = inline.find_iter(&rest).map(|found| found.as_str().to_owned());
+    let all: Vec<String> = uses.chain(inline).collect();
+    all.iter().map(|path| path.split("::").map(|name| name.trim().to_owned()).collect()).collect()
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`.
+fn spelled_out(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((before, rest)) = tree.split_once('{') else {
+        return vec![tree.split(" as ").next().unwrap_or(tree).to_owned()];
+    };
+    let inside = &rest[..rest.rfind('}').unwrap_or(rest.len())];
+    let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
+    for (at, letter) in inside.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&inside[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&inside[from..]);
+    let parts = parts.into_iter().filter(|part| !part.trim().is_empty());
+    parts.flat_map(spelled_out).map(|part| format!("{before}{part}")).collect()
+}
+
+/// The module that a path leads to: the longest part of it that is a file.
+fn resolve(from: &Module, path: &[String], files: &BTreeMap<Module, String>) -> Option<Module> {
+    let ups = path.iter().take_while(|name| *name == "super").count();
+    let (base, rest) = match ups {
+        0 => (Vec::new(), &path[1..]),
+        _ => (from[..from.len().checked_sub(ups)?].to_vec(), &path[ups..]),
+    };
+    let whole: Module = base.into_iter().chain(rest.iter().cloned()).collect();
+    (1..=whole.len()).rev().map(|length| whole[..length].to_vec()).find(|module| files.contains_key(module))
+}
+
+/// The modules of the crate: every file below `src` except the roots of its library and its program.
+fn files() -> BTreeMap<Module, String> {
+    fn read(folder: &Path, module: &Module, files: &mut BTreeMap<Module, String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            let module = joined(module, path.file_stem().unwrap().to_str().unwrap());
+            if path.is_dir() {
+                read(&path, &module, files);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                files.insert(module, std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &Vec::new(), &mut files);
+    files.retain(|module, _| !["lib", "main"].contains(&module[0].as_str()) || module.len() > 1);
+    files
+}
+
+#[test]
+fn nothing_imports_from_a_floor_above() {
+    assert_eq!(Imports::of(&files()).upward(), [""; 0]);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    assert_eq!(Imports::of(&files()).circle(), None);
+}
+
+#[test]
+fn there_is_no_module_beside_the_floors() {
+    let found: BTreeSet<String> = files().into_keys().map(|module| module[0].clone()).collect();
+    assert_eq!(found, FLOORS.map(str::to_owned).into());
+}
+
+#[test]
+fn an_import_from_above_and_a_circle_are_found() {
+    let of = |files: &[(&str, &str)]| {
+        let files = files
+            .iter()
+            .map(|(module, text)| (module.split('/').map(str::to_owned).collect::<Module>(), (*text).to_owned()));
+        Imports::of(&files.collect())
+    };
+    let imports = of(&[
+        ("host/kind", "use crate::base::{error::Error, event::{Event, Step}};\nuse crate::cluster::mesh as m;\n"),
+        ("base/error", "// crate::cli::Cli\n#[cfg(test)]\nmod tests {\n    use crate::cli::Cli;\n}\n"),
+        ("base/event", "fn f() { super::error::find(crate::plan::inventory::sort()) }"),
+        ("plan/inventory", ""),
+        ("cluster/mesh", "#[cfg(test)]\nmod testing;\n"),
+        ("cluster/mesh/testing", "use crate::cli::Cli;"),
+        ("cli", ""),
+    ]);
+    assert_eq!(
+        imports.upward(),
+        ["base/event.rs imports plan/inventory.rs", "host/kind.rs imports cluster/mesh.rs",]
+    );
+    assert_eq!(imports.circle(), None);
+    let circle = of(&[
+        ("host/a", "mod part;\nuse crate::host::b::B;"),
+        ("host/a/part", "use super::A;"),
+        ("host/b", "use super::c;"),
+        ("host/c", "use crate::host::a;"),
+    ]);
+    assert_eq!(circle.circle().unwrap(), ["host/a.rs", "host/b.rs", "host/c.rs"]);
+}
