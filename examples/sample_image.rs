@@ -8,8 +8,8 @@
 use std::path::Path;
 
 use anyhow::bail;
-use kindmesh::host::docker::{Engine, sample_image};
-use kindmesh::plan::Samples;
+use kindmesh::internals::host::docker::{Engine, sample_image};
+use kindmesh::internals::plan::Samples;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

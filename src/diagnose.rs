@@ -3,7 +3,10 @@
 pub mod bundle;
 pub mod diagnosis;
 pub mod doctor;
+#[cfg(feature = "cli")]
 pub mod logs;
 pub mod status;
+#[cfg(feature = "cli")]
 pub mod verify;
+#[cfg(feature = "cli")]
 pub mod why;

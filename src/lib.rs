@@ -1,30 +1,154 @@
-//! Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
-//!
-//! ```text
-//! kindmesh.yaml ─► spec ─► plan ─► up ─► verify ─► report
-//!                   │        ▲      │
-//!               validation   │      └─► docker, kind, trust, mesh, link, workloads
-//!                         inventory
-//! ```
-//!
-//! [`spec`] is what the user wants, [`plan::inventory`] what exists, [`plan`] the pure decision from both,
-//! [`lifecycle::up`] the idempotent steps that carry it out, [`base::event`] the only way from there to the screen.
-//!
-//! The modules are floors, `base` the lowest and `cli` the highest: nothing imports from a floor above its own.
+//! Two real Kubernetes clusters in one Istio mesh on this machine, for tests and for trying things out.
+
+#![cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, unused_imports, reason = "the command line uses more of the floors than the library does")
+)]
 
 #[cfg(not(unix))]
 compile_error!("kindmesh runs on Linux and macOS; on Windows, build and run it inside WSL2");
 
-pub mod apps;
-pub mod base;
-pub mod cli;
-pub mod cluster;
-pub mod diagnose;
-pub mod host;
-pub mod lifecycle;
-pub mod plan;
-pub mod report;
-pub mod sample;
-pub mod spec;
+mod apps;
+mod base;
+#[cfg(feature = "cli")]
+mod cli;
+mod cluster;
+mod diagnose;
+mod host;
+mod lifecycle;
+mod plan;
+mod report;
+mod sample;
+mod spec;
 
 pub use apps::testing;
+pub use base::error::{Error, Kind as ErrorKind, find as find_error};
+
+/// Runs the `kindmesh` command: what the program does.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub fn main() -> std::process::ExitCode {
+    cli::commands::main(<cli::Cli as clap::Parser>::parse())
+}
+
+/// What the tests in this repository look at beside the public API. It may change at any time.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod internals {
+    pub mod base {
+        pub mod error {
+            pub use crate::base::error::{Error, Kind, find};
+        }
+        pub mod event {
+            pub use crate::base::event::Events;
+        }
+        pub mod names {
+            pub use crate::base::names::{kind_name, network_name};
+        }
+        pub mod wait {
+            pub use crate::base::wait::{Poll, until};
+        }
+    }
+    pub mod cluster {
+        pub mod call {
+            pub use crate::cluster::call::Answer;
+        }
+        pub mod link {
+            pub use crate::cluster::link::config;
+        }
+        pub mod mesh {
+            pub mod apply {
+                pub use crate::cluster::mesh::apply::objects;
+            }
+            pub mod debug {
+                pub use crate::cluster::mesh::debug::{RemoteCluster, healthy};
+            }
+            pub mod istio {
+                pub use crate::cluster::mesh::istio::objects;
+            }
+        }
+        pub mod workloads {
+            pub use crate::cluster::workloads::objects;
+        }
+    }
+    pub mod diagnose {
+        pub mod verify {
+            pub use crate::diagnose::verify::CHECKS;
+        }
+    }
+    pub mod host {
+        pub mod docker {
+            pub use crate::host::docker::Engine;
+            pub mod bake {
+                pub use crate::host::docker::bake::{FROM_LABEL, IMAGES_LABEL, LABEL, ensure, name, offline_name};
+            }
+            pub mod image {
+                pub use crate::host::docker::image::{Load, configured_snapshotter, ensure};
+            }
+            pub mod network {
+                pub use crate::host::docker::network::{Made, ensure, remove};
+            }
+            pub mod node {
+                pub use crate::host::docker::node::{NodeFile, put, remove, run, run_with_input, try_exec};
+            }
+            pub mod sample_image {
+                pub use crate::host::docker::sample_image::{ENTRYPOINT, LABEL, USER, ensure, listed};
+            }
+        }
+        pub mod images {
+            pub use crate::host::images::of_program;
+        }
+        pub mod inventory {
+            pub use crate::host::inventory::{gather, sort};
+        }
+        pub mod kubeconfig {
+            pub mod entries {
+                pub use crate::host::kubeconfig::entries::{Mark, with, without};
+            }
+        }
+        pub mod routes {
+            pub use crate::host::routes::parse;
+        }
+        pub mod state {
+            pub use crate::host::state::Folders;
+        }
+        pub mod tool {
+            pub use crate::host::tool::Tool;
+            pub mod process {
+                pub use crate::host::tool::process::all;
+            }
+            pub mod version {
+                pub use crate::host::tool::version::parse;
+            }
+        }
+        pub mod trust {
+            pub use crate::host::trust::{Intermediate, Root, chains_to, inspect};
+        }
+    }
+    pub mod plan {
+        pub use crate::plan::{Cluster, MANAGED_BY_LABEL, Network, Plan, Samples, plan};
+        pub mod inventory {
+            pub use crate::plan::inventory::{
+                CLUSTERS_LABEL, ENVIRONMENT_LABEL, Environment, Executable, Inventory, KIND_CLUSTER_LABEL,
+                KIND_ROLE_LABEL, SUBNETS_LABEL, Taken, VERSION_LABEL, clusters_of_labels,
+            };
+        }
+    }
+    pub mod report {
+        pub use crate::report::Style;
+        pub mod failure {
+            pub use crate::report::failure::Failure;
+        }
+    }
+    pub mod sample {
+        pub use crate::sample::{
+            CallerAnswer, Count, Metadata, Options, ProducerAnswer, ProducerUrl, Refusal, Role, Server,
+        };
+    }
+    pub mod spec {
+        pub use crate::spec::{
+            Label, Loaded, Origins, Sources, Spec, Version, changes, environment_name, from_text,
+            kubernetes_version, schema, to_yaml, validate,
+        };
+    }
+}

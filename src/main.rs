@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use kindmesh::cli::Cli;
-use kindmesh::cli::commands;
-
 fn main() -> ExitCode {
-    commands::main(Cli::parse())
+    kindmesh::main()
 }

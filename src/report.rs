@@ -3,29 +3,47 @@
 //! The work sends [`Event`](crate::base::event::Event)s; [`show`] hands each to one [`Sink`] until all work has ended.
 //! Sinks write through the [`Printer`] only: stdout is for results, stderr for progress.
 
+#[cfg(feature = "cli")]
 mod escape;
 pub mod failure;
+#[cfg(feature = "cli")]
 pub mod findings;
+#[cfg(feature = "cli")]
 pub mod gantt;
+#[cfg(feature = "cli")]
 pub mod github;
+#[cfg(feature = "cli")]
 pub mod json;
+#[cfg(feature = "cli")]
 mod live;
+#[cfg(feature = "cli")]
 mod look;
+#[cfg(feature = "cli")]
 mod page;
+#[cfg(feature = "cli")]
 mod plain;
 mod printer;
+#[cfg(feature = "cli")]
 mod running;
+#[cfg(feature = "cli")]
 mod sink;
 mod style;
+#[cfg(feature = "cli")]
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(feature = "cli")]
 pub mod timeline;
+#[cfg(feature = "cli")]
 mod titles;
+#[cfg(feature = "cli")]
 pub mod verdicts;
 
-pub use printer::{ColorChoice, Printer, Surroundings, Verbosity};
-pub use sink::{Output, Several, show, sink, spawn};
+pub use printer::{ColorChoice, Printer, Verbosity};
+#[cfg(feature = "cli")]
+pub use sink::{Output, Several, sink, spawn};
 pub use style::Style;
+#[cfg(feature = "cli")]
 pub use table::Table;
-pub use titles::{Title, title};
+#[cfg(feature = "cli")]
+pub use titles::title;

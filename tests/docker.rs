@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use kindmesh::base::error::{self, Error, Kind};
-use kindmesh::base::event::Events;
-use kindmesh::base::names::network_name;
-use kindmesh::base::wait::{self, Poll};
-use kindmesh::host::docker::node::{self, NodeFile};
-use kindmesh::host::docker::{Engine, bake, image, network, sample_image};
-use kindmesh::host::inventory as gather;
-use kindmesh::host::kubeconfig::entries::{self, Mark};
-use kindmesh::plan;
-use kindmesh::plan::inventory::{ENVIRONMENT_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Taken};
-use kindmesh::spec;
+use kindmesh::internals::base::error::{self, Error, Kind};
+use kindmesh::internals::base::event::Events;
+use kindmesh::internals::base::names::network_name;
+use kindmesh::internals::base::wait::{self, Poll};
+use kindmesh::internals::host::docker::node::{self, NodeFile};
+use kindmesh::internals::host::docker::{Engine, bake, image, network, sample_image};
+use kindmesh::internals::host::inventory as gather;
+use kindmesh::internals::host::kubeconfig::entries::{self, Mark};
+use kindmesh::internals::plan;
+use kindmesh::internals::plan::inventory::{
+    ENVIRONMENT_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Taken,
+};
+use kindmesh::internals::spec;
 use tokio::time::{Instant, timeout};
 
 #[path = "docker/foreign.rs"]

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
-use kindmesh::base::error::{Error, Kind};
-use kindmesh::base::names::{kind_name, network_name};
-use kindmesh::cluster::link;
-use kindmesh::cluster::workloads;
-use kindmesh::plan::inventory::{self, Environment, Executable, Inventory, Taken};
-use kindmesh::plan::{self, Plan};
-use kindmesh::spec::{Origins, Spec, from_text, validate};
+use kindmesh::internals::base::error::{Error, Kind};
+use kindmesh::internals::base::names::{kind_name, network_name};
+use kindmesh::internals::cluster::link;
+use kindmesh::internals::cluster::workloads;
+use kindmesh::internals::plan::inventory::{self, Environment, Executable, Inventory, Taken};
+use kindmesh::internals::plan::{self, Plan};
+use kindmesh::internals::spec::{Origins, Spec, from_text, validate};
 use serde_json::json;
 
 /// Three clusters, and every setting that a plan passes on.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use kindmesh::sample::{
+use kindmesh::internals::sample::{
     CallerAnswer, Count, Metadata, Options, ProducerAnswer, ProducerUrl, Refusal, Role, Server,
 };
 use serde::de::DeserializeOwned;

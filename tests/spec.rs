@@ -4,8 +4,10 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use kindmesh::base::error::{Error, Kind};
-use kindmesh::spec::{Label, Loaded, Origins, Sources, Spec, changes, from_text, schema, to_yaml, validate};
+use kindmesh::internals::base::error::{Error, Kind};
+use kindmesh::internals::spec::{
+    Label, Loaded, Origins, Sources, Spec, changes, from_text, schema, to_yaml, validate,
+};
 use serde_json::Value;
 
 /// The example of docs/reference.md.

@@ -35,13 +35,12 @@ mod put;
 mod seats;
 
 use clusters::Clusters;
-pub use exercise::{Calls, Checkpoint, Everywhere, Exercise, Listed, Object, Place, State};
-pub use expectation::{Expectation, Millis};
+pub use exercise::{Exercise, Listed, State};
 use look::Look;
 pub use look::Tried;
-pub use progress::{Attempt, Progress};
+pub use progress::Progress;
 pub use put::{Became, Change};
-pub use seats::{Seat, Seats, seats};
+pub use seats::{Seats, seats};
 
 /// What came of beginning, solving or ending an exercise.
 #[derive(Debug, Clone, Serialize)]

@@ -21,7 +21,7 @@ mod tests;
 pub mod waits;
 
 pub use evidence::{Evidence, Section, Source};
-pub use rules::{CAUSES, Rule, SYMPTOMS};
+pub use rules::Rule;
 use rules::{COMPILED_CAUSES, COMPILED_SYMPTOMS};
 
 /// How long looking for evidence may take. Seen: 0.1 s on a cluster that answers.

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::KeyPair;
 
-pub use inspect::{CertificateInfo, chains_to, inspect};
+pub use inspect::{chains_to, inspect};
 
 use crate::base::error::Error;
 use crate::base::event::Outcome;

@@ -1,7 +1,6 @@
 //! JSON on stdout: an event a line, or a document.
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::Printer;
 use crate::base::event::{Event, Sink};
@@ -23,24 +22,6 @@ impl Sink for Json {
     }
 
     fn finish(&mut self) {}
-}
-
-/// Writes a value as one line of JSON to stdout.
-///
-/// # Errors
-/// If the value cannot be JSON.
-pub fn line(printer: &Printer, value: &impl Serialize) -> serde_json::Result<()> {
-    printer.result(&serde_json::to_string(value)?);
-    Ok(())
-}
-
-/// Writes a value as a JSON document, indented, to stdout.
-///
-/// # Errors
-/// If the value cannot be JSON.
-pub fn document(printer: &Printer, value: &impl Serialize) -> serde_json::Result<()> {
-    printer.result(&serde_json::to_string_pretty(value)?);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -89,20 +70,5 @@ mod tests {
         Json::new(&captured.printer).event(crate::report::testing::at(0.0), &event);
         let line: serde_json::Value = serde_json::from_str(&captured.stdout()).unwrap();
         assert_eq!(line["message"], "\"quoted\"\n\x1b[31m{");
-    }
-
-    #[test]
-    fn a_value_is_a_line_or_a_document() {
-        let captured = Captured::new(Verbosity::Normal);
-        let value = serde_json::json!({"schemaVersion": 1, "environments": []});
-        line(&captured.printer, &value).unwrap();
-        document(&captured.printer, &value).unwrap();
-        insta::assert_snapshot!(captured.stdout(), @r#"
-        {"environments":[],"schemaVersion":1}
-        {
-          "environments": [],
-          "schemaVersion": 1
-        }
-        "#);
     }
 }

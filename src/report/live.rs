@@ -147,8 +147,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::report::printer::Surroundings;
     use crate::report::testing::{at, failing_run, good_run, started};
-    use crate::report::{ColorChoice, Surroundings, Verbosity};
+    use crate::report::{ColorChoice, Verbosity};
 
     /// A terminal in memory that shows what the sink writes.
     #[derive(Clone)]

@@ -19,7 +19,8 @@ pub enum Verbosity {
 }
 
 /// When output has colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum ColorChoice {
     /// On a terminal, unless the environment variables say otherwise.
     #[default]

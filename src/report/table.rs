@@ -31,11 +31,6 @@ impl Table {
         self
     }
 
-    /// Whether it has no rows.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The text, without a newline at the end; headings are bold.
     pub fn render(&self, style: Style) -> String {
         let header = self.header.iter().map(|cell| style.bold(cell)).collect::<Vec<_>>();
@@ -79,7 +74,6 @@ mod tests {
     #[test]
     fn headings_are_optional() {
         let mut table = Table::headless();
-        assert!(table.is_empty());
         table.row(["network", "kindmesh-kindmesh"]).row(["subnet", "172.30.0.0/16"]);
         insta::assert_snapshot!(table.render(Style::colored()), @r"
         network   kindmesh-kindmesh

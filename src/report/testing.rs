@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ColorChoice, Printer, Surroundings, Verbosity};
+use super::printer::Surroundings;
+use super::{ColorChoice, Printer, Verbosity};
 use crate::base::event::{Event, Sink};
 
 /// A writer whose text can be read back.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use assert_cmd::Command;
-use kindmesh::spec;
+use kindmesh::internals::spec;
 use tempfile::TempDir;
 
 pub const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");

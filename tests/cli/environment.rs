@@ -1,7 +1,7 @@
 //! Commands on an environment that was made.
 
 use assert_cmd::Command;
-use kindmesh::spec;
+use kindmesh::internals::spec;
 use serde_json::Value;
 
 use crate::desk::{Desk, all, golden, stdout};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kindmesh::spec;
+use kindmesh::internals::spec;
 use serde_json::Value;
 
 use crate::desk::{Desk, all, golden, stdout};

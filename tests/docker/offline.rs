@@ -4,8 +4,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kindmesh::host::docker::bake;
-use kindmesh::spec;
+use kindmesh::internals::host::docker::bake;
+use kindmesh::internals::spec;
 use serde_json::Value;
 
 use super::{KINDMESH, Removed, docker, engine, said};

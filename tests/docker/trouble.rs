@@ -14,7 +14,7 @@ fn nodes(name: &str) -> [Removed; 2] {
 
 /// The processes that have a text in their command line.
 fn processes(text: &str) -> Vec<String> {
-    let all = kindmesh::host::tool::process::all();
+    let all = kindmesh::internals::host::tool::process::all();
     all.into_iter().map(|process| process.arguments.join(" ")).filter(|line| line.contains(text)).collect()
 }
 

@@ -27,8 +27,8 @@ fn manifests() -> tempfile::TempDir {
 }
 
 async fn build_image() {
-    let engine = kindmesh::host::docker::Engine::connect().await.expect("an engine");
-    kindmesh::host::images::of_program(&engine, IMAGE, &program()).await.expect("an image");
+    let engine = kindmesh::internals::host::docker::Engine::connect().await.expect("an engine");
+    kindmesh::internals::host::images::of_program(&engine, IMAGE, &program()).await.expect("an image");
 }
 
 fn document(said: &Said) -> Value {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kindmesh::host::state::Folders;
+use kindmesh::internals::host::state::Folders;
 use kindmesh::testing::{Mesh, k8s_openapi, kube};
 
 use super::environment::E2E;
@@ -67,6 +67,6 @@ async fn what_fails_is_dumped_and_its_namespace_goes() {
 async fn a_link_is_cut_by_a_test_that_runs_alone() {
     let refused = mesh().await.test(async |ns| ns.cut_link("cluster1", "cluster2").await).await;
     let error = refused.expect_err("it concerns all tests");
-    let told = kindmesh::base::error::find(&error).expect("an error of kindmesh");
+    let told = kindmesh::internals::base::error::find(&error).expect("an error of kindmesh");
     assert!(told.hint.as_deref().is_some_and(|hint| hint.contains("test_alone")), "{told:?}");
 }

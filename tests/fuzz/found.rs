@@ -1,6 +1,6 @@
 //! What fuzzing found, each as an ordinary test.
 
-use kindmesh::cluster::mesh::istio;
+use kindmesh::internals::cluster::mesh::istio;
 
 /// A panic: the pod template's metadata were indexed as a map.
 #[test]

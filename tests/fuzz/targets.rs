@@ -1,21 +1,21 @@
 //! The readers, what each is given at first, and what is promised of it besides that it does not panic.
 
 use bollard::models::{ContainerSummary, Network};
-use kindmesh::base::error;
-use kindmesh::cluster::call::Answer;
-use kindmesh::cluster::mesh::debug::RemoteCluster;
-use kindmesh::cluster::mesh::{apply, debug, istio};
-use kindmesh::host::docker::{image, sample_image};
-use kindmesh::host::inventory as gather;
-use kindmesh::host::kubeconfig::entries::{self, Mark};
-use kindmesh::host::routes;
-use kindmesh::host::tool::{Tool, version};
-use kindmesh::host::trust;
-use kindmesh::plan;
-use kindmesh::plan::inventory::{self, Inventory};
-use kindmesh::report::Style;
-use kindmesh::report::failure::Failure;
-use kindmesh::spec;
+use kindmesh::internals::base::error;
+use kindmesh::internals::cluster::call::Answer;
+use kindmesh::internals::cluster::mesh::debug::RemoteCluster;
+use kindmesh::internals::cluster::mesh::{apply, debug, istio};
+use kindmesh::internals::host::docker::{image, sample_image};
+use kindmesh::internals::host::inventory as gather;
+use kindmesh::internals::host::kubeconfig::entries::{self, Mark};
+use kindmesh::internals::host::routes;
+use kindmesh::internals::host::tool::{Tool, version};
+use kindmesh::internals::host::trust;
+use kindmesh::internals::plan;
+use kindmesh::internals::plan::inventory::{self, Inventory};
+use kindmesh::internals::report::Style;
+use kindmesh::internals::report::failure::Failure;
+use kindmesh::internals::spec;
 use serde_yaml::Value;
 
 use crate::mutation::Input;

@@ -1,7 +1,7 @@
 //! Every check of `verify` fails when what it claims is broken, and only then.
 
-use kindmesh::diagnose::verify::CHECKS;
-use kindmesh::host::trust::{Intermediate, Root};
+use kindmesh::internals::diagnose::verify::CHECKS;
+use kindmesh::internals::host::trust::{Intermediate, Root};
 
 use crate::environment::{E2E, docker};
 use crate::sabotage::{self, failed};

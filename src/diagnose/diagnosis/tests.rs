@@ -1,6 +1,7 @@
 //! Recorded texts, each to be called by its name. Where a text is from is said beside it; those without were seen in
 //! the lab.
 
+use super::rules::{CAUSES, SYMPTOMS};
 use super::*;
 
 fn rules() -> impl Iterator<Item = &'static Rule> {

@@ -47,8 +47,6 @@ pub struct Facts {
 /// What is to be brought up.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// The environment's name.
-    pub environment: String,
     /// How many clusters.
     pub clusters: u64,
     /// How many nodes.
@@ -63,7 +61,6 @@ impl Wanted {
     /// What a spec wants.
     pub fn of(spec: &Spec, exists: bool) -> Self {
         Self {
-            environment: spec.name.to_string(),
             clusters: spec.clusters.len() as u64,
             nodes: spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum(),
             size: Size::of(spec),

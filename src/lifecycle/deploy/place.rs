@@ -33,8 +33,6 @@ pub enum By {
 pub struct Placed {
     /// The object, with its namespace.
     pub object: DynamicObject,
-    /// The file it came from.
-    pub file: String,
     /// Its clusters, in the order of the spec.
     pub clusters: Vec<String>,
     /// Who said so.
@@ -116,7 +114,7 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
         }
         match rules.said(&manifest)? {
             Some((clusters, by)) => {
-                placed.push(Placed { object: manifest.object, file: manifest.file, clusters, by });
+                placed.push(Placed { object: manifest.object, clusters, by });
             }
             None if pod_spec(&manifest.object).is_some() => {
                 nowhere.push(format!(
@@ -139,9 +137,9 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
         ));
     }
     let workloads: Vec<Placed> = placed.iter().filter(|p| pod_spec(&p.object).is_some()).cloned().collect();
-    for Manifest { object, file } in rest {
+    for Manifest { object, .. } in rest {
         let clusters = follow(&object, &workloads, rules);
-        placed.push(Placed { object, file, clusters, by: By::Pods });
+        placed.push(Placed { object, clusters, by: By::Pods });
     }
     Ok(placed)
 }

@@ -273,7 +273,7 @@ mod tests {
 
     fn placed(yaml: &str, cluster: &str) -> Placed {
         let object = objects(yaml).unwrap().remove(0);
-        Placed { object, file: "a".into(), clusters: vec![cluster.into()], by: By::Annotation }
+        Placed { object, clusters: vec![cluster.into()], by: By::Annotation }
     }
 
     fn service() -> Placed {

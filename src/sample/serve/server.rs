@@ -16,7 +16,7 @@ use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::protocol::Refused;
+use super::message::Refused;
 use super::{Options, Role, caller, probe, producer, request_log};
 
 /// The largest body of a request.

@@ -12,9 +12,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 
-use super::Metadata;
-use super::protocol::{Count, Message, ProducerAnswer, Refused, header_values};
+use super::message::{Refused, header_values};
 use super::request_log::MessageId;
+use crate::sample::{Count, Message, Metadata, ProducerAnswer};
 
 /// Counts the attempts of one request, the first being 1; Envoy sets it on what it forwards.
 const ATTEMPT_HEADER: &str = "x-envoy-attempt-count";

@@ -16,10 +16,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use tokio::time::Instant;
 
+use super::Options;
 use super::connection::{Answer, CallError, Connections};
-use super::protocol::{CallerAnswer, Message, ProducerAnswer, Refusal, Refused, header_values};
+use super::message::{Refused, header_values};
 use super::request_log::MessageId;
-use super::{Metadata, Options};
+use crate::sample::{CallerAnswer, Message, Metadata, ProducerAnswer, Refusal};
 
 const PAGE: &str = include_str!("page.html");
 

@@ -14,43 +14,12 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::Full;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::connection::{Answer, Connections};
-use super::{Options, ProducerUrl, caller, producer};
-
-/// What a probe is asked to send: one request, always on a connection of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Probe {
-    /// `http://HOST:PORT`.
-    pub url: String,
-    /// The path, such as `/producer/messages`.
-    pub path: String,
-    /// Further headers.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// Sent as JSON by POST; without it, the request is a GET.
-    pub body: Option<Value>,
-    /// How long the whole may take, in milliseconds.
-    pub timeout_millis: u64,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Probed {
-    /// The answer's status; none when there was no answer.
-    pub status: Option<u16>,
-    /// The answer's body as text.
-    pub body: String,
-    /// Why there was no answer.
-    pub error: Option<String>,
-    /// How long it took, in milliseconds.
-    pub millis: u64,
-}
+use super::{Options, caller, producer};
+use crate::sample::{Probe, Probed, ProducerUrl, ProducerUrlError};
 
 /// How many hosts are told apart; a check has one each.
 const MAX_HOSTS: usize = 64;
@@ -109,7 +78,7 @@ async fn request(Json(probe): Json<Probe>) -> Json<Probed> {
 }
 
 async fn send(probe: &Probe) -> Result<Answer, String> {
-    let url: ProducerUrl = probe.url.parse().map_err(|error: super::ProducerUrlError| error.to_string())?;
+    let url: ProducerUrl = probe.url.parse().map_err(|error: ProducerUrlError| error.to_string())?;
     let (method, body) = match &probe.body {
         Some(body) => (Method::POST, body.to_string()),
         None => (Method::GET, String::new()),

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::ProducerUrl;
+use crate::sample::ProducerUrl;
 
 /// Connections kept for later calls.
 const MAX_IDLE: usize = 8;

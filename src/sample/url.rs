@@ -1,45 +1,9 @@
-//! What a sample service is started with.
+//! Where a service is called: plain HTTP, a host and a port.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
 
-use axum::http::Uri;
-
-use super::Metadata;
-
-/// The port both sample services listen on, and the one of the producer's Service.
-const PORT: u16 = 8080;
-
-/// What a sample service is started with; `Options::default()` is what the manifests rely on.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where to listen. Port 0 picks a free one, told by [`Server::address`](super::Server::address).
-    pub listen: SocketAddr,
-    /// Where the caller finds the producer. The producer itself does not look at it.
-    pub producer: ProducerUrl,
-    /// Where this process runs, for its answers.
-    pub metadata: Metadata,
-    /// How long the caller waits for a whole call. Longer than any timeout that a mesh in between is likely
-    /// to be given, so that the mesh's own answer is the one seen.
-    pub call_timeout: Duration,
-    /// How long requests in flight may take to finish after the signal to stop.
-    pub drain_timeout: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
-            producer: ProducerUrl { host: "sample-producer".to_owned(), port: PORT },
-            metadata: Metadata::default(),
-            call_timeout: Duration::from_secs(30),
-            // One second short of the ten within which the process is to be gone.
-            drain_timeout: Duration::from_secs(9),
-        }
-    }
-}
+use http::Uri;
 
 /// `http://HOST[:PORT]`: plain HTTP only, because encrypting the call is the mesh's work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +13,11 @@ pub struct ProducerUrl {
 }
 
 impl ProducerUrl {
+    /// That of a host and a port.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
     /// The host name or address; an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         &self.host
@@ -125,7 +94,6 @@ mod tests {
         for text in ["http://sample-producer:8080", "http://127.0.0.1:1", "http://[::1]:8080"] {
             assert_eq!(text.parse::<ProducerUrl>().unwrap().to_string(), text);
         }
-        assert_eq!(Options::default().producer.to_string(), "http://sample-producer:8080");
         assert_eq!("http://producer/".parse::<ProducerUrl>().unwrap().to_string(), "http://producer:80");
         assert_eq!("http://[::1]:8080".parse::<ProducerUrl>().unwrap().host(), "::1");
     }

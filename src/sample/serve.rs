@@ -1,0 +1,116 @@
+//! The services themselves, which the sample image runs.
+//!
+//! - `producer`, `caller`: the routes of each role
+//! - `probe`: both roles at once, with requests to anywhere: what checks of a mesh are made from
+//! - `message`: a body becomes a message, or is refused
+//! - `connection`: how the caller reaches the producer
+//! - `server`: the listener, health, shutdown
+
+mod caller;
+mod connection;
+mod message;
+mod options;
+mod probe;
+mod producer;
+mod request_log;
+mod server;
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+pub use options::Options;
+pub use server::Server;
+
+/// Which of the two sample services a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes a message, calls the producer with it, and tells what both sides saw. Serves the page.
+    Caller,
+    /// Answers messages as they ask to be answered.
+    Producer,
+    /// Is both, and sends any request that it is asked to: for checks in namespaces of their own.
+    Probe,
+}
+
+impl Role {
+    /// The role as it is written on the command line: `caller`, `producer` or `probe`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Producer => "producer",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// A role that there is not.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is neither `caller` nor `producer` nor `probe`")]
+pub struct RoleError(String);
+
+impl FromStr for Role {
+    type Err = RoleError;
+
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        match text {
+            "caller" => Ok(Self::Caller),
+            "producer" => Ok(Self::Producer),
+            "probe" => Ok(Self::Probe),
+            other => Err(RoleError(other.to_owned())),
+        }
+    }
+}
+
+/// Runs one sample service until SIGTERM or SIGINT, with JSON logs on stdout.
+///
+/// `RUST_LOG` filters the logs; health probes are logged at `debug`, everything else at `info`.
+///
+/// # Errors
+/// The listen address cannot be bound, or the signal handlers cannot be installed.
+pub async fn serve(role: Role, options: Options) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // An error means that the process has a subscriber already, and then that one is meant.
+    let _ =
+        tracing_subscriber::fmt().json().flatten_event(true).with_target(false).with_env_filter(filter).try_init();
+
+    // Before the listener: process 1 of a container ignores every signal that it has no handler for.
+    let mut terminate = signal(SignalKind::terminate()).context("while installing the SIGTERM handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("while installing the SIGINT handler")?;
+
+    Server::bind(role, options)
+        .await?
+        .run(async move {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!(signal = name, "shutting down");
+        })
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_read_as_they_print() {
+        for role in [Role::Caller, Role::Producer, Role::Probe] {
+            assert_eq!(role.to_string().parse::<Role>().unwrap(), role);
+        }
+        assert_eq!(
+            "Caller".parse::<Role>().unwrap_err().to_string(),
+            "`Caller` is neither `caller` nor `producer` nor `probe`"
+        );
+    }
+}
