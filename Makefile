@@ -32,6 +32,7 @@ lint: ## Checks formatting, clippy, rustdoc, the scripts and the workflows
 	@tests/lab/compilers
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --lib --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	tests/lab/choose-test
 	@! command -v actionlint >/dev/null || (set -x; actionlint)

@@ -13,7 +13,7 @@ use crate::base::wait::{self, Poll};
 
 /// All objects of Istio in a cluster: what istioctl rendered, and the token with which others read this cluster.
 ///
-/// `trust` is what [`bind_to_trust`] takes.
+/// `trust` is what `bind_to_trust` takes.
 ///
 /// # Errors
 /// When a manifest cannot be read.
