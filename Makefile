@@ -35,8 +35,7 @@ lint: ## Checks formatting, clippy, rustdoc, the scripts and the workflows
 	cargo clippy --lib --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	tests/lab/choose-test
-	@! command -v actionlint >/dev/null || (set -x; actionlint)
-	@! command -v shellcheck >/dev/null || (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run action.sh tests/action/{run,script-test} tests/offline/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,browser,go/build})
+	@linters=$$(tests/lab/linters) && export PATH="$$PATH:$$linters" && (set -x; actionlint) && (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run action.sh tests/action/{run,script-test} tests/offline/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,browser,linters,go/build})
 
 lab: ## Makes the lab, without running anything in it
 	@tests/lab/setup

@@ -1,13 +1,19 @@
 //! What is in the clusters: the mesh, the link between them, workloads, policies and calls.
 
 pub mod call;
+pub mod client;
 pub mod environment;
+pub mod exec;
 #[cfg(feature = "cli")]
 pub mod forward;
+pub mod kinds;
 pub mod lease;
 pub mod link;
 pub mod mesh;
+pub mod pods;
 #[cfg(feature = "cli")]
 pub mod policies;
 pub mod probes;
+pub mod refusal;
+pub mod rollout;
 pub mod workloads;

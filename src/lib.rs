@@ -108,11 +108,14 @@ pub mod internals {
             pub mod apply {
                 pub use crate::cluster::mesh::apply::objects;
             }
-            pub mod debug {
-                pub use crate::cluster::mesh::debug::{RemoteCluster, healthy};
+            pub mod envoy {
+                pub use crate::cluster::mesh::envoy::healthy;
             }
             pub mod istio {
                 pub use crate::cluster::mesh::istio::objects;
+            }
+            pub mod istiod {
+                pub use crate::cluster::mesh::istiod::RemoteCluster;
             }
         }
         pub mod workloads {

@@ -12,12 +12,13 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::base::error::{self, Error};
+use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
 use crate::cluster::link;
 use crate::cluster::policies::Side;
+use crate::cluster::refusal::{Patience, Reason};
 use crate::host::docker::{Engine, node};
 use crate::host::state::Folders;
 use crate::lifecycle::pause;
@@ -221,6 +222,7 @@ impl<'a> Labs<'a> {
         let started_any =
             start::nodes(&self.engine, self.environment, &plan, &found, deadline, self.events).await?;
         if started_any {
+            clusters::SIDES.iter().for_each(|side| clusters.record(*side).note(Reason::ApiServer));
             let mut started = resting;
             started.sort();
             started.dedup();
@@ -239,8 +241,9 @@ impl<'a> Labs<'a> {
                 // Whether all came back can be seen only where calls are to cross.
                 clusters.put(&State::of_up(), step, deadline).await?;
                 if let Some(samples) = &plan.samples {
-                    let (client, from) = (clusters.client(Side::Caller), &clusters.places.caller);
-                    prove::crosses(client, from, samples, "lab", step, deadline).await?;
+                    let (client, record) = (clusters.client(Side::Caller), clusters.record(Side::Caller));
+                    let from = &clusters.places.caller;
+                    prove::crosses(client, from, samples, "lab", record, step, deadline).await?;
                 }
             }
             changes.extend(clusters.put(state, step, deadline).await?);
@@ -255,13 +258,14 @@ impl<'a> Labs<'a> {
     async fn answers(&self, clusters: &Clusters<'_>, step: &Step, deadline: Instant) -> anyhow::Result<()> {
         for side in clusters::SIDES {
             let what = format!("the API server of {} to answer", clusters.places.of(side));
+            let mut patience = Patience::new(clusters.record(side));
             wait::until(step, &what, deadline, async || {
                 let asked = tokio::time::timeout(ANSWER_WITHIN, clusters.client(side).apiserver_version()).await;
-                Ok(match asked {
-                    Ok(Ok(_)) => Poll::Ready(()),
-                    Ok(Err(error)) => Poll::NotYet(error::brief(error)),
-                    Err(_) => Poll::NotYet("no answer".into()),
-                })
+                match asked {
+                    Ok(Ok(_)) => Ok(Poll::Ready(())),
+                    Ok(Err(error)) => patience.failed(&what, error),
+                    Err(_) => Ok(Poll::NotYet("no answer".into())),
+                }
             })
             .await?;
         }

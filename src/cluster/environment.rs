@@ -5,7 +5,7 @@ use kube::Client;
 use crate::base::error::Error;
 use crate::base::hint::up_hint;
 use crate::base::names;
-use crate::cluster::mesh::client;
+use crate::cluster::client;
 use crate::host::docker::Engine;
 use crate::host::state::{self, Files, Folders};
 use crate::plan::inventory::{self, Inventory};
@@ -142,7 +142,7 @@ impl Environment {
         plan::plan(&self.spec, &inventory)
     }
 
-    /// A client for a cluster's API server.
+    /// A client for a cluster's API server, each of whose calls is bounded in time: see [`client::connect`].
     ///
     /// # Errors
     /// When the cluster's kubeconfig file is missing or cannot be used.
@@ -152,7 +152,7 @@ impl Environment {
             let message = format!("cluster {cluster} of environment \"{}\" has no kubeconfig", self.name());
             return Err(Error::environment(message).hint(up_hint(self.name())).into());
         }
-        client::connect_for_streams(&path).await
+        client::connect(&path).await
     }
 }
 

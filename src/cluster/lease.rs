@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
@@ -11,15 +12,17 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::base::error;
 use crate::base::event::Events;
 use crate::base::names::PART_OF_LABEL;
 use crate::base::wait::{self, Poll};
 use crate::cluster::mesh::apply;
+use crate::cluster::refusal::{Patience, Record};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// Until when a namespace is used, in seconds since 1970.
 const LEASE: &str = "kindmesh/lease-until";
+/// How long removing what dead ones left may keep anybody from beginning.
+const SWEEP_WITHIN: Duration = Duration::from_secs(10);
 /// How long removing may take; a namespace with pods in it took 3 to 8 s on two cores.
 const REMOVE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -48,17 +51,20 @@ pub(crate) async fn renew(client: &Client, name: &str, lasts: Duration) -> anyho
     Ok(())
 }
 
-/// Deletes namespaces whose time is over. Their failing to go must not keep anybody from beginning.
+/// Deletes namespaces whose time is over. Their failing to go must not keep anybody from beginning: this ends within 10 s.
 pub(crate) async fn sweep(client: &Client, part_of: &str) {
     let api: Api<Namespace> = Api::all(client.clone());
     let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PART_OF_LABEL}={part_of}");
-    let Ok(found) = api.list(&ListParams::default().labels(&ours)).await else { return };
-    for namespace in found {
+    let is_over = |namespace: &Namespace| {
         let until = namespace.annotations().get(LEASE).and_then(|until| until.parse::<i64>().ok());
-        if until.is_some_and(|until| until < jiff::Timestamp::now().as_second()) {
-            let _ = delete(client, &namespace.name_any()).await;
-        }
-    }
+        until.is_some_and(|until| until < jiff::Timestamp::now().as_second())
+    };
+    let removed = async {
+        let Ok(found) = api.list(&ListParams::default().labels(&ours)).await else { return };
+        let over: Vec<String> = found.iter().filter(|found| is_over(found)).map(ResourceExt::name_any).collect();
+        join_all(over.iter().map(|name| delete(client, name))).await;
+    };
+    let _ = tokio::time::timeout(SWEEP_WITHIN, removed).await;
 }
 
 /// Deletes a namespace, its pods at once: nobody waits for their graceful end.
@@ -88,12 +94,12 @@ pub(crate) async fn gone(client: &Client, namespace: &str, cluster: &str) -> any
     let api: Api<Namespace> = Api::all(client.clone());
     let step = Events::silent().step("lease", None);
     let what = format!("namespace {namespace} of {cluster} to be gone");
-    wait::until(&step, &what, Instant::now() + REMOVE_WITHIN, async || {
-        Ok(match api.get_opt(namespace).await {
-            Ok(None) => Poll::Ready(()),
-            Ok(Some(_)) => Poll::NotYet("it is being removed".into()),
-            Err(error) => Poll::NotYet(error::brief(error)),
-        })
+    let record = Record::default();
+    let mut patience = Patience::new(&record);
+    wait::until(&step, &what, Instant::now() + REMOVE_WITHIN, async || match api.get_opt(namespace).await {
+        Ok(None) => Ok(Poll::Ready(())),
+        Ok(Some(_)) => Ok(Poll::NotYet("it is being removed".into())),
+        Err(error) => patience.failed(&what, error),
     })
     .await
 }

@@ -2,9 +2,9 @@
 
 pub mod apply;
 pub mod cacerts;
-pub mod client;
-pub mod debug;
+pub mod envoy;
 pub mod istio;
+pub mod istiod;
 pub mod pod;
 pub mod remote;
 pub mod render;

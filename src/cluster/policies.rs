@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Preconditions};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::cluster::environment::Environment;
+use crate::cluster::kinds;
 use crate::cluster::mesh::apply::Applier;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
@@ -243,10 +243,8 @@ impl<'a> Policies<'a> {
     }
 
     fn api(&self, cluster: &str, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
-        let types = object.types.as_ref().context("an object without a kind")?;
-        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
         let client = self.clients.get(cluster).with_context(|| format!("no client for cluster {cluster}"))?;
-        Ok(Api::namespaced_with(client.clone(), self.namespace(), &resource))
+        kinds::api_of(client, object)
     }
 }
 

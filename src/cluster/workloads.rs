@@ -9,13 +9,15 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::base::error::{self, Error};
+use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::base::hint::up_hint;
 use crate::base::names::{CALLER_NAME, PART_OF, PART_OF_LABEL, PORT, PRODUCER_NAME};
 use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
-use crate::cluster::mesh::{apply, debug, istio};
+use crate::cluster::mesh::{apply, envoy, istio};
+use crate::cluster::pods;
+use crate::cluster::refusal::{Patience, Record};
 use crate::plan::{Plan, Samples};
 use crate::spec::Cluster;
 
@@ -117,7 +119,7 @@ pub async fn caller_pod(client: &Client, namespace: &str) -> anyhow::Result<Pod>
 /// # Errors
 /// When there is none.
 pub async fn ready_pod(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Pod> {
-    let mut pods = debug::ready_pods(client, namespace, &format!("app={app}")).await?;
+    let mut pods = pods::ready(client, namespace, &format!("app={app}")).await?;
     let what = app.strip_prefix("sample-").unwrap_or(app);
     // The youngest: during a rollout the older ones are on their way out.
     pods.pop().ok_or_else(|| {
@@ -141,7 +143,7 @@ pub async fn sample_image(client: &Client, environment: &Environment) -> anyhow:
     Ok(image.ok_or_else(missing)?)
 }
 
-/// Waits until a caller's proxy has every producer's endpoint, healthy.
+/// Waits until a caller's proxy has every producer's endpoint, healthy. `record` is its cluster's.
 ///
 /// # Errors
 /// When it has not by the deadline.
@@ -149,16 +151,17 @@ pub async fn wait_for_endpoints(
     client: &Client,
     plan: &Plan,
     samples: &Samples,
+    record: &Record,
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let wanted = usize::from(samples.replicas) * samples.producers.len();
-    wait::until(step, "the caller's proxy to know the producers", deadline, async || {
-        Ok(match known_endpoints(client, plan, samples).await {
-            Ok(known) if known.len() >= wanted => Poll::Ready(()),
-            Ok(known) => Poll::NotYet(format!("{} of {wanted} endpoints are known", known.len())),
-            Err(error) => Poll::NotYet(error::brief(error)),
-        })
+    let what = "the caller's proxy to know the producers";
+    let mut patience = Patience::new(record);
+    wait::until(step, what, deadline, async || match known_endpoints(client, plan, samples).await {
+        Ok(known) if known.len() >= wanted => Ok(Poll::Ready(())),
+        Ok(known) => Ok(Poll::NotYet(format!("{} of {wanted} endpoints are known", known.len()))),
+        Err(error) => patience.failed(what, error),
     })
     .await
 }
@@ -170,7 +173,7 @@ pub async fn wait_for_endpoints(
 pub async fn known_endpoints(client: &Client, plan: &Plan, samples: &Samples) -> anyhow::Result<Vec<String>> {
     let pod = caller_pod(client, &samples.namespace).await?.name_any();
     let host = format!("{PRODUCER_NAME}.{}.svc.cluster.local", samples.namespace);
-    let mut known = debug::healthy_endpoints(client, &samples.namespace, &pod, &host, PORT).await?;
+    let mut known = envoy::healthy_endpoints(client, &samples.namespace, &pod, &host, PORT).await?;
     known.retain(|endpoint| {
         let address = endpoint.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
         address.is_some_and(|ip| plan.clusters.iter().any(|cluster| cluster.pod_subnet.contains(&ip)))

@@ -8,15 +8,15 @@ use futures::future::join_all;
 use futures::stream::{BoxStream, StreamExt};
 use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, LogParams};
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
+use kube::api::{Api, LogParams};
 use serde::Serialize;
 
 use crate::base::error::Error;
 use crate::base::names::{CALLER_NAME, PRODUCER_NAME};
 use crate::cluster::environment::Environment;
-use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
-use crate::diagnose::diagnosis::gather::pod_state;
+use crate::cluster::mesh::{ISTIO_NAMESPACE, envoy, istiod};
+use crate::cluster::pods;
 use crate::host::docker::{Engine, node};
 use crate::host::inventory as gather;
 use crate::plan::inventory::{self};
@@ -306,8 +306,8 @@ async fn containers(environment: &Environment, cluster: &str, what: &[What]) -> 
         let mut found = Vec::new();
         for what in what {
             for (namespace, app, container) in sources(*what, samples) {
-                for pod in pods(&client, namespace, app).await? {
-                    let has = has_container(&pod, container);
+                for pod in pods::list(&client, namespace, &format!("app={app}")).await? {
+                    let has = pods::has_container(&pod, container);
                     let place = Place::Container {
                         namespace: namespace.to_owned(),
                         pod: pod.name_any(),
@@ -335,29 +335,15 @@ fn sources(what: What, samples: &str) -> Vec<(&str, &'static str, &'static str)>
     match what {
         What::Caller => vec![(samples, CALLER_NAME, "app")],
         What::Producer => vec![(samples, PRODUCER_NAME, "app")],
-        What::Proxy => vec![(samples, CALLER_NAME, "istio-proxy"), (samples, PRODUCER_NAME, "istio-proxy")],
-        What::Istiod => vec![(ISTIO_NAMESPACE, "istiod", "discovery")],
+        What::Proxy => vec![(samples, CALLER_NAME, envoy::CONTAINER), (samples, PRODUCER_NAME, envoy::CONTAINER)],
+        What::Istiod => vec![(ISTIO_NAMESPACE, "istiod", istiod::CONTAINER)],
         What::Node | What::Link => Vec::new(),
     }
 }
 
-async fn pods(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Vec<Pod>> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut pods = api.list(&ListParams::default().labels(&format!("app={app}"))).await?.items;
-    pods.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
-    Ok(pods)
-}
-
-fn has_container(pod: &Pod, name: &str) -> bool {
-    let spec = pod.spec.as_ref();
-    let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
-    let main = spec.map(|spec| &spec.containers).into_iter().flatten();
-    init.chain(main).any(|container| container.name == name)
-}
-
 fn state(pod: &Pod) -> String {
-    match pod_state(pod).into_iter().next() {
-        _ if debug::is_ready(pod) => "ready".into(),
+    match pods::state(pod).into_iter().next() {
+        _ if pods::is_ready(pod) => "ready".into(),
         Some(wrong) => wrong,
         None => "not ready".into(),
     }

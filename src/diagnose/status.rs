@@ -4,9 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
-use kube::api::Api;
 use serde::Serialize;
 
 use crate::base::error;
@@ -16,6 +14,7 @@ use crate::cluster::call;
 use crate::cluster::environment::{self, Environment};
 use crate::cluster::link;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
+use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::Engine;
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{Cluster, Plan};
@@ -329,10 +328,10 @@ impl Look<'_> {
 }
 
 async fn deployment(client: &Client, namespace: &str, name: &str) -> anyhow::Result<()> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(name).await?;
+    let workload = Workload::deployment(namespace, name);
+    let found = workload.get(client).await?;
     let found = found.ok_or_else(|| anyhow::anyhow!("{name} does not exist"))?;
-    match istio::lacking(&found) {
+    match Rollout::of(workload.kind, &found).lacks() {
         None => Ok(()),
         Some(why) => anyhow::bail!("{name}: {why}"),
     }

@@ -21,7 +21,6 @@ mod gather;
 mod link;
 mod name;
 mod policy;
-mod proxy;
 mod remote;
 mod route;
 mod service;

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -24,6 +23,7 @@ use tokio::time::Instant;
 use crate::base::digest::hex;
 use crate::base::event::{Events, Outcome};
 use crate::cluster::environment::Environment;
+use crate::cluster::kinds;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::plan::Plan;
@@ -31,7 +31,6 @@ use crate::plan::Plan;
 mod images;
 pub mod manifests;
 pub mod place;
-mod ready;
 mod remove;
 mod set;
 pub mod stubs;
@@ -261,10 +260,8 @@ impl Sides {
     /// Every Service that is there, by cluster. Of a deploy that prunes, its own do not count: the manifests tell of
     /// them, or they go.
     async fn services(&self, origin: &Origin) -> anyhow::Result<BTreeMap<String, Vec<DynamicObject>>> {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
         let lists = self.0.iter().map(async |(cluster, client)| {
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            let list = api.list(&ListParams::default()).await;
+            let list = kinds::api(client, "v1", "Service", None).list(&ListParams::default()).await;
             let mut items = list.with_context(|| format!("listing the Services of {cluster}"))?.items;
             items.retain(|item| !origin.prune || item.labels().get(DEPLOY) != Some(&origin.label));
             // A list's items do not tell their kind.

@@ -5,17 +5,18 @@ use std::time::Duration;
 use kube::Client;
 use tokio::time::Instant;
 
-use crate::base::error;
 use crate::base::event::Step;
 use crate::base::names;
 use crate::base::wait::{self, Poll};
 use crate::cluster::call::{Answer, Caller, Request};
+use crate::cluster::refusal::{Patience, Record};
 use crate::plan::Samples;
 
 /// How long one try may take: a call takes milliseconds, and one through what just died may hang for long.
 const TRY_WITHIN: Duration = Duration::from_secs(3);
 
-/// Calls from a cluster until the answer is what the pattern promises. `by` begins the calls' name.
+/// Calls from a cluster until the answer is what the pattern promises. `by` begins the calls' name, and `record` is the
+/// cluster's.
 ///
 /// # Errors
 /// When none is by the deadline, with the last answer.
@@ -24,6 +25,7 @@ pub async fn crosses(
     from: &str,
     samples: &Samples,
     by: &str,
+    record: &Record,
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<Answer> {
@@ -35,16 +37,18 @@ pub async fn crosses(
         fail_attempts: None,
         fresh_connection: true,
     };
-    wait::until(step, "a call to cross", deadline, async || {
+    let what = "a call to cross";
+    let mut patience = Patience::new(record);
+    wait::until(step, what, deadline, async || {
         let answer = async { Caller::connect(client, &samples.namespace).await?.call(&request).await };
-        Ok(match tokio::time::timeout(TRY_WITHIN, answer).await {
-            Ok(Ok(answer)) => match flaw(&answer, samples) {
+        match tokio::time::timeout(TRY_WITHIN, answer).await {
+            Ok(Ok(answer)) => Ok(match flaw(&answer, samples) {
                 None => Poll::Ready(answer),
                 Some(flaw) => Poll::NotYet(flaw),
-            },
-            Ok(Err(error)) => Poll::NotYet(error::brief(error)),
-            Err(_) => Poll::NotYet(format!("no answer within {} s", TRY_WITHIN.as_secs())),
-        })
+            }),
+            Ok(Err(error)) => patience.failed(what, error),
+            Err(_) => Ok(Poll::NotYet(format!("no answer within {} s", TRY_WITHIN.as_secs()))),
+        }
     })
     .await
 }

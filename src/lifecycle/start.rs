@@ -12,6 +12,8 @@ use crate::base::hint::up_hint;
 use crate::cluster::call::Answer;
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio};
+use crate::cluster::refusal::{Reason, Record};
+use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::Engine;
 use crate::host::kind::{Kind, Revived};
@@ -87,13 +89,21 @@ async fn run(
     let plan = opened.plan(engine, inventory)?;
     let start = Start { engine, opened, plan: &plan, deadline, events };
     let changed = start.nodes(&found).await?;
+    // A record for each cluster: whoever was started refuses some things for a while.
+    let record = || {
+        let record = Record::default();
+        if changed {
+            record.note(Reason::ApiServer);
+        }
+        record
+    };
     let calls = match &plan.samples {
         Some(samples) => {
             let callers = plan.clusters.iter().filter(|cluster| samples.callers.contains(&cluster.name));
-            try_join_all(callers.map(|cluster| start.call(cluster, samples))).await?
+            try_join_all(callers.map(|cluster| start.call(cluster, samples, record()))).await?
         }
         None => {
-            try_join_all(plan.clusters.iter().map(|cluster| start.mesh(cluster))).await?;
+            try_join_all(plan.clusters.iter().map(|cluster| start.mesh(cluster, record()))).await?;
             Vec::new()
         }
     };
@@ -143,12 +153,18 @@ impl Start<'_> {
     }
 
     /// A call from this cluster crosses.
-    async fn call(&self, from: &Cluster, samples: &crate::plan::Samples) -> anyhow::Result<(String, Answer)> {
+    async fn call(
+        &self,
+        from: &Cluster,
+        samples: &crate::plan::Samples,
+        record: Record,
+    ) -> anyhow::Result<(String, Answer)> {
         let client = self.opened.client(&from.name).await?;
         let step = self.events.step("call", Some(&from.name));
         let answer = step
             .run(async |step| {
-                let answer = prove::crosses(&client, &from.name, samples, "start", step, self.deadline).await?;
+                let crosses = prove::crosses(&client, &from.name, samples, "start", &record, step, self.deadline);
+                let answer = crosses.await?;
                 Ok(Outcome::unchanged(answer))
             })
             .await?;
@@ -156,18 +172,19 @@ impl Start<'_> {
     }
 
     /// This cluster's istiod is ready and sees the others.
-    async fn mesh(&self, cluster: &Cluster) -> anyhow::Result<()> {
+    async fn mesh(&self, cluster: &Cluster, record: Record) -> anyhow::Result<()> {
         let client = self.opened.client(&cluster.name).await?;
         let step = self.events.step("istiod", Some(&cluster.name));
         step.run(async |step| {
-            waits::deployment(&client, ISTIO_NAMESPACE, istio::ISTIOD, step, self.deadline).await?;
+            let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);
+            waits::workload(&client, &istiod, &record, step, self.deadline).await?;
             Ok(Outcome::unchanged(()))
         })
         .await?;
         let step = self.events.step("sync", Some(&cluster.name));
         step.run(async |step| {
             let peers: Vec<&str> = self.plan.peers(cluster).map(|peer| peer.name.as_str()).collect();
-            waits::synced(&client, &peers, step, self.deadline).await?;
+            waits::synced(&client, &peers, &record, step, self.deadline).await?;
             Ok(Outcome::unchanged(()))
         })
         .await

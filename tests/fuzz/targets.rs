@@ -3,8 +3,8 @@
 use bollard::models::{ContainerSummary, Network};
 use kindmesh::internals::base::error;
 use kindmesh::internals::cluster::call::Answer;
-use kindmesh::internals::cluster::mesh::debug::RemoteCluster;
-use kindmesh::internals::cluster::mesh::{apply, debug, istio};
+use kindmesh::internals::cluster::mesh::istiod::RemoteCluster;
+use kindmesh::internals::cluster::mesh::{apply, envoy, istio};
 use kindmesh::internals::host::docker::{image, sample_image};
 use kindmesh::internals::host::inventory as gather;
 use kindmesh::internals::host::kubeconfig::entries::{self, Mark};
@@ -186,7 +186,7 @@ fn clusterz(input: &Input) -> Result<(), String> {
 /// An endpoint is a piece of what was said.
 fn endpoints(input: &Input) -> Result<(), String> {
     let text = input.text();
-    let found = debug::healthy(&text, "outbound|8080||sample-producer.sample.svc.cluster.local");
+    let found = envoy::healthy(&text, "outbound|8080||sample-producer.sample.svc.cluster.local");
     promise(found.iter().all(|endpoint| text.contains(endpoint.as_str())), format!("{found:?}"))
 }
 

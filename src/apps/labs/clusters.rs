@@ -1,8 +1,7 @@
 //! The two clusters that exercises are about, and what is in the samples' namespace there.
 
 use anyhow::Context;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 
 use super::exercise::{self, State};
@@ -10,8 +9,10 @@ use super::expectation::Places;
 use crate::base::error::Error;
 use crate::base::names::{PART_OF, PART_OF_LABEL};
 use crate::cluster::environment::Environment;
+use crate::cluster::kinds;
 use crate::cluster::mesh::apply;
 use crate::cluster::policies::{LABEL, Side};
+use crate::cluster::refusal::Record;
 use crate::cluster::workloads;
 use crate::spec;
 
@@ -33,8 +34,8 @@ pub(super) const POLICY_KINDS: [(&str, &str); 4] = [
 pub(super) struct Clusters<'a> {
     pub environment: &'a Environment,
     pub places: Places,
-    caller: Client,
-    producer: Client,
+    caller: (Client, Record),
+    producer: (Client, Record),
 }
 
 impl<'a> Clusters<'a> {
@@ -56,17 +57,26 @@ impl<'a> Clusters<'a> {
         };
         Ok(Self {
             environment,
-            caller: environment.client(&places.caller).await?,
-            producer: environment.client(&places.producer).await?,
+            caller: (environment.client(&places.caller).await?, Record::default()),
+            producer: (environment.client(&places.producer).await?, Record::default()),
             places,
         })
     }
 
-    pub fn client(&self, side: Side) -> &Client {
+    fn side(&self, side: Side) -> &(Client, Record) {
         match side {
             Side::Caller => &self.caller,
             Side::Producer => &self.producer,
         }
+    }
+
+    pub fn client(&self, side: Side) -> &Client {
+        &self.side(side).0
+    }
+
+    /// Why a side's API server may refuse something for a while.
+    pub fn record(&self, side: Side) -> &Record {
+        &self.side(side).1
     }
 
     pub fn namespace(&self) -> &str {
@@ -80,9 +90,7 @@ impl<'a> Clusters<'a> {
 
     /// The objects of one kind in a side's samples' namespace.
     pub fn api(&self, side: Side, api_version: &str, kind: &str) -> Api<DynamicObject> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.client(side).clone(), self.namespace(), &resource)
+        kinds::api(self.client(side), api_version, kind, Some(self.namespace()))
     }
 
     /// The objects of a state on a side, as they are to be in this environment. `image` is that of the samples.

@@ -13,8 +13,9 @@ use crate::base::names;
 use crate::base::names::PORT;
 use crate::base::wait::{self, Poll};
 use crate::cluster::call::{Caller, Request};
+use crate::cluster::exec::exec;
 use crate::cluster::link;
-use crate::cluster::mesh::debug;
+use crate::cluster::mesh::envoy;
 use crate::cluster::policies::Side;
 use crate::cluster::workloads;
 use crate::host::docker::Engine;
@@ -183,8 +184,8 @@ impl Look<'_> {
         let url = format!("http://{address}:{PORT}/producer/count");
         let command = ["curl", "--silent", "--max-time", PLAIN_TEXT_WITHIN, url.as_str()];
         let from = from.metadata.name.unwrap_or_default();
-        let exec = debug::exec(self.clusters.client(side), namespace, &from, "istio-proxy", &command);
-        match tokio::time::timeout(LOOK_WITHIN, exec).await? {
+        let asked = exec(self.clusters.client(side), namespace, &from, envoy::CONTAINER, &command);
+        match tokio::time::timeout(LOOK_WITHIN, asked).await? {
             Ok(said) => Ok(Seen::PlainText { answered: true, told: format!("an answer: {}", said.trim()) }),
             // curl's own exit status says that the connection was closed or refused.
             Err(error) if format!("{error:#}").contains("exit code") => {

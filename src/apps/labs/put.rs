@@ -12,8 +12,10 @@ use tokio::time::Instant;
 use super::clusters::{Clusters, Key, SIDES};
 use super::exercise::{Exercise, State};
 use crate::base::event::Step;
-use crate::cluster::mesh::apply::{Applier, Kinds};
+use crate::cluster::kinds::Kinds;
+use crate::cluster::mesh::apply::Applier;
 use crate::cluster::policies::{Policy, Side, is_ours};
+use crate::cluster::rollout::Workload;
 use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 use crate::host::state;
@@ -111,8 +113,8 @@ impl Clusters<'_> {
             changes.extend(self.put_one(side, object, &kinds, step, deadline).await?);
         }
         for object in wanted.iter().map(Key::of).filter(|key| key.kind == "Deployment") {
-            let client = self.client(side);
-            waits::deployment(client, self.namespace(), &object.name, step, deadline).await?;
+            let workload = Workload::deployment(self.namespace(), &object.name);
+            waits::workload(self.client(side), &workload, self.record(side), step, deadline).await?;
         }
         for other in self.policies(side).await?.iter().map(Key::of).filter(|key| !keys.contains(key)) {
             changes.push(self.change(side, &other, Became::LeftAlone));
@@ -137,8 +139,8 @@ impl Clusters<'_> {
             Some(live) => Some(self.delete(side, &key, live, Became::Replaced).await?),
             None => None,
         };
-        let applier = Applier::new(self.client(side).clone(), step, deadline).sharing(kinds);
-        let changed = { applier }.apply(vec![object.clone()]).await?;
+        let applier = Applier::new(self.client(side).clone(), step, deadline);
+        let changed = applier.sharing(kinds).recording(self.record(side)).apply(vec![object.clone()]).await?;
         Ok(replaced.or_else(|| changed.then(|| self.change(side, &key, Became::Applied))))
     }
 

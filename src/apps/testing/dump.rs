@@ -9,9 +9,9 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams, LogParams};
 
 use super::{Namespace, Side, shared};
-use crate::cluster::mesh::debug;
+use crate::cluster::mesh::envoy;
+use crate::cluster::pods as states;
 use crate::diagnose::bundle::namespace;
-use crate::diagnose::diagnosis::gather::pod_state;
 
 /// Names the folder of dumps.
 const FOLDER_VARIABLE: &str = "KINDMESH_DUMP";
@@ -82,7 +82,7 @@ async fn short(namespace: &Namespace, side: &Side, text: &mut String) {
         }
     };
     for pod in &found {
-        let state = if debug::is_ready(pod) { "ready".into() } else { pod_state(pod).join("; ") };
+        let state = if states::is_ready(pod) { "ready".into() } else { states::state(pod).join("; ") };
         let _ = writeln!(text, "pod {}: {}", pod.name_any(), if state.is_empty() { "not ready" } else { &state });
     }
     let events: Api<Event> = Api::namespaced(side.client.clone(), namespace.name());
@@ -103,7 +103,7 @@ async fn short(namespace: &Namespace, side: &Side, text: &mut String) {
                 LogParams { container: Some(container.clone()), tail_lines: Some(LINES), ..LogParams::default() };
             let log = pods.logs(&pod.name_any(), &parameters).await.unwrap_or_default();
             // Of a proxy only what it says of requests: the rest is about its start.
-            let lines = log.lines().filter(|line| container != "istio-proxy" || line.starts_with('['));
+            let lines = log.lines().filter(|line| container != envoy::CONTAINER || line.starts_with('['));
             for line in lines {
                 let _ = writeln!(text, "log {} {container}: {line}", pod.name_any());
             }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, Patch, PatchParams};
-use serde_json::json;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
 
 use super::namespace::CALLER;
 use super::{Namespace, Poll};
 use crate::base::error::Error;
+use crate::cluster::kinds;
 use crate::cluster::link;
-use crate::cluster::mesh::debug;
+use crate::cluster::mesh::envoy;
+use crate::cluster::rollout::{Kind, Rollout};
 
 /// How many pods a Deployment had before its cluster was drained.
 const REPLICAS: &str = "kindmesh/replicas";
@@ -84,7 +85,7 @@ impl Namespace {
         self.planned(cluster)?;
         let api = self.deployments(cluster)?;
         for deployment in self.own(&api).await? {
-            let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let replicas = deployment.data.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
             if replicas > 0 {
                 let patch = json!({"metadata": {"annotations": {REPLICAS: replicas.to_string()}},
                     "spec": {"replicas": 0}});
@@ -94,12 +95,13 @@ impl Namespace {
         let what = format!("every proxy to know that {cluster} is drained");
         self.until_everywhere(&what, PODS_WITHIN, async |side| {
             let pod = self.caller(side).await?.name_any();
-            let command = ["pilot-agent", "request", "GET", "clusters"];
-            let said = debug::exec(&side.client, &self.name, &pod, "istio-proxy", &command).await?;
-            let left = said.lines().filter_map(|line| line.split_once("::health_flags::")?.0.rsplit_once("::"));
+            let said = envoy::page(&side.client, &self.name, &pod, "clusters").await?;
             let ours = format!(".{}.svc.cluster.local", self.name);
-            let left = left.filter(|(of, _)| of.starts_with("outbound|") && of.ends_with(&ours));
-            let left = left.filter(|(_, address)| self.is_in(address, cluster));
+            let left = envoy::endpoints(&said).filter(|endpoint| {
+                endpoint.of.starts_with("outbound|")
+                    && endpoint.of.ends_with(&ours)
+                    && self.is_in(endpoint.address, cluster)
+            });
             Ok(match left.count() {
                 0 => Poll::Ready(()),
                 count => Poll::NotYet(format!("{count} endpoints are left")),
@@ -123,7 +125,7 @@ impl Namespace {
         }
         self.until(&format!("the pods in {cluster} to be ready"), PODS_WITHIN, async || {
             for deployment in self.own(&api).await? {
-                if let Some(why) = crate::cluster::mesh::istio::lacking(&deployment) {
+                if let Some(why) = Rollout::of(Kind::Deployment, &deployment).lacks() {
                     return Ok(Poll::NotYet(format!("{}: {why}", deployment.name_any())));
                 }
             }
@@ -132,19 +134,19 @@ impl Namespace {
         .await
     }
 
-    fn deployments(&self, cluster: &str) -> anyhow::Result<Api<Deployment>> {
-        Ok(Api::namespaced(self.mesh.side(cluster)?.client.clone(), &self.name))
+    fn deployments(&self, cluster: &str) -> anyhow::Result<Api<DynamicObject>> {
+        Ok(kinds::api(&self.mesh.side(cluster)?.client, "apps/v1", "Deployment", Some(&self.name)))
     }
 
     /// The test's own, without the caller.
-    async fn own(&self, api: &Api<Deployment>) -> anyhow::Result<Vec<Deployment>> {
+    async fn own(&self, api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
         let mut found = api.list(&ListParams::default()).await?.items;
         found.retain(|deployment| deployment.name_any() != CALLER);
         Ok(found)
     }
 }
 
-async fn scale(api: &Api<Deployment>, name: &str, patch: serde_json::Value) -> anyhow::Result<()> {
+async fn scale(api: &Api<DynamicObject>, name: &str, patch: serde_json::Value) -> anyhow::Result<()> {
     let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
     patched.map(drop).with_context(|| format!("scaling {name}"))
 }

@@ -16,14 +16,16 @@ use tokio::time::Instant;
 
 use super::answer::logged;
 use super::{Answer, LEASE, Mesh, PART_OF, Poll, Request, ServedBy, Side};
-use crate::base::error::{self, Error};
+use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::base::names::PORT;
 use crate::base::wait;
 use crate::cluster::lease;
 use crate::cluster::mesh::apply::{self, Applier, kind};
-use crate::cluster::mesh::{PodConnection, debug};
+use crate::cluster::mesh::{PodConnection, envoy};
+use crate::cluster::pods;
 use crate::cluster::probes::Probe;
+use crate::cluster::refusal::{Patience, Record};
 use crate::lifecycle::deploy::manifests::{self, Manifest};
 use crate::lifecycle::deploy::place::pod_template;
 use crate::lifecycle::deploy::stubs::STUB_IN;
@@ -156,10 +158,12 @@ impl Namespace {
             return Ok(());
         }
         let what = format!("the proxy in {} to know the endpoints of {service}", side.name);
+        let record = Record::default();
+        let mut patience = Patience::new(&record);
         self.until(&what, KNOWN_WITHIN, async || {
             let known = match self.endpoints(&side.name, service, port).await {
                 Ok(known) => known,
-                Err(error) => return Ok(Poll::NotYet(error::brief(error))),
+                Err(error) => return patience.failed(&what, error),
             };
             let lacks = clusters.iter().find(|cluster| !known.iter().any(|one| self.is_in(one, cluster)));
             Ok(match lacks {
@@ -185,7 +189,7 @@ impl Namespace {
         let side = self.mesh.side(cluster)?;
         let pod = self.caller(side).await?.name_any();
         let host = format!("{service}.{}.svc.cluster.local", self.name);
-        let mut known = debug::healthy_endpoints(&side.client, &self.name, &pod, &host, port).await?;
+        let mut known = envoy::healthy_endpoints(&side.client, &self.name, &pod, &host, port).await?;
         known.sort();
         Ok(known)
     }
@@ -250,7 +254,7 @@ impl Namespace {
     async fn look_up(&self, side: &Side, pod: &str, answers: &mut [Answer]) -> anyhow::Result<()> {
         let api: Api<Pod> = Api::namespaced(side.client.clone(), &self.name);
         let parameters = LogParams {
-            container: Some("istio-proxy".into()),
+            container: Some(envoy::CONTAINER.into()),
             since_seconds: Some(i64::from(u16::try_from(answers.len()).unwrap_or(u16::MAX)) + 120),
             ..LogParams::default()
         };
@@ -302,11 +306,10 @@ impl Namespace {
         let selector = format!("app={CALLER}");
         let what = format!("the caller in {} to be ready", side.name);
         self.until(&what, READY_WITHIN, async || {
-            let ready = debug::ready_pods(&side.client, &self.name, &selector).await?.pop();
-            Ok(match ready {
-                Some(pod) => Poll::Ready(pod),
-                None => Poll::NotYet(debug::pods_state(&side.client, &self.name, &selector).await),
-            })
+            let mut found = pods::list(&side.client, &self.name, &selector).await?;
+            let blocked = pods::blocked(&found);
+            found.retain(pods::is_ready);
+            Ok(found.pop().map_or(Poll::NotYet(blocked), Poll::Ready))
         })
         .await
     }

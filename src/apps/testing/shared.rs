@@ -17,6 +17,7 @@ use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::cluster::environment::{self, Environment};
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
+use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::{Engine, sample_image};
 use crate::host::inventory as gather;
 use crate::host::state::{self, Folders};
@@ -105,10 +106,9 @@ async fn works(folders: &Folders, loaded: &Loaded) -> bool {
         pause::require_running(name, &names).await?;
         for cluster in &names {
             let client = environment.client(cluster).await?;
-            let api: kube::api::Api<k8s_openapi::api::apps::v1::Deployment> =
-                kube::api::Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-            let lacks = istio::lacking(&api.get(istio::ISTIOD).await?);
-            anyhow::ensure!(lacks.is_none(), "istiod is not ready");
+            let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);
+            let live = istiod.get(&client).await?.context("there is no istiod")?;
+            anyhow::ensure!(Rollout::of(istiod.kind, &live) == Rollout::Ready, "istiod is not ready");
             let peers: Vec<&str> = names.iter().copied().filter(|peer| peer != cluster).collect();
             anyhow::ensure!(remote::unsynced(&client, &peers).await?.is_empty(), "clusters do not see each other");
         }

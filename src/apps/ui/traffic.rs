@@ -4,93 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::Value;
+
+use crate::cluster::mesh::envoy::stats::Counted;
 
 /// Over how long rates are taken: long enough to be steady, short enough to follow.
 const WINDOW: Duration = Duration::from_secs(5);
-
-/// What a proxy has counted since it started.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counted {
-    /// Calls that got a status, by status: each counts once, whatever was tried again for it.
-    pub by_status: BTreeMap<u16, u64>,
-    /// The middle and the slow end of the calls of the last seconds, in milliseconds; none without calls.
-    pub p50: Option<f64>,
-    /// 99 of 100 took no longer.
-    pub p99: Option<f64>,
-    /// TLS handshakes with producers.
-    pub handshakes: u64,
-    /// Attempts by producer address.
-    pub endpoints: BTreeMap<String, Endpoint>,
-}
-
-/// A producer's address as the caller's proxy has it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Endpoint {
-    /// Attempts.
-    pub attempts: u64,
-    /// Those that failed.
-    pub errors: u64,
-    /// Whether it gets calls: not ejected, and healthy.
-    pub healthy: bool,
-}
-
-/// Reads Envoy's `/stats?format=json` and `/clusters?format=json`. `cluster` is Envoy's name for the producers.
-pub fn read(stats: &Value, clusters: &Value, cluster: &str) -> Counted {
-    let mut counted = Counted::default();
-    // Istio ends the name in statistics with a semicolon.
-    let prefix = format!("cluster.{cluster}");
-    let own = |name: &str| -> Option<String> {
-        let rest = name.strip_prefix(&prefix)?;
-        Some(rest.trim_start_matches(';').trim_start_matches('.').to_owned())
-    };
-    for stat in stats["stats"].as_array().into_iter().flatten() {
-        if let Some(name) = stat["name"].as_str().and_then(own) {
-            let value = stat["value"].as_u64().unwrap_or_default();
-            if let Some(status) = name.strip_prefix("upstream_rq_").and_then(|status| status.parse().ok()) {
-                counted.by_status.insert(status, value);
-            } else if name == "ssl.handshake" {
-                counted.handshakes = value;
-            }
-        }
-        (counted.p50, counted.p99) = match quantiles(&stat["histograms"], &own) {
-            Some(found) => found,
-            None => (counted.p50, counted.p99),
-        };
-    }
-    let of_cluster = |status: &&Value| status["name"] == cluster;
-    let known = clusters["cluster_statuses"].as_array().into_iter().flatten().find(of_cluster);
-    for host in known.and_then(|known| known["host_statuses"].as_array()).into_iter().flatten() {
-        let socket = &host["address"]["socket_address"];
-        let (Some(address), Some(port)) = (socket["address"].as_str(), socket["port_value"].as_u64()) else {
-            continue;
-        };
-        let count = |name: &str| {
-            let stats = host["stats"].as_array().into_iter().flatten();
-            let value = stats.clone().find(|stat| stat["name"] == name).and_then(|stat| stat["value"].as_str());
-            value.and_then(|value| value.parse().ok()).unwrap_or_default()
-        };
-        let health = &host["health_status"];
-        let flagged = health.as_object().into_iter().flatten().any(|(_, flag)| flag == true);
-        let healthy = !flagged && health["eds_health_status"].as_str().is_none_or(|status| status == "HEALTHY");
-        let endpoint = Endpoint { attempts: count("rq_total"), errors: count("rq_error"), healthy };
-        counted.endpoints.insert(format!("{address}:{port}"), endpoint);
-    }
-    counted
-}
-
-/// The median and the 99th percentile of the last interval.
-fn quantiles(histograms: &Value, own: &impl Fn(&str) -> Option<String>) -> Option<(Option<f64>, Option<f64>)> {
-    let supported = histograms["supported_quantiles"].as_array()?;
-    let time = histograms["computed_quantiles"].as_array()?.iter().find(|histogram| {
-        histogram["name"].as_str().and_then(own).is_some_and(|name| name == "upstream_rq_time")
-    })?;
-    let at = |wanted: f64| {
-        let index = supported.iter().position(|quantile| quantile.as_f64() == Some(wanted))?;
-        time["values"][index]["interval"].as_f64()
-    };
-    Some((at(50.0), at(99.0)))
-}
 
 /// Traffic as it is shown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -158,12 +76,6 @@ impl Window {
     }
 }
 
-impl Counted {
-    fn of(&self, status: u16) -> u64 {
-        self.by_status.get(&status).copied().unwrap_or_default()
-    }
-}
-
 fn traffic(first: &Counted, last: &Counted, took: Duration, cluster_of: impl Fn(&str) -> String) -> Traffic {
     let seconds = took.as_secs_f64();
     let a_second = |now: u64, before: u64| match seconds > 0.0 {
@@ -209,34 +121,16 @@ fn traffic(first: &Counted, last: &Counted, took: Duration, cluster_of: impl Fn(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::cluster::mesh::envoy::stats::Endpoint;
 
-    const CLUSTER: &str = "outbound|8080||sample-producer.sample.svc.cluster.local";
-
-    fn read_one() -> Counted {
-        let stat = |name: &str, value: u64| json!({"name": format!("cluster.{CLUSTER};.{name}"), "value": value});
-        let values = json!([{"interval": null, "cumulative": 1}, {"interval": 3.05, "cumulative": 2},
-            {"interval": 12.5, "cumulative": 30}]);
-        let stats = json!({"stats": [
-            stat("upstream_rq_200", 100), stat("upstream_rq_503", 7), stat("upstream_rq_2xx", 100),
-            stat("upstream_rq_completed", 107), stat("ssl.handshake", 4),
-            {"name": "cluster.other;.upstream_rq_200", "value": 1},
-            {"histograms": {"supported_quantiles": [0, 50, 99], "computed_quantiles": [
-                {"name": "cluster.other;.upstream_rq_time", "values": []},
-                {"name": format!("cluster.{CLUSTER};.upstream_rq_time"), "values": values}]}}]});
-        let host = |address: &str, total: &str, error: Value, flag: Value| {
-            json!({
-            "address": {"socket_address": {"address": address, "port_value": 8080}},
-            "stats": [{"name": "rq_total", "value": total}, {"name": "rq_error", "value": error}],
-            "health_status": flag})
-        };
-        let clusters = json!({"cluster_statuses": [
-            {"name": CLUSTER, "host_statuses": [
-                host("10.100.0.7", "60", Value::Null, json!({"eds_health_status": "HEALTHY"})),
-                host("10.102.0.5", "47", json!("7"),
-                    json!({"failed_outlier_check": true, "eds_health_status": "HEALTHY"}))]},
-            {"name": "other", "host_statuses": [host("10.9.9.9", "1", Value::Null, json!({}))]}]});
-        read(&stats, &clusters, CLUSTER)
+    fn counted() -> Counted {
+        let near = Endpoint { attempts: 60, errors: 0, healthy: true };
+        let far = Endpoint { attempts: 47, errors: 7, healthy: false };
+        Counted {
+            by_status: [(200, 100), (503, 7)].into(),
+            endpoints: [("10.100.0.7:8080".to_owned(), near), ("10.102.0.5:8080".to_owned(), far)].into(),
+            ..Counted::default()
+        }
     }
 
     fn cluster_of(address: &str) -> String {
@@ -244,24 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn what_envoy_says_is_read() {
-        let counted = read_one();
-        assert_eq!(counted.by_status, [(200, 100), (503, 7)].into());
-        assert_eq!((counted.p50, counted.p99, counted.handshakes), (Some(3.05), Some(12.5), 4));
-        assert_eq!(counted.endpoints.len(), 2);
-        let near = Endpoint { attempts: 60, errors: 0, healthy: true };
-        let far = Endpoint { attempts: 47, errors: 7, healthy: false };
-        assert_eq!(counted.endpoints["10.100.0.7:8080"], near);
-        assert_eq!(counted.endpoints["10.102.0.5:8080"], far);
-        assert_eq!(read(&Value::Null, &Value::Null, CLUSTER), Counted::default());
-    }
-
-    #[test]
     fn rates_are_what_was_counted_in_between() {
         let start = Instant::now();
         let mut window = Window::default();
-        assert_eq!(window.take(start, read_one(), cluster_of).rate, 0.0);
-        let mut later = read_one();
+        assert_eq!(window.take(start, counted(), cluster_of).rate, 0.0);
+        let mut later = counted();
         later.by_status = [(200, 180), (503, 27)].into();
         if let Some(far) = later.endpoints.get_mut("10.102.0.5:8080") {
             (far.attempts, far.errors) = (67, 27);
@@ -282,7 +163,7 @@ mod tests {
     fn a_proxy_that_started_anew_is_not_taken_for_negative_traffic() {
         let start = Instant::now();
         let mut window = Window::default();
-        window.take(start, read_one(), cluster_of);
+        window.take(start, counted(), cluster_of);
         let anew = Counted { by_status: [(200, 3)].into(), ..Counted::default() };
         assert_eq!(window.take(start + Duration::from_secs(1), anew, cluster_of).rate, 0.0);
     }

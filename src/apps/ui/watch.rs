@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::desk::Desk;
@@ -17,6 +16,7 @@ use super::traffic::{self, Traffic};
 use crate::base::names::{PORT, PRODUCER_NAME};
 use crate::cluster::link;
 use crate::cluster::mesh::PodConnection;
+use crate::cluster::mesh::envoy::{self, stats};
 use crate::cluster::policies::Policies;
 use crate::cluster::workloads;
 use crate::diagnose::status;
@@ -29,8 +29,6 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 /// How often everything else is looked at, and how long a look may take.
 const LOOKED_EVERY: Duration = Duration::from_secs(3);
 const LOOKED_WITHIN: Duration = Duration::from_secs(4);
-/// Envoy's administration interface, which listens inside its pod alone.
-const ADMINISTRATION: u16 = 15000;
 
 impl Desk {
     /// Looks at what exists, for ever.
@@ -141,14 +139,12 @@ impl Desk {
             Some(open) => open,
             None => {
                 let pod = workloads::caller_pod(&self.client, self.namespace()).await?.name_any();
-                PodConnection::open(&self.client, self.namespace(), &pod, ADMINISTRATION).await?
+                PodConnection::open(&self.client, self.namespace(), &pod, envoy::ADMINISTRATION).await?
             }
         };
         let open = connection.insert(open);
-        let stats: Value = open.get("/stats?format=json&filter=sample-producer").await?;
-        let clusters: Value = open.get("/clusters?format=json").await?;
-        let cluster = format!("outbound|{PORT}||{PRODUCER_NAME}.{}.svc.cluster.local", self.namespace());
-        let counted = traffic::read(&stats, &clusters, &cluster);
+        let host = format!("{PRODUCER_NAME}.{}.svc.cluster.local", self.namespace());
+        let counted = stats::ask(open, PRODUCER_NAME, &envoy::outbound(PORT, &host)).await?;
         Ok(window.take(Instant::now(), counted, |address| self.cluster_of(address)))
     }
 

@@ -1,30 +1,24 @@
 //! Server-side apply of many objects: what must come first comes first, the rest side by side.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
-use kube::discovery::{Discovery, Scope};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::base::digest::hex;
 use crate::base::error::{self, Error};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
-use crate::cluster::mesh::client;
+use crate::cluster::kinds::{Addressed, Kinds, Known};
+use crate::cluster::refusal::{Answer, Patience, Reason, Record, asked_again};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// How many requests to one API server are under way at once.
 const AT_ONCE: usize = 16;
-/// How long an object may take to be taken before it is tried again: clients for streams bound no request.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Reads the objects of a YAML text with one or more documents; empty ones are passed over.
 ///
@@ -52,35 +46,32 @@ pub fn object(value: Value) -> anyhow::Result<DynamicObject> {
     Ok(object)
 }
 
-/// How each kind of one cluster is addressed, asked once for all that apply to it.
-#[derive(Clone, Default)]
-pub struct Kinds(Arc<Mutex<Option<Arc<Discovery>>>>);
-
-impl std::fmt::Debug for Kinds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Kinds { .. }")
-    }
-}
-
 /// Applies to one cluster, until a deadline.
 pub struct Applier<'a> {
     client: Client,
     step: &'a Step,
     deadline: Instant,
     kinds: Kinds,
-    discovery: Option<Arc<Discovery>>,
+    record: Record,
+    known: Option<Known>,
 }
 
 impl<'a> Applier<'a> {
     /// Applies with `client` on behalf of `step`.
     pub fn new(client: Client, step: &'a Step, deadline: Instant) -> Self {
-        Self { client, step, deadline, kinds: Kinds::default(), discovery: None }
+        Self { client, step, deadline, kinds: Kinds::default(), record: Record::default(), known: None }
     }
 
     /// Shares with others of the same cluster what they learnt of its kinds.
     #[must_use]
     pub fn sharing(self, kinds: &Kinds) -> Self {
         Self { kinds: kinds.clone(), ..self }
+    }
+
+    /// Shares with others of the same cluster why its API server may refuse something for a while.
+    #[must_use]
+    pub fn recording(self, record: &Record) -> Self {
+        Self { record: record.clone(), ..self }
     }
 
     /// Applies all objects and says whether any was changed. Namespaces and the definitions of new kinds come
@@ -94,6 +85,9 @@ impl<'a> Applier<'a> {
         for object in objects {
             if kind(&object) == "CustomResourceDefinition" {
                 defines.push(object.name_any());
+            }
+            if let Some(reason) = explains(&object) {
+                self.record.note(reason);
             }
             waves[wave(&object)].push(object);
         }
@@ -110,8 +104,8 @@ impl<'a> Applier<'a> {
             changed |= any;
             if number == 0 && any {
                 self.established(&defines).await?;
-                self.discovery = None;
-                *self.kinds.0.lock().await = None;
+                self.known = None;
+                *self.kinds.lock().await = None;
             }
         }
         Ok(changed)
@@ -119,45 +113,44 @@ impl<'a> Applier<'a> {
 
     /// Learns how each kind is addressed, unless that is known.
     async fn discover(&mut self, wave: &[DynamicObject]) -> anyhow::Result<()> {
-        let known = |discovery: &Option<Arc<Discovery>>| {
-            let missing = wave.iter().find(|object| resolve(discovery.as_deref(), object).is_none());
+        let lacks = |known: Option<&Known>| {
+            let missing = wave.iter().find(|object| known.and_then(|known| known.kind_of(object)).is_none());
             missing.map(|object| format!("the API server does not know {} yet", kind(object)))
         };
-        if known(&self.discovery).is_none() {
+        if lacks(self.known.as_ref()).is_none() {
             return Ok(());
         }
         // Held while asking: who comes meanwhile waits for the answer instead of asking, too.
-        let mut shared = self.kinds.0.lock().await;
-        if known(&shared).is_none() {
-            self.discovery.clone_from(&shared);
+        let mut shared = self.kinds.lock().await;
+        if lacks(shared.as_ref()).is_none() {
+            self.known.clone_from(&shared);
             return Ok(());
         }
-        let client = self.client.clone();
-        let found = wait::until(self.step, "the API server to know all kinds", self.deadline, async || {
-            let found = match Discovery::new(client.clone()).run_aggregated().await {
-                Ok(found) => Some(Arc::new(found)),
-                Err(error) => return Ok(Poll::NotYet(error::brief(error))),
-            };
-            Ok(match known(&found) {
-                None => Poll::Ready(found),
-                Some(missing) => Poll::NotYet(missing),
-            })
+        let what = "the API server to know all kinds";
+        let mut patience = Patience::new(&self.record);
+        let found = wait::until(self.step, what, self.deadline, async || match Known::ask(&self.client).await {
+            Ok(found) => match lacks(Some(&found)) {
+                None => Ok(Poll::Ready(found)),
+                Some(missing) => patience.absent(what, missing),
+            },
+            Err(error) => patience.failed(what, error),
         })
         .await?;
-        shared.clone_from(&found);
+        *shared = Some(found.clone());
         drop(shared);
-        self.discovery = found;
+        self.known = Some(found);
         Ok(())
     }
 
     async fn established(&self, names: &[String]) -> anyhow::Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        wait::until(self.step, "the custom resource definitions", self.deadline, async || {
+        let what = "the custom resource definitions";
+        let mut patience = Patience::new(&self.record);
+        wait::until(self.step, what, self.deadline, async || {
             for name in names {
                 let definition = match api.get_opt(name).await {
                     Ok(definition) => definition,
-                    Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error::brief(error))),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return patience.failed(what, error),
                 };
                 let conditions = definition.and_then(|d| d.status).and_then(|status| status.conditions);
                 let holds =
@@ -182,26 +175,23 @@ impl<'a> Applier<'a> {
         label: &str,
         wanted: &[DynamicObject],
     ) -> anyhow::Result<bool> {
-        let known = self.discovery.clone().or(self.kinds.0.lock().await.clone());
-        let discovery = match known {
-            Some(discovery) => discovery,
-            None => {
-                let found = Discovery::new(self.client.clone()).run_aggregated().await;
-                Arc::new(found.context("asking for all kinds")?)
-            }
+        let known = self.known.clone().or(self.kinds.lock().await.clone());
+        let known = match known {
+            Some(known) => known,
+            None => Known::ask(&self.client).await.context("asking for all kinds")?,
         };
         let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY},{label}"));
         let lists = kinds.iter().filter_map(|gvk| {
-            let (resource, capabilities) = discovery.resolve_gvk(gvk)?;
-            let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            let addressed = known.kind(gvk)?;
+            let all = addressed.everywhere(&self.client);
             let ours = &ours;
             Some(async move {
                 let found = all.list(ours).await.with_context(|| format!("listing every {}", gvk.kind))?;
-                anyhow::Ok((gvk, resource, capabilities, found))
+                anyhow::Ok((gvk, addressed, found))
             })
         });
         let mut changed = false;
-        for (gvk, resource, capabilities, found) in futures::future::try_join_all(lists).await? {
+        for (gvk, addressed, found) in futures::future::try_join_all(lists).await? {
             for found in found {
                 let (name, namespace) = (found.name_any(), found.namespace());
                 let same = |other: &DynamicObject| {
@@ -210,16 +200,13 @@ impl<'a> Applier<'a> {
                 if wanted.iter().any(same) {
                     continue;
                 }
-                let api: Api<DynamicObject> = match (capabilities.scope == Scope::Namespaced, &namespace) {
-                    (true, Some(namespace)) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-                    _ => Api::all_with(self.client.clone(), &resource),
-                };
+                let api = addressed.api(&self.client, namespace.as_deref());
                 let deleted = api.delete(&name, &DeleteParams::default()).await;
                 deleted.with_context(|| format!("deleting {} {name}", gvk.kind))?;
                 changed = true;
             }
         }
-        self.discovery = Some(discovery);
+        self.known = Some(known);
         Ok(changed)
     }
 
@@ -228,9 +215,8 @@ impl<'a> Applier<'a> {
     /// # Errors
     /// The API server's.
     pub async fn live(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<Option<DynamicObject>>> {
-        if self.discovery.is_none() {
-            let found = Discovery::new(self.client.clone()).run_aggregated().await;
-            self.discovery = Some(Arc::new(found.context("asking for all kinds")?));
+        if self.known.is_none() {
+            self.known = Some(Known::ask(&self.client).await.context("asking for all kinds")?);
         }
         let this = &*self;
         let look = async |object: &DynamicObject| match this.api(object) {
@@ -246,30 +232,29 @@ impl<'a> Applier<'a> {
 
     /// Whether the API server knew an object's kind when it was asked last.
     pub fn knows(&self, object: &DynamicObject) -> bool {
-        resolve(self.discovery.as_deref(), object).is_some()
+        self.kind_of(object).is_some()
+    }
+
+    fn kind_of(&self, object: &DynamicObject) -> Option<Addressed> {
+        self.known.as_ref()?.kind_of(object)
     }
 
     /// Where an object of this kind and namespace lives.
     fn api(&self, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
-        let (resource, scope) = resolve(self.discovery.as_deref(), object)
-            .with_context(|| format!("the API server does not know {}", kind(object)))?;
-        Ok(match (scope, object.namespace()) {
-            (Scope::Namespaced, Some(namespace)) => {
-                Api::namespaced_with(self.client.clone(), &namespace, &resource)
-            }
-            (Scope::Namespaced, None) => Api::default_namespaced_with(self.client.clone(), &resource),
-            (Scope::Cluster, _) => Api::all_with(self.client.clone(), &resource),
-        })
+        let addressed = self.kind_of(object);
+        let addressed = addressed.with_context(|| format!("the API server does not know {}", kind(object)))?;
+        Ok(addressed.api(&self.client, object.namespace().as_deref()))
     }
 
     async fn apply_one(&self, mut object: DynamicObject) -> anyhow::Result<bool> {
-        if let Some((_, Scope::Cluster)) = resolve(self.discovery.as_deref(), &object) {
+        if self.kind_of(&object).is_some_and(|addressed| !addressed.is_namespaced()) {
             object.metadata.namespace = None;
         }
         let name = object.name_any();
         let mark = object.annotations().get(DIGEST_ANNOTATION);
         let what = format!("{} {name}", kind(&object));
         let api = self.api(&object)?;
+        let mut patience = Patience::new(&self.record);
         wait::until(self.step, &format!("the API server to take {what}"), self.deadline, async || {
             let attempt = async {
                 let live = api.get_opt(&name).await?;
@@ -281,13 +266,12 @@ impl<'a> Applier<'a> {
                 let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await?;
                 Ok(live.and_then(|live| live.resource_version()) != applied.resource_version())
             };
-            let Ok(answer) = tokio::time::timeout(ANSWER_WITHIN, attempt).await else {
-                return Ok(Poll::NotYet(format!("no answer within {} s", ANSWER_WITHIN.as_secs())));
-            };
-            match answer {
+            match attempt.await {
                 Ok(changed) => Ok(Poll::Ready(changed)),
-                Err(error) if client::passes(&error) => Ok(Poll::NotYet(error::brief(error))),
-                Err(error) => Err(refused(&what, &error).into()),
+                Err(error) => match patience.judge(&error) {
+                    Answer::AskAgain => Ok(Poll::NotYet(error::brief(error))),
+                    Answer::GiveUp(reason) => Err(asked_again(refused(&what, &error), reason.as_ref()).into()),
+                },
             }
         })
         .await
@@ -298,6 +282,24 @@ fn refused(what: &str, error: &kube::Error) -> Error {
     Error::environment(format!("the API server refused {what}"))
         .evidence(error.to_string())
         .hint("if your mesh.values or kind settings brought it in, correct them; else please report it")
+}
+
+/// What the API server may refuse for a while once it was given this object.
+fn explains(object: &DynamicObject) -> Option<Reason> {
+    let name = object.name_any();
+    match kind(object) {
+        "Namespace" => Some(Reason::Namespace(name)),
+        "CustomResourceDefinition" => {
+            let defined = object.data.pointer("/spec/names/kind").and_then(Value::as_str);
+            Some(Reason::Definition(defined.unwrap_or(&name).to_owned()))
+        }
+        "Secret" if is_token(object) => Some(Reason::Token(name)),
+        _ => None,
+    }
+}
+
+fn is_token(secret: &DynamicObject) -> bool {
+    secret.data.get("type").is_some_and(|of| of == "kubernetes.io/service-account-token")
 }
 
 /// The annotation of a definition with the digest of its content.
@@ -327,16 +329,10 @@ fn wave(object: &DynamicObject) -> usize {
         "Namespace" | "CustomResourceDefinition" => 0,
         "Deployment" | "DaemonSet" | "StatefulSet" | "Job" | "Pod" => 2,
         // A token whose account does not exist yet is deleted by Kubernetes.
-        "Secret" if object.data.get("type").is_some_and(|kind| kind == "kubernetes.io/service-account-token") => 2,
+        "Secret" if is_token(object) => 2,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 2,
         _ => 1,
     }
-}
-
-fn resolve(discovery: Option<&Discovery>, object: &DynamicObject) -> Option<(ApiResource, Scope)> {
-    let kind = GroupVersionKind::try_from(object.types.as_ref()?).ok()?;
-    let (resource, capabilities) = discovery?.resolve_gvk(&kind)?;
-    Some((resource, capabilities.scope))
 }
 
 #[cfg(test)]

@@ -1,15 +1,11 @@
-//! istiod: there, ready, and started anew when its root of trust was replaced.
+//! Istio's objects: what istioctl rendered, started anew when the root of trust was replaced.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{apply, remote};
-use crate::base::error;
-use crate::base::event::Step;
-use crate::base::wait::{self, Poll};
 
 /// All objects of Istio in a cluster: what istioctl rendered, and the token with which others read this cluster.
 ///
@@ -83,55 +79,6 @@ pub async fn exists(client: &Client) -> anyhow::Result<bool> {
     Ok(api.get_metadata_opt(ISTIOD).await?.is_some())
 }
 
-/// Waits until a Deployment is as its newest version says, all replicas ready.
-///
-/// # Errors
-/// When it is not by the deadline.
-pub async fn wait_for_deployment(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    step: &Step,
-    deadline: Instant,
-) -> anyhow::Result<()> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    wait::until(step, &format!("{name} to be ready"), deadline, async || {
-        Ok(match api.get_opt(name).await {
-            Ok(None) => Poll::NotYet("it does not exist".into()),
-            Ok(Some(deployment)) => match lacking(&deployment) {
-                None => Poll::Ready(()),
-                Some(why) => {
-                    let pods = super::debug::pods_state(client, namespace, &format!("app={name}")).await;
-                    Poll::NotYet(if pods.is_empty() { why } else { format!("{why}: {pods}") })
-                }
-            },
-            Err(error) => Poll::NotYet(error::brief(error)),
-        })
-    })
-    .await
-}
-
-/// Why a Deployment is not ready, if it is not.
-pub fn lacking(deployment: &Deployment) -> Option<String> {
-    let status = deployment.status.as_ref();
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let number = |get: fn(&k8s_openapi::api::apps::v1::DeploymentStatus) -> Option<i32>| {
-        status.and_then(get).unwrap_or_default()
-    };
-    let observed = status.and_then(|status| status.observed_generation);
-    let (updated, ready, all) =
-        (number(|s| s.updated_replicas), number(|s| s.ready_replicas), number(|s| s.replicas));
-    if observed < deployment.metadata.generation {
-        Some("its newest version is not taken up".into())
-    } else if ready < wanted || updated < wanted {
-        Some(format!("{} of {wanted} ready", ready.min(updated)))
-    } else if all > wanted {
-        Some(format!("{} of an older version end", all - wanted))
-    } else {
-        None
-    }
-}
-
 /// The name of Istio's control plane Deployment.
 pub const ISTIOD: &str = "istiod";
 
@@ -147,25 +94,5 @@ mod tests {
         .unwrap();
         leave_to_istiod(&mut webhook);
         assert_eq!(webhook.data["webhooks"], json!([{"name": "a", "clientConfig": {"service": {}}}]));
-    }
-
-    #[test]
-    fn a_deployment_lacks_what_its_status_says() {
-        let deployment = |status: Value| -> Deployment {
-            serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": {"replicas": 2, "selector": {},
-                "template": {}}, "status": status}))
-            .unwrap()
-        };
-        let ready = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2});
-        assert_eq!(lacking(&deployment(ready.clone())), None);
-        let mut of_old = ready.clone();
-        of_old["observedGeneration"] = json!(1);
-        assert!(lacking(&deployment(of_old)).is_some());
-        let mut half = ready.clone();
-        half["readyReplicas"] = json!(1);
-        assert_eq!(lacking(&deployment(half)).as_deref(), Some("1 of 2 ready"));
-        let mut rolling = ready;
-        rolling["replicas"] = json!(3);
-        assert!(lacking(&deployment(rolling)).is_some());
     }
 }

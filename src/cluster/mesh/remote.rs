@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::ISTIO_NAMESPACE;
-use super::{apply, client, debug};
-use crate::base::error;
+use super::{apply, istiod};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
+use crate::cluster::refusal::{Patience, Record};
 use crate::plan::Cluster;
 
 const READER_TOKEN: &str = include_str!("../../../mesh-manifests/istio/reader-token.yaml");
@@ -43,19 +43,21 @@ pub fn token_objects() -> anyhow::Result<Vec<DynamicObject>> {
     apply::objects(READER_TOKEN)
 }
 
-/// Waits for the token.
+/// Waits for the token. `record` is the cluster's.
 ///
 /// # Errors
 /// The API server's, or when the token is not there by the deadline.
-pub async fn reader(client: &Client, step: &Step, deadline: Instant) -> anyhow::Result<Reader> {
+pub async fn reader(client: &Client, record: &Record, step: &Step, deadline: Instant) -> anyhow::Result<Reader> {
     let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    wait::until(step, "the readers' token", deadline, async || {
+    let what = "the readers' token";
+    let mut patience = Patience::new(record);
+    wait::until(step, what, deadline, async || {
         let secret = match api.get_opt(READER_TOKEN_NAME).await {
-            Ok(secret) => secret,
-            Err(error) if client::passes(&error) => return Ok(Poll::NotYet(error::brief(error))),
-            Err(error) => return Err(error.into()),
+            Ok(Some(secret)) => secret,
+            Ok(None) => return patience.absent(what, format!("{READER_TOKEN_NAME} does not exist")),
+            Err(error) => return patience.failed(what, error),
         };
-        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+        let data = secret.data.unwrap_or_default();
         let get = |key: &str| data.get(key).map(|value| value.0.clone());
         Ok(match (get("ca.crt"), get("token")) {
             (Some(ca), Some(token)) => {
@@ -92,17 +94,23 @@ pub fn secret(cluster: &Cluster, reader: &Reader) -> anyhow::Result<DynamicObjec
     apply::object(secret)
 }
 
-/// Waits until this cluster's istiod has synced every other cluster.
+/// Waits until this cluster's istiod has synced every other cluster. `record` is the cluster's.
 ///
 /// # Errors
 /// When it has not by the deadline.
-pub async fn wait_synced(client: &Client, peers: &[&str], step: &Step, deadline: Instant) -> anyhow::Result<()> {
-    wait::until(step, "istiod to know the other clusters", deadline, async || {
-        Ok(match unsynced(client, peers).await {
-            Ok(missing) if missing.is_empty() => Poll::Ready(()),
-            Ok(missing) => Poll::NotYet(missing.join(", ")),
-            Err(error) => Poll::NotYet(error::brief(error)),
-        })
+pub async fn wait_synced(
+    client: &Client,
+    peers: &[&str],
+    record: &Record,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let what = "istiod to know the other clusters";
+    let mut patience = Patience::new(record);
+    wait::until(step, what, deadline, async || match unsynced(client, peers).await {
+        Ok(missing) if missing.is_empty() => Ok(Poll::Ready(())),
+        Ok(missing) => Ok(Poll::NotYet(missing.join(", "))),
+        Err(error) => patience.failed(what, error),
     })
     .await
 }
@@ -113,7 +121,7 @@ pub async fn wait_synced(client: &Client, peers: &[&str], step: &Step, deadline:
 /// When istiod gives no answer.
 pub async fn unsynced(client: &Client, peers: &[&str]) -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
-    for known in debug::remote_clusters(client).await? {
+    for known in istiod::remote_clusters(client).await? {
         missing.extend(peers.iter().filter_map(|peer| match known.iter().find(|cluster| cluster.id == *peer) {
             Some(cluster) if cluster.sync_status == "synced" => None,
             Some(cluster) => Some(format!("{peer} is {}", cluster.sync_status)),

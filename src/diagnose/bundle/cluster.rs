@@ -7,14 +7,14 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, ListParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Part, pods};
+use crate::cluster::kinds;
 
 /// How long listing pods or Secrets may take.
 const LIST_WITHIN: Duration = Duration::from_secs(10);
@@ -84,8 +84,8 @@ where
 }
 
 async fn istio(client: &Client, group: &str, kind: &str) -> anyhow::Result<Vec<u8>> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-    let mut list = Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await?;
+    let api = kinds::api(client, &format!("{group}/v1"), kind, None);
+    let mut list = api.list(&ListParams::default()).await?;
     list.items.iter_mut().for_each(|item| item.metadata.managed_fields = None);
     Ok(serde_json::to_vec_pretty(&list.items)?)
 }

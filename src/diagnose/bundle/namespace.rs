@@ -6,14 +6,15 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::core::{GroupVersionKind, NamespaceResourceScope};
+use kube::api::{Api, ListParams};
+use kube::core::NamespaceResourceScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::redact::Redactor;
 use super::{Files, PART_WITHIN, Part, cluster, collect, pods};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
+use crate::cluster::kinds;
+use crate::cluster::mesh::istiod;
 
 /// The files about a namespace, keys and tokens removed, and what could not be had.
 pub(crate) async fn files(clusters: &[(&str, &Client)], namespace: &str) -> (Files, Vec<String>) {
@@ -43,14 +44,13 @@ async fn of_cluster<'a>(name: &'a str, client: &'a Client, namespace: &'a str) -
     ];
     parts.extend(cluster::ISTIO.map(|(group, kind)| {
         Part::new(at(&kind.to_lowercase()), async move {
-            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+            let api = kinds::api(client, &format!("{group}/v1"), kind, Some(namespace));
             Ok(serde_json::to_vec_pretty(&api.list(&ListParams::default()).await?.items)?)
         })
     }));
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut found = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-    found.extend(debug::ready_pods(client, ISTIO_NAMESPACE, "app=istiod").await.unwrap_or_default());
+    found.extend(istiod::ready(client).await.unwrap_or_default());
     parts.extend(found.iter().flat_map(|pod| pods::parts(name, client, pod)));
     parts
 }

@@ -1,21 +1,15 @@
 //! What pods say: the logs of their containers, istiod's debug pages, the proxies' configuration.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, LogParams};
 use kube::{Client, ResourceExt};
 
 use super::Part;
-use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, envoy, istiod};
+use crate::cluster::pods;
 
 /// How much of a log is kept, in lines.
 const LOG_LINES: i64 = 2000;
-
-/// istiod's pages: clusters, networks, what proxies have acknowledged, endpoints, services, configuration.
-const ISTIOD: [&str; 8] =
-    ["clusterz", "networkz", "syncz", "endpointz", "registryz", "configz", "mesh", "push_status"];
-/// The proxies' pages, with the ends of their file names.
-const PROXY: [(&str, &str); 4] =
-    [("config_dump", "json"), ("clusters", "txt"), ("certs", "json"), ("stats", "txt")];
 
 /// A pod's files.
 pub(super) fn parts<'a>(cluster: &str, client: &'a Client, pod: &Pod) -> Vec<Part<'a>> {
@@ -29,22 +23,20 @@ pub(super) fn parts<'a>(cluster: &str, client: &'a Client, pod: &Pod) -> Vec<Par
         if again {
             parts.push(log(client, &folder, &namespace, &name, &container, true));
         }
-        let running = debug::is_running(pod, &container);
-        if container == "istio-proxy" && running {
-            for (page, end) in PROXY {
+        let running = pods::is_running(pod, &container);
+        if container == envoy::CONTAINER && running {
+            for (page, end) in envoy::PAGES {
                 let (namespace, name) = (namespace.clone(), name.clone());
                 parts.push(Part::new(format!("{folder}/{page}.{end}"), async move {
-                    let command = ["pilot-agent", "request", "GET", page];
-                    debug::exec(client, &namespace, &name, "istio-proxy", &command).await
+                    envoy::page(client, &namespace, &name, page).await
                 }));
             }
         }
-        if container == "discovery" && namespace == ISTIO_NAMESPACE && running {
-            for page in ISTIOD {
+        if container == istiod::CONTAINER && namespace == ISTIO_NAMESPACE && running {
+            for page in istiod::PAGES {
                 let name = name.clone();
                 parts.push(Part::new(format!("{folder}/debug-{page}.json"), async move {
-                    let command = ["pilot-discovery", "request", "GET", &format!("/debug/{page}")];
-                    debug::exec(client, ISTIO_NAMESPACE, &name, "discovery", &command).await
+                    istiod::page(client, &name, page).await
                 }));
             }
         }
@@ -54,14 +46,12 @@ pub(super) fn parts<'a>(cluster: &str, client: &'a Client, pod: &Pod) -> Vec<Par
 
 /// A pod's containers: the name, whether it ever ran, and whether it was started more than once.
 fn containers(pod: &Pod) -> Vec<(String, bool, bool)> {
-    let Some(status) = &pod.status else { return Vec::new() };
-    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    all.map(|container| {
+    let of = |container: &ContainerStatus| {
         let waits = container.state.as_ref().is_some_and(|state| state.waiting.is_some());
         let again = container.restart_count > 0;
         (container.name.clone(), !waits || again, again)
-    })
-    .collect()
+    };
+    pods::containers(pod).map(of).collect()
 }
 
 fn log<'a>(

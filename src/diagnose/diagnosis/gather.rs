@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Namespace, Node, Pod};
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, DynamicObject, ListParams, LogParams};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
 
 use super::{Evidence, Section, Source};
 use crate::base::names::CALLER_NAME;
 use crate::cluster::link;
-use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, envoy, istiod};
+use crate::cluster::pods::{self, containers, is_ready};
+use crate::cluster::rollout::{Kind, Workload};
 use crate::host::docker::{Engine, node};
 use crate::plan::Plan;
 
@@ -27,24 +29,25 @@ async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::time::timeout(LOOK_WITHIN, look).await.ok().flatten()
 }
 
-/// What keeps a Deployment from being ready: its own words, its pods' states, events, and logs of what failed.
-pub async fn deployment(client: &Client, namespace: &str, name: &str) -> Evidence {
-    workload(client, namespace, name, &format!("app={name}")).await
-}
-
-/// The same for whatever makes pods with these labels.
-pub async fn workload(client: &Client, namespace: &str, name: &str, selector: &str) -> Evidence {
+/// What keeps a workload from being ready: its own words, its pods' states, events, and logs of what failed.
+pub async fn workload(client: &Client, workload: &Workload) -> Evidence {
+    let (kind, name) = (workload.kind.as_str(), workload.name.as_str());
+    let namespace = workload.namespace.as_str();
     let mut evidence = Evidence::default();
-    let (state, pods, events) = futures::join!(
-        within(deployment_state(client, namespace, name)),
-        within(pods(client, namespace, selector)),
-        within(events(client, namespace)),
-    );
-    let pods: Vec<Pod> =
-        pods.unwrap_or_default().into_iter().filter(|pod| !debug::is_ready(pod)).take(PODS).collect();
-    evidence.add(Section::new(Source::State, format!("Deployment {name}"), state.unwrap_or_default()));
+    let live = async {
+        let live = workload.get(client).await.ok()??;
+        let pods = workload.pods(client, &live).await.unwrap_or_default();
+        Some((live, pods))
+    };
+    let (live, events) = futures::join!(within(live), within(events(client, namespace)));
+    let (live, mut pods) = live.map_or((None, Vec::new()), |(live, pods)| (Some(live), pods));
+    pods.retain(|pod| !is_ready(pod));
+    pods.truncate(PODS);
+    if let Some(live) = live.filter(|_| workload.kind != Kind::Pod) {
+        evidence.add(Section::new(Source::State, format!("{kind} {name}"), wrong_conditions(&live)));
+    }
     for pod in &pods {
-        evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod)));
+        evidence.add(Section::new(Source::State, format!("pod {}", pod.name_any()), pods::state(pod)));
     }
     let mut told: Vec<String> = events
         .unwrap_or_default()
@@ -93,9 +96,9 @@ pub async fn node(engine: &Engine, name: &str) -> Evidence {
 /// The same for a node whose API server answers, with what Kubernetes says of it and of kube-proxy.
 pub async fn node_in_cluster(engine: &Engine, name: &str, client: &Client) -> Evidence {
     let proxies = async {
-        let pods = pods(client, "kube-system", "k8s-app=kube-proxy").await?;
-        let pod = pods.iter().find(|pod| !debug::is_ready(pod)).or(pods.first())?;
-        let mut sections = vec![Section::new(Source::State, format!("pod {}", pod.name_any()), pod_state(pod))];
+        let pods = pods::list(client, "kube-system", "k8s-app=kube-proxy").await.ok()?;
+        let pod = pods.iter().find(|pod| !is_ready(pod)).or(pods.first())?;
+        let mut sections = vec![Section::new(Source::State, format!("pod {}", pod.name_any()), pods::state(pod))];
         let again = restarted(pod);
         sections.extend(log(client, "kube-system", &pod.name_any(), "kube-proxy", again).await);
         Some(sections)
@@ -125,9 +128,9 @@ pub async fn node_in_cluster(engine: &Engine, name: &str, client: &Client) -> Ev
 pub async fn istiod(client: &Client) -> Evidence {
     let mut evidence = Evidence::default();
     let look = async {
-        let pods = pods(client, ISTIO_NAMESPACE, "app=istiod").await?;
+        let pods = pods::list(client, ISTIO_NAMESPACE, istiod::SELECTOR).await.ok()?;
         let pod = pods.last()?.name_any();
-        let mut section = log(client, ISTIO_NAMESPACE, &pod, "discovery", false).await?;
+        let mut section = log(client, ISTIO_NAMESPACE, &pod, istiod::CONTAINER, false).await?;
         section.of = Source::Istiod;
         section.lines.retain(|line| is_trouble(line));
         Some(section)
@@ -150,10 +153,10 @@ pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&s
         within(async move { link::routes(engine, plan, cluster).await.err().map(|error| format!("{error:#}")) })
     }));
     let logs = async {
-        let pods = pods(client, namespace, &format!("app={CALLER_NAME}")).await?;
+        let pods = pods::list(client, namespace, &format!("app={CALLER_NAME}")).await.ok()?;
         let pod = pods.last()?.name_any();
         let (mut proxy, app) = futures::join!(
-            log(client, namespace, &pod, "istio-proxy", false),
+            log(client, namespace, &pod, envoy::CONTAINER, false),
             log(client, namespace, &pod, "app", false)
         );
         if let Some(proxy) = &mut proxy {
@@ -193,19 +196,14 @@ pub async fn journal(engine: &Engine, name: &str, units: &[&str]) -> Option<Vec<
     (said.status == 0).then(|| said.stdout.lines().map(str::to_owned).collect())
 }
 
-async fn pods(client: &Client, namespace: &str, selector: &str) -> Option<Vec<Pod>> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut pods = api.list(&ListParams::default().labels(selector)).await.ok()?.items;
-    pods.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
-    Some(pods)
-}
-
-async fn deployment_state(client: &Client, namespace: &str, name: &str) -> Option<Vec<String>> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let conditions = api.get_opt(name).await.ok()??.status?.conditions?;
+/// What a workload says of itself that is wrong.
+fn wrong_conditions(live: &DynamicObject) -> Vec<String> {
+    let conditions = live.data.pointer("/status/conditions").and_then(Value::as_array);
+    let text = |condition: &Value, field: &str| condition[field].as_str().map(str::to_owned);
     // `Available` and `Progressing` are good when true, `ReplicaFailure` when not.
-    let wrong = conditions.iter().filter(|c| (c.type_ == "ReplicaFailure") == (c.status == "True"));
-    Some(wrong.filter_map(|c| Some(format!("{}: {}", c.reason.as_deref()?, c.message.as_deref()?))).collect())
+    let wrong =
+        conditions.into_iter().flatten().filter(|c| (c["type"] == "ReplicaFailure") == (c["status"] == "True"));
+    wrong.filter_map(|c| Some(format!("{}: {}", text(c, "reason")?, text(c, "message")?))).collect()
 }
 
 /// The warnings of a namespace, the latest last.
@@ -241,49 +239,6 @@ fn is_current(event: &Event, pod: &Pod) -> bool {
         Some("Failed" | "BackOff" | "ErrImageNeverPull") if message.contains("mage") => waits_for_image(),
         _ => true,
     }
-}
-
-/// How a pod is, in Kubernetes' own words: what it waits for, and each container that waits or ended badly.
-pub fn pod_state(pod: &Pod) -> Vec<String> {
-    let Some(status) = &pod.status else { return Vec::new() };
-    let mut lines = Vec::new();
-    if let (Some(reason), message) = (&status.reason, status.message.as_deref().unwrap_or_default()) {
-        lines.push(format!("{reason}: {message}"));
-    }
-    let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status != "True");
-    lines.extend(scheduled.and_then(|condition| condition.message.clone()));
-    lines.extend(containers(pod).filter_map(container_state));
-    lines
-}
-
-fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    let status = pod.status.as_ref();
-    let init = status.and_then(|status| status.init_container_statuses.as_ref());
-    let main = status.and_then(|status| status.container_statuses.as_ref());
-    init.into_iter().flatten().chain(main.into_iter().flatten())
-}
-
-fn container_state(container: &ContainerStatus) -> Option<String> {
-    let state = container.state.as_ref()?;
-    let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-    if let Some(waiting) = &state.waiting {
-        let reason = waiting.reason.as_deref().unwrap_or_default();
-        let before = last.map(|last| {
-            format!("; before: {}, status {}", last.reason.as_deref().unwrap_or_default(), last.exit_code)
-        });
-        let message = waiting.message.as_deref().unwrap_or_default();
-        return Some(format!("{}: {reason} {message}{}", container.name, before.unwrap_or_default()));
-    }
-    if let Some(ended) = state.terminated.as_ref().filter(|ended| ended.exit_code != 0) {
-        let (reason, message) =
-            (ended.reason.as_deref().unwrap_or_default(), ended.message.as_deref().unwrap_or_default());
-        return Some(format!(
-            "{}: {reason} {} ended with status {} {message}",
-            container.name, container.name, ended.exit_code
-        ));
-    }
-    (!container.ready && container.restart_count > 0)
-        .then(|| format!("{} was started {} times and is not ready", container.name, container.restart_count + 1))
 }
 
 /// Containers that ran and are in trouble, and whether the log to read is that of the run before.
@@ -339,7 +294,7 @@ fn is_trouble(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn pod(status: Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "a"}, "status": status})).unwrap()
@@ -386,19 +341,26 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_says_what_it_waits_for_and_what_ended() {
-        let crashing = json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false,
-            "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
-            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
-        let crashing = pod(crashing);
-        assert_eq!(pod_state(&crashing), ["app: CrashLoopBackOff back-off 20s; before: OOMKilled, status 137"]);
+    fn the_log_to_read_is_that_of_the_run_that_failed() {
+        let of = |state: Value, restarts: i32| {
+            pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false,
+                "restartCount": restarts, "state": state}]}))
+        };
+        let crashing = of(json!({"waiting": {"reason": "CrashLoopBackOff"}}), 2);
         assert_eq!(troubled(&crashing).collect::<Vec<_>>(), [("app".to_owned(), true)]);
-        let pending = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
-            "message": "0/1 nodes are available"}]}));
-        assert_eq!(pod_state(&pending), ["0/1 nodes are available"]);
-        assert_eq!(troubled(&pending).count(), 0);
-        let fine = pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": true,
+        assert_eq!(troubled(&of(json!({"running": {}}), 0)).collect::<Vec<_>>(), [("app".to_owned(), false)]);
+        assert_eq!(troubled(&pod(json!({}))).count(), 0);
+        let ready = pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": true,
             "restartCount": 0, "state": {"running": {}}}]}));
-        assert_eq!((pod_state(&fine).len(), troubled(&fine).count()), (0, 0));
+        assert_eq!(troubled(&ready).count(), 0);
+    }
+
+    #[test]
+    fn a_workload_says_what_is_wrong_with_it() {
+        let condition =
+            |of: &str, status: &str| json!({"type": of, "status": status, "reason": of, "message": "m"});
+        let live = serde_json::from_value(json!({"metadata": {"name": "a"}, "status": {"conditions": [
+            condition("Available", "False"), condition("Progressing", "True"), condition("ReplicaFailure", "True")]}}));
+        assert_eq!(wrong_conditions(&live.unwrap()), ["Available: m", "ReplicaFailure: m"]);
     }
 }

@@ -5,28 +5,36 @@ use tokio::time::Instant;
 
 use super::{explained, gather};
 use crate::base::event::Step;
-use crate::cluster::mesh::{istio, remote};
+use crate::cluster::mesh::remote;
+use crate::cluster::refusal::Record;
+use crate::cluster::rollout::{self, Workload};
 
-/// Waits until a Deployment is as its newest version says, all replicas ready.
+/// Waits until the pods of a workload are ready, in its newest version. `record` is the cluster's.
 ///
 /// # Errors
-/// When it is not by the deadline, with what keeps it from being ready.
-pub async fn deployment(
+/// When they are not by the deadline, or will not be, with what keeps them from it.
+pub async fn workload(
     client: &Client,
-    namespace: &str,
-    name: &str,
+    workload: &Workload,
+    record: &Record,
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let waited = istio::wait_for_deployment(client, namespace, name, step, deadline).await;
-    explained(waited, async || gather::deployment(client, namespace, name).await).await
+    let waited = rollout::wait(client, workload, record, step, deadline).await;
+    explained(waited, async || gather::workload(client, workload).await).await
 }
 
-/// Waits until this cluster's istiod has synced every other cluster.
+/// Waits until this cluster's istiod has synced every other cluster. `record` is the cluster's.
 ///
 /// # Errors
 /// When it has not by the deadline, with what istiod says.
-pub async fn synced(client: &Client, peers: &[&str], step: &Step, deadline: Instant) -> anyhow::Result<()> {
-    let waited = remote::wait_synced(client, peers, step, deadline).await;
+pub async fn synced(
+    client: &Client,
+    peers: &[&str],
+    record: &Record,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let waited = remote::wait_synced(client, peers, record, step, deadline).await;
     explained(waited, async || gather::istiod(client).await).await
 }

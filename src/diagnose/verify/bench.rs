@@ -13,16 +13,19 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::probe::Prober;
-use crate::base::error::{self, Error};
+use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
 use crate::base::names::{PART_OF_LABEL, PORT};
 use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
 use crate::cluster::lease;
 use crate::cluster::mesh::apply::{self, Applier};
-use crate::cluster::mesh::debug;
+use crate::cluster::mesh::envoy;
 use crate::cluster::probes::Probe;
+use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::rollout::Workload;
 use crate::cluster::workloads;
+use crate::cluster::{kinds, pods};
 use crate::diagnose::diagnosis::waits;
 use crate::spec;
 
@@ -54,6 +57,7 @@ pub(super) struct Cluster {
     pub spec: spec::Cluster,
     pub context: String,
     pub client: Client,
+    record: Record,
     roles: Vec<Probe>,
 }
 
@@ -89,6 +93,7 @@ impl Bench {
                 spec: spec.clone(),
                 context: environment.context(spec.name.as_str()),
                 client: environment.client(spec.name.as_str()).await?,
+                record: Record::default(),
                 roles: vec![PLAIN],
             });
         }
@@ -138,9 +143,10 @@ impl Bench {
         for role in &cluster.roles {
             objects.extend(role.objects(&self.namespace, &self.image, &cluster.spec)?);
         }
-        Applier::new(cluster.client.clone(), step, deadline).apply(objects).await?;
+        Applier::new(cluster.client.clone(), step, deadline).recording(&cluster.record).apply(objects).await?;
         for role in &cluster.roles {
-            let ready = waits::deployment(&cluster.client, &self.namespace, role.name, step, deadline).await;
+            let probe = Workload::deployment(&self.namespace, role.name);
+            let ready = waits::workload(&cluster.client, &probe, &cluster.record, step, deadline).await;
             ready.with_context(|| format!("starting the probe {} in {}", role.name, cluster.name()))?;
         }
         Ok(())
@@ -156,17 +162,17 @@ impl Bench {
         });
         let names: Vec<String> = produced.map(ResourceExt::name_any).collect();
         let lacks = |clusters: &str, name: &&String| {
-            debug::healthy(clusters, &self.proxy_cluster(name)).len() < usize::from(PRODUCER.replicas)
+            envoy::healthy(clusters, &self.proxy_cluster(name)).len() < usize::from(PRODUCER.replicas)
         };
         let deadline = deadline.min(Instant::now() + SETTLE_WITHIN);
-        let _ = wait::until(step, "the caller's proxy to know the endpoints", deadline, async || {
-            Ok(match self.proxy_says("clusters").await {
-                Ok(clusters) => match names.iter().find(|name| lacks(&clusters, name)) {
-                    None => Poll::Ready(()),
-                    Some(name) => Poll::NotYet(format!("it lacks some of {name}")),
-                },
-                Err(error) => Poll::NotYet(error::brief(error)),
-            })
+        let what = "the caller's proxy to know the endpoints";
+        let mut patience = Patience::new(&self.caller().record);
+        let _ = wait::until(step, what, deadline, async || match self.proxy_says("clusters").await {
+            Ok(clusters) => Ok(match names.iter().find(|name| lacks(&clusters, name)) {
+                None => Poll::Ready(()),
+                Some(name) => Poll::NotYet(format!("it lacks some of {name}")),
+            }),
+            Err(error) => patience.failed(what, error),
         })
         .await;
         Ok(())
@@ -206,7 +212,8 @@ impl Bench {
         for cluster in &self.clusters {
             let selected = self.select(objects.to_vec(), cluster)?;
             if !selected.is_empty() {
-                Applier::new(cluster.client.clone(), &step, deadline).apply(selected).await?;
+                let applier = Applier::new(cluster.client.clone(), &step, deadline);
+                applier.recording(&cluster.record).apply(selected).await?;
             }
         }
         Ok(())
@@ -216,10 +223,7 @@ impl Bench {
     pub async fn unapply(&self, object: &DynamicObject) -> anyhow::Result<()> {
         for cluster in &self.clusters {
             for object in self.select(vec![object.clone()], cluster)? {
-                let kind = object.types.as_ref().context("an object without a kind")?;
-                let resource = kube::api::ApiResource::from_gvk(&kind.try_into()?);
-                let api: Api<DynamicObject> =
-                    Api::namespaced_with(cluster.client.clone(), &self.namespace, &resource);
+                let api = kinds::api_of(&cluster.client, &object)?;
                 match api.delete(&object.name_any(), &DeleteParams::default()).await {
                     Ok(_) => {}
                     Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -232,7 +236,7 @@ impl Bench {
 
     /// The ready pods of a role, in whichever cluster it runs.
     pub async fn pods(&self, cluster: &Cluster, role: &str) -> anyhow::Result<Vec<Pod>> {
-        debug::ready_pods(&cluster.client, &self.namespace, &format!("app={role}")).await
+        Ok(pods::ready(&cluster.client, &self.namespace, &format!("app={role}")).await?)
     }
 
     /// A connection to the first pod of a role.
@@ -255,22 +259,21 @@ impl Bench {
     /// The healthy endpoints that the caller's proxy has for a Service, sorted.
     pub async fn endpoints(&self, service: &str) -> anyhow::Result<Vec<String>> {
         let clusters = self.proxy_says("clusters").await?;
-        let mut known = debug::healthy(&clusters, &self.proxy_cluster(service));
+        let mut known = envoy::healthy(&clusters, &self.proxy_cluster(service));
         known.sort();
         Ok(known)
     }
 
     /// Envoy's name for a Service's endpoints.
     pub fn proxy_cluster(&self, service: &str) -> String {
-        format!("outbound|{PORT}||{}", self.host(service))
+        envoy::outbound(PORT, &self.host(service))
     }
 
     /// A page of the caller's proxy's own administration interface.
     pub async fn proxy_says(&self, page: &str) -> anyhow::Result<String> {
         let pods = self.pods(self.caller(), CALLER.name).await?;
         let pod = pods.first().context("the caller is not ready")?.name_any();
-        let command = ["pilot-agent", "request", "GET", page];
-        debug::exec(&self.caller().client, &self.namespace, &pod, "istio-proxy", &command).await
+        envoy::page(&self.caller().client, &self.namespace, &pod, page).await
     }
 
     /// The start of a kubectl command for this run's namespace.

@@ -8,6 +8,7 @@ use super::check::Trial;
 use super::probe::{Outcome, Prober};
 use crate::base::names::PORT;
 use crate::base::wait::Poll;
+use crate::cluster::mesh::envoy;
 
 /// A breaker that was opened.
 pub(super) struct Opened {
@@ -58,11 +59,9 @@ pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str)
 
 /// The endpoints of a cluster with their health flags.
 fn flags(said: &str, cluster: &str) -> Vec<String> {
-    let line = |line: &str| {
-        let (address, flags) = line.strip_prefix(cluster)?.strip_prefix("::")?.split_once("::health_flags::")?;
-        address.ends_with(&format!(":{PORT}")).then(|| format!("{address} {flags}"))
-    };
-    said.lines().filter_map(line).collect()
+    let port = format!(":{PORT}");
+    let of = envoy::endpoints(said).filter(|found| found.of == cluster && found.address.ends_with(&port));
+    of.map(|endpoint| format!("{} {}", endpoint.address, endpoint.health)).collect()
 }
 
 /// Seconds of a duration in the DestinationRule's outlier detection: `4s`.

@@ -5,7 +5,7 @@ use anyhow::ensure;
 use super::check::{Trial, check};
 use crate::base::names::PORT;
 use crate::base::wait::Poll;
-use crate::cluster::mesh::debug;
+use crate::cluster::mesh::istiod;
 
 check!("mesh.synced", run,
     claim: "every istiod has every other cluster synced, and the caller's proxy holds exactly the producers",
@@ -16,7 +16,7 @@ check!("mesh.synced", run,
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;
     for cluster in &bench.clusters {
-        for known in debug::remote_clusters(&cluster.client).await? {
+        for known in istiod::remote_clusters(&cluster.client).await? {
             let told: Vec<_> = known.iter().map(|other| format!("{} {}", other.id, other.sync_status)).collect();
             trial.saw(format!("istiod of {} knows: {}", cluster.name(), told.join(", ")));
             for other in bench.clusters.iter().filter(|other| other.name() != cluster.name()) {

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use base64::Engine as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::Api;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
 use super::bench::Cluster;
 use super::check::{Trial, check};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, debug, pod};
+use crate::cluster::mesh::envoy::config_dump;
+use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod, pod};
 use crate::host::trust::{chains_to, inspect};
 
 check!("trust.root", run,
@@ -87,7 +86,7 @@ async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate
     trusted.add(CertificateDer::from_pem_slice(root).context("reading the root")?)?;
     let config = rustls::ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
-    let pods = debug::ready_pods(&cluster.client, ISTIO_NAMESPACE, "app=istiod").await?;
+    let pods = istiod::ready(&cluster.client).await?;
     ensure!(!pods.is_empty(), "no istiod is ready in {}", cluster.name());
     for found in pods {
         let name = found.name_any();
@@ -117,17 +116,11 @@ async fn workloads(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermedia
     for role in ["caller", "producer"] {
         for found in bench.pods(cluster, role).await? {
             let pod = found.name_any();
-            let command = ["pilot-agent", "request", "GET", "config_dump?resource=dynamic_active_secrets"];
-            let said = debug::exec(&cluster.client, &bench.namespace, &pod, "istio-proxy", &command).await?;
-            let said: Value = serde_json::from_str(&said).context("reading the proxy's secrets")?;
-            let secret = |name: &str, path: &str| {
-                let all = said["configs"].as_array()?;
-                let found = all.iter().find(|secret| secret["name"] == name)?;
-                base64::engine::general_purpose::STANDARD.decode(found.pointer(path)?.as_str()?).ok()
-            };
-            let chain = secret("default", "/secret/tls_certificate/certificate_chain/inline_bytes");
+            let secrets =
+                config_dump::part(&cluster.client, &bench.namespace, &pod, "dynamic_active_secrets").await?;
+            let chain = config_dump::chain(&secrets);
             let chain = chain.with_context(|| format!("the proxy of {pod} holds no certificate"))?;
-            let trusts = secret("ROOTCA", "/secret/validation_context/trusted_ca/inline_bytes");
+            let trusts = config_dump::roots(&secrets);
             let trusts = inspect(&trusts.with_context(|| format!("the proxy of {pod} holds no root"))?)?;
             let held = inspect(root)?;
             ensure!(

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+pub use crate::cluster::mesh::envoy::config_dump::{Route, Transport};
+
 /// All that the hops are judged by.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -191,33 +193,6 @@ pub struct Proxy {
     pub clusters: BTreeMap<String, Transport>,
     /// The endpoints of each, with their health as Envoy writes it.
     pub endpoints: BTreeMap<String, Vec<(String, String)>>,
-}
-
-/// A route.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Route {
-    /// The clusters of endpoints that it leads to; more than one when it divides calls.
-    pub clusters: Vec<String>,
-    /// The status that it answers with itself, if it does.
-    pub direct: Option<u64>,
-    /// How long a call may take, if that is bounded.
-    pub timeout: Option<String>,
-    /// The VirtualService it comes from.
-    pub virtual_service: Option<String>,
-    /// The share of calls that it fails on purpose, in percent.
-    pub aborts: f64,
-}
-
-/// How a proxy speaks to endpoints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Transport {
-    /// Mutual TLS to those with a proxy, plain to others.
-    Automatic,
-    /// TLS to all.
-    Tls,
-    /// Plain to all.
-    #[default]
-    Plain,
 }
 
 impl Facts {

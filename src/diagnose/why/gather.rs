@@ -8,18 +8,17 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use serde_json::Value;
 
 use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Port, Proxy, Workload};
-use super::{Address, From, proxy};
+use super::{Address, From};
 use crate::base::names;
 use crate::cluster::environment::Environment;
 use crate::cluster::link;
-use crate::cluster::mesh::{ISTIO_NAMESPACE, debug};
-use crate::diagnose::diagnosis::gather::pod_state;
+use crate::cluster::mesh::envoy::{self, config_dump};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod};
+use crate::cluster::{kinds, pods};
 use crate::host::docker::{Engine, node};
 use crate::plan::{self, Plan};
 
@@ -163,7 +162,7 @@ impl Look<'_> {
         };
         let (proxy, synced, secrets, rules, others) = futures::join!(
             proxy,
-            self.within(debug::remote_clusters(client)),
+            self.within(istiod::remote_clusters(client)),
             self.within(remote_secrets(client)),
             self.within(policies(client, "networking.istio.io", "DestinationRule", None)),
             self.within(self.other_namespaces(client)),
@@ -204,34 +203,39 @@ impl Look<'_> {
         pods.sort_by_key(|pod| {
             let is_sample = app(pod) == names::CALLER_NAME;
             let calls_itself = app(pod) == self.call.name;
-            (!debug::is_ready(pod), !is_meshed(pod), !is_sample, calls_itself, pod.name_any())
+            (
+                !pods::is_ready(pod),
+                !pods::has_container(pod, envoy::CONTAINER),
+                !is_sample,
+                calls_itself,
+                pod.name_any(),
+            )
         });
         Ok(pods.first().map(|pod| Caller {
             pod: pod.name_any(),
             account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
-            meshed: is_meshed(pod),
-            ready: debug::is_ready(pod),
+            meshed: pods::has_container(pod, envoy::CONTAINER),
+            ready: pods::is_ready(pod),
         }))
     }
 
     async fn proxy(&self, client: &Client, pod: &str) -> anyhow::Result<Proxy> {
-        let page = async |page: &str| {
-            let command = ["pilot-agent", "request", "GET", page];
-            debug::exec(client, &self.call.namespace, pod, "istio-proxy", &command).await
-        };
-        let (routes, clusters, endpoints) = futures::join!(
-            page("config_dump?resource=dynamic_route_configs"),
-            page("config_dump?resource=dynamic_active_clusters"),
-            page("clusters"),
-        );
-        let (routes, clusters): (Value, Value) =
-            (serde_json::from_str(&routes?)?, serde_json::from_str(&clusters?)?);
         let call = self.call;
+        let (routes, clusters, said) = futures::try_join!(
+            config_dump::part(client, &call.namespace, pod, "dynamic_route_configs"),
+            config_dump::part(client, &call.namespace, pod, "dynamic_active_clusters"),
+            envoy::page(client, &call.namespace, pod, "clusters"),
+        )?;
+        let mut endpoints: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+        for endpoint in envoy::endpoints(&said) {
+            let known = endpoints.entry(endpoint.of.to_owned()).or_default();
+            known.push((endpoint.address.to_owned(), endpoint.health.to_owned()));
+        }
         let host = format!("{}.{}.svc.cluster.local", call.name, call.service_namespace);
         Ok(Proxy {
-            route: proxy::route(&routes, &host, call.port, &call.path),
-            clusters: proxy::clusters(&clusters),
-            endpoints: proxy::endpoints(&endpoints?),
+            route: config_dump::route(&routes, &host, call.port, &call.path),
+            clusters: config_dump::transports(&clusters),
+            endpoints,
         })
     }
 
@@ -291,11 +295,7 @@ async fn policies(
     kind: &str,
     namespace: Option<&str>,
 ) -> anyhow::Result<Vec<Policy>> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
+    let api = kinds::api(client, &format!("{group}/v1"), kind, namespace);
     let found = api.list(&ListParams::default()).await.with_context(|| format!("listing every {kind}"))?;
     Ok(found
         .items
@@ -308,21 +308,14 @@ async fn policies(
         .collect())
 }
 
-fn is_meshed(pod: &Pod) -> bool {
-    let spec = pod.spec.as_ref();
-    let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
-    let main = spec.map(|spec| &spec.containers).into_iter().flatten();
-    init.chain(main).any(|container| container.name == "istio-proxy")
-}
-
 fn read_pod(pod: &Pod) -> facts::Pod {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
     facts::Pod {
         name: pod.name_any(),
-        ready: debug::is_ready(pod),
-        why: pod_state(pod).join("; "),
-        meshed: is_meshed(pod),
+        ready: pods::is_ready(pod),
+        why: pods::state(pod).join("; "),
+        meshed: pods::has_container(pod, envoy::CONTAINER),
         labels: pod.labels().clone(),
         port_names: ports.filter_map(|port| port.name.clone()).collect(),
     }

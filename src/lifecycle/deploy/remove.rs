@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Preconditions};
-use kube::discovery::{ApiCapabilities, Discovery, Scope, verbs};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions};
+use kube::discovery::verbs;
 use kube::{Client, ResourceExt};
 
 use super::{DEPLOY, Object};
+use crate::cluster::kinds::{Addressed, Known};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// What Kubernetes and Istio themselves put into every namespace.
@@ -18,8 +19,7 @@ const ABOUT: [&str; 4] = ["Event", "Endpoints", "EndpointSlice", "Lease"];
 
 /// An object in a cluster, and how its kind is addressed.
 struct Found {
-    resource: ApiResource,
-    scope: Scope,
+    addressed: Addressed,
     object: DynamicObject,
 }
 
@@ -34,24 +34,26 @@ pub(super) async fn prune(
     deploy: &str,
     wanted: &BTreeSet<Object>,
 ) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
-    let discovery = Discovery::new(client.clone()).run_aggregated().await.context("asking for all kinds")?;
-    let kinds = deletable(&discovery);
+    let known = Known::ask(client).await.context("asking for all kinds")?;
+    let can = |kind: &Addressed, verb| kind.capabilities.supports_operation(verb);
+    let kinds: Vec<_> = known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{DEPLOY}={deploy}");
     let parameters = ListParams::default().labels(&selector);
-    let lists = kinds.iter().map(|(resource, capabilities)| list(client, resource, capabilities, &parameters));
+    let lists = kinds.iter().map(|addressed| list(client, addressed, &parameters));
     let mut found: Vec<Found> = try_join_all(lists).await?.into_iter().flatten().collect();
     // Controllers copy labels to what they make; and what is going already is gone.
     found.retain(|found| is_applied(&found.object) && found.object.metadata.deletion_timestamp.is_none());
     found.retain(|found| {
         let there = told(cluster, found);
-        let everywhere = found.scope == Scope::Cluster;
+        let everywhere = !found.addressed.is_namespaced();
         let same = |wanted: &Object| {
             (&wanted.kind, &wanted.name) == (&there.kind, &there.name)
                 && (everywhere || wanted.namespace == there.namespace)
         };
         !wanted.iter().any(same)
     });
-    let (namespaces, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.resource.kind == "Namespace");
+    let (namespaces, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|f| f.addressed.resource.kind == "Namespace");
     let (mut removed, mut notes) = (Vec::new(), Vec::new());
     for found in others {
         delete(client, &found).await?;
@@ -70,21 +72,10 @@ pub(super) async fn prune(
     Ok((removed, notes))
 }
 
-fn deletable(discovery: &Discovery) -> Vec<(ApiResource, ApiCapabilities)> {
-    let all = discovery.groups().flat_map(|group| group.recommended_resources());
-    all.filter(|(_, can)| can.supports_operation(verbs::LIST) && can.supports_operation(verbs::DELETE)).collect()
-}
-
-async fn list(
-    client: &Client,
-    resource: &ApiResource,
-    capabilities: &ApiCapabilities,
-    parameters: &ListParams,
-) -> anyhow::Result<Vec<Found>> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
-    let items = api.list(parameters).await.with_context(|| format!("listing every {}", resource.kind))?.items;
-    let found = |object| Found { resource: resource.clone(), scope: capabilities.scope.clone(), object };
-    Ok(items.into_iter().map(found).collect())
+async fn list(client: &Client, addressed: &Addressed, parameters: &ListParams) -> anyhow::Result<Vec<Found>> {
+    let items = addressed.everywhere(client).list(parameters).await;
+    let items = items.with_context(|| format!("listing every {}", addressed.resource.kind))?.items;
+    Ok(items.into_iter().map(|object| Found { addressed: addressed.clone(), object }).collect())
 }
 
 /// Whether kindmesh itself applied an object.
@@ -94,10 +85,10 @@ fn is_applied(object: &DynamicObject) -> bool {
 }
 
 fn told(cluster: &str, found: &Found) -> Object {
-    let namespace = if found.scope == Scope::Namespaced { found.object.namespace() } else { None };
+    let namespace = if found.addressed.is_namespaced() { found.object.namespace() } else { None };
     Object {
         cluster: cluster.to_owned(),
-        kind: found.resource.kind.clone(),
+        kind: found.addressed.resource.kind.clone(),
         namespace: namespace.unwrap_or_default(),
         name: found.object.name_any(),
     }
@@ -105,42 +96,38 @@ fn told(cluster: &str, found: &Found) -> Object {
 
 async fn delete(client: &Client, found: &Found) -> anyhow::Result<()> {
     let name = found.object.name_any();
-    let api: Api<DynamicObject> = match (&found.scope, found.object.namespace()) {
-        (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), &namespace, &found.resource),
-        _ => Api::all_with(client.clone(), &found.resource),
-    };
+    let api = found.addressed.api(client, found.object.namespace().as_deref());
     let seen = Preconditions { uid: found.object.uid(), resource_version: None };
     let parameters = DeleteParams { preconditions: Some(seen), ..DeleteParams::background() };
     match api.delete(&name, &parameters).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(drop).with_context(|| format!("deleting {} {name}", found.resource.kind)),
+        result => result.map(drop).with_context(|| format!("deleting {} {name}", found.addressed.resource.kind)),
     }
 }
 
 /// What is in a namespace that neither goes with what was removed nor is there in every namespace.
 async fn foreign(
     client: &Client,
-    kinds: &[(ApiResource, ApiCapabilities)],
+    kinds: &[Addressed],
     namespace: &str,
     removed: &[Object],
 ) -> anyhow::Result<Vec<String>> {
-    let namespaced = kinds.iter().filter(|(resource, capabilities)| {
-        capabilities.scope == Scope::Namespaced && !ABOUT.contains(&resource.kind.as_str())
-    });
-    let lists = namespaced.map(async |(resource, _)| {
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
-        let items = api.list(&ListParams::default()).await;
-        let items = items.with_context(|| format!("listing every {} of {namespace}", resource.kind))?.items;
+    let about = |addressed: &&Addressed| ABOUT.contains(&addressed.resource.kind.as_str());
+    let namespaced = kinds.iter().filter(|addressed| addressed.is_namespaced() && !about(addressed));
+    let lists = namespaced.map(async |addressed| {
+        let kind = &addressed.resource.kind;
+        let items = addressed.api(client, Some(namespace)).list(&ListParams::default()).await;
+        let items = items.with_context(|| format!("listing every {kind} of {namespace}"))?.items;
         let others = items.into_iter().filter(|object| {
             let gone = |gone: &Object| {
-                gone.kind == resource.kind && gone.namespace == namespace && gone.name == object.name_any()
+                gone.kind == *kind && gone.namespace == namespace && gone.name == object.name_any()
             };
             object.owner_references().is_empty()
                 && object.metadata.deletion_timestamp.is_none()
                 && !OWN.contains(&object.name_any().as_str())
                 && !removed.iter().any(gone)
         });
-        anyhow::Ok(others.map(|object| format!("{} {}", resource.kind, object.name_any())).collect::<Vec<_>>())
+        anyhow::Ok(others.map(|object| format!("{kind} {}", object.name_any())).collect::<Vec<_>>())
     });
     Ok(try_join_all(lists).await?.concat())
 }

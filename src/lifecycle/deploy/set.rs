@@ -10,11 +10,14 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::stubs::STUB;
-use super::{DEPLOY, FROM, Object, Options, Origin, place, ready, remove};
+use super::{DEPLOY, FROM, Object, Options, Origin, place, remove};
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::apply::{self, Applier, kind};
+use crate::cluster::refusal::Record;
+use crate::cluster::rollout::Workload;
+use crate::diagnose::diagnosis::waits;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 const INJECTION: &str = "istio-injection";
@@ -23,6 +26,7 @@ const INJECTION: &str = "istio-injection";
 pub(super) struct Set {
     cluster: String,
     client: Client,
+    record: Record,
     objects: Vec<DynamicObject>,
 }
 
@@ -165,7 +169,8 @@ impl Set {
                 notes.push(format!("{cluster}: {note}"));
             }
         }
-        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), objects: kept })
+        let record = Record::default();
+        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), record, objects: kept })
     }
 
     pub(super) async fn apply(
@@ -176,7 +181,8 @@ impl Set {
     ) -> anyhow::Result<(bool, Vec<Object>, Vec<String>)> {
         let step = events.step("deploy", Some(&self.cluster));
         step.run(async |step| {
-            let mut applier = Applier::new(self.client.clone(), step, options.deadline);
+            let applier = Applier::new(self.client.clone(), step, options.deadline);
+            let mut applier = applier.recording(&self.record);
             let changed = applier.apply(self.objects.clone()).await?;
             let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
             let (removed, notes) = match origin.prune {
@@ -190,14 +196,15 @@ impl Set {
     }
 
     pub(super) async fn ready(&self, deadline: Instant, events: &Events) -> anyhow::Result<()> {
-        let awaited: Vec<_> = self.objects.iter().filter(|object| ready::is_awaited(object)).collect();
+        let awaited: Vec<_> = self.objects.iter().filter_map(Workload::of).collect();
         if awaited.is_empty() {
             return Ok(());
         }
         let step = events.step("rollout", Some(&self.cluster));
         step.run(async |step: &Step| {
-            try_join_all(awaited.iter().map(|object| ready::wait_for(&self.client, object, step, deadline)))
-                .await?;
+            let (client, record) = (&self.client, &self.record);
+            let waits = awaited.iter().map(|workload| waits::workload(client, workload, record, step, deadline));
+            try_join_all(waits).await?;
             Ok(Outcome::unchanged(()))
         })
         .await

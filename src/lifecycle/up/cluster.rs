@@ -6,12 +6,15 @@ use kube::api::DynamicObject;
 use tokio::time::Instant;
 
 use super::Run;
-use crate::base::error;
 use crate::base::event::{Outcome, Step};
 use crate::base::wait::{self, Poll};
+use crate::cluster::client;
+use crate::cluster::kinds::Kinds;
 use crate::cluster::link;
-use crate::cluster::mesh::apply::{self, Applier, Kinds};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, client, istio, remote, render};
+use crate::cluster::mesh::apply::{self, Applier};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, istio, remote, render};
+use crate::cluster::refusal::{Patience, Reason, Record};
+use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
 use crate::host::docker::image;
 use crate::host::kind::{self, Kind, Revived};
@@ -25,6 +28,8 @@ pub(super) struct Made<'a> {
     pub(super) client: Client,
     /// The kinds of its API server.
     kinds: Kinds,
+    /// Why it may refuse something for a while.
+    pub(super) record: Record,
     /// Binds its pods to what its istiod signs with.
     pub(super) trust: String,
 }
@@ -32,15 +37,16 @@ pub(super) struct Made<'a> {
 impl Made<'_> {
     /// Applies to it on behalf of a step.
     pub(super) fn applier<'a>(&self, step: &'a Step, deadline: Instant) -> Applier<'a> {
-        Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds)
+        Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds).recording(&self.record)
     }
 }
 
 impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
+        let record = Record::default();
         let (client, rendered) =
-            futures::try_join!(self.ensure_kubernetes(cluster), self.ensure_rendered(cluster))?;
-        let mut made = Made { cluster, client, kinds: Kinds::default(), trust: String::new() };
+            futures::try_join!(self.ensure_kubernetes(cluster, &record), self.ensure_rendered(cluster))?;
+        let mut made = Made { cluster, client, kinds: Kinds::default(), record, trust: String::new() };
         let mesh = async {
             made.trust = self.ensure_cacerts(&made).await?;
             let made = made;
@@ -74,7 +80,7 @@ impl Run {
     }
 
     /// The nodes run and the API server answers.
-    async fn ensure_kubernetes(&self, cluster: &Cluster) -> anyhow::Result<Client> {
+    async fn ensure_kubernetes(&self, cluster: &Cluster, record: &Record) -> anyhow::Result<Client> {
         let kind = Kind { engine: &self.engine, plan: &self.plan, files: &self.files };
         let step = self.events.step("cluster", Some(&cluster.name));
         step.run(async |step| {
@@ -90,16 +96,24 @@ impl Run {
             }
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
-            let waited = wait::until(step, "the API server to answer", self.wait_deadline(), async || {
-                Ok(match client.apiserver_version().await {
-                    Ok(_) => Poll::Ready(()),
-                    Err(error) => Poll::NotYet(error::brief(error)),
+            let started = revived != Revived::Running;
+            if started {
+                record.note(Reason::ApiServer);
+            }
+            let what = "the API server to answer";
+            let mut patience = Patience::new(record);
+            let waited =
+                wait::until(step, what, self.wait_deadline(), async || match client.apiserver_version().await {
+                    Ok(_) => Ok(Poll::Ready(())),
+                    Err(error) => patience.failed(what, error),
                 })
-            })
-            .await;
+                .await;
             diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await)
                 .await?;
-            Ok(Outcome { value: client, changed: revived != Revived::Running })
+            if started {
+                record.note(Reason::ApiServer);
+            }
+            Ok(Outcome { value: client, changed: started })
         })
         .await
     }
@@ -191,7 +205,7 @@ impl Run {
     async fn ensure_istiod(&self, made: &Made<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
         let step = self.events.step("istiod", Some(&made.cluster.name));
         step.run(async |step| {
-            let (name, deadline) = (istio::ISTIOD, self.wait_deadline());
+            let deadline = self.wait_deadline();
             if !istio::exists(&made.client).await? {
                 let waited = kind::wait_for_api_service(&self.engine, made.cluster, step, deadline).await;
                 let node = made.cluster.control_plane();
@@ -199,7 +213,8 @@ impl Run {
                 diagnosis::explained(waited, look).await?;
             }
             let changed = made.applier(step, deadline).apply(pods).await?;
-            waits::deployment(&made.client, ISTIO_NAMESPACE, name, step, deadline).await?;
+            let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);
+            waits::workload(&made.client, &istiod, &made.record, step, deadline).await?;
             Ok(Outcome { value: (), changed })
         })
         .await
@@ -210,7 +225,8 @@ impl Run {
         let step = self.events.step("reader", Some(&made.cluster.name));
         let reader = step
             .run(async |step| {
-                Ok(Outcome::unchanged(remote::reader(&made.client, step, self.wait_deadline()).await?))
+                let reader = remote::reader(&made.client, &made.record, step, self.wait_deadline()).await?;
+                Ok(Outcome::unchanged(reader))
             })
             .await?;
         if let Some(known) = self.readers.get(&made.cluster.name) {

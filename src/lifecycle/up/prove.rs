@@ -21,8 +21,9 @@ impl Run {
                 gather::call(&self.engine, &self.plan, &from.client, &all).await
             };
             step.run(async |step| {
-                let (plan, deadline) = (&self.plan, self.wait_deadline());
-                let waited = workloads::wait_for_endpoints(&from.client, plan, samples, step, deadline).await;
+                let (plan, record, deadline) = (&self.plan, &from.record, self.wait_deadline());
+                let waited =
+                    workloads::wait_for_endpoints(&from.client, plan, samples, record, step, deadline).await;
                 diagnosis::explained(waited, look).await?;
                 Ok(Outcome::unchanged(()))
             })
@@ -30,8 +31,8 @@ impl Run {
             let step = self.events.step("call", Some(name));
             let answer = step
                 .run(async |step| {
-                    let deadline = self.wait_deadline();
-                    let answer = prove::crosses(&from.client, name, samples, "up", step, deadline).await;
+                    let (record, deadline) = (&from.record, self.wait_deadline());
+                    let answer = prove::crosses(&from.client, name, samples, "up", record, step, deadline).await;
                     Ok(Outcome::unchanged(diagnosis::explained(answer, look).await?))
                 })
                 .await?;

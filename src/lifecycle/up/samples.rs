@@ -5,6 +5,7 @@ use super::cluster::Made;
 use crate::base::event::Outcome;
 use crate::base::names;
 use crate::cluster::mesh::remote;
+use crate::cluster::rollout::Workload;
 use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 
@@ -29,7 +30,7 @@ impl Run {
         let step = self.events.step("sync", Some(name));
         step.run(async |step| {
             let peers: Vec<&str> = peers.iter().map(|(peer, _)| peer.name.as_str()).collect();
-            waits::synced(&made.client, &peers, step, self.wait_deadline()).await?;
+            waits::synced(&made.client, &peers, &made.record, step, self.wait_deadline()).await?;
             Ok(Outcome::unchanged(()))
         })
         .await
@@ -52,7 +53,8 @@ impl Run {
             let label = format!("{}={}", names::PART_OF_LABEL, names::PART_OF);
             changed |= applier.prune(&workloads::kinds(), &label, &wanted).await?;
             for (namespace, name) in deployments {
-                waits::deployment(&made.client, &namespace, &name, step, self.wait_deadline()).await?;
+                let sample = Workload::deployment(&namespace, &name);
+                waits::workload(&made.client, &sample, &made.record, step, self.wait_deadline()).await?;
             }
             Ok(Outcome { value: (), changed })
         })

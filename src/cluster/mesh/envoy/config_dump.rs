@@ -1,13 +1,50 @@
-//! Reading what a proxy says of its own configuration: Envoy's `/config_dump` and `/clusters`.
+//! What a proxy says of its own configuration: Envoy's page `config_dump`.
 
 use std::collections::BTreeMap;
 
+use anyhow::Context;
+use base64::Engine;
+use kube::Client;
 use serde_json::Value;
 
-use super::facts::{Route, Transport};
+/// One part of the configuration of the proxy in a pod, such as `dynamic_route_configs`.
+///
+/// # Errors
+/// When the proxy gives no answer, or one that cannot be read.
+pub async fn part(client: &Client, namespace: &str, pod: &str, resource: &str) -> anyhow::Result<Value> {
+    let said = super::page(client, namespace, pod, &format!("config_dump?resource={resource}")).await?;
+    serde_json::from_str(&said).with_context(|| format!("reading {resource} of the proxy of {pod}"))
+}
+
+/// A route.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Route {
+    /// The clusters of endpoints that it leads to; more than one when it divides calls.
+    pub clusters: Vec<String>,
+    /// The status that it answers with itself, if it does.
+    pub direct: Option<u64>,
+    /// How long a call may take, if that is bounded.
+    pub timeout: Option<String>,
+    /// The VirtualService it comes from.
+    pub virtual_service: Option<String>,
+    /// The share of calls that it fails on purpose, in percent.
+    pub aborts: f64,
+}
+
+/// How a proxy speaks to endpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Mutual TLS to those with a proxy, plain to others.
+    Automatic,
+    /// TLS to all.
+    Tls,
+    /// Plain to all.
+    #[default]
+    Plain,
+}
 
 /// The route for a host and port among a dump of dynamic route configurations: of the first that fits the path.
-pub(super) fn route(dump: &Value, host: &str, port: u16, path: &str) -> Option<Route> {
+pub fn route(dump: &Value, host: &str, port: u16, path: &str) -> Option<Route> {
     let configs = dump["configs"].as_array().into_iter().flatten();
     let mut tables = configs.map(|config| &config["route_config"]);
     // Of outbound HTTP there is a table for each port, named after it; or one for a host that shares a port with others.
@@ -76,7 +113,7 @@ fn aborts(route: &Value) -> f64 {
 }
 
 /// How each cluster of a dump of active clusters is spoken to.
-pub(super) fn clusters(dump: &Value) -> BTreeMap<String, Transport> {
+pub fn transports(dump: &Value) -> BTreeMap<String, Transport> {
     let configs = dump["configs"].as_array().into_iter().flatten();
     let named = |config: &Value| {
         let cluster = &config["cluster"];
@@ -93,16 +130,20 @@ pub(super) fn clusters(dump: &Value) -> BTreeMap<String, Transport> {
     configs.filter_map(named).collect()
 }
 
-/// The endpoints of each cluster, with their health: lines `CLUSTER::ADDRESS::health_flags::FLAGS`.
-pub(super) fn endpoints(said: &str) -> BTreeMap<String, Vec<(String, String)>> {
-    let mut found: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for line in said.lines() {
-        let Some((of, health)) = line.split_once("::health_flags::") else { continue };
-        if let Some((cluster, address)) = of.rsplit_once("::") {
-            found.entry(cluster.to_owned()).or_default().push((address.to_owned(), health.to_owned()));
-        }
-    }
-    found
+/// What a proxy holds under a name, in PEM: `path` leads to its bytes.
+fn secret(dump: &Value, name: &str, path: &str) -> Option<Vec<u8>> {
+    let found = dump["configs"].as_array()?.iter().find(|secret| secret["name"] == name)?;
+    base64::engine::general_purpose::STANDARD.decode(found.pointer(path)?.as_str()?).ok()
+}
+
+/// The certificate of a proxy and those that signed it, of a dump of `dynamic_active_secrets`, in PEM.
+pub fn chain(dump: &Value) -> Option<Vec<u8>> {
+    secret(dump, "default", "/secret/tls_certificate/certificate_chain/inline_bytes")
+}
+
+/// The certificates that a proxy trusts, of the same dump.
+pub fn roots(dump: &Value) -> Option<Vec<u8>> {
+    secret(dump, "ROOTCA", "/secret/validation_context/trusted_ca/inline_bytes")
 }
 
 #[cfg(test)]
@@ -141,14 +182,20 @@ mod tests {
     }
 
     #[test]
-    fn transports_and_endpoints_are_read() {
+    fn transports_are_read() {
         let dump = json!({"configs": [{"cluster": {"name": "a", "transport_socket_matches": [{}]}},
             {"cluster": {"name": "b", "transport_socket": {"name": "envoy.transport_sockets.tls"}}},
             {"cluster": {"name": "c"}}]});
-        let found = clusters(&dump);
+        let found = transports(&dump);
         assert_eq!((found["a"], found["b"], found["c"]), (Transport::Automatic, Transport::Tls, Transport::Plain));
-        let said =
-            "outbound|80||a.b::10.0.0.1:80::health_flags::healthy\noutbound|80||a.b::10.0.0.1:80::weight::1\n";
-        assert_eq!(endpoints(said)["outbound|80||a.b"], [("10.0.0.1:80".to_owned(), "healthy".to_owned())]);
+    }
+
+    #[test]
+    fn what_a_proxy_holds_is_read() {
+        let dump = json!({"configs": [
+            {"name": "default", "secret": {"tls_certificate": {"certificate_chain": {"inline_bytes": "Y2hhaW4="}}}},
+            {"name": "ROOTCA", "secret": {"validation_context": {"trusted_ca": {"inline_bytes": "cm9vdA=="}}}}]});
+        assert_eq!((chain(&dump).unwrap(), roots(&dump).unwrap()), (b"chain".to_vec(), b"root".to_vec()));
+        assert_eq!(chain(&json!({"configs": []})), None);
     }
 }

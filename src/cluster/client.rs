@@ -1,0 +1,193 @@
+//! Clients for the clusters' API servers. Every call is bounded in time; only streams are not.
+
+use std::path::Path;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream;
+use http::{Request, Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use kube::Client;
+use kube::client::{Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::time::{Instant, timeout_at};
+use tower::util::MapRequestLayer;
+use tower::{BoxError, Layer, Service};
+
+use crate::base::counts;
+
+/// How long one call may take, its answer read to the end: kind's API servers are on this machine, and the slowest
+/// call, merging Istio's definitions of kinds, takes seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A client for the only cluster of a kubeconfig file. Each call ends within 20 s. What streams may go on for longer:
+/// a log that is followed, a watch, and what runs over an upgraded connection (exec, port-forward) once it is there.
+///
+/// # Errors
+/// When the file cannot be read or used.
+pub async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
+    let what = || format!("using {}", kubeconfig.display());
+    let file = Kubeconfig::read_from(kubeconfig).with_context(what)?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(what)?;
+    // A proxy of the surroundings is never the way to a node of this machine.
+    config.proxy_url = None;
+    // It would end streams that are silent for long.
+    config.read_timeout = None;
+    config.connect_timeout = Some(CONNECT_WITHIN);
+    let counted = MapRequestLayer::new(|request: Request<Body>| {
+        counts::kube_request();
+        request
+    });
+    let builder = ClientBuilder::try_from(config).with_context(what)?;
+    Ok(builder.with_layer(&counted).with_layer(&Bound(ANSWER_WITHIN)).build())
+}
+
+/// What a call that took too long ends with.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", .0.as_secs())]
+struct Late(Duration);
+
+/// What of a call has to end in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bounded {
+    /// All of it.
+    Whole,
+    /// The answer's head: what follows is a stream.
+    Head,
+    /// Nothing: a log that is followed may send its head with its first line.
+    Nothing,
+}
+
+impl Bounded {
+    fn of<T>(request: &Request<T>) -> Self {
+        let has =
+            |flag: &str| request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == flag));
+        if has("follow=true") {
+            Bounded::Nothing
+        } else if has("watch=true") || request.headers().contains_key(header::UPGRADE) {
+            Bounded::Head
+        } else {
+            Bounded::Whole
+        }
+    }
+}
+
+/// Bounds every call in time.
+struct Bound(Duration);
+
+impl<S> Layer<S> for Bound {
+    type Service = BoundService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BoundService { inner, within: self.0 }
+    }
+}
+
+struct BoundService<S> {
+    inner: S,
+    within: Duration,
+}
+
+impl<S, T, B> Service<Request<T>> for BoundService<S>
+where
+    S: Service<Request<T>, Response = Response<B>, Error = BoxError>,
+    S::Future: Send + 'static,
+    B: hyper::body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
+{
+    type Response = Response<UnsyncBoxBody<Bytes, BoxError>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<T>) -> Self::Future {
+        let (bounded, within) = (Bounded::of(&request), self.within);
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            if bounded == Bounded::Nothing {
+                return Ok(answer.await?.map(BodyExt::boxed_unsync));
+            }
+            let deadline = Instant::now() + within;
+            let answer = timeout_at(deadline, answer).await.map_err(|_| Late(within))??;
+            Ok(match bounded {
+                Bounded::Whole => answer.map(|body| in_time(body, deadline, within)),
+                Bounded::Head | Bounded::Nothing => answer.map(BodyExt::boxed_unsync),
+            })
+        })
+    }
+}
+
+/// A body that has to be there by a deadline.
+fn in_time<B>(body: B, deadline: Instant, within: Duration) -> UnsyncBoxBody<Bytes, BoxError>
+where
+    B: hyper::body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
+{
+    let frames = stream::unfold(Some(body), move |body| async move {
+        let mut body = body?;
+        match timeout_at(deadline, body.frame()).await {
+            Ok(frame) => Some((frame?, Some(body))),
+            Err(_) => Some((Err(Late(within).into()), None)),
+        }
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+
+    const WITHIN: Duration = Duration::from_millis(50);
+
+    /// A server whose answer's head comes at once, and its body after twice the time that a call may take.
+    async fn asked(request: Request<()>) -> Result<String, BoxError> {
+        let slow = tower::service_fn(|_: Request<()>| async {
+            let body = stream::once(Box::pin(async {
+                tokio::time::sleep(WITHIN * 2).await;
+                Ok::<_, BoxError>(Frame::data(Bytes::from("text")))
+            }));
+            Ok::<_, BoxError>(Response::new(StreamBody::new(body)))
+        });
+        let body = Bound(WITHIN).layer(slow).call(request).await?.into_body().collect().await?;
+        Ok(String::from_utf8(body.to_bytes().to_vec())?)
+    }
+
+    fn get(uri: &str) -> Request<()> {
+        Request::get(uri).body(()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_is_bounded_to_its_end_and_a_stream_is_not() {
+        let late = asked(get("/api/v1/pods?limit=1")).await.unwrap_err();
+        assert!(late.is::<Late>(), "{late}");
+        for stream in ["/api/v1/pods?limit=1&watch=true", "/api/v1/namespaces/a/pods/b/log?follow=true"] {
+            assert_eq!(asked(get(stream)).await.unwrap(), "text", "{stream}");
+        }
+        let mut exec = get("/api/v1/namespaces/a/pods/b/exec");
+        exec.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+        assert_eq!(asked(exec).await.unwrap(), "text");
+    }
+
+    #[tokio::test]
+    async fn what_never_answers_is_given_up_and_a_followed_log_is_waited_for() {
+        let asked = async |request| {
+            let never = tower::service_fn(|_: Request<()>| async {
+                tokio::time::sleep(WITHIN * 2).await;
+                Ok::<_, BoxError>(Response::new(http_body_util::Full::default().map_err(|never| match never {})))
+            });
+            Bound(WITHIN).layer(never).call(request).await.is_ok()
+        };
+        let mut exec = get("/api/v1/namespaces/a/pods/b/exec");
+        exec.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+        assert!(!asked(get("/version")).await && !asked(exec).await);
+        assert!(asked(get("/api/v1/namespaces/a/pods/b/log?follow=true&tailLines=1")).await);
+    }
+}

@@ -1,0 +1,157 @@
+//! Running commands in pods.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, AttachParams};
+use tokio::io::AsyncReadExt;
+
+use super::refusal;
+use crate::base::error::Error;
+
+/// How long a command may take, all tries together.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is begun at most. A busy API server refuses one stream, and takes the next.
+const TRIES: usize = 3;
+
+/// Runs a command in a container of a pod; gives its standard output. It is run again when the way to it fails, and only
+/// then: so it has to be one that may run twice. Ends within 20 s.
+///
+/// # Errors
+/// The API server's, or the command's with what it said.
+pub async fn exec(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    command: &[&str],
+) -> anyhow::Result<String> {
+    let what = || format!("running {} in pod {pod}", command.first().copied().unwrap_or_default());
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let tries = async {
+        for _ in 1..TRIES {
+            match once(&api, pod, container, command).await {
+                Err(Failure::Transport(_) | Failure::Broke { .. }) => {}
+                ended => return ended,
+            }
+        }
+        once(&api, pod, container, command).await
+    };
+    let ended = tokio::time::timeout(ENDS_WITHIN, tries).await;
+    let ended = ended.map_err(|_| Error::environment(format!("no answer within {} s", ENDS_WITHIN.as_secs())));
+    match ended.with_context(what)? {
+        Ok(said) => Ok(said),
+        Err(Failure::Transport(error) | Failure::Refused(error)) => Err(error).with_context(what),
+        Err(Failure::Broke { said }) => Err(failed(&what(), "the connection broke", &said)),
+        Err(Failure::Command { message, said }) => Err(failed(&what(), &message, &said)),
+    }
+}
+
+fn failed(what: &str, message: &str, said: &[u8]) -> anyhow::Error {
+    Error::environment(format!("{what} failed: {message}")).evidence(String::from_utf8_lossy(said)).into()
+}
+
+/// Why a command gave no output.
+#[derive(Debug)]
+enum Failure {
+    /// The way to it failed before it was seen to begin, or while its output was read.
+    Transport(anyhow::Error),
+    /// The connection ended without a word on how the command did.
+    Broke {
+        /// Its standard error until then.
+        said: Vec<u8>,
+    },
+    /// The API server or the container's runtime refused to run it.
+    Refused(anyhow::Error),
+    /// The command itself failed.
+    Command {
+        /// How, as Kubernetes says it.
+        message: String,
+        /// Its standard error.
+        said: Vec<u8>,
+    },
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        // What the API server says of its own way to the node.
+        let backend =
+            matches!(&error, kube::Error::Api(status) if status.message.contains("error dialing backend"));
+        match backend || refusal::is_transport(&error) {
+            true => Failure::Transport(error.into()),
+            false => Failure::Refused(error.into()),
+        }
+    }
+}
+
+async fn once(api: &Api<Pod>, pod: &str, container: &str, command: &[&str]) -> Result<String, Failure> {
+    let parameters = AttachParams::default().container(container).stderr(true);
+    let mut process = api.exec(pod, command.iter().copied(), &parameters).await?;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (stdout, stderr) = (process.stdout(), process.stderr());
+    let status = process.take_status();
+    let (first, second) = futures::join!(read_all(stdout, &mut out), read_all(stderr, &mut err));
+    first.and(second).map_err(|error| Failure::Transport(error.into()))?;
+    let status = match status {
+        Some(status) => status.await,
+        None => None,
+    };
+    match status {
+        Some(status) if status.status.as_deref() == Some("Success") => {
+            Ok(String::from_utf8_lossy(&out).into_owned())
+        }
+        Some(status) => {
+            let message = status.message.unwrap_or_else(|| "no reason was given".into());
+            Err(Failure::Command { message, said: err })
+        }
+        None => Err(Failure::Broke { said: err }),
+    }
+}
+
+async fn read_all(stream: Option<impl tokio::io::AsyncRead + Unpin>, into: &mut Vec<u8>) -> std::io::Result<()> {
+    match stream {
+        Some(mut stream) => stream.read_to_end(into).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Response;
+    use kube::client::Body;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tower::BoxError;
+
+    /// How often a command is begun with an API server that answers like this, and how it ends.
+    async fn begun(answer: fn() -> Result<Response<Body>, BoxError>) -> (usize, String) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        let server = tower::service_fn(move |_: http::Request<Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move { answer() }
+        });
+        let ended = exec(&Client::new(server, "default"), "sample", "a", "app", &["true"]).await;
+        (count.load(Ordering::Relaxed), format!("{:#}", ended.unwrap_err()))
+    }
+
+    fn refused(code: u16, message: &str) -> Result<Response<Body>, BoxError> {
+        let status = kube::core::Status::failure(message, "").with_code(code);
+        Ok(Response::builder().status(code).body(serde_json::to_vec(&status)?.into())?)
+    }
+
+    #[tokio::test]
+    async fn only_what_fails_on_its_way_is_tried_again() {
+        let (count, why) = begun(|| Err("connection reset by peer".into())).await;
+        assert!(count == TRIES && why.contains("connection reset"), "{count} {why}");
+        let dialing =
+            || refused(500, "error dialing backend: dial tcp 172.18.0.3:10250: connect: connection refused");
+        assert_eq!(begun(dialing).await.0, TRIES);
+        let (count, why) = begun(|| refused(404, "pods \"a\" not found")).await;
+        assert!(count == 1 && why.starts_with("running true in pod a: "), "{count} {why}");
+        assert_eq!(begun(|| refused(500, "container not found (\"app\")")).await.0, 1);
+    }
+}

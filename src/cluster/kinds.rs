@@ -1,0 +1,131 @@
+//! The API for an object: how each kind is addressed.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::GroupVersionKind;
+use kube::discovery::{ApiCapabilities, Discovery, Scope};
+use kube::{Client, ResourceExt};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The API for objects of a kind that is known to be there, in a namespace or in all.
+pub fn api(client: &Client, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// The same for an object of such a kind that is in a namespace.
+///
+/// # Errors
+/// When the object has no kind.
+pub fn api_of(client: &Client, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
+    let types = object.types.as_ref().context("an object without a kind")?;
+    Ok(api(client, &types.api_version, &types.kind, object.namespace().as_deref()))
+}
+
+/// A kind as an API server addresses it.
+#[derive(Debug, Clone)]
+pub struct Addressed {
+    /// Its name, group, version and plural.
+    pub resource: ApiResource,
+    /// Whether its objects are in namespaces, and what can be done with them.
+    pub capabilities: ApiCapabilities,
+}
+
+impl Addressed {
+    /// Whether its objects are in namespaces.
+    pub fn is_namespaced(&self) -> bool {
+        self.capabilities.scope == Scope::Namespaced
+    }
+
+    /// The API for its objects in a namespace; without one in the default namespace.
+    pub fn api(&self, client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
+        match (self.is_namespaced(), namespace) {
+            (true, Some(namespace)) => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            (true, None) => Api::default_namespaced_with(client.clone(), &self.resource),
+            (false, _) => self.everywhere(client),
+        }
+    }
+
+    /// The API for its objects in all namespaces.
+    pub fn everywhere(&self, client: &Client) -> Api<DynamicObject> {
+        Api::all_with(client.clone(), &self.resource)
+    }
+}
+
+/// Every kind that an API server knew when it was asked.
+#[derive(Clone)]
+pub struct Known(Arc<Discovery>);
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Known { .. }")
+    }
+}
+
+impl Known {
+    /// Asks an API server.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn ask(client: &Client) -> kube::Result<Self> {
+        Ok(Self(Arc::new(Discovery::new(client.clone()).run_aggregated().await?)))
+    }
+
+    /// How a kind is addressed, if it is known.
+    pub fn kind(&self, kind: &GroupVersionKind) -> Option<Addressed> {
+        let (resource, capabilities) = self.0.resolve_gvk(kind)?;
+        Some(Addressed { resource, capabilities })
+    }
+
+    /// How an object's kind is addressed, if it is known.
+    pub fn kind_of(&self, object: &DynamicObject) -> Option<Addressed> {
+        self.kind(&GroupVersionKind::try_from(object.types.as_ref()?).ok()?)
+    }
+
+    /// All kinds, each in the version that the API server recommends.
+    pub fn all(&self) -> impl Iterator<Item = Addressed> {
+        let all = self.0.groups().flat_map(|group| group.recommended_resources());
+        all.map(|(resource, capabilities)| Addressed { resource, capabilities })
+    }
+}
+
+/// The kinds of one cluster, asked once for all that apply to it. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Kinds(Arc<Mutex<Option<Known>>>);
+
+impl Kinds {
+    /// What is known. While it is held, others wait for an answer instead of asking, too.
+    pub async fn lock(&self) -> MutexGuard<'_, Option<Known>> {
+        self.0.lock().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_object_is_found_under_its_kinds_path() {
+        let client = Client::new(
+            tower::service_fn(|_| async {
+                Ok::<_, tower::BoxError>(http::Response::new(kube::client::Body::empty()))
+            }),
+            "default",
+        );
+        let path = |api: Api<DynamicObject>| api.resource_url().to_owned();
+        let rules = api(&client, "networking.istio.io/v1", "DestinationRule", Some("sample"));
+        assert_eq!(path(rules), "/apis/networking.istio.io/v1/namespaces/sample/destinationrules");
+        assert_eq!(path(api(&client, "v1", "Service", None)), "/api/v1/services");
+        let policy = serde_json::json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": {"name": "a", "namespace": "b"}});
+        let policy = serde_json::from_value(policy).unwrap();
+        let found = path(api_of(&client, &policy).unwrap());
+        assert_eq!(found, "/apis/security.istio.io/v1/namespaces/b/authorizationpolicies");
+    }
+}

@@ -1,0 +1,271 @@
+//! Whether what Kubernetes makes pods from is ready, and why not: the same question for every kind of workload.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::Selector;
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::mesh::apply;
+use super::refusal::{Patience, Record};
+use super::{kinds, pods};
+use crate::base::error::Error;
+use crate::base::event::Step;
+use crate::base::wait::{self, Poll};
+
+/// A kind whose pods are awaited. A Job is none: it ends when it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Pods that replace each other.
+    Deployment,
+    /// Pods with names of their own.
+    StatefulSet,
+    /// A pod on every node.
+    DaemonSet,
+    /// A number of pods.
+    ReplicaSet,
+    /// A pod that nothing else made.
+    Pod,
+}
+
+impl Kind {
+    const ALL: [Kind; 5] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::ReplicaSet, Kind::Pod];
+
+    /// Its name in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Deployment => "Deployment",
+            Kind::StatefulSet => "StatefulSet",
+            Kind::DaemonSet => "DaemonSet",
+            Kind::ReplicaSet => "ReplicaSet",
+            Kind::Pod => "Pod",
+        }
+    }
+
+    fn api_version(self) -> &'static str {
+        if self == Kind::Pod { "v1" } else { "apps/v1" }
+    }
+}
+
+/// A workload of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// How it is called where it is awaited.
+    called: String,
+}
+
+impl Workload {
+    /// The Deployment of that name.
+    pub fn deployment(namespace: &str, name: &str) -> Self {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Self { kind: Kind::Deployment, namespace, called: name.clone(), name }
+    }
+
+    /// The workload that an object is; none for what has no pods, or whose pods are not awaited.
+    pub fn of(object: &DynamicObject) -> Option<Self> {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == apply::kind(object))?;
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        Some(Self { kind, namespace, called: format!("{} {name}", kind.as_str()), name })
+    }
+
+    /// The object as it is in a cluster now.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn get(&self, client: &Client) -> kube::Result<Option<DynamicObject>> {
+        kinds::api(client, self.kind.api_version(), self.kind.as_str(), Some(&self.namespace))
+            .get_opt(&self.name)
+            .await
+    }
+
+    /// The pods of a live object, oldest first.
+    ///
+    /// # Errors
+    /// The API server's; without an answer of it when the object is of another shape than its kind.
+    pub async fn pods(&self, client: &Client, live: &DynamicObject) -> anyhow::Result<Vec<Pod>> {
+        if self.kind == Kind::Pod {
+            return Ok(vec![serde_json::from_value(serde_json::to_value(live)?)?]);
+        }
+        let selector = live.data.pointer("/spec/selector").cloned().unwrap_or_default();
+        let selector: Selector = serde_json::from_value::<LabelSelector>(selector)?.try_into()?;
+        let api: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
+        let mut pods = api.list(&ListParams::default().labels_from(&selector)).await?.items;
+        pods.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
+        Ok(pods)
+    }
+}
+
+/// How far the pods of a workload are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rollout {
+    /// All are ready, in the newest version; or the pod has done its work.
+    Ready,
+    /// Not yet, and why.
+    NotYet(String),
+    /// The pod ended badly, and nothing starts it again.
+    Failed(String),
+}
+
+impl Rollout {
+    /// How far a live object of a kind is, by its status alone.
+    pub fn of(kind: Kind, live: &DynamicObject) -> Self {
+        match kind {
+            Kind::Pod => Self::of_pod(live),
+            kind => lacking(kind, live).map_or(Self::Ready, Self::NotYet),
+        }
+    }
+
+    fn of_pod(live: &DynamicObject) -> Self {
+        let conditions = live.data.pointer("/status/conditions").and_then(Value::as_array);
+        let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+        match live.data.pointer("/status/phase").and_then(Value::as_str) {
+            Some("Succeeded") => Self::Ready,
+            Some("Failed") => Self::Failed("it has failed".into()),
+            _ if ready => Self::Ready,
+            _ => Self::NotYet("it is not ready".into()),
+        }
+    }
+
+    /// Why it is not ready, if it is not.
+    pub fn lacks(self) -> Option<String> {
+        match self {
+            Rollout::Ready => None,
+            Rollout::NotYet(why) | Rollout::Failed(why) => Some(why),
+        }
+    }
+}
+
+/// Why the pods that a controller makes are not ready, if they are not.
+fn lacking(kind: Kind, live: &DynamicObject) -> Option<String> {
+    let number = |path: &str| live.data.pointer(path).and_then(Value::as_i64);
+    let status = |field: &str| number(&format!("/status/{field}")).unwrap_or_default();
+    if status("observedGeneration") < live.metadata.generation.unwrap_or_default() {
+        return Some("its newest version is not taken up".into());
+    }
+    let wanted = match kind {
+        Kind::DaemonSet => status("desiredNumberScheduled"),
+        _ => number("/spec/replicas").unwrap_or(1),
+    };
+    let (ready, updated, all) = match kind {
+        Kind::DaemonSet => (status("numberReady"), status("updatedNumberScheduled"), wanted),
+        Kind::ReplicaSet => (status("readyReplicas"), wanted, status("replicas")),
+        _ => (status("readyReplicas"), status("updatedReplicas"), status("replicas")),
+    };
+    if ready < wanted || updated < wanted {
+        Some(format!("{} of {wanted} ready", ready.min(updated)))
+    } else if all > wanted {
+        Some(format!("{} of an older version end", all - wanted))
+    } else {
+        None
+    }
+}
+
+/// Waits until the pods of a workload are ready, in its newest version. `record` is the cluster's.
+///
+/// # Errors
+/// When they are not by the deadline, or will not be: a pod has failed, or there is no such workload.
+pub async fn wait(
+    client: &Client,
+    workload: &Workload,
+    record: &Record,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let what = format!("{} to be ready", workload.called);
+    let mut patience = Patience::new(record);
+    wait::until(step, &what, deadline, async || {
+        let live = match workload.get(client).await {
+            Ok(Some(live)) => live,
+            Ok(None) => return patience.absent(&what, "it does not exist".into()),
+            Err(error) => return patience.failed(&what, error),
+        };
+        let rollout = Rollout::of(workload.kind, &live);
+        if rollout == Rollout::Ready {
+            return Ok(Poll::Ready(()));
+        }
+        let pods = workload.pods(client, &live).await.map(|pods| pods::blocked(&pods)).unwrap_or_default();
+        let with_pods = |why: String| if pods.is_empty() { why } else { format!("{why}: {pods}") };
+        match rollout {
+            Rollout::Failed(why) => Err(Error::environment(format!("{what}: {}", with_pods(why))).into()),
+            Rollout::NotYet(why) => Ok(Poll::NotYet(with_pods(why))),
+            Rollout::Ready => Ok(Poll::Ready(())),
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn live(kind: Kind, spec: Value, status: Value) -> DynamicObject {
+        apply::object(json!({"apiVersion": kind.api_version(), "kind": kind.as_str(),
+            "metadata": {"name": "x", "generation": 2}, "spec": spec, "status": status}))
+        .unwrap()
+    }
+
+    fn lacks(kind: Kind, spec: Value, status: Value) -> Option<String> {
+        Rollout::of(kind, &live(kind, spec, status)).lacks()
+    }
+
+    #[test]
+    fn a_deployment_lacks_what_its_status_says() {
+        let lacks = |status: &Value| lacks(Kind::Deployment, json!({"replicas": 2}), status.clone());
+        let ready = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2});
+        assert_eq!(lacks(&ready), None);
+        let mut of_old = ready.clone();
+        of_old["observedGeneration"] = json!(1);
+        assert!(lacks(&of_old).is_some());
+        let mut half = ready.clone();
+        half["readyReplicas"] = json!(1);
+        assert_eq!(lacks(&half).as_deref(), Some("1 of 2 ready"));
+        let mut rolling = ready;
+        rolling["replicas"] = json!(3);
+        assert!(lacks(&rolling).is_some());
+    }
+
+    #[test]
+    fn each_kind_lacks_what_its_status_says() {
+        let set = json!({"observedGeneration": 2, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 1});
+        assert_eq!(lacks(Kind::StatefulSet, json!({"replicas": 2}), set).as_deref(), Some("1 of 2 ready"));
+        let daemon = json!({"observedGeneration": 2, "desiredNumberScheduled": 1, "numberReady": 1,
+            "updatedNumberScheduled": 1});
+        assert_eq!(lacks(Kind::DaemonSet, json!({}), daemon), None);
+        assert!(lacks(Kind::DaemonSet, json!({}), json!({})).is_some());
+        let replicas = json!({"observedGeneration": 2, "replicas": 1, "readyReplicas": 1});
+        assert_eq!(lacks(Kind::ReplicaSet, json!({}), replicas), None);
+        // Scaled to nothing on purpose is as wanted.
+        assert_eq!(lacks(Kind::Deployment, json!({"replicas": 0}), json!({"observedGeneration": 2})), None);
+    }
+
+    #[test]
+    fn a_pod_is_done_when_it_is_ready_or_has_succeeded_and_one_that_failed_is_not_awaited() {
+        let of = |status: Value| Rollout::of(Kind::Pod, &live(Kind::Pod, json!({}), status));
+        assert_eq!(of(json!({"conditions": [{"type": "Ready", "status": "True"}]})), Rollout::Ready);
+        let done = json!({"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]});
+        assert_eq!(of(done), Rollout::Ready);
+        assert!(matches!(of(json!({"phase": "Failed"})), Rollout::Failed(_)));
+        assert!(matches!(of(json!({"phase": "Pending"})), Rollout::NotYet(_)));
+    }
+
+    #[test]
+    fn what_is_awaited_is_called_by_its_kind() {
+        let object = |kind: &str| {
+            apply::object(
+                json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "x", "namespace": "n"}}),
+            )
+        };
+        assert_eq!(Workload::of(&object("StatefulSet").unwrap()).unwrap().called, "StatefulSet x");
+        assert_eq!(Workload::of(&object("Job").unwrap()), None);
+        assert_eq!(Workload::deployment("istio-system", "istiod").called, "istiod");
+    }
+}
