@@ -113,7 +113,7 @@ impl Namespace {
     /// Services that are needed.
     ///
     /// # Errors
-    /// As [`deploy::deploy`].
+    /// A usage error for manifests that say nowhere to go; else what keeps the pods from being ready.
     pub async fn deploy(&self, folder: impl AsRef<Path>) -> anyhow::Result<Deployed> {
         let found = manifests::read(folder.as_ref())?;
         self.put(found.into_iter().map(|manifest| manifest.object).collect(), None).await
