@@ -59,8 +59,9 @@ const RULES: &[Rule] = &[
         ],
         Verdict::Stays,
     ),
-    // Pods are found by label and then asked by name: one that is gone was replaced.
-    rule((404, 404), &["pods \""], Verdict::Passes),
+    // Pods are found by label and then asked by name: one that is gone was replaced, and a kubelet that has just started
+    // has yet to learn of its own.
+    rule((404, 404), &["pods \"", "pod not found (\"", "pod does not exist"], Verdict::Passes),
     // Right after its start the server knows neither its own roles nor all kinds, and it takes up a new namespace or
     // kind a moment after it was made.
     rule((401, 401), &[], Verdict::WithReason),
