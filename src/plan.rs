@@ -16,6 +16,7 @@ use inventory::{Environment, Inventory};
 
 pub mod addresses;
 mod config;
+pub mod images;
 pub mod inventory;
 mod size;
 
@@ -27,8 +28,6 @@ use addresses::Allocator;
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Its value, which is also the field manager of every apply.
 pub const MANAGED_BY: &str = "kindmesh";
-/// The repository of the sample image that is built here; never pulled, so the name resolves nowhere.
-pub const SAMPLE_REPOSITORY: &str = "kindmesh.local/sample";
 
 /// All decisions for one environment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -177,19 +176,6 @@ impl Plan {
     pub fn peers<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
         self.clusters.iter().filter(move |cluster| cluster.name != of.name)
     }
-
-    /// The images that every environment like this one needs, whatever kindmesh it is made by: all but the sample
-    /// image that is built here, which is another one after every build.
-    pub fn stable_images(&self) -> Vec<String> {
-        let given = self.samples.iter().filter(|samples| !samples.build).map(|samples| &samples.image);
-        self.mesh.images.iter().chain(given).cloned().collect()
-    }
-
-    /// Every image that the nodes need beside Kubernetes' own.
-    pub fn images(&self) -> Vec<&str> {
-        let samples = self.samples.iter().map(|samples| samples.image.as_str());
-        self.mesh.images.iter().map(String::as_str).chain(samples).collect()
-    }
 }
 
 /// Decides everything.
@@ -242,9 +228,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         id: name.to_owned(),
         network: name.to_owned(),
         version: spec.mesh.version.clone(),
-        images: ["pilot", "proxyv2"]
-            .map(|image| format!("{}/{image}:{}", spec.mesh.hub, spec.mesh.version))
-            .to_vec(),
+        images: images::mesh(spec),
         root_subject: names::subject(name, None).to_string(),
     };
     // Where Docker puts it, and with it the network's own DNS.
@@ -365,24 +349,7 @@ fn samples(spec: &Spec, inventory: &Inventory) -> Result<Option<Samples>, Error>
     if !samples.enabled {
         return Ok(None);
     }
-    let build = samples.image.is_empty();
-    let image = if build {
-        let executable = inventory.executable.as_ref().ok_or_else(|| {
-            Error::prerequisite("the sample image cannot be built here: there is no kindmesh executable")
-                .hint("name one with KINDMESH_EXE, or an image with samples.image")
-        })?;
-        let engine = (&inventory.engine.os, &inventory.engine.architecture);
-        if engine != (&executable.os, &executable.architecture) {
-            return Err(Error::prerequisite(format!(
-                "the sample image cannot be built here: kindmesh is {}/{}, the engine {}/{}",
-                executable.os, executable.architecture, engine.0, engine.1
-            ))
-            .hint("name the image published with the release in samples.image"));
-        }
-        format!("{SAMPLE_REPOSITORY}:{}", executable.digest)
-    } else {
-        samples.image.clone()
-    };
+    let (image, build) = images::sample(spec, inventory.executable.as_ref(), &inventory.engine)?;
     let names = |labels: &[crate::spec::Label]| labels.iter().map(ToString::to_string).collect();
     Ok(Some(Samples {
         namespace: samples.namespace.to_string(),

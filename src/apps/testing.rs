@@ -46,7 +46,8 @@ use crate::host::images;
 use crate::host::inventory as gather;
 use crate::host::state::Folders;
 use crate::lifecycle::pause;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
+use crate::plan::images::built_of;
 use crate::report::Style;
 use crate::report::failure::Failure;
 
@@ -293,7 +294,7 @@ async fn caller_image(
             .hint("cargo install kindmesh; or name one with KINDMESH_EXE")
     })?;
     let described = gather::executable().await?.context("no executable")?;
-    let image = format!("{}:{}", plan::SAMPLE_REPOSITORY, described.digest);
+    let image = built_of(&described);
     sample_image::ensure_named(engine, &image, &executable).await?;
     let load = image::Load::new(&environment.files.root, [&image]);
     for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {

@@ -133,7 +133,7 @@ impl Used {
                 names.push(folder.display().to_string());
             }
             // What another of its clusters would start from.
-            names.push(bake::offline_name(&plan.kubernetes.node_image, &plan.stable_images()));
+            names.push(plan.archive_image());
             names.extend(bake::name(engine, &plan.kubernetes.node_image, &plan.stable_images()).await);
             for used_name in names {
                 used.names.entry(used_name).or_default().insert(name.clone());

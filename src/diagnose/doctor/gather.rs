@@ -16,10 +16,11 @@ use super::{host, state};
 use crate::base::error::Error;
 use crate::cluster::environment;
 use crate::host::docker::endpoint::Surroundings;
-use crate::host::docker::{self, Engine, bake, credentials, is_not_found, reference, sample_image};
+use crate::host::docker::{self, Engine, bake, credentials, is_not_found, sample_image};
 use crate::host::kind;
 use crate::host::state::{EngineIdentity, Folders, Lock};
 use crate::host::tool::{self, Tool, process};
+use crate::plan::images::reference;
 use crate::plan::inventory::{Executable, Inventory};
 use crate::plan::{self, Plan};
 use crate::spec::{Origins, Spec};
@@ -123,14 +124,12 @@ fn in_our_words(error: anyhow::Error) -> Error {
 
 /// The images that the plan needs and the engine has not.
 async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<WantedImage> {
-    let built = plan.samples.as_ref().filter(|samples| samples.build).map(|samples| samples.image.as_str());
-    let others = plan.images().into_iter().filter(|image| Some(*image) != built).map(|image| (image, false));
     // What came in an archive takes the place of all that could be pulled.
     if let Ok(Some(_)) = bake::brought(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
         return Vec::new();
     }
-    let all = std::iter::once((plan.kubernetes.node_image.as_str(), true)).chain(others);
-    join_all(all.map(|(name, node)| wanted_image(engine, name, node, deadline)))
+    let is_node = |name: &String| *name == plan.kubernetes.node_image;
+    join_all(plan.pulled_images().iter().map(|name| wanted_image(engine, name, is_node(name), deadline)))
         .await
         .into_iter()
         .flatten()
