@@ -9,13 +9,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::error::Error;
-use crate::base::names::{self, kind_name, network_name};
+use crate::base::names::{self, network_name};
 use crate::spec::validate::kubernetes_version;
 use crate::spec::{Profile, Spec, Subnet};
 use inventory::{Environment, Inventory};
 
 pub mod addresses;
+pub mod admission;
 mod config;
+pub mod engine;
 pub mod images;
 pub mod inventory;
 mod size;
@@ -187,7 +189,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let name = spec.name.as_str();
     let nothing = Environment::default();
     let existing = inventory.environments.get(name).unwrap_or(&nothing);
-    refuse_foreign_names(spec, inventory)?;
+    admission::clusters(spec, inventory)?;
 
     let mut addresses = Allocator::new(
         inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
@@ -256,51 +258,16 @@ fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
 }
 
-fn refuse_foreign_names(spec: &Spec, inventory: &Inventory) -> Result<(), Error> {
-    for cluster in &spec.clusters {
-        let kind = kind_name(spec.name.as_str(), cluster.name.as_str());
-        let other = inventory
-            .environments
-            .iter()
-            .filter(|(name, _)| name.as_str() != spec.name.as_str())
-            .find(|(name, found)| found.clusters.keys().any(|c| kind_name(name, c) == kind));
-        if let Some((other, _)) = other {
-            return Err(Error::usage(format!(
-                "the kind cluster of {} would be \"{kind}\", which environment \"{other}\" has",
-                cluster.name
-            ))
-            .hint("choose another environment name with --name, or another cluster name"));
-        }
-        if inventory.foreign_clusters.contains(&kind) {
-            return Err(Error::usage(format!("a kind cluster \"{kind}\" exists that kindmesh did not make"))
-                .hint(format!(
-                    "choose another environment name with --name, or: kind delete cluster --name {kind}"
-                )));
-        }
-    }
-    Ok(())
-}
-
 fn network_subnet(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Result<Ipv4Net, Error> {
     let by = format!("the network of environment {}", spec.name);
+    let taken = match spec.network.subnet {
+        Subnet::Fixed(wanted) => addresses.owner(&wanted),
+        Subnet::Auto => None,
+    };
+    admission::subnet(spec, existing, taken)?;
     let subnet = match (spec.network.subnet, existing.subnet) {
-        (Subnet::Fixed(wanted), Some(has)) if wanted != has => {
-            return Err(Error::usage(format!(
-                "network.subnet is {wanted}, but the environment's network has {has}"
-            ))
-            .hint(format!("kindmesh down --name {}", spec.name)));
-        }
         (_, Some(has)) => has,
-        (Subnet::Fixed(wanted), None) => match addresses.owner(&wanted) {
-            Some(taken) => {
-                return Err(Error::usage(format!(
-                    "network.subnet {wanted} overlaps {} of {}",
-                    taken.subnet, taken.by
-                ))
-                .hint("choose another one, or network.subnet: auto"));
-            }
-            None => wanted,
-        },
+        (Subnet::Fixed(wanted), None) => wanted,
         (Subnet::Auto, None) => return addresses.network(&by),
     };
     addresses.take(subnet, by);

@@ -88,7 +88,7 @@ pub async fn prune(engine: &Engine, folders: &Folders, events: &Events) -> anyho
     let locks = events.step("lock", None).run(async |step| {
         let mut locks = Vec::new();
         for name in folders.begun() {
-            locks.push(Lock::acquire(&folders.environment(&name), step).await?);
+            locks.push(Lock::alone(&folders.environment(&name), step).await?);
         }
         Ok(Outcome::unchanged(locks))
     });

@@ -18,11 +18,12 @@ use crate::cluster::environment;
 use crate::host::docker::endpoint::Surroundings;
 use crate::host::docker::{self, Engine, bake, credentials, is_not_found, sample_image};
 use crate::host::kind;
-use crate::host::state::{EngineIdentity, Folders, Lock};
+use crate::host::state::{Folders, Lock};
 use crate::host::tool::{self, Tool, process};
+use crate::plan::engine::EngineIdentity;
 use crate::plan::images::reference;
 use crate::plan::inventory::{Executable, Inventory};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};
 
 /// How long a program that prints the firewall's rules may take.
@@ -90,7 +91,7 @@ async fn of_engine(
     };
     facts.wanted.exists =
         inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
-    let identity = EngineIdentity::of(&engine.facts, &engine.endpoint.host);
+    let identity = engine.identity();
     let executable = executable.map(|executable| inventory.executable = executable);
     let plan = executable.and_then(|()| plan(wanted, folders, &identity, &inventory)).map_err(in_our_words);
     let current = plan.as_ref().ok().and_then(|plan| plan.samples.as_ref()).map(|samples| samples.image.clone());
@@ -112,9 +113,7 @@ fn plan(
     inventory: &Inventory,
 ) -> anyhow::Result<Plan> {
     let files = folders.environment(spec.name.as_str());
-    let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
-    identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
-    environment::refuse_changes(spec, origins, &files, inventory)?;
+    admission::environment(spec, origins, &environment::past(&files)?, identity, inventory)?;
     Ok(plan::plan(spec, inventory)?)
 }
 
@@ -213,7 +212,7 @@ fn networks_left(folders: &Folders, inventory: &Inventory) -> Vec<(String, Vec<S
 fn files_left(folders: &Folders, identity: &EngineIdentity, inventory: &Inventory) -> Vec<(String, PathBuf)> {
     let gone = folders.environments().into_iter().filter(|name| !inventory.environments.contains_key(name));
     let files = gone.map(|name| (folders.environment(&name), name));
-    let left = files.filter(|(files, _)| identity.has_made(files) && !Lock::is_held(files));
+    let left = files.filter(|(files, _)| files.are_of(identity) && !Lock::is_held(files));
     left.map(|(files, name)| (name, files.root)).collect()
 }
 
