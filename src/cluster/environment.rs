@@ -9,9 +9,10 @@ use crate::cluster::client;
 use crate::cluster::refusal::{Record, Records};
 use crate::host::docker::Engine;
 use crate::host::state::{self, Files, Folders};
+use crate::plan::admission::Past;
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{self, Plan};
-use crate::spec::{self, Loaded, Origins, Spec};
+use crate::spec::{self, Spec};
 
 /// An environment as its files tell it.
 #[derive(Debug, Clone)]
@@ -41,34 +42,12 @@ pub fn store(files: &Files, spec: &Spec) -> anyhow::Result<bool> {
     state::write_private(&files.spec(), spec::to_yaml(spec)?.as_bytes())
 }
 
-/// The spec that `up`, `plan` and `render` work with: the stored one where no file says anything else.
+/// What the files of an environment tell of it.
 ///
 /// # Errors
-/// A usage error for a spec that is wrong.
-pub fn wanted(loaded: &Loaded, files: &Files) -> anyhow::Result<Spec> {
-    if let (Some(stored), false) = (stored(files)?, loaded.from_files) {
-        return Ok(stored);
-    }
-    spec::validate(&loaded.spec, &loaded.origins)?;
-    Ok(loaded.spec.clone())
-}
-
-/// Refuses a spec that changes what cannot be changed of an environment that exists.
-///
-/// # Errors
-/// A usage error that names the field.
-pub fn refuse_changes(
-    wanted: &Spec,
-    origins: &Origins,
-    files: &Files,
-    inventory: &Inventory,
-) -> anyhow::Result<()> {
-    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
-    let exists = inventory.environments.contains_key(wanted.name.as_str());
-    if let Some(stored) = stored(files)?.filter(|_| exists) {
-        spec::changes(&stored, wanted, origins)?;
-    }
-    Ok(())
+/// When one of them cannot be read.
+pub fn past(files: &Files) -> anyhow::Result<Past> {
+    Ok(Past { engine: files.engine_on_file()?, spec: stored(files)? })
 }
 
 impl Environment {

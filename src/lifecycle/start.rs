@@ -18,7 +18,7 @@ use crate::diagnose::diagnosis::waits;
 use crate::host::docker::Engine;
 use crate::host::kind::{Kind, Revived};
 use crate::host::state::Folders;
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 use crate::lifecycle::prove;
 use crate::plan::{Cluster, Plan};
 
@@ -84,7 +84,7 @@ async fn run(
     deadline: tokio::time::Instant,
     events: &Events,
 ) -> anyhow::Result<Started> {
-    let (_lock, inventory) = pause::hold(engine, folders, opened.name(), events).await?;
+    let (_lock, inventory) = hold::alone(engine, folders, opened.name(), events).await?;
     let found = inventory.environments.get(opened.name()).cloned().unwrap_or_default();
     let plan = opened.plan(engine, inventory)?;
     let start = Start { engine, opened, plan: &plan, deadline, events };

@@ -55,6 +55,7 @@ impl Namespace {
         let (now, count) = (jiff::Timestamp::now().as_millisecond(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("test-{now:x}-{:x}-{count}", std::process::id());
         let this = Self { mesh: mesh.clone(), name, alone };
+        let _lock = mesh.beside().await?;
         try_join_all(mesh.sides.iter().map(|side| this.make_in(side)))
             .await
             .context("making the test's namespace")?;
@@ -73,6 +74,7 @@ impl Namespace {
 
     /// Deletes it in every cluster; it is gone some seconds later.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
+        let _lock = self.mesh.beside().await?;
         let gone = join_all(self.mesh.sides.iter().map(|side| lease::delete(&side.client, &self.name))).await;
         gone.into_iter().collect()
     }
@@ -138,7 +140,9 @@ impl Namespace {
         // A namespace of the manifests is not the one that all goes to.
         let found = objects.into_iter().filter(|object| kind(object) != "Namespace").map(manifest).collect();
         let environment = &self.mesh.environment;
+        let lock = self.mesh.beside().await?;
         let deployed = deploy::deploy_manifests(environment, found, &origin, &options, &Events::silent()).await?;
+        drop(lock);
         for (service, port) in services {
             let applied = deployed.applied.iter().map(|applied| &applied.object);
             let in_clusters: Vec<&str> = applied

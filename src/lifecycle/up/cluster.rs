@@ -14,7 +14,7 @@ use crate::cluster::client;
 use crate::cluster::kinds::Kinds;
 use crate::cluster::link;
 use crate::cluster::mesh::apply::{self, Applier};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, istio, remote, render};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, istio, render};
 use crate::cluster::refusal::{Patience, Reason, Record};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
@@ -224,20 +224,5 @@ impl Run {
             Ok(Outcome { value: (), changed })
         })
         .await
-    }
-
-    /// What others need to read this cluster is known.
-    async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
-        let step = self.events.step("reader", Some(&made.cluster.name));
-        let reader = step
-            .run(async |step| {
-                let reader = remote::reader(&made.client, &made.record, step, self.wait_deadline()).await?;
-                Ok(Outcome::unchanged(reader))
-            })
-            .await?;
-        if let Some(known) = self.readers.get(&made.cluster.name) {
-            let _ = known.set(reader);
-        }
-        Ok(())
     }
 }
