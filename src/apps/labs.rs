@@ -18,7 +18,7 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
 use crate::cluster::link;
 use crate::cluster::policies::Side;
-use crate::cluster::refusal::{Patience, Reason};
+use crate::cluster::refusal::Patience;
 use crate::host::docker::{Engine, node};
 use crate::host::state::{Folders, Lock};
 use crate::lifecycle::hold;
@@ -245,7 +245,6 @@ impl<'a> Labs<'a> {
         let started_any =
             start::nodes(&self.engine, self.environment, &plan, &found, deadline, self.events).await?;
         if started_any {
-            clusters::SIDES.iter().for_each(|side| clusters.record(*side).note(Reason::ApiServer));
             let mut started = resting;
             started.sort();
             started.dedup();

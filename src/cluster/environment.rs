@@ -6,6 +6,7 @@ use crate::base::error::Error;
 use crate::base::hint::up_hint;
 use crate::base::names;
 use crate::cluster::client;
+use crate::cluster::refusal::{Record, Records};
 use crate::host::docker::Engine;
 use crate::host::state::{self, Files, Folders};
 use crate::plan::admission::Past;
@@ -20,6 +21,7 @@ pub struct Environment {
     pub spec: Spec,
     /// Its files.
     pub files: Files,
+    records: Records,
 }
 
 /// The stored spec of an environment, if it has one.
@@ -56,7 +58,7 @@ impl Environment {
     pub fn open(folders: &Folders, name: &str) -> anyhow::Result<Self> {
         let files = folders.environment(name);
         match stored(&files)? {
-            Some(spec) => Ok(Self { spec, files }),
+            Some(spec) => Ok(Self { spec, files, records: Records::default() }),
             None => Err(absent(name).into()),
         }
     }
@@ -119,6 +121,11 @@ impl Environment {
             digest: String::new(),
         });
         plan::plan(&self.spec, &inventory)
+    }
+
+    /// Why a cluster's API server may refuse something for a while, as far as this process knows.
+    pub fn record(&self, cluster: &str) -> Record {
+        self.records.of(cluster)
     }
 
     /// A client for a cluster's API server, each of whose calls is bounded in time: see [`client::connect`].

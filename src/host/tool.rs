@@ -55,7 +55,7 @@ pub const KINDMESH_ISTIOCTL: &str = "KINDMESH_ISTIOCTL";
 /// A command line tool that kindmesh drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
-    /// Creates clusters. Wanted at [`KIND_VERSION`].
+    /// Creates clusters. Wanted at `KIND_VERSION`.
     Kind,
     /// Renders Istio's manifests. Wanted at the version of the mesh.
     Istioctl,

@@ -25,7 +25,7 @@ use crate::cluster::mesh::apply::{self, Applier, kind};
 use crate::cluster::mesh::{PodConnection, envoy};
 use crate::cluster::pods;
 use crate::cluster::probes::Probe;
-use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::refusal::Patience;
 use crate::lifecycle::deploy::manifests::{self, Manifest};
 use crate::lifecycle::deploy::place::pod_template;
 use crate::lifecycle::deploy::stubs::STUB_IN;
@@ -68,7 +68,8 @@ impl Namespace {
         let caller = Probe { name: CALLER, replicas: 1, meshed: true, label: None };
         objects.extend(caller.objects(&self.name, &self.mesh.image, &side.spec)?);
         let step = Events::silent().step("testing", Some(&side.name));
-        Applier::new(side.client.clone(), &step, Instant::now() + READY_WITHIN).apply(objects).await.map(drop)
+        let applier = Applier::new(side.client.clone(), &step, Instant::now() + READY_WITHIN);
+        applier.recording(&self.mesh.environment.record(&side.name)).apply(objects).await.map(drop)
     }
 
     /// Deletes it in every cluster; it is gone some seconds later.
@@ -114,7 +115,7 @@ impl Namespace {
     /// Services that are needed.
     ///
     /// # Errors
-    /// As [`deploy::deploy`].
+    /// A usage error for manifests that say nowhere to go; else what keeps the pods from being ready.
     pub async fn deploy(&self, folder: impl AsRef<Path>) -> anyhow::Result<Deployed> {
         let found = manifests::read(folder.as_ref())?;
         self.put(found.into_iter().map(|manifest| manifest.object).collect(), None).await
@@ -162,7 +163,7 @@ impl Namespace {
             return Ok(());
         }
         let what = format!("the proxy in {} to know the endpoints of {service}", side.name);
-        let record = Record::default();
+        let record = self.mesh.environment.record(&side.name);
         let mut patience = Patience::new(&record);
         self.until(&what, KNOWN_WITHIN, async || {
             let known = match self.endpoints(&side.name, service, port).await {
