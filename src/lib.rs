@@ -131,7 +131,7 @@ pub mod internals {
         pub mod docker {
             pub use crate::host::docker::Engine;
             pub mod bake {
-                pub use crate::host::docker::bake::{FROM_LABEL, IMAGES_LABEL, LABEL, ensure, name, offline_name};
+                pub use crate::host::docker::bake::{FROM_LABEL, IMAGES_LABEL, LABEL, ensure, name};
             }
             pub mod image {
                 pub use crate::host::docker::image::{Load, configured_snapshotter, ensure};
@@ -175,6 +175,9 @@ pub mod internals {
     }
     pub mod plan {
         pub use crate::plan::{Cluster, MANAGED_BY_LABEL, Network, Plan, Samples, plan};
+        pub mod images {
+            pub use crate::plan::images::of_archive;
+        }
         pub mod inventory {
             pub use crate::plan::inventory::{
                 CLUSTERS_LABEL, ENVIRONMENT_LABEL, Environment, Executable, Inventory, KIND_CLUSTER_LABEL,

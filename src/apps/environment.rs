@@ -31,7 +31,7 @@ use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::state::Folders;
 use crate::lifecycle::up::{self, up};
-use crate::lifecycle::{down, pause};
+use crate::lifecycle::{down, hold};
 use crate::spec::load::FILES_VARIABLE;
 use crate::spec::{self, Loaded, Sources, environment_name};
 
@@ -207,7 +207,7 @@ impl Environment {
     /// A usage error for a cluster without a caller; or when the caller itself cannot be reached.
     pub async fn call(&self, from: &str, request: &Request) -> anyhow::Result<Answer> {
         let from = self.opened.caller(Some(&from.parse().map_err(Error::usage)?))?.to_owned();
-        pause::require_running(self.name(), &[&from]).await?;
+        hold::require_running(self.name(), &[&from]).await?;
         let client = self.client(&from).await?;
         let namespace = self.opened.spec.samples.namespace.as_str();
         let called = async {

@@ -45,9 +45,10 @@ use crate::cluster::workloads;
 use crate::host::docker::{Engine, image, sample_image};
 use crate::host::images;
 use crate::host::inventory as gather;
-use crate::host::state::Folders;
-use crate::lifecycle::pause;
-use crate::plan::{self, Plan};
+use crate::host::state::{Folders, Lock};
+use crate::lifecycle::hold;
+use crate::plan::Plan;
+use crate::plan::images::built_of;
 use crate::report::Style;
 use crate::report::failure::Failure;
 
@@ -131,7 +132,7 @@ impl Mesh {
     }
 
     async fn of(folders: &Folders, environment: Environment) -> anyhow::Result<Self> {
-        pause::require_running(environment.name(), &environment.cluster_names()).await?;
+        hold::require_running(environment.name(), &environment.cluster_names()).await?;
         let (engine, plan) = shared::plan(&environment).await?;
         let mut sides = Vec::new();
         for spec in &environment.spec.clusters {
@@ -256,6 +257,11 @@ impl Mesh {
         Ok(restored.await?.contains(&true))
     }
 
+    /// The right to change what is in the clusters, for one change: a test may then have the environment put to rest.
+    async fn beside(&self) -> anyhow::Result<Lock> {
+        hold::beside(&self.environment.files, self.environment.name(), None, &Events::silent()).await
+    }
+
     fn clients(&self) -> Vec<(&str, &Client)> {
         self.sides.iter().map(|side| (side.name.as_str(), &side.client)).collect()
     }
@@ -286,8 +292,9 @@ async fn caller_image(
             .hint("cargo install kindmesh; or name one with KINDMESH_EXE")
     })?;
     let described = gather::executable().await?.context("no executable")?;
-    let image = format!("{}:{}", plan::SAMPLE_REPOSITORY, described.digest);
+    let image = built_of(&described);
     sample_image::ensure_named(engine, &image, &executable).await?;
+    let _lock = hold::beside(&environment.files, environment.name(), None, &Events::silent()).await?;
     let load = image::Load::new(&environment.files.root, [&image]);
     for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {
         let missing = load.missing_on(engine, node).await?;

@@ -8,7 +8,6 @@ pub mod fresh;
 pub mod image;
 pub mod network;
 pub mod node;
-pub mod reference;
 mod refused;
 pub mod sample_image;
 

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::base::digest::hex;
 use crate::base::error::Error;
 use crate::host::docker::image::Load;
-use crate::host::docker::reference::containerd_name;
 use crate::host::docker::{Engine, fresh, sample_image};
 use crate::plan::Cluster;
+use crate::plan::images::reference::containerd_name;
 
 /// What became of one image in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -10,7 +10,7 @@ use super::lock::{self, Lock};
 use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
-use crate::host::state::{self, EngineIdentity, Files};
+use crate::host::state::{self, Files};
 
 /// The user's own kubeconfig: the first of `KUBECONFIG`, else `~/.kube/config`.
 ///
@@ -42,7 +42,7 @@ pub fn merge_into(users: &Path, files: &Files, environment: &str) -> anyhow::Res
             .into());
     }
     let text = std::fs::read_to_string(&from).with_context(|| format!("reading {}", from.display()))?;
-    let engine = EngineIdentity::stored(files)?.map(|engine| engine.id).unwrap_or_default();
+    let engine = files.engine_on_file()?.engine.map(|engine| engine.id).unwrap_or_default();
     let mark = Mark { environment: environment.to_owned(), engine };
     // Before the file is changed, so that `down` finds it whatever happens next.
     note(files, &users)?;

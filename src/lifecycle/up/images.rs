@@ -13,6 +13,7 @@ pub(super) struct Images {
     events: Events,
     node_image: String,
     stable: Vec<String>,
+    to_pull: Vec<String>,
     /// The samples whose image is built here.
     built: Option<Samples>,
     pulled: OnceCell<()>,
@@ -27,6 +28,7 @@ impl Images {
             events: events.clone(),
             node_image: plan.kubernetes.node_image.clone(),
             stable: plan.stable_images(),
+            to_pull: plan.pulled_images(),
             built: plan.samples.clone().filter(|samples| samples.build),
             pulled: OnceCell::new(),
             sample: OnceCell::new(),
@@ -69,8 +71,8 @@ impl Images {
         let pull = || async {
             let step = self.events.step("pull", None);
             step.run(async |step| {
-                let names = self.stable.iter().chain([&self.node_image]);
-                let pulled = try_join_all(names.map(|name| image::ensure(&self.engine, name, step))).await;
+                let pulls = self.to_pull.iter().map(|name| image::ensure(&self.engine, name, step));
+                let pulled = try_join_all(pulls).await;
                 let pulled = match pulled {
                     Err(error) => return Err(self.with_archives(error).await),
                     Ok(pulled) => pulled,

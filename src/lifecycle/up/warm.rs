@@ -11,7 +11,7 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::state::Folders;
 use crate::plan::inventory::Inventory;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, admission};
 use crate::spec::Loaded;
 
 /// What was made beforehand.
@@ -31,7 +31,7 @@ pub struct Warm {
 /// As those of `up`; here a node image that cannot be baked is one of them.
 pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow::Result<Warm> {
     let files = folders.environment(loaded.spec.name.as_str());
-    let spec = environment::wanted(loaded, &files)?;
+    let spec = admission::spec(loaded, environment::stored(&files)?)?;
     let engine =
         events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
     let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(&engine).await? };
