@@ -1,6 +1,5 @@
 //! The images in the engine, and the node image that new nodes start from: made once in a run, whoever asks first.
 
-use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use crate::base::error::Error;
@@ -70,12 +69,10 @@ impl Images {
             let step = self.events.step("pull", None);
             step.run(async |step| {
                 let names = self.stable.iter().chain([&self.node_image]);
-                let pulled = try_join_all(names.map(|name| image::ensure(&self.engine, name, step))).await;
-                let pulled = match pulled {
-                    Err(error) => return Err(self.with_archives(error).await),
-                    Ok(pulled) => pulled,
-                };
-                Ok(Outcome { value: (), changed: pulled.iter().any(|outcome| outcome.changed) })
+                match image::ensure(&self.engine, names, step).await {
+                    Err(error) => Err(self.with_archives(error).await),
+                    pulled => pulled,
+                }
             })
             .await
         };
