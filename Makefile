@@ -32,6 +32,7 @@ lint: ## Checks formatting, clippy, rustdoc, the scripts and the workflows
 	@tests/lab/compilers
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --lib --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	tests/lab/choose-test
 	@linters=$$(tests/lab/linters) && export PATH="$$PATH:$$linters" && (set -x; actionlint) && (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run action.sh tests/action/{run,script-test} tests/offline/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,browser,linters,go/build})

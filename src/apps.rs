@@ -1,5 +1,6 @@
-//! What is built on all of it: the exercises, the library for tests, the page.
+//! What is built on all of it: the exercises, the library, its part for tests, the page.
 
+pub mod environment;
 #[cfg(feature = "cli")]
 pub mod labs;
 pub mod testing;

@@ -1,4 +1,51 @@
-//! Two real Kubernetes clusters in one Istio mesh on this machine, for tests and for trying things out.
+//! Two or more Kubernetes clusters in one Istio mesh, on this machine.
+//!
+//! The clusters are kind clusters in Docker, on one network. Istio runs in each of them, as one multi-primary mesh with a
+//! shared root of trust: a workload in one cluster calls a Service whose pods run in the other, and the call is mutually
+//! authenticated. The program `kindmesh` makes such environments on the command line. This library does the same for
+//! programs and tests:
+//!
+//! ```no_run
+//! use k8s_openapi::api::core::v1::Node;
+//! use kindmesh::environment::Request;
+//! use kindmesh::testing::{k8s_openapi, kube};
+//! use kindmesh::Environment;
+//!
+//! #[tokio::main]
+//! async fn main() -> anyhow::Result<()> {
+//!     // Two clusters, cluster1 and cluster2, with sample services. Takes about a minute; again, some seconds.
+//!     let environment = Environment::builder().name("demo").up().await?;
+//!
+//!     // A client for the API server of each cluster.
+//!     for cluster in environment.clusters() {
+//!         let nodes: kube::Api<Node> = kube::Api::all(environment.client(cluster).await?);
+//!         println!("{cluster} has {} nodes", nodes.list(&Default::default()).await?.items.len());
+//!     }
+//!
+//!     // The sample caller in cluster1 calls the sample producer, which runs in cluster2.
+//!     let answer = environment.call("cluster1", &Request::default()).await?;
+//!     println!("{} from {}", answer.status_code, answer.served_by().unwrap_or("nobody"));
+//!
+//!     environment.down().await
+//! }
+//! ```
+//!
+//! - [`Environment`] brings an environment up, calls through the mesh, and takes it down. [`mod@environment`] has the
+//!   details.
+//! - [`testing`] is for `cargo test`: one environment that all tests share, and a namespace for each test in every cluster.
+//! - [`Error`] is what a failure says: a message, the evidence, a hint. [`find_error`] gets it out of an [`anyhow::Error`].
+//!
+//! A container engine (Docker) must run. The sample services run the `kindmesh` program: install it with
+//! `cargo install kindmesh`, or name one with `KINDMESH_EXE`.
+//!
+//! # Features
+//!
+//! `cli`, on by default, is the program's command line. A library needs nothing of it:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! kindmesh = { version = "0.1", default-features = false }
+//! ```
 
 #![cfg_attr(
     not(feature = "cli"),
@@ -21,7 +68,8 @@ mod report;
 mod sample;
 mod spec;
 
-pub use apps::testing;
+pub use apps::environment::Environment;
+pub use apps::{environment, testing};
 pub use base::error::{Error, Kind as ErrorKind, find as find_error};
 
 /// Runs the `kindmesh` command: what the program does.
@@ -83,7 +131,7 @@ pub mod internals {
         pub mod docker {
             pub use crate::host::docker::Engine;
             pub mod bake {
-                pub use crate::host::docker::bake::{FROM_LABEL, IMAGES_LABEL, LABEL, ensure, name, offline_name};
+                pub use crate::host::docker::bake::{FROM_LABEL, IMAGES_LABEL, LABEL, ensure, name};
             }
             pub mod image {
                 pub use crate::host::docker::image::{Load, configured_snapshotter, ensure};
@@ -112,9 +160,6 @@ pub mod internals {
         pub mod routes {
             pub use crate::host::routes::parse;
         }
-        pub mod state {
-            pub use crate::host::state::Folders;
-        }
         pub mod tool {
             pub use crate::host::tool::Tool;
             pub mod process {
@@ -130,6 +175,9 @@ pub mod internals {
     }
     pub mod plan {
         pub use crate::plan::{Cluster, MANAGED_BY_LABEL, Network, Plan, Samples, plan};
+        pub mod images {
+            pub use crate::plan::images::of_archive;
+        }
         pub mod inventory {
             pub use crate::plan::inventory::{
                 CLUSTERS_LABEL, ENVIRONMENT_LABEL, Environment, Executable, Inventory, KIND_CLUSTER_LABEL,

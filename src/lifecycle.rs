@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod deploy;
 pub mod down;
+pub mod hold;
 #[cfg(feature = "cli")]
 pub mod offline;
 pub mod pause;

@@ -9,13 +9,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::error::Error;
-use crate::base::names::{self, kind_name, network_name};
+use crate::base::names::{self, network_name};
 use crate::spec::validate::kubernetes_version;
 use crate::spec::{Profile, Spec, Subnet};
 use inventory::{Environment, Inventory};
 
 pub mod addresses;
+pub mod admission;
 mod config;
+pub mod engine;
+pub mod images;
 pub mod inventory;
 mod size;
 
@@ -27,8 +30,6 @@ use addresses::Allocator;
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Its value, which is also the field manager of every apply.
 pub const MANAGED_BY: &str = "kindmesh";
-/// The repository of the sample image that is built here; never pulled, so the name resolves nowhere.
-pub const SAMPLE_REPOSITORY: &str = "kindmesh.local/sample";
 
 /// All decisions for one environment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -177,19 +178,6 @@ impl Plan {
     pub fn peers<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
         self.clusters.iter().filter(move |cluster| cluster.name != of.name)
     }
-
-    /// The images that every environment like this one needs, whatever kindmesh it is made by: all but the sample
-    /// image that is built here, which is another one after every build.
-    pub fn stable_images(&self) -> Vec<String> {
-        let given = self.samples.iter().filter(|samples| !samples.build).map(|samples| &samples.image);
-        self.mesh.images.iter().chain(given).cloned().collect()
-    }
-
-    /// Every image that the nodes need beside Kubernetes' own.
-    pub fn images(&self) -> Vec<&str> {
-        let samples = self.samples.iter().map(|samples| samples.image.as_str());
-        self.mesh.images.iter().map(String::as_str).chain(samples).collect()
-    }
 }
 
 /// Decides everything.
@@ -201,7 +189,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let name = spec.name.as_str();
     let nothing = Environment::default();
     let existing = inventory.environments.get(name).unwrap_or(&nothing);
-    refuse_foreign_names(spec, inventory)?;
+    admission::clusters(spec, inventory)?;
 
     let mut addresses = Allocator::new(
         inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
@@ -242,9 +230,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         id: name.to_owned(),
         network: name.to_owned(),
         version: spec.mesh.version.clone(),
-        images: ["pilot", "proxyv2"]
-            .map(|image| format!("{}/{image}:{}", spec.mesh.hub, spec.mesh.version))
-            .to_vec(),
+        images: images::mesh(spec),
         root_subject: names::subject(name, None).to_string(),
     };
     // Where Docker puts it, and with it the network's own DNS.
@@ -272,51 +258,16 @@ fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
 }
 
-fn refuse_foreign_names(spec: &Spec, inventory: &Inventory) -> Result<(), Error> {
-    for cluster in &spec.clusters {
-        let kind = kind_name(spec.name.as_str(), cluster.name.as_str());
-        let other = inventory
-            .environments
-            .iter()
-            .filter(|(name, _)| name.as_str() != spec.name.as_str())
-            .find(|(name, found)| found.clusters.keys().any(|c| kind_name(name, c) == kind));
-        if let Some((other, _)) = other {
-            return Err(Error::usage(format!(
-                "the kind cluster of {} would be \"{kind}\", which environment \"{other}\" has",
-                cluster.name
-            ))
-            .hint("choose another environment name with --name, or another cluster name"));
-        }
-        if inventory.foreign_clusters.contains(&kind) {
-            return Err(Error::usage(format!("a kind cluster \"{kind}\" exists that kindmesh did not make"))
-                .hint(format!(
-                    "choose another environment name with --name, or: kind delete cluster --name {kind}"
-                )));
-        }
-    }
-    Ok(())
-}
-
 fn network_subnet(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Result<Ipv4Net, Error> {
     let by = format!("the network of environment {}", spec.name);
+    let taken = match spec.network.subnet {
+        Subnet::Fixed(wanted) => addresses.owner(&wanted),
+        Subnet::Auto => None,
+    };
+    admission::subnet(spec, existing, taken)?;
     let subnet = match (spec.network.subnet, existing.subnet) {
-        (Subnet::Fixed(wanted), Some(has)) if wanted != has => {
-            return Err(Error::usage(format!(
-                "network.subnet is {wanted}, but the environment's network has {has}"
-            ))
-            .hint(format!("kindmesh down --name {}", spec.name)));
-        }
         (_, Some(has)) => has,
-        (Subnet::Fixed(wanted), None) => match addresses.owner(&wanted) {
-            Some(taken) => {
-                return Err(Error::usage(format!(
-                    "network.subnet {wanted} overlaps {} of {}",
-                    taken.subnet, taken.by
-                ))
-                .hint("choose another one, or network.subnet: auto"));
-            }
-            None => wanted,
-        },
+        (Subnet::Fixed(wanted), None) => wanted,
         (Subnet::Auto, None) => return addresses.network(&by),
     };
     addresses.take(subnet, by);
@@ -365,24 +316,7 @@ fn samples(spec: &Spec, inventory: &Inventory) -> Result<Option<Samples>, Error>
     if !samples.enabled {
         return Ok(None);
     }
-    let build = samples.image.is_empty();
-    let image = if build {
-        let executable = inventory.executable.as_ref().ok_or_else(|| {
-            Error::prerequisite("the sample image cannot be built here: there is no kindmesh executable")
-                .hint("name one with KINDMESH_EXE, or an image with samples.image")
-        })?;
-        let engine = (&inventory.engine.os, &inventory.engine.architecture);
-        if engine != (&executable.os, &executable.architecture) {
-            return Err(Error::prerequisite(format!(
-                "the sample image cannot be built here: kindmesh is {}/{}, the engine {}/{}",
-                executable.os, executable.architecture, engine.0, engine.1
-            ))
-            .hint("name the image published with the release in samples.image"));
-        }
-        format!("{SAMPLE_REPOSITORY}:{}", executable.digest)
-    } else {
-        samples.image.clone()
-    };
+    let (image, build) = images::sample(spec, inventory.executable.as_ref(), &inventory.engine)?;
     let names = |labels: &[crate::spec::Label]| labels.iter().map(ToString::to_string).collect();
     Ok(Some(Samples {
         namespace: samples.namespace.to_string(),

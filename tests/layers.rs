@@ -4,6 +4,8 @@
 //! What is compiled for tests alone may look further up, at what a person reads. A module may use its own children:
 //! it is the story, they are its parts.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test are a test, too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -18,14 +18,15 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
 use crate::cluster::link;
 use crate::cluster::policies::Side;
-use crate::cluster::refusal::{Patience, Reason};
+use crate::cluster::refusal::Patience;
 use crate::diagnose::diagnosis;
 use crate::host::docker::{Engine, node};
-use crate::host::state::Folders;
-use crate::lifecycle::pause;
+use crate::host::state::{Folders, Lock};
+use crate::lifecycle::hold;
 use crate::lifecycle::prove;
 use crate::lifecycle::start;
 use crate::plan::Plan;
+use crate::plan::inventory::Inventory;
 
 mod clusters;
 mod different;
@@ -143,7 +144,8 @@ impl<'a> Labs<'a> {
     }
 
     async fn begin(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
-        let changes = self.put(&exercise.start, deadline).await?;
+        let (_lock, clusters, inventory) = self.alone().await?;
+        let changes = self.put(&exercise.start, &clusters, inventory, deadline).await?;
         let mut progress = self.progress()?;
         progress.begin(exercise);
         progress.write(&self.environment.files)?;
@@ -171,6 +173,7 @@ impl<'a> Labs<'a> {
     /// When none was begun, or nothing can be asked; a checkpoint that does not hold is no error.
     pub async fn check(&self) -> anyhow::Result<Checked> {
         let exercise = self.current()?;
+        let _lock = self.beside().await?;
         let checkpoints = self.tried(exercise, false).await?;
         let passed = checkpoints.iter().all(|tried| tried.works == Some(true));
         let mut progress = self.progress()?;
@@ -187,8 +190,9 @@ impl<'a> Labs<'a> {
     ///
     /// # Errors
     /// When none was begun.
-    pub fn hint(&self) -> anyhow::Result<(&'static Exercise, usize)> {
+    pub async fn hint(&self) -> anyhow::Result<(&'static Exercise, usize)> {
         let exercise = self.current()?;
+        let _lock = self.beside().await?;
         let mut progress = self.progress()?;
         let attempt = progress.attempt(exercise);
         attempt.hints = (attempt.hints + 1).min(exercise.hints.len());
@@ -209,7 +213,8 @@ impl<'a> Labs<'a> {
     }
 
     async fn put_solution(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
-        let changes = self.put(&exercise.solution, deadline).await?;
+        let (_lock, clusters, inventory) = self.alone().await?;
+        let changes = self.put(&exercise.solution, &clusters, inventory, deadline).await?;
         let mut progress = self.progress()?;
         let attempt = progress.attempt(exercise);
         attempt.shown |= attempt.passed.is_none();
@@ -230,9 +235,12 @@ impl<'a> Labs<'a> {
     /// # Errors
     /// When it cannot be, or not in time.
     pub async fn reset(&self, forget: bool, deadline: Instant) -> anyhow::Result<Vec<Change>> {
-        let (state, waits_until) = (State::of_up(), diagnosis::waits_until(deadline));
-        let put = self.put(&state, waits_until);
-        let changes = self.by(deadline, "the environment is not reset".into(), put).await?;
+        let put = async {
+            let (lock, clusters, inventory) = self.alone().await?;
+            let waits_until = diagnosis::waits_until(deadline);
+            anyhow::Ok((lock, self.put(&State::of_up(), &clusters, inventory, waits_until).await?))
+        };
+        let (_lock, changes) = self.by(deadline, "the environment is not reset".into(), put).await?;
         let progress = match forget {
             true => Progress::default(),
             false => Progress { current: None, ..self.progress()? },
@@ -241,11 +249,28 @@ impl<'a> Labs<'a> {
         Ok(changes)
     }
 
-    /// Makes all that exercises are about what a state says: nodes first, since nothing else can be asked without them.
-    async fn put(&self, state: &State, deadline: Instant) -> anyhow::Result<Vec<Change>> {
+    /// The right to set states, for which nodes are stopped and started; and what there is.
+    async fn alone(&self) -> anyhow::Result<(Lock, Clusters<'_>, Inventory)> {
         let clusters = Clusters::of(self.environment).await?;
+        let held = hold::alone(&self.engine, self.folders, self.environment.name(), self.events);
+        let (lock, inventory) = held.await?;
+        Ok((lock, clusters, inventory))
+    }
+
+    /// The right to try checkpoints and to write down how far somebody is.
+    async fn beside(&self) -> anyhow::Result<Lock> {
+        hold::beside(&self.environment.files, self.environment.name(), None, self.events).await
+    }
+
+    /// Makes all that exercises are about what a state says: nodes first, since nothing else can be asked without them.
+    async fn put(
+        &self,
+        state: &State,
+        clusters: &Clusters<'_>,
+        inventory: Inventory,
+        deadline: Instant,
+    ) -> anyhow::Result<Vec<Change>> {
         let name = self.environment.name();
-        let (_lock, inventory) = pause::hold(&self.engine, self.folders, name, self.events).await?;
         let found = inventory.environments.get(name).cloned().unwrap_or_default();
         let resting: Vec<_> = found.nodes.iter().filter(|node| node.state != "running").collect();
         let resting: Vec<_> = resting.into_iter().map(|node| node.cluster.clone()).collect();
@@ -254,7 +279,6 @@ impl<'a> Labs<'a> {
         let started_any =
             start::nodes(&self.engine, self.environment, &plan, &found, deadline, self.events).await?;
         if started_any {
-            clusters::SIDES.iter().for_each(|side| clusters.record(*side).note(Reason::ApiServer));
             let mut started = resting;
             started.sort();
             started.dedup();
@@ -262,7 +286,7 @@ impl<'a> Labs<'a> {
         }
         let step = self.events.step("lab-put", None);
         step.run(async |step| {
-            self.answers(&clusters, step, deadline).await?;
+            self.answers(clusters, step, deadline).await?;
             for cluster in &plan.clusters {
                 let cut = state.link_cut && !started_any && cluster.name == clusters.places.producer;
                 if !cut && link::set_cut(&self.engine, &plan, cluster, false, step, deadline).await? {
@@ -279,7 +303,7 @@ impl<'a> Labs<'a> {
                 }
             }
             changes.extend(clusters.put(state, step, deadline).await?);
-            self.break_off(state, &clusters, &plan, &mut changes, step, deadline).await?;
+            self.break_off(state, clusters, &plan, &mut changes, step, deadline).await?;
             Ok(Outcome { changed: !changes.is_empty(), value: () })
         })
         .await?;
@@ -332,7 +356,7 @@ impl<'a> Labs<'a> {
         let name = self.environment.name();
         if !at_first {
             // Of the producer's cluster a checkpoint tells.
-            pause::require_running(name, &[clusters.places.of(Side::Caller)]).await?;
+            hold::require_running(name, &[clusters.places.of(Side::Caller)]).await?;
         }
         let plan = self.environment.plan(&self.engine, crate::host::inventory::gather(&self.engine).await?)?;
         let look = Look { clusters: &clusters, engine: &self.engine, plan: &plan };

@@ -35,6 +35,7 @@ use futures::future::try_join_all;
 use kube::Client;
 use tokio::time::Instant;
 
+use crate::apps::environment::{self as facade, install_tls};
 use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::cluster::environment::Environment;
@@ -44,9 +45,10 @@ use crate::cluster::workloads;
 use crate::host::docker::{Engine, image, sample_image};
 use crate::host::images;
 use crate::host::inventory as gather;
-use crate::host::state::Folders;
-use crate::lifecycle::pause;
-use crate::plan::{self, Plan};
+use crate::host::state::{Folders, Lock};
+use crate::lifecycle::hold;
+use crate::plan::Plan;
+use crate::plan::images::built_of;
 use crate::report::Style;
 use crate::report::failure::Failure;
 
@@ -63,9 +65,12 @@ pub use k8s_openapi;
 pub use kube;
 pub use namespace::Namespace;
 pub use request::Request;
-pub use shared::{KEEP_VARIABLE, down_when_unused};
+pub use shared::KEEP_VARIABLE;
+#[cfg(feature = "cli")]
+pub(crate) use shared::down_when_unused;
 
 pub use crate::base::wait::Poll;
+pub use crate::lifecycle::deploy::{Applied, Deployed, Object, StubMade};
 
 use users::Users;
 
@@ -118,17 +123,16 @@ impl Mesh {
         Self::of(&folders, environment).await
     }
 
-    /// An environment that was made with `kindmesh up`, as it is; it is never taken down.
+    /// An environment that is up, as it is; it is never taken down.
     ///
     /// # Errors
-    /// When there is none of that name, or it cannot be reached.
-    pub async fn open(folders: &Folders, name: &str) -> anyhow::Result<Self> {
-        install_tls();
-        Self::of(folders, Environment::open(folders, name)?).await
+    /// When it cannot be reached.
+    pub async fn open(environment: &facade::Environment) -> anyhow::Result<Self> {
+        Self::of(&environment.folders, environment.opened.clone()).await
     }
 
     async fn of(folders: &Folders, environment: Environment) -> anyhow::Result<Self> {
-        pause::require_running(environment.name(), &environment.cluster_names()).await?;
+        hold::require_running(environment.name(), &environment.cluster_names()).await?;
         let (engine, plan) = shared::plan(&environment).await?;
         let mut sides = Vec::new();
         for spec in &environment.spec.clusters {
@@ -158,11 +162,6 @@ impl Mesh {
         self.environment.cluster(cluster)?;
         let found = self.sides.iter().find(|side| side.name == cluster);
         found.ok_or_else(|| Error::usage(format!("there is no cluster {cluster}")))
-    }
-
-    /// The environment itself.
-    pub fn environment(&self) -> &Environment {
-        &self.environment
     }
 
     /// Makes an image of a program and the libraries that it loads, so that manifests can name it. A program that is the
@@ -258,6 +257,11 @@ impl Mesh {
         Ok(restored.await?.contains(&true))
     }
 
+    /// The right to change what is in the clusters, for one change: a test may then have the environment put to rest.
+    async fn beside(&self) -> anyhow::Result<Lock> {
+        hold::beside(&self.environment.files, self.environment.name(), None, &Events::silent()).await
+    }
+
     fn clients(&self) -> Vec<(&str, &Client)> {
         self.sides.iter().map(|side| (side.name.as_str(), &side.client)).collect()
     }
@@ -268,11 +272,6 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "it panicked".into())
-}
-
-/// One TLS provider in the process; who has chosen one already keeps it.
-fn install_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// The image that callers run: the samples' where there are any, else one of the executable's, loaded into the nodes.
@@ -293,8 +292,9 @@ async fn caller_image(
             .hint("cargo install kindmesh; or name one with KINDMESH_EXE")
     })?;
     let described = gather::executable().await?.context("no executable")?;
-    let image = format!("{}:{}", plan::SAMPLE_REPOSITORY, described.digest);
+    let image = built_of(&described);
     sample_image::ensure_named(engine, &image, &executable).await?;
+    let _lock = hold::beside(&environment.files, environment.name(), None, &Events::silent()).await?;
     let load = image::Load::new(&environment.files.root, [&image]);
     for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {
         let missing = load.missing_on(engine, node).await?;

@@ -11,7 +11,8 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::watch::Sender;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::base::digest::hex;
@@ -82,7 +83,8 @@ impl Ui {
         local.spawn_local(desk.clone().watch_traffic());
         local.spawn_local(desk.clone().send_steadily());
         local.spawn_local(at_the_desk(desk, work));
-        let serving = async { axum::serve(self.listener, server::router(guard)).await.context("serving the page") };
+        let serving =
+            async { axum::serve(self.listener, server::router(guard)).await.context("serving the page") };
         local.run_until(until_interrupted(serving, interrupt, &verifying)).await
     }
 }
@@ -92,7 +94,7 @@ impl Ui {
 async fn until_interrupted(
     serving: impl Future<Output = anyhow::Result<()>>,
     interrupt: &Interrupt,
-    verifying: &watch::Sender<bool>,
+    verifying: &Sender<bool>,
 ) -> anyhow::Result<()> {
     tokio::select! {
         served = serving => return served,
@@ -136,7 +138,7 @@ async fn open(
         look_again: Notify::new(),
         traffic: RefCell::default(),
         verify: RefCell::default(),
-        verifying: watch::Sender::default(),
+        verifying: Sender::default(),
         lab: RefCell::default(),
     })
 }
@@ -155,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_interruption_ends_it_as_soon_as_a_verification_has_put_its_things_away() {
-        let (interrupt, verifying) = (Interrupt::default(), watch::Sender::new(true));
+        let (interrupt, verifying) = (Interrupt::default(), Sender::new(true));
         let mut served = std::pin::pin!(until_interrupted(std::future::pending(), &interrupt, &verifying));
         assert!(futures::poll!(&mut served).is_pending());
         interrupt.request();

@@ -31,6 +31,20 @@ pub struct Request {
     pub fresh_connection: bool,
 }
 
+impl Default for Request {
+    /// A call that the producer answers at once with 200, on a new connection, named by the time.
+    fn default() -> Self {
+        Self {
+            id: format!("{:x}", jiff::Timestamp::now().as_millisecond()),
+            payload: "hello".into(),
+            delay: 0,
+            response_code: 200,
+            fail_attempts: None,
+            fresh_connection: true,
+        }
+    }
+}
+
 /// What the caller answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

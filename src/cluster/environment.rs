@@ -6,11 +6,13 @@ use crate::base::error::Error;
 use crate::base::hint::up_hint;
 use crate::base::names;
 use crate::cluster::client;
+use crate::cluster::refusal::{Record, Records};
 use crate::host::docker::Engine;
 use crate::host::state::{self, Files, Folders};
+use crate::plan::admission::Past;
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{self, Plan};
-use crate::spec::{self, Loaded, Origins, Spec};
+use crate::spec::{self, Spec};
 
 /// An environment as its files tell it.
 #[derive(Debug, Clone)]
@@ -19,6 +21,7 @@ pub struct Environment {
     pub spec: Spec,
     /// Its files.
     pub files: Files,
+    records: Records,
 }
 
 /// The stored spec of an environment, if it has one.
@@ -39,34 +42,12 @@ pub fn store(files: &Files, spec: &Spec) -> anyhow::Result<bool> {
     state::write_private(&files.spec(), spec::to_yaml(spec)?.as_bytes())
 }
 
-/// The spec that `up`, `plan` and `render` work with: the stored one where no file says anything else.
+/// What the files of an environment tell of it.
 ///
 /// # Errors
-/// A usage error for a spec that is wrong.
-pub fn wanted(loaded: &Loaded, files: &Files) -> anyhow::Result<Spec> {
-    if let (Some(stored), false) = (stored(files)?, loaded.from_files) {
-        return Ok(stored);
-    }
-    spec::validate(&loaded.spec, &loaded.origins)?;
-    Ok(loaded.spec.clone())
-}
-
-/// Refuses a spec that changes what cannot be changed of an environment that exists.
-///
-/// # Errors
-/// A usage error that names the field.
-pub fn refuse_changes(
-    wanted: &Spec,
-    origins: &Origins,
-    files: &Files,
-    inventory: &Inventory,
-) -> anyhow::Result<()> {
-    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
-    let exists = inventory.environments.contains_key(wanted.name.as_str());
-    if let Some(stored) = stored(files)?.filter(|_| exists) {
-        spec::changes(&stored, wanted, origins)?;
-    }
-    Ok(())
+/// When one of them cannot be read.
+pub fn past(files: &Files) -> anyhow::Result<Past> {
+    Ok(Past { engine: files.engine_on_file()?, spec: stored(files)? })
 }
 
 impl Environment {
@@ -77,7 +58,7 @@ impl Environment {
     pub fn open(folders: &Folders, name: &str) -> anyhow::Result<Self> {
         let files = folders.environment(name);
         match stored(&files)? {
-            Some(spec) => Ok(Self { spec, files }),
+            Some(spec) => Ok(Self { spec, files, records: Records::default() }),
             None => Err(absent(name).into()),
         }
     }
@@ -140,6 +121,11 @@ impl Environment {
             digest: String::new(),
         });
         plan::plan(&self.spec, &inventory)
+    }
+
+    /// Why a cluster's API server may refuse something for a while, as far as this process knows.
+    pub fn record(&self, cluster: &str) -> Record {
+        self.records.of(cluster)
     }
 
     /// A client for a cluster's API server, each of whose calls is bounded in time: see [`client::connect`].

@@ -223,7 +223,9 @@ impl<'a> Policies<'a> {
         let step = Events::silent().step("policies", Some(&found.cluster));
         step.run(async |step| {
             let client = self.clients[&found.cluster].clone();
-            let changed = Applier::new(client, step, self.deadline).apply(vec![object]).await?;
+            let record = self.environment.record(&found.cluster);
+            let applier = Applier::new(client, step, self.deadline).recording(&record);
+            let changed = { applier }.apply(vec![object]).await?;
             Ok(Outcome { value: changed, changed })
         })
         .await

@@ -1,6 +1,7 @@
 //! What a wait makes of an API server that does not do as it is asked: some refusals pass by themselves, some only
 //! when there is a reason for them that passes, and the rest stays however often it is asked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,8 +59,9 @@ const RULES: &[Rule] = &[
         ],
         Verdict::Stays,
     ),
-    // Pods are found by label and then asked by name: one that is gone was replaced.
-    rule((404, 404), &["pods \""], Verdict::Passes),
+    // Pods are found by label and then asked by name: one that is gone was replaced, and a kubelet that has just started
+    // has yet to learn of its own.
+    rule((404, 404), &["pods \"", "pod not found (\"", "pod does not exist"], Verdict::Passes),
     // Right after its start the server knows neither its own roles nor all kinds, and it takes up a new namespace or
     // kind a moment after it was made.
     rule((401, 401), &[], Verdict::WithReason),
@@ -74,7 +76,7 @@ pub fn classify(status: &Status) -> Verdict {
     let fits = |rule: &&Rule| {
         let (from, to) = rule.codes;
         let says = |part: &&str| status.message.contains(*part);
-        (from..=to).contains(&status.code) && (rule.says.is_empty() || rule.says.iter().any(|part| says(part)))
+        (from..=to).contains(&status.code) && (rule.says.is_empty() || rule.says.iter().any(says))
     };
     RULES.iter().find(fits).map_or(Verdict::Stays, |rule| rule.verdict)
 }
@@ -150,6 +152,17 @@ impl Record {
             (*reason != Reason::ApiServer || at.elapsed() < PASSES_WITHIN) && reason.explains(status)
         };
         noted.iter().find(counts).map(|(reason, _)| reason.clone())
+    }
+}
+
+/// The records of an environment's clusters, by name. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Records(Arc<Mutex<BTreeMap<String, Record>>>);
+
+impl Records {
+    /// That of a cluster.
+    pub fn of(&self, cluster: &str) -> Record {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(cluster.to_owned()).or_default().clone()
     }
 }
 
@@ -308,6 +321,11 @@ mod tests {
         assert_eq!(judged, Answer::GiveUp(None));
         record.note(Reason::ApiServer);
         assert_eq!(record.0.lock().unwrap().len(), 1);
+        // Whoever asks for a cluster's record gets the same.
+        let records = Records::default();
+        records.of("cluster1").note(Reason::ApiServer);
+        let noted = |cluster: &str| records.of(cluster).0.lock().unwrap().len();
+        assert_eq!((noted("cluster1"), noted("cluster2")), (1, 0));
         assert_eq!(Patience::new(&record).judge(&refused(401, "Unauthorized")), Answer::AskAgain);
     }
 

@@ -30,7 +30,7 @@ pub(crate) const TIMEOUT: &str = include_str!("../../mesh-manifests/samples/time
 /// The circuit breaker: what [`crate::cluster::policies`] calls breaker.
 pub(crate) const BREAKER: &str = include_str!("../../mesh-manifests/samples/breaker.yaml");
 
-/// The objects of the samples in one cluster; `trust` is what [`istio::bind_to_trust`] takes.
+/// The objects of the samples in one cluster; `trust` is what `istio::bind_to_trust` takes.
 ///
 /// # Errors
 /// When a built-in file is broken.

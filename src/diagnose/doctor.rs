@@ -2,15 +2,15 @@
 //! nothing, and ends within two seconds whatever does not answer.
 //!
 //! [`gather`] looks at the engine, the host and the registries and writes down [`Facts`]; every [`Check`] is a pure
-//! function of those. `up` begins with those checks that need no more than the engine's first answer: [`preflight`].
+//! function of those. `up` begins with those checks that need no more than the engine's first answer: [`obstacles`].
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::base::error::Error;
 use crate::host::docker::Engine;
 use crate::host::state::{Files, Folders};
+use crate::plan::admission::Obstacle;
 use crate::spec::{Origins, Spec};
 
 mod check;
@@ -110,12 +110,9 @@ pub fn judge(facts: &Facts) -> Report {
     Report { schema_version: 1, findings, unknown }
 }
 
-/// What `up` asks before it touches anything: whatever can be told from the engine's first answer and this machine's
-/// `/proc`, which takes no time.
-///
-/// # Errors
-/// A missing prerequisite: what keeps `up` from working.
-pub fn preflight(engine: &Engine, spec: &Spec, files: &Files) -> Result<(), Error> {
+/// What `up` asks before it touches anything: what keeps it from working, as far as it can be told from the engine's first
+/// answer and this machine's `/proc`, which takes no time.
+pub fn obstacles(engine: &Engine, spec: &Spec, files: &Files) -> Vec<Obstacle> {
     let mut facts = Facts {
         wanted: Wanted::of(spec, files.exist()),
         engine: Some(engine.facts.clone()),
@@ -124,12 +121,14 @@ pub fn preflight(engine: &Engine, spec: &Spec, files: &Files) -> Result<(), Erro
         ..Facts::default()
     };
     facts.disk = gather::engine_disk(&facts);
-    let mut blocks = judge(&facts).findings.into_iter().filter(|finding| finding.severity == Severity::Blocks);
-    let Some(first) = blocks.next() else { return Ok(()) };
-    let others = blocks.map(|finding| format!("{}, too: {}", finding.what, finding.cure));
-    let mut error = Error::prerequisite(format!("{}: {}", first.what, first.consequence)).evidence(first.evidence);
-    error.evidence.extend(others);
-    Err(error.hint(first.cure))
+    let blocks = judge(&facts).findings.into_iter().filter(|finding| finding.severity == Severity::Blocks);
+    let obstacle = |found: Finding| Obstacle {
+        what: found.what,
+        consequence: found.consequence,
+        evidence: found.evidence,
+        cure: found.cure,
+    };
+    blocks.map(obstacle).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::cluster::environment::{self, Environment};
 use crate::cluster::link;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
 use crate::cluster::rollout::{Rollout, Workload};
-use crate::host::docker::Engine;
+use crate::host::docker::{Engine, node};
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{Cluster, Plan};
 
@@ -98,7 +98,7 @@ pub struct Status {
 }
 
 /// How soon after its nodes' start an environment counts as healing rather than degraded. Seen: 52 s.
-const HEALS_WITHIN_SECONDS: i64 = 120;
+const HEALS_WITHIN: Duration = Duration::from_secs(120);
 
 /// The phase as far as the nodes alone tell it: `ready` when all run.
 pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
@@ -316,10 +316,7 @@ impl Look<'_> {
     /// Whether a node was started a short while ago.
     async fn just_started(&self) -> bool {
         for node in &self.found.nodes {
-            let Ok(details) = self.engine.docker.inspect_container(&node.name, None).await else { continue };
-            let started = details.state.and_then(|state| state.started_at);
-            let Some(started) = started.and_then(|time| time.parse::<jiff::Timestamp>().ok()) else { continue };
-            if jiff::Timestamp::now().as_second() - started.as_second() < HEALS_WITHIN_SECONDS {
+            if node::runs_for(self.engine, &node.name).await.is_some_and(|time| time < HEALS_WITHIN) {
                 return true;
             }
         }

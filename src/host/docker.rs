@@ -9,7 +9,6 @@ pub mod image;
 pub mod network;
 pub mod node;
 mod pull;
-pub mod reference;
 mod refused;
 pub mod sample_image;
 

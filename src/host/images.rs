@@ -11,9 +11,9 @@ use crate::base::blocking::elsewhere;
 use crate::base::digest::hex;
 use crate::base::error::Error;
 use crate::host::docker::image::Load;
-use crate::host::docker::reference::containerd_name;
 use crate::host::docker::{Engine, fresh, sample_image};
 use crate::plan::Cluster;
+use crate::plan::images::reference::containerd_name;
 
 /// What became of one image in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -20,7 +20,7 @@ use crate::plan::inventory::{
 /// How long the engine may take to list its networks and nodes. Seen: milliseconds, seconds on a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Looks at the engine and the host's routes. Who plans with samples adds the [`executable`] to it, which takes
+/// Looks at the engine and the host's routes. Who plans with samples adds the `executable` to it, which takes
 /// reading a whole file.
 ///
 /// # Errors

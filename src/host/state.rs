@@ -13,7 +13,6 @@ mod engine;
 mod lock;
 mod private;
 
-pub use engine::EngineIdentity;
 pub use lock::Lock;
 pub use private::{begin_private, private_folder, replace, restrict, write_private};
 

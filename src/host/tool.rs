@@ -16,9 +16,7 @@ use std::{
     fmt, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-    },
+    sync::Arc,
 };
 
 use anyhow::Context;
@@ -55,7 +53,7 @@ pub const KINDMESH_ISTIOCTL: &str = "KINDMESH_ISTIOCTL";
 /// A command line tool that kindmesh drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
-    /// Creates clusters. Wanted at [`KIND_VERSION`].
+    /// Creates clusters. Wanted at `KIND_VERSION`.
     Kind,
     /// Renders Istio's manifests. Wanted at the version of the mesh.
     Istioctl,

@@ -89,7 +89,7 @@ pub async fn prune(engine: &Engine, folders: &Folders, events: &Events) -> anyho
     let locks = events.step("lock", None).run(async |step| {
         let mut locks = Vec::new();
         for name in folders.begun() {
-            locks.push(Lock::acquire(&folders.environment(&name), step).await?);
+            locks.push(Lock::alone(&folders.environment(&name), step).await?);
         }
         Ok(Outcome::unchanged(locks))
     });
@@ -134,7 +134,7 @@ impl Used {
                 names.push(folder.display().to_string());
             }
             // What another of its clusters would start from.
-            names.push(bake::offline_name(&plan.kubernetes.node_image, &plan.stable_images()));
+            names.push(plan.archive_image());
             names.extend(bake::name(engine, &plan.kubernetes.node_image, &plan.stable_images()).await);
             for used_name in names {
                 used.names.entry(used_name).or_default().insert(name.clone());

@@ -7,7 +7,8 @@ use crate::host::docker::{Engine, network};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig::{self, entries::Mark};
-use crate::host::state::{EngineIdentity, Files, Folders, Lock};
+use crate::host::state::{Files, Folders, Lock};
+use crate::plan::admission;
 
 /// What `down` found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,16 +27,16 @@ pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Event
     let files = folders.environment(name);
     let existed = files.exist();
     let lock = events.step("lock", None).run(async |step| {
-        let lock = Lock::acquire(&files, step).await?;
+        let lock = Lock::alone(&files, step).await?;
         // Before anybody looks: what still runs would make nodes again.
         kind::end_leftovers(name, &files, step).await?;
         Ok(Outcome::unchanged(lock))
     });
     let _lock = lock.await?;
     folders.sweep()?;
-    let found = gather::gather(engine).await?.environments.remove(name);
-    let has_nodes = found.as_ref().is_some_and(|found| !found.nodes.is_empty());
-    EngineIdentity::of(&engine.facts, &engine.endpoint.host).refuse_another(name, &files, has_nodes)?;
+    let mut inventory = gather::gather(engine).await?;
+    admission::another_engine(name, &files.engine_on_file()?, &engine.identity(), &inventory)?;
+    let found = inventory.environments.remove(name);
 
     let network = names::network_name(name);
     let clusters = found.iter().flat_map(|found| found.clusters.keys());

@@ -184,14 +184,13 @@ async fn contents(warm: &up::Warm) -> anyhow::Result<Contents> {
         Error::environment(format!("the node image was not baked, and {} alone is not enough", warm.node_image))
             .hint("see why: kindmesh cache warm")
     })?;
-    let images = plan.stable_images();
     Ok(Contents {
         kindmesh: env!("CARGO_PKG_VERSION").into(),
         platform: plan.platform.clone(),
         host: tool::platform(),
-        name: bake::offline_name(&plan.kubernetes.node_image, &images),
+        name: plan.archive_image(),
         node_image: plan.kubernetes.node_image.clone(),
-        images,
+        images: plan.stable_images(),
         istio: plan.mesh.version.clone(),
         set,
     })

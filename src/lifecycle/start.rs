@@ -13,13 +13,13 @@ use crate::base::wait;
 use crate::cluster::call::Answer;
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio};
-use crate::cluster::refusal::{Reason, Record};
+use crate::cluster::refusal::Reason;
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::Engine;
 use crate::host::kind::{Kind, Revived};
 use crate::host::state::Folders;
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 use crate::lifecycle::prove;
 use crate::plan::{Cluster, Plan};
 
@@ -85,26 +85,18 @@ async fn run(
     deadline: tokio::time::Instant,
     events: &Events,
 ) -> anyhow::Result<Started> {
-    let (_lock, inventory) = pause::hold(engine, folders, opened.name(), events).await?;
+    let (_lock, inventory) = hold::alone(engine, folders, opened.name(), events).await?;
     let found = inventory.environments.get(opened.name()).cloned().unwrap_or_default();
     let plan = opened.plan(engine, inventory)?;
     let start = Start { engine, opened, plan: &plan, deadline, events };
     let changed = start.nodes(&found).await?;
-    // A record for each cluster: whoever was started refuses some things for a while.
-    let record = || {
-        let record = Record::default();
-        if changed {
-            record.note(Reason::ApiServer);
-        }
-        record
-    };
     let calls = match &plan.samples {
         Some(samples) => {
             let callers = plan.clusters.iter().filter(|cluster| samples.callers.contains(&cluster.name));
-            try_join_all(callers.map(|cluster| start.call(cluster, samples, record()))).await?
+            try_join_all(callers.map(|cluster| start.call(cluster, samples))).await?
         }
         None => {
-            try_join_all(plan.clusters.iter().map(|cluster| start.mesh(cluster, record()))).await?;
+            try_join_all(plan.clusters.iter().map(|cluster| start.mesh(cluster))).await?;
             Vec::new()
         }
     };
@@ -147,6 +139,9 @@ impl Start<'_> {
                 let message = format!("cluster {} is only half made", half_made.name);
                 return Err(Error::environment(message).hint(up_hint(self.opened.name())).into());
             }
+            for (cluster, _) in clusters.filter(|(_, revived)| **revived == Revived::Started) {
+                self.opened.record(&cluster.name).note(Reason::ApiServer);
+            }
             let changed = revived.contains(&Revived::Started);
             Ok(Outcome { value: changed, changed })
         })
@@ -154,13 +149,8 @@ impl Start<'_> {
     }
 
     /// A call from this cluster crosses.
-    async fn call(
-        &self,
-        from: &Cluster,
-        samples: &crate::plan::Samples,
-        record: Record,
-    ) -> anyhow::Result<(String, Answer)> {
-        let client = self.opened.client(&from.name).await?;
+    async fn call(&self, from: &Cluster, samples: &crate::plan::Samples) -> anyhow::Result<(String, Answer)> {
+        let (client, record) = (self.opened.client(&from.name).await?, self.opened.record(&from.name));
         let step = self.events.step("call", Some(&from.name));
         let answer = step
             .run(async |step| {
@@ -173,8 +163,8 @@ impl Start<'_> {
     }
 
     /// This cluster's istiod is ready and sees the others.
-    async fn mesh(&self, cluster: &Cluster, record: Record) -> anyhow::Result<()> {
-        let client = self.opened.client(&cluster.name).await?;
+    async fn mesh(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let (client, record) = (self.opened.client(&cluster.name).await?, self.opened.record(&cluster.name));
         let step = self.events.step("istiod", Some(&cluster.name));
         step.run(async |step| {
             let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);

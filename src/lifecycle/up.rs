@@ -1,5 +1,9 @@
 //! Brings an environment up: everything that is missing is made, what is there is kept, and a call that crosses
 //! proves it. Running it again is the repair.
+//!
+//! ```text
+//! look: files, engine ─► admit: plan/admission.rs ─► plan, take its subnets ─► carry out, a chain for each cluster ─► prove
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,26 +23,29 @@ use crate::cluster::environment;
 use crate::cluster::mesh::remote::Reader;
 use crate::diagnose::diagnosis;
 use crate::diagnose::doctor;
-use crate::host::docker::{Engine, image, network};
+use crate::host::docker::{Engine, image};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig;
-use crate::host::state::{EngineIdentity, Files, Folders, Lock};
+use crate::host::state::{Files, Folders, Lock};
 use crate::host::trust::Root;
-use crate::plan::inventory::{Environment, Inventory, Taken};
-use crate::plan::{self, Plan};
+use crate::plan::inventory::Environment;
+use crate::plan::{Plan, admission};
 use crate::spec::{Loaded, Spec};
 
 mod cluster;
 mod foreign;
 mod images;
+mod network;
 mod prove;
+mod remote_secrets;
 mod samples;
 mod stop;
 mod tools;
 mod warm;
 
 use images::Images;
+use network::Planned;
 use tools::Tools;
 pub use warm::{Warm, warm, warm_within};
 
@@ -60,8 +67,6 @@ impl Default for Options {
 
 /// How long a single wait may take; the whole command's time is a further bound.
 const WAIT_WITHIN: Duration = Duration::from_secs(240);
-/// How often a plan is made again when another process takes a planned subnet first.
-const PLANS: usize = 5;
 
 /// An environment that works.
 #[derive(Debug, Clone, Serialize)]
@@ -111,16 +116,16 @@ async fn run(
     let waits_until = diagnosis::waits_until(deadline);
     let interrupt = &options.interrupt;
     let files = folders.environment(loaded.spec.name.as_str());
-    let spec = environment::wanted(loaded, &files)?;
+    let spec = admission::spec(loaded, environment::stored(&files)?)?;
     let engine = events.step("engine", None).run(async |_| {
         let engine = Engine::connect().await?;
-        doctor::preflight(&engine, &spec, &files)?;
+        admission::machine(doctor::obstacles(&engine, &spec, &files))?;
         Ok(Outcome::unchanged(engine))
     });
     let engine = engine.await?;
     kind::require_docker_client()?;
     let lock = events.step("lock", None).run(async |step| {
-        let lock = Lock::acquire(&files, step).await?;
+        let lock = Lock::alone(&files, step).await?;
         // Before anybody looks: what still runs would make nodes again.
         kind::end_leftovers(spec.name.as_str(), &files, step).await?;
         // They would count as somebody else's, and their names are needed.
@@ -136,7 +141,8 @@ async fn run(
     }
 }
 
-/// All that comes after the right to change the environment: may be dropped at any point.
+/// All that comes after the right to change the environment: looks, admits, plans and carries out. May be dropped at any
+/// point.
 async fn make(
     loaded: &Loaded,
     spec: Spec,
@@ -149,36 +155,31 @@ async fn make(
     // What a `down` that was killed left there is only in the way of the next `down`.
     let _ = folders.sweep();
     let inventory = gather::gather(engine).await?;
-    let identity = EngineIdentity::of(&engine.facts, &engine.endpoint.host);
-    let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
-    identity.refuse_another(spec.name.as_str(), files, has_nodes)?;
-    environment::refuse_changes(&spec, &loaded.origins, files, &inventory)?;
-    let (plan, inventory) = ensure_network(engine, loaded, &spec, events).await?;
-    identity.store(files)?;
-    environment::store(files, &spec)?;
+    let (past, selected) = (environment::past(files)?, engine.identity());
 
+    admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
+
+    let Planned { plan, existing } = network::ensure(engine, &spec, &loaded.origins, inventory, events).await?;
+
+    files.store_engine(&selected)?;
+    environment::store(files, &spec)?;
     let run = Run {
-        existing: inventory.environments.get(&plan.environment).cloned().unwrap_or_default(),
         root: ensure_root(files, &plan, events).await?,
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
         images: Images::new(engine, &plan, events),
         readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
         mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
         sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
-        spec,
         cache: folders.cache.clone(),
         events: events.clone(),
         engine: engine.clone(),
         files: files.clone(),
+        spec,
         plan,
+        existing,
         waits_until,
     };
-    // Each cluster a chain of its own, which waits for another's only where it needs something of it.
-    let clusters = try_join_all(run.plan.clusters.iter().map(|cluster| run.ensure_cluster(cluster)));
-    let (made, ()) = futures::try_join!(clusters, run.images.ensure_sample())?;
-    let kubeconfig = kubeconfig::ensure(&run.files, &run.plan)?;
-    let calls = run.prove(&made).await?;
-    Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: run.plan })
+    run.carry_out().await
 }
 
 /// What every step of one `up` shares.
@@ -201,46 +202,21 @@ struct Run {
 }
 
 impl Run {
+    /// Makes everything that is missing, up to the call that proves it. Each cluster is a chain of its own, which waits for
+    /// another's only where it needs something of it.
+    async fn carry_out(self) -> anyhow::Result<Up> {
+        let clusters = try_join_all(self.plan.clusters.iter().map(|cluster| self.ensure_cluster(cluster)));
+        let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;
+        let kubeconfig = kubeconfig::ensure(&self.files, &self.plan)?;
+        let calls = self.prove(&made).await?;
+        drop(made);
+        Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: self.plan })
+    }
+
     /// Until when a wait that begins now may last.
     fn wait_deadline(&self) -> tokio::time::Instant {
         self.waits_until.min(tokio::time::Instant::now() + WAIT_WITHIN)
     }
-}
-
-/// Plans, and takes the planned subnet by making the network. If another process took it first, plans again.
-async fn ensure_network(
-    engine: &Engine,
-    loaded: &Loaded,
-    spec: &Spec,
-    events: &Events,
-) -> anyhow::Result<(Plan, Inventory)> {
-    events
-        .step("network", None)
-        .run(async |_| {
-            let executable = gather::executable().await?;
-            let mut refused: Vec<Taken> = Vec::new();
-            for _ in 0..PLANS {
-                let mut inventory = gather::gather(engine).await?;
-                inventory.executable = executable.clone();
-                inventory.taken.extend(refused.iter().cloned());
-                let plan = plan::plan(spec, &inventory).map_err(|error| loaded.origins.place(error))?;
-                foreign::refuse(engine, &plan, &inventory).await?;
-                let existing = inventory.environments.get(&plan.environment);
-                let have = existing.map(|found| found.networks.clone()).unwrap_or_default();
-                let made = network::ensure(engine, &plan.network, &have).await?;
-                if made.value == network::Made::Yes {
-                    return Ok(Outcome { value: (plan, inventory), changed: made.changed });
-                }
-                // The engine gives a subnet away some time before it lists the network.
-                let planned =
-                    std::iter::once(plan.network.subnet).chain(plan.network.registers.iter().map(|r| r.subnet));
-                refused.extend(planned.map(|subnet| Taken { subnet, by: "another process".into() }));
-            }
-            Err(Error::environment(format!("{PLANS} planned subnets in turn were taken by others"))
-                .hint("set network.subnet in kindmesh.yaml to one that is free: docker network ls")
-                .into())
-        })
-        .await
 }
 
 async fn ensure_root(files: &Files, plan: &Plan, events: &Events) -> anyhow::Result<Root> {

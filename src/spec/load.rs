@@ -27,11 +27,11 @@ pub const NAME_VARIABLE: &str = "KINDMESH_ENVIRONMENT";
 /// Nothing of the process is looked at: the caller passes the working directory and the variable.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The working directory: [`DEFAULT_FILE`] is looked for here, relative paths start here.
+    /// The working directory: `DEFAULT_FILE` is looked for here, relative paths start here.
     pub directory: PathBuf,
-    /// The value of [`FILES_VARIABLE`].
+    /// The value of `FILES_VARIABLE`.
     pub variable: Option<OsString>,
-    /// The value of [`NAME_VARIABLE`].
+    /// The value of `NAME_VARIABLE`.
     pub environment: Option<String>,
     /// The files of `-f`.
     pub files: Vec<PathBuf>,

@@ -39,7 +39,8 @@ async fn answer(request: Request) -> Response {
         "/networks" => axum::Json(networks()).into_response(),
         "/containers/json" | "/images/json" => axum::Json(json!([])).into_response(),
         "/images/create" => {
-            let line = r#"{"status":"Downloading","progressDetail":{"current":34000000,"total":128000000},"id":"a"}"#;
+            let line =
+                r#"{"status":"Downloading","progressDetail":{"current":34000000,"total":128000000},"id":"a"}"#;
             let line = futures::stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(line))]);
             Body::from_stream(line.chain(futures::stream::pending())).into_response()
         }

@@ -36,7 +36,10 @@ fn an_exercise_is_given_up_when_its_time_is_over() {
     ] {
         let said = late(&desk, &engine, arguments);
         assert!(said.contains(message), "{said}");
-        assert!(said.contains("still under way: lock waits for the other kindmesh to end: process 4711"), "{said}");
+        assert!(
+            said.contains("still under way: lock waits for the other kindmesh to end: process 4711"),
+            "{said}"
+        );
         assert!(said.contains("--timeout gives it longer"), "{said}");
     }
 }

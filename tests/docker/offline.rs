@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use kindmesh::internals::host::docker::bake;
+use kindmesh::internals::plan::images;
 use kindmesh::internals::spec;
 use serde_json::Value;
 
@@ -75,7 +76,7 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let set = baked.rsplit_once(':').unwrap().1;
     let labels = [(bake::LABEL, set), (bake::FROM_LABEL, NODE), (bake::IMAGES_LABEL, &images.join(","))];
     let baked_image = make(&baked, &labels.map(|(key, value)| format!("{key}={value}")).join(" "));
-    let name = bake::offline_name(NODE, &images);
+    let name = images::of_archive(NODE, &images);
     let loaded_image = Removed::image(&name);
 
     let saved = json(&kindmesh(work, None, &["offline", "save", "a.tar", "--output", "json"]));

@@ -2,16 +2,37 @@
 
 use std::path::Path;
 
-use kindmesh::internals::host::state::Folders;
+use kindmesh::Environment;
+use kindmesh::environment::Request;
 use kindmesh::testing::{Mesh, k8s_openapi, kube};
 
 use super::environment::E2E;
 
-async fn mesh() -> Mesh {
+fn environment() -> Environment {
     let kindmesh = E2E.up();
     let state = kindmesh.state().parent().expect("a folder").to_owned();
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-cache");
-    Mesh::open(&Folders { state, cache }, kindmesh.name()).await.expect("an environment")
+    Environment::builder().name(kindmesh.name()).folders(state, cache).open().expect("an environment")
+}
+
+async fn mesh() -> Mesh {
+    Mesh::open(&environment()).await.expect("a mesh")
+}
+
+#[tokio::test]
+#[ignore = "needs a container engine and minutes"]
+async fn the_facade_has_a_client_for_each_cluster_and_calls() {
+    let environment = environment();
+    assert_eq!(environment.clusters(), ["cluster1", "cluster2"]);
+    for cluster in environment.clusters() {
+        let client = environment.client(cluster).await.expect("a client");
+        let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(client);
+        assert!(!nodes.list(&Default::default()).await.expect("nodes").items.is_empty(), "{cluster}");
+    }
+    let answer = environment.call("cluster1", &Request::default()).await.expect("an answer");
+    assert_eq!((answer.status_code, answer.served_by()), (200, Some("cluster2")));
+    let error = environment.call("cluster2", &Request::default()).await.expect_err("there is no caller");
+    assert_eq!(error.to_string(), "cluster cluster2 has no caller");
 }
 
 const BROKEN: &str = "
@@ -67,6 +88,6 @@ async fn what_fails_is_dumped_and_its_namespace_goes() {
 async fn a_link_is_cut_by_a_test_that_runs_alone() {
     let refused = mesh().await.test(async |ns| ns.cut_link("cluster1", "cluster2").await).await;
     let error = refused.expect_err("it concerns all tests");
-    let told = kindmesh::internals::base::error::find(&error).expect("an error of kindmesh");
+    let told = kindmesh::find_error(&error).expect("an error of kindmesh");
     assert!(told.hint.as_deref().is_some_and(|hint| hint.contains("test_alone")), "{told:?}");
 }

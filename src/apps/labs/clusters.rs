@@ -57,8 +57,8 @@ impl<'a> Clusters<'a> {
         };
         Ok(Self {
             environment,
-            caller: (environment.client(&places.caller).await?, Record::default()),
-            producer: (environment.client(&places.producer).await?, Record::default()),
+            caller: (environment.client(&places.caller).await?, environment.record(&places.caller)),
+            producer: (environment.client(&places.producer).await?, environment.record(&places.producer)),
             places,
         })
     }

@@ -25,7 +25,7 @@ use crate::cluster::mesh::apply::{self, Applier, kind};
 use crate::cluster::mesh::{PodConnection, envoy};
 use crate::cluster::pods;
 use crate::cluster::probes::Probe;
-use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::refusal::Patience;
 use crate::lifecycle::deploy::manifests::{self, Manifest};
 use crate::lifecycle::deploy::place::pod_template;
 use crate::lifecycle::deploy::stubs::STUB_IN;
@@ -55,6 +55,7 @@ impl Namespace {
         let (now, count) = (jiff::Timestamp::now().as_millisecond(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("test-{now:x}-{:x}-{count}", std::process::id());
         let this = Self { mesh: mesh.clone(), name, alone };
+        let _lock = mesh.beside().await?;
         try_join_all(mesh.sides.iter().map(|side| this.make_in(side)))
             .await
             .context("making the test's namespace")?;
@@ -67,11 +68,13 @@ impl Namespace {
         let caller = Probe { name: CALLER, replicas: 1, meshed: true, label: None };
         objects.extend(caller.objects(&self.name, &self.mesh.image, &side.spec)?);
         let step = Events::silent().step("testing", Some(&side.name));
-        Applier::new(side.client.clone(), &step, Instant::now() + READY_WITHIN).apply(objects).await.map(drop)
+        let applier = Applier::new(side.client.clone(), &step, Instant::now() + READY_WITHIN);
+        applier.recording(&self.mesh.environment.record(&side.name)).apply(objects).await.map(drop)
     }
 
     /// Deletes it in every cluster; it is gone some seconds later.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
+        let _lock = self.mesh.beside().await?;
         let gone = join_all(self.mesh.sides.iter().map(|side| lease::delete(&side.client, &self.name))).await;
         gone.into_iter().collect()
     }
@@ -112,7 +115,7 @@ impl Namespace {
     /// Services that are needed.
     ///
     /// # Errors
-    /// As [`deploy::deploy`].
+    /// A usage error for manifests that say nowhere to go; else what keeps the pods from being ready.
     pub async fn deploy(&self, folder: impl AsRef<Path>) -> anyhow::Result<Deployed> {
         let found = manifests::read(folder.as_ref())?;
         self.put(found.into_iter().map(|manifest| manifest.object).collect(), None).await
@@ -137,7 +140,9 @@ impl Namespace {
         // A namespace of the manifests is not the one that all goes to.
         let found = objects.into_iter().filter(|object| kind(object) != "Namespace").map(manifest).collect();
         let environment = &self.mesh.environment;
+        let lock = self.mesh.beside().await?;
         let deployed = deploy::deploy_manifests(environment, found, &origin, &options, &Events::silent()).await?;
+        drop(lock);
         for (service, port) in services {
             let applied = deployed.applied.iter().map(|applied| &applied.object);
             let in_clusters: Vec<&str> = applied
@@ -158,7 +163,7 @@ impl Namespace {
             return Ok(());
         }
         let what = format!("the proxy in {} to know the endpoints of {service}", side.name);
-        let record = Record::default();
+        let record = self.mesh.environment.record(&side.name);
         let mut patience = Patience::new(&record);
         self.until(&what, KNOWN_WITHIN, async || {
             let known = match self.endpoints(&side.name, service, port).await {

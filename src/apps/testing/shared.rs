@@ -15,15 +15,16 @@ use tokio::time::Instant;
 use super::users::{Held, Users, made_by_tests};
 use crate::base::error::Error;
 use crate::base::event::Events;
-use crate::cluster::environment::{self, Environment};
+use crate::cluster::environment::Environment;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
 use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::{Engine, sample_image};
 use crate::host::inventory as gather;
 use crate::host::state::{self, Folders};
 use crate::lifecycle::down;
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 use crate::lifecycle::up::{self, up};
+use crate::plan::admission;
 use crate::report::{ColorChoice, Printer, Verbosity};
 use crate::spec::load::{FILES_VARIABLE, NAME_VARIABLE};
 use crate::spec::{Label, Loaded, Sources, environment_name};
@@ -100,10 +101,10 @@ async fn works(folders: &Folders, loaded: &Loaded) -> bool {
     let look = async {
         let name = loaded.spec.name.as_str();
         let environment = Environment::open(folders, name)?;
-        let wanted = environment::wanted(loaded, &environment.files)?;
+        let wanted = admission::spec(loaded, Some(environment.spec.clone()))?;
         anyhow::ensure!(wanted == environment.spec, "the spec is another one");
         let names = environment.cluster_names();
-        pause::require_running(name, &names).await?;
+        hold::require_running(name, &names).await?;
         for cluster in &names {
             let client = environment.client(cluster).await?;
             let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);

@@ -16,6 +16,8 @@ use crate::base::event::{Event, Events};
 use crate::cluster::link;
 use crate::cluster::policies::{Policies, Policy};
 use crate::diagnose::verify;
+use crate::host::state::Lock;
+use crate::lifecycle::hold;
 
 /// How long a switch may take.
 const SWITCHED_WITHIN: Duration = Duration::from_secs(30);
@@ -59,7 +61,9 @@ impl LabAction {
 impl Desk {
     /// Applies a policy, or takes it away.
     pub async fn switch_policy(&self, policy: Policy, on: bool) -> anyhow::Result<()> {
-        let policies = Policies::of(&self.environment, Instant::now() + SWITCHED_WITHIN).await?;
+        let deadline = Instant::now() + SWITCHED_WITHIN;
+        let _lock = self.beside(Some(deadline)).await?;
+        let policies = Policies::of(&self.environment, deadline).await?;
         match on {
             true => policies.apply(&[policy], None).await?,
             false => policies.unapply(&[policy], None).await?,
@@ -73,6 +77,7 @@ impl Desk {
         let step = Events::silent().step("link", None);
         let producers = &self.environment.spec.samples.producer.clusters;
         let deadline = Instant::now() + SWITCHED_WITHIN;
+        let _lock = self.beside(Some(deadline)).await?;
         for cluster in &self.plan.clusters {
             let named = cluster.name != self.from && producers.iter().any(|name| name.as_str() == cluster.name);
             if !cut || named {
@@ -81,6 +86,12 @@ impl Desk {
         }
         self.look_again.notify_one();
         Ok(())
+    }
+
+    /// The right to change what is in the clusters, for one thing that is done.
+    async fn beside(&self, deadline: Option<Instant>) -> anyhow::Result<Lock> {
+        let (files, name) = (&self.environment.files, self.environment.name());
+        hold::beside(files, name, deadline, &Events::silent()).await
     }
 
     /// Begins a verification, unless one is under way.
@@ -108,7 +119,11 @@ impl Desk {
                 }
             };
             let work = async {
-                let verified = verify::verify(&desk.environment, &options, &events, &desk.interrupt).await;
+                let verified = async {
+                    let _lock = desk.beside(None).await?;
+                    verify::verify(&desk.environment, &options, &events, &desk.interrupt).await
+                };
+                let verified = verified.await;
                 drop(events);
                 verified
             };
@@ -170,7 +185,7 @@ impl Desk {
                 self.lab.borrow_mut().checked = Some(checked);
                 Ok(())
             }
-            LabAction::Hint => labs.hint().map(drop),
+            LabAction::Hint => labs.hint().await.map(drop),
             LabAction::Solve => labs.solve(deadline).await.map(drop),
             LabAction::Reset => labs.reset(false, deadline).await.map(drop),
         }

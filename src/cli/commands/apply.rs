@@ -7,24 +7,24 @@ use super::{Context, Done};
 use crate::base::hint::up_hint;
 use crate::cli::{ApplyArgs, UnapplyArgs};
 use crate::cluster::environment::Environment;
-use crate::cluster::policies::{Change, Listed, Policies, Policy};
-use crate::lifecycle::pause;
+use crate::cluster::policies::{Change, Policies, Policy};
+use crate::lifecycle::hold;
 use crate::report::Table;
 
 pub(super) async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
-    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    pause::require_running(environment.name(), &environment.cluster_names()).await?;
-    let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
     if args.list {
-        return listed(context, &environment, &policies.list().await?);
+        return list(context, args).await;
     }
+    let name = context.environment_name()?;
+    let (_lock, environment) = hold::inside(&context.folders, &name, None, &context.events).await?;
+    let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
     let changes = policies.apply(&args.policies, args.to.as_ref().map(|to| to.as_str())).await?;
     done(context, &environment, &changes, applied)
 }
 
 pub(super) async fn run_unapply(context: &Context, args: &UnapplyArgs) -> anyhow::Result<Done> {
-    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    let name = context.environment_name()?;
+    let (_lock, environment) = hold::inside(&context.folders, &name, None, &context.events).await?;
     let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
     let named = if args.all { Policy::all() } else { &args.policies[..] };
     let mut changes = policies.unapply(named, args.from.as_ref().map(|from| from.as_str())).await?;
@@ -75,12 +75,15 @@ fn unapplied(change: &Change, up: &str) -> String {
     }
 }
 
-fn listed(context: &Context, environment: &Environment, policies: &[Listed]) -> anyhow::Result<Done> {
+async fn list(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
+    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
+    hold::require_running(environment.name(), &environment.cluster_names()).await?;
+    let policies = Policies::of(&environment, Instant::now() + args.timeout).await?.list().await?;
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "policies": policies}));
     }
     let mut table = Table::new(["POLICY", "ACTS IN", "APPLIED IN", "WHAT IT DOES"]);
-    for listed in policies {
+    for listed in &policies {
         let or_dash = |clusters: &[String]| if clusters.is_empty() { "-".into() } else { clusters.join(", ") };
         table.row([
             listed.policy.to_string(),

@@ -8,13 +8,13 @@ use crate::base::hint::up_hint;
 use crate::cli::CallArgs;
 use crate::cluster::call::{self, Answer, Caller, Request};
 use crate::cluster::environment::Environment;
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 use crate::report::Style;
 
 pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
-    pause::require_running(environment.name(), &[from]).await?;
+    hold::require_running(environment.name(), &[from]).await?;
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let late = || {

@@ -10,14 +10,14 @@ use crate::base::error::Error;
 use crate::cli::DeployArgs;
 use crate::cluster::environment::Environment;
 use crate::lifecycle::deploy::{self, Deployed, Object, Options};
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 
 pub(super) async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
-    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    let name = context.environment_name()?;
     // Waits end by themselves a little earlier, and say what they waited for.
     let deadline = Instant::now() + args.timeout;
     let done = async {
+        let (_lock, environment) = hold::inside(&context.folders, &name, Some(deadline), &context.events).await?;
         match args.delete {
             true => delete(context, &environment, args).await,
             false => apply(context, &environment, args, deadline).await,

@@ -2,13 +2,13 @@
 
 use super::{Context, Done};
 use crate::apps::testing;
-use crate::base::error::{self, Error, Kind};
+use crate::base::error::Error;
 use crate::base::hint::down_hint;
 use crate::cli::DownArgs;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
-use crate::host::state::EngineIdentity;
 use crate::lifecycle::down;
+use crate::plan::admission;
 
 pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     // clap sees such a conflict only when both are given behind the command's name.
@@ -54,20 +54,16 @@ async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
 
 /// Every environment on this engine, and every one that has files and is on no other engine.
 async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> {
-    let found = gather::gather(engine).await?.environments;
-    let identity = EngineIdentity::of(&engine.facts, &engine.endpoint.host);
-    let mut names: Vec<String> = found.keys().cloned().collect();
+    let inventory = gather::gather(engine).await?;
+    let mut names: Vec<String> = inventory.environments.keys().cloned().collect();
     for name in context.folders.environments() {
-        let has_nodes = found.get(&name).is_some_and(|found| !found.nodes.is_empty());
-        match identity.refuse_another(&name, &context.folders.environment(&name), has_nodes) {
-            Err(refused) if error::find(&refused).is_some_and(|error| error.kind == Kind::Usage) => {
+        let on_file = context.folders.environment(&name).engine_on_file()?;
+        match admission::another_engine(&name, &on_file, &engine.identity(), &inventory) {
+            Err(refused) => {
                 names.retain(|found| *found != name);
                 context.events.note(format!("left alone: {refused}"));
             }
-            result => {
-                result?;
-                names.push(name);
-            }
+            Ok(()) => names.push(name),
         }
     }
     names.sort();

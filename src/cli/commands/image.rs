@@ -1,20 +1,20 @@
 //! `kindmesh image load`
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Context, Done};
 use crate::base::error::Error;
 use crate::base::event::Outcome;
 use crate::cli::ImageLoadArgs;
-use crate::cluster::environment::Environment;
 use crate::host::docker::Engine;
 use crate::host::images::{self, Loaded};
 use crate::host::inventory as gather;
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 
 pub(super) async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
-    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    let (name, deadline) = (context.environment_name()?, Instant::now() + args.timeout);
+    let (_lock, environment) = hold::inside(&context.folders, &name, Some(deadline), &context.events).await?;
     let to = args.to.as_ref().map(|to| environment.cluster(to.as_str())).transpose()?;
     let engine = Engine::connect().await?;
     let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Resu
         let changed = loaded.iter().any(|loaded| loaded.changed);
         Ok(Outcome { value: loaded, changed })
     });
-    let loaded = tokio::time::timeout(args.timeout, step).await.map_err(|_| {
+    let loaded = tokio::time::timeout_at(deadline, step).await.map_err(|_| {
         Error::environment(format!("not loaded after {} s", args.timeout.as_secs()))
             .hint("--timeout gives it longer; what is loaded stays")
     })??;

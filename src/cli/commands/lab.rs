@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, command: &LabCommand) -> anyhow::Resu
         }
         LabCommand::Check => checked(context, &labs.check().await?),
         LabCommand::Hint => {
-            let (exercise, given) = labs.hint()?;
+            let (exercise, given) = labs.hint().await?;
             hints(context, exercise, given)
         }
         LabCommand::Solve(_) => {

@@ -6,12 +6,12 @@ use super::{Context, Done};
 use crate::cli::OpenArgs;
 use crate::cluster::environment::Environment;
 use crate::cluster::forward::{self, Forward};
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 
 pub(super) async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
-    pause::require_running(environment.name(), &[from]).await?;
+    hold::require_running(environment.name(), &[from]).await?;
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let to_caller = async || forward::to_caller(&client, namespace).await;

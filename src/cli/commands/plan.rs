@@ -6,19 +6,19 @@ use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::plan::inventory::Inventory;
-use crate::plan::{self, Plan, Size};
+use crate::plan::{self, Plan, Size, admission};
 use crate::report::{Output, Style, Table};
 
 pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
-    let spec = environment::wanted(&loaded, &files)?;
+    let spec = admission::spec(&loaded, environment::stored(&files)?)?;
     let executable = gather::executable().await?;
     let inventory = match args.offline {
         true => Inventory::of_an_empty_machine(executable),
         false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };
-    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
+    admission::changes(&spec, &loaded.origins, environment::stored(&files)?.as_ref(), &inventory)?;
     let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
     match context.global.output {
         Output::Json => Done::json(&plan),

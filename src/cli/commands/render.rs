@@ -10,15 +10,15 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::tool::{self, Tool};
 use crate::lifecycle::render::{self, Inputs};
-use crate::plan;
+use crate::plan::{self, admission};
 
 pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
-    let spec = environment::wanted(&loaded, &files)?;
+    let spec = admission::spec(&loaded, environment::stored(&files)?)?;
     let mut inventory = gather::gather(&Engine::connect().await?).await?;
     inventory.executable = gather::executable().await?;
-    environment::refuse_changes(&spec, &loaded.origins, &files, &inventory)?;
+    admission::changes(&spec, &loaded.origins, environment::stored(&files)?.as_ref(), &inventory)?;
     let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
     let inputs = Inputs { spec: &spec, plan: &plan, files: &files, cache: &context.folders.cache };
     let istioctl = async || {

@@ -3,9 +3,8 @@
 use super::{Context, Done, bundle};
 use crate::base::error::Kind;
 use crate::cli::VerifyArgs;
-use crate::cluster::environment::Environment;
 use crate::diagnose::verify::{self, Check, Options};
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 use crate::report::verdicts::{github, text};
 use crate::report::{Table, Verbosity, github::Surroundings};
 
@@ -23,8 +22,8 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<
         keep: args.keep,
         timeout: args.timeout,
     };
-    let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    pause::require_running(environment.name(), &environment.cluster_names()).await?;
+    let name = context.environment_name()?;
+    let (_lock, environment) = hold::inside(&context.folders, &name, None, &context.events).await?;
     let asked = args.bundle_on_failure.as_deref();
     let verified = verify::verify(&environment, &options, &context.events, &context.interrupt).await;
     let (verdicts, subject) = match verified {

@@ -7,13 +7,13 @@ use crate::base::error::Kind;
 use crate::cli::WhyArgs;
 use crate::cluster::environment::Environment;
 use crate::diagnose::why::{self, Explanation, From, Hop, Verdict};
-use crate::lifecycle::pause;
+use crate::lifecycle::hold;
 use crate::report::Style;
 
 pub(super) async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let cluster = environment.cluster(args.cluster.as_str())?.name.to_string();
-    pause::require_running(environment.name(), &[&cluster]).await?;
+    hold::require_running(environment.name(), &[&cluster]).await?;
     let from = From { namespace: args.namespace.as_ref().map(ToString::to_string), pod: args.pod.clone() };
     let explained = why::why(&environment, &cluster, &args.url, &from, args.timeout).await?;
     let code = if explained.first_wrong.is_some() { Kind::Check.exit_code() } else { 0 };

@@ -9,7 +9,7 @@ use super::{apply, remote};
 
 /// All objects of Istio in a cluster: what istioctl rendered, and the token with which others read this cluster.
 ///
-/// `trust` is what [`bind_to_trust`] takes.
+/// `trust` is what `bind_to_trust` takes.
 ///
 /// # Errors
 /// When a manifest cannot be read.

@@ -17,12 +17,14 @@ use crate::base::blocking::elsewhere;
 use crate::base::error::Error;
 use crate::cluster::environment;
 use crate::host::docker::endpoint::Surroundings;
-use crate::host::docker::{self, Engine, bake, credentials, is_not_found, reference, sample_image};
+use crate::host::docker::{self, Engine, bake, credentials, is_not_found, sample_image};
 use crate::host::kind;
-use crate::host::state::{EngineIdentity, Folders, Lock};
+use crate::host::state::{Folders, Lock};
 use crate::host::tool::{self, Tool, process};
+use crate::plan::engine::EngineIdentity;
+use crate::plan::images::reference;
 use crate::plan::inventory::{Executable, Inventory};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};
 
 /// How long a program that prints the firewall's rules may take.
@@ -90,7 +92,7 @@ async fn of_engine(
     };
     facts.wanted.exists =
         inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
-    let identity = EngineIdentity::of(&engine.facts, &engine.endpoint.host);
+    let identity = engine.identity();
     let executable = executable.map(|executable| inventory.executable = executable);
     let plan = executable.and_then(|()| plan(wanted, folders, &identity, &inventory)).map_err(in_our_words);
     let current = plan.as_ref().ok().and_then(|plan| plan.samples.as_ref()).map(|samples| samples.image.clone());
@@ -112,9 +114,7 @@ fn plan(
     inventory: &Inventory,
 ) -> anyhow::Result<Plan> {
     let files = folders.environment(spec.name.as_str());
-    let has_nodes = inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
-    identity.refuse_another(spec.name.as_str(), &files, has_nodes)?;
-    environment::refuse_changes(spec, origins, &files, inventory)?;
+    admission::environment(spec, origins, &environment::past(&files)?, identity, inventory)?;
     Ok(plan::plan(spec, inventory)?)
 }
 
@@ -124,14 +124,12 @@ fn in_our_words(error: anyhow::Error) -> Error {
 
 /// The images that the plan needs and the engine has not.
 async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<WantedImage> {
-    let built = plan.samples.as_ref().filter(|samples| samples.build).map(|samples| samples.image.as_str());
-    let others = plan.images().into_iter().filter(|image| Some(*image) != built).map(|image| (image, false));
     // What came in an archive takes the place of all that could be pulled.
     if let Ok(Some(_)) = bake::brought(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
         return Vec::new();
     }
-    let all = std::iter::once((plan.kubernetes.node_image.as_str(), true)).chain(others);
-    join_all(all.map(|(name, node)| wanted_image(engine, name, node, deadline)))
+    let is_node = |name: &String| *name == plan.kubernetes.node_image;
+    join_all(plan.pulled_images().iter().map(|name| wanted_image(engine, name, is_node(name), deadline)))
         .await
         .into_iter()
         .flatten()
@@ -215,7 +213,7 @@ fn networks_left(folders: &Folders, inventory: &Inventory) -> Vec<(String, Vec<S
 fn files_left(folders: &Folders, identity: &EngineIdentity, inventory: &Inventory) -> Vec<(String, PathBuf)> {
     let gone = folders.environments().into_iter().filter(|name| !inventory.environments.contains_key(name));
     let files = gone.map(|name| (folders.environment(&name), name));
-    let left = files.filter(|(files, _)| identity.has_made(files) && !Lock::is_held(files));
+    let left = files.filter(|(files, _)| files.are_of(identity) && !Lock::is_held(files));
     left.map(|(files, name)| (name, files.root)).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::{Facts, RegistryAnswer, WantedImage};
-use crate::host::docker::reference;
+use crate::plan::images::reference;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

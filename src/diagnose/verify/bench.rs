@@ -93,7 +93,7 @@ impl Bench {
                 spec: spec.clone(),
                 context: environment.context(spec.name.as_str()),
                 client: environment.client(spec.name.as_str()).await?,
-                record: Record::default(),
+                record: environment.record(spec.name.as_str()),
                 roles: vec![PLAIN],
             });
         }

@@ -6,14 +6,11 @@ use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, ImageIns
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListImagesOptionsBuilder,
 };
-use sha2::{Digest, Sha256};
 
-use super::{Engine, image, is_not_found, node, reference};
-use crate::base::digest;
+use super::{Engine, image, is_not_found, node};
 use crate::base::event::{Outcome, Step};
+use crate::plan::images::{self, reference};
 
-/// The repository of baked node images; never pulled, so the name resolves nowhere.
-pub const REPOSITORY: &str = "kindmesh.local/node";
 /// The label of every baked node image, with the digest of its set: how it is found again.
 pub const LABEL: &str = "kindmesh.node";
 /// The label with the node image that it was made from, as the spec names it.
@@ -24,8 +21,6 @@ pub const IMAGES_LABEL: &str = "kindmesh.node.images";
 /// made from it, inherits the label, and is called otherwise.
 pub const CONTAINER_LABEL: &str = "kindmesh.bake";
 
-/// How baking is done: counts into the digest, so that images baked another way are not taken for these.
-const RECIPE: &str = "1";
 /// How long the container of a bake lives, in seconds. The engine removes it then, whatever became of us.
 const LIVES: &str = "600";
 
@@ -65,48 +60,36 @@ rm -f $log
 pub async fn ensure(
     engine: &Engine,
     node_image: &str,
-    images: &[String],
+    wanted: &[String],
     step: &Step,
 ) -> anyhow::Result<Outcome<String>> {
     let from = inspect(engine, node_image).await?;
-    let digest = digest_of(engine, &from, images).await?;
-    let name = format!("{REPOSITORY}:{digest}");
+    let digest = set_in(engine, &from, wanted).await?;
+    let name = images::baked(&digest);
     match engine.docker.inspect_image(&name).await {
         Ok(_) => return Ok(Outcome::unchanged(name)),
         Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(error).with_context(|| format!("looking for the image {name}")),
     }
-    step.waiting("the node image", &format!("putting {} into {node_image}", images.join(", ")));
+    step.waiting("the node image", &format!("putting {} into {node_image}", wanted.join(", ")));
     let container = create(engine, node_image, &digest).await?;
     let baked = async {
-        fill(engine, &container, images).await?;
-        let labels = [(LABEL, digest.clone()), (FROM_LABEL, node_image.into()), (IMAGES_LABEL, images.join(","))];
+        fill(engine, &container, wanted).await?;
+        let labels = [(LABEL, digest.clone()), (FROM_LABEL, node_image.into()), (IMAGES_LABEL, wanted.join(","))];
         commit(engine, &container, &from, &labels, &digest).await
     };
     let baked = baked.await;
     let removed = node::remove(engine, &container).await;
-    baked.with_context(|| format!("baking {} into {node_image}", images.join(", ")))?;
+    baked.with_context(|| format!("baking {} into {node_image}", wanted.join(", ")))?;
     removed?;
     Ok(Outcome::changed(name))
 }
 
 /// The name of the node image with these images in it, whether or not it was made; none when the engine lacks one of
 /// them.
-pub async fn name(engine: &Engine, node_image: &str, images: &[String]) -> Option<String> {
+pub async fn name(engine: &Engine, node_image: &str, wanted: &[String]) -> Option<String> {
     let from = inspect(engine, node_image).await.ok()?;
-    Some(format!("{REPOSITORY}:{}", digest_of(engine, &from, images).await.ok()?))
-}
-
-/// The repository of node images that came in an archive; never pulled, so the name resolves nowhere.
-pub const OFFLINE_REPOSITORY: &str = "kindmesh.local/offline";
-
-/// The name of the node image with these images in it that came in an archive: by their names alone, since an engine that
-/// has none of them does not know their identities.
-pub fn offline_name(node_image: &str, images: &[String]) -> String {
-    let node_image = std::iter::once(format!("node {}", reference::tagged(node_image)));
-    let names: Vec<String> =
-        node_image.chain(images.iter().map(|image| reference::containerd_name(image))).collect();
-    format!("{OFFLINE_REPOSITORY}:{}", digest(&names))
+    Some(images::baked(&set_in(engine, &from, wanted).await.ok()?))
 }
 
 /// The node image with these images in it that came in an archive, where the engine has it and lacks any of those that
@@ -114,12 +97,12 @@ pub fn offline_name(node_image: &str, images: &[String]) -> String {
 ///
 /// # Errors
 /// The engine's.
-pub async fn brought(engine: &Engine, node_image: &str, images: &[String]) -> anyhow::Result<Option<String>> {
-    if name(engine, node_image, images).await.is_some() {
+pub async fn brought(engine: &Engine, node_image: &str, wanted: &[String]) -> anyhow::Result<Option<String>> {
+    if name(engine, node_image, wanted).await.is_some() {
         return Ok(None);
     }
-    let offline = offline_name(node_image, images);
-    Ok(set(engine, &offline).await?.map(|_| offline))
+    let brought = images::of_archive(node_image, wanted);
+    Ok(set(engine, &brought).await?.map(|_| brought))
 }
 
 /// The set that a baked node image was made for, as its label says; none for another image, and where there is none.
@@ -139,7 +122,7 @@ pub async fn set(engine: &Engine, name: &str) -> anyhow::Result<Option<String>> 
 /// # Errors
 /// The engine's.
 pub async fn archives(engine: &Engine) -> anyhow::Result<Vec<(String, String)>> {
-    let filters = [("reference".to_owned(), vec![OFFLINE_REPOSITORY.to_owned()])].into();
+    let filters = [("reference".to_owned(), vec![images::ARCHIVE_REPOSITORY.to_owned()])].into();
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
     let images = engine.docker.list_images(Some(options)).await.context("listing the engine's images")?;
     let label = |image: &ImageSummary, key: &str| image.labels.get(key).cloned().unwrap_or_default();
@@ -150,27 +133,14 @@ async fn inspect(engine: &Engine, name: &str) -> anyhow::Result<ImageInspect> {
     engine.docker.inspect_image(name).await.with_context(|| format!("looking at the image {name}"))
 }
 
-async fn digest_of(engine: &Engine, from: &ImageInspect, images: &[String]) -> anyhow::Result<String> {
+/// The digest of the set: see [`images::set_of`].
+async fn set_in(engine: &Engine, from: &ImageInspect, wanted: &[String]) -> anyhow::Result<String> {
     let identity = |image: &ImageInspect| image.id.clone().unwrap_or_default();
-    let mut identities = vec![identity(from)];
-    for image in images {
-        let found = inspect(engine, image).await?;
-        identities.push(format!("{} {}", reference::containerd_name(image), identity(&found)));
+    let mut identities = Vec::new();
+    for image in wanted {
+        identities.push((image.clone(), identity(&inspect(engine, image).await?)));
     }
-    Ok(digest(&identities))
-}
-
-/// Of the node image's identity and, for each image, its name and identity, in any order.
-fn digest(identities: &[String]) -> String {
-    let mut sorted: Vec<&str> = identities.iter().map(String::as_str).collect();
-    sorted.sort_unstable();
-    let mut digest = Sha256::new();
-    digest.update(RECIPE);
-    for identity in sorted {
-        digest.update([0]);
-        digest.update(identity);
-    }
-    digest::hex(&digest.finalize())[..12].to_owned()
+    Ok(images::set_of(&identity(from), &identities))
 }
 
 /// The process that bakes in a container, if that is what the container is for.
@@ -203,10 +173,10 @@ async fn create(engine: &Engine, node_image: &str, digest: &str) -> anyhow::Resu
 }
 
 /// Streams the images from the engine into the container's containerd.
-async fn fill(engine: &Engine, container: &str, images: &[String]) -> anyhow::Result<()> {
-    let names = image::travel_names(engine, images).await?;
+async fn fill(engine: &Engine, container: &str, wanted: &[String]) -> anyhow::Result<()> {
+    let names = image::travel_names(engine, wanted).await?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let tags = reference::names_by_digest(images);
+    let tags = reference::names_by_digest(wanted);
     let mut command = vec!["sh", "-c", IMPORT, "sh"];
     command.extend(tags.iter().flat_map(|(has, wanted)| [has.as_str(), wanted.as_str()]));
     node::run_with_input(engine, container, &command, engine.docker.export_images(&names)).await?;
@@ -230,7 +200,7 @@ async fn commit(
     };
     let options = CommitContainerOptionsBuilder::default()
         .container(container)
-        .repo(REPOSITORY)
+        .repo(images::BAKED_REPOSITORY)
         .tag(tag)
         .pause(false)
         .build();
@@ -248,34 +218,5 @@ mod tests {
         assert_eq!(baker("shop-cluster1-control-plane", "kindmesh-bake-0123-77"), None);
         assert_eq!(baker("shop-cluster1-worker", ""), None);
         assert_eq!(baker("shop", "shop"), None);
-    }
-
-    #[test]
-    fn the_name_of_what_came_in_an_archive_follows_the_names() {
-        let name = |node: &str, images: &[&str]| {
-            offline_name(node, &images.iter().map(|image| (*image).to_owned()).collect::<Vec<_>>())
-        };
-        let one = name("kindest/node:v1", &["docker.io/istio/pilot:1", "docker.io/istio/proxyv2:1"]);
-        assert_eq!(one.strip_prefix("kindmesh.local/offline:").map(str::len), Some(12));
-        assert_eq!(one, name("kindest/node:v1", &["istio/proxyv2:1", "istio/pilot:1"]));
-        assert_ne!(one, name("kindest/node:v2", &["istio/pilot:1", "istio/proxyv2:1"]));
-        assert_ne!(one, name("kindest/node:v1", &["istio/pilot:1"]));
-        assert_ne!(name("a", &["b"]), name("b", &["a"]));
-    }
-
-    #[test]
-    fn the_name_follows_the_set_and_not_its_order() {
-        let ids = |ids: &[&str]| digest(&ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
-        let one = ids(&["sha256:node", "a:1 sha256:x", "b:1 sha256:y"]);
-        assert_eq!(one.len(), 12);
-        assert_eq!(one, ids(&["sha256:node", "b:1 sha256:y", "a:1 sha256:x"]));
-        for other in [
-            ids(&["sha256:node2", "a:1 sha256:x", "b:1 sha256:y"]),
-            ids(&["sha256:node", "a:2 sha256:x", "b:1 sha256:y"]),
-            ids(&["sha256:node", "a:1 sha256:z", "b:1 sha256:y"]),
-            ids(&["sha256:node", "a:1 sha256:x"]),
-        ] {
-            assert_ne!(one, other);
-        }
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::reference;
+use crate::plan::images::reference;
 
 /// How long a credential helper may take; a locked key chain may ask the user.
 const HELPER_WITHIN: Duration = Duration::from_secs(20);

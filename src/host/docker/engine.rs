@@ -12,6 +12,7 @@ use super::endpoint::{self, Endpoint, Surroundings};
 use super::{Reason, Refused};
 use crate::base::counts;
 use crate::base::error::Error;
+use crate::plan::engine::EngineIdentity;
 use crate::plan::inventory::EngineFacts;
 
 /// The oldest engine API that is known to have all that is used here (Docker 20.10, 2020).
@@ -64,6 +65,11 @@ impl Engine {
             Ok(answer) => answer.map(|(docker, facts)| Self { docker, endpoint, facts }),
             Err(_) => Err(no_answer(&endpoint, within)),
         }
+    }
+
+    /// Which engine it is, as an environment's files name it.
+    pub fn identity(&self) -> EngineIdentity {
+        EngineIdentity::of(&self.facts, &self.endpoint.host)
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 
 use super::image::CTR;
-use super::reference::containerd_name;
 use super::{Engine, is_not_found, node};
+use crate::plan::images::reference::containerd_name;
 
 /// containerd's label of an image that was loaded here, with the identity that the engine gave it then. The node's own
 /// is no help: an engine that keeps images as containerd does names them by something else.

@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use super::endpoint::Surroundings;
 use super::pull::{Pulls, STALLED_AFTER};
-use super::reference::{containerd_name, names_by_digest, tagged, travel_name};
 use super::{Engine, credentials, engine, is_not_found, node};
 use crate::base::counts;
 use crate::base::error::Error;
 use crate::base::event::{Outcome, Step};
+use crate::plan::images::reference::{containerd_name, names_by_digest, tagged, travel_name};
 
 /// The names under which images travel; those named by their digest get theirs from the engine here.
 pub(super) async fn travel_names(engine: &Engine, images: &[String]) -> anyhow::Result<Vec<String>> {

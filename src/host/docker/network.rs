@@ -11,6 +11,7 @@ use super::{Engine, engine, is_not_found, status};
 use crate::base::error::Error;
 use crate::base::event::Outcome;
 use crate::plan;
+use crate::plan::admission::foreign_network;
 use crate::plan::inventory::{self, ENVIRONMENT_LABEL};
 
 /// Whether a planned network could be made.
@@ -88,9 +89,7 @@ fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Made, Error
     let environment = wanted.labels.iter().flatten().find(|(key, _)| *key == ENVIRONMENT_LABEL);
     let ours = |network: &Network| network.labels.iter().flatten().any(|label| Some(label) == environment);
     if !there.iter().all(ours) {
-        let name = &wanted.name;
-        return Err(Error::usage(format!("a Docker network \"{name}\" exists that kindmesh did not make"))
-            .hint(format!("choose another environment name with --name, or: docker network rm {name}")));
+        return Err(foreign_network(&wanted.name));
     }
     let subnet = |ipam: &Option<Ipam>| {
         ipam.iter().flat_map(|ipam| &ipam.config).flatten().find_map(|config| config.subnet.clone())

@@ -268,6 +268,14 @@ pub async fn revive(engine: &Engine, node: &inventory::Node, remedy: &str) -> an
     }
 }
 
+/// How long ago a node was started, if the engine tells.
+pub async fn runs_for(engine: &Engine, node: &str) -> Option<Duration> {
+    let state = engine.docker.inspect_container(node, None).await.ok()?.state?;
+    let started = state.started_at?.parse::<jiff::Timestamp>().ok()?;
+    // The engine's clock may be ahead of this machine's.
+    Some(Duration::try_from(jiff::Timestamp::now().duration_since(started)).unwrap_or_default())
+}
+
 fn refused(node: &str, what: &str, error: &bollard::errors::Error, hint: String) -> Error {
     Error::environment(format!("node {node} cannot {what}")).evidence(engine::chain(error)).hint(hint)
 }

@@ -16,6 +16,7 @@ use crate::base::digest;
 use crate::base::error::Error;
 use crate::base::event::Outcome;
 use crate::plan;
+use crate::plan::admission::foreign_image;
 use crate::plan::inventory::Executable;
 
 /// Where the executable stands in the image.
@@ -76,30 +77,37 @@ fn read(path: &Path) -> Result<Executable, Error> {
     Ok(Executable { os: os.into(), architecture: architecture.into(), digest: digest[..12].into() })
 }
 
-/// Whether the engine has a sample image of that name.
+/// What an engine has under the name of a sample image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A sample image.
+    Ours,
+    /// An image that kindmesh did not make.
+    Foreign,
+}
+
+/// Looks for a sample image of that name.
 ///
 /// # Errors
-/// Wrong usage when it has an image of that name that kindmesh did not make; or the engine's.
-pub async fn exists(engine: &Engine, image: &str) -> anyhow::Result<bool> {
+/// The engine's.
+pub async fn look(engine: &Engine, image: &str) -> anyhow::Result<Found> {
     let found = match engine.docker.inspect_image(image).await {
         Ok(found) => found,
-        Err(error) if is_not_found(&error) => return Ok(false),
+        Err(error) if is_not_found(&error) => return Ok(Found::Nothing),
         Err(error) => return Err(error).context("looking for the sample image"),
     };
     let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-    if labels.contains_key(LABEL) {
-        return Ok(true);
-    }
-    Err(Error::usage(format!("an image \"{image}\" exists that kindmesh did not make"))
-        .hint(format!("give it another name: docker tag {image} mine, then: docker image rm {image}"))
-        .into())
+    Ok(if labels.contains_key(LABEL) { Found::Ours } else { Found::Foreign })
 }
 
 /// Makes the sample image unless the engine has it. Its tag is the executable's digest, so one that is there
 /// is the right one.
 ///
 /// # Errors
-/// When the executable or its libraries cannot be read, or the engine refuses the image.
+/// Wrong usage when an image of that name is somebody else's; when the executable or its libraries cannot be read, or the
+/// engine refuses the image.
 pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path) -> anyhow::Result<Outcome<()>> {
     ensure_named(engine, &samples.image, executable).await
 }
@@ -109,8 +117,10 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
 /// # Errors
 /// As [`ensure`].
 pub async fn ensure_named(engine: &Engine, image: &str, executable: &Path) -> anyhow::Result<Outcome<()>> {
-    if exists(engine, image).await? {
-        return Ok(Outcome::unchanged(()));
+    match look(engine, image).await? {
+        Found::Ours => return Ok(Outcome::unchanged(())),
+        Found::Foreign => return Err(foreign_image(image).into()),
+        Found::Nothing => {}
     }
     let labels = format!("LABEL org.opencontainers.image.title=kindmesh-sample {LABEL}=true");
     import(engine, image, root_folder(executable, ENTRYPOINT).await?, ENTRYPOINT, labels).await?;

@@ -10,7 +10,7 @@ use super::lock::{self, Lock};
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
 use crate::base::wait::{self, Poll};
-use crate::host::state::{self, EngineIdentity, Files};
+use crate::host::state::{self, Files};
 
 /// The user's own kubeconfig: the first of `KUBECONFIG`, else `~/.kube/config`.
 ///
@@ -51,7 +51,7 @@ pub async fn merge_into(
             .into());
     }
     let text = std::fs::read_to_string(&from).with_context(|| format!("reading {}", from.display()))?;
-    let engine = EngineIdentity::stored(files)?.map(|engine| engine.id).unwrap_or_default();
+    let engine = files.engine_on_file()?.engine.map(|engine| engine.id).unwrap_or_default();
     let mark = Mark { environment: environment.to_owned(), engine };
     // Before the file is changed, so that `down` finds it whatever happens next.
     note(files, &users)?;
@@ -161,7 +161,8 @@ mod tests {
     use crate::base::error;
     use crate::base::event::Event;
 
-    const OURS: &str = "{clusters: [{name: kind-e-a, cluster: {server: 'https://127.0.0.1:1'}}], users: [], contexts: []}";
+    const OURS: &str =
+        "{clusters: [{name: kind-e-a, cluster: {server: 'https://127.0.0.1:1'}}], users: [], contexts: []}";
 
     struct Merge {
         _folder: tempfile::TempDir,

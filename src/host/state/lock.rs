@@ -1,114 +1,297 @@
-//! Who works on an environment: one process at a time.
+//! Who works on an environment. Whoever makes it, puts it to rest, brings it back or takes it down works alone; those who
+//! change what is in it work beside each other. So neither meets the other half-way.
+//!
+//! It is the kernel's lock on a file, given back however a process ends. Nobody who holds it asks for it again: a command
+//! takes the kind that it needs once, at its top.
 
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::time::Instant;
 
 use super::private::failed;
 use super::{Files, private_folder};
-use crate::base::event::Step;
+use crate::base::event::{Events, Outcome, Step};
 use crate::base::wait::{self, Poll};
+use crate::host::tool::process;
 
-/// The right to change an environment: held by one process at a time, given back by the system when it dies.
+/// The right to work on an environment, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: std::fs::File,
+    _file: File,
 }
 
-/// How long a second command waits for the first.
+/// How long a command waits for another.
 const LOCK_WITHIN: Duration = Duration::from_secs(600);
+/// What it waits for.
+const WHAT: &str = "the other kindmesh to end";
 
 impl Lock {
-    /// Takes the right, waiting for the process that has it and saying which that is.
+    /// The right to make, rest, bring back or remove an environment: alone. Waits for all others, saying which those are;
+    /// makes the environment's folder.
     ///
     /// # Errors
-    /// When it is not given back in time, or the file system refuses.
-    pub async fn acquire(files: &Files, step: &Step) -> anyhow::Result<Self> {
+    /// When it is not to be had in time, or the file system refuses.
+    pub async fn alone(files: &Files, step: &Step) -> anyhow::Result<Self> {
         let path = files.lock();
-        let deadline = tokio::time::Instant::now() + LOCK_WITHIN;
-        wait::until(step, "the other kindmesh to end", deadline, async || Self::look(&path)).await
+        wait::until(step, WHAT, Instant::now() + LOCK_WITHIN, async || {
+            // Whoever was before may have put the whole folder aside.
+            private_folder(&files.root)?;
+            Ok(match take(&path, Kind::Alone)? {
+                Taken::Yes(lock) => Poll::Ready(lock),
+                Taken::Busy(because) => Poll::NotYet(because),
+                // It did so just now.
+                Taken::Gone => Poll::NotYet(REMOVED.into()),
+            })
+        })
+        .await
     }
 
-    /// Whether a process has it, without taking or making anything.
-    pub fn is_held(files: &Files) -> bool {
-        let Ok(file) = std::fs::File::open(files.lock()) else { return false };
-        matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
-    }
-
-    fn look(path: &Path) -> anyhow::Result<Poll<Self>> {
-        let what = || format!("locking {}", path.display());
-        let removed = || Ok(Poll::NotYet("the environment is being removed".into()));
-        if let Some(folder) = path.parent() {
-            // The one before may have put the whole folder aside.
-            private_folder(folder)?;
-        }
-        let mut options = std::fs::File::options();
-        let opened = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
-        let mut file = match opened {
-            // It did so just now.
-            Err(error) if error.kind() == ErrorKind::NotFound => return removed(),
-            opened => opened.map_err(|error| failed("locking", path, &error))?,
+    /// The right to change what is in an environment, beside others that do: none where its folder is gone. Waits for one
+    /// that works alone, until the deadline or as long as commands wait for each other; only then a step is told of.
+    ///
+    /// # Errors
+    /// As [`Lock::alone`].
+    pub async fn beside(
+        files: &Files,
+        deadline: Option<Instant>,
+        events: &Events,
+    ) -> anyhow::Result<Option<Self>> {
+        let path = files.lock();
+        let look = async || {
+            Ok(match take(&path, Kind::Beside)? {
+                Taken::Yes(lock) => Poll::Ready(Some(lock)),
+                Taken::Busy(because) => Poll::NotYet(because),
+                Taken::Gone => Poll::Ready(None),
+            })
         };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let holder = match holder.trim() {
-                    "" => "another process".into(),
-                    pid => format!("process {pid}"),
-                };
-                return Ok(Poll::NotYet(format!("{holder} works on this environment")));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(error).with_context(what),
+        if let Poll::Ready(lock) = look().await? {
+            return Ok(lock);
         }
-        // `down` puts the folder aside with the lock in it: then the file that is locked is no longer the one there.
-        let ours = file.metadata().with_context(what)?.ino();
-        if std::fs::metadata(path).map(|there| there.ino()).ok() != Some(ours) {
-            return removed();
+        let longest = Instant::now() + LOCK_WITHIN;
+        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
+        let step = events.step("lock", None);
+        step.run(async |step| Ok(Outcome::unchanged(wait::until(step, WHAT, deadline, look).await?))).await
+    }
+
+    /// Whether somebody works alone on it, without taking or making anything.
+    pub fn is_held(files: &Files) -> bool {
+        let Ok(file) = File::open(files.lock()) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Alone,
+    Beside,
+}
+
+/// What came of trying.
+enum Taken {
+    Yes(Lock),
+    /// Who works on it.
+    Busy(String),
+    /// There is no folder.
+    Gone,
+}
+
+const REMOVED: &str = "the environment is being removed";
+
+fn take(path: &Path, kind: Kind) -> anyhow::Result<Taken> {
+    let what = || format!("locking {}", path.display());
+    let opened = File::options().create(true).append(true).read(true).mode(0o600).open(path);
+    let mut file = match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Taken::Gone),
+        opened => opened.map_err(|error| failed("locking", path, &error))?,
+    };
+    let locked = match kind {
+        Kind::Alone => file.try_lock(),
+        Kind::Beside => file.try_lock_shared(),
+    };
+    match locked {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Taken::Busy(holders(&mut file))),
+        Err(TryLockError::Error(error)) => return Err(error).with_context(what),
+    }
+    // `down` puts the folder aside with the lock in it: then the file that is locked is no longer the one there.
+    let ours = file.metadata().with_context(what)?.ino();
+    if std::fs::metadata(path).map(|there| there.ino()).ok() != Some(ours) {
+        return Ok(Taken::Busy(REMOVED.into()));
+    }
+    // Only for the words of whoever waits: on a full disk they say less. Those beside add theirs at the end.
+    let emptied = if kind == Kind::Alone { file.set_len(0) } else { Ok(()) };
+    let _ = emptied.and_then(|()| file.write_all(format!("\n{}\n", std::process::id()).as_bytes()));
+    Ok(Taken::Yes(Lock { _file: file }))
+}
+
+/// Who works on the environment, by what they wrote. Among several, those that have ended are left out.
+fn holders(file: &mut File) -> String {
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    let mut pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    if pids.len() > 1 {
+        let alive = process::all();
+        pids.retain(|pid| alive.iter().any(|process| process.pid == *pid));
+    }
+    match pids.as_slice() {
+        [] => "another process works on this environment".into(),
+        [one] => format!("process {one} works on this environment"),
+        several => {
+            let several: Vec<_> = several.iter().map(ToString::to_string).collect();
+            format!("processes {} work on this environment", several.join(", "))
         }
-        // Only for the words of whoever waits: on a full disk they say less.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
-        Ok(Poll::Ready(Self { _file: file }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::event::Events;
+    use crate::base::event::{Event, Events};
     use crate::host::state::Folders;
 
     fn files(folder: &Path) -> Files {
         Folders { state: folder.to_owned(), cache: folder.join("cache") }.environment("e")
     }
 
+    fn busy(files: &Files, kind: Kind) -> String {
+        match take(&files.lock(), kind).unwrap() {
+            Taken::Busy(because) => because,
+            Taken::Yes(_) => panic!("taken"),
+            Taken::Gone => panic!("gone"),
+        }
+    }
+
+    async fn alone(files: &Files) -> Lock {
+        Lock::alone(files, &Events::silent().step("lock", None)).await.unwrap()
+    }
+
+    async fn beside(files: &Files) -> Option<Lock> {
+        Lock::beside(files, None, &Events::silent()).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn one_at_a_time_and_the_second_hears_who() {
+    async fn who_is_alone_keeps_everybody_out_and_they_hear_who_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
-        let step = Events::silent().step("lock", None);
-        let first = Lock::acquire(&files, &step).await.unwrap();
-        let Poll::NotYet(because) = Lock::look(&files.lock()).unwrap() else { panic!("locked twice") };
-        assert!(because.contains(&std::process::id().to_string()), "{because}");
+        let first = alone(&files).await;
+        let who = format!("process {} works on this environment", std::process::id());
+        assert_eq!(busy(&files, Kind::Alone), who);
+        assert_eq!(busy(&files, Kind::Beside), who);
+        assert!(Lock::is_held(&files));
         drop(first);
-        assert!(matches!(Lock::look(&files.lock()).unwrap(), Poll::Ready(_)));
+        assert!(!Lock::is_held(&files));
+        alone(&files).await;
+    }
+
+    #[tokio::test]
+    async fn those_beside_each_other_keep_out_who_wants_to_be_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        drop(alone(&files).await);
+        let (first, second) = (beside(&files).await, beside(&files).await);
+        assert!(first.is_some() && second.is_some());
+        assert!(!Lock::is_held(&files), "nobody is alone");
+        drop(first);
+        assert_eq!(busy(&files, Kind::Alone), format!("process {} works on this environment", std::process::id()));
+        drop(second);
+        alone(&files).await;
+    }
+
+    #[tokio::test]
+    async fn a_wait_says_whom_it_is_for_and_ends_when_that_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        let first = alone(&files).await;
+        let (events, mut happened) = Events::channel();
+        let waiting = Lock::beside(&files, None, &events);
+        let release = async move {
+            loop {
+                let Event::Waiting { last, .. } = happened.recv().await.unwrap() else { continue };
+                assert!(last.starts_with("process "), "{last}");
+                return drop(first);
+            }
+        };
+        let (second, ()) = futures::join!(waiting, release);
+        assert!(second.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_at_its_deadline_with_what_was_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        let _first = alone(&files).await;
+        let soon = Instant::now() + Duration::from_millis(60);
+        let error = Lock::beside(&files, Some(soon), &Events::silent()).await.unwrap_err();
+        let error = crate::base::error::find(&error).unwrap();
+        assert_eq!(
+            error.evidence,
+            [format!("last seen: process {} works on this environment", std::process::id())]
+        );
+    }
+
+    /// As in a process of its own: the lock is the open file's, and a child has inherited it.
+    #[tokio::test]
+    async fn a_process_that_is_killed_gives_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        for take in [Kind::Alone, Kind::Beside] {
+            drop(alone(&files).await);
+            let Taken::Yes(lock) = super::take(&files.lock(), take).unwrap() else { panic!("not taken") };
+            let mut other = std::process::Command::new("sleep").arg("1000").stdin(lock._file).spawn().unwrap();
+            assert!(busy(&files, Kind::Alone).starts_with("process "));
+            other.kill().unwrap();
+            other.wait().unwrap();
+            alone(&files).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn several_are_named_without_those_that_have_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        drop(alone(&files).await);
+        let _held = beside(&files).await.unwrap();
+        let mut pids = [child.id(), std::process::id()];
+        pids.sort_unstable();
+        // As another process that shares it writes it down, and one that is gone did.
+        let mut file = File::options().append(true).open(files.lock()).unwrap();
+        write!(file, "\n{}\n\n{}\n", child.id(), u32::MAX).unwrap();
+        let both = format!("processes {}, {} work on this environment", pids[0], pids[1]);
+        assert_eq!(busy(&files, Kind::Alone), both);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(busy(&files, Kind::Alone), format!("process {} works on this environment", std::process::id()));
     }
 
     #[tokio::test]
     async fn whoever_waited_while_the_folder_was_removed_has_a_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
-        let step = Events::silent().step("lock", None);
-        let first = Lock::acquire(&files, &step).await.unwrap();
+        let first = alone(&files).await;
         assert!(files.remove().unwrap());
         // The first still holds the lock of the folder that is gone, and that hinders nobody.
-        let _second = Lock::acquire(&files, &step).await.unwrap();
+        let _second = alone(&files).await;
         assert!(files.lock().exists());
         drop(first);
-        assert!(matches!(Lock::look(&files.lock()).unwrap(), Poll::NotYet(_)));
+        assert!(busy(&files, Kind::Alone).starts_with("process "));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_beside_an_environment_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        assert!(beside(&files).await.is_none());
+        let _first = alone(&files).await;
+        assert!(files.remove().unwrap());
+        assert!(beside(&files).await.is_none());
+        assert!(!files.root.exists());
     }
 }

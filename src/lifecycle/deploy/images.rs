@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::place::{Placed, pod_spec, pod_template};
 use crate::cluster::mesh::apply::kind;
-use crate::host::docker::reference::tagged;
 use crate::host::docker::{Engine, fresh};
+use crate::plan::images::reference::tagged;
 
 /// The annotation of pods with the identities of their images: pods of an image that was built anew under the same name
 /// start anew.

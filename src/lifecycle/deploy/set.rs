@@ -169,7 +169,7 @@ impl Set {
                 notes.push(format!("{cluster}: {note}"));
             }
         }
-        let record = Record::default();
+        let record = environment.record(cluster);
         Ok(Self { cluster: cluster.to_owned(), client: client.clone(), record, objects: kept })
     }
 

@@ -1,5 +1,7 @@
 //! One cluster, from nothing to samples that run: a chain of its own, beside the other clusters'.
 
+use std::time::Duration;
+
 use futures::future::try_join_all;
 use kube::Client;
 use kube::api::DynamicObject;
@@ -12,15 +14,18 @@ use crate::cluster::client;
 use crate::cluster::kinds::Kinds;
 use crate::cluster::link;
 use crate::cluster::mesh::apply::{self, Applier};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, istio, remote, render};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, istio, render};
 use crate::cluster::refusal::{Patience, Reason, Record};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
-use crate::host::docker::image;
+use crate::host::docker::{image, node};
 use crate::host::kind::{self, Kind, Revived};
 use crate::host::trust::Intermediate;
 use crate::plan::Cluster;
 use crate::spec::Profile;
+
+/// How long after its node's start an API server may take to be ready.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A cluster in which all is as wanted.
 pub(super) struct Made<'a> {
@@ -97,17 +102,18 @@ impl Run {
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
             let started = revived != Revived::Running;
-            if started {
-                record.note(Reason::ApiServer);
-            }
             let what = "the API server to answer";
             let mut patience = Patience::new(record);
-            let waited =
-                wait::until(step, what, self.wait_deadline(), async || match client.apiserver_version().await {
-                    Ok(_) => Ok(Poll::Ready(())),
-                    Err(error) => patience.failed(what, error),
-                })
-                .await;
+            let waited = wait::until(step, what, self.wait_deadline(), async || {
+                let Err(error) = client.apiserver_version().await else { return Ok(Poll::Ready(())) };
+                // Started now, or by an `up` or `start` that was killed.
+                let runs_for = node::runs_for(&self.engine, cluster.control_plane()).await;
+                if runs_for.is_some_and(|time| time < STARTS_WITHIN) {
+                    record.note(Reason::ApiServer);
+                }
+                patience.failed(what, error)
+            })
+            .await;
             diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await)
                 .await?;
             if started {
@@ -218,20 +224,5 @@ impl Run {
             Ok(Outcome { value: (), changed })
         })
         .await
-    }
-
-    /// What others need to read this cluster is known.
-    async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
-        let step = self.events.step("reader", Some(&made.cluster.name));
-        let reader = step
-            .run(async |step| {
-                let reader = remote::reader(&made.client, &made.record, step, self.wait_deadline()).await?;
-                Ok(Outcome::unchanged(reader))
-            })
-            .await?;
-        if let Some(known) = self.readers.get(&made.cluster.name) {
-            let _ = known.set(reader);
-        }
-        Ok(())
     }
 }

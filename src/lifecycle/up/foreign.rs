@@ -1,35 +1,33 @@
-//! What is somebody else's and has a name that the plan needs: refused by name before anything is made.
+//! Looks for what is somebody else's and has a name that the plan needs.
 
 use anyhow::Context;
+use futures::future::try_join_all;
 
-use crate::base::error::Error;
 use crate::host::docker::{Engine, is_not_found, sample_image};
 use crate::plan::Plan;
-use crate::plan::inventory::Inventory;
+use crate::plan::admission::Foreign;
+use crate::plan::inventory::Environment;
 
-/// Looks for containers and images that kindmesh did not make under names that it would use. Networks are told by their
-/// labels when the first one is made, kind clusters by the plan.
+/// Looks for containers and an image that kindmesh did not make under names that it would use. kind clusters are in the
+/// inventory, and networks are told by their labels when the first one is made.
 ///
 /// # Errors
-/// Wrong usage that names what is in the way; or the engine's.
-pub(super) async fn refuse(engine: &Engine, plan: &Plan, inventory: &Inventory) -> anyhow::Result<()> {
-    let ours = inventory.environments.get(&plan.environment);
-    for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {
-        if ours.is_some_and(|ours| ours.nodes.iter().any(|found| found.name == *node)) {
-            continue;
+/// The engine's.
+pub(super) async fn look(engine: &Engine, plan: &Plan, existing: &Environment) -> anyhow::Result<Foreign> {
+    let ours = |name: &String| existing.nodes.iter().any(|found| found.name == *name);
+    let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes).filter(|name| !ours(name));
+    let is_there = async |name: &String| match engine.docker.inspect_container(name, None).await {
+        Ok(_) => Ok(Some(name.clone())),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("looking for a container {name}")),
+    };
+    let containers = try_join_all(nodes.map(is_there)).await?.into_iter().flatten().collect();
+    let built = plan.samples.as_ref().filter(|samples| samples.build).map(|samples| &samples.image);
+    let image = match built {
+        Some(image) if sample_image::look(engine, image).await? == sample_image::Found::Foreign => {
+            Some(image.clone())
         }
-        match engine.docker.inspect_container(node, None).await {
-            Err(error) if is_not_found(&error) => {}
-            Err(error) => return Err(error).with_context(|| format!("looking for a container {node}")),
-            Ok(_) => {
-                return Err(Error::usage(format!("a container \"{node}\" exists that kindmesh did not make"))
-                    .hint(format!("choose another environment name with --name, or: docker rm {node}"))
-                    .into());
-            }
-        }
-    }
-    if let Some(samples) = plan.samples.as_ref().filter(|samples| samples.build) {
-        sample_image::exists(engine, &samples.image).await?;
-    }
-    Ok(())
+        _ => None,
+    };
+    Ok(Foreign { containers, image })
 }

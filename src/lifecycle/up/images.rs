@@ -12,6 +12,7 @@ pub(super) struct Images {
     events: Events,
     node_image: String,
     stable: Vec<String>,
+    to_pull: Vec<String>,
     /// The samples whose image is built here.
     built: Option<Samples>,
     pulled: OnceCell<()>,
@@ -26,6 +27,7 @@ impl Images {
             events: events.clone(),
             node_image: plan.kubernetes.node_image.clone(),
             stable: plan.stable_images(),
+            to_pull: plan.pulled_images(),
             built: plan.samples.clone().filter(|samples| samples.build),
             pulled: OnceCell::new(),
             sample: OnceCell::new(),
@@ -67,12 +69,9 @@ impl Images {
     async fn ensure_pulled(&self) -> anyhow::Result<()> {
         let pull = || async {
             let step = self.events.step("pull", None);
-            step.run(async |step| {
-                let names = self.stable.iter().chain([&self.node_image]);
-                match image::ensure(&self.engine, names, step).await {
-                    Err(error) => Err(self.with_archives(error).await),
-                    pulled => pulled,
-                }
+            step.run(async |step| match image::ensure(&self.engine, &self.to_pull, step).await {
+                Err(error) => Err(self.with_archives(error).await),
+                pulled => pulled,
             })
             .await
         };

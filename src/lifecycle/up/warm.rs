@@ -16,7 +16,7 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::state::Folders;
 use crate::plan::inventory::Inventory;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, admission};
 use crate::spec::Loaded;
 
 /// What was made beforehand.
@@ -53,7 +53,7 @@ pub async fn warm_within(
 /// As those of `up`; here a node image that cannot be baked is one of them.
 pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow::Result<Warm> {
     let files = folders.environment(loaded.spec.name.as_str());
-    let spec = environment::wanted(loaded, &files)?;
+    let spec = admission::spec(loaded, environment::stored(&files)?)?;
     let engine =
         events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
     let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(&engine).await? };

@@ -37,7 +37,7 @@ pub fn containerd_name(image: &str) -> String {
 
 /// The name under which an image travels. An exported archive has none for an image named by its digest
 /// (moby#43570), so such a one gets a tag, which its digest decides.
-pub(super) fn travel_name(image: &str) -> String {
+pub(crate) fn travel_name(image: &str) -> String {
     match image.rsplit_once("@sha256:") {
         Some((_, digest)) => format!("{BY_DIGEST}:{digest}"),
         None => tagged(image),
@@ -45,7 +45,7 @@ pub(super) fn travel_name(image: &str) -> String {
 }
 
 /// Of images that are named by their digest: the name under which each travels, and the one it is to have.
-pub(super) fn names_by_digest(images: &[String]) -> Vec<(String, String)> {
+pub(crate) fn names_by_digest(images: &[String]) -> Vec<(String, String)> {
     let by_digest = images.iter().filter(|image| image.contains('@'));
     by_digest.map(|image| (travel_name(image), containerd_name(image))).collect()
 }

@@ -1,0 +1,269 @@
+//! One environment as a value: brought up, called, taken down.
+//!
+//! ```no_run
+//! use kindmesh::Environment;
+//! use kindmesh::environment::Request;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> anyhow::Result<()> {
+//! let environment = Environment::builder().name("demo").spec("samples: {producer: {replicas: 1}}").up().await?;
+//! let answer = environment.call("cluster1", &Request { delay: 100, ..Request::default() }).await?;
+//! println!("{} from {:?}", answer.status_code, answer.served_by());
+//! environment.down().await
+//! # }
+//! ```
+//!
+//! Errors are [`anyhow::Error`]s. [`find_error`](crate::find_error) gets the [`Error`](crate::Error) inside, with the
+//! evidence and a hint. The futures of [`Builder::up`] and [`Environment::down`] are not `Send`: await them in `main` or in a
+//! test, not in `tokio::spawn`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::Client;
+
+use crate::base::error::Error;
+use crate::base::event::Events;
+use crate::base::hint::up_hint;
+use crate::cluster::call::{self, Caller};
+use crate::cluster::environment;
+use crate::host::docker::Engine;
+use crate::host::state::Folders;
+use crate::lifecycle::up::{self, up};
+use crate::lifecycle::{down, hold};
+use crate::spec::load::FILES_VARIABLE;
+use crate::spec::{self, Loaded, Sources, environment_name};
+
+pub use crate::cluster::call::{Answer, Request};
+
+/// How long one call may take. The sample caller itself gives up after 30 s.
+const CALL_WITHIN: Duration = Duration::from_secs(45);
+/// How long taking an environment down may take.
+const DOWN_WITHIN: Duration = Duration::from_secs(300);
+
+/// Which environment, and how to bring it up.
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    name: Option<String>,
+    files: Vec<PathBuf>,
+    text: Option<String>,
+    timeout: Option<Duration>,
+    folders: Option<Folders>,
+}
+
+impl Builder {
+    /// The environment's name: a DNS label of at most 20 characters. By default what the spec says, else `kindmesh`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// A spec as YAML text, on top of the defaults. No file is read then.
+    #[must_use]
+    pub fn spec(mut self, yaml: impl Into<String>) -> Self {
+        self.text = Some(yaml.into());
+        self
+    }
+
+    /// A spec file, as `kindmesh up -f FILE` takes it. May be given more than once: later files win.
+    #[must_use]
+    pub fn spec_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files.push(path.into());
+        self
+    }
+
+    /// How long [`Builder::up`] may take; 15 minutes by default, for a first run that pulls every image.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Where kindmesh keeps the environment's files, and what it downloads. By default `$XDG_STATE_HOME/kindmesh` and
+    /// `$XDG_CACHE_HOME/kindmesh`, as the command does.
+    #[must_use]
+    pub fn folders(mut self, state: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
+        self.folders = Some(Folders { state: state.into(), cache: cache.into() });
+        self
+    }
+
+    /// Brings the environment up, or repairs it, as `kindmesh up` does. Returns when a call has crossed from one
+    /// cluster to the other. Without [`Builder::spec`] and [`Builder::spec_file`], the spec is the one that
+    /// `kindmesh up` would use in this folder.
+    ///
+    /// # Errors
+    /// Whatever keeps the environment from working, with the evidence and a hint. What was made is kept: `up` again
+    /// continues.
+    pub async fn up(self) -> anyhow::Result<Environment> {
+        install_tls();
+        let (loaded, folders) = (self.load()?, self.state()?);
+        let mut options = up::Options::default();
+        options.timeout = self.timeout.unwrap_or(options.timeout);
+        up(&loaded, &options, &folders, &Events::silent()).await?;
+        Environment::of(folders, loaded.spec.name.as_str())
+    }
+
+    /// Opens an environment that is up, as it is. Nothing is changed.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn open(self) -> anyhow::Result<Environment> {
+        install_tls();
+        let name = match &self.text {
+            Some(_) => self.load()?.spec.name,
+            None => self.sources()?.name()?,
+        };
+        Environment::of(self.state()?, name.as_str())
+    }
+
+    fn state(&self) -> Result<Folders, Error> {
+        self.folders.clone().map_or_else(Folders::of_process, Ok)
+    }
+
+    fn sources(&self) -> anyhow::Result<Sources> {
+        let invalid = |error| {
+            let name = self.name.as_deref().unwrap_or_default();
+            Error::usage(format!("{name:?} is not a valid environment name: {error}"))
+        };
+        Ok(Sources {
+            directory: std::env::current_dir().context("asking for the working directory")?,
+            variable: std::env::var_os(FILES_VARIABLE),
+            environment: None,
+            files: self.files.clone(),
+            name: self.name.as_deref().map(environment_name).transpose().map_err(invalid)?,
+        })
+    }
+
+    fn load(&self) -> anyhow::Result<Loaded> {
+        let sources = self.sources()?;
+        let Some(text) = &self.text else { return Ok(sources.load()?) };
+        let mut loaded = spec::from_text(text, "the spec")?;
+        loaded.spec.name = sources.name.unwrap_or(loaded.spec.name);
+        Ok(loaded)
+    }
+}
+
+/// One TLS provider in the process. A program that has chosen one already keeps it.
+pub(super) fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// An environment that is up.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub(super) opened: environment::Environment,
+    pub(super) folders: Folders,
+}
+
+impl Environment {
+    /// Says which environment, and how to bring it up.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn of(folders: Folders, name: &str) -> anyhow::Result<Self> {
+        Ok(Self { opened: environment::Environment::open(&folders, name)?, folders })
+    }
+
+    /// The environment's name.
+    pub fn name(&self) -> &str {
+        self.opened.name()
+    }
+
+    /// The names of its clusters.
+    pub fn clusters(&self) -> Vec<&str> {
+        self.opened.cluster_names()
+    }
+
+    /// The kubeconfig file with a context for each cluster.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.opened.files.kubeconfig()
+    }
+
+    /// The name of a cluster's context in that kubeconfig.
+    ///
+    /// # Errors
+    /// A usage error that lists the clusters there are.
+    pub fn context(&self, cluster: &str) -> Result<String, Error> {
+        self.opened.cluster(cluster)?;
+        Ok(self.opened.context(cluster))
+    }
+
+    /// A client for a cluster's API server.
+    ///
+    /// # Errors
+    /// A usage error that lists the clusters there are; or when the cluster has no kubeconfig.
+    pub async fn client(&self, cluster: &str) -> anyhow::Result<Client> {
+        self.opened.cluster(cluster)?;
+        self.opened.client(cluster).await
+    }
+
+    /// Has the sample caller of a cluster call the sample producer, as `kindmesh call` does. Whatever status the
+    /// producer or the mesh answers with is an answer.
+    ///
+    /// # Errors
+    /// A usage error for a cluster without a caller; or when the caller itself cannot be reached.
+    pub async fn call(&self, from: &str, request: &Request) -> anyhow::Result<Answer> {
+        let from = self.opened.caller(Some(&from.parse().map_err(Error::usage)?))?.to_owned();
+        hold::require_running(self.name(), &[&from]).await?;
+        let client = self.client(&from).await?;
+        let namespace = self.opened.spec.samples.namespace.as_str();
+        let called = async {
+            let caller = Caller::connect(&client, namespace).await;
+            caller.map_err(|error| call::unreached(error, &from))?.call(request).await
+        };
+        tokio::time::timeout(CALL_WITHIN, called).await.map_err(|_| {
+            Error::environment(format!("the caller in {from} gave no answer within {} s", CALL_WITHIN.as_secs()))
+                .hint(format!("kindmesh status shows what is wrong; {} repairs", up_hint(self.name())))
+        })?
+    }
+
+    /// Takes the environment down: everything that `up` made is deleted.
+    ///
+    /// # Errors
+    /// The engine's or the file system's; or when it takes longer than 5 minutes. `down` again continues.
+    pub async fn down(self) -> anyhow::Result<()> {
+        let down = async {
+            let engine = Engine::connect().await?;
+            down::down(&engine, &self.folders, self.name(), &Events::silent()).await
+        };
+        tokio::time::timeout(DOWN_WITHIN, down).await.map_err(|_| {
+            Error::environment(format!("not down after {} s", DOWN_WITHIN.as_secs()))
+                .hint(format!("kindmesh down --name {} continues", self.name()))
+        })??;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_is_text_on_top_of_the_defaults_and_a_name_wins() {
+        let builder = Environment::builder().spec("{name: spec, samples: {enabled: false}}");
+        let loaded = builder.clone().load().unwrap();
+        assert_eq!((loaded.spec.name.as_str(), loaded.spec.samples.enabled), ("spec", false));
+        assert_eq!(builder.name("mine").load().unwrap().spec.name.as_str(), "mine");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_would_be_right() {
+        let error = Environment::builder().name("Not a name").load().unwrap_err();
+        assert!(error.to_string().starts_with("\"Not a name\" is not a valid environment name: "), "{error}");
+        let error = Environment::builder().spec("clusters: 3").load().unwrap_err();
+        assert!(error.to_string().contains("the spec:1:11"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_is_not_there_cannot_be_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = Environment::builder().name("absent").folders(folder.path(), folder.path());
+        let error = builder.open().unwrap_err();
+        assert_eq!(error.to_string(), "there is no environment \"absent\"");
+        let hint = crate::base::error::find(&error).unwrap().hint.clone();
+        assert_eq!(hint.as_deref(), Some("kindmesh up --name absent"));
+    }
+}

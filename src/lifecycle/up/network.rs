@@ -1,0 +1,56 @@
+//! Plans, and takes what is planned by making the network: what two may want at once are its subnets and its name.
+
+use super::foreign;
+use crate::base::error::Error;
+use crate::base::event::{Events, Outcome};
+use crate::host::docker::{Engine, network};
+use crate::host::inventory as gather;
+use crate::plan::inventory::{Environment, Inventory, Taken};
+use crate::plan::{self, Plan, admission};
+use crate::spec::{Origins, Spec};
+
+/// How often a plan is made again when another process takes a planned subnet first.
+const PLANS: usize = 5;
+
+/// What was decided.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// What there is of the environment already.
+    pub(super) existing: Environment,
+}
+
+/// Plans on what was seen, and makes the network. Looks again, and plans again, only if another process took a planned
+/// subnet meanwhile.
+pub(super) async fn ensure(
+    engine: &Engine,
+    spec: &Spec,
+    origins: &Origins,
+    inventory: Inventory,
+    events: &Events,
+) -> anyhow::Result<Planned> {
+    let step = events.step("network", None);
+    step.run(async move |_| {
+        let executable = gather::executable().await?;
+        let mut inventory = Inventory { executable: executable.clone(), ..inventory };
+        let mut refused: Vec<Taken> = Vec::new();
+        for _ in 0..PLANS {
+            let plan = plan::plan(spec, &inventory).map_err(|error| origins.place(error))?;
+            let existing = inventory.environments.remove(&plan.environment).unwrap_or_default();
+            admission::names(&foreign::look(engine, &plan, &existing).await?)?;
+            let made = network::ensure(engine, &plan.network, &existing.networks).await?;
+            if made.value == network::Made::Yes {
+                return Ok(Outcome { value: Planned { plan, existing }, changed: made.changed });
+            }
+            // The engine gives a subnet away some time before it lists the network.
+            let planned =
+                std::iter::once(plan.network.subnet).chain(plan.network.registers.iter().map(|r| r.subnet));
+            refused.extend(planned.map(|subnet| Taken { subnet, by: "another process".into() }));
+            inventory = Inventory { executable: executable.clone(), ..gather::gather(engine).await? };
+            inventory.taken.extend(refused.iter().cloned());
+        }
+        Err(Error::environment(format!("{PLANS} planned subnets in turn were taken by others"))
+            .hint("set network.subnet in kindmesh.yaml to one that is free: docker network ls")
+            .into())
+    })
+    .await
+}

@@ -1,0 +1,50 @@
+//! What joins the clusters: each istiod gets a secret of every other cluster, with which it reads that one's API server.
+
+use super::Run;
+use super::cluster::Made;
+use crate::base::event::Outcome;
+use crate::cluster::mesh::remote;
+use crate::diagnose::diagnosis::waits;
+
+impl Run {
+    /// What others need to read this cluster is known.
+    pub(super) async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let step = self.events.step("reader", Some(&made.cluster.name));
+        let reader = step
+            .run(async |step| {
+                let reader = remote::reader(&made.client, &made.record, step, self.wait_deadline()).await?;
+                Ok(Outcome::unchanged(reader))
+            })
+            .await?;
+        if let Some(known) = self.readers.get(&made.cluster.name) {
+            let _ = known.set(reader);
+        }
+        Ok(())
+    }
+
+    /// This cluster's istiod reads every other cluster.
+    pub(super) async fn ensure_remote_clusters(&self, made: &Made<'_>) -> anyhow::Result<()> {
+        let name = &made.cluster.name;
+        let mut peers = Vec::new();
+        for peer in self.plan.peers(made.cluster) {
+            if let Some(reader) = self.readers.get(&peer.name) {
+                peers.push((peer, reader.wait().await));
+            }
+        }
+        let step = self.events.step("remote-secrets", Some(name));
+        step.run(async |step| {
+            let secrets: Vec<_> =
+                peers.iter().map(|(peer, reader)| remote::secret(peer, reader)).collect::<Result<_, _>>()?;
+            let changed = made.applier(step, self.wait_deadline()).apply(secrets).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await?;
+        let step = self.events.step("sync", Some(name));
+        step.run(async |step| {
+            let peers: Vec<&str> = peers.iter().map(|(peer, _)| peer.name.as_str()).collect();
+            waits::synced(&made.client, &peers, &made.record, step, self.wait_deadline()).await?;
+            Ok(Outcome::unchanged(()))
+        })
+        .await
+    }
+}
