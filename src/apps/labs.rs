@@ -235,12 +235,12 @@ impl<'a> Labs<'a> {
     /// # Errors
     /// When it cannot be, or not in time.
     pub async fn reset(&self, forget: bool, deadline: Instant) -> anyhow::Result<Vec<Change>> {
-        let waits_until = diagnosis::waits_until(deadline);
         let put = async {
-            let (_lock, clusters, inventory) = self.alone().await?;
-            self.put(&State::of_up(), &clusters, inventory, waits_until).await
+            let (lock, clusters, inventory) = self.alone().await?;
+            let waits_until = diagnosis::waits_until(deadline);
+            anyhow::Ok((lock, self.put(&State::of_up(), &clusters, inventory, waits_until).await?))
         };
-        let changes = self.by(deadline, "the environment is not reset".into(), put).await?;
+        let (_lock, changes) = self.by(deadline, "the environment is not reset".into(), put).await?;
         let progress = match forget {
             true => Progress::default(),
             false => Progress { current: None, ..self.progress()? },

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::sync::watch::Sender;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -93,7 +94,7 @@ impl Ui {
 async fn until_interrupted(
     serving: impl Future<Output = anyhow::Result<()>>,
     interrupt: &Interrupt,
-    verifying: &tokio::sync::watch::Sender<bool>,
+    verifying: &Sender<bool>,
 ) -> anyhow::Result<()> {
     tokio::select! {
         served = serving => return served,
@@ -137,7 +138,7 @@ async fn open(
         look_again: Notify::new(),
         traffic: RefCell::default(),
         verify: RefCell::default(),
-        verifying: tokio::sync::watch::Sender::default(),
+        verifying: Sender::default(),
         lab: RefCell::default(),
     })
 }
@@ -156,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_interruption_ends_it_as_soon_as_a_verification_has_put_its_things_away() {
-        let (interrupt, verifying) = (Interrupt::default(), tokio::sync::watch::Sender::new(true));
+        let (interrupt, verifying) = (Interrupt::default(), Sender::new(true));
         let mut served = std::pin::pin!(until_interrupted(std::future::pending(), &interrupt, &verifying));
         assert!(futures::poll!(&mut served).is_pending());
         interrupt.request();
