@@ -34,6 +34,9 @@ mod watch;
 
 use desk::{Desk, Window, Work};
 
+/// How many requests may lie at the desk unread; the next ones wait, and so do their browsers.
+const REQUESTS_UNREAD: usize = 16;
+
 /// Where the page is served from.
 #[derive(Debug)]
 pub struct Ui {
@@ -73,7 +76,7 @@ impl Ui {
         interrupt: &Interrupt,
     ) -> anyhow::Result<()> {
         let desk = Rc::new(open(environment, from, folders, interrupt).await?);
-        let (window, work) = mpsc::unbounded_channel();
+        let (window, work) = mpsc::channel(REQUESTS_UNREAD);
         let guard = server::Guard { window: Window(window), token: self.token, address: self.address };
         let local = LocalSet::new();
         local.spawn_local(desk.clone().watch_topology());
@@ -86,7 +89,7 @@ impl Ui {
 }
 
 /// Does what requests ask for, each for itself.
-async fn at_the_desk(desk: Rc<Desk>, mut work: mpsc::UnboundedReceiver<Work>) {
+async fn at_the_desk(desk: Rc<Desk>, mut work: mpsc::Receiver<Work>) {
     while let Some(work) = work.recv().await {
         spawn_local(work(desk.clone()));
     }

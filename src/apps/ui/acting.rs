@@ -108,7 +108,7 @@ impl Desk {
             };
             let work = async {
                 let verified = verify::verify(&desk.environment, &options, &events, &desk.interrupt).await;
-                drop(events);
+                events.end();
                 verified
             };
             let (verified, ()) = futures::join!(work, follow);

@@ -1,15 +1,30 @@
 //! `kindmesh cache`
 
+use clap::Subcommand;
 use serde_json::json;
 
-use super::{Context, Done};
-use crate::cli::CacheCommand;
+use super::{Context, Description, Done, Task};
 use crate::host::docker::Engine;
 use crate::lifecycle::cache::{self, Item, Kind};
 use crate::lifecycle::up;
 use crate::report::Table;
 
-pub(super) async fn run(context: &Context, command: &CacheCommand) -> anyhow::Result<Done> {
+/// `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List baked node images, sample images, programs and renderings, with their sizes and who uses them
+    List,
+    /// Remove what no environment uses
+    Prune,
+    /// Make all that up needs and that needs no cluster: images, the baked node image, programs, renderings
+    Warm,
+}
+
+pub fn command(command: CacheCommand) -> Task {
+    Task::new(Description::of("cache"), async move |context| run(context, &command).await)
+}
+
+async fn run(context: &Context, command: &CacheCommand) -> anyhow::Result<Done> {
     if let CacheCommand::Warm = command {
         up::warm(&context.load()?, &context.folders, &context.events).await?;
     }

@@ -1,10 +1,34 @@
 //! `kindmesh offline`
 
-use super::{Context, Done, cache::size};
-use crate::cli::OfflineCommand;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{Context, Description, Done, Task, cache::size};
 use crate::lifecycle::offline::{self, Brought, Contents, Saved};
 
-pub(super) async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done> {
+/// `offline`.
+#[derive(Debug, Subcommand)]
+pub enum OfflineCommand {
+    /// Write images, programs and manifests that up with this spec needs to a new file
+    Save {
+        /// The file, which must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Check such a file, and bring what is in it into the engine and the cache folder
+    Load {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+pub fn command(command: OfflineCommand) -> Task {
+    Task::new(Description::of("offline"), async move |context| run(context, &command).await)
+}
+
+async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done> {
     match command {
         OfflineCommand::Save { file } => {
             let (loaded, interrupt) = (context.load()?, &context.interrupt);
