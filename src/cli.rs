@@ -1,21 +1,27 @@
-//! The command line: types only.
+//! The command line: its types, and which command is which.
+//!
+//! Each file of `commands` has one command: its arguments, its description and its work. `run` runs them all alike.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::report::{ColorChoice, Output};
 use crate::spec::{Label, environment_name};
 
-pub mod commands;
-mod environment;
-mod lab;
-mod traffic;
+mod commands;
+mod context;
+mod run;
+mod signals;
+mod task;
 mod values;
 
-pub use environment::*;
-pub use lab::*;
-pub use traffic::*;
+use commands::{
+    apply, bundle, cache, call, completions, deploy, doctor, down, env, image, kubeconfig, lab, list, logs,
+    offline, open, pause, plan, render, schema, serve, start, status, timeline, ui, up, verify, why,
+};
+use task::Task;
 
 /// Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
 #[derive(Debug, Parser)]
@@ -58,70 +64,113 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring the environment up, or repair it, and verify a call that crosses
-    Up(UpArgs),
+    Up(up::UpArgs),
     /// Send calls through the caller and show what both sides saw
-    Call(CallArgs),
+    Call(call::CallArgs),
     /// Open the caller's page in the browser, and serve it until Ctrl-C
-    Open(OpenArgs),
+    Open(open::OpenArgs),
     /// Serve a page with both clusters, the calls between them and switches, until Ctrl-C
-    Ui(OpenArgs),
+    Ui(open::OpenArgs),
     /// Show what exists and whether it works, layer by layer
-    Status(TimeoutArgs),
+    Status(status::TimeoutArgs),
     /// Show what the last up spent its time on; has --output html too
-    Timeline(TimelineArgs),
+    Timeline(timeline::TimelineArgs),
     /// Show what a part writes: a sample, a proxy, istiod, a node, the link
-    Logs(LogsArgs),
+    Logs(logs::LogsArgs),
     /// Try each claim about the mesh on the running environment, and show the evidence
-    Verify(VerifyArgs),
+    Verify(verify::VerifyArgs),
     /// Explain, hop by hop, what happens to a call, and name the first hop that is wrong, with its cure
-    Why(WhyArgs),
+    Why(why::WhyArgs),
     /// Apply policies to the clusters where they act: timeouts, retries, who may call
-    Apply(ApplyArgs),
+    Apply(apply::ApplyArgs),
     /// Take policies away again
-    Unapply(UnapplyArgs),
+    Unapply(apply::UnapplyArgs),
     /// Apply a folder of plain manifests where they belong, with the images and stub Services they need
-    Deploy(DeployArgs),
+    Deploy(deploy::DeployArgs),
     /// Load images of the local engine into the nodes
     #[command(subcommand)]
-    Image(ImageCommand),
+    Image(image::ImageCommand),
     /// Predict what would keep up from working, and say the cure; changes nothing
-    Doctor(DoctorArgs),
+    Doctor(doctor::DoctorArgs),
     /// Freeze the nodes: no processor is used, memory is kept
-    Pause(RestArgs),
+    Pause(pause::RestArgs),
     /// Bring a paused environment back, and wait for a call that crosses
-    Resume(WakeArgs),
+    Resume(start::WakeArgs),
     /// Stop the nodes: memory is given back
-    Stop(RestArgs),
+    Stop(pause::RestArgs),
     /// Bring a stopped environment back, and wait for a call that crosses
-    Start(WakeArgs),
+    Start(start::WakeArgs),
     /// Print every decision; changes nothing; has --output yaml too
-    Plan(PlanArgs),
+    Plan(plan::PlanArgs),
     /// Write every file that up would use into a folder, to be applied by hand
-    Render(RenderArgs),
+    Render(render::RenderArgs),
     /// Print the path of the environment's kubeconfig
-    Kubeconfig(KubeconfigArgs),
+    Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Print variables for a shell: eval "$(kindmesh env)"
     Env,
     /// List the environments on this engine
     List,
     /// Exercises: the pattern as a course, each failing as described at first
     #[command(subcommand)]
-    Lab(LabCommand),
+    Lab(lab::LabCommand),
     /// Write a support archive: what somebody else needs to see what is wrong, without keys and tokens
-    Bundle(BundleArgs),
+    Bundle(bundle::BundleArgs),
     /// Delete what was made, found by label
-    Down(DownArgs),
+    Down(down::DownArgs),
     /// List, remove or make beforehand what makes the next up faster
     #[command(subcommand)]
-    Cache(CacheCommand),
+    Cache(cache::CacheCommand),
     /// Carry all that up needs to machines without a network, in one file
     #[command(subcommand)]
-    Offline(OfflineCommand),
+    Offline(offline::OfflineCommand),
     /// Print the JSON Schema of the spec
     Schema,
     /// Print completions for a shell
-    Completions(CompletionsArgs),
+    Completions(completions::CompletionsArgs),
     /// Run a sample service: what the sample image does
     #[command(hide = true)]
-    Serve(ServeArgs),
+    Serve(serve::ServeArgs),
+}
+
+/// Runs a command to its exit status.
+pub fn main(cli: Cli) -> ExitCode {
+    run::main(cli.global, cli.command.task())
+}
+
+impl Command {
+    fn task(self) -> Task {
+        match self {
+            Self::Up(args) => up::command(args),
+            Self::Call(args) => call::command(args),
+            Self::Open(args) => open::command(args),
+            Self::Ui(args) => ui::command(args),
+            Self::Status(args) => status::command(args),
+            Self::Timeline(args) => timeline::command(args),
+            Self::Logs(args) => logs::command(args),
+            Self::Verify(args) => verify::command(args),
+            Self::Why(args) => why::command(args),
+            Self::Apply(args) => apply::command(args),
+            Self::Unapply(args) => apply::unapply_command(args),
+            Self::Deploy(args) => deploy::command(args),
+            Self::Image(args) => image::command(args),
+            Self::Doctor(args) => doctor::command(args),
+            Self::Pause(args) => pause::command(args),
+            Self::Resume(args) => start::resume_command(args),
+            Self::Stop(args) => pause::stop_command(args),
+            Self::Start(args) => start::command(args),
+            Self::Plan(args) => plan::command(args),
+            Self::Render(args) => render::command(args),
+            Self::Kubeconfig(args) => kubeconfig::command(args),
+            Self::Env => env::command(),
+            Self::List => list::command(),
+            Self::Lab(args) => lab::command(args),
+            Self::Bundle(args) => bundle::command(args),
+            Self::Down(args) => down::command(args),
+            Self::Cache(args) => cache::command(args),
+            Self::Offline(args) => offline::command(args),
+            Self::Schema => schema::command(),
+            Self::Completions(args) => completions::command(args),
+            Self::Serve(args) => serve::command(args),
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub use base::error::{Error, Kind as ErrorKind, find as find_error};
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub fn main() -> std::process::ExitCode {
-    cli::commands::main(<cli::Cli as clap::Parser>::parse())
+    cli::main(<cli::Cli as clap::Parser>::parse())
 }
 
 /// What the tests in this repository look at beside the public API. It may change at any time.

@@ -1,6 +1,6 @@
 //! From events to output: what happens reaches a person as lines or a live display, a program as JSON.
 //!
-//! The work sends [`Event`](crate::base::event::Event)s; [`show`] hands each to one [`Sink`] until all work has ended.
+//! The work sends [`Event`](crate::base::event::Event)s; [`show`] hands each to one [`Sink`] until the work says that it has ended.
 //! Sinks write through the [`Printer`] only: stdout is for results, stderr for progress.
 
 #[cfg(feature = "cli")]

@@ -35,6 +35,9 @@ mod watch;
 
 use desk::{Desk, Window, Work};
 
+/// How many requests may lie at the desk unread; the next ones wait, and so do their browsers.
+const REQUESTS_UNREAD: usize = 16;
+
 /// Where the page is served from.
 #[derive(Debug)]
 pub struct Ui {
@@ -76,7 +79,7 @@ impl Ui {
     ) -> anyhow::Result<()> {
         let desk = Rc::new(open(environment, from, folders, interrupt).await?);
         let verifying = desk.verifying.clone();
-        let (window, work) = mpsc::unbounded_channel();
+        let (window, work) = mpsc::channel(REQUESTS_UNREAD);
         let guard = server::Guard { window: Window(window), token: self.token, address: self.address };
         let local = LocalSet::new();
         local.spawn_local(desk.clone().watch_topology());
@@ -106,7 +109,7 @@ async fn until_interrupted(
 }
 
 /// Does what requests ask for, each for itself.
-async fn at_the_desk(desk: Rc<Desk>, mut work: mpsc::UnboundedReceiver<Work>) {
+async fn at_the_desk(desk: Rc<Desk>, mut work: mpsc::Receiver<Work>) {
     while let Some(work) = work.recv().await {
         spawn_local(work(desk.clone()));
     }

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
 use crate::base::counts::Counts;
 use crate::base::verdict::Verdict;
+
+mod queue;
+
+pub use queue::Feed;
+use queue::Queue;
 
 /// What happened while bringing an environment up or down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,28 +136,38 @@ pub trait Sink: Send {
 /// Where work says what happens. Cheap to clone; without a receiver, events are dropped.
 #[derive(Debug, Clone)]
 pub struct Events {
-    sender: Option<mpsc::UnboundedSender<Event>>,
+    queue: Option<Arc<Queue>>,
     under_way: Arc<Mutex<BTreeMap<(String, String), String>>>,
 }
 
 impl Events {
-    /// A channel: the work's end, and the end that a sink reads until all work has dropped its own.
-    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender: Some(sender), under_way: Arc::default() }, receiver)
+    /// A channel: the work's end, and the end that a sink reads until [`end`](Self::end).
+    ///
+    /// Sending never waits. A `waiting` that was not read yet gives way to the next one of its step, so what a reader that
+    /// stalls leaves unread grows with the number of steps, checks and notes, not with time.
+    pub fn channel() -> (Self, Feed) {
+        let queue = Arc::new(Queue::default());
+        (Self { queue: Some(queue.clone()), under_way: Arc::default() }, Feed::of(queue))
     }
 
     /// Drops every event.
     pub fn silent() -> Self {
-        Self { sender: None, under_way: Arc::default() }
+        Self { queue: None, under_way: Arc::default() }
     }
 
     /// Says that something happened.
     pub fn send(&self, event: Event) {
         self.keep(&event);
-        if let Some(sender) = &self.sender {
-            // A sink that is gone is no reason to stop the work.
-            let _ = sender.send(event);
+        if let Some(queue) = &self.queue {
+            queue.push(event);
+        }
+    }
+
+    /// Says that nothing happens any more: the reader ends after what was sent until now, and what any clone sends later is
+    /// dropped.
+    pub fn end(&self) {
+        if let Some(queue) = &self.queue {
+            queue.end();
         }
     }
 

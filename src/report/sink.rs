@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -11,7 +10,7 @@ use super::Printer;
 use super::json::Json;
 use super::live::Live;
 use super::plain::Plain;
-use crate::base::event::{Event, Sink};
+use crate::base::event::{Event, Feed, Sink};
 
 /// A spinner looks alive at ten frames a second.
 const TICK: Duration = Duration::from_millis(100);
@@ -58,15 +57,15 @@ pub fn sink(output: Output, printer: &Printer) -> Box<dyn Sink> {
     }
 }
 
-/// Shows events until all work has dropped its end of the channel, then leaves the terminal clean.
+/// Shows events until the work says that there are no more, then leaves the terminal clean.
 ///
 /// Await it to the end, after an interrupt too: print the error only then.
-pub async fn show(mut receiver: UnboundedReceiver<Event>, mut sink: Box<dyn Sink>) {
+pub async fn show(mut feed: Feed, mut sink: Box<dyn Sink>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            event = receiver.recv() => match event {
+            event = feed.recv() => match event {
                 Some(event) => sink.event(Timestamp::now(), &event),
                 None => break,
             },
@@ -76,9 +75,9 @@ pub async fn show(mut receiver: UnboundedReceiver<Event>, mut sink: Box<dyn Sink
     sink.finish();
 }
 
-/// Runs [`show`] beside the work. Drop every `Events` and await the handle before printing anything else.
-pub fn spawn(receiver: UnboundedReceiver<Event>, sink: Box<dyn Sink>) -> JoinHandle<()> {
-    tokio::spawn(show(receiver, sink))
+/// Runs [`show`] beside the work. End the `Events` and await the handle before printing anything else.
+pub fn spawn(feed: Feed, sink: Box<dyn Sink>) -> JoinHandle<()> {
+    tokio::spawn(show(feed, sink))
 }
 
 #[cfg(test)]
@@ -106,13 +105,15 @@ mod tests {
 
     #[tokio::test]
     async fn every_event_is_shown_before_the_end() {
-        let (events, receiver) = Events::channel();
+        let (events, feed) = Events::channel();
         let log = Log::default();
-        let shown = spawn(receiver, Box::new(log.clone()));
+        let shown = spawn(feed, Box::new(log.clone()));
         let clone = events.clone();
         events.note("one");
         clone.note("two");
-        drop((events, clone));
+        events.end();
+        // A thread that was left behind may still hold one.
+        clone.note("late");
         shown.await.unwrap();
         assert_eq!(*log.0.lock().unwrap(), ["one", "two", "finish"]);
     }
@@ -121,10 +122,10 @@ mod tests {
     async fn the_output_chooses_the_sink() {
         for (output, events_on_stdout, stderr) in [(Output::Human, 0, "note: hello\n"), (Output::Json, 1, "")] {
             let captured = Captured::new(Verbosity::Normal);
-            let (events, receiver) = Events::channel();
+            let (events, feed) = Events::channel();
             events.note("hello");
-            drop(events);
-            show(receiver, sink(output, &captured.printer)).await;
+            events.end();
+            show(feed, sink(output, &captured.printer)).await;
             let stdout = captured.stdout();
             assert_eq!(stdout.lines().count(), events_on_stdout, "{stdout}");
             assert!(stdout.lines().all(|line| line.ends_with(r#""event":"note","message":"hello"}"#)), "{stdout}");

@@ -12,7 +12,7 @@ pub const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
 /// What stands in for an engine: nothing.
 const NO_ENGINE: &str = "unix:///nonexistent.sock";
 /// A hang is a failure, too.
-const ENDS_WITHIN: Duration = Duration::from_secs(120);
+pub const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
 /// A user's own kubeconfig: with fields that only some have, and one that nobody knows.
 pub const OWN: &str = "
@@ -94,8 +94,15 @@ impl Desk {
 
     /// Another program with the same around it.
     pub fn command_of(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env_clear().current_dir(self.root.join("work")).timeout(ENDS_WITHIN).envs(self.variables());
+        let mut command = Command::from_std(self.process_of(program));
+        command.timeout(ENDS_WITHIN);
+        command
+    }
+
+    /// The same, for a test that gives it streams of its own.
+    pub fn process_of(&self, program: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(program);
+        command.env_clear().current_dir(self.root.join("work")).envs(self.variables());
         command
     }
 

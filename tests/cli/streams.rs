@@ -1,6 +1,13 @@
 //! Where output goes, and what becomes of it.
 
-use crate::desk::{Desk, KINDMESH};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::desk::{Desk, ENDS_WITHIN, KINDMESH};
 
 #[test]
 fn colours_only_where_they_are_asked_for() {
@@ -57,4 +64,49 @@ fn a_result_that_cannot_be_written_is_a_failure() {
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("error: writing the result: "), "{said}");
     }
+}
+
+/// `up` without an engine, with a stdout that is full and that nobody reads yet; and its end as it comes.
+fn stalled(desk: &Desk) -> (u32, UnixStream, usize, mpsc::Receiver<ExitStatus>) {
+    let (reader, writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    let mut filled = 0;
+    for size in [4096, 1] {
+        while let Ok(written) = (&writer).write(&vec![b'\n'; size]) {
+            filled += written;
+        }
+    }
+    writer.set_nonblocking(false).unwrap();
+    let mut command = desk.process_of(KINDMESH);
+    let mut child = command
+        .args(["up", "--output", "json"])
+        .stdout(OwnedFd::from(writer))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(command);
+    let id = child.id();
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait().unwrap()));
+    // It has failed long before, and does not end while its last event is unread.
+    assert_eq!(end.recv_timeout(Duration::from_secs(3)), Err(mpsc::RecvTimeoutError::Timeout));
+    (id, reader, filled, end)
+}
+
+#[test]
+fn the_last_event_reaches_a_reader_that_is_late() {
+    let desk = Desk::new();
+    let (_, mut reader, filled, end) = stalled(&desk);
+    let mut read = String::new();
+    reader.read_to_string(&mut read).unwrap();
+    assert!(read[filled..].lines().any(|line| line.contains(r#""event":"failed""#)), "{}", &read[filled..]);
+    assert_eq!(end.recv_timeout(ENDS_WITHIN).unwrap().code(), Some(4));
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_a_reader_that_stalls() {
+    let desk = Desk::new();
+    let (id, _reader, _, end) = stalled(&desk);
+    assert!(std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());
+    assert_eq!(end.recv_timeout(ENDS_WITHIN).unwrap().code(), Some(130));
 }

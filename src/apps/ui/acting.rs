@@ -124,7 +124,7 @@ impl Desk {
                     verify::verify(&desk.environment, &options, &events, &desk.interrupt).await
                 };
                 let verified = verified.await;
-                drop(events);
+                events.end();
                 verified
             };
             let (verified, ()) = futures::join!(work, follow);

@@ -112,7 +112,7 @@ impl Desk {
 
 /// The way to the desk, for requests.
 #[derive(Clone)]
-pub(super) struct Window(pub mpsc::UnboundedSender<Work>);
+pub(super) struct Window(pub mpsc::Sender<Work>);
 
 impl Window {
     /// Has something done at the desk; gives what came of it.
@@ -127,7 +127,7 @@ impl Window {
                 let _ = answer.send(work(desk).await);
             })
         });
-        self.0.send(work).map_err(|_| anyhow::anyhow!("kindmesh ui is ending"))?;
+        self.0.send(work).await.map_err(|_| anyhow::anyhow!("kindmesh ui is ending"))?;
         answered.await.map_err(|_| anyhow::anyhow!("kindmesh ui is ending"))
     }
 }

@@ -1,17 +1,67 @@
 //! `kindmesh apply` and `kindmesh unapply`
 
+use std::time::Duration;
+
+use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task, kept};
 use crate::base::hint::up_hint;
-use crate::cli::{ApplyArgs, UnapplyArgs};
+use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
 use crate::cluster::policies::{Change, Policies, Policy};
 use crate::lifecycle::hold;
 use crate::report::Table;
+use crate::spec::Label;
 
-pub(super) async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// What to apply
+    #[arg(value_enum, value_name = "POLICY", required_unless_present = "list")]
+    pub policies: Vec<Policy>,
+    /// The cluster to apply it to [default: those where it acts]
+    #[arg(long, value_name = "CLUSTER", conflicts_with = "list")]
+    pub to: Option<Label>,
+    /// List every policy, and the clusters it is applied in
+    #[arg(long, conflicts_with = "policies")]
+    pub list: bool,
+    /// How long the clusters may take: 10s, 1m
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `unapply`.
+#[derive(Debug, Args)]
+pub struct UnapplyArgs {
+    /// What to take away
+    #[arg(value_enum, value_name = "POLICY", required_unless_present = "all")]
+    pub policies: Vec<Policy>,
+    /// The cluster to take it from [default: every one that has it]
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: Option<Label>,
+    /// Every policy, those of `up` included
+    #[arg(long, conflicts_with = "policies")]
+    pub all: bool,
+    /// How long the clusters may take: 10s, 1m
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: ApplyArgs) -> Task {
+    Task::new(Description { after_signal: Some(kept), ..Description::of("apply") }, async move |context| {
+        run(context, &args).await
+    })
+}
+
+pub fn unapply_command(args: UnapplyArgs) -> Task {
+    Task::new(Description { after_signal: Some(kept), ..Description::of("unapply") }, async move |context| {
+        run_unapply(context, &args).await
+    })
+}
+
+async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
     if args.list {
         return list(context, args).await;
     }
@@ -22,7 +72,7 @@ pub(super) async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<D
     done(context, &environment, &changes, applied)
 }
 
-pub(super) async fn run_unapply(context: &Context, args: &UnapplyArgs) -> anyhow::Result<Done> {
+async fn run_unapply(context: &Context, args: &UnapplyArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let (_lock, environment) = hold::inside(&context.folders, &name, None, &context.events).await?;
     let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;

@@ -1,17 +1,30 @@
 //! `kindmesh bundle`, and the archive at the end of a command that failed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Context, Done};
+use clap::Args;
+
+use super::{Context, Description, Done, Task};
 use crate::base::error::{self, Kind};
-use crate::cli::BundleArgs;
 use crate::diagnose::bundle::{self, Written};
 use crate::report::failure::Failure;
+
+/// `bundle`.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// The archive, which must not exist, or a folder for it [default: kindmesh-NAME-TIME.tar.gz in this folder]
+    #[arg(value_name = "FILE")]
+    pub path: Option<PathBuf>,
+}
+
+pub fn command(args: BundleArgs) -> Task {
+    Task::new(Description::of("bundle"), async move |context| run(context, &args).await)
+}
 
 /// How many of the things that could not be had are told.
 const MISSING_SHOWN: usize = 8;
 
-pub(super) async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
+async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let written = bundle::bundle(&context.folders, &name, args.path.as_deref(), None, &context.events).await?;
     if context.is_json() {

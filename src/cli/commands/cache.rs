@@ -1,15 +1,41 @@
 //! `kindmesh cache`
 
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Context, Done};
-use crate::cli::CacheCommand;
+use super::{Context, Description, Done, Task};
+use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::lifecycle::cache::{self, Item, Kind};
 use crate::lifecycle::up;
 use crate::report::Table;
 
-pub(super) async fn run(context: &Context, command: &CacheCommand) -> anyhow::Result<Done> {
+/// `cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List baked node images, sample images, programs and renderings, with their sizes and who uses them
+    List,
+    /// Remove what no environment uses
+    Prune,
+    /// Make all that up needs and that needs no cluster: images, the baked node image, programs, renderings
+    Warm(WarmArgs),
+}
+
+/// `cache warm`.
+#[derive(Debug, Args)]
+pub struct WarmArgs {
+    /// How long it may take: 90s, 30m
+    #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(command: CacheCommand) -> Task {
+    Task::new(Description::of("cache"), async move |context| run(context, &command).await)
+}
+
+async fn run(context: &Context, command: &CacheCommand) -> anyhow::Result<Done> {
     if let CacheCommand::Warm(args) = command {
         up::warm_within(args.timeout, &context.load()?, &context.folders, &context.events).await?;
     }

@@ -1,17 +1,54 @@
 //! `kindmesh call`
 
+use std::time::Duration;
+
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::base::error::{Error, Kind};
 use crate::base::hint::up_hint;
-use crate::cli::CallArgs;
+use crate::cli::values::{DELAY_MAX, duration, whole};
 use crate::cluster::call::{self, Answer, Caller, Request};
 use crate::cluster::environment::Environment;
 use crate::lifecycle::hold;
 use crate::report::Style;
+use crate::spec::Label;
 
-pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
+/// `call`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// The cluster whose caller calls [default: the first with a caller]
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: Option<Label>,
+    /// What to send
+    #[arg(long, default_value = "hello", value_name = "TEXT")]
+    pub payload: String,
+    /// How long the producer waits before it answers, in milliseconds
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=DELAY_MAX), allow_negative_numbers = true)]
+    pub delay_ms: u64,
+    /// The status that the producer answers with
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = whole(200..=599u16), allow_negative_numbers = true)]
+    pub status: u16,
+    /// How many attempts of a call fail with that status; the next one succeeds [default: all]
+    #[arg(long, value_name = "N", value_parser = whole(0..=1000u64), allow_negative_numbers = true)]
+    pub fail_attempts: Option<u64>,
+    /// How many calls, one after the other
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
+    pub count: u32,
+    /// Fail with exit status 3 unless every call gives this status
+    #[arg(long, value_name = "N", value_parser = whole(100..=599u16), allow_negative_numbers = true)]
+    pub expect: Option<u16>,
+    /// How long one answer may take: 45s, 1m
+    #[arg(long, value_parser = duration, default_value = "45s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: CallArgs) -> Task {
+    Task::new(Description::of("call"), async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
     hold::require_running(environment.name(), &[from]).await?;
@@ -38,7 +75,7 @@ pub(super) async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Do
         let style = context.printer.stdout_style();
         context.printer.result(&match (context.is_json(), args.count) {
             (true, _) => line(from, &answer)?,
-            (false, 1) => whole(from, &answer, style),
+            (false, 1) => at_length(from, &answer, style),
             (false, _) => short(number, from, &answer, style),
         });
     }
@@ -92,7 +129,7 @@ fn short(number: u32, from: &str, answer: &Answer, style: Style) -> String {
     .to_owned()
 }
 
-fn whole(from: &str, answer: &Answer, style: Style) -> String {
+fn at_length(from: &str, answer: &Answer, style: Style) -> String {
     let mut text = format!(
         "{} in {} ms, from {from} to {}\n",
         status(answer, style),

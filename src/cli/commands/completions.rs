@@ -1,11 +1,23 @@
 //! `kindmesh completions`
 
-use clap::CommandFactory;
+use clap::{Args, CommandFactory};
 
-use super::Done;
-use crate::cli::{Cli, CompletionsArgs};
+use super::{Description, Done, Task};
+use crate::cli::Cli;
 
-pub(super) fn run(args: &CompletionsArgs) -> anyhow::Result<Done> {
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+pub fn command(args: CompletionsArgs) -> Task {
+    Task::without_files(Description::of("completions"), move || run(&args))
+}
+
+fn run(args: &CompletionsArgs) -> anyhow::Result<Done> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "kindmesh", &mut script);
     Ok(Done::text(String::from_utf8(script)?))

@@ -1,18 +1,51 @@
 //! `kindmesh deploy`
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Context, Done, image};
+use super::{Context, Description, Done, Task, image, kept};
 use crate::base::error::Error;
-use crate::cli::DeployArgs;
+use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
 use crate::lifecycle::deploy::{self, Deployed, Object, Options};
 use crate::lifecycle::hold;
+use crate::spec::Label;
 
-pub(super) async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
+/// `deploy`.
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// A folder of manifests (.yaml, .yml, .json), or one file
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The cluster that all of it goes to [default: what annotations kindmesh/clusters and the spec's deploy say]
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: Option<Label>,
+    /// The namespace of what names none
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: Label,
+    /// Remove what was deployed from this folder, in every cluster
+    #[arg(long, conflicts_with_all = ["to", "no_wait"])]
+    pub delete: bool,
+    /// Do not wait until all pods are ready
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long the whole may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: DeployArgs) -> Task {
+    Task::new(Description { after_signal: Some(kept), ..Description::of("deploy") }, async move |context| {
+        run(context, &args).await
+    })
+}
+
+async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     // Waits end by themselves a little earlier, and say what they waited for.
     let deadline = Instant::now() + args.timeout;

@@ -1,14 +1,30 @@
 //! `kindmesh doctor`
 
-use super::{Context, Done};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Description, Done, Task};
 use crate::base::error::Kind;
-use crate::cli::DoctorArgs;
+use crate::cli::values::duration;
 use crate::cluster::environment;
 use crate::diagnose::doctor;
 use crate::plan::admission;
 use crate::report::findings;
 
-pub(super) async fn run(context: &Context, args: &DoctorArgs) -> anyhow::Result<Done> {
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How long all of it may take; what does not answer by then is not known: 5s, 1m
+    #[arg(long, value_parser = duration, default_value = "2s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: DoctorArgs) -> Task {
+    Task::new(Description::of("doctor"), async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &DoctorArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;

@@ -1,16 +1,51 @@
 //! `kindmesh down`
 
-use super::{Context, Done};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Description, Done, Task};
 use crate::apps::testing;
 use crate::base::error::Error;
 use crate::base::hint::down_hint;
-use crate::cli::DownArgs;
+use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::lifecycle::down;
 use crate::plan::admission;
 
-pub(super) async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
+/// `down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// Every environment on this engine
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
+    /// Wait until no test uses it; does nothing to one that tests did not make
+    #[arg(long, hide = true, conflicts_with = "all")]
+    pub when_unused: bool,
+    /// How long it may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: DownArgs) -> Task {
+    let after_signal: fn(&str) -> String = if args.all { |_| goes_on(" --all") } else { goes_on };
+    let description = Description {
+        streams_events: true,
+        after_signal: Some(after_signal),
+        annotated: true,
+        recorded: !args.all,
+        ..Description::of("down")
+    };
+    Task::new(description, async move |context| run(context, &args).await)
+}
+
+/// How to go on after a signal.
+fn goes_on(which: &str) -> String {
+    format!("what is left is found by its labels; kindmesh down{which} goes on")
+}
+
+async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     // clap sees such a conflict only when both are given behind the command's name.
     if let (true, Some(name)) = (args.all, &context.global.name) {
         return Err(Error::usage(format!("--all is every environment, and --name {name} is one"))

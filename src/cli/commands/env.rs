@@ -1,10 +1,14 @@
 //! `kindmesh env`
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::cluster::environment::Environment;
 use crate::spec::load::NAME_VARIABLE;
 
-pub(super) fn run(context: &Context) -> anyhow::Result<Done> {
+pub fn command() -> Task {
+    Task::new(Description::of("env"), async |context| run(context))
+}
+
+fn run(context: &Context) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let mut variables = vec![
         ("KUBECONFIG".to_owned(), environment.files.kubeconfig().display().to_string()),

@@ -1,18 +1,49 @@
 //! `kindmesh image load`
 
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task, kept};
 use crate::base::error::Error;
 use crate::base::event::Outcome;
-use crate::cli::ImageLoadArgs;
+use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::host::images::{self, Loaded};
 use crate::host::inventory as gather;
 use crate::lifecycle::hold;
+use crate::spec::Label;
 
-pub(super) async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
+/// `image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Load images of the local engine into the nodes; a new one of the same name takes the place of the old
+    Load(ImageLoadArgs),
+}
+
+/// `image load`.
+#[derive(Debug, Args)]
+pub struct ImageLoadArgs {
+    /// The images, as the engine names them
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// The cluster whose nodes get them [default: all]
+    #[arg(long, value_name = "CLUSTER")]
+    pub to: Option<Label>,
+    /// How long it may take: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(command: ImageCommand) -> Task {
+    let ImageCommand::Load(args) = command;
+    let description = Description { after_signal: Some(kept), ..Description::of("image") };
+    Task::new(description, async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
     let (name, deadline) = (context.environment_name()?, Instant::now() + args.timeout);
     let (_lock, environment) = hold::inside(&context.folders, &name, Some(deadline), &context.events).await?;
     let to = args.to.as_ref().map(|to| environment.cluster(to.as_str())).transpose()?;

@@ -1,15 +1,30 @@
 //! `kindmesh kubeconfig`
 
 use anyhow::Context as _;
+use clap::Args;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::base::error::Error;
 use crate::base::hint::up_hint;
-use crate::cli::KubeconfigArgs;
 use crate::cluster::environment::Environment;
 use crate::host::kubeconfig;
 
-pub(super) async fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Done> {
+/// `kubeconfig`.
+#[derive(Debug, Args)]
+pub struct KubeconfigArgs {
+    /// Print its content instead
+    #[arg(long, conflicts_with = "merge")]
+    pub raw: bool,
+    /// Merge it into the user's own (the first of KUBECONFIG, else ~/.kube/config) and print that path
+    #[arg(long)]
+    pub merge: bool,
+}
+
+pub fn command(args: KubeconfigArgs) -> Task {
+    Task::new(Description::of("kubeconfig"), async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let path = environment.files.kubeconfig();
     if !path.exists() {

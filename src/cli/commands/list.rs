@@ -2,13 +2,17 @@
 
 use serde_json::json;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::diagnose::status;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::report::Table;
 
-pub(super) async fn run(context: &Context) -> anyhow::Result<Done> {
+pub fn command() -> Task {
+    Task::new(Description::of("list"), async |context| run(context).await)
+}
+
+async fn run(context: &Context) -> anyhow::Result<Done> {
     let engine = Engine::connect().await?;
     let inventory = gather::gather(&engine).await?;
     let rows: Vec<_> = inventory

@@ -1,16 +1,44 @@
 //! `kindmesh logs`
 
+use clap::Args;
 use futures::stream::{StreamExt, select_all};
 use serde_json::json;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::base::error::Error;
-use crate::cli::LogsArgs;
+use crate::cli::values::whole;
 use crate::cluster::environment::Environment;
 use crate::diagnose::logs::{Log, Logs, Options, What};
 use crate::report::Table;
+use crate::spec::Label;
 
-pub(super) async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Done> {
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Whose [default: list what there is]
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: Option<What>,
+    /// Of this cluster only
+    #[arg(long, value_name = "CLUSTER")]
+    pub cluster: Option<Label>,
+    /// How many of the last lines of each
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
+    pub lines: u32,
+    /// Go on with what is written next, until Ctrl-C
+    #[arg(long, requires = "what", conflicts_with = "previous")]
+    pub follow: bool,
+    /// What a container wrote before it was started anew
+    #[arg(long, requires = "what")]
+    pub previous: bool,
+}
+
+pub fn command(args: LogsArgs) -> Task {
+    Task::new(Description { serves: args.follow, ..Description::of("logs") }, async move |context| {
+        run(context, &args).await
+    })
+}
+
+async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Done> {
     if args.previous && matches!(args.what, Some(What::Node | What::Link)) {
         return Err(Error::usage("--previous is for containers: a node has one journal")
             .hint("leave it out; --lines N reaches further back")

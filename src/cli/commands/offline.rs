@@ -1,10 +1,42 @@
 //! `kindmesh offline`
 
-use super::{Context, Done, cache::size};
-use crate::cli::OfflineCommand;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::{Context, Description, Done, Task, cache::size};
+use crate::cli::values::duration;
 use crate::lifecycle::offline::{self, Brought, Contents, Saved};
 
-pub(super) async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done> {
+/// `offline`.
+#[derive(Debug, Subcommand)]
+pub enum OfflineCommand {
+    /// Write images, programs and manifests that up with this spec needs to a new file
+    Save {
+        /// The file, which must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// How long it may take: 90s, 30m
+        #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
+        timeout: Duration,
+    },
+    /// Check such a file, and bring what is in it into the engine and the cache folder
+    Load {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// How long it may take: 90s, 30m
+        #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
+        timeout: Duration,
+    },
+}
+
+pub fn command(command: OfflineCommand) -> Task {
+    Task::new(Description::of("offline"), async move |context| run(context, &command).await)
+}
+
+async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done> {
     match command {
         OfflineCommand::Save { file, timeout } => {
             let (loaded, interrupt) = (context.load()?, &context.interrupt);

@@ -1,14 +1,36 @@
 //! `kindmesh open`
 
+use clap::Args;
 use serde_json::json;
 
-use super::{Context, Done};
-use crate::cli::OpenArgs;
+use super::{Context, Description, Done, Task};
+use crate::cli::values::whole;
 use crate::cluster::environment::Environment;
 use crate::cluster::forward::{self, Forward};
 use crate::lifecycle::hold;
+use crate::spec::Label;
 
-pub(super) async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
+/// `open` and `ui`.
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// The cluster whose caller calls [default: the first with a caller]
+    #[arg(long, value_name = "CLUSTER")]
+    pub from: Option<Label>,
+    /// The port on 127.0.0.1, 0 for any free one [default: any; open: 8080 where it is free]
+    #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX), allow_negative_numbers = true)]
+    pub port: Option<u16>,
+    /// Only print the address
+    #[arg(long)]
+    pub no_browser: bool,
+}
+
+pub fn command(args: OpenArgs) -> Task {
+    Task::new(Description { serves: true, ..Description::of("open") }, async move |context| {
+        run(context, &args).await
+    })
+}
+
+async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
     hold::require_running(environment.name(), &[from]).await?;

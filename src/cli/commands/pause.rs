@@ -1,13 +1,55 @@
 //! `kindmesh pause` and `kindmesh stop`
 
-use super::{Context, Done};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Description, Done, Task};
 use crate::base::error::Error;
 use crate::base::hint::{resume_hint, start_hint};
-use crate::cli::RestArgs;
+use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::lifecycle::pause;
 
-pub(super) async fn run(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
+/// `pause` and `stop`.
+#[derive(Debug, Args)]
+pub struct RestArgs {
+    /// How long it may take: 30s, 2m
+    #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: RestArgs) -> Task {
+    Task::new(
+        Description {
+            streams_events: true,
+            after_signal: Some(|flags| {
+                format!(
+                    "some nodes may be frozen; kindmesh pause{flags} goes on, kindmesh resume{flags} brings them back"
+                )
+            }),
+            ..Description::of("pause")
+        },
+        async move |context| run(context, &args).await,
+    )
+}
+
+pub fn stop_command(args: RestArgs) -> Task {
+    Task::new(
+        Description {
+            streams_events: true,
+            after_signal: Some(|flags| {
+                format!(
+                    "some nodes may be stopped; kindmesh stop{flags} goes on, kindmesh start{flags} brings them back"
+                )
+            }),
+            ..Description::of("stop")
+        },
+        async move |context| run_stop(context, &args).await,
+    )
+}
+
+async fn run(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::pause(&engine, &context.folders, &name, &context.events);
@@ -15,7 +57,7 @@ pub(super) async fn run(context: &Context, args: &RestArgs) -> anyhow::Result<Do
     Ok(done(context, &name, if changed { "is paused" } else { "was at rest already" }, &resume_hint(&name)))
 }
 
-pub(super) async fn run_stop(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
+async fn run_stop(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::stop(&engine, &context.folders, &name, &context.events);

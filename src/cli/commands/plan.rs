@@ -1,7 +1,8 @@
 //! `kindmesh plan`
 
-use super::{Context, Done};
-use crate::cli::PlanArgs;
+use clap::Args;
+
+use super::{Context, Description, Done, Task};
 use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
@@ -9,7 +10,21 @@ use crate::plan::inventory::Inventory;
 use crate::plan::{self, Plan, Size, admission};
 use crate::report::{Output, Style, Table};
 
-pub(super) async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Read nothing of the engine and the host's routes: plan for an empty machine
+    #[arg(long)]
+    pub offline: bool,
+}
+
+pub fn command(args: PlanArgs) -> Task {
+    Task::new(Description { annotated: true, yaml: true, ..Description::of("plan") }, async move |context| {
+        run(context, &args).await
+    })
+}
+
+async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;

@@ -1,10 +1,12 @@
 //! `kindmesh render`
 
+use std::path::PathBuf;
+
+use clap::Args;
 use serde_json::json;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::base::event::Outcome;
-use crate::cli::RenderArgs;
 use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
@@ -12,7 +14,19 @@ use crate::host::tool::{self, Tool};
 use crate::lifecycle::render::{self, Inputs};
 use crate::plan::{self, admission};
 
-pub(super) async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
+/// `render`.
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    /// The folder, which must be empty or not exist
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+}
+
+pub fn command(args: RenderArgs) -> Task {
+    Task::new(Description::of("render"), async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;

@@ -1,8 +1,12 @@
 //! `kindmesh schema`
 
-use super::Done;
+use super::{Description, Done, Task};
 use crate::spec;
 
-pub(super) fn run() -> anyhow::Result<Done> {
+pub fn command() -> Task {
+    Task::without_files(Description::of("schema"), run)
+}
+
+fn run() -> anyhow::Result<Done> {
     Done::json(&spec::schema())
 }

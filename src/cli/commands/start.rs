@@ -1,12 +1,44 @@
 //! `kindmesh resume` and `kindmesh start`: one thing, whatever the rest was.
 
-use super::{Context, Done};
-use crate::cli::WakeArgs;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Description, Done, Task};
+use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
 use crate::host::docker::Engine;
 use crate::lifecycle::start::{self, Options};
 
-pub(super) async fn run(context: &Context, args: &WakeArgs) -> anyhow::Result<Done> {
+/// `resume` and `start`.
+#[derive(Debug, Args)]
+pub struct WakeArgs {
+    /// How long it may take until a call crosses: 90s, 5m
+    #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn resume_command(args: WakeArgs) -> Task {
+    named("resume", args)
+}
+
+pub fn command(args: WakeArgs) -> Task {
+    named("start", args)
+}
+
+fn named(name: &'static str, args: WakeArgs) -> Task {
+    let description = Description {
+        streams_events: true,
+        after_signal: Some(|flags| {
+            format!("nodes that run heal by themselves; kindmesh start{flags} waits for a call again")
+        }),
+        recorded: true,
+        ..Description::of(name)
+    };
+    Task::new(description, async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &WakeArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let engine = Engine::connect().await?;
     let options = Options { timeout: args.timeout };

@@ -1,18 +1,33 @@
 //! `kindmesh status`
 
+use std::time::Duration;
+
+use clap::Args;
 use serde_json::json;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::base::error::{Error, Kind};
 use crate::base::hint;
-use crate::cli::TimeoutArgs;
+use crate::cli::values::duration;
 use crate::cluster::environment::{self, Environment};
 use crate::diagnose::status::{self, Phase, Status};
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::report::Table;
 
-pub(super) async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
+/// A command that waits.
+#[derive(Debug, Args)]
+pub struct TimeoutArgs {
+    /// How long an answer may take: 10s, 1m
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: TimeoutArgs) -> Task {
+    Task::new(Description::of("status"), async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let inventory = gather::gather(&engine).await?;

@@ -1,14 +1,31 @@
 //! `kindmesh timeline`
 
-use super::{Context, Done};
+use clap::Args;
+
+use super::{Context, Description, Done, Task};
 use crate::base::error::Error;
-use crate::cli::TimelineArgs;
+use crate::cli::values::whole;
 use crate::cluster::environment;
 use crate::host::record;
 use crate::report::timeline::Timeline;
 use crate::report::{Output, Table, gantt};
 
-pub(super) fn run(context: &Context, args: &TimelineArgs) -> anyhow::Result<Done> {
+/// `timeline`.
+#[derive(Debug, Args)]
+pub struct TimelineArgs {
+    /// Which run: 1 is the last one
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
+    pub run: u32,
+    /// List the runs that are recorded
+    #[arg(long, conflicts_with = "run")]
+    pub list: bool,
+}
+
+pub fn command(args: TimelineArgs) -> Task {
+    Task::new(Description { html: true, ..Description::of("timeline") }, async move |context| run(context, &args))
+}
+
+fn run(context: &Context, args: &TimelineArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let files = context.folders.environment(&name);
     if !files.exist() {

@@ -2,12 +2,18 @@
 
 use serde_json::json;
 
-use super::{Context, Done, open};
+use super::open::{self, OpenArgs};
+use super::{Context, Description, Done, Task};
 use crate::apps::ui::Ui;
-use crate::cli::OpenArgs;
 use crate::cluster::environment::Environment;
 
-pub(super) async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
+pub fn command(args: OpenArgs) -> Task {
+    Task::new(Description { serves: true, ..Description::of("ui") }, async move |context| {
+        run(context, &args).await
+    })
+}
+
+async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     environment.caller(args.from.as_ref())?;
     let ui = Ui::bind(args.port.unwrap_or_default()).await?;

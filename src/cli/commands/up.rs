@@ -1,12 +1,44 @@
 //! `kindmesh up`
 
-use super::{Context, Done, bundle};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Description, Done, Task, bundle};
 use crate::base::hint::up_hint;
-use crate::cli::UpArgs;
+use crate::cli::values::duration;
 use crate::lifecycle::up::{self, Options, Up};
 use crate::report::{Style, github};
 
-pub(super) async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
+/// `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// How long the whole may take: 90s, 15m
+    #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
+    pub timeout: Duration,
+    /// Write a support archive if it fails [default: into this folder]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
+    pub bundle_on_failure: Option<PathBuf>,
+}
+
+pub fn command(args: UpArgs) -> Task {
+    Task::new(
+        Description {
+            streams_events: true,
+            after_signal: Some(|flags| {
+                format!("what was made is kept; kindmesh up{flags} goes on, kindmesh down{flags} removes it")
+            }),
+            annotated: true,
+            recorded: true,
+            summarised: true,
+            ..Description::of("up")
+        },
+        async move |context| run(context, &args).await,
+    )
+}
+
+async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
     let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone() };
     let loaded = context.load()?;
     let up = match up::up(&loaded, &options, &context.folders, &context.events).await {

@@ -1,14 +1,60 @@
 //! `kindmesh verify`
 
-use super::{Context, Done, bundle};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Description, Done, Task, bundle};
 use crate::base::error::Kind;
-use crate::cli::VerifyArgs;
+use crate::cli::values::{duration, whole};
 use crate::diagnose::verify::{self, Check, Options};
 use crate::lifecycle::hold;
-use crate::report::verdicts::{github, text};
+use crate::report::verdicts::{ReportFile, github, text};
 use crate::report::{Table, Verbosity, github::Surroundings};
 
-pub(super) async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The checks, by name or the beginning of one [default: all]
+    #[arg(value_name = "ID")]
+    pub checks: Vec<String>,
+    /// List the checks
+    #[arg(long)]
+    pub list: bool,
+    /// Leave out a check, by name or the beginning of one; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub skip: Vec<String>,
+    /// How often; a claim that fails once has failed
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
+    pub repeat: u32,
+    /// End with the first failure
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Leave the checks' namespaces where they are, to be looked at
+    #[arg(long)]
+    pub keep: bool,
+    /// How long setting up may take, and each check: 60s, 2m
+    #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
+    pub timeout: Duration,
+    /// A folder with files ID.yaml, each applied in place of that check's own policies
+    #[arg(long, value_name = "FOLDER")]
+    pub manifests: Option<PathBuf>,
+    /// Write a report too: junit, html, json or markdown; may be repeated
+    #[arg(long, value_name = "KIND=FILE")]
+    pub report: Vec<ReportFile>,
+    /// Write a support archive if it fails [default: into this folder]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
+    pub bundle_on_failure: Option<PathBuf>,
+}
+
+pub fn command(args: VerifyArgs) -> Task {
+    Task::new(Description { annotated: true, ..Description::of("verify") }, async move |context| {
+        run(context, &args).await
+    })
+}
+
+async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {
     let checks = verify::select(&args.checks, &args.skip)?;
     if args.list {
         return list(context, &checks);

@@ -1,16 +1,44 @@
 //! `kindmesh why`
 
+use std::time::Duration;
+
+use clap::Args;
 use serde_json::json;
 
-use super::{Context, Done};
+use super::{Context, Description, Done, Task};
 use crate::base::error::Kind;
-use crate::cli::WhyArgs;
+use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
-use crate::diagnose::why::{self, Explanation, From, Hop, Verdict};
+use crate::diagnose::why::{self, Address, Explanation, From, Hop, Verdict};
 use crate::lifecycle::hold;
 use crate::report::Style;
+use crate::spec::Label;
 
-pub(super) async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
+/// `why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The cluster that calls
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: Label,
+    /// What it calls.
+    #[arg(value_name = "URL", help = "What it calls: http://SERVICE[.NAMESPACE][:PORT][/PATH]")]
+    pub url: Address,
+    /// The namespace that calls [default: the URL's own, else the samples']
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<Label>,
+    /// The pod that calls, by the beginning of its name [default: a ready one, in the mesh if there is one]
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// How long each look may take: 5s, 1m
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+pub fn command(args: WhyArgs) -> Task {
+    Task::new(Description::of("why"), async move |context| run(context, &args).await)
+}
+
+async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let cluster = environment.cluster(args.cluster.as_str())?.name.to_string();
     hold::require_running(environment.name(), &[&cluster]).await?;

@@ -1,0 +1,169 @@
+//! Events on their way to whoever reads them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::Event;
+
+/// What was sent and not read yet.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    unread: Mutex<Unread>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Unread {
+    events: VecDeque<Event>,
+    ended: bool,
+}
+
+impl Queue {
+    /// Adds an event, in place of an unread one that it makes worthless.
+    pub fn push(&self, event: Event) {
+        let mut unread = self.lock();
+        if unread.ended {
+            return;
+        }
+        if let Some(step) = waiting(&event) {
+            // The new one goes to the end: between the two, the step may have ended and begun again.
+            unread.events.retain(|unread| waiting(unread) != Some(step));
+        }
+        unread.events.push_back(event);
+        drop(unread);
+        self.changed.notify_one();
+    }
+
+    /// Nothing is added from now on.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The step, and its cluster, that an event says the wait of.
+fn waiting(event: &Event) -> Option<(&str, Option<&str>)> {
+    match event {
+        Event::Waiting { step, cluster, .. } => Some((step, cluster.as_deref())),
+        _ => None,
+    }
+}
+
+/// The end of a channel that reads. Once it is dropped, events are dropped.
+#[derive(Debug)]
+pub struct Feed(Arc<Queue>);
+
+impl Feed {
+    pub(super) fn of(queue: Arc<Queue>) -> Self {
+        Self(queue)
+    }
+
+    /// Waits for the next event; none after the last one. May be dropped while it waits, and nothing is lost.
+    pub async fn recv(&mut self) -> Option<Event> {
+        loop {
+            {
+                let mut unread = self.0.lock();
+                match unread.events.pop_front() {
+                    Some(event) => return Some(event),
+                    None if unread.ended => return None,
+                    None => {}
+                }
+            }
+            self.0.changed.notified().await;
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        *self.0.lock() = Unread { events: VecDeque::new(), ended: true };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::super::Events;
+    use super::*;
+
+    fn waits(step: &str, cluster: &str, last: &str) -> Event {
+        Event::Waiting {
+            step: step.into(),
+            cluster: Some(cluster.into()),
+            r#for: "readiness".into(),
+            last: last.into(),
+        }
+    }
+
+    fn note(message: &str) -> Event {
+        Event::Note { message: message.into() }
+    }
+
+    async fn rest(mut feed: Feed) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = feed.recv().await {
+            events.push(event);
+        }
+        events
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stalls_misses_nothing_but_waits_that_newer_ones_replaced() {
+        let (events, feed) = Events::channel();
+        for round in 0..100_000 {
+            events.send(waits("istiod", "a", &format!("{round}")));
+            events.send(waits("istiod", "b", &format!("{round}")));
+        }
+        events.send(note("one"));
+        events.send(waits("istiod", "a", "ready"));
+        events.send(note("two"));
+        assert!(feed.0.lock().events.len() <= 4);
+        events.end();
+        let expected = [waits("istiod", "b", "99999"), note("one"), waits("istiod", "a", "ready"), note("two")];
+        assert_eq!(rest(feed).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_was_read_is_followed_by_the_next_one() {
+        let (events, mut feed) = Events::channel();
+        for last in ["0 of 2", "1 of 2"] {
+            events.send(waits("istiod", "a", last));
+            assert_eq!(feed.recv().now_or_never(), Some(Some(waits("istiod", "a", last))));
+        }
+        assert_eq!(feed.recv().now_or_never(), None);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
+        let (events, feed) = Events::channel();
+        let reader = tokio::spawn(rest(feed));
+        tokio::task::yield_now().await;
+        events.send(note("one"));
+        tokio::task::yield_now().await;
+        events.end();
+        assert_eq!(reader.await.unwrap(), [note("one")]);
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_after_the_end_and_nothing_is_kept_for_a_reader_that_is_gone() {
+        let (events, feed) = Events::channel();
+        let leaked = events.clone();
+        events.send(note("one"));
+        events.end();
+        leaked.send(note("late"));
+        assert_eq!(rest(feed).await, [note("one")]);
+        let (events, feed) = Events::channel();
+        let queue = feed.0.clone();
+        events.send(note("unread"));
+        drop(feed);
+        events.send(note("later"));
+        assert!(queue.lock().events.is_empty());
+    }
+}
