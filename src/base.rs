@@ -1,5 +1,6 @@
 //! What everything is built with: errors, events, waits, interrupts, counts, verdicts and names.
 
+pub mod blocking;
 pub mod counts;
 pub mod digest;
 pub mod error;

@@ -233,7 +233,7 @@ async fn node_image(engine: &Engine) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let name = plan["kubernetes"]["nodeImage"].as_str().unwrap().to_owned();
-    image::ensure(engine, &name, &Events::silent().step("image", None)).await.unwrap();
+    image::ensure(engine, [&name], &Events::silent().step("image", None)).await.unwrap();
     name
 }
 

@@ -19,6 +19,7 @@ use crate::cluster::environment::Environment;
 use crate::cluster::link;
 use crate::cluster::policies::Side;
 use crate::cluster::refusal::Patience;
+use crate::diagnose::diagnosis;
 use crate::host::docker::{Engine, node};
 use crate::host::state::{Folders, Lock};
 use crate::lifecycle::hold;
@@ -84,16 +85,17 @@ impl std::fmt::Debug for Labs<'_> {
 }
 
 impl<'a> Labs<'a> {
-    /// Those of an environment that was made.
+    /// Those of an environment that was made, in a command that has to end by a deadline.
     ///
     /// # Errors
     /// When the engine does not answer.
     pub async fn of(
         environment: &'a Environment,
+        deadline: Instant,
         folders: &'a Folders,
         events: &'a Events,
     ) -> anyhow::Result<Self> {
-        Ok(Self { environment, engine: Engine::connect().await?, folders, events })
+        Ok(Self { environment, engine: Engine::connect_by(deadline).await?, folders, events })
     }
 
     /// How far somebody is.
@@ -116,11 +118,32 @@ impl<'a> Labs<'a> {
         Ok(self.progress()?.current().ok_or_else(none)?)
     }
 
-    /// Sets the exercise's starting state, whatever was there before, and sees it fail as described.
+    /// Sets the exercise's starting state, whatever was there before, and sees it fail as described; all of it by the
+    /// deadline.
     ///
     /// # Errors
-    /// When the state cannot be set, or does not fail as described.
+    /// When the state cannot be set in time, or does not fail as described.
     pub async fn start(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
+        let what = format!("exercise {} is not set up", exercise.number);
+        self.by(deadline, what, self.begin(exercise, diagnosis::waits_until(deadline))).await
+    }
+
+    /// Work that has to end by a deadline, with what is to be said where it does not.
+    async fn by<T>(
+        &self,
+        deadline: Instant,
+        what: String,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let began = Instant::now();
+        let late = || {
+            Error::environment(format!("{what} after {:.0} s", began.elapsed().as_secs_f64()))
+                .hint("kindmesh status shows what works; --timeout gives it longer")
+        };
+        wait::within(deadline, self.events, work, late).await
+    }
+
+    async fn begin(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
         let (_lock, clusters, inventory) = self.alone().await?;
         let changes = self.put(&exercise.start, &clusters, inventory, deadline).await?;
         let mut progress = self.progress()?;
@@ -178,12 +201,18 @@ impl<'a> Labs<'a> {
         Ok((exercise, given))
     }
 
-    /// Sets the state of the solution of the exercise that was begun, and waits until it works.
+    /// Sets the state of the solution of the exercise that was begun, and waits until it works; all of it by the deadline.
     ///
     /// # Errors
-    /// When none was begun, the state cannot be set, or it does not work.
+    /// When none was begun, the state cannot be set in time, or it does not work.
     pub async fn solve(&self, deadline: Instant) -> anyhow::Result<(&'static Exercise, Put)> {
         let exercise = self.current()?;
+        let what = format!("exercise {} is not solved", exercise.number);
+        let put = self.by(deadline, what, self.put_solution(exercise, diagnosis::waits_until(deadline))).await?;
+        Ok((exercise, put))
+    }
+
+    async fn put_solution(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
         let (_lock, clusters, inventory) = self.alone().await?;
         let changes = self.put(&exercise.solution, &clusters, inventory, deadline).await?;
         let mut progress = self.progress()?;
@@ -197,16 +226,21 @@ impl<'a> Labs<'a> {
                 .hint("kindmesh status shows what is wrong; kindmesh up repairs, then try again")
                 .into());
         }
-        Ok((exercise, Put { changes, checkpoints: tried }))
+        Ok(Put { changes, checkpoints: tried })
     }
 
-    /// Puts back what `up` made, so that no exercise is begun. How far somebody is stays, unless it is to be forgotten.
+    /// Puts back what `up` made by the deadline, so that no exercise is begun. How far somebody is stays, unless it is to be
+    /// forgotten.
     ///
     /// # Errors
-    /// When it cannot be.
+    /// When it cannot be, or not in time.
     pub async fn reset(&self, forget: bool, deadline: Instant) -> anyhow::Result<Vec<Change>> {
-        let (_lock, clusters, inventory) = self.alone().await?;
-        let changes = self.put(&State::of_up(), &clusters, inventory, deadline).await?;
+        let put = async {
+            let (lock, clusters, inventory) = self.alone().await?;
+            let waits_until = diagnosis::waits_until(deadline);
+            anyhow::Ok((lock, self.put(&State::of_up(), &clusters, inventory, waits_until).await?))
+        };
+        let (_lock, changes) = self.by(deadline, "the environment is not reset".into(), put).await?;
         let progress = match forget {
             true => Progress::default(),
             false => Progress { current: None, ..self.progress()? },

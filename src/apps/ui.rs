@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::sync::watch::Sender;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -61,7 +62,8 @@ impl Ui {
         format!("http://{}/#{}", self.address, self.token)
     }
 
-    /// Serves the page of an environment until it is dropped.
+    /// Serves the page of an environment until it is interrupted, and then waits for a verification that is under way: it
+    /// ends, too, and removes what it made.
     ///
     /// # Errors
     /// When the environment cannot be reached at all.
@@ -73,6 +75,7 @@ impl Ui {
         interrupt: &Interrupt,
     ) -> anyhow::Result<()> {
         let desk = Rc::new(open(environment, from, folders, interrupt).await?);
+        let verifying = desk.verifying.clone();
         let (window, work) = mpsc::unbounded_channel();
         let guard = server::Guard { window: Window(window), token: self.token, address: self.address };
         let local = LocalSet::new();
@@ -80,9 +83,26 @@ impl Ui {
         local.spawn_local(desk.clone().watch_traffic());
         local.spawn_local(desk.clone().send_steadily());
         local.spawn_local(at_the_desk(desk, work));
-        let serving = axum::serve(self.listener, server::router(guard));
-        local.run_until(async { serving.await.context("serving the page") }).await
+        let serving =
+            async { axum::serve(self.listener, server::router(guard)).await.context("serving the page") };
+        local.run_until(until_interrupted(serving, interrupt, &verifying)).await
     }
+}
+
+/// Serves until that fails, or until an interruption; then no request is answered any more, and what has something to
+/// put away is waited for.
+async fn until_interrupted(
+    serving: impl Future<Output = anyhow::Result<()>>,
+    interrupt: &Interrupt,
+    verifying: &Sender<bool>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        served = serving => return served,
+        () = interrupt.requested() => {}
+    }
+    // The sender is there as long as this.
+    let _ = verifying.subscribe().wait_for(|verifying| !verifying).await;
+    Ok(())
 }
 
 /// Does what requests ask for, each for itself.
@@ -118,6 +138,7 @@ async fn open(
         look_again: Notify::new(),
         traffic: RefCell::default(),
         verify: RefCell::default(),
+        verifying: Sender::default(),
         lab: RefCell::default(),
     })
 }
@@ -133,6 +154,19 @@ fn token() -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_interruption_ends_it_as_soon_as_a_verification_has_put_its_things_away() {
+        let (interrupt, verifying) = (Interrupt::default(), Sender::new(true));
+        let mut served = std::pin::pin!(until_interrupted(std::future::pending(), &interrupt, &verifying));
+        assert!(futures::poll!(&mut served).is_pending());
+        interrupt.request();
+        assert!(futures::poll!(&mut served).is_pending(), "it does not wait for the verification");
+        verifying.send_replace(false);
+        served.await.unwrap();
+        // Without one it ends at once.
+        until_interrupted(std::future::pending(), &interrupt, &verifying).await.unwrap();
+    }
 
     #[tokio::test]
     async fn it_listens_on_this_machine_alone_with_a_token_of_its_own() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::base::error::Error;
-use crate::base::event::Step;
+use crate::base::event::{Events, Step};
 
 /// What a condition answers.
 #[derive(Debug)]
@@ -73,6 +73,23 @@ pub async fn until<T>(
     }
 }
 
+/// Does work that has to end by a deadline. Work that does not is dropped, and the error tells which of its steps were
+/// under way.
+///
+/// # Errors
+/// The work's own, or `late`.
+pub async fn within<T>(
+    deadline: Instant,
+    events: &Events,
+    work: impl Future<Output = anyhow::Result<T>>,
+    late: impl FnOnce() -> Error,
+) -> anyhow::Result<T> {
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(late().evidence(events.under_way().join("\n")).into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +108,22 @@ mod tests {
         assert_eq!((error.cause, error.evidence.as_slice()), (None, &["last seen: 0 of 1".to_owned()][..]));
         // What holds already needs no time.
         assert_eq!(until(&step, "readiness", Instant::now(), async || Ok(Poll::Ready(1))).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_too_long_is_dropped_and_what_was_under_way_told() {
+        let events = Events::silent();
+        let work = async {
+            let step = events.step("pull", None);
+            step.waiting("the image", "pulling a");
+            std::future::pending::<anyhow::Result<()>>().await
+        };
+        let late = || Error::environment("not done");
+        let error = within(Instant::now(), &events, work, late).await.unwrap_err();
+        let error = error::find(&error).unwrap();
+        assert_eq!(error.message, "not done");
+        assert_eq!(error.evidence, ["still under way: pull waits for the image: pulling a"]);
+        let failed = async { Err::<(), _>(anyhow::anyhow!("its own")) };
+        assert_eq!(within(Instant::now(), &events, failed, late).await.unwrap_err().to_string(), "its own");
     }
 }

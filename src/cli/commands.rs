@@ -358,7 +358,7 @@ async fn dispatch(command: Command, context: Context) -> anyhow::Result<Done> {
         Command::Stop(args) => pause::run_stop(&context, &args).await,
         Command::Plan(args) => plan::run(&context, &args).await,
         Command::Render(args) => render::run(&context, &args).await,
-        Command::Kubeconfig(args) => kubeconfig::run(&context, &args),
+        Command::Kubeconfig(args) => kubeconfig::run(&context, &args).await,
         Command::Env => env::run(&context),
         Command::List => list::run(&context).await,
         Command::Lab(command) => lab::run(&context, &command).await,

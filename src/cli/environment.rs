@@ -141,7 +141,15 @@ pub enum CacheCommand {
     /// Remove what no environment uses
     Prune,
     /// Make all that up needs and that needs no cluster: images, the baked node image, programs, renderings
-    Warm,
+    Warm(WarmArgs),
+}
+
+/// `cache warm`.
+#[derive(Debug, Args)]
+pub struct WarmArgs {
+    /// How long it may take: 90s, 30m
+    #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
+    pub timeout: Duration,
 }
 
 /// `offline`.
@@ -152,12 +160,18 @@ pub enum OfflineCommand {
         /// The file, which must not exist
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// How long it may take: 90s, 30m
+        #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
+        timeout: Duration,
     },
     /// Check such a file, and bring what is in it into the engine and the cache folder
     Load {
         /// The file
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// How long it may take: 90s, 30m
+        #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
+        timeout: Duration,
     },
 }
 

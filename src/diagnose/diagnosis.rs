@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use regex::Regex;
+use tokio::time::Instant;
 
 use crate::base::error::{self, Error, Kind};
 
@@ -26,6 +27,11 @@ use rules::{COMPILED_CAUSES, COMPILED_SYMPTOMS};
 
 /// How long looking for evidence may take. Seen: 0.1 s on a cluster that answers.
 pub const GATHER_WITHIN: Duration = Duration::from_secs(4);
+
+/// Until when waits may last in a command that ends at `deadline`: they leave it time to find out why one ended badly.
+pub fn waits_until(deadline: Instant) -> Instant {
+    deadline - GATHER_WITHIN.min(deadline.duration_since(Instant::now()) / 4)
+}
 
 /// A cause that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@ pub mod fresh;
 pub mod image;
 pub mod network;
 pub mod node;
+mod pull;
 mod refused;
 pub mod sample_image;
 

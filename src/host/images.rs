@@ -7,6 +7,7 @@ use futures::future::try_join_all;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::base::blocking::elsewhere;
 use crate::base::digest::hex;
 use crate::base::error::Error;
 use crate::host::docker::image::Load;
@@ -52,7 +53,11 @@ const DIGEST: &str = "kindmesh.program";
 /// When the program cannot be run or read, or the engine refuses the image.
 pub async fn of_program(engine: &Engine, image: &str, program: &Path) -> anyhow::Result<bool> {
     let folder = sample_image::root_folder(program, PROGRAM).await?;
-    let digest = hex(&Sha256::digest(&folder));
+    let (folder, digest) = elsewhere(move || {
+        let digest = hex(&Sha256::digest(&folder));
+        Ok((folder, digest))
+    })
+    .await?;
     if let Ok(found) = engine.docker.inspect_image(image).await {
         let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
         if labels.get(DIGEST) == Some(&digest) {

@@ -50,7 +50,7 @@ pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
 /// When the one that was found cannot be read.
 pub async fn executable() -> anyhow::Result<Option<Executable>> {
     match sample_image::executable().await {
-        Some(path) => Ok(Some(sample_image::describe(&path)?)),
+        Some(path) => Ok(Some(sample_image::describe(&path).await?)),
         None => Ok(None),
     }
 }

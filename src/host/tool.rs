@@ -16,14 +16,12 @@ use std::{
     fmt, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use anyhow::Context;
 
+use crate::base::blocking::{StopOnDrop, elsewhere};
 use crate::base::error::Error;
 use crate::base::event::Step;
 use fetch::{Fetch, Https};
@@ -248,26 +246,15 @@ impl Finder {
     }
 
     async fn download(&self, release: &Release, step: &Step) -> anyhow::Result<PathBuf> {
-        let cancelled = CancelOnDrop::default();
+        let cancelled = StopOnDrop::default();
         let (fetch, cache, release) = (self.fetch.clone(), self.cache.clone(), release.clone());
         let (step, flag) = (step.clone(), cancelled.0.clone());
         let what = format!("the download of {release}");
-        let work = move || {
+        elsewhere(move || {
             let progress = |last: &str| step.waiting(&what, last);
             download::download(&release, &cache, fetch.as_ref(), &progress, &flag)
-        };
-        tokio::task::spawn_blocking(work).await.context("the download broke off")?
-    }
-}
-
-/// Stops the blocking work when the waiting for it is given up; else an interrupted command would stay
-/// until the download is done.
-#[derive(Default)]
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        })
+        .await
     }
 }
 

@@ -9,6 +9,7 @@ use bollard::models::ImageSummary;
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions};
 use serde::Serialize;
 
+use crate::base::blocking::elsewhere;
 use crate::base::event::{Events, Outcome};
 use crate::cluster::environment;
 use crate::cluster::mesh::render;
@@ -263,7 +264,7 @@ async fn remove_unfinished(engine: &Engine) -> anyhow::Result<()> {
     let filters = [("label".to_owned(), vec![bake::CONTAINER_LABEL.to_owned()])].into();
     let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's containers")?;
-    let processes = crate::host::tool::process::all();
+    let processes = elsewhere(|| Ok(crate::host::tool::process::all())).await?;
     for container in containers {
         let label =
             container.labels.and_then(|mut labels| labels.remove(bake::CONTAINER_LABEL)).unwrap_or_default();

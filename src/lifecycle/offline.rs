@@ -7,17 +7,22 @@
 //! One image is enough: the baked node image has the mesh's images in it, and the sample image is made from the executable.
 
 use std::cell::Cell;
-use std::io::{self, Read, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
+use crate::base::blocking::{StopOnDrop, elsewhere};
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::base::interrupt::Interrupt;
+use crate::base::wait;
 use crate::host::docker::{Engine, bake};
 use crate::host::state::Folders;
 use crate::host::tool;
@@ -29,7 +34,7 @@ mod files;
 mod image;
 mod layout;
 
-use archive::{Verified, Writer, damaged, foreign};
+use archive::{Unless, Verified, Writer, damaged, foreign};
 use files::Packed;
 use image::{Blobs, Exported};
 use layout::{Descriptor, Index, Manifest};
@@ -104,10 +109,16 @@ pub struct Brought {
 pub async fn save(
     loaded: &Loaded,
     path: &Path,
+    timeout: Duration,
     folders: &Folders,
     events: &Events,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Saved> {
+    let deadline = Instant::now() + timeout;
+    let late = || {
+        Error::environment(format!("{} is not written after {} s", path.display(), timeout.as_secs()))
+            .hint("what was made is kept: the same command goes on; --timeout gives it longer")
+    };
     if path.exists() {
         let error = Error::usage(format!("{} is there already", path.display()));
         return Err(error.hint("name another file").into());
@@ -117,32 +128,54 @@ pub async fn save(
         let error = Error::usage(format!("there is no folder {}", folder.display()));
         return Err(error.hint(format!("mkdir -p {}", folder.display())).into());
     }
-    let warm = up::warm(loaded, folders, events).await?;
-    let contents = contents(&warm).await?;
-    let exported = events.step("export", None).run(async |step| {
-        let file = image::export(&warm.engine, &warm.node_image, folder, step).await?;
-        Ok(Outcome::changed(tokio::task::spawn_blocking(move || Exported::read(file)).await??))
-    });
-    let exported = exported.await?;
+    let exported = async {
+        let warm = up::warm(loaded, folders, events).await?;
+        let contents = contents(&warm).await?;
+        let exported = events.step("export", None).run(async |step| {
+            let file = image::export(&warm.engine, &warm.node_image, folder, step).await?;
+            Ok(Outcome::changed(elsewhere(move || Exported::read(file)).await?))
+        });
+        anyhow::Ok((exported.await?, contents, warm.plan))
+    };
+    let (exported, contents, plan) = wait::within(deadline, events, exported, late).await?;
     let pack = events.step("pack", None).run(async |step| {
-        let files = files::gather(&folders.cache, &warm.plan, step).await?;
+        let files = files::gather(&folders.cache, &plan, step);
+        let files = wait::within(deadline, events, files, late).await?;
         // What is written so far has a name, and so has to be put away.
         let _armed = interrupt.arm("putting away what was written");
         let stopped = Arc::new(AtomicBool::new(false));
         let (path_of, stopped_of) = (path.to_owned(), stopped.clone());
         let write = move || write(&path_of, &exported, &files, contents, &stopped_of);
-        let mut writing = tokio::task::spawn_blocking(write);
-        tokio::select! {
-            written = &mut writing => Ok(Outcome::changed(written??)),
-            () = interrupt.requested() => {
-                stopped.store(true, Ordering::Relaxed);
-                // It fails, unless it was done.
-                let left = if writing.await?.is_ok() { "whole" } else { "not there" };
-                Err(Error::environment(format!("interrupted: {} is {left}", path.display())).into())
-            }
-        }
+        let writing = tokio::task::spawn_blocking(write);
+        Ok(Outcome::changed(written(writing, &stopped, path, deadline, late, interrupt).await?))
     });
     pack.await
+}
+
+/// What is written, unless somebody or the time ends it before: then nothing is left of it.
+async fn written(
+    mut writing: JoinHandle<anyhow::Result<Saved>>,
+    stopped: &AtomicBool,
+    path: &Path,
+    deadline: Instant,
+    late: impl FnOnce() -> Error,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Saved> {
+    let interrupted = tokio::select! {
+        written = &mut writing => return written?,
+        () = interrupt.requested() => true,
+        () = sleep_until(deadline) => false,
+    };
+    stopped.store(true, Ordering::Relaxed);
+    // It fails, unless it was done.
+    match (interrupted, writing.await?) {
+        (true, written) => {
+            let left = if written.is_ok() { "whole" } else { "not there" };
+            Err(Error::environment(format!("interrupted: {} is {left}", path.display())).into())
+        }
+        (false, Ok(saved)) => Ok(saved),
+        (false, Err(_)) => Err(late().into()),
+    }
 }
 
 async fn contents(warm: &up::Warm) -> anyhow::Result<Contents> {
@@ -215,28 +248,21 @@ fn write(
     Ok(Saved { schema_version: 1, path, bytes, digest: layout::digest(&index), blobs, contents })
 }
 
-/// Content that ends in an error as soon as nobody wants it any more.
-struct Unless<'a, R> {
-    stopped: &'a AtomicBool,
-    content: R,
-}
-
-impl<R: Read> Read for Unless<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stopped.load(Ordering::Relaxed) {
-            return Err(io::Error::other("stopped"));
-        }
-        self.content.read(buffer)
-    }
-}
-
 /// Brings what an archive holds into the engine and the cache folder, after all of it was held against its digests. The
 /// image gets a name of kindmesh's own, by which `up` finds it; nothing else is changed.
 ///
 /// # Errors
 /// A usage error for a file that is no archive, an environment error for one that is damaged, a missing prerequisite when
 /// it is for another platform; else the engine's, or the file system's.
-pub async fn load(path: &Path, folders: &Folders, events: &Events) -> anyhow::Result<Brought> {
+pub async fn load(path: &Path, timeout: Duration, folders: &Folders, events: &Events) -> anyhow::Result<Brought> {
+    let late = || {
+        Error::environment(format!("{} is not loaded after {} s", path.display(), timeout.as_secs()))
+            .hint("what was loaded is kept: the same command goes on; --timeout gives it longer")
+    };
+    wait::within(Instant::now() + timeout, events, bring(path, folders, events), late).await
+}
+
+async fn bring(path: &Path, folders: &Folders, events: &Events) -> anyhow::Result<Brought> {
     let archive = events.step("check", None).run(async |step| {
         let (path, step) = (path.to_owned(), step.clone());
         let read = move || {
@@ -248,9 +274,9 @@ pub async fn load(path: &Path, folders: &Folders, events: &Events) -> anyhow::Re
                 }
             })
         };
-        Ok(Outcome::unchanged(tokio::task::spawn_blocking(read).await??))
+        Ok(Outcome::unchanged(elsewhere(read).await?))
     });
-    let archive = archive.await?;
+    let archive = Arc::new(archive.await?);
     let Parts { image, artifact, contents } = parts(path, &archive)?;
     let engine = events.step("engine", None).run(async |_| {
         let engine = Engine::connect().await?;
@@ -260,7 +286,11 @@ pub async fn load(path: &Path, folders: &Folders, events: &Events) -> anyhow::Re
     let engine = engine.await?;
 
     let place = events.step("place", None).run(async |_| {
-        let placed = files::place(&folders.cache, &contents.istio, &archive, &artifact.layers)?;
+        let (cache, istio, archive) = (folders.cache.clone(), contents.istio.clone(), archive.clone());
+        let stopped = StopOnDrop::default();
+        let flag = stopped.0.clone();
+        let place = move || files::place(&cache, &istio, &archive, &artifact.layers, &flag);
+        let placed = elsewhere(place).await?;
         Ok(Outcome { changed: !placed.0.is_empty(), value: placed })
     });
     let (files, left) = place.await?;
@@ -270,7 +300,7 @@ pub async fn load(path: &Path, folders: &Folders, events: &Events) -> anyhow::Re
             return Ok(Outcome::unchanged(false));
         }
         let places = image.blobs().map(|blob| archive.place(blob)).collect::<Result<_, _>>()?;
-        let blobs = Blobs { file: Arc::new(archive.file), manifest: image, places };
+        let blobs = Blobs { file: archive.file.clone(), manifest: image, places };
         image::load(&engine, blobs, &contents.name, step).await?;
         let set = bake::set(&engine, &contents.name).await?;
         if set.as_ref() != Some(&contents.set) {

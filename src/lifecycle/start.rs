@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::base::error::Error;
 use crate::base::event::{Event, Events, Outcome, round};
 use crate::base::hint::up_hint;
+use crate::base::wait;
 use crate::cluster::call::Answer;
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio};
@@ -63,11 +64,11 @@ pub async fn start(
     let started = Instant::now();
     let deadline = tokio::time::Instant::now() + options.timeout;
     let work = run(engine, opened, folders, deadline, events);
-    let mut done = tokio::time::timeout_at(deadline, work).await.map_err(|_| {
+    let late = || {
         Error::environment(format!("not back after {} s", options.timeout.as_secs()))
-            .evidence(events.under_way().join("\n"))
             .hint(format!("{} repairs; --timeout gives it longer", up_hint(opened.name())))
-    })??;
+    };
+    let mut done = wait::within(deadline, events, work, late).await?;
     done.seconds = round(started.elapsed());
     events.send(Event::Ready {
         seconds: done.seconds,

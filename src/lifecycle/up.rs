@@ -17,6 +17,7 @@ use crate::base::error::Error;
 use crate::base::event::{Event, Events, Outcome, round};
 use crate::base::hint;
 use crate::base::interrupt::Interrupt;
+use crate::base::wait;
 use crate::cluster::call::Answer;
 use crate::cluster::environment;
 use crate::cluster::mesh::remote::Reader;
@@ -46,7 +47,7 @@ mod warm;
 use images::Images;
 use network::Planned;
 use tools::Tools;
-pub use warm::{Warm, warm};
+pub use warm::{Warm, warm, warm_within};
 
 /// How `up` is run.
 #[derive(Debug, Clone)]
@@ -87,16 +88,14 @@ pub struct Up {
 /// Whatever keeps it from working, with the step, the evidence and the next command.
 pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
     let (started, before) = (Instant::now(), Counts::so_far());
-    let up = run(loaded, options, folders, events);
-    let up = tokio::time::timeout(options.timeout, up).await;
-    let mut up = up.map_err(|_| {
-        Error::environment(format!("not up after {} s", options.timeout.as_secs()))
-            .evidence(events.under_way().join("\n"))
-            .hint(format!(
-                "what was made is kept: {} goes on; --timeout gives it longer",
-                hint::up_hint(loaded.spec.name.as_str())
-            ))
-    })??;
+    let late = || {
+        Error::environment(format!("not up after {} s", options.timeout.as_secs())).hint(format!(
+            "what was made is kept: {} goes on; --timeout gives it longer",
+            hint::up_hint(loaded.spec.name.as_str())
+        ))
+    };
+    let deadline = tokio::time::Instant::now() + options.timeout;
+    let mut up = wait::within(deadline, events, run(loaded, options, deadline, folders, events), late).await?;
     up.seconds = round(started.elapsed());
     events.send(Event::counted(Counts::so_far().since(before)));
     events.send(Event::Ready {
@@ -107,8 +106,14 @@ pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &
     Ok(up)
 }
 
-async fn run(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
-    let waits_until = tokio::time::Instant::now() + options.timeout - for_evidence(options.timeout);
+async fn run(
+    loaded: &Loaded,
+    options: &Options,
+    deadline: tokio::time::Instant,
+    folders: &Folders,
+    events: &Events,
+) -> anyhow::Result<Up> {
+    let waits_until = diagnosis::waits_until(deadline);
     let interrupt = &options.interrupt;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;
@@ -212,11 +217,6 @@ impl Run {
     fn wait_deadline(&self) -> tokio::time::Instant {
         self.waits_until.min(tokio::time::Instant::now() + WAIT_WITHIN)
     }
-}
-
-/// How much of the whole command's time waits leave for finding out why they ended badly.
-fn for_evidence(timeout: Duration) -> Duration {
-    diagnosis::GATHER_WITHIN.min(timeout / 4)
 }
 
 async fn ensure_root(files: &Files, plan: &Plan, events: &Events) -> anyhow::Result<Root> {

@@ -64,6 +64,7 @@ pub fn title(step: &str) -> Title<'_> {
         "lab-put" => ("Setting up the exercise", "The exercise is set up"),
         "lab-check" => ("Trying the checkpoints", "The checkpoints are tried"),
         "kubeconfig" => ("Cleaning your kubeconfig", "Your kubeconfig is clean"),
+        "merge" => ("Waiting for your kubeconfig", "Your kubeconfig is unlocked"),
         "state" => ("Removing the state directory", "The state directory is gone"),
         unknown => (unknown, unknown),
     };
@@ -113,6 +114,7 @@ mod tests {
         "start",
         "nodes",
         "kubeconfig",
+        "merge",
         "remove-network",
         "export",
         "pack",

@@ -3,10 +3,12 @@
 
 mod bundle;
 mod desk;
+mod engine;
 mod environment;
 mod help;
 mod kubeconfig;
 mod plans;
 mod streams;
 mod surroundings;
+mod timeouts;
 mod wrong;

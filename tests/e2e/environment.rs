@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
 #![expect(clippy::print_stdout, reason = "the seed of a test that failed is needed to repeat it")]
 
+use std::panic;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -15,16 +17,32 @@ pub static E2E: Shared = Shared(OnceLock::new());
 
 pub struct Shared(OnceLock<Kindmesh>);
 
+/// Whether what the tests share has to be brought up: not made yet, or a test has failed since, which may have left
+/// anything, nodes at rest too.
+static NEEDS_UP: AtomicBool = AtomicBool::new(true);
+
 impl Shared {
-    /// The shared environment, up.
+    /// The shared environment, up, whatever the tests before left.
     pub fn up(&self) -> &Kindmesh {
-        self.0.get_or_init(|| {
-            let kindmesh = Kindmesh::named(&name());
+        let kindmesh = self.0.get_or_init(|| {
+            notice_failures();
+            Kindmesh::named(&name())
+        });
+        if NEEDS_UP.swap(false, Ordering::SeqCst) {
             let up = kindmesh.run(&["up"]);
             assert_eq!(up.code, 0, "{}\n{}", up.stdout, up.stderr);
-            kindmesh
-        })
+        }
+        kindmesh
     }
+}
+
+/// From now on, a test that fails has the next one bring the environment up.
+fn notice_failures() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |failure| {
+        NEEDS_UP.store(true, Ordering::SeqCst);
+        print(failure);
+    }));
 }
 
 /// The shared environment's name: that of KINDMESH_TEST_NAME where several run the tests on one machine. Tests that look

@@ -10,7 +10,6 @@ mod evidence;
 mod killing;
 mod lab;
 mod labs;
-#[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod open;
 mod page;
 mod pattern;

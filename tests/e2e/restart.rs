@@ -57,6 +57,17 @@ fn up_brings_back_what_was_paused() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
+fn a_test_that_fails_leaves_no_frozen_environment_to_the_next() {
+    let failed = std::panic::catch_unwind(|| {
+        assert_eq!(E2E.up().run(&["pause"]).code, 0);
+        panic!("as a test fails");
+    });
+    assert!(failed.is_err());
+    assert_eq!(E2E.up().json_lines(&["call"])[0]["statusCode"], 200);
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
 fn nodes_that_swap_addresses_heal_with_no_command() {
     let kindmesh = E2E.up();
     let before = NODES.map(address);

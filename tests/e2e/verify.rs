@@ -1,11 +1,14 @@
 //! `verify`: all claims hold, a broken one is caught, and nothing is left behind.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::environment::{E2E, Kindmesh, seed};
+use crate::open::Open;
 use crate::sabotage::{self, failed};
 
 #[test]
@@ -41,6 +44,31 @@ fn an_interrupted_verify_leaves_nothing() {
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let _: Vec<_> = lines.collect();
     assert_eq!(verify.wait().unwrap().code(), Some(130));
+    assert_eq!(namespaces(kindmesh), "");
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn an_interrupted_page_ends_its_verification_and_leaves_nothing() {
+    let kindmesh = E2E.up();
+    let ui = Open::serve(kindmesh, "ui");
+    let (address, token) = ui.url.strip_prefix("http://").unwrap().split_once("/#").unwrap();
+    let mut server = TcpStream::connect(address).unwrap();
+    write!(
+        server,
+        "POST /api/verify HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    server.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while namespaces(kindmesh).is_empty() {
+        assert!(Instant::now() < deadline, "it makes nothing");
+    }
+    // Removing namespaces with pods in them takes seconds.
+    assert_eq!(ui.interrupted(Duration::from_secs(60)), Some(130));
     assert_eq!(namespaces(kindmesh), "");
 }
 

@@ -9,6 +9,7 @@ mod killing;
 #[path = "../e2e/lab.rs"]
 mod lab;
 mod labs;
+#[expect(dead_code, reason = "shared with the tests of a minute, which use all of it")]
 #[path = "../e2e/open.rs"]
 mod open;
 mod restart;

@@ -102,6 +102,7 @@ impl Desk {
         let checks = verify::select(&[], &[])?;
         *self.verify.borrow_mut() = Verification { running: true, of: checks.len(), ..Verification::default() };
         let desk = self.clone();
+        desk.verifying.send_replace(true);
         spawn_local(async move {
             let (events, mut happened) = Events::channel();
             let options = verify::Options {
@@ -133,6 +134,7 @@ impl Desk {
                 Ok((verdicts, _)) => verify.checks = verdicts.checks,
                 Err(error) => verify.failure = Some((&error).into()),
             }
+            desk.verifying.send_replace(false);
         });
         Ok(())
     }
@@ -171,8 +173,8 @@ impl Desk {
 
     async fn lab(&self, action: LabAction, exercise: Option<&'static Exercise>) -> anyhow::Result<()> {
         let events = Events::silent();
-        let labs = Labs::of(&self.environment, &self.folders, &events).await?;
         let deadline = Instant::now() + SET_UP_WITHIN;
+        let labs = Labs::of(&self.environment, deadline, &self.folders, &events).await?;
         match action {
             LabAction::Start => {
                 self.lab.borrow_mut().checked = None;

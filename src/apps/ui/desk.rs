@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures::future::LocalBoxFuture;
 use kube::Client;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::log::Log;
 use super::shown::{Lab, State, Steady, Topology, Verification};
@@ -45,6 +45,8 @@ pub(super) struct Desk {
     pub look_again: Notify,
     pub traffic: RefCell<(Option<Traffic>, Option<String>)>,
     pub verify: RefCell<Verification>,
+    /// Whether one is under way, for who waits for its end.
+    pub verifying: watch::Sender<bool>,
     pub lab: RefCell<LabWork>,
 }
 

@@ -10,13 +10,13 @@ use crate::lifecycle::up;
 use crate::report::Table;
 
 pub(super) async fn run(context: &Context, command: &CacheCommand) -> anyhow::Result<Done> {
-    if let CacheCommand::Warm = command {
-        up::warm(&context.load()?, &context.folders, &context.events).await?;
+    if let CacheCommand::Warm(args) = command {
+        up::warm_within(args.timeout, &context.load()?, &context.folders, &context.events).await?;
     }
     let engine = Engine::connect().await?;
     let items = match command {
         CacheCommand::Prune => cache::prune(&engine, &context.folders, &context.events).await?,
-        CacheCommand::List | CacheCommand::Warm => cache::list(&engine, &context.folders).await?,
+        CacheCommand::List | CacheCommand::Warm(_) => cache::list(&engine, &context.folders).await?,
     };
     let total = items.iter().map(|item| item.bytes).sum();
     if context.is_json() {
@@ -24,14 +24,14 @@ pub(super) async fn run(context: &Context, command: &CacheCommand) -> anyhow::Re
     }
     let nothing = match command {
         CacheCommand::Prune => "There was nothing that no environment uses.",
-        CacheCommand::List | CacheCommand::Warm => "The cache is empty. kindmesh cache warm fills it.",
+        CacheCommand::List | CacheCommand::Warm(_) => "The cache is empty. kindmesh cache warm fills it.",
     };
     if items.is_empty() {
         return Ok(Done::text(nothing));
     }
     let summary = match command {
         CacheCommand::Prune => format!("{} freed.", size(total)),
-        CacheCommand::List | CacheCommand::Warm => format!("{} in all.", size(total)),
+        CacheCommand::List | CacheCommand::Warm(_) => format!("{} in all.", size(total)),
     };
     Ok(Done::text(format!("{}\n\n{summary}", table(&items).render(context.printer.stdout_style()))))
 }

@@ -9,7 +9,7 @@ use crate::cli::KubeconfigArgs;
 use crate::cluster::environment::Environment;
 use crate::host::kubeconfig;
 
-pub(super) fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Done> {
+pub(super) async fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let path = environment.files.kubeconfig();
     if !path.exists() {
@@ -22,7 +22,8 @@ pub(super) fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Do
     }
     if args.merge {
         let users = kubeconfig::users_own()?;
-        kubeconfig::merge_into(&users, &environment.files, environment.name())?;
+        let (files, events) = (&environment.files, &context.events);
+        kubeconfig::merge_into(&users, files, environment.name(), kubeconfig::MERGE_WITHIN, events).await?;
         return Ok(Done::text(users.display().to_string()));
     }
     Ok(Done::text(path.display().to_string()))

@@ -1,5 +1,7 @@
 //! `kindmesh lab`
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -10,18 +12,22 @@ use crate::cli::{LabCommand, SeatsArgs};
 use crate::cluster::environment::Environment;
 use crate::report::{Style, Table};
 
+/// How long the engine may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
 pub(super) async fn run(context: &Context, command: &LabCommand) -> anyhow::Result<Done> {
     match command {
         LabCommand::List => return list(context),
         LabCommand::Seats(args) => return seats(context, args).await,
         _ => {}
     }
+    let deadline = Instant::now() + timeout(command);
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    let labs = Labs::of(&environment, &context.folders, &context.events).await?;
+    let labs = Labs::of(&environment, deadline, &context.folders, &context.events).await?;
     match command {
         LabCommand::Start(args) => {
             let exercise = Exercise::of(args.number)?;
-            let put = labs.start(exercise, Instant::now() + args.timeout).await?;
+            let put = labs.start(exercise, deadline).await?;
             begun(context, exercise, &put)
         }
         LabCommand::Check => checked(context, &labs.check().await?),
@@ -29,17 +35,27 @@ pub(super) async fn run(context: &Context, command: &LabCommand) -> anyhow::Resu
             let (exercise, given) = labs.hint().await?;
             hints(context, exercise, given)
         }
-        LabCommand::Solve(args) => {
-            let (exercise, put) = labs.solve(Instant::now() + args.timeout).await?;
+        LabCommand::Solve(_) => {
+            let (exercise, put) = labs.solve(deadline).await?;
             solved(context, exercise, &put)
         }
         LabCommand::Reset(args) => {
-            let changes = labs.reset(args.forget, Instant::now() + args.timeout).await?;
+            let changes = labs.reset(args.forget, deadline).await?;
             reset(context, &changes)
         }
         LabCommand::Progress => progress(context, &environment, &labs.progress()?),
         // Above.
         LabCommand::List | LabCommand::Seats(_) => Ok(Done::default()),
+    }
+}
+
+/// How long all of it may take. What has no option for it asks the engine, and that within its own time.
+fn timeout(command: &LabCommand) -> Duration {
+    match command {
+        LabCommand::Start(args) => args.timeout,
+        LabCommand::Solve(args) => args.timeout,
+        LabCommand::Reset(args) => args.timeout,
+        _ => ANSWER_WITHIN,
     }
 }
 

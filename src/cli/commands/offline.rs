@@ -6,13 +6,14 @@ use crate::lifecycle::offline::{self, Brought, Contents, Saved};
 
 pub(super) async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done> {
     match command {
-        OfflineCommand::Save { file } => {
+        OfflineCommand::Save { file, timeout } => {
             let (loaded, interrupt) = (context.load()?, &context.interrupt);
-            let saved = offline::save(&loaded, file, &context.folders, &context.events, interrupt).await?;
+            let (folders, events) = (&context.folders, &context.events);
+            let saved = offline::save(&loaded, file, *timeout, folders, events, interrupt).await?;
             if context.is_json() { Done::json(&saved) } else { Ok(Done::text(told(&saved))) }
         }
-        OfflineCommand::Load { file } => {
-            let brought = offline::load(file, &context.folders, &context.events).await?;
+        OfflineCommand::Load { file, timeout } => {
+            let brought = offline::load(file, *timeout, &context.folders, &context.events).await?;
             if context.is_json() { Done::json(&brought) } else { Ok(Done::text(told_of(&brought))) }
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::facts::{Facts, Firewall, Left, LookedFor, Proxy, RegistryAnswer, Space, Wanted, WantedImage};
 use super::{host, state};
+use crate::base::blocking::elsewhere;
 use crate::base::error::Error;
 use crate::cluster::environment;
 use crate::host::docker::endpoint::Surroundings;
@@ -247,7 +248,8 @@ async fn firewall() -> Firewall {
         })
     });
     let is_firewalld = |argument: &String| argument.ends_with("/firewalld");
-    let firewalld = process::all().iter().any(|process| process.arguments.iter().take(3).any(is_firewalld));
+    let processes = elsewhere(|| Ok(process::all())).await.unwrap_or_default();
+    let firewalld = processes.iter().any(|process| process.arguments.iter().take(3).any(is_firewalld));
     Firewall { iptables, nftables: nftables.and_then(Result::ok), firewalld }
 }
 

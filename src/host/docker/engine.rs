@@ -6,6 +6,7 @@ use bollard::models::{NetworkInspect, SystemInfo, SystemInfoCgroupVersionEnum};
 use bollard::{BollardRequest, Docker};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::endpoint::{self, Endpoint, Surroundings};
 use super::{Reason, Refused};
@@ -43,6 +44,15 @@ impl Engine {
     /// A missing prerequisite when there is none, it does not answer, or is too old.
     pub async fn connect() -> Result<Self, Error> {
         Ok(Self::try_connect(ANSWER_WITHIN).await?)
+    }
+
+    /// The same for a command that has to end by a deadline.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_by(deadline: Instant) -> Result<Self, Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(Self::try_connect(ANSWER_WITHIN.min(left)).await?)
     }
 
     /// The same for who tells the reasons apart, and with the time that all of it may take.

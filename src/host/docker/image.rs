@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
+use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::time::Instant;
 
 use super::endpoint::Surroundings;
+use super::pull::{Pulls, STALLED_AFTER};
 use super::{Engine, credentials, engine, is_not_found, node};
 use crate::base::counts;
 use crate::base::error::Error;
@@ -31,13 +36,30 @@ pub(super) async fn travel_names(engine: &Engine, images: &[String]) -> anyhow::
     Ok(images.iter().map(|image| travel_name(image)).collect())
 }
 
-/// Makes sure that the engine has an image: pulled once, for the engine's platform, if it has not.
+/// Makes sure that the engine has some images: those that it has not are pulled side by side, for its platform.
 ///
 /// # Errors
-/// The registry's refusal, with what it said.
-pub async fn ensure(engine: &Engine, image: &str, step: &Step) -> anyhow::Result<Outcome<()>> {
+/// The registry's refusal, with what it said; or that a pull stalled.
+pub async fn ensure(
+    engine: &Engine,
+    images: impl IntoIterator<Item = &String>,
+    step: &Step,
+) -> anyhow::Result<Outcome<()>> {
+    let pulls = std::sync::Mutex::default();
+    let each = images.into_iter().map(|image| ensure_one(engine, image, &pulls, step));
+    let changed = try_join_all(each).await?.contains(&true);
+    Ok(Outcome { value: (), changed })
+}
+
+/// Says whether the image had to be pulled.
+async fn ensure_one(
+    engine: &Engine,
+    image: &str,
+    pulls: &std::sync::Mutex<Pulls>,
+    step: &Step,
+) -> anyhow::Result<bool> {
     match engine.docker.inspect_image(image).await {
-        Ok(_) => return Ok(Outcome::unchanged(())),
+        Ok(_) => return Ok(false),
         Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(error).with_context(|| format!("looking for the image {image}")),
     }
@@ -46,16 +68,49 @@ pub async fn ensure(engine: &Engine, image: &str, step: &Step) -> anyhow::Result
     let options = CreateImageOptionsBuilder::default().from_image(&tagged(image)).platform(&platform).build();
     let folder = Surroundings::of_process().docker_config();
     let credentials = credentials::for_image(&folder, image).await;
-    let mut progress = engine.docker.create_image(Some(options), None, credentials).boxed();
-    while let Some(info) = progress.next().await {
-        if let Err(error) = info {
-            return Err(Error::environment(format!("the image {image} could not be pulled"))
-                .evidence(engine::chain(&error))
-                .hint(format!("see whether the engine can: docker pull --platform {platform} {image}"))
-                .into());
+    let progress = engine.docker.create_image(Some(options), None, credentials);
+    let pulled = follow(progress, image, pulls, STALLED_AFTER, step).await;
+    let hint = || format!("see whether the engine can: docker pull --platform {platform} {image}");
+    pulled.map_err(|error| error.hint(hint()))?;
+    Ok(true)
+}
+
+/// Follows a pull to its end, and tells how far all of them are.
+async fn follow(
+    progress: impl Stream<Item = Result<CreateImageInfo, bollard::errors::Error>>,
+    image: &str,
+    pulls: &std::sync::Mutex<Pulls>,
+    stalled_after: Duration,
+    step: &Step,
+) -> Result<(), Error> {
+    let pulls = || pulls.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut progress = std::pin::pin!(progress);
+    let mut stalled_at = Instant::now() + stalled_after;
+    loop {
+        let info = match tokio::time::timeout_at(stalled_at, progress.next()).await {
+            Ok(Some(Ok(info))) => info,
+            Ok(None) => break,
+            Ok(Some(Err(error))) => {
+                return Err(Error::environment(format!("the image {image} could not be pulled"))
+                    .evidence(engine::chain(&error)));
+            }
+            Err(_) => {
+                let (message, seconds) = (format!("the pull of {image} stalled"), stalled_after.as_secs_f32());
+                let seen = pulls().told_of(image).unwrap_or_else(|| "nothing".into());
+                return Err(Error::environment(format!("{message}: nothing came for {seconds} s"))
+                    .evidence(format!("until then: {seen}")));
+            }
+        };
+        let mut pulls = pulls();
+        if pulls.take(image, &info) {
+            stalled_at = Instant::now() + stalled_after;
+        }
+        if let Some(news) = pulls.news(Instant::now()) {
+            step.waiting("the image", &news);
         }
     }
-    Ok(Outcome::changed(()))
+    pulls().end(image);
+    Ok(())
 }
 
 /// Images on their way from the engine to nodes: each set that a node turns out to lack is exported once.
@@ -183,7 +238,43 @@ pub fn configured_snapshotter(config: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::TryStreamExt;
+    use crate::base::event::{Event, Events};
+    use futures::{TryStreamExt, stream};
+
+    #[tokio::test]
+    async fn a_pull_tells_how_far_it_is_and_ends_where_nothing_new_comes() {
+        let (events, mut happened) = Events::channel();
+        let step = events.step("pull", None);
+        let line = |current| {
+            let line = format!(
+                r#"{{"status":"Downloading","progressDetail":{{"current":{current},"total":128000000}},"id":"a"}}"#
+            );
+            Ok(serde_json::from_str::<CreateImageInfo>(&line).unwrap())
+        };
+        let pulls = std::sync::Mutex::default();
+        let soon = Duration::from_millis(50);
+        // An engine that repeats itself for ever says nothing new.
+        let stalls = stream::iter([line(1), line(34_000_000)]).chain(stream::repeat_with(|| line(34_000_000)));
+        let paced = stalls.then(|line| async {
+            tokio::task::yield_now().await;
+            line
+        });
+        let error = follow(paced, "istio/pilot:1", &pulls, soon, &step).await.unwrap_err();
+        assert_eq!(error.message, "the pull of istio/pilot:1 stalled: nothing came for 0.05 s");
+        assert_eq!(error.evidence, ["until then: 34 of 128 MB"]);
+        let error = follow(stream::pending(), "istio/proxyv2:1", &pulls, soon, &step).await.unwrap_err();
+        assert_eq!(error.evidence, ["until then: nothing"]);
+        follow(stream::iter([line(64_000_000)]), "istio/pilot:1", &pulls, soon, &step).await.unwrap();
+
+        drop((events, step));
+        let mut told = Vec::new();
+        while let Some(event) = happened.recv().await {
+            if let Event::Waiting { last, .. } = event {
+                told.push(last);
+            }
+        }
+        assert_eq!(told, ["pilot 0 of 128 MB"], "more than once a second");
+    }
 
     #[test]
     fn the_snapshotter_of_kubernetes_is_found() {

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::{Engine, is_not_found};
+use crate::base::blocking::elsewhere;
 use crate::base::digest;
 use crate::base::error::Error;
 use crate::base::event::Outcome;
@@ -52,7 +53,13 @@ pub async fn executable() -> Option<PathBuf> {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn describe(path: &Path) -> Result<Executable, Error> {
+pub async fn describe(path: &Path) -> anyhow::Result<Executable> {
+    let path = path.to_owned();
+    elsewhere(move || Ok(read(&path)?)).await
+}
+
+/// Reads all of it. Blocks.
+fn read(path: &Path) -> Result<Executable, Error> {
     let content = std::fs::read(path).map_err(|error| {
         Error::prerequisite(format!("the kindmesh executable {} cannot be read: {error}", path.display()))
             .hint("name one with KINDMESH_EXE")
@@ -154,7 +161,11 @@ pub(crate) async fn import(
 pub async fn root_folder(executable: &Path, entrypoint: &str) -> anyhow::Result<Vec<u8>> {
     let mut libraries = libraries(executable).await?;
     libraries.extend(name_lookup(&libraries));
-    archive(executable, entrypoint, &libraries).with_context(|| format!("packing {}", executable.display()))
+    let (executable, entrypoint) = (executable.to_owned(), entrypoint.to_owned());
+    elsewhere(move || {
+        archive(&executable, &entrypoint, &libraries).with_context(|| format!("packing {}", executable.display()))
+    })
+    .await
 }
 
 /// The shared libraries that an executable loads, the loader included: what the loader itself says when
@@ -197,6 +208,7 @@ fn name_lookup(listed: &[PathBuf]) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Reads all of them. Blocks.
 fn archive(executable: &Path, entrypoint: &str, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, from: &Path| -> anyhow::Result<()> {
@@ -217,6 +229,18 @@ fn archive(executable: &Path, entrypoint: &str, libraries: &[PathBuf]) -> anyhow
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::blocking::waits_for_a_thread;
+
+    #[test]
+    fn an_executable_is_read_where_nothing_else_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kindmesh");
+        std::fs::write(&path, "kindmesh").unwrap();
+        let described = waits_for_a_thread(describe(&path)).unwrap();
+        assert_eq!(described.digest, digest::hex(&Sha256::digest("kindmesh"))[..12]);
+        let error = waits_for_a_thread(describe(&folder.path().join("absent"))).unwrap_err();
+        assert_eq!(crate::base::error::exit_code(&error), 4);
+    }
 
     #[test]
     fn the_loaders_list_is_read() {

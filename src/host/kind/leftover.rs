@@ -1,11 +1,13 @@
 //! kind outlives a kindmesh that is killed, and goes on making nodes. Nothing has to be written down to find it: its
 //! command line names a file of the environment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::CONFIG_FILE;
+use crate::base::blocking::elsewhere;
 use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::base::names;
@@ -30,28 +32,25 @@ pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> any
     if clusters.is_empty() {
         return Ok(());
     }
-    let configs: Vec<String> = clusters
-        .iter()
-        .map(|cluster| files.of_cluster(cluster, CONFIG_FILE).to_string_lossy().into_owned())
-        .collect();
-    let labels: Vec<String> = clusters
-        .iter()
-        .map(|cluster| format!("{KIND_CLUSTER_LABEL}={}", names::kind_name(environment, cluster)))
-        .collect();
+    let config = |cluster: &String| files.of_cluster(cluster, CONFIG_FILE).to_string_lossy().into_owned();
+    let label = |cluster: &String| format!("{KIND_CLUSTER_LABEL}={}", names::kind_name(environment, cluster));
+    let leftovers = Arc::new(Leftovers {
+        configs: clusters.iter().map(config).collect(),
+        labels: clusters.iter().map(label).collect(),
+    });
     let deadline = Instant::now() + MADE_WITHIN;
     let mut clients = Vec::new();
     let mut noted = false;
     let ended = wait::until(step, "an earlier kind to end", deadline, async || {
-        let processes = process::all();
-        let kinds: Vec<_> = processes.iter().filter(|process| creates(process, &configs)).collect();
-        kinds.iter().for_each(|kind| process::kill(kind.pid));
+        let leftovers = leftovers.clone();
+        let (kinds, found) = elsewhere(move || Ok(leftovers.kill_kinds())).await?;
+        clients = found;
         if !kinds.is_empty() && !std::mem::replace(&mut noted, true) {
             step.note("kind was still at work for a kindmesh that was killed: ended it");
         }
-        clients = processes.iter().filter(|process| makes_node(process, &labels)).map(|found| found.pid).collect();
         Ok(match (kinds.first(), clients.first()) {
             (None, None) => Poll::Ready(()),
-            (Some(kind), _) => Poll::NotYet(format!("kind, process {}, is still there", kind.pid)),
+            (Some(kind), _) => Poll::NotYet(format!("kind, process {kind}, is still there")),
             (None, Some(client)) => Poll::NotYet(format!("docker run, process {client}, is making a node")),
         })
     });
@@ -62,18 +61,40 @@ pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> any
     })
 }
 
-/// Whether a process is kind at work on one of these configurations.
-fn creates(process: &Process, configs: &[String]) -> bool {
-    let words = &process.arguments;
-    // Split at spaces on some systems, so the file is looked for in the whole.
-    let line = words.join(" ");
-    words.windows(2).any(|pair| pair == ["create", "cluster"])
-        && configs.iter().any(|config| line.contains(&format!("--config {config}")))
+/// By what the processes are known that work on an environment.
+struct Leftovers {
+    /// kind's configurations.
+    configs: Vec<String>,
+    /// The nodes' labels.
+    labels: Vec<String>,
 }
 
-/// Whether a process asks the engine to make a node with one of these labels.
-fn makes_node(process: &Process, labels: &[String]) -> bool {
-    process.arguments.iter().any(|word| labels.contains(word))
+impl Leftovers {
+    /// Kills every kind; gives their processes, and those that ask the engine to make nodes. Blocks: there may be
+    /// thousands of processes to look at.
+    fn kill_kinds(&self) -> (Vec<u32>, Vec<u32>) {
+        let processes = process::all();
+        let of = |is: &dyn Fn(&Process) -> bool| -> Vec<u32> {
+            processes.iter().filter(|process| is(process)).map(|process| process.pid).collect()
+        };
+        let kinds = of(&|process| self.creates(process));
+        kinds.iter().for_each(|kind| process::kill(*kind));
+        (kinds, of(&|process| self.makes_node(process)))
+    }
+
+    /// Whether a process is kind at work on one of the configurations.
+    fn creates(&self, process: &Process) -> bool {
+        let words = &process.arguments;
+        // Split at spaces on some systems, so the file is looked for in the whole.
+        let line = words.join(" ");
+        words.windows(2).any(|pair| pair == ["create", "cluster"])
+            && self.configs.iter().any(|config| line.contains(&format!("--config {config}")))
+    }
+
+    /// Whether a process asks the engine to make a node with one of the labels.
+    fn makes_node(&self, process: &Process) -> bool {
+        process.arguments.iter().any(|word| self.labels.contains(word))
+    }
 }
 
 #[cfg(test)]
@@ -81,8 +102,18 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::base::blocking::waits_for_a_thread;
     use crate::base::event::Events;
     use crate::host::state;
+
+    #[test]
+    fn processes_are_looked_at_where_nothing_else_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { root: folder.path().join("e") };
+        state::write_private(&files.of_cluster("a", CONFIG_FILE), b"x").unwrap();
+        let step = Events::silent().step("lock", None);
+        waits_for_a_thread(end_leftovers("e", &files, &step)).unwrap();
+    }
 
     #[tokio::test]
     async fn kind_is_ended_and_its_docker_clients_are_waited_for() {

@@ -30,7 +30,8 @@ pub(super) fn taken(users: &Path) -> Error {
         .hint(format!("try again; if none is, remove {}", path(users).display()))
 }
 
-fn path(users: &Path) -> PathBuf {
+/// The file that is the lock of another.
+pub(super) fn path(users: &Path) -> PathBuf {
     let mut name = users.as_os_str().to_owned();
     name.push(".lock");
     PathBuf::from(name)

@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant};
 use super::entries::{self, Mark};
 use super::lock::{self, Lock};
 use crate::base::error::Error;
-use crate::base::event::Step;
+use crate::base::event::{Events, Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::host::state::{self, Files};
 
@@ -26,14 +26,23 @@ pub fn users_own() -> Result<PathBuf, Error> {
 
 /// How long `down` waits for another program that is changing the file: kubectl takes milliseconds.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
+/// How long somebody waits who asked for nothing else: kind holds the lock for as long as it writes a whole cluster.
+pub const MERGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Puts an environment's clusters, users and contexts into the user's own file, replacing those that it had put there
-/// before and leaving all else, the current context included.
+/// before and leaving all else, the current context included. Another program that has the file locked is waited for,
+/// `within` so long.
 ///
 /// # Errors
 /// Wrong usage when an entry of the same name is somebody else's; when a file cannot be read or written, or another
-/// program has the user's file locked.
-pub fn merge_into(users: &Path, files: &Files, environment: &str) -> anyhow::Result<()> {
+/// program keeps the user's file locked.
+pub async fn merge_into(
+    users: &Path,
+    files: &Files,
+    environment: &str,
+    within: Duration,
+    events: &Events,
+) -> anyhow::Result<()> {
     let users = real(users);
     let from = files.kubeconfig();
     if from.canonicalize().is_ok_and(|from| from == users) {
@@ -46,7 +55,13 @@ pub fn merge_into(users: &Path, files: &Files, environment: &str) -> anyhow::Res
     let mark = Mark { environment: environment.to_owned(), engine };
     // Before the file is changed, so that `down` finds it whatever happens next.
     note(files, &users)?;
-    let _lock = Lock::take(&users)?.ok_or_else(|| lock::taken(&users))?;
+    let _lock = match Lock::take(&users)? {
+        Some(lock) => lock,
+        None => {
+            let step = events.step("merge", None);
+            step.run(async |step| Ok(Outcome::unchanged(lock(&users, within, step).await?))).await?
+        }
+    };
     match entries::with(&read(&users)?, &text, &mark, &users.display().to_string())? {
         Some(text) => state::replace(&users, text.as_bytes()),
         None => Ok(()),
@@ -74,19 +89,29 @@ pub fn merged_into(files: &Files, mark: &Mark) -> Vec<PathBuf> {
 /// # Errors
 /// When the file is broken, cannot be written, or another program keeps it locked.
 pub async fn remove_from(users: &Path, mark: &Mark, step: &Step) -> anyhow::Result<bool> {
-    let deadline = Instant::now() + LOCK_WITHIN;
-    let what = format!("another program to have changed {}", users.display());
-    let lock = wait::until(step, &what, deadline, async || {
-        Ok(match Lock::take(users)? {
-            Some(lock) => Poll::Ready(lock),
-            None => Poll::NotYet(format!("{}.lock is there", users.display())),
-        })
-    });
-    let _lock = lock.await.map_err(|_| lock::taken(users))?;
+    let _lock = lock(users, LOCK_WITHIN, step).await?;
     match entries::without(&read(users)?, mark, &users.display().to_string())? {
         Some(text) => state::replace(users, text.as_bytes()).map(|()| true),
         None => Ok(false),
     }
+}
+
+/// Waits for the right to change a file.
+///
+/// # Errors
+/// When another program keeps it; the file system's.
+async fn lock(users: &Path, within: Duration, step: &Step) -> anyhow::Result<Lock> {
+    let what = format!("another program to have changed {}", users.display());
+    let lock = wait::until(step, &what, Instant::now() + within, async || {
+        Ok(match Lock::take(users)? {
+            Some(lock) => Poll::Ready(lock),
+            None => Poll::NotYet(format!("{} is there", lock::path(users).display())),
+        })
+    });
+    lock.await.map_err(|error| match error.is::<Error>() {
+        true => lock::taken(users).into(),
+        false => error,
+    })
 }
 
 /// Where a file is a link, as dotfiles often are, what it leads to is changed, be it there or not.
@@ -128,4 +153,65 @@ fn note(files: &Files, users: &Path) -> anyhow::Result<bool> {
     }
     let lines: String = listed.iter().map(|path| format!("{}\n", path.display())).collect();
     state::write_private(&files.merged(), lines.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error;
+    use crate::base::event::Event;
+
+    const OURS: &str =
+        "{clusters: [{name: kind-e-a, cluster: {server: 'https://127.0.0.1:1'}}], users: [], contexts: []}";
+
+    struct Merge {
+        _folder: tempfile::TempDir,
+        files: Files,
+        users: PathBuf,
+        lock: PathBuf,
+    }
+
+    impl Merge {
+        fn locked() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let files = Files { root: folder.path().join("e") };
+            state::write_private(&files.kubeconfig(), OURS.as_bytes()).unwrap();
+            let users = folder.path().canonicalize().unwrap().join("config");
+            let lock = lock::path(&users);
+            std::fs::write(&lock, "").unwrap();
+            Self { _folder: folder, files, users, lock }
+        }
+
+        async fn merge(&self, within: Duration, events: Events) -> anyhow::Result<()> {
+            merge_into(&self.users, &self.files, "e", within, &events).await
+        }
+    }
+
+    #[tokio::test]
+    async fn merging_waits_for_another_program_to_give_its_lock_back() {
+        let merge = Merge::locked();
+        let (events, mut happened) = Events::channel();
+        let unlock = async {
+            while let Some(event) = happened.recv().await {
+                if let Event::Waiting { step, last, .. } = event {
+                    assert_eq!((step.as_str(), last), ("merge", format!("{} is there", merge.lock.display())));
+                    std::fs::remove_file(&merge.lock).unwrap();
+                }
+            }
+        };
+        let (merged, ()) = futures::join!(merge.merge(Duration::from_secs(60), events), unlock);
+        merged.unwrap();
+        assert!(std::fs::read_to_string(&merge.users).unwrap().contains("kind-e-a"));
+        assert!(!merge.lock.exists());
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_stays_is_named_and_left() {
+        let merge = Merge::locked();
+        let error = merge.merge(Duration::from_millis(100), Events::silent()).await.unwrap_err();
+        let error = error::find(&error).unwrap();
+        let hint = format!("try again; if none is, remove {}", merge.lock.display());
+        assert_eq!(error.hint.as_deref(), Some(hint.as_str()));
+        assert!(merge.lock.exists() && !merge.users.exists());
+    }
 }

@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io::{Cursor, Read},
     sync::Mutex,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use flate2::{Compression, write::GzEncoder};

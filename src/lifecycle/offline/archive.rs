@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
@@ -48,6 +50,21 @@ impl Read for Part<'_> {
         self.place.offset += count as u64;
         self.place.size -= count as u64;
         Ok(count)
+    }
+}
+
+/// Content that ends in an error as soon as nobody wants it any more.
+pub(super) struct Unless<'a, R> {
+    pub stopped: &'a AtomicBool,
+    pub content: R,
+}
+
+impl<R: Read> Read for Unless<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        self.content.read(buffer)
     }
 }
 
@@ -119,7 +136,7 @@ impl<W: Write> Writer<W> {
 #[derive(Debug)]
 pub(super) struct Verified {
     path: PathBuf,
-    pub file: File,
+    pub file: Arc<File>,
     blobs: BTreeMap<String, Place>,
     pub index: Vec<u8>,
 }
@@ -161,7 +178,7 @@ impl Verified {
             done += place.size;
             progress(done, total);
         }
-        let mut archive = Self { path: path.to_owned(), file, blobs, index: Vec::new() };
+        let mut archive = Self { path: path.to_owned(), file: Arc::new(file), blobs, index: Vec::new() };
         archive.index = archive.read(layout::INDEX_FILE, index)?;
         Ok(archive)
     }

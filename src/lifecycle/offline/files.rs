@@ -4,11 +4,13 @@ use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 
-use super::archive::{Part, Place, Verified, digest_of};
+use super::archive::{Part, Place, Unless, Verified, digest_of};
 use super::layout::{self, Descriptor};
+use crate::base::blocking::elsewhere;
 use crate::base::event::Step;
 use crate::cluster::mesh::render;
 use crate::host::state;
@@ -28,6 +30,7 @@ impl Packed {
         Part::new(&self.file, Place { offset: 0, size: self.descriptor.size })
     }
 
+    /// Reads all of it. Blocks.
     fn open(path: &Path, title: &str) -> anyhow::Result<Self> {
         let what = || format!("reading {}", path.display());
         let file = File::open(path).with_context(what)?;
@@ -44,10 +47,10 @@ impl Packed {
 /// # Errors
 /// When a program can neither be taken along nor downloaded; or the file system's.
 pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Result<Vec<Packed>> {
-    let mut packed = Vec::new();
+    let mut found = Vec::new();
     for (tool, version) in tools(&plan.mesh.version) {
-        let found = tool::portable(tool, version, cache, step).await?;
-        packed.push(Packed::open(&found.path, &title(cache, &tool::place(tool, version, cache)?))?);
+        let path = tool::portable(tool, version, cache, step).await?.path;
+        found.push((path, title(cache, &tool::place(tool, version, cache)?)));
     }
     let mut renderings = Vec::new();
     for cluster in &plan.clusters {
@@ -55,14 +58,15 @@ pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Re
     }
     // Clusters may have the same.
     renderings.dedup();
-    for path in renderings.iter().filter(|path| path.exists()) {
-        packed.push(Packed::open(path, &title(cache, path))?);
-    }
-    Ok(packed)
+    found.extend(renderings.into_iter().filter(|path| path.exists()).map(|path| {
+        let title = title(cache, &path);
+        (path, title)
+    }));
+    elsewhere(move || found.iter().map(|(path, title)| Packed::open(path, title)).collect()).await
 }
 
 /// Puts the files of an archive where `up` looks for them. Gives the names of those that were missing here, and of those
-/// that are of no use to this kindmesh on this machine.
+/// that are of no use to this kindmesh on this machine. Blocks.
 ///
 /// # Errors
 /// The file system's.
@@ -71,6 +75,7 @@ pub(super) fn place(
     istio: &str,
     archive: &Verified,
     layers: &[Descriptor],
+    stopped: &AtomicBool,
 ) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let (mut placed, mut left) = (Vec::new(), Vec::new());
     let mut programs = Vec::new();
@@ -90,7 +95,8 @@ pub(super) fn place(
         // One that is there is of the same version: for a program asked, for a rendering by its name.
         let path = cache.join(&name);
         if !path.exists() {
-            write(&path, mode, Part::new(&archive.file, archive.place(layer)?))
+            let content = Part::new(&archive.file, archive.place(layer)?);
+            write(&path, mode, Unless { stopped, content })
                 .with_context(|| format!("writing {}", path.display()))?;
             placed.push(name);
         }
@@ -146,7 +152,12 @@ mod tests {
         writer.finish().unwrap();
         let archive = Verified::open(&path, &|_, _| ()).unwrap();
 
-        let (placed, left) = place(&cache, "1.31.1", &archive, &layers).unwrap();
+        // What is given up leaves nothing behind.
+        assert!(place(&cache, "1.31.1", &archive, &layers, &AtomicBool::new(true)).is_err());
+        assert_eq!(std::fs::read_dir(cache.join(&kind).parent().unwrap()).unwrap().count(), 0);
+
+        let place = || place(&cache, "1.31.1", &archive, &layers, &AtomicBool::new(false)).unwrap();
+        let (placed, left) = place();
         assert_eq!(placed, [kind.clone(), rendering.clone()]);
         assert_eq!(left, names[2..]);
         let mode = |name: &str| std::fs::metadata(cache.join(name)).unwrap().permissions().mode() & 0o777;
@@ -155,7 +166,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         // What is there stays.
         std::fs::write(cache.join(&kind), "own").unwrap();
-        assert!(place(&cache, "1.31.1", &archive, &layers).unwrap().0.is_empty());
+        assert!(place().0.is_empty());
         assert_eq!(std::fs::read(cache.join(&kind)).unwrap(), b"own");
     }
 }

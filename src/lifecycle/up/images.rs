@@ -1,6 +1,5 @@
 //! The images in the engine, and the node image that new nodes start from: made once in a run, whoever asks first.
 
-use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 
 use crate::base::error::Error;
@@ -70,14 +69,9 @@ impl Images {
     async fn ensure_pulled(&self) -> anyhow::Result<()> {
         let pull = || async {
             let step = self.events.step("pull", None);
-            step.run(async |step| {
-                let pulls = self.to_pull.iter().map(|name| image::ensure(&self.engine, name, step));
-                let pulled = try_join_all(pulls).await;
-                let pulled = match pulled {
-                    Err(error) => return Err(self.with_archives(error).await),
-                    Ok(pulled) => pulled,
-                };
-                Ok(Outcome { value: (), changed: pulled.iter().any(|outcome| outcome.changed) })
+            step.run(async |step| match image::ensure(&self.engine, &self.to_pull, step).await {
+                Err(error) => Err(self.with_archives(error).await),
+                pulled => pulled,
             })
             .await
         };

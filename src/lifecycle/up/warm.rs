@@ -1,10 +1,15 @@
 //! All that `up` does without a cluster, done beforehand: tools, images, the baked node image, renderings.
 
+use std::time::Duration;
+
 use futures::future::try_join_all;
+use tokio::time::Instant;
 
 use super::images::Images;
 use super::tools::Tools;
+use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
+use crate::base::wait;
 use crate::cluster::environment;
 use crate::cluster::mesh::render;
 use crate::host::docker::Engine;
@@ -23,6 +28,23 @@ pub struct Warm {
     pub plan: Plan,
     /// The image that nodes would start from.
     pub node_image: String,
+}
+
+/// Makes what `up` with this spec would find missing and needs no cluster for, in so much time.
+///
+/// # Errors
+/// As those of [`warm`], or one that says what was under way when the time was over.
+pub async fn warm_within(
+    timeout: Duration,
+    loaded: &Loaded,
+    folders: &Folders,
+    events: &Events,
+) -> anyhow::Result<Warm> {
+    let late = || {
+        Error::environment(format!("not all is made after {} s", timeout.as_secs()))
+            .hint("what was made is kept: the same command goes on; --timeout gives it longer")
+    };
+    wait::within(Instant::now() + timeout, events, warm(loaded, folders, events), late).await
 }
 
 /// Makes what `up` with this spec would find missing and needs no cluster for.

@@ -1,0 +1,214 @@
+//! How far pulls are: what the engine says of each layer, told as megabytes of each image.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bollard::models::CreateImageInfo;
+use tokio::time::Instant;
+
+/// How long a pull may go on without anything new. A layer of hundreds of megabytes is unpacked in seconds, and an engine
+/// that tries a registry again says so.
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(120);
+/// How often a person wants news; more would only fill the log of a workflow and the record of a run.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+const MEGABYTE: u64 = 1_000_000;
+
+/// One layer. Sizes are those that are loaded, in bytes: layers are compressed.
+#[derive(Debug, Default, PartialEq)]
+struct Layer {
+    /// None as long as its download has not begun.
+    size: Option<u64>,
+    loaded: u64,
+    /// The engine's word for what it does with it, and how far it is with that.
+    said: (String, u64),
+}
+
+/// How far one pull is.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    layers: BTreeMap<String, Layer>,
+    /// What was said last of the whole.
+    said: String,
+}
+
+impl Progress {
+    /// Takes in what the engine says; says whether it is news. Some engines repeat the same ten times a second.
+    pub(super) fn take(&mut self, info: &CreateImageInfo) -> bool {
+        let status = info.status.clone().unwrap_or_default();
+        let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+        let detail = info.progress_detail.clone().unwrap_or_default();
+        let (current, total) = (number(detail.current), number(detail.total));
+        // "Pulling from istio/pilot" has the tag as its id.
+        let Some(id) = info.id.clone().filter(|_| !status.starts_with("Pulling from")) else {
+            return std::mem::replace(&mut self.said, status.clone()) != status;
+        };
+        let layer = self.layers.entry(id).or_default();
+        match status.as_str() {
+            "Downloading" => {
+                layer.loaded = current;
+                layer.size = Some(total.max(current)).filter(|size| *size > 0).or(layer.size);
+            }
+            "Already exists" => *layer = Layer { size: Some(0), ..Layer::default() },
+            // A small one is never said to be on its way.
+            "Verifying Checksum" | "Download complete" | "Extracting" | "Pull complete" => {
+                layer.loaded = *layer.size.get_or_insert(if status == "Extracting" { total } else { 0 });
+            }
+            _ => {}
+        }
+        let said = (status, current);
+        std::mem::replace(&mut layer.said, said.clone()) != said
+    }
+
+    /// `34 of 128 MB`; nothing as long as no size is known. The number moves by at least a hundredth of the whole.
+    pub(super) fn told(&self) -> Option<String> {
+        let size: u64 = self.layers.values().filter_map(|layer| layer.size).sum();
+        let loaded: u64 = self.layers.values().map(|layer| layer.loaded).sum();
+        let whole = size.div_ceil(MEGABYTE);
+        let is_loaded = |layer: &Layer| layer.size == Some(layer.loaded);
+        if size == 0 {
+            return None;
+        }
+        if self.layers.values().all(is_loaded) {
+            return Some(format!("{whole} MB loaded, unpacking"));
+        }
+        let hundredth = (size / 100).max(MEGABYTE);
+        let megabytes = loaded / hundredth * hundredth / MEGABYTE;
+        Some(match self.layers.values().all(|layer| layer.size.is_some()) {
+            true => format!("{megabytes} of {whole} MB"),
+            false => format!("{megabytes} of at least {whole} MB"),
+        })
+    }
+}
+
+/// Pulls that go on side by side, by the image's name.
+#[derive(Debug, Default)]
+pub(super) struct Pulls {
+    pulls: BTreeMap<String, Progress>,
+    /// What was told last, and when.
+    told: Option<(String, Instant)>,
+}
+
+impl Pulls {
+    /// Takes in what the engine says of an image; says whether it is news.
+    pub(super) fn take(&mut self, image: &str, info: &CreateImageInfo) -> bool {
+        self.pulls.entry(image.to_owned()).or_default().take(info)
+    }
+
+    /// How far one is.
+    pub(super) fn told_of(&self, image: &str) -> Option<String> {
+        self.pulls.get(image)?.told()
+    }
+
+    /// One has ended.
+    pub(super) fn end(&mut self, image: &str) {
+        self.pulls.remove(image);
+    }
+
+    /// What is to be told now: `pilot 34 of 128 MB, proxyv2 12 of 90 MB`; nothing where that is no news, or where
+    /// something was told a moment ago.
+    pub(super) fn news(&mut self, now: Instant) -> Option<String> {
+        if self.told.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < TOLD_EVERY) {
+            return None;
+        }
+        let of = |(image, progress): (&String, &Progress)| Some(format!("{} {}", short(image), progress.told()?));
+        let text = self.pulls.iter().filter_map(of).collect::<Vec<_>>().join(", ");
+        if text.is_empty() || self.told.as_ref().is_some_and(|(told, _)| *told == text) {
+            return None;
+        }
+        self.told = Some((text.clone(), now));
+        Some(text)
+    }
+}
+
+/// An image's name without registry, folder, tag and digest.
+fn short(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.split(':').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PILOT: &str = "registry.example:5000/istio/pilot:1.31.1";
+
+    fn info(line: &str) -> CreateImageInfo {
+        serde_json::from_str(line).unwrap()
+    }
+
+    fn downloading(layer: &str, current: u64, total: u64) -> CreateImageInfo {
+        let detail = format!(r#"{{"current":{current},"total":{total}}}"#);
+        info(&format!(r#"{{"status":"Downloading","progressDetail":{detail},"id":"{layer}"}}"#))
+    }
+
+    fn said(layer: &str, status: &str) -> CreateImageInfo {
+        info(&format!(r#"{{"status":"{status}","progressDetail":{{}},"id":"{layer}"}}"#))
+    }
+
+    #[test]
+    fn layers_come_to_megabytes_of_the_image() {
+        let mut pull = Progress::default();
+        let mut told = |info: CreateImageInfo| {
+            pull.take(&info);
+            pull.told().unwrap_or_default()
+        };
+        assert_eq!(told(info(r#"{"status":"Pulling from istio/pilot","id":"1.31.1"}"#)), "");
+        assert_eq!(told(said("a", "Pulling fs layer")), "");
+        assert_eq!(told(said("b", "Pulling fs layer")), "");
+        assert_eq!(told(said("c", "Already exists")), "");
+        assert_eq!(told(downloading("a", 4_400_000, 28_000_000)), "4 of at least 28 MB");
+        assert_eq!(told(downloading("b", 30_000_000, 100_000_000)), "34 of 128 MB");
+        // Tried again from the beginning.
+        assert_eq!(told(downloading("b", 0, 100_000_000)), "3 of 128 MB");
+        assert_eq!(told(said("b", "Verifying Checksum")), "103 of 128 MB");
+        assert_eq!(told(said("a", "Download complete")), "128 MB loaded, unpacking");
+        let extracting = r#"{"status":"Extracting","progressDetail":{"current":9,"total":28000000},"id":"a"}"#;
+        assert_eq!(told(info(extracting)), "128 MB loaded, unpacking");
+        // A small layer is complete without a word of its size.
+        assert_eq!(told(said("d", "Download complete")), "128 MB loaded, unpacking");
+        assert_eq!(told(said("a", "Pull complete")), "128 MB loaded, unpacking");
+    }
+
+    #[test]
+    fn a_large_image_moves_by_hundredths() {
+        let mut pull = Progress::default();
+        let mut texts = std::collections::BTreeSet::new();
+        for loaded in 0..1000 {
+            pull.take(&downloading("a", loaded * MEGABYTE, 1000 * MEGABYTE));
+            texts.insert(pull.told().unwrap());
+        }
+        assert_eq!(texts.len(), 100);
+        assert!(texts.contains("990 of 1000 MB"), "{texts:?}");
+    }
+
+    #[test]
+    fn what_is_repeated_is_no_news() {
+        let mut pull = Progress::default();
+        assert!(pull.take(&said("a", "Waiting")));
+        assert!(!pull.take(&said("a", "Waiting")));
+        assert!(pull.take(&downloading("a", 1, 10)));
+        assert!(!pull.take(&downloading("a", 1, 10)));
+        assert!(pull.take(&downloading("a", 2, 10)));
+        let whole = info(r#"{"status":"Digest: sha256:0"}"#);
+        assert!(pull.take(&whole) && !pull.take(&whole));
+    }
+
+    #[test]
+    fn several_are_told_in_one_line_once_a_second_and_only_what_is_new() {
+        let mut pulls = Pulls::default();
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(pulls.news(at(0)), None);
+        pulls.take(PILOT, &downloading("a", 34_000_000, 128_000_000));
+        assert_eq!(pulls.news(at(0)).as_deref(), Some("pilot 34 of 128 MB"));
+        pulls.take("kindest/node:v1@sha256:0", &downloading("a", 12_000_000, 90_000_000));
+        assert_eq!(pulls.news(at(900)), None, "too soon");
+        assert_eq!(pulls.news(at(1000)).as_deref(), Some("node 12 of 90 MB, pilot 34 of 128 MB"));
+        pulls.take(PILOT, &downloading("a", 34_500_000, 128_000_000));
+        assert_eq!(pulls.news(at(3000)), None, "nothing new");
+        pulls.end("kindest/node:v1@sha256:0");
+        assert_eq!(pulls.news(at(3000)).as_deref(), Some("pilot 34 of 128 MB"));
+        assert_eq!(pulls.told_of(PILOT).as_deref(), Some("34 of 128 MB"));
+    }
+}

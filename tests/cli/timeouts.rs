@@ -1,0 +1,69 @@
+//! Commands that wait end when their time is over, and say what was under way.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::desk::{Desk, KINDMESH};
+use crate::engine::Engine;
+
+/// What a command says that ends when its time is over: soon after, with exit status 1.
+fn late(desk: &Desk, engine: &Engine, arguments: &str) -> String {
+    let began = Instant::now();
+    let mut command = desk.command();
+    command.env("DOCKER_HOST", &engine.host).env("KINDMESH_EXE", KINDMESH);
+    for (variable, tool) in [("KINDMESH_KIND", "kind"), ("KINDMESH_ISTIOCTL", "istioctl")] {
+        command.env(variable, desk.root.join(tool));
+    }
+    let output = command.args(arguments.split_whitespace()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments}: {said}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{arguments} took {:?}: {said}", began.elapsed());
+    said
+}
+
+#[test]
+fn an_exercise_is_given_up_when_its_time_is_over() {
+    let desk = Desk::with_environment();
+    let engine = Engine::serve(&desk.root);
+    desk.write("state/kindmesh/shop/labs/progress.json", "{}");
+    // Another command is at work, and does not end.
+    desk.write("state/kindmesh/shop/lock", "4711");
+    let lock = std::fs::File::open(desk.root.join("state/kindmesh/shop/lock")).unwrap();
+    lock.lock().unwrap();
+    for (arguments, message) in [
+        ("lab start 1 --name shop --timeout 1s", "error: exercise 1 is not set up after 1 s"),
+        ("lab reset --name shop --timeout 1s", "error: the environment is not reset after 1 s"),
+    ] {
+        let said = late(&desk, &engine, arguments);
+        assert!(said.contains(message), "{said}");
+        assert!(
+            said.contains("still under way: lock waits for the other kindmesh to end: process 4711"),
+            "{said}"
+        );
+        assert!(said.contains("--timeout gives it longer"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_made_beforehand_is_given_up_when_its_time_is_over() {
+    let desk = Desk::new();
+    let engine = Engine::serve(&desk.root);
+    for (tool, says) in [
+        ("kind", "kind v0.33.0 go1.26.8 linux/amd64"),
+        ("istioctl", r#"{"clientVersion": {"version": "1.31.1"}}"#),
+    ] {
+        // What it prints is no manifest, but all that is asked of it here.
+        desk.write(tool, &format!("#!/bin/sh\necho '{says}'\n"));
+        std::fs::set_permissions(desk.root.join(tool), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for (arguments, message) in [
+        ("cache warm --timeout 3s", "error: not all is made after 3 s".to_owned()),
+        ("offline save a.tar --timeout 3s", "error: a.tar is not written after 3 s".to_owned()),
+    ] {
+        let said = late(&desk, &engine, arguments);
+        assert!(said.contains(&message), "{said}");
+        assert!(said.contains("still under way: pull waits for the image: "), "{said}");
+        assert!(said.contains("34 of 128 MB"), "{said}");
+    }
+    assert!(!desk.root.join("work/a.tar").exists());
+}
