@@ -1,7 +1,7 @@
 //! Brings an environment up, lists the nodes of each cluster, calls from one cluster to the other, takes it down.
 //!
 //! ```text
-//! KINDMESH_EXE=target/debug/kindmesh cargo run --example environment
+//! KINDMESH_EXE=target/debug/kindmesh cargo run --example environment -- NAME
 //! ```
 
 #![expect(clippy::print_stdout, reason = "what it found is its result")]
@@ -13,7 +13,8 @@ use kindmesh::testing::{k8s_openapi, kube};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let environment = Environment::builder().name("example").up().await?;
+    let name = std::env::args().nth(1).unwrap_or("example".into());
+    let environment = Environment::builder().name(name).up().await?;
     for cluster in environment.clusters() {
         let nodes: kube::Api<Node> = kube::Api::all(environment.client(cluster).await?);
         println!("{cluster} has {} nodes", nodes.list(&Default::default()).await?.items.len());

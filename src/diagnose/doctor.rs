@@ -21,6 +21,7 @@ mod firewall;
 mod gather;
 mod host;
 mod images;
+mod inotify;
 mod leftovers;
 mod network;
 mod proxy;

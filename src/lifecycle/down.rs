@@ -1,5 +1,9 @@
 //! Takes an environment down: what is labelled as its own, nothing else. Nodes with their volumes first, networks
 //! last, so that an interrupted `down` can still find the rest.
+//!
+//! How nodes are found: kind cannot label its containers, so the labels of the environment's networks list its clusters.
+//! A node belongs to the environment when kind's own label names one of these clusters and the node is attached to the
+//! network, running or not. Where the network is gone, the name alone tells ([`kind::remove_strays`]).
 
 use crate::base::event::{Events, Outcome};
 use crate::base::names;

@@ -1,5 +1,6 @@
 //! A home, a working directory, and `kindmesh` run there.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,21 +95,25 @@ impl Desk {
     /// Another program with the same around it.
     pub fn command_of(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        command.env_clear().current_dir(self.root.join("work")).timeout(ENDS_WITHIN).envs(self.variables());
         command
-            .env_clear()
-            .current_dir(self.root.join("work"))
-            .timeout(ENDS_WITHIN)
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.root.join("home"))
-            .env("XDG_STATE_HOME", self.root.join("state"))
-            .env("XDG_CACHE_HOME", self.root.join("cache"))
-            .env("XDG_CONFIG_HOME", self.root.join("config"))
-            .env("DOCKER_HOST", NO_ENGINE)
-            .env("KINDMESH_EXE", self.root.join("executable"))
-            .env("LANG", "C.UTF-8")
-            .env("TERM", "xterm")
-            .env("COLUMNS", "100");
-        command
+    }
+
+    /// All that the environment of a command here has.
+    pub fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let folder = |name: &str| self.root.join(name).into_os_string();
+        vec![
+            ("PATH", "/usr/bin:/bin".into()),
+            ("HOME", folder("home")),
+            ("XDG_STATE_HOME", folder("state")),
+            ("XDG_CACHE_HOME", folder("cache")),
+            ("XDG_CONFIG_HOME", folder("config")),
+            ("DOCKER_HOST", NO_ENGINE.into()),
+            ("KINDMESH_EXE", folder("executable")),
+            ("LANG", "C.UTF-8".into()),
+            ("TERM", "xterm".into()),
+            ("COLUMNS", "100".into()),
+        ]
     }
 
     /// Runs `kindmesh` with arguments and shows all that comes of it.

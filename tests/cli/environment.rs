@@ -1,10 +1,14 @@
 //! Commands on an environment that was made.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
 use assert_cmd::Command;
 use kindmesh::internals::spec;
 use serde_json::Value;
 
-use crate::desk::{Desk, all, golden, stdout};
+use crate::desk::{Desk, KINDMESH, all, golden, stdout};
 
 #[test]
 fn an_environment_that_was_made() {
@@ -30,6 +34,45 @@ fn a_call_whose_cluster_is_gone_is_an_error_and_no_answer() {
         let failed = desk.command().args(arguments).assert().code(1).stdout("");
         let said = String::from_utf8(failed.get_output().stderr.clone()).unwrap();
         assert!(said.starts_with("error: ") && said.contains("refused"), "{said}");
+    }
+}
+
+/// As `up` and `down` hold it, and as another `apply` does.
+#[test]
+fn who_changes_what_is_in_it_waits_for_who_works_on_it_alone_and_for_nobody_else() {
+    let desk = Desk::with_environment();
+    let lock = File::create(desk.root.join("state/kindmesh/shop/lock")).unwrap();
+    let me = std::process::id();
+    std::fs::write(desk.root.join("state/kindmesh/shop/lock"), format!("{me}\n")).unwrap();
+    for command in [&["apply", "retry"][..], &["unapply", "--all"], &["deploy", "--delete", "."], &["verify"]] {
+        let begin = || {
+            let mut process = std::process::Command::new(KINDMESH);
+            process.args(command).args(["--name", "shop", "--verbose"]);
+            process.env_clear().envs(desk.variables()).current_dir(desk.root.join("work"));
+            process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        lock.lock().unwrap();
+        let mut process = begin();
+        let mut said = BufReader::new(process.stderr.take().unwrap());
+        let (mut line, mut before) = (String::new(), String::new());
+        let waits = format!("process {me} works on this environment");
+        while !line.contains(&waits) {
+            before.push_str(&std::mem::take(&mut line));
+            assert_ne!(said.read_line(&mut line).unwrap(), 0, "{command:?} does not wait: {before}");
+        }
+        assert!(process.try_wait().unwrap().is_none());
+        lock.unlock().unwrap();
+        // Then it goes on, to clusters that are gone.
+        said.read_to_string(&mut line).unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(1), "{line}");
+
+        lock.lock_shared().unwrap();
+        let mut process = begin();
+        let mut said = String::new();
+        process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(1), "{said}");
+        assert!(!said.contains("works on this environment"), "{command:?} waits: {said}");
+        lock.unlock().unwrap();
     }
 }
 

@@ -1,7 +1,8 @@
-//! What the engine has to give: memory, processors, disk, and what its kernel limits.
+//! What the engine has to give: memory, processors, disk.
 
 use super::check::{Check, Judgement, Severity, gigabytes, good};
 use super::facts::{Facts, Space};
+use super::inotify;
 
 /// What a node writes, at the least and as a rule: its containerd keeps and unpacks Kubernetes' images, Istio's and the
 /// samples'. Seen: 1.85 GB.
@@ -12,11 +13,6 @@ const DISK_IMAGES: (u64, u64) = (1_200_000_000, 2_000_000_000);
 const DISK_SPARE: u64 = 1_000_000_000;
 /// What the archive of images takes that is exported for the nodes. Seen: 0.4 GB.
 const DISK_ARCHIVE: u64 = 700_000_000;
-/// From <https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files>.
-const WATCHES: u64 = 524_288;
-const WATCHERS: u64 = 512;
-/// What the other programs of root together may use: many systems allow 128 instances to all of them.
-const WATCHERS_OF_OTHERS: u64 = 128;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -49,12 +45,7 @@ pub(super) const CHECKS: &[Check] = &[
         tested: "real: the environments' files on a small disk",
         judge: state_disk,
     },
-    Check {
-        id: "inotify.low",
-        finds: "the kernel lets too few programs watch, or too few files be watched, for several clusters",
-        tested: "real: the lab's engine, with another /proc/sys/fs/inotify mounted",
-        judge: inotify,
-    },
+    inotify::CHECK,
 ];
 
 /// What is missing of an environment that is there already is no reason to refuse its repair.
@@ -172,38 +163,6 @@ fn state_disk(facts: &Facts) -> Vec<Judgement> {
     )
 }
 
-fn inotify(facts: &Facts) -> Vec<Judgement> {
-    let Some(host) = facts.same_kernel() else {
-        return match facts.engine {
-            Some(_) => Judgement::unknown("inotify limits: the engine's kernel is another machine's"),
-            None => good(),
-        };
-    };
-    // Of watches that is enough for any number of clusters: each takes some 300.
-    let watchers = WATCHERS.max(facts.wanted.size.watchers + WATCHERS_OF_OTHERS);
-    let limits = [("max_user_watches", host.watches, WATCHES), ("max_user_instances", host.watchers, watchers)];
-    let low: Vec<_> = limits
-        .into_iter()
-        .filter_map(|(name, has, wants)| Some((format!("fs.inotify.{name}"), has?, wants)))
-        .filter(|(_, has, wants)| has < wants)
-        .collect();
-    if low.is_empty() {
-        return good();
-    }
-    let join =
-        |text: &dyn Fn(&(String, u64, u64)) -> String, by: &str| low.iter().map(text).collect::<Vec<_>>().join(by);
-    Judgement::found(
-        Severity::Warns,
-        "the kernel's limits for watching files are low",
-        join(&|(name, has, _)| format!("{name} = {has}"), ", "),
-        "with several clusters, nodes and pods end with \"too many open files\"",
-        format!(
-            "printf '{}\\n' | sudo tee /etc/sysctl.d/99-kind.conf && sudo sysctl --system",
-            join(&|(name, _, wants)| format!("{name}={wants}"), "\\n")
-        ),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,20 +229,5 @@ mod tests {
         let report = judge(&facts);
         assert_eq!(report.findings, []);
         assert_eq!(report.unknown.len(), 2, "{:?}", report.unknown);
-    }
-
-    #[test]
-    fn low_limits_for_watching_files() {
-        let mut facts = good();
-        facts.host.watchers = Some(128);
-        golden("inotify", &facts);
-        facts.host.watches = Some(8192);
-        let cure = only(&facts, "inotify.low").cure;
-        assert!(cure.contains("max_user_watches=524288\\nfs.inotify.max_user_instances=512"), "{cure}");
-        // What suffices for two is too little for many.
-        let mut facts = good();
-        facts.wanted.size.watchers = 500;
-        let cure = only(&facts, "inotify.low").cure;
-        assert!(cure.contains("max_user_instances=628"), "{cure}");
     }
 }
