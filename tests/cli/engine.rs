@@ -33,15 +33,16 @@ impl Engine {
 async fn answer(request: Request) -> Response {
     let path = request.uri().path();
     // Behind the version of the API.
-    let path = path.find('/').and_then(|_| path[1..].find('/')).map_or(path, |at| &path[1 + at..]);
-    match path {
+    let behind = path.strip_prefix("/v1.").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
+    match behind.unwrap_or(path) {
         "/version" | "/info" => axum::Json(facts()).into_response(),
         "/networks" => axum::Json(networks()).into_response(),
         "/containers/json" | "/images/json" => axum::Json(json!([])).into_response(),
         "/images/create" => {
             let line =
                 r#"{"status":"Downloading","progressDetail":{"current":34000000,"total":128000000},"id":"a"}"#;
-            let line = futures::stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(line))]);
+            let line =
+                futures::stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(format!("{line}\r\n")))]);
             Body::from_stream(line.chain(futures::stream::pending())).into_response()
         }
         _ => (StatusCode::NOT_FOUND, axum::Json(json!({"message": format!("no {path}")}))).into_response(),

@@ -71,8 +71,8 @@ impl Progress {
         if self.layers.values().all(is_loaded) {
             return Some(format!("{whole} MB loaded, unpacking"));
         }
-        let hundredth = (size / 100).max(MEGABYTE);
-        let megabytes = loaded / hundredth * hundredth / MEGABYTE;
+        let (megabytes, hundredth) = (loaded / MEGABYTE, (whole / 100).max(1));
+        let megabytes = megabytes - megabytes % hundredth;
         Some(match self.layers.values().all(|layer| layer.size.is_some()) {
             true => format!("{megabytes} of {whole} MB"),
             false => format!("{megabytes} of at least {whole} MB"),
@@ -160,8 +160,8 @@ mod tests {
         assert_eq!(told(downloading("a", 4_400_000, 28_000_000)), "4 of at least 28 MB");
         assert_eq!(told(downloading("b", 30_000_000, 100_000_000)), "34 of 128 MB");
         // Tried again from the beginning.
-        assert_eq!(told(downloading("b", 0, 100_000_000)), "3 of 128 MB");
-        assert_eq!(told(said("b", "Verifying Checksum")), "103 of 128 MB");
+        assert_eq!(told(downloading("b", 0, 100_000_000)), "4 of 128 MB");
+        assert_eq!(told(said("b", "Verifying Checksum")), "104 of 128 MB");
         assert_eq!(told(said("a", "Download complete")), "128 MB loaded, unpacking");
         let extracting = r#"{"status":"Extracting","progressDetail":{"current":9,"total":28000000},"id":"a"}"#;
         assert_eq!(told(info(extracting)), "128 MB loaded, unpacking");

@@ -59,7 +59,9 @@ pub async fn merge_into(
         Some(lock) => lock,
         None => {
             let step = events.step("merge", None);
-            step.run(async |step| Ok(Outcome::unchanged(lock(&users, within, step).await?))).await?
+            // The step's name would say nothing in the error: the command has no other.
+            let lock = lock(&users, within, &step).await?;
+            step.run(async |_| Ok(Outcome::unchanged(lock))).await?
         }
     };
     match entries::with(&read(&users)?, &text, &mark, &users.display().to_string())? {
