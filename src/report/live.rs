@@ -75,6 +75,14 @@ impl Live {
         }
     }
 
+    /// Tells how many steps had nothing to change, where no display is drawn.
+    fn tell_unchanged(&mut self) {
+        let steps = self.running.take_unchanged();
+        if steps > 0 {
+            self.printer.progress(&self.look.unchanged(steps));
+        }
+    }
+
     fn to_first_line(&self) -> String {
         let columns = (self.size)().1.max(1);
         // A window made narrower has broken long lines into several.
@@ -93,8 +101,10 @@ impl Sink for Live {
             Event::StepFinished { step, cluster, seconds, changed } => {
                 let cluster = cluster.as_deref();
                 self.running.end(step, cluster);
-                self.erase();
-                self.printer.progress(&self.look.finished(step, cluster, *seconds, *changed));
+                if self.running.is_worth_a_line(*seconds, *changed) {
+                    self.erase();
+                    self.printer.progress(&self.look.finished(step, cluster, *seconds, *changed));
+                }
             }
             Event::Waiting { step, cluster, r#for, last } => {
                 let waiting = Waiting { what: r#for.clone(), last: last.clone() };
@@ -115,12 +125,14 @@ impl Sink for Live {
             }
             Event::Ready { seconds, environment, kubeconfig } => {
                 self.erase();
+                self.tell_unchanged();
                 let style = self.printer.stdout_style();
                 self.printer.result(&ready(style, *seconds, environment, kubeconfig));
             }
             // Only which step failed: the command prints the error itself, last.
             Event::Failed { step, cluster, .. } => {
                 self.erase();
+                self.tell_unchanged();
                 if let Some(failed) = self.running.end(step, cluster.as_deref()) {
                     let seconds = failed.seconds(time);
                     self.printer.progress(&self.look.failed(step, cluster.as_deref(), seconds));
@@ -138,6 +150,7 @@ impl Sink for Live {
 
     fn finish(&mut self) {
         self.erase();
+        self.tell_unchanged();
     }
 }
 

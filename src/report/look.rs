@@ -59,6 +59,13 @@ impl Look {
         }
     }
 
+    /// Steps that had nothing to change and took no time.
+    pub fn unchanged(&self, steps: usize) -> String {
+        let mark = self.style.green(self.pick("✓", "ok  "));
+        let words = if steps == 1 { "1 step unchanged".to_owned() } else { format!("{steps} steps unchanged") };
+        format!("{mark} {}", self.style.dim(self.head(None, &words).trim_end()))
+    }
+
     /// A step that failed.
     pub fn failed(&self, name: &str, cluster: Option<&str>, seconds: f64) -> String {
         let head = self.head(cluster, title(name).doing);

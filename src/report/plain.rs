@@ -35,6 +35,14 @@ impl Plain {
             }
         }
     }
+
+    /// Tells how many steps had nothing to change.
+    fn tell_unchanged(&mut self) {
+        let steps = self.running.take_unchanged();
+        if steps > 0 {
+            self.printer.progress(&self.look.unchanged(steps));
+        }
+    }
 }
 
 impl Sink for Plain {
@@ -49,7 +57,10 @@ impl Sink for Plain {
             Event::StepFinished { step, cluster, seconds, changed } => {
                 let cluster = cluster.as_deref();
                 self.running.end(step, cluster);
-                self.printer.progress(&self.look.finished(step, cluster, *seconds, *changed));
+                let verbose = self.printer.verbosity() == Verbosity::Verbose;
+                if verbose || self.running.is_worth_a_line(*seconds, *changed) {
+                    self.printer.progress(&self.look.finished(step, cluster, *seconds, *changed));
+                }
             }
             Event::Waiting { step, cluster, r#for, last } => {
                 let waiting = Waiting { what: r#for.clone(), last: last.clone() };
@@ -65,11 +76,13 @@ impl Sink for Plain {
             Event::Counted { .. } => {}
             Event::Note { message } => self.printer.progress(&self.look.note(message)),
             Event::Ready { seconds, environment, kubeconfig } => {
+                self.tell_unchanged();
                 let style = self.printer.stdout_style();
                 self.printer.result(&ready(style, *seconds, environment, kubeconfig));
             }
             // Only which step failed: the command prints the error itself, last.
             Event::Failed { step, cluster, .. } => {
+                self.tell_unchanged();
                 if let Some(failed) = self.running.end(step, cluster.as_deref()) {
                     let seconds = failed.seconds(time);
                     self.printer.progress(&self.look.failed(step, cluster.as_deref(), seconds));
@@ -82,13 +95,15 @@ impl Sink for Plain {
         self.tell_waits(time);
     }
 
-    fn finish(&mut self) {}
+    fn finish(&mut self) {
+        self.tell_unchanged();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::testing::{Captured, at, failing_run, good_run, replay, started, waiting};
+    use crate::report::testing::{Captured, at, failing_run, finished, good_run, replay, started, waiting};
 
     #[test]
     fn a_good_run() {
@@ -160,6 +175,27 @@ mod tests {
         ];
         replay(&mut Plain::new(&captured.printer), &run);
         assert_eq!(captured.stderr().lines().count(), 1);
+    }
+
+    #[test]
+    fn steps_that_change_nothing_and_take_no_time_are_one_line() {
+        let run = [
+            (0.0, started("lock", None)),
+            (0.0, finished("lock", None, 0.001, false)),
+            (0.0, started("kind", None)),
+            (0.0, finished("kind", None, 0.099, false)),
+            (0.0, started("trust", None)),
+            (0.0, finished("trust", None, 0.002, true)),
+        ];
+        let captured = Captured::new(Verbosity::Normal);
+        replay(&mut Plain::new(&captured.printer), &run);
+        let lines: Vec<String> = captured.stderr().lines().map(str::to_owned).collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains(crate::report::title("trust").done), "{lines:?}");
+        assert_eq!(lines[1], "✓           2 steps unchanged");
+        let verbose = Captured::new(Verbosity::Verbose);
+        replay(&mut Plain::new(&verbose.printer), &run);
+        assert_eq!(verbose.stderr().lines().count(), 6);
     }
 
     #[test]

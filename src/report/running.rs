@@ -21,14 +21,21 @@ pub(super) struct Waiting {
     pub last: String,
 }
 
-/// The steps under way, in the order in which they began.
+/// A step that changed nothing and took less than this many seconds is counted, not printed: a third of the steps of
+/// a first `up` and most of a second one are of this kind.
+const WORTH_A_LINE: f64 = 0.1;
+
+/// The steps under way, in the order in which they began, and how many ended that are not worth a line.
 #[derive(Debug, Default)]
-pub(super) struct Running(Vec<Step>);
+pub(super) struct Running {
+    steps: Vec<Step>,
+    unchanged: usize,
+}
 
 impl Running {
     /// Begins a step.
     pub fn start(&mut self, time: Timestamp, name: &str, cluster: Option<&str>) {
-        self.0.push(Step {
+        self.steps.push(Step {
             name: name.to_owned(),
             cluster: cluster.map(str::to_owned),
             started: time,
@@ -40,37 +47,49 @@ impl Running {
     /// Notes what a step waits for.
     pub fn wait(&mut self, name: &str, cluster: Option<&str>, waiting: Waiting) {
         if let Some(index) = self.position(name, cluster) {
-            self.0[index].waiting = Some(waiting);
+            self.steps[index].waiting = Some(waiting);
         }
     }
 
     /// Ends a step.
     pub fn end(&mut self, name: &str, cluster: Option<&str>) -> Option<Step> {
-        self.position(name, cluster).map(|index| self.0.remove(index))
+        self.position(name, cluster).map(|index| self.steps.remove(index))
+    }
+
+    /// Whether a step that ended well is worth a line; one that is not is counted.
+    pub fn is_worth_a_line(&mut self, seconds: f64, changed: bool) -> bool {
+        let worth = changed || seconds >= WORTH_A_LINE;
+        self.unchanged += usize::from(!worth);
+        worth
+    }
+
+    /// How many steps were not worth a line since this was last asked.
+    pub fn take_unchanged(&mut self) -> usize {
+        std::mem::take(&mut self.unchanged)
     }
 
     /// Forgets all steps.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.steps.clear();
     }
 
     /// How many steps are under way.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.steps.len()
     }
 
     /// The steps in the order in which they began.
     pub fn iter(&self) -> impl Iterator<Item = &Step> {
-        self.0.iter()
+        self.steps.iter()
     }
 
     /// As [`Running::iter`], to note what was told.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Step> {
-        self.0.iter_mut()
+        self.steps.iter_mut()
     }
 
     fn position(&self, name: &str, cluster: Option<&str>) -> Option<usize> {
-        self.0.iter().position(|step| step.name == name && step.cluster.as_deref() == cluster)
+        self.steps.iter().position(|step| step.name == name && step.cluster.as_deref() == cluster)
     }
 }
 
