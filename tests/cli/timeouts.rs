@@ -31,8 +31,8 @@ fn an_exercise_is_given_up_when_its_time_is_over() {
     let lock = std::fs::File::open(desk.root.join("state/kindmesh/shop/lock")).unwrap();
     lock.lock().unwrap();
     for (arguments, message) in [
-        ("lab start 1 --name shop --timeout 1s", "error: exercise 1 is not set up after 1 s"),
-        ("lab reset --name shop --timeout 1s", "error: the environment is not reset after 1 s"),
+        ("lab start 1 --name shop --timeout 10s", "error: exercise 1 is not set up after 10 s"),
+        ("lab reset --name shop --timeout 10s", "error: the environment is not reset after 10 s"),
     ] {
         let said = late(&desk, &engine, arguments);
         assert!(said.contains(message), "{said}");
@@ -57,8 +57,8 @@ fn what_is_made_beforehand_is_given_up_when_its_time_is_over() {
         std::fs::set_permissions(desk.root.join(tool), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     for (arguments, message) in [
-        ("cache warm --timeout 5s", "error: not all is made after 5 s".to_owned()),
-        ("offline save a.tar --timeout 5s", "error: a.tar is not written after 5 s".to_owned()),
+        ("cache warm --timeout 20s", "error: not all is made after 20 s".to_owned()),
+        ("offline save a.tar --timeout 20s", "error: a.tar is not written after 20 s".to_owned()),
     ] {
         let said = late(&desk, &engine, arguments);
         assert!(said.contains(&message), "{said}");

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// that tries a registry again says so.
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(120);
 /// How often a person wants news; more would only fill the log of a workflow and the record of a run.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+pub(super) const TOLD_EVERY: Duration = Duration::from_secs(1);
 const MEGABYTE: u64 = 1_000_000;
 
 /// One layer. Sizes are those that are loaded, in bytes: layers are compressed.

@@ -201,7 +201,12 @@ mod tests {
                 }
             }
         };
-        let (merged, ()) = futures::join!(merge.merge(Duration::from_secs(60), events), unlock);
+        let merging = async {
+            let merged = merge.merge(Duration::from_secs(60), events.clone()).await;
+            events.end();
+            merged
+        };
+        let (merged, ()) = futures::join!(merging, unlock);
         merged.unwrap();
         assert!(std::fs::read_to_string(&merge.users).unwrap().contains("kind-e-a"));
         assert!(!merge.lock.exists());
