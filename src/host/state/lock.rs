@@ -256,7 +256,11 @@ mod tests {
     async fn several_are_named_without_those_that_have_ended() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
-        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        // One that answers is known to run its program: before that it has no command line yet.
+        let pipe = std::process::Stdio::piped;
+        let mut child = std::process::Command::new("cat").stdin(pipe()).stdout(pipe()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         drop(alone(&files).await);
         let _held = beside(&files).await.unwrap();
         let mut pids = [child.id(), std::process::id()];
