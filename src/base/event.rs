@@ -143,8 +143,9 @@ pub struct Events {
 impl Events {
     /// A channel: the work's end, and the end that a sink reads until [`end`](Self::end).
     ///
-    /// Sending never waits. A `waiting` that was not read yet gives way to the next one of its step, so what a reader that
-    /// stalls leaves unread grows with the number of steps, checks and notes, not with time.
+    /// Sending never waits. A `waiting` that was not read yet gives way to the next one of its step, and the oldest notes and
+    /// checks give way where there are too many, so what a reader that stalls leaves unread grows with the number of
+    /// steps alone. Steps, `ready` and `failed` are never lost.
     pub fn channel() -> (Self, Feed) {
         let queue = Arc::new(Queue::default());
         (Self { queue: Some(queue.clone()), under_way: Arc::default() }, Feed::of(queue))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
@@ -65,8 +66,8 @@ pub async fn show(mut feed: Feed, mut sink: Box<dyn Sink>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            event = feed.recv() => match event {
-                Some(event) => sink.event(Timestamp::now(), &event),
+            next = feed.next() => match next {
+                Some((time, event)) => sink.event(time, &event),
                 None => break,
             },
             _ = ticks.tick() => sink.tick(Timestamp::now()),
@@ -75,9 +76,11 @@ pub async fn show(mut feed: Feed, mut sink: Box<dyn Sink>) {
     sink.finish();
 }
 
-/// Runs [`show`] beside the work. End the `Events` and await the handle before printing anything else.
+/// Runs [`show`] beside the work, on a thread of its own: a reader that stalls holds up nothing else. End the `Events` and
+/// await the handle before printing anything else.
 pub fn spawn(feed: Feed, sink: Box<dyn Sink>) -> JoinHandle<()> {
-    tokio::spawn(show(feed, sink))
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(show(feed, sink)))
 }
 
 #[cfg(test)]

@@ -3,9 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::Event;
+
+/// How many events stay unread before the oldest note or check gives way. Other events are as many as the work has steps.
+const CAPACITY: usize = 1000;
 
 /// What was sent and not read yet.
 #[derive(Debug, Default)]
@@ -16,7 +20,9 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Unread {
-    events: VecDeque<Event>,
+    events: VecDeque<(Timestamp, Event)>,
+    /// How many notes and checks gave way since the last one was read.
+    left_out: usize,
     ended: bool,
 }
 
@@ -29,9 +35,15 @@ impl Queue {
         }
         if let Some(step) = waiting(&event) {
             // The new one goes to the end: between the two, the step may have ended and begun again.
-            unread.events.retain(|unread| waiting(unread) != Some(step));
+            unread.events.retain(|(_, unread)| waiting(unread) != Some(step));
         }
-        unread.events.push_back(event);
+        unread.events.push_back((Timestamp::now(), event));
+        if unread.events.len() > CAPACITY
+            && let Some(oldest) = unread.events.iter().position(|(_, event)| may_give_way(event))
+        {
+            unread.events.remove(oldest);
+            unread.left_out += 1;
+        }
         drop(unread);
         self.changed.notify_one();
     }
@@ -45,6 +57,23 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Unread> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Unread {
+    fn pop(&mut self) -> Option<(Timestamp, Event)> {
+        match std::mem::take(&mut self.left_out) {
+            0 => self.events.pop_front(),
+            left_out => {
+                let message = format!("{left_out} messages are left out: nobody read them in time");
+                Some((Timestamp::now(), Event::Note { message }))
+            }
+        }
+    }
+}
+
+/// Whether there may be any number of such events, however few steps the work has.
+fn may_give_way(event: &Event) -> bool {
+    matches!(event, Event::Note { .. } | Event::CheckStarted { .. } | Event::CheckFinished { .. })
 }
 
 /// The step, and its cluster, that an event says the wait of.
@@ -64,25 +93,30 @@ impl Feed {
         Self(queue)
     }
 
-    /// Waits for the next event; none after the last one. May be dropped while it waits, and nothing is lost.
-    pub async fn recv(&mut self) -> Option<Event> {
+    /// Waits for the next event, and gives it with the time at which it happened; none after the last one. May be dropped
+    /// while it waits, and nothing is lost.
+    pub async fn next(&mut self) -> Option<(Timestamp, Event)> {
         loop {
             {
                 let mut unread = self.0.lock();
-                match unread.events.pop_front() {
-                    Some(event) => return Some(event),
-                    None if unread.ended => return None,
-                    None => {}
+                let next = unread.pop();
+                if next.is_some() || unread.ended {
+                    return next;
                 }
             }
             self.0.changed.notified().await;
         }
     }
+
+    /// As [`next`](Self::next), without the time.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.next().await.map(|(_, event)| event)
+    }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        *self.0.lock() = Unread { events: VecDeque::new(), ended: true };
+        *self.0.lock() = Unread { ended: true, ..Unread::default() };
     }
 }
 
@@ -128,6 +162,41 @@ mod tests {
         events.end();
         let expected = [waits("istiod", "b", "99999"), note("one"), waits("istiod", "a", "ready"), note("two")];
         assert_eq!(rest(feed).await, expected);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_notes_give_way_and_steps_and_the_end_never() {
+        let (events, feed) = Events::channel();
+        let finished = |step: usize| Event::StepFinished {
+            step: step.to_string(),
+            cluster: None,
+            seconds: 1.0,
+            changed: true,
+        };
+        let ready =
+            Event::Ready { seconds: 1.0, environment: "shop".into(), kubeconfig: "/shop/kubeconfig".into() };
+        for number in 0..CAPACITY {
+            events.note(number.to_string());
+            events.send(finished(number));
+        }
+        events.note("the last note");
+        events.send(ready.clone());
+        events.end();
+        let read = rest(feed).await;
+        let left_out = format!("{} messages are left out: nobody read them in time", CAPACITY + 1);
+        assert_eq!(read[0], note(&left_out));
+        assert_eq!(read[1..=CAPACITY], (0..CAPACITY).map(finished).collect::<Vec<_>>());
+        assert_eq!(read[CAPACITY + 1..], [ready]);
+    }
+
+    #[tokio::test]
+    async fn an_event_is_read_with_the_time_at_which_it_happened() {
+        let (events, mut feed) = Events::channel();
+        let before = Timestamp::now();
+        events.note("one");
+        let after = Timestamp::now();
+        let (time, _) = feed.next().await.unwrap();
+        assert!((before..=after).contains(&time), "{before} {time} {after}");
     }
 
     #[tokio::test]
