@@ -13,7 +13,7 @@ use crate::base::verdict::Verdict;
 mod queue;
 
 pub use queue::Feed;
-use queue::Queue;
+use queue::{Queue, Sender};
 
 /// What happened while bringing an environment up or down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,39 +136,40 @@ pub trait Sink: Send {
 /// Where work says what happens. Cheap to clone; without a receiver, events are dropped.
 #[derive(Debug, Clone)]
 pub struct Events {
-    queue: Option<Arc<Queue>>,
+    sender: Option<Arc<Sender>>,
     under_way: Arc<Mutex<BTreeMap<(String, String), String>>>,
 }
 
 impl Events {
-    /// A channel: the work's end, and the end that a sink reads until [`end`](Self::end).
+    /// A channel: the work's end, and the end that a sink reads until [`end`](Self::end), or until all work has
+    /// dropped its own.
     ///
     /// Sending never waits. A `waiting` that was not read yet gives way to the next one of its step, and the oldest notes and
     /// checks give way where there are too many, so what a reader that stalls leaves unread grows with the number of
     /// steps alone. Steps, `ready` and `failed` are never lost.
     pub fn channel() -> (Self, Feed) {
         let queue = Arc::new(Queue::default());
-        (Self { queue: Some(queue.clone()), under_way: Arc::default() }, Feed::of(queue))
+        (Self { sender: Some(Arc::new(Sender(queue.clone()))), under_way: Arc::default() }, Feed::of(queue))
     }
 
     /// Drops every event.
     pub fn silent() -> Self {
-        Self { queue: None, under_way: Arc::default() }
+        Self { sender: None, under_way: Arc::default() }
     }
 
     /// Says that something happened.
     pub fn send(&self, event: Event) {
         self.keep(&event);
-        if let Some(queue) = &self.queue {
-            queue.push(event);
+        if let Some(sender) = &self.sender {
+            sender.0.push(event);
         }
     }
 
     /// Says that nothing happens any more: the reader ends after what was sent until now, and what any clone sends later is
     /// dropped.
     pub fn end(&self) {
-        if let Some(queue) = &self.queue {
-            queue.end();
+        if let Some(sender) = &self.sender {
+            sender.0.end();
         }
     }
 

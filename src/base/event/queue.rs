@@ -84,6 +84,16 @@ fn waiting(event: &Event) -> Option<(&str, Option<&str>)> {
     }
 }
 
+/// The end of a channel that sends; once it is dropped, the channel has ended.
+#[derive(Debug)]
+pub(super) struct Sender(pub Arc<Queue>);
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// The end of a channel that reads. Once it is dropped, events are dropped.
 #[derive(Debug)]
 pub struct Feed(Arc<Queue>);
@@ -227,6 +237,10 @@ mod tests {
         events.send(note("one"));
         events.end();
         leaked.send(note("late"));
+        assert_eq!(rest(feed).await, [note("one")]);
+        let (events, feed) = Events::channel();
+        events.note("one");
+        drop((events, leaked));
         assert_eq!(rest(feed).await, [note("one")]);
         let (events, feed) = Events::channel();
         let queue = feed.0.clone();
