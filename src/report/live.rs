@@ -214,13 +214,13 @@ mod tests {
         let (mut live, screen) = live(20, 80);
         replay_until(&mut live, &good_run(), 8.0);
         insta::assert_snapshot!(screen.contents(), @r"
-        ✓           The network is as wanted       0.2s  unchanged
+        ✓           Network ready                  0.2s  unchanged
         ⠋ cluster1  Starting Kubernetes              7s  nodes are rea…: 0 of 1: taints
         ⠋ cluster2  Starting Kubernetes              7s  nodes are ready: 0 of 1
         ");
         replay_until(&mut live, &[], 9.5);
         insta::assert_snapshot!(screen.contents(), @r"
-        ✓           The network is as wanted       0.2s  unchanged
+        ✓           Network ready                  0.2s  unchanged
         ⠴ cluster1  Starting Kubernetes              9s  nodes are rea…: 0 of 1: taints
         ⠴ cluster2  Starting Kubernetes              9s  nodes are ready: 0 of 1
         ");
@@ -232,9 +232,9 @@ mod tests {
         replay_until(&mut live, &good_run(), 30.0);
         live.finish();
         insta::assert_snapshot!(screen.contents(), @r"
-        ✓           The network is as wanted       0.2s  unchanged
-        ✓ cluster1  Kubernetes is up              14.2s
-        ✓ cluster2  Kubernetes is up              14.8s
+        ✓           Network ready                  0.2s  unchanged
+        ✓ cluster1  Kubernetes ready              14.2s
+        ✓ cluster2  Kubernetes ready              14.8s
         note: the samples are left as they are
         kindmesh is ready after 29.8s
         export KUBECONFIG=/home/ada/.local/state/kindmesh/kindmesh/kubeconfig
@@ -263,7 +263,7 @@ mod tests {
         screen.echo("^C");
         live.tick(at(8.1));
         live.finish();
-        insta::assert_snapshot!(screen.contents(), @"✓           The network is as wanted       0.2s  unchanged");
+        insta::assert_snapshot!(screen.contents(), @"✓           Network ready                  0.2s  unchanged");
     }
 
     #[test]

@@ -256,7 +256,7 @@ mod tests {
         .... cluster1  Starting Kubernetes
         -    cluster1  Starting Kubernetes             14s  0 of 1: NetworkPluginNotR...
         wait cluster1  Starting Kubernetes             14s  all nodes of the cluster are ready: 0 of 1: NetworkPluginNotReady
-        ok   cluster1  Kubernetes is up              14.2s
+        ok   cluster1  Kubernetes ready              14.2s
         FAIL cluster1  Starting Kubernetes           14.2s  failed
         ");
     }

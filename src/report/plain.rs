@@ -110,12 +110,12 @@ mod tests {
         let captured = Captured::new(Verbosity::Normal);
         replay(&mut Plain::new(&captured.printer), &good_run());
         insta::assert_snapshot!(captured.stderr(), @r"
-        ✓           The network is as wanted       0.2s  unchanged
+        ✓           Network ready                  0.2s  unchanged
         … cluster1  Starting Kubernetes              5s  nodes are ready: 0 of 1: NetworkPluginNotReady
         … cluster2  Starting Kubernetes              6s  nodes are ready: 0 of 1
         … cluster1  Starting Kubernetes             11s  nodes are ready: 0 of 1: taints
-        ✓ cluster1  Kubernetes is up              14.2s
-        ✓ cluster2  Kubernetes is up              14.8s
+        ✓ cluster1  Kubernetes ready              14.2s
+        ✓ cluster2  Kubernetes ready              14.8s
         note: the samples are left as they are
         ");
         insta::assert_snapshot!(captured.stdout(), @r"
@@ -130,15 +130,15 @@ mod tests {
         replay(&mut Plain::new(&captured.printer), &good_run());
         insta::assert_snapshot!(captured.stderr(), @r"
         ·           Preparing the network
-        ✓           The network is as wanted       0.2s  unchanged
+        ✓           Network ready                  0.2s  unchanged
         · cluster1  Starting Kubernetes
         · cluster2  Starting Kubernetes
         … cluster1  Starting Kubernetes              0s  nodes are ready: 0 of 1
         … cluster1  Starting Kubernetes              5s  nodes are ready: 0 of 1: NetworkPluginNotReady
         … cluster2  Starting Kubernetes              6s  nodes are ready: 0 of 1
         … cluster1  Starting Kubernetes              6s  nodes are ready: 0 of 1: taints
-        ✓ cluster1  Kubernetes is up              14.2s
-        ✓ cluster2  Kubernetes is up              14.8s
+        ✓ cluster1  Kubernetes ready              14.2s
+        ✓ cluster2  Kubernetes ready              14.8s
         note: the samples are left as they are
         ");
     }

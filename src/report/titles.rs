@@ -1,71 +1,69 @@
-//! Step names in plain words.
+//! Titles of steps.
 
-/// A step in plain words.
+/// The title of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Title<'a> {
-    /// While it runs, and when it has failed.
+    /// Shown while the step runs and when it has failed.
     pub doing: &'a str,
-    /// When it has ended well.
+    /// Shown when the step has succeeded.
     pub done: &'a str,
 }
 
-/// Columns that hold every known title.
+/// The width of the longest title, in columns.
 pub(super) const WIDTH: usize = 28;
 
-/// The words for a step of `up` or `down`; for an unknown one, its name.
-///
-/// `network` is a step of both, so its words fit both.
+/// Returns the title of a step, or the step's id when it has none.
 pub fn title(step: &str) -> Title<'_> {
     let (doing, done) = match step {
-        "engine" => ("Asking the container engine", "The container engine answers"),
-        "lock" => ("Waiting for other commands", "No other command is at work"),
-        "tools" => ("Getting the tools", "The tools are here"),
-        "kind" => ("Getting kind", "kind is here"),
-        "istioctl" => ("Getting istioctl", "istioctl is here"),
-        "network" => ("Preparing the network", "The network is as wanted"),
-        "remove-network" => ("Removing the network", "The network is gone"),
-        "trust" => ("Making the root of trust", "The root of trust is there"),
-        "image" => ("Building the sample image", "The sample image is built"),
-        "pull" => ("Pulling images", "The engine has the images"),
-        "bake" => ("Baking the node image", "The node image is baked"),
-        "cluster" => ("Starting Kubernetes", "Kubernetes is up"),
-        "images" => ("Loading images into nodes", "Images are in the nodes"),
-        "sample-image" => ("Loading the sample image", "Nodes have the sample image"),
-        "link" => ("Linking to other clusters", "Linked to other clusters"),
-        "dns" => ("Preparing CoreDNS", "CoreDNS is as wanted"),
-        "render" => ("Rendering Istio", "Istio is rendered"),
-        "cacerts" => ("Placing the intermediate CA", "The intermediate CA is there"),
-        "kinds" => ("Defining Istio's kinds", "Istio's kinds are defined"),
-        "istio" => ("Applying Istio", "Istio is applied"),
-        "istiod" => ("Starting istiod", "istiod is ready"),
-        "reader" => ("Making the token for peers", "The token for peers is there"),
-        "remote-secrets" => ("Exchanging remote secrets", "Remote secrets are exchanged"),
-        "sync" => ("Syncing with other clusters", "istiod sees other clusters"),
-        "samples" => ("Starting the sample services", "Sample services are ready"),
-        "endpoints" => ("Awaiting the endpoints", "The caller sees endpoints"),
-        "call" => ("Calling across the clusters", "A call crossed the clusters"),
-        "bench" => ("Starting the checks' probes", "The checks' probes are ready"),
-        "unbench" => ("Removing the checks' probes", "The checks' probes are gone"),
-        "deploy" => ("Applying the manifests", "The manifests are applied"),
-        "rollout" => ("Waiting for pods", "All pods are ready"),
-        "undeploy" => ("Removing what was deployed", "What was deployed is gone"),
-        "unused" => ("Waiting for tests to end", "No test uses it"),
-        "put-away" => ("Putting away half-made nodes", "Nothing is half-made"),
-        "pause" => ("Freezing the nodes", "The nodes are frozen"),
-        "stop" => ("Stopping the nodes", "The nodes are stopped"),
-        "start" => ("Bringing the nodes back", "The nodes run"),
-        "nodes" => ("Removing the nodes", "The nodes are gone"),
-        "export" => ("Exporting the node image", "The node image is exported"),
-        "pack" => ("Writing the file", "The file is written"),
-        "check" => ("Checking the file", "Every blob is as it should"),
-        "place" => ("Placing tools and manifests", "Tools and manifests are here"),
-        "load" => ("Loading the node image", "The engine has the image"),
-        "bundle" => ("Writing the support archive", "The archive is written"),
-        "lab-put" => ("Setting up the exercise", "The exercise is set up"),
-        "lab-check" => ("Trying the checkpoints", "The checkpoints are tried"),
-        "kubeconfig" => ("Cleaning your kubeconfig", "Your kubeconfig is clean"),
-        "merge" => ("Waiting for your kubeconfig", "Your kubeconfig is unlocked"),
-        "state" => ("Removing the state directory", "The state directory is gone"),
+        "engine" => ("Connecting to the engine", "Engine ready"),
+        "lock" => ("Waiting for the lock", "Lock acquired"),
+        "tools" => ("Preparing tools", "Tools ready"),
+        "kind" => ("Finding kind", "kind found"),
+        "istioctl" => ("Finding istioctl", "istioctl found"),
+        "network" => ("Preparing the network", "Network ready"),
+        "remove-network" => ("Removing the network", "Network removed"),
+        "trust" => ("Creating the root of trust", "Root of trust ready"),
+        "image" => ("Building the sample image", "Sample image built"),
+        "pull" => ("Pulling images", "Images pulled"),
+        "bake" => ("Building the node image", "Node image built"),
+        "cluster" => ("Starting Kubernetes", "Kubernetes ready"),
+        "images" => ("Loading images into nodes", "Images loaded"),
+        "sample-image" => ("Loading the sample image", "Sample image loaded"),
+        "link" => ("Linking pod networks", "Pod networks linked"),
+        "dns" => ("Configuring CoreDNS", "CoreDNS configured"),
+        "render" => ("Rendering Istio manifests", "Istio manifests rendered"),
+        "cacerts" => ("Installing intermediate CA", "Intermediate CA installed"),
+        "kinds" => ("Installing Istio CRDs", "Istio CRDs installed"),
+        "istio" => ("Applying Istio", "Istio applied"),
+        "istiod" => ("Starting istiod", "istiod ready"),
+        "reader" => ("Creating the reader token", "Reader token ready"),
+        "remote-secrets" => ("Creating remote secrets", "Remote secrets ready"),
+        "sync" => ("Syncing remote clusters", "Remote clusters synced"),
+        "samples" => ("Starting sample services", "Sample services ready"),
+        "endpoints" => ("Waiting for endpoints", "Endpoints ready"),
+        "call" => ("Calling across clusters", "Cross-cluster call succeeded"),
+        "bench" => ("Starting probe pods", "Probe pods ready"),
+        "unbench" => ("Removing probe pods", "Probe pods removed"),
+        "deploy" => ("Applying manifests", "Manifests applied"),
+        "rollout" => ("Waiting for pods", "Pods ready"),
+        "undeploy" => ("Deleting deployed objects", "Deployed objects deleted"),
+        "unused" => ("Waiting for other tests", "No other tests running"),
+        "put-away" => ("Removing incomplete nodes", "Incomplete nodes removed"),
+        "pause" => ("Pausing nodes", "Nodes paused"),
+        "stop" => ("Stopping nodes", "Nodes stopped"),
+        "start" => ("Starting nodes", "Nodes running"),
+        "nodes" => ("Removing nodes", "Nodes removed"),
+        "export" => ("Exporting the node image", "Node image exported"),
+        "pack" => ("Writing the archive", "Archive written"),
+        "check" => ("Verifying the archive", "All checksums match"),
+        "place" => ("Installing cached tools", "Cached tools installed"),
+        "load" => ("Loading the node image", "Node image loaded"),
+        "bundle" => ("Writing the support archive", "Support archive written"),
+        "lab-put" => ("Setting up the exercise", "Exercise ready"),
+        "lab-check" => ("Running exercise checks", "Exercise checks finished"),
+        "kubeconfig" => ("Removing kubeconfig entries", "Kubeconfig entries removed"),
+        "merge" => ("Waiting for kubeconfig lock", "Kubeconfig lock acquired"),
+        "state" => ("Removing state directory", "State directory removed"),
         unknown => (unknown, unknown),
     };
     Title { doing, done }

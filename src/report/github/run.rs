@@ -147,9 +147,9 @@ mod tests {
         assert_eq!(
             summary(&good_run()),
             "\n<details><summary>Steps of kindmesh up</summary>\n\n| step | cluster | seconds | |\n|---|---|---:|---|\n\
-             | The network is as wanted |  | 0.213 | unchanged |\n\
-             | Kubernetes is up | cluster1 | 14.2 |  |\n\
-             | Kubernetes is up | cluster2 | 14.8 |  |\n\n</details>\n\n"
+             | Network ready |  | 0.213 | unchanged |\n\
+             | Kubernetes ready | cluster1 | 14.2 |  |\n\
+             | Kubernetes ready | cluster2 | 14.8 |  |\n\n</details>\n\n"
         );
     }
 
@@ -160,7 +160,7 @@ mod tests {
         let text = summary(&run);
         let failure = "## kindmesh up failed in step istiod of cluster2\n\n```text\nistiod is available: not after 90 s\n\
                        last seen: 0 of 1 pods: ImagePullBackOff\n```\n\nkindmesh doctor\n";
-        assert!(text.starts_with(failure) && text.contains("| The network is as wanted |"), "{text}");
+        assert!(text.starts_with(failure) && text.contains("| Network ready |"), "{text}");
     }
 
     #[test]
