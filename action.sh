@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the steps of action.yml and finish/action.yml do, a command each. They hand inputs over in variables, so that
-# nothing a user writes becomes shell code. Needs bash, curl, tar and jq, and cargo where there is no release to install.
+# The steps of action.yml and finish/action.yml, one command each. The steps pass inputs in variables, so that
+# no user input becomes shell code. Needs bash, curl, tar and jq, and cargo if there is no release to install.
 # Tested by tests/action/script-test and, in a workflow, by tests/action/run.
 # Usage: action.sh find | install | plan | load | up | save | verify | bundle | down
 set -euo pipefail
@@ -10,7 +10,7 @@ work=${RUNNER_TEMP:?it is set in every step of a workflow}/kindmesh
 output() { printf '%s=%s\n' "$1" "$2" >>"$GITHUB_OUTPUT"; }
 variable() { printf '%s=%s\n' "$1" "$2" >>"$GITHUB_ENV"; }
 
-# annotate LEVEL TITLE TEXT: what GitHub shows beside the workflow.
+# annotate LEVEL TITLE TEXT: prints a GitHub annotation.
 annotate() {
   local text=${3//'%'/%25}
   text=${text//$'\r'/%0D}
@@ -18,10 +18,10 @@ annotate() {
 }
 fail() { annotate error "$@"; exit 1; }
 
-# sha256 [FILE...]: of what comes in, or lines as sha256sum writes them.
+# sha256 [FILE...]: the digest of stdin or of files, in the format of sha256sum.
 sha256() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
 
-# platform: the system and the processor, as releases are named.
+# platform: system and architecture, as in the names of releases.
 platform() {
   local os arch
   case $(uname -s) in Linux) os=linux ;; Darwin) os=darwin ;; *) os=$(uname -s) ;; esac
@@ -29,49 +29,49 @@ platform() {
   echo "$os-$arch"
 }
 
-# The version that this checkout of the action is of.
+# The version of this checkout of the action.
 own_version() { sed -n 's/^version = "\(.*\)"$/\1/p' "$here/Cargo.toml" | sed 1q; }
 
-# source_digest: of all that an executable is compiled from.
+# source_digest: the digest of everything that the executable is compiled from.
 source_digest() (
   cd "$here"
   find Cargo.toml Cargo.lock src kind-configs mesh-manifests -type f | LC_ALL=C sort | while read -r file; do sha256 "$file"; done |
     sha256 | cut -c 1-16
 )
 
-# release URL FILE: downloads a file of a release. 1 when there is none; ends with an error when that cannot be known.
+# release URL FILE: downloads a file of a release. Returns 1 if it does not exist; fails if that cannot be determined.
 release() {
   local status=0 code
   code=$(curl -sSL --fail --retry 3 --proto '=https,file' --proto-redir '=https' -o "$2" -w '%{http_code}' "$1") || status=$?
   case $status-$code in
   0-*) return 0 ;;
-  22-404 | 37-*) return 1 ;; # 37: a file that is not there
-  *) fail "kindmesh: no release" "$1 could not be downloaded: curl ended with $status (HTTP status $code)" ;;
+  22-404 | 37-*) return 1 ;; # 37: no such file
+  *) fail "kindmesh: no release" "failed to download $1: curl exited with $status (HTTP status $code)" ;;
   esac
 }
 
-# find_executable: whether it is downloaded or compiled, as outputs: how, version, url, folder, key.
+# find_executable: decides whether to download or to compile. Outputs: how, version, url, folder, key.
 find_executable() {
   local version how repository url needed=yes
   mkdir -p "$work/bin"
   version=${INPUT_VERSION:-}
   case $version in v[0-9]*) version=${version#v} ;; esac
   case $version in
-  '') # The release that a tag of the action names, v1 as well as v1.2.3; a branch or a commit is compiled as it is.
+  '') # The release of the action's tag, v1 as well as v1.2.3; a branch or a commit is compiled.
     needed=''
     case ${ACTION_REF:-} in v[0-9]*) how=release version=$(own_version) ;; *) how=source ;; esac
     ;;
   source) how=source ;;
   *[!0-9A-Za-z.+-]* | [!0-9]*)
-    fail "kindmesh: version" "\"$INPUT_VERSION\" is no version: give one such as 1.2.3, or source to compile the action's own checkout"
+    fail "kindmesh: version" "\"$INPUT_VERSION\" is not a version: use one such as 1.2.3, or source to compile the action's own checkout"
     ;;
   *) how=release ;;
   esac
   repository=${ACTION_REPOSITORY:-${GITHUB_REPOSITORY:-}}
   url=${KINDMESH_RELEASES:-${GITHUB_SERVER_URL:-https://github.com}/$repository/releases/download}/v$version
   if [ "$how" = release ] && ! release "$url/SHA256SUMS" "$work/SHA256SUMS"; then
-    [ -z "$needed" ] || fail "kindmesh: no release" "there is no release v$version of $repository: $url/SHA256SUMS does not exist"
-    echo "There is no release v$version of $repository: kindmesh is compiled."
+    [ -z "$needed" ] || fail "kindmesh: no release" "no release v$version of $repository: $url/SHA256SUMS does not exist"
+    echo "No release v$version of $repository found; compiling kindmesh"
     how=source
   fi
   [ "$how" = release ] || version=$(own_version)
@@ -82,15 +82,15 @@ find_executable() {
   output key "kindmesh-executable-$(platform)-$version-$(source_digest)"
 }
 
-# install: the executable into $FOLDER, which goes on PATH.
+# install: installs the executable into $FOLDER and adds that to PATH.
 install_executable() {
   local said version=${VERSION:?}
   case $HOW in
   release) download ;;
   source) compile ;;
   esac
-  said=$("$FOLDER/kindmesh" --version 2>&1) || fail "kindmesh: not usable here" "$FOLDER/kindmesh does not run: $said"
-  [ "$said" = "kindmesh $version" ] || fail "kindmesh: another version" "kindmesh $version was expected, and it says that it is: $said"
+  said=$("$FOLDER/kindmesh" --version 2>&1) || fail "kindmesh: executable does not run" "$FOLDER/kindmesh does not run: $said"
+  [ "$said" = "kindmesh $version" ] || fail "kindmesh: wrong version" "expected kindmesh $version, got: $said"
   echo "$FOLDER" >>"$GITHUB_PATH"
   echo "$said"
 }
@@ -99,27 +99,27 @@ download() {
   local file expected found
   file=kindmesh-v$VERSION-$(platform).tar.gz
   expected=$(awk -v name="$file" '{sub(/^\*/, "", $2)} $2 == name {print tolower($1)}' "$work/SHA256SUMS")
-  [ -n "$expected" ] || fail "kindmesh: no release for this machine" "$URL/SHA256SUMS does not list $file; version: source compiles it"
-  release "$URL/$file" "$work/$file" || fail "kindmesh: no release for this machine" "$URL/$file does not exist"
+  [ -n "$expected" ] || fail "kindmesh: no release for this platform" "$URL/SHA256SUMS does not list $file; use version: source to compile it"
+  release "$URL/$file" "$work/$file" || fail "kindmesh: no release for this platform" "$URL/$file does not exist"
   found=$(sha256 "$work/$file" | cut -d ' ' -f 1)
   [ "$found" = "$expected" ] ||
-    fail "kindmesh: wrong checksum" "$URL/$file is not used: its SHA-256 is $found, and SHA256SUMS says $expected"
+    fail "kindmesh: wrong checksum" "$URL/$file: SHA-256 is $found, but SHA256SUMS lists $expected"
   tar -xzf "$work/$file" -C "$FOLDER" kindmesh
 }
 
 compile() {
   local target=${CARGO_TARGET_DIR:-$work/target}
   if [ -x "$FOLDER/kindmesh" ]; then
-    echo "compiled by an earlier run"
+    echo "using the executable compiled by an earlier run"
     return
   fi
   command -v cargo >/dev/null ||
-    fail "kindmesh: no Rust" "kindmesh has to be compiled, and there is no cargo on PATH: install Rust (https://rustup.rs), or name a release with the input version"
+    fail "kindmesh: no Rust" "kindmesh has to be compiled, but cargo was not found on PATH: install Rust (https://rustup.rs), or specify a release with the input version"
   cargo build --release --locked --manifest-path "$here/Cargo.toml" --target-dir "$target"
   cp "$target/release/kindmesh" "$FOLDER/kindmesh"
 }
 
-# The flags that the inputs spec (a file a line) and name make.
+# The flags for the inputs spec (one file per line) and name.
 flags=()
 read_flags() {
   local file
@@ -131,17 +131,17 @@ read_flags() {
   [ -z "${INPUT_NAME:-}" ] || flags+=(--name "$INPUT_NAME")
 }
 
-# plan: the environment's name, and the key of all that up with this spec downloads and renders.
+# plan: the environment's name, and the cache keys for everything that up with this spec downloads and renders.
 plan() {
   local plan environment mesh digest
   read_flags
-  # Refused here is what is wrong in the spec. For people first: their form of an error has its place in the file.
+  # An invalid spec fails here. Human output first, because its errors contain file and line.
   kindmesh plan --offline ${flags[@]+"${flags[@]}"} >/dev/null
   plan=$(kindmesh plan --offline --output json ${flags[@]+"${flags[@]}"})
   environment=$(jq -r .environment <<<"$plan")
   mesh=$(jq -r .mesh.version <<<"$plan")
   digest=$(versions '[.kubernetes.nodeImage, .mesh.images, [.clusters[].istio]]')
-  # finish, and kindmesh in the job's own steps, find it by that, also when up fails.
+  # For finish and for kindmesh in later steps of the job, even if up fails.
   variable KINDMESH_ENVIRONMENT "$environment"
   output environment "$environment"
   output path "${XDG_CACHE_HOME:-$HOME/.cache}/kindmesh"
@@ -150,10 +150,10 @@ plan() {
   output images-key "kindmesh-images-$(platform)-istio-$mesh-$(versions '[.kubernetes.nodeImage, .mesh.images, (.samples | select(. != null and (.build | not)) | .image)]')"
 }
 
-# versions FILTER: a digest of what a plan and this kindmesh make of it.
+# versions FILTER: a digest of this kindmesh's version and of parts of the plan.
 versions() { { kindmesh --version && jq -cS "$1" <<<"$plan"; } | sha256 | cut -c 1-16; }
 
-# load and save: what up needs of images, in one file.
+# load and save: the images that up needs, in one file.
 load() { kindmesh offline load "$ARCHIVE"; }
 save() {
   read_flags
@@ -176,25 +176,25 @@ up() {
 
 verify() { kindmesh verify --name "$KINDMESH_ENVIRONMENT"; }
 
-# installed: whether the action came so far that there may be something.
+# installed: whether kindmesh was installed, so that an environment may exist.
 installed() {
   command -v kindmesh >/dev/null && return
-  annotate notice "kindmesh finish" "there is no kindmesh: nothing was made"
+  annotate notice "kindmesh finish" "kindmesh is not installed: nothing to clean up"
   return 1
 }
 
-# bundle: a support archive of a job that failed. That there is none does not hide why it failed.
+# bundle: writes a support archive of a failed job. Failing to write it must not hide why the job failed.
 bundle() {
   local written path
   installed || return 0
   mkdir -p "$work"
   if ! written=$(kindmesh bundle ${name[@]+"${name[@]}"} --output json "$work"); then
-    annotate notice "kindmesh finish" "there is no support archive; the log says why"
+    annotate notice "kindmesh finish" "no support archive was written; see the log"
     return
   fi
   path=$(jq -r .path <<<"$written")
   output path "$path"
-  # Jobs of a matrix must not write over each other's.
+  # Jobs of a matrix must not overwrite each other's archives.
   output artifact "$(basename "$path" .tar.gz)-${GITHUB_JOB:-job}-$RANDOM"
 }
 
@@ -203,7 +203,7 @@ down() {
   kindmesh down ${name[@]+"${name[@]}"}
 }
 
-# finish: without a name that of plan, which a kindmesh.yaml in the working folder would else win over.
+# finish: without a name, that of plan; otherwise a kindmesh.yaml in the working directory would take precedence.
 name=()
 finished=${INPUT_NAME:-${KINDMESH_ENVIRONMENT:-}}
 [ -z "$finished" ] || name=(--name "$finished")

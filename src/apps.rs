@@ -1,4 +1,4 @@
-//! What is built on all of it: the exercises, the library, its part for tests, the page.
+//! What is built on all other layers: the exercises, the library, its part for tests, the dashboard.
 
 pub mod environment;
 #[cfg(feature = "cli")]

@@ -1,4 +1,4 @@
-//! What everything is built with: errors, events, waits, interrupts, counts, verdicts and names.
+//! Building blocks for all layers: errors, events, waits, interrupts, counts, verdicts and names.
 
 pub mod blocking;
 pub mod counts;

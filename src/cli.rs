@@ -1,6 +1,6 @@
-//! The command line: its types, and which command is which.
+//! The command line: its arguments and commands.
 //!
-//! Each file of `commands` has one command: its arguments, its description and its work. `run` runs them all alike.
+//! Each file of `commands` holds one command: its arguments, its description and its work. `run` runs all of them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,116 +23,116 @@ use commands::{
 };
 use task::Task;
 
-/// Two real Kubernetes clusters in one Istio mesh on this machine, and proof that a call crosses.
+/// Run Kubernetes clusters as one Istio mesh on this host, and verify the calls between them.
 #[derive(Debug, Parser)]
 #[command(name = "kindmesh", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 the environment failed or there is none, 2 usage or spec, \
-    3 a check or an expectation failed, 4 a prerequisite is missing.")]
+#[command(after_help = "Exit status: 0 success, 1 the environment failed or does not exist, 2 invalid usage or \
+    spec, 3 a check or an expectation failed, 4 a prerequisite is missing, 130 or 143 interrupted.")]
 pub struct Cli {
-    /// What every command takes.
+    /// The arguments of all commands.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What every command takes.
+/// The arguments of all commands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The environment's name [default: what the spec says, else kindmesh]
+    /// Name of the environment [default: the spec's name, else kindmesh]
     #[arg(long, global = true, value_name = "NAME", value_parser = environment_name)]
     pub name: Option<Label>,
-    /// A spec file; may be repeated, later ones win [default: ./kindmesh.yaml, where it exists]
+    /// Spec file; may be repeated, later files override earlier ones [default: ./kindmesh.yaml, if it exists]
     #[arg(short, long = "file", global = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// For whom the output is
+    /// Output format
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
-    /// Say only results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say details, as plain lines
+    /// Print details, as plain lines
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// When to use colours
+    /// When to use colors
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: ColorChoice,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring the environment up, or repair it, and verify a call that crosses
+    /// Create or repair the environment, and verify a cross-cluster call
     Up(up::UpArgs),
-    /// Send calls through the caller and show what both sides saw
+    /// Send calls through the caller, and show what both sides saw
     Call(call::CallArgs),
-    /// Open the caller's page in the browser, and serve it until Ctrl-C
+    /// Open the caller page in a browser
     Open(open::OpenArgs),
-    /// Serve a page with both clusters, the calls between them and switches, until Ctrl-C
+    /// Open the dashboard: clusters, calls, policies, exercises
     Ui(open::OpenArgs),
     /// Show what exists and whether it works, layer by layer
     Status(status::TimeoutArgs),
-    /// Show what the last up spent its time on; has --output html too
+    /// Show where the last up spent its time
     Timeline(timeline::TimelineArgs),
-    /// Show what a part writes: a sample, a proxy, istiod, a node, the link
+    /// Print logs of samples, proxies, istiod, nodes and links
     Logs(logs::LogsArgs),
-    /// Try each claim about the mesh on the running environment, and show the evidence
+    /// Test each claim about the mesh, and show the evidence
     Verify(verify::VerifyArgs),
-    /// Explain, hop by hop, what happens to a call, and name the first hop that is wrong, with its cure
+    /// Explain a call hop by hop, and name the first hop that fails
     Why(why::WhyArgs),
-    /// Apply policies to the clusters where they act: timeouts, retries, who may call
+    /// Apply policies: timeouts, retries, authorization
     Apply(apply::ApplyArgs),
-    /// Take policies away again
+    /// Remove policies
     Unapply(apply::UnapplyArgs),
-    /// Apply a folder of plain manifests where they belong, with the images and stub Services they need
+    /// Apply your manifests, with the images and stub Services they need
     Deploy(deploy::DeployArgs),
     /// Load images of the local engine into the nodes
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// Predict what would keep up from working, and say the cure; changes nothing
+    /// Check for what would make up fail, without changing anything
     Doctor(doctor::DoctorArgs),
-    /// Freeze the nodes: no processor is used, memory is kept
+    /// Freeze the nodes: no CPU used, memory kept
     Pause(pause::RestArgs),
-    /// Bring a paused environment back, and wait for a call that crosses
+    /// Resume a paused environment, and wait for a cross-cluster call
     Resume(start::WakeArgs),
-    /// Stop the nodes: memory is given back
+    /// Stop the nodes: memory freed
     Stop(pause::RestArgs),
-    /// Bring a stopped environment back, and wait for a call that crosses
+    /// Start a stopped environment, and wait for a cross-cluster call
     Start(start::WakeArgs),
-    /// Print every decision; changes nothing; has --output yaml too
+    /// Print what up would do, without changing anything
     Plan(plan::PlanArgs),
-    /// Write every file that up would use into a folder, to be applied by hand
+    /// Write every file that up would use to a directory
     Render(render::RenderArgs),
-    /// Print the path of the environment's kubeconfig
+    /// Print the path of the kubeconfig, or merge it into yours
     Kubeconfig(kubeconfig::KubeconfigArgs),
-    /// Print variables for a shell: eval "$(kindmesh env)"
+    /// Print shell variables: eval "$(kindmesh env)"
     Env,
     /// List the environments on this engine
     List,
-    /// Exercises: the pattern as a course, each failing as described at first
+    /// Work through exercises, each with a fault to fix
     #[command(subcommand)]
     Lab(lab::LabCommand),
-    /// Write a support archive: what somebody else needs to see what is wrong, without keys and tokens
+    /// Write a support archive, without keys and tokens
     Bundle(bundle::BundleArgs),
-    /// Delete what was made, found by label
+    /// Delete the environment
     Down(down::DownArgs),
-    /// List, remove or make beforehand what makes the next up faster
+    /// List, remove or warm what makes up faster
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Carry all that up needs to machines without a network, in one file
+    /// Save all that up needs in one file, for hosts without a network
     #[command(subcommand)]
     Offline(offline::OfflineCommand),
     /// Print the JSON Schema of the spec
     Schema,
-    /// Print completions for a shell
+    /// Print shell completions
     Completions(completions::CompletionsArgs),
-    /// Run a sample service: what the sample image does
+    /// Run a sample service (used by the sample image)
     #[command(hide = true)]
     Serve(serve::ServeArgs),
 }
 
-/// Runs a command to its exit status.
+/// Runs a command and returns its exit status.
 pub fn main(cli: Cli) -> ExitCode {
     run::main(cli.global, cli.command.task())
 }

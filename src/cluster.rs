@@ -1,4 +1,4 @@
-//! What is in the clusters: the mesh, the link between them, workloads, policies and calls.
+//! Everything inside the clusters: the mesh, the link between clusters, workloads, policies and calls.
 
 pub mod call;
 pub mod client;

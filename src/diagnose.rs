@@ -1,4 +1,4 @@
-//! What looks and judges: prerequisites, checks, causes, layers, logs.
+//! Inspects and judges: prerequisites, checks, causes, layers, logs.
 
 pub mod bundle;
 pub mod diagnosis;

@@ -1,4 +1,4 @@
-//! What is on this machine and its engine: nodes, images, programs, keys and files.
+//! What is on the host and its engine: nodes, images, programs, keys and files.
 
 pub mod docker;
 pub mod images;

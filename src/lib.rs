@@ -1,9 +1,9 @@
-//! Two or more Kubernetes clusters in one Istio mesh, on this machine.
+//! Two or more Kubernetes clusters in one Istio mesh, on your machine.
 //!
 //! The clusters are kind clusters in Docker, on one network. Istio runs in each of them, as one multi-primary mesh with a
-//! shared root of trust: a workload in one cluster calls a Service whose pods run in the other, and the call is mutually
-//! authenticated. The program `kindmesh` makes such environments on the command line. This library does the same for
-//! programs and tests:
+//! shared root of trust: a workload in one cluster can call a Service whose pods run in another, over mutual TLS. The
+//! `kindmesh` command creates such environments from the command line. This library does the same for programs and
+//! tests:
 //!
 //! ```no_run
 //! use k8s_openapi::api::core::v1::Node;
@@ -13,7 +13,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> anyhow::Result<()> {
-//!     // Two clusters, cluster1 and cluster2, with sample services. Takes about a minute; again, some seconds.
+//!     // Two clusters, cluster1 and cluster2, with sample services. The first run takes about a minute, later ones seconds.
 //!     let environment = Environment::builder().name("demo").up().await?;
 //!
 //!     // A client for the API server of each cluster.
@@ -24,23 +24,23 @@
 //!
 //!     // The sample caller in cluster1 calls the sample producer, which runs in cluster2.
 //!     let answer = environment.call("cluster1", &Request::default()).await?;
-//!     println!("{} from {}", answer.status_code, answer.served_by().unwrap_or("nobody"));
+//!     println!("{} from {}", answer.status_code, answer.served_by().unwrap_or("no cluster"));
 //!
 //!     environment.down().await
 //! }
 //! ```
 //!
-//! - [`Environment`] brings an environment up, calls through the mesh, and takes it down. [`mod@environment`] has the
+//! - [`Environment`] creates an environment, sends calls through the mesh, and deletes it. See [`mod@environment`] for
 //!   details.
 //! - [`testing`] is for `cargo test`: one environment that all tests share, and a namespace for each test in every cluster.
-//! - [`Error`] is what a failure says: a message, the evidence, a hint. [`find_error`] gets it out of an [`anyhow::Error`].
+//! - [`Error`] describes a failure: a message, evidence and a hint. [`find_error`] extracts it from an [`anyhow::Error`].
 //!
-//! A container engine (Docker) must run. The sample services run the `kindmesh` program: install it with
-//! `cargo install kindmesh`, or name one with `KINDMESH_EXE`.
+//! A container engine (Docker) must be running. The sample services run the `kindmesh` program: install it with
+//! `cargo install kindmesh`, or set `KINDMESH_EXE` to its path.
 //!
 //! # Features
 //!
-//! `cli`, on by default, is the program's command line. A library needs nothing of it:
+//! `cli`, enabled by default, is the command line. To use only the library, disable it:
 //!
 //! ```toml
 //! [dev-dependencies]
@@ -49,7 +49,7 @@
 
 #![cfg_attr(
     not(feature = "cli"),
-    expect(dead_code, unused_imports, reason = "the command line uses more of the floors than the library does")
+    expect(dead_code, unused_imports, reason = "the command line uses more of the layers than the library does")
 )]
 
 #[cfg(not(unix))]
@@ -72,14 +72,14 @@ pub use apps::environment::Environment;
 pub use apps::{environment, testing};
 pub use base::error::{Error, Kind as ErrorKind, find as find_error};
 
-/// Runs the `kindmesh` command: what the program does.
+/// Runs the `kindmesh` command.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub fn main() -> std::process::ExitCode {
     cli::main(<cli::Cli as clap::Parser>::parse())
 }
 
-/// What the tests in this repository look at beside the public API. It may change at any time.
+/// Internals that the tests in this repository use besides the public API. They may change at any time.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internals {

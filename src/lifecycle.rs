@@ -1,4 +1,4 @@
-//! What makes, changes, rests and removes an environment.
+//! Commands that create, change, pause, stop and delete an environment.
 
 #[cfg(feature = "cli")]
 pub mod cache;

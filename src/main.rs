@@ -1,4 +1,4 @@
-//! The kindmesh command.
+//! The `kindmesh` command.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! Every name, subnet, image, port and certificate subject, decided at once: a pure function of what is
-//! wanted and what exists. Whatever runs later only carries this out.
+//! The plan: every name, subnet, image, port and certificate subject, as a pure function of the spec and of what exists.
+//! Later steps only carry it out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -26,16 +26,16 @@ pub use size::Size;
 
 use addresses::Allocator;
 
-/// The label that every Kubernetes object of ours carries.
+/// The label on every Kubernetes object that kindmesh creates.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Its value, which is also the field manager of every apply.
+/// The value of that label, which is also the field manager of every apply.
 pub const MANAGED_BY: &str = "kindmesh";
 
-/// All decisions for one environment.
+/// The plan for one environment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// The shape of this document.
+    /// The version of this document's schema.
     pub schema_version: u8,
     /// The environment's name.
     pub environment: String,
@@ -43,17 +43,17 @@ pub struct Plan {
     pub platform: String,
     /// The Docker network.
     pub network: Network,
-    /// Kubernetes in every cluster.
+    /// The Kubernetes settings of every cluster.
     pub kubernetes: Kubernetes,
     /// The mesh.
     pub mesh: Mesh,
     /// The clusters.
     pub clusters: Vec<Cluster>,
-    /// The sample services, if any.
+    /// The sample services, if enabled.
     pub samples: Option<Samples>,
 }
 
-/// The Docker network that all nodes are on.
+/// The Docker network that all nodes are attached to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
@@ -61,16 +61,16 @@ pub struct Network {
     pub name: String,
     /// Its subnet.
     pub subnet: Ipv4Net,
-    /// Its MTU, where it is not Docker's default.
+    /// Its MTU, if it differs from Docker's default.
     pub mtu: Option<u32>,
-    /// Its labels: how the environment is found again.
+    /// Its labels, which identify the environment.
     pub labels: BTreeMap<String, String>,
-    /// Further networks without containers: they list clusters that were added after the network was made,
-    /// since the labels of a Docker network cannot be changed.
+    /// More networks, without containers. They list clusters that were added after the network was created, since the
+    /// labels of a Docker network cannot be changed.
     pub registers: Vec<Register>,
 }
 
-/// A network whose only use is its labels.
+/// A network that exists only for its labels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Register {
@@ -82,17 +82,17 @@ pub struct Register {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Kubernetes in every cluster.
+/// The Kubernetes settings of every cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Kubernetes {
     /// The kind node image.
     pub node_image: String,
-    /// The version that the image's tag tells, if any.
+    /// The version in the image's tag, if any.
     pub version: Option<String>,
-    /// For how long the clusters are meant to last.
+    /// The profile: how long the clusters are meant to last.
     pub profile: Profile,
-    /// Whether the kubelet is told to accept cgroup v1.
+    /// Whether the kubelet is configured to accept cgroup v1.
     pub cgroup_v1: bool,
 }
 
@@ -104,9 +104,9 @@ pub struct Mesh {
     pub id: String,
     /// Istio's `network`, the same in every cluster of a flat topology.
     pub network: String,
-    /// Istio's version, the images' tag.
+    /// Istio's version, which is also the tag of its images.
     pub version: String,
-    /// The images that nodes need.
+    /// Istio's images.
     pub images: Vec<String>,
     /// The subject of the root certificate.
     pub root_subject: String,
@@ -118,33 +118,33 @@ pub struct Mesh {
 pub struct Cluster {
     /// Its name in the mesh.
     pub name: String,
-    /// kind's name for it.
+    /// Its name in kind.
     pub kind_name: String,
     /// Its context in the environment's kubeconfig.
     pub context: String,
     /// Its nodes, the control plane first.
     pub nodes: Vec<String>,
-    /// Where the others' control planes find its API server.
+    /// The URL at which the peers' control planes reach its API server.
     pub api_server: String,
-    /// The pods' subnet.
+    /// Its pod subnet.
     pub pod_subnet: Ipv4Net,
-    /// The Services' subnet.
+    /// Its Service subnet.
     pub service_subnet: Ipv4Net,
-    /// The subject of its intermediate certificate.
+    /// The subject of its intermediate CA.
     pub intermediate_subject: String,
-    /// The kind cluster configuration.
+    /// Its kind configuration.
     pub kind_config: Value,
-    /// What istioctl renders Istio from.
+    /// The input for istioctl, an IstioOperator.
     pub istio: Value,
 }
 
 impl Cluster {
-    /// The address of the API server's own Service: the first of the subnet, by Kubernetes' rule.
+    /// Returns the address of the Service `kubernetes`: by Kubernetes' rule, the first of the subnet.
     pub fn api_service(&self) -> Ipv4Addr {
         first_address(self.service_subnet)
     }
 
-    /// The node that the others reach this cluster's pods through.
+    /// Returns the node through which peers reach this cluster's pods.
     pub fn control_plane(&self) -> &str {
         &self.nodes[0]
     }
@@ -158,33 +158,33 @@ pub struct Samples {
     pub namespace: String,
     /// Their image.
     pub image: String,
-    /// Whether the image is built here, from the kindmesh executable.
+    /// Whether kindmesh builds the image, from the kindmesh executable.
     pub build: bool,
-    /// Clusters with a caller.
+    /// The clusters with a caller.
     pub callers: Vec<String>,
-    /// Clusters with producers.
+    /// The clusters with producers.
     pub producers: Vec<String>,
-    /// Producer pods in each of them.
+    /// The number of producer pods in each of them.
     pub replicas: u8,
 }
 
 impl Plan {
-    /// The cluster of that name.
+    /// Returns the cluster of that name.
     pub fn cluster(&self, name: &str) -> Option<&Cluster> {
         self.clusters.iter().find(|cluster| cluster.name == name)
     }
 
-    /// All clusters but one.
+    /// Returns the peers of a cluster.
     pub fn peers<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
         self.clusters.iter().filter(move |cluster| cluster.name != of.name)
     }
 }
 
-/// Decides everything.
+/// Plans an environment.
 ///
 /// # Errors
-/// A usage error where the spec conflicts with what exists, naming both; a missing prerequisite where no
-/// subnet is free or no sample image can be had.
+/// A usage error that names both sides if the spec conflicts with what exists; a missing prerequisite if no subnet is free
+/// or the sample image cannot be built.
 pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let name = spec.name.as_str();
     let nothing = Environment::default();
@@ -194,11 +194,11 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let mut addresses = Allocator::new(
         inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
     );
-    // What is in use, by clusters that the spec lacks too, before anything is chosen.
+    // First reserve the subnets in use, including those of clusters that the spec no longer lists.
     for (name, known) in &existing.clusters {
         for (net, what) in [(known.pods, "pods"), (known.services, "Services")] {
             if let Some(net) = net {
-                addresses.take(net, format!("the {what} of {name}"));
+                addresses.take(net, format!("{what} of cluster {name}"));
             }
         }
     }
@@ -211,14 +211,14 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
             let (pods, services) = (known.pods, known.services);
             let mut get = |known: Option<Ipv4Net>, what: &str| match known {
                 Some(net) => Ok(net),
-                None => addresses.cluster(&format!("the {what} of {}", cluster.name)),
+                None => addresses.cluster(&format!("{what} of cluster {}", cluster.name)),
             };
             Ok((get(pods, "pods")?, get(services, "Services")?))
         })
         .collect::<Result<_, Error>>()?;
 
     let version = kubernetes_version(&spec.kubernetes.node_image);
-    // An image whose tag tells no version is taken for a new one: there the flag is needed, and known since 1.31.
+    // An image without a version in its tag is assumed to be new: new versions need the flag, and 1.31 and later know it.
     let refuses_v1 = version.is_none_or(|version| (version.major, version.minor) >= (1, 35));
     let kubernetes = Kubernetes {
         node_image: spec.kubernetes.node_image.clone(),
@@ -233,7 +233,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         images: images::mesh(spec),
         root_subject: names::subject(name, None).to_string(),
     };
-    // Where Docker puts it, and with it the network's own DNS.
+    // The address that Docker assigns to it, and to the network's DNS server.
     let gateway = first_address(subnet);
     let clusters: Vec<Cluster> = spec
         .clusters
@@ -283,7 +283,7 @@ fn network(
     addresses: &mut Allocator,
 ) -> Result<Network, Error> {
     let name = network_name(spec.name.as_str());
-    // On an environment that exists, the network's own labels stand and later clusters get registers.
+    // The labels of an existing network stay as they are: clusters added later get registers.
     let listed: BTreeSet<&str> = existing.clusters.keys().map(String::as_str).collect();
     let (first, added): (Vec<&Cluster>, Vec<&Cluster>) =
         clusters.iter().partition(|c| existing.network.is_none() || listed.contains(c.name.as_str()));

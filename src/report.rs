@@ -1,7 +1,7 @@
-//! From events to output: what happens reaches a person as lines or a live display, a program as JSON.
+//! From events to output: lines or a live display for a person, JSON for a program.
 //!
-//! The work sends [`Event`](crate::base::event::Event)s; [`show`] hands each to one [`Sink`] until the work says that it has ended.
-//! Sinks write through the [`Printer`] only: stdout is for results, stderr for progress.
+//! The work sends [`Event`](crate::base::event::Event)s; [`show`] passes each to one [`Sink`] until the channel
+//! ends. Sinks write only through the [`Printer`]: stdout is for results, stderr for progress.
 
 #[cfg(feature = "cli")]
 mod escape;

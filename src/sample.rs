@@ -1,7 +1,7 @@
-//! The sample services: a caller and a producer that talk plain HTTP, so that a mesh has something to carry.
+//! The sample services: a caller and a producer that use plain HTTP, as traffic for a mesh.
 //!
-//! Nothing in them knows of Kubernetes, of a mesh or of a second cluster: the caller sends to the name it was
-//! given, and both tell what they saw.
+//! They know nothing of Kubernetes, a mesh or a second cluster: the caller sends to the configured name, and both
+//! return what they saw.
 //!
 //! ```text
 //!   a person or `kindmesh call`
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - `protocol`: the JSON that goes over the wire
-//! - `url`: where a service is called
+//! - `url`: the URL of a service
 //! - `serve`: the services themselves
 
 mod metadata;

@@ -1,4 +1,4 @@
-//! What the user wants: typed, defaulted, validated. The shape of `kindmesh.yaml`.
+//! What the user asks for: typed, defaulted, validated. The format of `kindmesh.yaml`.
 
 use std::collections::BTreeMap;
 
@@ -29,18 +29,18 @@ pub use schema::schema;
 pub use validate::validate;
 pub use versions::{Version, kubernetes_version};
 
-/// Free-form settings that are handed on as they are.
+/// Free-form settings that are passed on unchanged.
 pub type Values = BTreeMap<String, serde_json::Value>;
 
-/// An environment: clusters in one mesh, with the sample services in it. Everything has a default.
+/// An environment: clusters in one mesh, with the sample services. Everything has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Spec {
     /// The environment's name: a DNS label of at most 20 characters.
     pub name: Label,
-    /// How pods of one cluster reach those of another.
+    /// How pods of one cluster reach pods of another.
     pub topology: Topology,
-    /// The Docker network that all nodes are on.
+    /// The Docker network of all nodes.
     pub network: Network,
     /// Kubernetes in every cluster.
     pub kubernetes: Kubernetes,
@@ -50,25 +50,26 @@ pub struct Spec {
     pub mesh: Mesh,
     /// The sample services.
     pub samples: Samples,
-    /// Where `kindmesh deploy` puts what has no annotation: clusters by the name of an object, or of its application.
+    /// Where `kindmesh deploy` applies objects without an annotation: clusters by the name of an object, or of its
+    /// application.
     pub deploy: BTreeMap<String, Vec<Label>>,
 }
 
-/// How pods of one cluster reach those of another.
+/// How pods of one cluster reach pods of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topology {
     /// One Istio network: pods route to pods.
     Flat,
-    /// A network a cluster, joined by east-west gateways. Not yet supported.
+    /// One network for each cluster, joined by east-west gateways. Not yet supported.
     MultiNetwork,
 }
 
-/// The Docker network that all nodes are on.
+/// The Docker network of all nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Network {
-    /// Its IPv4 subnet in CIDR notation, or `auto` for one that nothing else uses.
+    /// Its IPv4 subnet in CIDR notation, or `auto` for an unused one.
     pub subnet: Subnet,
 }
 
@@ -76,20 +77,20 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Kubernetes {
-    /// The kind node image; its tag tells the Kubernetes version.
+    /// The kind node image; its tag is the Kubernetes version.
     pub node_image: String,
-    /// For how long the clusters are meant to last.
+    /// What the clusters are optimized for.
     pub profile: Profile,
 }
 
-/// What Kubernetes is set up for.
+/// What Kubernetes is optimized for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Settings that make clusters start sooner and idle cheaper, for clusters that are thrown away.
+    /// Settings for clusters that start faster, use less CPU when idle, and are thrown away.
     #[default]
     Disposable,
-    /// As kind makes them.
+    /// kind's defaults.
     Standard,
 }
 
@@ -99,13 +100,13 @@ pub enum Profile {
 pub struct Cluster {
     /// Its name in the mesh: a DNS label.
     pub name: Label,
-    /// The region of its nodes (`topology.kubernetes.io/region`); empty: none.
+    /// The region of its nodes (`topology.kubernetes.io/region`); empty for none.
     #[serde(default)]
     pub region: String,
-    /// The zone of its nodes (`topology.kubernetes.io/zone`); empty: none.
+    /// The zone of its nodes (`topology.kubernetes.io/zone`); empty for none.
     #[serde(default)]
     pub zone: String,
-    /// How many worker nodes beside the control plane.
+    /// The number of worker nodes in addition to the control plane.
     #[serde(default)]
     pub workers: u8,
     /// Merged into its kind cluster configuration, last.
@@ -119,7 +120,7 @@ pub struct Cluster {
 pub struct Mesh {
     /// Istio's version.
     pub version: String,
-    /// Where Istio's images come from.
+    /// The repository of Istio's images.
     pub hub: String,
     /// Istio's own Helm values, merged last.
     pub values: Values,
@@ -129,7 +130,7 @@ pub struct Mesh {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Samples {
-    /// Whether there are any.
+    /// Whether to deploy them.
     pub enabled: bool,
     /// Their namespace in every cluster.
     pub namespace: Label,
@@ -141,7 +142,7 @@ pub struct Samples {
     pub producer: Producer,
 }
 
-/// Where the caller runs.
+/// The caller's clusters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Caller {
@@ -149,20 +150,20 @@ pub struct Caller {
     pub clusters: Vec<Label>,
 }
 
-/// Where the producer runs.
+/// The producer's clusters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Producer {
     /// The clusters with producers.
     pub clusters: Vec<Label>,
-    /// How many pods in each of them.
+    /// The number of pods in each of them.
     pub replicas: u8,
 }
 
-/// The node image that kind's release notes give for the newest Kubernetes that the default Istio supports.
+/// The node image in kind's release notes for the newest Kubernetes that the default Istio supports.
 pub const DEFAULT_NODE_IMAGE: &str =
     "kindest/node:v1.36.4@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed";
-/// The newest Istio that kindmesh was tried with.
+/// The newest Istio version that kindmesh was tested with.
 pub const DEFAULT_ISTIO_VERSION: &str = "1.31.1";
 
 impl Default for Spec {

@@ -1,29 +1,29 @@
-//! The floors of docs/architecture.md, held by the imports themselves: nothing imports from a floor above its own, no
-//! files import each other in a circle, and `src` has no module beside the floors.
+//! Enforces the layers of docs/architecture.md on imports: no module imports from a higher layer, there are no import
+//! cycles, and `src` has no module outside the layers.
 //!
-//! What is compiled for tests alone may look further up, at what a person reads. A module may use its own children:
-//! it is the story, they are its parts.
+//! Code that is compiled only for tests may import from higher layers, to check texts for the user. A module may use its
+//! children: they are its parts.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test are a test, too")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-/// The lowest first.
+/// The layers, the lowest first.
 const FLOORS: [&str; 11] =
     ["base", "spec", "sample", "plan", "host", "cluster", "diagnose", "lifecycle", "report", "apps", "cli"];
 
-/// A module by its path in the crate: `["host", "docker", "image"]`.
+/// A module, as its path in the crate: `["host", "docker", "image"]`.
 type Module = Vec<String>;
 
-/// Which modules each module of a crate imports.
+/// The imports of each module of a crate.
 #[derive(Default)]
 struct Imports(BTreeMap<Module, BTreeSet<Module>>);
 
 impl Imports {
-    /// Reads them from files, each with its module and text.
+    /// Reads the imports from the texts of files, by module.
     fn of(files: &BTreeMap<Module, String>) -> Self {
         let test_only: BTreeSet<Module> = files
             .iter()
@@ -39,7 +39,7 @@ impl Imports {
         imports
     }
 
-    /// Imports from a floor above: `host/kind.rs imports diagnose/diagnosis.rs`.
+    /// Returns imports from a higher layer: `host/kind.rs imports diagnose/diagnosis.rs`.
     fn upward(&self) -> Vec<String> {
         let floor = |module: &Module| FLOORS.iter().position(|floor| *floor == module[0]);
         let edges = self.0.iter().flat_map(|(from, to)| to.iter().map(move |to| (from, to)));
@@ -47,7 +47,7 @@ impl Imports {
         up.map(|(from, to)| format!("{} imports {}", file(from), file(to))).collect()
     }
 
-    /// A circle, if there is one, as the files on it.
+    /// Returns the files of an import cycle, if there is one.
     fn circle(&self) -> Option<Vec<String>> {
         let mut done = BTreeSet::new();
         self.0.keys().find_map(|start| self.walk(start, &mut Vec::new(), &mut done))
@@ -81,7 +81,7 @@ fn joined(module: &Module, child: &str) -> Module {
     module.iter().cloned().chain([child.to_owned()]).collect()
 }
 
-/// The modules that a file declares for tests alone.
+/// Returns the modules that a file declares only for tests.
 fn test_modules(text: &str) -> impl Iterator<Item = String> + '_ {
     let mut lines = text.lines().peekable();
     std::iter::from_fn(move || {
@@ -97,14 +97,14 @@ fn test_modules(text: &str) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-/// A file's text without comments and without its module of tests, which is its last part.
+/// Returns a file's text without comments and without its test module, which is at its end.
 fn without_tests(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
     let code = text[..end].lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
     code.collect::<Vec<_>>().join("\n")
 }
 
-/// Every path that begins at the crate or at a parent, those of `use` trees spelled out.
+/// Returns every path that starts with `crate` or `super`, with `use` trees expanded.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let tree = Regex::new(r"\buse\s+((?:crate|super)\b[^;]*);").unwrap();
     let inline = Regex::new(r"\b(?:crate|super)(?:::\w+)+").unwrap();
@@ -115,7 +115,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     all.iter().map(|path| path.split("::").map(|name| name.trim().to_owned()).collect()).collect()
 }
 
-/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`.
+/// Expands `a::{b, c::{d, e}}` to `a::b`, `a::c::d`, `a::c::e`.
 fn spelled_out(tree: &str) -> Vec<String> {
     let tree = tree.trim();
     let Some((before, rest)) = tree.split_once('{') else {
@@ -139,7 +139,7 @@ fn spelled_out(tree: &str) -> Vec<String> {
     parts.flat_map(spelled_out).map(|part| format!("{before}{part}")).collect()
 }
 
-/// The module that a path leads to: the longest part of it that is a file.
+/// Returns the module that a path refers to: its longest prefix that is a file.
 fn resolve(from: &Module, path: &[String], files: &BTreeMap<Module, String>) -> Option<Module> {
     let ups = path.iter().take_while(|name| *name == "super").count();
     let (base, rest) = match ups {
@@ -150,7 +150,7 @@ fn resolve(from: &Module, path: &[String], files: &BTreeMap<Module, String>) -> 
     (1..=whole.len()).rev().map(|length| whole[..length].to_vec()).find(|module| files.contains_key(module))
 }
 
-/// The modules of the crate: every file below `src` except the roots of its library and its program.
+/// Returns the modules of the crate: every file below `src` except the crate roots.
 fn files() -> BTreeMap<Module, String> {
     fn read(folder: &Path, module: &Module, files: &mut BTreeMap<Module, String>) {
         for entry in std::fs::read_dir(folder).unwrap() {

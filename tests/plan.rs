@@ -1,5 +1,5 @@
-//! What is decided for a spec and a machine, and that nothing but the two decides.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Tests of the plan: what it contains for a spec and an inventory, and that it depends on nothing else.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use kindmesh::internals::plan::{self, Plan};
 use kindmesh::internals::spec::{Origins, Spec, from_text, validate};
 use serde_json::json;
 
-/// Three clusters, and every setting that a plan passes on.
+/// Three clusters, with every setting that a plan uses.
 const THREE: &str = "
 name: shop
 kubernetes: {nodeImage: registry.example/node:v1.35.8, profile: standard}
@@ -50,7 +50,7 @@ fn spec(text: &str) -> Spec {
     loaded.spec
 }
 
-/// An environment of two clusters in one line.
+/// Returns the spec of an environment with these clusters.
 fn named(environment: &str, clusters: &[&str]) -> Spec {
     let clusters: Vec<_> = clusters.iter().map(|name| json!({"name": name})).collect();
     spec(&json!({"name": environment, "clusters": clusters}).to_string())
@@ -64,7 +64,7 @@ fn taken(subnet: &str, by: &str) -> Taken {
     Taken { subnet: net(subnet), by: by.into() }
 }
 
-/// A machine with nothing on it, the same wherever the tests run.
+/// Returns the inventory of an empty engine, the same wherever the tests run.
 fn machine() -> Inventory {
     let executable =
         Executable { os: "linux".into(), architecture: "amd64".into(), digest: "0123456789ab".into() };
@@ -76,11 +76,11 @@ fn on_cgroup_v1(mut inventory: Inventory) -> Inventory {
     inventory
 }
 
-/// The machine as the next command finds it, once a plan is carried out.
+/// Returns the inventory after a plan is carried out.
 fn carried_out(plan: &Plan, mut inventory: Inventory) -> Inventory {
     let registers = plan.network.registers.iter().map(|r| (&r.name, r.subnet, &r.labels));
     let existing = inventory.environments.entry(plan.environment.clone()).or_default();
-    // What is there already is not made again, whatever the plan says of its labels.
+    // An existing network is not created again, even if the plan has other labels for it.
     let own = (&plan.network.name, plan.network.subnet, &plan.network.labels);
     let new = existing.network.is_none().then_some(own);
     for (name, subnet, labels) in new.into_iter().chain(registers) {
@@ -105,14 +105,14 @@ fn made(spec: &Spec, inventory: &Inventory) -> Plan {
 }
 
 fn refused(spec: &Spec, inventory: &Inventory) -> Error {
-    plan::plan(spec, inventory).expect_err("this is to be refused")
+    plan::plan(spec, inventory).expect_err("the plan must be refused")
 }
 
 fn yaml(value: &impl serde::Serialize) -> String {
     serde_yaml::to_string(value).unwrap()
 }
 
-/// Pins the plan, with the version that changes with every release left out, and the link that follows from it.
+/// Pins the plan, without the version that changes with every release, and the link configuration.
 fn pin(name: &str, spec: &Spec, inventory: &Inventory) -> Plan {
     let plan = made(spec, inventory);
     let mut shown = plan.clone();
@@ -195,7 +195,7 @@ fn an_existing_environment_keeps_its_subnets_by_name() {
     assert_eq!(made(&named("shop", &["east", "west"]), &there), first, "again");
 
     let mut crowded = there.clone();
-    // A VPN that came up later, and a register that somebody lost.
+    // A VPN that was connected later, with routes that overlap the environment's subnets.
     crowded
         .taken
         .extend([taken("10.0.0.0/8", "the route via tun0"), taken("172.30.0.0/16", "the route via tun0")]);
@@ -281,7 +281,7 @@ fn what_conflicts_with_the_machine_is_refused_with_both_names() {
     refuse("a fixed subnet behind a VPN", &fixed("10.30.0.0/24"), &busy, Kind::Usage);
 
     let there = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
-    refuse("another subnet than the network has", &fixed("172.29.0.0/24"), &there, Kind::Usage);
+    refuse("a subnet that differs from the network's", &fixed("172.29.0.0/24"), &there, Kind::Usage);
 
     let of_a = carried_out(&made(&named("a", &["b-c", "d"]), &machine()), machine());
     refuse("a + b-c, then a-b + c", &named("a-b", &["c", "d"]), &of_a, Kind::Usage);
@@ -289,7 +289,7 @@ fn what_conflicts_with_the_machine_is_refused_with_both_names() {
     refuse("a-b + c, then a + b-c", &named("a", &["b-c", "d"]), &of_ab, Kind::Usage);
     let mut foreign = machine();
     foreign.foreign_clusters = vec!["shop-cluster2".into()];
-    refuse("a kind cluster of the user's own", &spec("name: shop"), &foreign, Kind::Usage);
+    refuse("an existing kind cluster", &spec("name: shop"), &foreign, Kind::Usage);
 
     let none = Inventory::of_an_empty_machine(None);
     refuse("no executable", &Spec::default(), &none, Kind::Prerequisite);
@@ -318,7 +318,7 @@ fn what_conflicts_with_the_machine_is_refused_with_both_names() {
 fn names_that_only_look_alike_are_not_refused() {
     let of_a = carried_out(&made(&named("a", &["b-c", "d"]), &machine()), machine());
     made(&named("a-b", &["x", "d"]), &of_a);
-    // An environment's own clusters, of whatever age, are no reason.
+    // An environment's own clusters are no conflict.
     made(&named("a", &["b-c", "d"]), &of_a);
     let mut foreign = machine();
     foreign.foreign_clusters = vec!["kindmesh-cluster3".into(), "cluster1".into(), "kindmesh".into()];
@@ -331,7 +331,7 @@ fn a_fixed_subnet_is_taken_where_nobody_has_it() {
     let plan = made(&fixed, &machine());
     assert_eq!(plan.network.subnet, net("10.100.0.0/16"));
     assert_no_overlap(&plan, &machine());
-    // The network that it was made with is no conflict, nor is the host's route to it.
+    // Neither the environment's own network nor the host's route to it is a conflict.
     let mut there = carried_out(&plan, machine());
     there.taken.push(taken("10.100.0.0/16", "the route via br-0123456789ab"));
     assert_eq!(made(&fixed, &there), plan);
@@ -413,7 +413,7 @@ fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
     a.network() <= b.broadcast() && b.network() <= a.broadcast()
 }
 
-/// Asserts that no two subnets of a plan share an address, and that new ones share none with anybody's.
+/// Asserts that no two subnets of a plan overlap, and that new ones overlap no subnet in use.
 fn assert_no_overlap(plan: &Plan, inventory: &Inventory) {
     let nothing = Environment::default();
     let existing = inventory.environments.get(&plan.environment).unwrap_or(&nothing);
@@ -434,17 +434,17 @@ fn assert_no_overlap(plan: &Plan, inventory: &Inventory) {
     }
 }
 
-/// A linear congruential generator with Knuth's constants for MMIX: the same numbers on every machine.
+/// A linear congruential generator with Knuth's constants for MMIX: the same numbers on every host.
 struct Numbers(u64);
 
 impl Numbers {
-    /// A number below `end`.
+    /// Returns a number below `end`.
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 
-    /// A subnet that somebody could have, most of them where the candidates are.
+    /// Returns a random subnet in use, in most cases close to the candidates.
     fn taken(&mut self) -> Taken {
         let byte = |n: u64| u8::try_from(n).unwrap();
         let (second, third) = (byte(self.below(256)), byte(self.below(256)));
@@ -463,7 +463,7 @@ impl Numbers {
             _ => 17 + byte(self.below(8)),
         };
         let subnet = Ipv4Net::new_assert(around.into(), prefix).trunc();
-        Taken { subnet, by: "somebody".into() }
+        Taken { subnet, by: "a VPN".into() }
     }
 }
 
@@ -472,7 +472,7 @@ fn no_two_subnets_overlap_on_any_machine() {
     let names = ["a", "b", "c", "d", "e"];
     let of = |names: &[&str]| named("shop", names);
     let specs = [2, 3, 4].map(|count| of(&names[..count]));
-    // Another order, and one cluster more.
+    // Another order, and one more cluster.
     let grown_specs = [2, 3, 4].map(|count| of(&[&names[1..=count], &names[..1]].concat()));
     let (mut planned, mut grown, mut full) = (0, 0, 0);
     for seed in 0..200 {

@@ -338,7 +338,7 @@ async fn a_producer_that_hangs_is_500_after_the_callers_timeout() {
     let caller = Service::start(Role::Caller, options).await;
     let answer = caller.call(json!({})).await;
     assert_eq!(answer.status_code, 500);
-    assert_eq!(answer.reason.unwrap(), format!("no answer from {producer} within 0.05 s"));
+    assert_eq!(answer.reason.unwrap(), format!("no response from {producer} within 0.05 s"));
     assert!(answer.round_trip_time_millis >= 50);
 }
 

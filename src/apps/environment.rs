@@ -1,4 +1,4 @@
-//! One environment as a value: brought up, called, taken down.
+//! One environment as a value: create it, call through it, delete it.
 //!
 //! ```no_run
 //! use kindmesh::Environment;
@@ -13,9 +13,9 @@
 //! # }
 //! ```
 //!
-//! Errors are [`anyhow::Error`]s. [`find_error`](crate::find_error) gets the [`Error`](crate::Error) inside, with the
-//! evidence and a hint. The futures of [`Builder::up`] and [`Environment::down`] are not `Send`: await them in `main` or in a
-//! test, not in `tokio::spawn`.
+//! Errors are [`anyhow::Error`]s. [`find_error`](crate::find_error) returns the [`Error`](crate::Error) inside,
+//! with the evidence and a hint. The futures of [`Builder::up`] and [`Environment::down`] are not `Send`: await
+//! them in `main` or in a test, not in `tokio::spawn`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,12 +37,12 @@ use crate::spec::{self, Loaded, Sources, environment_name};
 
 pub use crate::cluster::call::{Answer, Request};
 
-/// How long one call may take. The sample caller itself gives up after 30 s.
+/// The timeout of one call. The sample caller itself times out after 30 s.
 const CALL_WITHIN: Duration = Duration::from_secs(45);
-/// How long taking an environment down may take.
+/// The timeout of deleting an environment.
 const DOWN_WITHIN: Duration = Duration::from_secs(300);
 
-/// Which environment, and how to bring it up.
+/// Which environment, and how to create it.
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     name: Option<String>,
@@ -53,48 +53,49 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The environment's name: a DNS label of at most 20 characters. By default what the spec says, else `kindmesh`.
+    /// Sets the environment's name: a DNS label of at most 20 characters. The default is the spec's name, else
+    /// `kindmesh`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// A spec as YAML text, on top of the defaults. No file is read then.
+    /// Sets a spec as YAML text, on top of the defaults. No file is read then.
     #[must_use]
     pub fn spec(mut self, yaml: impl Into<String>) -> Self {
         self.text = Some(yaml.into());
         self
     }
 
-    /// A spec file, as `kindmesh up -f FILE` takes it. May be given more than once: later files win.
+    /// Adds a spec file, like `kindmesh up -f FILE`. May be called repeatedly: later files override earlier ones.
     #[must_use]
     pub fn spec_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
         self
     }
 
-    /// How long [`Builder::up`] may take; 15 minutes by default, for a first run that pulls every image.
+    /// Sets the timeout of [`Builder::up`]; 15 minutes by default, for a first run that pulls every image.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Where kindmesh keeps the environment's files, and what it downloads. By default `$XDG_STATE_HOME/kindmesh` and
-    /// `$XDG_CACHE_HOME/kindmesh`, as the command does.
+    /// Sets the state directory and the cache directory. The defaults are `$XDG_STATE_HOME/kindmesh` and
+    /// `$XDG_CACHE_HOME/kindmesh`, as for the command.
     #[must_use]
     pub fn folders(mut self, state: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
         self.folders = Some(Folders { state: state.into(), cache: cache.into() });
         self
     }
 
-    /// Brings the environment up, or repairs it, as `kindmesh up` does. Returns when a call has crossed from one
-    /// cluster to the other. Without [`Builder::spec`] and [`Builder::spec_file`], the spec is the one that
-    /// `kindmesh up` would use in this folder.
+    /// Creates or repairs the environment, like `kindmesh up`. Returns when a cross-cluster call has succeeded.
+    /// Without [`Builder::spec`] and [`Builder::spec_file`], it uses the spec that `kindmesh up` would use in the
+    /// working directory.
     ///
     /// # Errors
-    /// Whatever keeps the environment from working, with the evidence and a hint. What was made is kept: `up` again
+    /// If the environment does not work, with the evidence and a hint. What was created is kept: another `up`
     /// continues.
     pub async fn up(self) -> anyhow::Result<Environment> {
         install_tls();
@@ -105,10 +106,10 @@ impl Builder {
         Environment::of(folders, loaded.spec.name.as_str())
     }
 
-    /// Opens an environment that is up, as it is. Nothing is changed.
+    /// Opens a running environment. Changes nothing.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// If there is no environment of that name.
     pub fn open(self) -> anyhow::Result<Environment> {
         install_tls();
         let name = match &self.text {
@@ -128,7 +129,7 @@ impl Builder {
             Error::usage(format!("{name:?} is not a valid environment name: {error}"))
         };
         Ok(Sources {
-            directory: std::env::current_dir().context("asking for the working directory")?,
+            directory: std::env::current_dir().context("reading the working directory")?,
             variable: std::env::var_os(FILES_VARIABLE),
             environment: None,
             files: self.files.clone(),
@@ -145,12 +146,12 @@ impl Builder {
     }
 }
 
-/// One TLS provider in the process. A program that has chosen one already keeps it.
+/// One TLS provider for the process. A program that has chosen one already keeps it.
 pub(super) fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// An environment that is up.
+/// A running environment.
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub(super) opened: environment::Environment,
@@ -158,7 +159,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Says which environment, and how to bring it up.
+    /// Returns a builder.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -167,44 +168,44 @@ impl Environment {
         Ok(Self { opened: environment::Environment::open(&folders, name)?, folders })
     }
 
-    /// The environment's name.
+    /// Returns the environment's name.
     pub fn name(&self) -> &str {
         self.opened.name()
     }
 
-    /// The names of its clusters.
+    /// Returns the names of its clusters.
     pub fn clusters(&self) -> Vec<&str> {
         self.opened.cluster_names()
     }
 
-    /// The kubeconfig file with a context for each cluster.
+    /// Returns the path of the kubeconfig with a context for each cluster.
     pub fn kubeconfig(&self) -> PathBuf {
         self.opened.files.kubeconfig()
     }
 
-    /// The name of a cluster's context in that kubeconfig.
+    /// Returns the name of a cluster's context in that kubeconfig.
     ///
     /// # Errors
-    /// A usage error that lists the clusters there are.
+    /// A usage error that lists the existing clusters.
     pub fn context(&self, cluster: &str) -> Result<String, Error> {
         self.opened.cluster(cluster)?;
         Ok(self.opened.context(cluster))
     }
 
-    /// A client for a cluster's API server.
+    /// Returns a client for a cluster's API server.
     ///
     /// # Errors
-    /// A usage error that lists the clusters there are; or when the cluster has no kubeconfig.
+    /// A usage error that lists the existing clusters; or if the cluster has no kubeconfig.
     pub async fn client(&self, cluster: &str) -> anyhow::Result<Client> {
         self.opened.cluster(cluster)?;
         self.opened.client(cluster).await
     }
 
-    /// Has the sample caller of a cluster call the sample producer, as `kindmesh call` does. Whatever status the
-    /// producer or the mesh answers with is an answer.
+    /// Makes the sample caller of a cluster call the sample producer, like `kindmesh call`. Every status of the
+    /// producer or the mesh is a response, not an error.
     ///
     /// # Errors
-    /// A usage error for a cluster without a caller; or when the caller itself cannot be reached.
+    /// A usage error for a cluster without a caller; or if the caller itself cannot be reached.
     pub async fn call(&self, from: &str, request: &Request) -> anyhow::Result<Answer> {
         let from = self.opened.caller(Some(&from.parse().map_err(Error::usage)?))?.to_owned();
         hold::require_running(self.name(), &[&from]).await?;
@@ -215,22 +216,22 @@ impl Environment {
             caller.map_err(|error| call::unreached(error, &from))?.call(request).await
         };
         tokio::time::timeout(CALL_WITHIN, called).await.map_err(|_| {
-            Error::environment(format!("the caller in {from} gave no answer within {} s", CALL_WITHIN.as_secs()))
-                .hint(format!("kindmesh status shows what is wrong; {} repairs", up_hint(self.name())))
+            Error::environment(format!("the caller in {from} did not respond within {} s", CALL_WITHIN.as_secs()))
+                .hint(format!("check what is wrong: kindmesh status; repair: {}", up_hint(self.name())))
         })?
     }
 
-    /// Takes the environment down: everything that `up` made is deleted.
+    /// Deletes the environment: everything that `up` created.
     ///
     /// # Errors
-    /// The engine's or the file system's; or when it takes longer than 5 minutes. `down` again continues.
+    /// Errors of the engine or the file system; or if it takes longer than 5 minutes. Another `down` continues.
     pub async fn down(self) -> anyhow::Result<()> {
         let down = async {
             let engine = Engine::connect().await?;
             down::down(&engine, &self.folders, self.name(), &Events::silent()).await
         };
         tokio::time::timeout(DOWN_WITHIN, down).await.map_err(|_| {
-            Error::environment(format!("not down after {} s", DOWN_WITHIN.as_secs()))
+            Error::environment(format!("not deleted after {} s", DOWN_WITHIN.as_secs()))
                 .hint(format!("kindmesh down --name {} continues", self.name()))
         })??;
         Ok(())
@@ -262,7 +263,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let builder = Environment::builder().name("absent").folders(folder.path(), folder.path());
         let error = builder.open().unwrap_err();
-        assert_eq!(error.to_string(), "there is no environment \"absent\"");
+        assert_eq!(error.to_string(), "environment \"absent\" not found");
         let hint = crate::base::error::find(&error).unwrap().hint.clone();
         assert_eq!(hint.as_deref(), Some("kindmesh up --name absent"));
     }

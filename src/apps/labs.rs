@@ -1,11 +1,11 @@
-//! The pattern as a course: exercises that begin with something that fails as described, and end when it works.
+//! Exercises: each begins with something that fails as described, and ends when it works.
 //!
 //! ```text
 //! labs/NN-name: page, states, hints, checkpoints ─► start ─► check ─► solve ─► reset
 //! ```
 //!
-//! A state is whole: whatever an earlier exercise, or somebody, left of what exercises are about is put right when one
-//! is begun, so that any can be begun at any time.
+//! A state is complete: starting an exercise resets whatever an earlier exercise, or the user, left, so that any
+//! exercise can be started at any time.
 
 use std::time::Duration;
 
@@ -45,28 +45,28 @@ pub use progress::Progress;
 pub use put::{Became, Change};
 pub use seats::{Seats, seats};
 
-/// What came of beginning, solving or ending an exercise.
+/// The result of starting, solving or resetting an exercise.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Put {
-    /// What was changed, and what was left alone.
+    /// What was changed, and what was left unchanged.
     pub changes: Vec<Change>,
-    /// How the checkpoints came out then.
+    /// The results of the checks at that time.
     pub checkpoints: Vec<Tried>,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Checked {
     /// The exercise.
     #[serde(skip)]
     pub exercise: &'static Exercise,
-    /// Whether every checkpoint holds.
+    /// Whether every check holds.
     pub passed: bool,
-    /// How each came out.
+    /// The result of each check.
     pub checkpoints: Vec<Tried>,
-    /// How what is there differs from the solution, where not every checkpoint holds.
+    /// Differences from the solution, if not every check holds.
     pub different: Vec<String>,
 }
 
@@ -85,10 +85,10 @@ impl std::fmt::Debug for Labs<'_> {
 }
 
 impl<'a> Labs<'a> {
-    /// Those of an environment that was made, in a command that has to end by a deadline.
+    /// Opens those of an existing environment, in a command with a deadline.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// If the engine does not respond.
     pub async fn of(
         environment: &'a Environment,
         deadline: Instant,
@@ -98,37 +98,36 @@ impl<'a> Labs<'a> {
         Ok(Self { environment, engine: Engine::connect_by(deadline).await?, folders, events })
     }
 
-    /// How far somebody is.
+    /// Returns the progress.
     ///
     /// # Errors
-    /// When what is kept of it cannot be read.
+    /// If it cannot be read.
     pub fn progress(&self) -> anyhow::Result<Progress> {
         Progress::read(&self.environment.files)
     }
 
-    /// The exercise that the environment is set up for.
+    /// Returns the exercise that the environment is set up for.
     ///
     /// # Errors
-    /// A usage error when there is none.
+    /// A usage error if there is none.
     pub fn current(&self) -> anyhow::Result<&'static Exercise> {
         let none = || {
-            Error::usage(format!("no exercise is begun on environment \"{}\"", self.environment.name()))
+            Error::usage(format!("no exercise has been started on environment \"{}\"", self.environment.name()))
                 .hint("kindmesh lab start 1")
         };
         Ok(self.progress()?.current().ok_or_else(none)?)
     }
 
-    /// Sets the exercise's starting state, whatever was there before, and sees it fail as described; all of it by the
-    /// deadline.
+    /// Sets up an exercise, whatever the current state, and checks that it fails as described, by the deadline.
     ///
     /// # Errors
-    /// When the state cannot be set in time, or does not fail as described.
+    /// If it cannot be set up in time, or does not fail as described.
     pub async fn start(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
         let what = format!("exercise {} is not set up", exercise.number);
         self.by(deadline, what, self.begin(exercise, diagnosis::waits_until(deadline))).await
     }
 
-    /// Work that has to end by a deadline, with what is to be said where it does not.
+    /// Work with a deadline, and the error if it does not finish.
     async fn by<T>(
         &self,
         deadline: Instant,
@@ -138,7 +137,7 @@ impl<'a> Labs<'a> {
         let began = Instant::now();
         let late = || {
             Error::environment(format!("{what} after {:.0} s", began.elapsed().as_secs_f64()))
-                .hint("kindmesh status shows what works; --timeout gives it longer")
+                .hint("check what works: kindmesh status; --timeout allows more time")
         };
         wait::within(deadline, self.events, work, late).await
     }
@@ -155,10 +154,10 @@ impl<'a> Labs<'a> {
             return Ok(Put { changes, checkpoints: tried });
         }
         let mut error = Error::environment(format!("exercise {} does not fail as described", exercise.number))
-            .hint("kindmesh status shows what is wrong; kindmesh up repairs, then begin the exercise again");
+            .hint("check what is wrong: kindmesh status; repair: kindmesh up; then start the exercise again");
         for tried in unlike {
             error = error.evidence(format!(
-                "{}: to be expected at first: {}; seen: {}",
+                "{}: expected at the start: {}; got: {}",
                 tried.claim, tried.expected, tried.seen
             ));
         }
@@ -167,10 +166,10 @@ impl<'a> Labs<'a> {
         Err(error.evidence(left).into())
     }
 
-    /// Tries the checkpoints of the exercise that was begun.
+    /// Runs the checks of the current exercise.
     ///
     /// # Errors
-    /// When none was begun, or nothing can be asked; a checkpoint that does not hold is no error.
+    /// If there is none, or nothing can be queried; a check that does not hold is not an error.
     pub async fn check(&self) -> anyhow::Result<Checked> {
         let exercise = self.current()?;
         let _lock = self.beside().await?;
@@ -186,10 +185,10 @@ impl<'a> Labs<'a> {
         Ok(Checked { exercise, passed, checkpoints, different })
     }
 
-    /// The hints given so far of the exercise that was begun, one more than the last time.
+    /// Returns the hints of the current exercise so far, one more than the last time.
     ///
     /// # Errors
-    /// When none was begun.
+    /// If there is none.
     pub async fn hint(&self) -> anyhow::Result<(&'static Exercise, usize)> {
         let exercise = self.current()?;
         let _lock = self.beside().await?;
@@ -201,10 +200,10 @@ impl<'a> Labs<'a> {
         Ok((exercise, given))
     }
 
-    /// Sets the state of the solution of the exercise that was begun, and waits until it works; all of it by the deadline.
+    /// Applies the solution of the current exercise, and waits until it works, by the deadline.
     ///
     /// # Errors
-    /// When none was begun, the state cannot be set in time, or it does not work.
+    /// If there is none, the state cannot be applied in time, or it does not work.
     pub async fn solve(&self, deadline: Instant) -> anyhow::Result<(&'static Exercise, Put)> {
         let exercise = self.current()?;
         let what = format!("exercise {} is not solved", exercise.number);
@@ -223,17 +222,17 @@ impl<'a> Labs<'a> {
         if let Some(fails) = tried.iter().find(|tried| tried.works != Some(true)) {
             return Err(Error::environment(format!("the solution of exercise {} does not work", exercise.number))
                 .evidence(format!("{}: expected: {}; seen: {}", fails.claim, fails.expected, fails.seen))
-                .hint("kindmesh status shows what is wrong; kindmesh up repairs, then try again")
+                .hint("check what is wrong: kindmesh status; repair: kindmesh up; then try again")
                 .into());
         }
         Ok(Put { changes, checkpoints: tried })
     }
 
-    /// Puts back what `up` made by the deadline, so that no exercise is begun. How far somebody is stays, unless it is to be
-    /// forgotten.
+    /// Restores what `up` created, by the deadline; then there is no current exercise. The progress is kept,
+    /// unless it is to be forgotten.
     ///
     /// # Errors
-    /// When it cannot be, or not in time.
+    /// If it fails, or not in time.
     pub async fn reset(&self, forget: bool, deadline: Instant) -> anyhow::Result<Vec<Change>> {
         let put = async {
             let (lock, clusters, inventory) = self.alone().await?;
@@ -249,7 +248,7 @@ impl<'a> Labs<'a> {
         Ok(changes)
     }
 
-    /// The right to set states, for which nodes are stopped and started; and what there is.
+    /// Locks the environment exclusively to apply states, since nodes are stopped and started; and inspects it.
     async fn alone(&self) -> anyhow::Result<(Lock, Clusters<'_>, Inventory)> {
         let clusters = Clusters::of(self.environment).await?;
         let held = hold::alone(&self.engine, self.folders, self.environment.name(), self.events);
@@ -257,12 +256,13 @@ impl<'a> Labs<'a> {
         Ok((lock, clusters, inventory))
     }
 
-    /// The right to try checkpoints and to write down how far somebody is.
+    /// Locks the environment together with others, to run checks and to record progress.
     async fn beside(&self) -> anyhow::Result<Lock> {
         hold::beside(&self.environment.files, self.environment.name(), None, self.events).await
     }
 
-    /// Makes all that exercises are about what a state says: nodes first, since nothing else can be asked without them.
+    /// Makes everything that exercises involve match a state: nodes first, since nothing else can be queried
+    /// without them.
     async fn put(
         &self,
         state: &State,
@@ -294,7 +294,7 @@ impl<'a> Labs<'a> {
                 }
             }
             if started_any {
-                // Whether all came back can be seen only where calls are to cross.
+                // Whether everything recovered is visible only if cross-cluster calls are expected.
                 clusters.put(&State::of_up(), step, deadline).await?;
                 if let Some(samples) = &plan.samples {
                     let (client, record) = (clusters.client(Side::Caller), clusters.record(Side::Caller));
@@ -310,17 +310,17 @@ impl<'a> Labs<'a> {
         Ok(changes)
     }
 
-    /// Waits until both clusters' API servers answer.
+    /// Waits until both clusters' API servers respond.
     async fn answers(&self, clusters: &Clusters<'_>, step: &Step, deadline: Instant) -> anyhow::Result<()> {
         for side in clusters::SIDES {
-            let what = format!("the API server of {} to answer", clusters.places.of(side));
+            let what = format!("the API server of {} to respond", clusters.places.of(side));
             let mut patience = Patience::new(clusters.record(side));
             wait::until(step, &what, deadline, async || {
                 let asked = tokio::time::timeout(ANSWER_WITHIN, clusters.client(side).apiserver_version()).await;
                 match asked {
                     Ok(Ok(_)) => Ok(Poll::Ready(())),
                     Ok(Err(error)) => patience.failed(&what, error),
-                    Err(_) => Ok(Poll::NotYet("no answer".into())),
+                    Err(_) => Ok(Poll::NotYet("no response".into())),
                 }
             })
             .await?;
@@ -328,7 +328,7 @@ impl<'a> Labs<'a> {
         Ok(())
     }
 
-    /// Cuts and stops what a state wants cut and stopped, last of all.
+    /// Disables links and stops nodes as the state requires, last of all.
     async fn break_off(
         &self,
         state: &State,
@@ -355,7 +355,7 @@ impl<'a> Labs<'a> {
         let clusters = Clusters::of(self.environment).await?;
         let name = self.environment.name();
         if !at_first {
-            // Of the producer's cluster a checkpoint tells.
+            // A check reports the producer's cluster.
             hold::require_running(name, &[clusters.places.of(Side::Caller)]).await?;
         }
         let plan = self.environment.plan(&self.engine, crate::host::inventory::gather(&self.engine).await?)?;
@@ -372,7 +372,7 @@ impl<'a> Labs<'a> {
     }
 }
 
-/// How long an API server may take for one answer while it is waited for.
+/// How long an API server may take to respond to one of the polls.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 fn change(cluster: &str, what: &str, became: Became) -> Change {

@@ -19,11 +19,11 @@
 //! }
 //! ```
 //!
-//! [`Mesh::shared`] brings the environment up, or finds it; test processes that run at once share it. It is taken down
-//! when the last of them has ended, unless [`KEEP_VARIABLE`] is set. Tests run side by side in namespaces of their own;
-//! what concerns everybody, such as a cut link, is for [`Mesh::test_alone`].
+//! [`Mesh::shared`] creates the environment, or finds it; concurrent test processes share it. It is deleted when
+//! the last of them has ended, unless [`KEEP_VARIABLE`] is set. Tests run in parallel, each in its own namespace;
+//! a test that affects all others, such as one that disables a link, uses [`Mesh::test_alone`].
 //!
-//! The futures here are not `Send`: `#[tokio::test]` and `tokio::join!` take them, `tokio::spawn` does not.
+//! The futures here are not `Send`: `#[tokio::test]` and `tokio::join!` accept them, `tokio::spawn` does not.
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -74,9 +74,9 @@ pub use crate::lifecycle::deploy::{Applied, Deployed, Object, StubMade};
 
 use users::Users;
 
-/// Whose namespaces they are.
+/// The owner of the namespaces.
 const PART_OF: &str = "kindmesh-testing";
-/// For how long a test's namespace is its own without being renewed.
+/// How long a test's namespace is leased without a renewal.
 const LEASE: Duration = Duration::from_secs(600);
 const RENEWED_EVERY: Duration = Duration::from_secs(180);
 /// How long a test may wait for one that runs alone.
@@ -106,27 +106,27 @@ pub struct Mesh {
     plan: Plan,
     sides: Vec<Side>,
     users: Users,
-    /// What the callers run.
+    /// The image of the callers.
     image: String,
 }
 
 impl Mesh {
-    /// The environment of that name, shared by all tests of all processes: brought up unless it is there, from the spec
-    /// that `kindmesh up` would use in this folder. In a shell with the variables of `kindmesh env`, that environment is
-    /// used instead, as it is.
+    /// Returns the environment of that name, shared by all tests of all processes: created unless it exists, from
+    /// the spec that `kindmesh up` would use in the working directory. In a shell with the variables of `kindmesh
+    /// env`, it returns that environment unchanged.
     ///
     /// # Errors
-    /// What keeps `up` from working.
+    /// What makes `up` fail.
     pub async fn shared(name: &str) -> anyhow::Result<Self> {
         install_tls();
         let (folders, environment) = shared::environment(name).await?;
         Self::of(&folders, environment).await
     }
 
-    /// An environment that is up, as it is; it is never taken down.
+    /// Returns a running environment unchanged; it is never deleted.
     ///
     /// # Errors
-    /// When it cannot be reached.
+    /// If it cannot be reached.
     pub async fn open(environment: &facade::Environment) -> anyhow::Result<Self> {
         Self::of(&environment.folders, environment.opened.clone()).await
     }
@@ -142,58 +142,58 @@ impl Mesh {
         let users = Users::of(folders, environment.name());
         let image = caller_image(&environment, &engine, &plan, &sides).await?;
         let mesh = Self { environment, engine, plan, sides, users, image };
-        // What a test that was killed alone had cut.
+        // What a killed test that ran alone had disabled.
         if let Some(_alone) = mesh.users.try_alone()? {
             mesh.restore_links().await?;
         }
         Ok(mesh)
     }
 
-    /// The clusters.
+    /// Returns the clusters.
     pub fn sides(&self) -> &[Side] {
         &self.sides
     }
 
-    /// The cluster of that name.
+    /// Returns the cluster of that name.
     ///
     /// # Errors
-    /// A usage error that lists those there are.
+    /// A usage error that lists the existing clusters.
     pub fn side(&self, cluster: &str) -> Result<&Side, Error> {
         self.environment.cluster(cluster)?;
         let found = self.sides.iter().find(|side| side.name == cluster);
-        found.ok_or_else(|| Error::usage(format!("there is no cluster {cluster}")))
+        found.ok_or_else(|| Error::usage(format!("no cluster {cluster}")))
     }
 
-    /// Makes an image of a program and the libraries that it loads, so that manifests can name it. A program that is the
-    /// same as before changes nothing.
+    /// Builds an image from a program and its libraries, for use in manifests. An unchanged program changes
+    /// nothing.
     ///
     /// # Errors
-    /// When the program cannot be run or read; the engine's.
+    /// If the program cannot run or be read; otherwise the engine's errors.
     pub async fn image(&self, name: &str, program: impl AsRef<Path>) -> anyhow::Result<()> {
         images::of_program(&self.engine, name, program.as_ref()).await.map(drop)
     }
 
-    /// Runs a test in a namespace of its own, which is in every cluster and in the mesh. After a success it is removed;
-    /// after a failure or a panic, what a person would look at is written down, and it is removed, too, unless
+    /// Runs a test in its own namespace, which exists in every cluster and is in the mesh. After a success it is
+    /// deleted; after a failure or a panic, evidence is written to a directory, and it is deleted too, unless
     /// [`KEEP_VARIABLE`] is set.
     ///
     /// # Errors
-    /// The test's own, with where the dump is; or what kept its namespace from being made.
+    /// The test's own error, with the path of the evidence; or why its namespace could not be created.
     ///
     /// # Panics
-    /// As the test does.
+    /// If the test panics.
     pub async fn test(&self, body: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>) -> anyhow::Result<()> {
         self.run(false, body).await
     }
 
-    /// The same while no other test of any process runs: for what concerns all of them, such as a cut link. All links
-    /// are restored in the end.
+    /// The same while no other test of any process runs: for tests that affect all others, such as one that
+    /// disables a link. All links are enabled at the end.
     ///
     /// # Errors
-    /// As [`Mesh::test`].
+    /// As for [`Mesh::test`].
     ///
     /// # Panics
-    /// As the test does.
+    /// If the test panics.
     pub async fn test_alone(
         &self,
         body: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>,
@@ -239,25 +239,25 @@ impl Mesh {
         }
     }
 
-    /// Renews the lease of a namespace for ever.
+    /// Renews the lease of a namespace, forever.
     async fn renew(&self, namespace: &Namespace) -> std::convert::Infallible {
         let mut ticks = tokio::time::interval_at(Instant::now() + RENEWED_EVERY, RENEWED_EVERY);
         loop {
             ticks.tick().await;
             for side in &self.sides {
-                // The next tick tries again, and the lease lasts for three of them.
+                // The next tick retries, and the lease lasts for three of them.
                 let _ = lease::renew(&side.client, namespace.name(), LEASE).await;
             }
         }
     }
 
-    /// Restores every link that a test cut.
+    /// Enables every link that a test disabled.
     async fn restore_links(&self) -> anyhow::Result<bool> {
         let restored = try_join_all(self.plan.clusters.iter().map(|cluster| link::restore(&self.engine, cluster)));
         Ok(restored.await?.contains(&true))
     }
 
-    /// The right to change what is in the clusters, for one change: a test may then have the environment put to rest.
+    /// Locks the environment for one change in its clusters: a test may pause the environment afterwards.
     async fn beside(&self) -> anyhow::Result<Lock> {
         hold::beside(&self.environment.files, self.environment.name(), None, &Events::silent()).await
     }
@@ -267,14 +267,15 @@ impl Mesh {
     }
 }
 
-/// The words of a panic.
+/// Returns the message of a panic.
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "it panicked".into())
 }
 
-/// The image that callers run: the samples' where there are any, else one of the executable's, loaded into the nodes.
+/// Returns the image of the callers: the samples' if there are any, else one of the executable's, loaded into the
+/// nodes.
 async fn caller_image(
     environment: &Environment,
     engine: &Engine,
@@ -289,7 +290,7 @@ async fn caller_image(
     }
     let executable = sample_image::executable().await.ok_or_else(|| {
         Error::prerequisite("there is no kindmesh executable to build the callers' image from")
-            .hint("cargo install kindmesh; or name one with KINDMESH_EXE")
+            .hint("install it: cargo install kindmesh; or set KINDMESH_EXE")
     })?;
     let described = gather::executable().await?.context("no executable")?;
     let image = built_of(&described);

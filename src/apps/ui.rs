@@ -1,4 +1,4 @@
-//! A page to look at: both clusters, the calls between them, and switches; for this machine alone, behind a token.
+//! The dashboard: clusters, calls between them, and switches; only for this host, protected by a token.
 //!
 //! ```text
 //! watch: status, policies, the caller's proxy ─► desk ─► /api/state ─► page
@@ -35,10 +35,10 @@ mod watch;
 
 use desk::{Desk, Window, Work};
 
-/// How many requests may lie at the desk unread; the next ones wait, and so do their browsers.
+/// How many requests may be queued for the session; further ones wait, and so do their browsers.
 const REQUESTS_UNREAD: usize = 16;
 
-/// Where the page is served from.
+/// The server's address.
 #[derive(Debug)]
 pub struct Ui {
     listener: TcpListener,
@@ -47,29 +47,29 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Listens on a port of this machine, for this machine alone; 0 for any free one.
+    /// Listens on a port of this host's loopback; 0 for any free one.
     ///
     /// # Errors
-    /// A usage error when the port cannot be had.
+    /// A usage error if the port is not available.
     pub async fn bind(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|error| {
-            Error::usage(format!("port {port} cannot be listened on: {error}"))
-                .hint("give another --port, or none for a free one")
+            Error::usage(format!("cannot listen on port {port}: {error}"))
+                .hint("choose another --port, or omit it for a free one")
         })?;
         let address = listener.local_addr().context("listening on a free port")?;
         Ok(Self { listener, address, token: token()? })
     }
 
-    /// Where a browser finds it. The token is in the part that a browser keeps to itself.
+    /// Returns the URL for a browser. The token is in the fragment, which a browser does not send.
     pub fn url(&self) -> String {
         format!("http://{}/#{}", self.address, self.token)
     }
 
-    /// Serves the page of an environment until it is interrupted, and then waits for a verification that is under way: it
-    /// ends, too, and removes what it made.
+    /// Serves the dashboard of an environment until it is interrupted, and then waits for a running verification:
+    /// it ends too, and deletes what it created.
     ///
     /// # Errors
-    /// When the environment cannot be reached at all.
+    /// If the environment cannot be reached.
     pub async fn run(
         self,
         environment: &Environment,
@@ -87,13 +87,13 @@ impl Ui {
         local.spawn_local(desk.clone().send_steadily());
         local.spawn_local(at_the_desk(desk, work));
         let serving =
-            async { axum::serve(self.listener, server::router(guard)).await.context("serving the page") };
+            async { axum::serve(self.listener, server::router(guard)).await.context("serving the dashboard") };
         local.run_until(until_interrupted(serving, interrupt, &verifying)).await
     }
 }
 
-/// Serves until that fails, or until an interruption; then no request is answered any more, and what has something to
-/// put away is waited for.
+/// Serves until it fails, or until an interrupt; then no more requests are handled, and work that needs a cleanup
+/// is waited for.
 async fn until_interrupted(
     serving: impl Future<Output = anyhow::Result<()>>,
     interrupt: &Interrupt,
@@ -103,12 +103,12 @@ async fn until_interrupted(
         served = serving => return served,
         () = interrupt.requested() => {}
     }
-    // The sender is there as long as this.
+    // The sender lives as long as this.
     let _ = verifying.subscribe().wait_for(|verifying| !verifying).await;
     Ok(())
 }
 
-/// Does what requests ask for, each for itself.
+/// Handles requests, each independently.
 async fn at_the_desk(desk: Rc<Desk>, mut work: mpsc::Receiver<Work>) {
     while let Some(work) = work.recv().await {
         spawn_local(work(desk.clone()));
@@ -150,7 +150,7 @@ async fn open(
 fn token() -> anyhow::Result<String> {
     let mut bits = [0; 16];
     let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut bits).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    random.fill(&mut bits).map_err(|_| anyhow::anyhow!("the system returned no random numbers"))?;
     Ok(hex(&bits))
 }
 

@@ -1,22 +1,22 @@
-//! Work that blocks its thread for more than a few milliseconds: large files, digests, lists of processes. A command has
-//! two threads for all that waits, so such work gets one of its own.
+//! Work that blocks its thread for more than a few milliseconds: large files, digests, process lists. A command has only
+//! two threads for async tasks, so blocking work runs on a separate thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
-/// Does work that blocks on a thread that may be blocked. Whoever stops waiting for it does not stop it.
+/// Runs blocking work on a thread for such work. Dropping the future does not stop the work.
 ///
 /// # Errors
-/// The work's own.
+/// The work's error.
 pub async fn elsewhere<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(work).await.context("work on another thread broke off")?
+    tokio::task::spawn_blocking(work).await.context("a background task failed")?
 }
 
-/// Tells work on another thread that nobody waits for it any more; else it would go on after an interruption.
+/// Signals work on another thread to stop when its future is dropped. Otherwise it would continue after an interrupt.
 #[derive(Debug, Default)]
 pub struct StopOnDrop(pub Arc<AtomicBool>);
 
@@ -26,8 +26,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What work comes to. Fails where the work does not wait for a thread that may be blocked: it ends although there is
-/// none.
+/// Runs work and returns its result. Panics if the work does not use a blocking thread: the only one is busy at first, so
+/// the work must be pending.
 #[cfg(test)]
 pub fn waits_for_a_thread<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build();
@@ -35,7 +35,7 @@ pub fn waits_for_a_thread<T>(work: impl Future<Output = T>) -> T {
         let (release, released) = std::sync::mpsc::channel::<()>();
         tokio::task::spawn_blocking(move || released.recv());
         let mut work = std::pin::pin!(work);
-        assert!(futures::poll!(&mut work).is_pending(), "it blocks the thread of all that waits");
+        assert!(futures::poll!(&mut work).is_pending(), "the work blocks a thread for async tasks");
         drop(release);
         work.await
     })

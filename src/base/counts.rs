@@ -1,5 +1,5 @@
-//! What this process asked of others, counted. Times differ from machine to machine; these do not much, so a test can
-//! hold them: `tests/e2e/counts.rs`.
+//! Counters of the requests that this process sends. Unlike durations, they hardly differ between hosts, so a test can
+//! limit them: `tests/e2e/counts.rs`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,22 +10,22 @@ static ENGINE_REQUESTS: AtomicU64 = AtomicU64::new(0);
 static PROCESSES: AtomicU64 = AtomicU64::new(0);
 static EXPORTED_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// What was asked for.
+/// Counts of requests, processes and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
-    /// Requests to API servers; not what goes over a port-forward or an exec that was opened by one.
+    /// Requests to API servers, without the traffic inside a port-forward or an exec.
     pub kube_requests: u64,
-    /// Requests to the container engine by this process; not those of child processes.
+    /// Requests of this process to the container engine, without those of child processes.
     pub engine_requests: u64,
-    /// Child processes that were started.
+    /// Child processes started.
     pub processes: u64,
-    /// Bytes of images read from the engine.
+    /// Bytes of images exported from the engine.
     pub exported_bytes: u64,
 }
 
 impl Counts {
-    /// Since this process began.
+    /// Returns the counts since this process started.
     pub fn so_far() -> Self {
         Self {
             kube_requests: KUBE_REQUESTS.load(Relaxed),
@@ -35,7 +35,7 @@ impl Counts {
         }
     }
 
-    /// Since other counts were taken. What else this process does at the same time is counted, too.
+    /// Returns the counts since `before`. They include everything that this process did in the meantime.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {

@@ -1,13 +1,13 @@
-//! What can go wrong, as the user sees it: what failed, why, the evidence, the next command.
+//! Errors for the user: what failed and why, with evidence and a hint.
 
 use std::fmt;
 
-/// The kinds of failure that a caller tells apart; each has its exit status (docs/reference.md).
+/// The kinds of failure. Each has its own exit status (docs/reference.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The environment failed, or there is none. Exit status 1.
+    /// The environment failed or does not exist. Exit status 1.
     Environment,
-    /// Wrong usage or a wrong spec, one in conflict with the engine's networks included. Exit status 2.
+    /// Invalid usage or an invalid spec, including one that conflicts with the engine's networks. Exit status 2.
     Usage,
     /// A check or an expectation failed. Exit status 3.
     Check,
@@ -16,7 +16,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The exit status of a command that fails this way.
+    /// Returns the exit status of a command that fails this way.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Environment => 1,
@@ -27,52 +27,52 @@ impl Kind {
     }
 }
 
-/// A failure with what the user needs to act on it.
+/// A failure with the information that the user needs to act on it.
 ///
-/// Travels inside [`anyhow::Error`]; contexts added on the way up are shown before it.
+/// It is carried inside an [`anyhow::Error`]; contexts added to that are shown before the message.
 #[derive(Debug)]
 pub struct Error {
-    /// Which exit status it leads to.
+    /// The kind, which decides the exit status.
     pub kind: Kind,
-    /// What failed and why, one sentence in lower case without a full stop.
+    /// What failed and why: one sentence in lower case without a period.
     pub message: String,
-    /// What was seen: the last status, the end of a log, the output of a child process.
+    /// Recorded output: the last status, the end of a log, the output of a child process.
     pub evidence: Vec<String>,
-    /// The next thing to do, with the command to type.
+    /// What to do next, with the command to run.
     pub hint: Option<String>,
-    /// The cause's name, where it is one that is known (docs/troubleshooting.md).
+    /// The id of the cause, if it is known (docs/troubleshooting.md).
     pub cause: Option<&'static str>,
 }
 
 impl Error {
-    /// A failure of the given kind.
+    /// Creates an error of the given kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), evidence: Vec::new(), hint: None, cause: None }
     }
 
-    /// Wrong usage or a wrong spec.
+    /// Creates an error for invalid usage or an invalid spec.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
 
-    /// The environment failed.
+    /// Creates an error for an environment that failed.
     pub fn environment(message: impl Into<String>) -> Self {
         Self::new(Kind::Environment, message)
     }
 
-    /// Something that has to be there before is missing.
+    /// Creates an error for a missing prerequisite.
     pub fn prerequisite(message: impl Into<String>) -> Self {
         Self::new(Kind::Prerequisite, message)
     }
 
-    /// Adds what was seen; multi-line text becomes one item a line.
+    /// Adds evidence; each line of the text becomes one item.
     #[must_use]
     pub fn evidence(mut self, evidence: impl AsRef<str>) -> Self {
         self.evidence.extend(evidence.as_ref().lines().map(str::to_owned));
         self
     }
 
-    /// Says what to do next.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -88,13 +88,13 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Finds the [`Error`] that an [`anyhow::Error`] carries, if any: as a cause, or as a context.
+/// Returns the [`Error`] that an [`anyhow::Error`] carries as a cause or as context, if any.
 pub fn find(error: &anyhow::Error) -> Option<&Error> {
     error.chain().find_map(|cause| cause.downcast_ref::<Error>()).or_else(|| error.downcast_ref::<Error>())
 }
 
-/// What an error and its causes say, each once and in their own words: an API server's answer is its message, without the
-/// client's name for it and the whole answer behind it.
+/// Returns the messages of an error and its causes without repetitions. Of an API server's status only the message is
+/// used, without the prefix and the full status that the client adds.
 pub fn messages(error: &anyhow::Error) -> Vec<String> {
     let mut messages: Vec<String> = Vec::new();
     for cause in error.chain() {
@@ -103,11 +103,11 @@ pub fn messages(error: &anyhow::Error) -> Vec<String> {
                 messages.push(answer.message.clone());
                 break;
             }
-            // Its cause says the same.
+            // Its cause has the same message.
             Some(kube::Error::Service(_)) => continue,
             _ => cause.to_string(),
         };
-        // Many libraries repeat their source in their own message.
+        // Many libraries repeat the message of their source.
         if !messages.last().is_some_and(|last| last.contains(&message)) {
             messages.push(message);
         }
@@ -115,12 +115,12 @@ pub fn messages(error: &anyhow::Error) -> Vec<String> {
     messages
 }
 
-/// [`messages`] in one line.
+/// Returns [`messages`] as one line.
 pub fn brief(error: impl Into<anyhow::Error>) -> String {
     messages(&error.into()).join(": ")
 }
 
-/// The exit status for any error: that of the [`Error`] it carries, else 1.
+/// Returns the exit status for any error: that of the [`Error`] it carries, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     find(error).map_or(Kind::Environment, |e| e.kind).exit_code()
 }

@@ -1,4 +1,4 @@
-//! The only channel from the work to the screen: what happens is said as data, and a sink shows it.
+//! The only channel from the work to the screen: the work sends events as data, and a sink shows them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,45 +15,45 @@ mod queue;
 pub use queue::Feed;
 use queue::{Queue, Sender};
 
-/// What happened while bringing an environment up or down.
+/// Something that happened while a command ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
-    /// A step began.
+    /// A step started.
     StepStarted {
-        /// The step's name, stable: part of the JSON interface.
+        /// The stable id of the step: part of the JSON interface.
         step: String,
-        /// The cluster it is for; none for the whole environment.
+        /// The cluster of the step; `None` for the whole environment.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
     },
-    /// A step ended well.
+    /// A step succeeded.
     StepFinished {
-        /// The step's name.
+        /// The id of the step.
         step: String,
-        /// The cluster it is for.
+        /// The cluster of the step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
         /// How long it took.
         seconds: f64,
-        /// Whether it had to change anything.
+        /// Whether the step changed anything.
         changed: bool,
     },
     /// A step waits for a condition.
     Waiting {
-        /// The step's name.
+        /// The id of the step.
         step: String,
-        /// The cluster it is for.
+        /// The cluster of the step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
-        /// What is waited for.
+        /// What the step waits for.
         r#for: String,
-        /// What was seen last.
+        /// The last status.
         last: String,
     },
-    /// A check began.
+    /// A check started.
     CheckStarted {
-        /// The check's name.
+        /// The id of the check.
         id: String,
     },
     /// A check ended.
@@ -62,12 +62,12 @@ pub enum Event {
         #[serde(flatten)]
         verdict: Verdict,
     },
-    /// Something worth knowing that is not a failure.
+    /// Information for the user that is not a failure.
     Note {
         /// One sentence.
         message: String,
     },
-    /// What the command asked of others until now: see [`Counts`].
+    /// The requests that the command has sent so far: see [`Counts`].
     Counted {
         /// Requests to API servers.
         kube_requests: u64,
@@ -75,12 +75,12 @@ pub enum Event {
         engine_requests: u64,
         /// Child processes.
         processes: u64,
-        /// Bytes of images read from the engine.
+        /// Bytes of images exported from the engine.
         exported_bytes: u64,
     },
-    /// The environment works: a call has crossed.
+    /// The environment works: a cross-cluster call succeeded.
     Ready {
-        /// Since the command began.
+        /// The seconds since the command started.
         seconds: f64,
         /// The environment's name.
         environment: String,
@@ -89,31 +89,31 @@ pub enum Event {
     },
     /// The command failed.
     Failed {
-        /// The step that failed, empty before the first.
+        /// The step that failed; empty before the first step.
         step: String,
-        /// The cluster it was for.
+        /// The cluster of the step.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cluster: Option<String>,
         /// What failed and why.
         error: String,
-        /// What was seen.
+        /// The evidence.
         evidence: Vec<String>,
-        /// What to do next.
+        /// The hint.
         hint: Option<String>,
-        /// The cause's name, where it is one that is known.
+        /// The id of the cause, if it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
     },
 }
 
 impl Event {
-    /// The event of some counts.
+    /// Returns the event that reports `counts`.
     pub fn counted(counts: Counts) -> Self {
         let Counts { kube_requests, engine_requests, processes, exported_bytes } = counts;
         Self::Counted { kube_requests, engine_requests, processes, exported_bytes }
     }
 
-    /// The event as one line of JSON, with the time at which it happened.
+    /// Returns the event as one line of JSON, with the time at which it happened.
     pub fn line(&self, time: Timestamp) -> String {
         let event = serde_json::to_string(self).expect("an event has string keys and plain values only");
         // The time goes before the event's own fields: a struct around both would need serde's `flatten`.
@@ -126,14 +126,14 @@ pub trait Sink: Send {
     /// Shows an event that happened at `time`.
     fn event(&mut self, time: Timestamp, event: &Event);
 
-    /// Is called several times a second, for what changes with time alone.
+    /// Updates what depends on time alone. Called several times a second.
     fn tick(&mut self, _time: Timestamp) {}
 
-    /// Leaves the terminal clean; is called once, after the last event.
+    /// Cleans up the terminal. Called once, after the last event.
     fn finish(&mut self);
 }
 
-/// Where work says what happens. Cheap to clone; without a receiver, events are dropped.
+/// A handle for sending events. Cheap to clone; without a receiver, events are dropped.
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: Option<Arc<Sender>>,
@@ -141,23 +141,23 @@ pub struct Events {
 }
 
 impl Events {
-    /// A channel: the work's end, and the end that a sink reads until [`end`](Self::end), or until all work has
-    /// dropped its own.
+    /// Creates a channel: the sending end, and the end that a sink reads until [`end`](Self::end) is called or every
+    /// sending end is dropped.
     ///
-    /// Sending never waits. A `waiting` that was not read yet gives way to the next one of its step, and the oldest notes and
-    /// checks give way where there are too many, so what a reader that stalls leaves unread grows with the number of
-    /// steps alone. Steps, `ready` and `failed` are never lost.
+    /// Sending never blocks. An unread `waiting` event is replaced by the next one of the same step, and the oldest notes and
+    /// checks are dropped when there are too many. So the queue of a stalled reader grows only with the number of steps.
+    /// Steps, `ready` and `failed` are never lost.
     pub fn channel() -> (Self, Feed) {
         let queue = Arc::new(Queue::default());
         (Self { sender: Some(Arc::new(Sender(queue.clone()))), under_way: Arc::default() }, Feed::of(queue))
     }
 
-    /// Drops every event.
+    /// Returns a handle that drops every event.
     pub fn silent() -> Self {
         Self { sender: None, under_way: Arc::default() }
     }
 
-    /// Says that something happened.
+    /// Sends an event.
     pub fn send(&self, event: Event) {
         self.keep(&event);
         if let Some(sender) = &self.sender {
@@ -165,43 +165,42 @@ impl Events {
         }
     }
 
-    /// Says that nothing happens any more: the reader ends after what was sent until now, and what any clone sends later is
-    /// dropped.
+    /// Ends the channel: the reader ends after the events sent so far, and events that any clone sends later are dropped.
     pub fn end(&self) {
         if let Some(sender) = &self.sender {
             sender.0.end();
         }
     }
 
-    /// Keeps what is under way, for the message when time runs out.
+    /// Records which steps are running, for the error of a timeout.
     fn keep(&self, event: &Event) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let key = |step: &String, cluster: &Option<String>| (cluster.clone().unwrap_or_default(), step.clone());
         match event {
             Event::StepStarted { step, cluster } => under_way.insert(key(step, cluster), String::new()),
             Event::Waiting { step, cluster, r#for, last } => {
-                under_way.insert(key(step, cluster), format!("waits for {}: {last}", r#for))
+                under_way.insert(key(step, cluster), format!("(waiting for {}: {last})", r#for))
             }
             Event::StepFinished { step, cluster, .. } => under_way.remove(&key(step, cluster)),
             _ => None,
         };
     }
 
-    /// The steps that have begun and not ended, each with what it waits for: one line a step.
+    /// Returns the steps that are still running, each with what it waits for: one line for each step.
     pub fn under_way(&self) -> Vec<String> {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let line = |((cluster, step), last): (&(String, String), &String)| {
-            format!("still under way: {cluster} {step} {last}").split_whitespace().collect::<Vec<_>>().join(" ")
+            format!("still running: {cluster} {step} {last}").split_whitespace().collect::<Vec<_>>().join(" ")
         };
         under_way.iter().map(line).collect()
     }
 
-    /// Says something worth knowing.
+    /// Sends a note.
     pub fn note(&self, message: impl Into<String>) {
         self.send(Event::Note { message: message.into() });
     }
 
-    /// Begins a step; `cluster` is none for a step of the whole environment.
+    /// Starts a step; `cluster` is `None` for a step of the whole environment.
     pub fn step(&self, step: &'static str, cluster: Option<&str>) -> Step {
         let step =
             Step { events: self.clone(), step, cluster: cluster.map(str::to_owned), started: Instant::now() };
@@ -210,7 +209,7 @@ impl Events {
     }
 }
 
-/// A step under way.
+/// A running step.
 #[derive(Debug, Clone)]
 pub struct Step {
     events: Events,
@@ -220,7 +219,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Says what the step waits for and what it saw last.
+    /// Reports what the step waits for and the last status.
     pub fn waiting(&self, what: &str, last: &str) {
         self.events.send(Event::Waiting {
             step: self.step.into(),
@@ -230,12 +229,12 @@ impl Step {
         });
     }
 
-    /// Says something worth knowing.
+    /// Sends a note.
     pub fn note(&self, message: impl Into<String>) {
         self.events.note(message);
     }
 
-    /// Runs the step's work; `Ok(true)` means that something was changed. An error is marked with the step.
+    /// Runs the step's work and reports the outcome. Adds the step to an error as context.
     pub async fn run<T>(self, work: impl AsyncFnOnce(&Step) -> anyhow::Result<Outcome<T>>) -> anyhow::Result<T> {
         match work(&self).await {
             Ok(outcome) => {
@@ -252,33 +251,33 @@ impl Step {
     }
 }
 
-/// What a step made or found, and whether it had to change anything.
+/// The result of a step, and whether the step changed anything.
 #[derive(Debug, Clone)]
 pub struct Outcome<T = ()> {
-    /// What the next step needs of it.
+    /// The value for the next steps.
     pub value: T,
-    /// Whether anything was changed.
+    /// Whether the step changed anything.
     pub changed: bool,
 }
 
 impl<T> Outcome<T> {
-    /// Something was made or changed.
+    /// Returns the outcome of a step that created or changed something.
     pub fn changed(value: T) -> Self {
         Self { value, changed: true }
     }
 
-    /// All was as wanted.
+    /// Returns the outcome of a step that had nothing to do.
     pub fn unchanged(value: T) -> Self {
         Self { value, changed: false }
     }
 }
 
-/// The step in which an error arose, as a context of the error.
+/// The step that failed, as context of an error.
 #[derive(Debug, Clone)]
 pub struct Failed {
-    /// The step's name.
+    /// The id of the step.
     pub step: &'static str,
-    /// The cluster it was for.
+    /// The cluster of the step.
     pub cluster: Option<String>,
 }
 
@@ -291,7 +290,7 @@ impl std::fmt::Display for Failed {
     }
 }
 
-/// Seconds with three decimals, as the JSON interface gives durations.
+/// Returns seconds rounded to three decimals, as durations are written in JSON.
 pub fn round(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
@@ -305,7 +304,7 @@ mod tests {
         let events = Events::silent();
         let step = events.step("istiod", Some("a"));
         step.waiting("readiness", "0 of 1");
-        assert_eq!(events.under_way(), ["still under way: a istiod waits for readiness: 0 of 1"]);
+        assert_eq!(events.under_way(), ["still running: a istiod (waiting for readiness: 0 of 1)"]);
         step.run(async |_| Ok(Outcome::unchanged(()))).await.unwrap();
         assert!(events.under_way().is_empty());
     }

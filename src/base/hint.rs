@@ -1,21 +1,21 @@
-//! Commands to type next, as hints of errors name them.
+//! Commands for the hints of errors.
 
-/// The command that makes or repairs an environment.
+/// Returns the command that creates or repairs an environment.
 pub fn up_hint(name: &str) -> String {
     command_on("up", name)
 }
 
-/// The command that removes an environment.
+/// Returns the command that deletes an environment.
 pub fn down_hint(name: &str) -> String {
     command_on("down", name)
 }
 
-/// The command that brings a frozen environment back.
+/// Returns the command that resumes a paused environment.
 pub fn resume_hint(name: &str) -> String {
     command_on("resume", name)
 }
 
-/// The command that brings a stopped environment back.
+/// Returns the command that starts a stopped environment.
 pub fn start_hint(name: &str) -> String {
     command_on("start", name)
 }

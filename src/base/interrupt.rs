@@ -1,10 +1,10 @@
-//! Ctrl-C, for work that has something to put away first.
+//! Ctrl-C for work that must clean up first.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-/// Told to whoever armed it. Cheap to clone.
+/// An interrupt request. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     requested: Arc<watch::Sender<bool>>,
@@ -17,29 +17,28 @@ impl Default for Interrupt {
     }
 }
 
-/// As long as it lives, an interruption is waited for instead of dropping the work.
+/// A guard: while it is alive, an interrupt waits for the work instead of dropping it.
 #[derive(Debug)]
 pub struct Armed(Arc<Mutex<Vec<&'static str>>>);
 
 impl Interrupt {
-    /// Asks to be told of an interruption, and waited for; `doing` says what will be done then. The work must end soon
-    /// after it was told.
+    /// Makes an interrupt wait for the work; `doing` describes the cleanup. The work must end soon after the interrupt.
     pub fn arm(&self, doing: &'static str) -> Armed {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).push(doing);
         Armed(self.armed.clone())
     }
 
-    /// What work does that wants to be told, if any does.
+    /// Returns the description of the cleanup, if an interrupt has to wait for one.
     pub fn armed(&self) -> Option<&'static str> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).last().copied()
     }
 
-    /// Interrupts.
+    /// Requests an interrupt.
     pub fn request(&self) {
         self.requested.send_replace(true);
     }
 
-    /// Ends when an interruption was requested.
+    /// Waits until an interrupt is requested.
     pub async fn requested(&self) {
         let mut receiver = self.requested.subscribe();
         // The sender lives as long as `self`.

@@ -1,35 +1,35 @@
-//! Names that several parts have to agree on: of what is made on the engine, in the clusters and in certificates.
+//! Names that several modules share: of objects on the engine, in the clusters and in certificates.
 
 use std::fmt;
 
-/// The name of an environment's Docker network.
+/// Returns the name of an environment's Docker network.
 pub fn network_name(environment: &str) -> String {
     format!("kindmesh-{environment}")
 }
 
-/// kind's name for a cluster of an environment.
+/// Returns kind's name for a cluster of an environment.
 pub fn kind_name(environment: &str, cluster: &str) -> String {
     format!("{environment}-{cluster}")
 }
 
-/// kind's name for the first control plane of a cluster.
+/// Returns kind's name for the first control plane of a cluster.
 pub fn control_plane_name(kind_name: &str) -> String {
     format!("{kind_name}-control-plane")
 }
 
-/// The caller's Deployment, Service and service account.
+/// The name of the caller's Deployment, Service and service account.
 pub const CALLER_NAME: &str = "sample-caller";
-/// The producer's Deployment, Service and service account.
+/// The name of the producer's Deployment, Service and service account.
 pub const PRODUCER_NAME: &str = "sample-producer";
-/// The port of both.
+/// The port of both Services.
 pub const PORT: u16 = 8080;
 
-/// The label by which objects of the samples are found again.
+/// The label that identifies objects of the samples.
 pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
-/// Its value.
+/// The value of that label.
 pub const PART_OF: &str = "kindmesh-samples";
 
-/// The subject of a certificate that kindmesh makes.
+/// The subject of a certificate that kindmesh issues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// `O`.
@@ -44,7 +44,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// The subject of a cluster's intermediate; without a cluster, that of the environment's root.
+/// Returns the subject of a cluster's intermediate CA, or without a cluster, of the environment's root CA.
 pub fn subject(environment: &str, cluster: Option<&str>) -> Subject {
     let common_name = match cluster {
         Some(cluster) => format!("{environment} {cluster} intermediate"),

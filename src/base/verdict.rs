@@ -1,22 +1,22 @@
-//! What verifying found: a verdict on each claim, with the evidence for it.
+//! Results of `verify`: a verdict on each claim, with evidence.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
-    /// The claim holds: it was tried, and the evidence shows it.
+    /// The claim holds: it was tested, and the evidence shows it.
     Passed,
     /// The claim does not hold.
     Failed,
-    /// It could not be decided, for the reason given as evidence. Never counts as passed.
+    /// The claim could not be tested, for the reason given as evidence. Never counts as passed.
     Skipped,
 }
 
 impl Status {
-    /// The status as JSON has it: `passed`, `failed` or `skipped`.
+    /// Returns the status as written in JSON: `passed`, `failed` or `skipped`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -30,41 +30,41 @@ impl Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
-    /// The check's name, stable: `mtls.strict`.
+    /// The stable id of the check, such as `mtls.strict`.
     pub id: String,
-    /// What was to be shown, one sentence.
+    /// What the check proves, in one sentence.
     pub claim: String,
-    /// How it ended.
+    /// The result.
     pub status: Status,
     /// How long the check took.
     pub seconds: f64,
-    /// What was sent, what came back, what the proxies said, and the commands that show the same: one item a
-    /// line. Of a failed check the last item is why it failed; of a skipped one, why it was skipped.
+    /// What was sent, what was received, what the proxies reported, and commands that show the same: one line for each
+    /// item. The last item of a failed check says why it failed; of a skipped check, why it was skipped.
     pub evidence: Vec<String>,
-    /// What to do about a failure.
+    /// The fix for a failure.
     pub hint: Option<String>,
 }
 
-/// The verdicts on all claims that were tried: what `verify --output json` prints.
+/// The verdicts on all claims that were tested: what `verify --output json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdicts {
-    /// The shape of this document.
+    /// The version of this document's schema.
     pub schema_version: u8,
     /// The environment's name.
     pub environment: String,
-    /// In the order in which the checks are listed.
+    /// The verdicts, in the order in which the checks are listed.
     pub checks: Vec<Verdict>,
-    /// How many passed.
+    /// The number of checks that passed.
     pub passed: usize,
-    /// How many failed.
+    /// The number of checks that failed.
     pub failed: usize,
-    /// How many were skipped.
+    /// The number of checks that were skipped.
     pub skipped: usize,
 }
 
 impl Verdicts {
-    /// Counts.
+    /// Counts the verdicts by status.
     pub fn new(environment: &str, checks: Vec<Verdict>) -> Self {
         let count = |status| checks.iter().filter(|verdict| verdict.status == status).count();
         Self {
@@ -78,23 +78,23 @@ impl Verdicts {
     }
 }
 
-/// What was verified, and when: for reports that are read later and elsewhere.
+/// What was verified and when, for reports that are read later and elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
-    /// When the verification began.
+    /// The time at which the verification started.
     pub started: Timestamp,
-    /// How long the whole took, setting up and removing included.
+    /// The duration of the whole run, including setup and cleanup.
     pub seconds: f64,
     /// Istio's version.
     pub istio: String,
-    /// The nodes' image.
+    /// The node image.
     pub node_image: String,
     /// The clusters.
     pub clusters: Vec<SubjectCluster>,
 }
 
-/// One cluster of what was verified.
+/// One cluster of the verified environment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubjectCluster {
@@ -104,7 +104,7 @@ pub struct SubjectCluster {
     pub region: String,
     /// Its zone.
     pub zone: String,
-    /// How many nodes it has.
+    /// The number of nodes.
     pub nodes: usize,
     /// Whether the sample caller runs in it.
     pub caller: bool,

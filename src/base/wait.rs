@@ -1,5 +1,5 @@
-//! Waiting: a condition that answers "done" or "not yet, because …", asked again until a deadline. A
-//! timeout repeats the last "because".
+//! Waits: a condition returns "ready" or "not yet, because …" and is polled until a deadline. The error of a timeout
+//! includes the last reason.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use tokio::time::Instant;
 use crate::base::error::Error;
 use crate::base::event::{Events, Step};
 
-/// What a condition answers.
+/// The result of polling a condition.
 #[derive(Debug)]
 pub enum Poll<T> {
-    /// It holds.
+    /// The condition holds.
     Ready(T),
-    /// Not yet, and why.
+    /// The condition does not hold yet, with the reason.
     NotYet(String),
 }
 
-/// The cause when what came before had taken all the time.
+/// The id of the cause: earlier steps used up the timeout.
 pub const TOO_LATE: &str = "time.short";
 
 fn too_late(what: &str) -> Error {
-    let error = Error::environment(format!("{what}: no time was left for it"))
-        .hint("give the whole command longer with --timeout: what came before took all of it");
+    let error = Error::environment(format!("no time left to wait for {what}"))
+        .hint("increase --timeout: earlier steps used all of it");
     Error { cause: Some(TOO_LATE), ..error }
 }
 
-/// How long between two looks: short at first, since most waits end soon. Half of the longest is lost at the end of
-/// every longer wait, and many follow each other.
+/// The pause between two polls. It starts short, since most waits end soon. Every longer wait ends half of the longest
+/// pause late on average, and many waits follow each other.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Asks `condition` until it holds or `deadline` has passed.
+/// Polls `condition` until it holds or `deadline` has passed.
 ///
-/// An `Err` of the condition ends the wait at once: it is for what cannot get better by waiting.
+/// An `Err` from the condition ends the wait at once: it means that waiting cannot help.
 ///
 /// # Errors
-/// The condition's own, or an [`Error`] that names what was waited for and the last answer.
+/// The condition's error, or an [`Error`] that names what was waited for and the last reason.
 pub async fn until<T>(
     step: &Step,
     what: &str,
@@ -52,7 +52,7 @@ pub async fn until<T>(
                 Poll::Ready(value) => return Ok(value),
                 Poll::NotYet(because) => because,
             },
-            Err(_) if said.is_empty() => "no answer".to_owned(),
+            Err(_) if said.is_empty() => "no response".to_owned(),
             Err(_) => said.clone(),
         };
         if last != said {
@@ -64,8 +64,8 @@ pub async fn until<T>(
         }
         if Instant::now() + pause >= deadline {
             let waited = started.elapsed().as_secs();
-            return Err(Error::environment(format!("{what}: not after {waited} s"))
-                .evidence(format!("last seen: {said}"))
+            return Err(Error::environment(format!("timed out after {waited} s waiting for {what}"))
+                .evidence(format!("last status: {said}"))
                 .into());
         }
         tokio::time::sleep(pause).await;
@@ -73,11 +73,11 @@ pub async fn until<T>(
     }
 }
 
-/// Does work that has to end by a deadline. Work that does not is dropped, and the error tells which of its steps were
-/// under way.
+/// Runs work that must end by a deadline. Work that does not is dropped, and the error lists the steps that were still
+/// running.
 ///
 /// # Errors
-/// The work's own, or `late`.
+/// The work's error, or `late`.
 pub async fn within<T>(
     deadline: Instant,
     events: &Events,
@@ -105,8 +105,8 @@ mod tests {
         let soon = Instant::now() + Duration::from_millis(60);
         let error = until(&step, "readiness", soon, never).await.unwrap_err();
         let error = error::find(&error).unwrap();
-        assert_eq!((error.cause, error.evidence.as_slice()), (None, &["last seen: 0 of 1".to_owned()][..]));
-        // What holds already needs no time.
+        assert_eq!((error.cause, error.evidence.as_slice()), (None, &["last status: 0 of 1".to_owned()][..]));
+        // A condition that already holds succeeds even at its deadline.
         assert_eq!(until(&step, "readiness", Instant::now(), async || Ok(Poll::Ready(1))).await.unwrap(), 1);
     }
 
@@ -122,8 +122,8 @@ mod tests {
         let error = within(Instant::now(), &events, work, late).await.unwrap_err();
         let error = error::find(&error).unwrap();
         assert_eq!(error.message, "not done");
-        assert_eq!(error.evidence, ["still under way: pull waits for the image: pulling a"]);
-        let failed = async { Err::<(), _>(anyhow::anyhow!("its own")) };
-        assert_eq!(within(Instant::now(), &events, failed, late).await.unwrap_err().to_string(), "its own");
+        assert_eq!(error.evidence, ["still running: pull (waiting for the image: pulling a)"]);
+        let failed = async { Err::<(), _>(anyhow::anyhow!("failed")) };
+        assert_eq!(within(Instant::now(), &events, failed, late).await.unwrap_err().to_string(), "failed");
     }
 }

@@ -1,4 +1,4 @@
-//! One file a command: its arguments, what is true of it, a call of the library, the result. No logic.
+//! One file for each command: its arguments, its description, a call of the library, the result. No logic.
 
 use super::context::Context;
 use super::task::{Description, Done, Task, kept};

@@ -12,23 +12,23 @@ use crate::spec::{Loaded, Sources, load};
 /// What every command works with.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// What every command takes.
+    /// The arguments of all commands.
     pub global: Global,
-    /// Where results go.
+    /// The printer of results.
     pub printer: Printer,
-    /// Where what happens is said.
+    /// The channel of events.
     pub events: Events,
-    /// Where files are.
+    /// The state and cache directories.
     pub folders: Folders,
-    /// Tells of the first Ctrl-C, where work asked for it.
+    /// Reports the first Ctrl-C to work that armed it.
     pub interrupt: Interrupt,
 }
 
 impl Context {
-    /// For one command.
+    /// Creates the context of one command.
     ///
     /// # Errors
-    /// Where there is no home for its files.
+    /// If there is no home directory for its files.
     pub fn new(global: Global, printer: &Printer, events: &Events, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let folders = Folders::of_process()?;
         let (printer, events, interrupt) = (printer.clone(), events.clone(), interrupt.clone());
@@ -39,44 +39,44 @@ impl Context {
         self.global.sources()
     }
 
-    /// An error with its cause named, as it will be shown.
+    /// Names the cause of an error, as it will be shown.
     pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         diagnosis::by_its_words(error, &self.global.flags())
     }
 
-    /// The spec that the files, the variables and the arguments make.
+    /// Loads the spec from files, variables and arguments.
     pub fn load(&self) -> anyhow::Result<Loaded> {
         Ok(self.sources()?.load()?)
     }
 
-    /// The environment's name, without all of its spec.
+    /// Returns the environment's name, without reading the whole spec.
     pub fn environment_name(&self) -> anyhow::Result<String> {
         Ok(self.sources()?.name()?.to_string())
     }
 
-    /// Whether a program reads the result.
+    /// Whether the output is for a program.
     pub fn is_json(&self) -> bool {
         self.global.output == Output::Json
     }
 }
 
 impl Global {
-    /// Where the spec comes from.
+    /// Returns the sources of the spec.
     pub fn sources(&self) -> anyhow::Result<Sources> {
         Ok(Sources {
             directory: std::env::current_dir().map_err(|error| {
                 Error::environment(format!("the working directory cannot be used: {error}"))
-                    .hint("cd to one that exists")
+                    .hint("cd to a directory that exists")
             })?,
             variable: std::env::var_os(load::FILES_VARIABLE),
-            // What is no text is no name, and is told so.
+            // A value that is not UTF-8 is not a name, and the error says so.
             environment: std::env::var_os(load::NAME_VARIABLE).map(|name| name.to_string_lossy().into_owned()),
             files: self.files.clone(),
             name: self.name.clone(),
         })
     }
 
-    /// What follows a command so that it acts on the same environment.
+    /// Returns the flags that select the same environment in another command.
     pub fn flags(&self) -> String {
         self.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default()
     }

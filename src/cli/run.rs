@@ -1,5 +1,5 @@
-//! What is done around every command's work: its output, signals, the record, what is said at the end. What differs
-//! from command to command is in its description.
+//! What all commands share: output, signals, the record of the run, the result. What differs is in each command's
+//! description.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::report::failure::{self, Failure};
 use crate::report::github::{self, Surroundings};
 use crate::report::{self, Output, Printer, Several, Verbosity};
 
-/// How long the last words may take when all was asked to end at once.
+/// How long the final output may take after a second signal.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Runs a command to its exit status.
+/// Runs a command and returns its exit status.
 pub fn main(global: Global, task: Task) -> ExitCode {
-    // Two providers in one process would have to be told apart at every use: this one is everybody's.
+    // rustls needs one default provider for the process when more than one is compiled in.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let verbosity = match (global.quiet, global.verbose) {
         (true, _) => Verbosity::Quiet,
@@ -42,7 +42,7 @@ pub fn main(global: Global, task: Task) -> ExitCode {
         Task::Ordinary(description, work) => runtime.block_on(run(global, description, work, printer)),
         Task::Process(work) => runtime.block_on(work(printer)),
     };
-    // A name look-up that hangs is not waited for.
+    // A DNS lookup that hangs must not delay the exit.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
@@ -53,7 +53,7 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
         failure::print(&printer, &Error::usage(only).hint("use --output json").into());
         return Kind::Usage.exit_code();
     }
-    // Events are one JSON line each on stdout only where the contract says so.
+    // Events go to stdout as JSON lines only if the command's interface says so.
     let shows = description.streams_events || output != Output::Json;
     let flags = global.flags();
     let workflow = Surroundings::of_process();
@@ -75,13 +75,13 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
     if let Some(event) = last.event() {
         events.send(event);
     }
-    // Work that was ended in the middle may have left a thread that holds the channel open: it is not waited for.
+    // Canceled work may have left a thread that holds the channel open; do not wait for it.
     events.end();
     let last_words = async {
         if let Some(shown) = shown {
             let _ = shown.await;
         }
-        // In a thread of its own: a reader that stalls must not keep signals from being seen.
+        // On a thread of its own: a stalled reader must not keep signals from being seen.
         tokio::task::spawn_blocking(move || last.say()).await.unwrap_or(Kind::Environment.exit_code())
     };
     tokio::select! {
@@ -91,16 +91,16 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
     }
 }
 
-/// Why a command has no such output.
+/// Returns why a command does not support the output format.
 fn refusal(output: Output, description: &Description) -> Option<&'static str> {
     match output {
-        Output::Yaml if !description.yaml => Some("only plan has --output yaml"),
-        Output::Html if !description.html => Some("only timeline has --output html"),
+        Output::Yaml if !description.yaml => Some("only kindmesh plan supports --output yaml"),
+        Output::Html if !description.html => Some("only kindmesh timeline supports --output html"),
         _ => None,
     }
 }
 
-/// Everything that gets the events.
+/// Returns every sink of the events.
 fn sinks(
     global: &Global,
     description: &Description,
@@ -119,22 +119,22 @@ fn sinks(
     sinks
 }
 
-/// Where the events of a command that changes one environment are written down.
+/// Returns the record of a command that changes one environment.
 fn record(global: &Global, command: &'static str) -> Option<Record> {
-    // What is wrong with the name or the folders is said by the command itself.
+    // The command itself reports an invalid name or missing directories.
     let name = global.sources().ok()?.name().ok()?;
     Some(Record::new(Folders::of_process().ok()?.environment(name.as_str()), command))
 }
 
-/// What is said at the end.
+/// The final output.
 struct Last {
     ended: Ended,
-    /// What the work failed with, if it did.
+    /// The error of the work, if it failed.
     failure: Option<Failure>,
     description: Description,
-    /// The events are the output: a failure is one of them.
+    /// Whether the output is events: a failure is one of them.
     is_json: bool,
-    /// What is left, and how to go on.
+    /// What is left, and how to continue.
     after_signal: Option<String>,
     printer: Printer,
     workflow: Surroundings,
@@ -157,7 +157,7 @@ impl Last {
         Self { ended, failure, description, is_json, after_signal, printer, workflow }
     }
 
-    /// The last event: what failed, and, for a program, that a signal ended the work.
+    /// Returns the last event: the failure, or, for a program, the signal that ended the work.
     fn event(&self) -> Option<Event> {
         let Ended::Signal { code, told, .. } = &self.ended else {
             return self.failure.as_ref().map(Failure::event);
@@ -172,7 +172,7 @@ impl Last {
         self.is_json.then(|| told.as_ref().map_or_else(|| Failure::of(&plain()), Failure::of).event())
     }
 
-    /// Prints the result or the error; gives the exit status.
+    /// Prints the result or the error, and returns the exit status.
     fn say(self) -> u8 {
         let printer = &self.printer;
         match self.ended {
@@ -213,12 +213,12 @@ impl Last {
     }
 }
 
-/// What to do about a failure that says nothing better itself.
+/// Returns the hint for a failure that has none of its own.
 fn default_hint(error: &anyhow::Error, flags: &str) -> Option<String> {
     let kind = error::find(error).map_or(Kind::Environment, |error| error.kind);
     (kind == Kind::Environment).then(|| {
         format!(
-            "kindmesh status{flags} shows what works; kindmesh up{flags} repairs, kindmesh down{flags} removes"
+            "check what works: kindmesh status{flags}; repair: kindmesh up{flags}; delete: kindmesh down{flags}"
         )
     })
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first ends the work or asks it to put away what it made, the second ends at once.
+//! Ctrl-C and SIGTERM: the first one ends the work, or asks it to clean up; the second one exits at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,34 +12,34 @@ const TERMINATED: u8 = 143;
 
 /// How a command's work ended.
 pub enum Ended {
-    /// By itself.
+    /// It completed.
     Done(anyhow::Result<Done>),
-    /// By a signal.
+    /// A signal ended it.
     Signal {
         /// The exit status.
         code: u8,
-        /// Something may have been left half-made.
+        /// Whether incomplete objects may be left.
         left: bool,
-        /// A second one came: all is to end at once.
+        /// Whether a second signal asked for an immediate exit.
         again: bool,
-        /// What the work said when it had put away what it made.
+        /// The error of the work after its cleanup.
         told: Option<anyhow::Error>,
     },
 }
 
-/// The signals that end a command, from the moment this is made: none is lost between two waits.
+/// The signals that end a command. None is lost between two waits, from the construction on.
 pub struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
 }
 
 impl Signals {
-    /// Begins to take them.
+    /// Starts to listen.
     pub fn new() -> Self {
         Self { interrupt: signal(SignalKind::interrupt()).ok(), terminate: signal(SignalKind::terminate()).ok() }
     }
 
-    /// Waits for the next one; gives its exit status.
+    /// Waits for the next signal and returns its exit status.
     pub async fn next(&mut self) -> u8 {
         tokio::select! {
             () = received(self.interrupt.as_mut()) => INTERRUPTED,
@@ -47,7 +47,7 @@ impl Signals {
         }
     }
 
-    /// Runs the work to its end or to a signal; work that asked for it may then put away what it made.
+    /// Runs the work until it completes or a signal arrives. Work that armed the interrupt may then clean up.
     pub async fn during(
         &mut self,
         work: impl Future<Output = anyhow::Result<Done>>,
@@ -62,7 +62,7 @@ impl Signals {
         let Some(doing) = interrupt.armed() else {
             return Ended::Signal { code, left: true, again: false, told: None };
         };
-        events.note(format!("interrupted: {doing}; once more ends at once"));
+        events.note(format!("interrupted: {doing}; interrupt again to exit at once"));
         interrupt.request();
         tokio::select! {
             ended = &mut work => Ended::Signal { code, left: false, again: false, told: ended.err() },

@@ -1,4 +1,4 @@
-//! A command as it is run: what is true of it, as plain data, and its work.
+//! A runnable command: its description, as plain data, and its work.
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
@@ -6,76 +6,77 @@ use futures::future::LocalBoxFuture;
 use super::context::Context;
 use crate::report::Printer;
 
-/// What is true of a command, for all that is done around its work.
+/// The properties of a command that the code around its work needs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Description {
-    /// Its name, as it is typed.
+    /// The name, as typed.
     pub name: &'static str,
-    /// Its JSON output is the events, one line each; otherwise it is one document.
+    /// Whether its JSON output is a stream of events, one per line; otherwise it is one document.
     pub streams_events: bool,
-    /// It goes on until Ctrl-C, which is its ordinary end.
+    /// Whether it runs until Ctrl-C, which is its normal end.
     pub serves: bool,
-    /// What is left, and how to go on, when it was ended in the middle; takes the flags that name the same environment.
-    /// None where it changes nothing.
+    /// Returns what is left after an interrupt, and how to continue; takes the flags that select the same
+    /// environment. None if the command changes nothing.
     pub after_signal: Option<fn(&str) -> String>,
-    /// A workflow gets an annotation when it fails. Others may be meant to fail, as `status` in a condition is.
+    /// Whether a failure adds an annotation to a workflow. Other commands may fail on purpose, such as `status` in
+    /// a condition.
     pub annotated: bool,
-    /// Its events are written down, for `timeline`: it changes one environment.
+    /// Whether its events are recorded for `timeline`: it changes one environment.
     pub recorded: bool,
-    /// A workflow's summary lists its steps.
+    /// Whether a workflow's summary lists its steps.
     pub summarised: bool,
-    /// It has `--output yaml`.
+    /// Whether it supports `--output yaml`.
     pub yaml: bool,
-    /// It has `--output html`.
+    /// Whether it supports `--output html`.
     pub html: bool,
 }
 
 impl Description {
-    /// Of a command of which nothing is true but its name.
+    /// Returns a description with a name and no other property.
     pub fn of(name: &'static str) -> Self {
         Self { name, ..Self::default() }
     }
 }
 
-/// What to do after a signal where doing the same again finishes it.
+/// What to do after a signal if running the same command again completes it.
 pub fn kept(_flags: &str) -> String {
-    "what was done until now is kept; the same command goes on".into()
+    "the same command continues where this run stopped".into()
 }
 
-/// What a command leaves: a text for stdout, printed when the display is gone, and an exit status.
+/// The result of a command: a text for stdout, printed after the display has closed, and an exit status.
 #[derive(Debug, Default)]
 pub struct Done {
-    /// Without a newline at its end; nothing is printed where it is empty.
+    /// The text, without a trailing newline. If it is empty, nothing is printed.
     pub text: String,
     /// The exit status.
     pub code: u8,
 }
 
 impl Done {
-    /// A text, and success.
+    /// Returns a text and success.
     pub fn text(text: impl Into<String>) -> Self {
         Self { text: text.into().trim_end().to_owned(), code: 0 }
     }
 
-    /// A document, and success.
+    /// Returns a JSON document and success.
     pub fn json(value: &impl serde::Serialize) -> anyhow::Result<Self> {
         Ok(Self::text(serde_json::to_string_pretty(value)?))
     }
 }
 
-/// A command, ready to be run.
+/// A command that is ready to run.
 pub enum Task {
-    /// What is true of it, and what it does.
+    /// Its description and its work.
     Ordinary(Description, Work),
-    /// One that is its own process: it handles signals, says what failed, and gives the exit status.
+    /// A command that is its own process: it handles signals, reports errors and returns the exit status.
     Process(Box<dyn FnOnce(Printer) -> LocalBoxFuture<'static, u8>>),
 }
 
-/// What a command does with its context, or with why there is none.
+/// The work of a command, given its context or the error that prevents one.
 pub type Work = Box<dyn FnOnce(anyhow::Result<Context>) -> LocalBoxFuture<'static, anyhow::Result<Done>>>;
 
 impl Task {
-    /// A command that works with a context.
+    /// Creates a command that needs a context.
     pub fn new(
         description: Description,
         work: impl AsyncFnOnce(&Context) -> anyhow::Result<Done> + 'static,
@@ -84,12 +85,12 @@ impl Task {
         Self::Ordinary(description, Box::new(work))
     }
 
-    /// A command that needs no files, and so no home.
+    /// Creates a command that needs no files, and so no home directory.
     pub fn without_files(description: Description, work: impl FnOnce() -> anyhow::Result<Done> + 'static) -> Self {
         Self::Ordinary(description, Box::new(move |_| async move { work() }.boxed_local()))
     }
 
-    /// A command that is its own process.
+    /// Creates a command that is its own process.
     pub fn process(work: impl AsyncFnOnce(&Printer) -> u8 + 'static) -> Self {
         Self::Process(Box::new(move |printer| async move { work(&printer).await }.boxed_local()))
     }

@@ -1,14 +1,14 @@
-//! What arguments are read by: whole numbers within bounds, times.
+//! Parsers of argument values: bounded whole numbers, durations.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The longest that a producer may be asked to wait, in milliseconds: a day.
+/// The longest delay that a producer accepts, in milliseconds: one day.
 pub(super) const DELAY_MAX: u64 = LONGEST_SECONDS * 1000;
 
-/// Reads a whole number within bounds; one that is none is told the bounds, too.
+/// Parses a whole number within bounds. The error names the bounds.
 pub(super) fn whole<N>(
     bounds: RangeInclusive<N>,
 ) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static
@@ -17,11 +17,11 @@ where
 {
     move |text| {
         let number = text.parse().ok().filter(|number| bounds.contains(number));
-        number.ok_or_else(|| format!("give a whole number from {} to {}", bounds.start(), bounds.end()))
+        number.ok_or_else(|| format!("expected a whole number from {} to {}", bounds.start(), bounds.end()))
     }
 }
 
-/// Reads `90s`, `15m`, `1h`, or plain seconds.
+/// Parses `90s`, `15m`, `1h`, or plain seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(end) => text.split_at(end),
@@ -31,15 +31,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("give a time from 1s to 24h, such as 90s or 15m".into()),
+        _ => return Err("expected a duration from 1s to 24h, such as 90s or 15m".into()),
     };
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(seconds @ 1..=LONGEST_SECONDS) => Ok(Duration::from_secs(seconds)),
-        _ => Err("give a time from 1s to 24h, such as 90s or 15m".into()),
+        _ => Err("expected a duration from 1s to 24h, such as 90s or 15m".into()),
     }
 }
 
-/// A day: longer is a mistake.
+/// One day: longer is a mistake.
 const LONGEST_SECONDS: u64 = 24 * 3600;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A call through the caller: what a person does with curl, over a port-forward, so that it works wherever the
-//! API server is reached.
+//! A call through the caller: the same as curl, but over a port-forward, so that it works wherever the API server is
+//! reachable.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,20 @@ use crate::base::names;
 use crate::cluster::mesh::PodConnection;
 use crate::cluster::workloads;
 
-/// What the caller is asked to do.
+/// A request to the caller.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Names the call; shown by both sides.
+    /// The id of the call, which both services report.
     pub id: String,
     /// Any text.
     pub payload: String,
-    /// How long the producer waits before it answers, in milliseconds.
+    /// The delay before the producer responds, in milliseconds.
     pub delay: u64,
-    /// The status that the producer answers with.
+    /// The status that the producer responds with.
     pub response_code: u16,
-    /// How many attempts of the call the producer fails; the next one it answers with 200. All without it.
+    /// The number of attempts that the producer fails before it responds with 200. If unset, every attempt gets
+    /// `response_code`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_attempts: Option<u64>,
     /// Whether the caller opens a new connection.
@@ -32,7 +33,7 @@ pub struct Request {
 }
 
 impl Default for Request {
-    /// A call that the producer answers at once with 200, on a new connection, named by the time.
+    /// A call on a new connection that the producer answers at once with 200. Its id is the current time.
     fn default() -> Self {
         Self {
             id: format!("{:x}", jiff::Timestamp::now().as_millisecond()),
@@ -45,35 +46,35 @@ impl Default for Request {
     }
 }
 
-/// What the caller answers.
+/// The caller's response.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// The call's name.
+    /// The id of the call.
     pub id: String,
-    /// The producer's status, 500 when none was had.
+    /// The producer's status; 500 if there was no response.
     pub status_code: u16,
-    /// From the caller's sending to its receiving.
+    /// The round-trip time measured by the caller.
     pub round_trip_time_millis: u64,
-    /// Why the call failed, if it did.
+    /// The reason if the call failed.
     pub reason: Option<String>,
     /// The headers that the caller received.
     pub caller_headers: BTreeMap<String, String>,
     /// The headers that the producer received.
     pub producer_headers: Option<BTreeMap<String, String>>,
-    /// Where the caller is.
+    /// The caller's location.
     pub caller_metadata: Value,
-    /// Where the producer is.
+    /// The producer's location.
     pub producer_metadata: Option<Value>,
 }
 
 impl Answer {
-    /// The cluster that answered, if one did.
+    /// Returns the cluster that answered, if any.
     pub fn served_by(&self) -> Option<&str> {
         self.producer_metadata.as_ref()?.get("clusterName")?.as_str()
     }
 
-    /// The caller's identity as the producer was told: the URI of the last element of
+    /// Returns the caller's identity as the producer received it: the URI in the last element of
     /// `x-forwarded-client-cert`, which proxies append to.
     pub fn identity(&self) -> Option<&str> {
         let header = self.producer_headers.as_ref()?.get("x-forwarded-client-cert")?;
@@ -81,7 +82,7 @@ impl Answer {
     }
 }
 
-/// A connection to a caller, used for one call after the other.
+/// A connection to a caller, for one call at a time.
 #[derive(Debug)]
 pub struct Caller(PodConnection);
 
@@ -89,33 +90,33 @@ impl Caller {
     /// Connects to a ready caller pod of a cluster.
     ///
     /// # Errors
-    /// When there is none or it cannot be reached.
+    /// If there is none or it cannot be reached.
     pub async fn connect(client: &Client, namespace: &str) -> anyhow::Result<Self> {
         Self::connect_to(client, namespace, names::CALLER_NAME).await
     }
 
-    /// The same with the pods of another Deployment that call as the caller does.
+    /// Connects to a pod of another Deployment with the caller's API.
     ///
     /// # Errors
-    /// As [`Caller::connect`].
+    /// See [`Caller::connect`].
     pub async fn connect_to(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Self> {
         let pod = workloads::ready_pod(client, namespace, app).await?.name_any();
         Ok(Self(PodConnection::open(client, namespace, &pod, names::PORT).await?))
     }
 
-    /// Makes one call.
+    /// Sends one call.
     ///
     /// # Errors
-    /// When the caller itself gives no answer; a call that fails behind it is an answer.
+    /// If the caller itself does not respond. A call that fails behind the caller is a response.
     pub async fn call(&mut self, request: &Request) -> anyhow::Result<Answer> {
         self.0.post("/caller/messages", &[], request).await.context("calling the caller")
     }
 }
 
-/// Says whose caller could not be reached, where the error does not say better what is wrong.
+/// Adds the cluster of the unreachable caller to an error, unless the error already has a hint.
 pub fn unreached(error: anyhow::Error, from: &str) -> anyhow::Error {
     let known = crate::base::error::find(&error).is_some_and(|error| error.hint.is_some());
-    if known { error } else { error.context(format!("the caller in {from} cannot be reached")) }
+    if known { error } else { error.context(format!("cannot reach the caller in {from}")) }
 }
 
 #[cfg(test)]

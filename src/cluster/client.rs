@@ -1,4 +1,4 @@
-//! Clients for the clusters' API servers. Every call is bounded in time; only streams are not.
+//! Clients for the clusters' API servers. Every request has a timeout; only streams have none.
 
 use std::path::Path;
 use std::task::{Context as TaskContext, Poll};
@@ -20,24 +20,24 @@ use tower::{BoxError, Layer, Service};
 
 use crate::base::counts;
 
-/// How long one call may take, its answer read to the end: kind's API servers are on this machine, and the slowest
-/// call, merging Istio's definitions of kinds, takes seconds.
+/// The timeout of a request, including reading the response. kind's API servers are on this host, and the slowest request,
+/// merging Istio's CRDs, takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// A client for the only cluster of a kubeconfig file. Each call ends within 20 s. What streams may go on for longer:
-/// a log that is followed, a watch, and what runs over an upgraded connection (exec, port-forward) once it is there.
+/// Returns a client for the only cluster of a kubeconfig file. Each request ends within 20 s. Streams may take longer: a
+/// followed log, a watch, and an upgraded connection (exec, port-forward) once it is established.
 ///
 /// # Errors
-/// When the file cannot be read or used.
+/// If the file cannot be read or is invalid.
 pub async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
     let what = || format!("using {}", kubeconfig.display());
     let file = Kubeconfig::read_from(kubeconfig).with_context(what)?;
     let mut config =
         kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(what)?;
-    // A proxy of the surroundings is never the way to a node of this machine.
+    // A proxy from the process environment never leads to a node on this host.
     config.proxy_url = None;
-    // It would end streams that are silent for long.
+    // A read timeout would end idle streams.
     config.read_timeout = None;
     config.connect_timeout = Some(CONNECT_WITHIN);
     let counted = MapRequestLayer::new(|request: Request<Body>| {
@@ -48,19 +48,19 @@ pub async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
     Ok(builder.with_layer(&counted).with_layer(&Bound(ANSWER_WITHIN)).build())
 }
 
-/// What a call that took too long ends with.
+/// The error of a request that timed out.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer within {} s", .0.as_secs())]
+#[error("no response within {} s", .0.as_secs())]
 struct Late(Duration);
 
-/// What of a call has to end in time.
+/// The part of a request that the timeout covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bounded {
-    /// All of it.
+    /// The whole request.
     Whole,
-    /// The answer's head: what follows is a stream.
+    /// The head of the response: the body is a stream.
     Head,
-    /// Nothing: a log that is followed may send its head with its first line.
+    /// Nothing: a followed log may send the head only with its first line.
     Nothing,
 }
 
@@ -78,7 +78,7 @@ impl Bounded {
     }
 }
 
-/// Bounds every call in time.
+/// A layer that adds a timeout to every request.
 struct Bound(Duration);
 
 impl<S> Layer<S> for Bound {
@@ -125,7 +125,7 @@ where
     }
 }
 
-/// A body that has to be there by a deadline.
+/// Returns a body that must be complete by a deadline.
 fn in_time<B>(body: B, deadline: Instant, within: Duration) -> UnsyncBoxBody<Bytes, BoxError>
 where
     B: hyper::body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
@@ -147,7 +147,7 @@ mod tests {
 
     const WITHIN: Duration = Duration::from_millis(50);
 
-    /// A server whose answer's head comes at once, and its body after twice the time that a call may take.
+    /// Sends a request to a server that sends the head at once, and the body after twice the timeout.
     async fn asked(request: Request<()>) -> Result<String, BoxError> {
         let slow = tower::service_fn(|_: Request<()>| async {
             let body = stream::once(Box::pin(async {

@@ -1,4 +1,4 @@
-//! An environment that was made: its stored spec, its files, and clients for its clusters.
+//! An existing environment: its stored spec, its files, and clients for its clusters.
 
 use kube::Client;
 
@@ -14,27 +14,27 @@ use crate::plan::inventory::{self, Inventory};
 use crate::plan::{self, Plan};
 use crate::spec::{self, Spec};
 
-/// An environment as its files tell it.
+/// An environment as recorded in its files.
 #[derive(Debug, Clone)]
 pub struct Environment {
-    /// The spec it was made from.
+    /// Its stored spec.
     pub spec: Spec,
     /// Its files.
     pub files: Files,
     records: Records,
 }
 
-/// The stored spec of an environment, if it has one.
+/// Returns the stored spec of an environment, if any.
 ///
 /// # Errors
-/// When it is there and cannot be read: written by another version, or by hand.
+/// If it exists and cannot be read: written by another version, or by hand.
 pub fn stored(files: &Files) -> anyhow::Result<Option<Spec>> {
     let path = files.spec();
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
     Ok(Some(spec::from_text(&text, &path.display().to_string())?.spec))
 }
 
-/// Stores the spec that the environment is made from.
+/// Stores the spec of an environment.
 ///
 /// # Errors
 /// The file system's.
@@ -42,10 +42,10 @@ pub fn store(files: &Files, spec: &Spec) -> anyhow::Result<bool> {
     state::write_private(&files.spec(), spec::to_yaml(spec)?.as_bytes())
 }
 
-/// What the files of an environment tell of it.
+/// Returns what the files of an environment record.
 ///
 /// # Errors
-/// When one of them cannot be read.
+/// If one of them cannot be read.
 pub fn past(files: &Files) -> anyhow::Result<Past> {
     Ok(Past { engine: files.engine_on_file()?, spec: stored(files)? })
 }
@@ -54,7 +54,7 @@ impl Environment {
     /// Opens the environment of that name.
     ///
     /// # Errors
-    /// When there is none.
+    /// If it does not exist.
     pub fn open(folders: &Folders, name: &str) -> anyhow::Result<Self> {
         let files = folders.environment(name);
         match stored(&files)? {
@@ -63,57 +63,57 @@ impl Environment {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         self.spec.name.as_str()
     }
 
-    /// The names of its clusters.
+    /// Returns the names of its clusters.
     pub fn cluster_names(&self) -> Vec<&str> {
         self.spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect()
     }
 
-    /// The cluster of that name.
+    /// Returns the cluster of that name.
     ///
     /// # Errors
-    /// A usage error that lists those there are.
+    /// A usage error that lists the valid names.
     pub fn cluster(&self, name: &str) -> Result<&spec::Cluster, Error> {
         self.spec.clusters.iter().find(|cluster| cluster.name.as_str() == name).ok_or_else(|| {
             let names: Vec<_> = self.spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
             Error::usage(format!("environment \"{}\" has no cluster \"{name}\"", self.name()))
-                .hint(format!("its clusters are: {}", names.join(", ")))
+                .hint(format!("clusters: {}", names.join(", ")))
         })
     }
 
-    /// The cluster whose caller is to call: the one named, else the first that has one.
+    /// Returns the cluster to call from: the specified one, else the first with a caller.
     ///
     /// # Errors
-    /// A usage error that lists those there are.
+    /// A usage error that lists the valid names.
     pub fn caller<'a>(&'a self, named: Option<&'a spec::Label>) -> Result<&'a str, Error> {
         let samples = &self.spec.samples;
         let from = match named.or(samples.caller.clusters.first()) {
             Some(from) if samples.enabled => from.as_str(),
-            _ => return Err(Error::usage("this environment has no caller: its samples are off")),
+            _ => return Err(Error::usage("this environment has no caller: samples are disabled")),
         };
         self.cluster(from)?;
         if !samples.caller.clusters.iter().any(|cluster| cluster.as_str() == from) {
             let callers: Vec<_> = samples.caller.clusters.iter().map(ToString::to_string).collect();
             return Err(Error::usage(format!("cluster {from} has no caller"))
-                .hint(format!("callers run in: {}", callers.join(", "))));
+                .hint(format!("clusters with a caller: {}", callers.join(", "))));
         }
         Ok(from)
     }
 
-    /// The context of a cluster in the environment's kubeconfig.
+    /// Returns the context of a cluster in the environment's kubeconfig.
     pub fn context(&self, cluster: &str) -> String {
         format!("kind-{}", names::kind_name(self.name(), cluster))
     }
 
-    /// The plan of the environment as it is. Which image the samples would have does not matter to one that is there,
-    /// and no executable is read for it.
+    /// Returns the plan of the existing environment. The name of the sample image does not matter for it, so no executable
+    /// is read.
     ///
     /// # Errors
-    /// When it cannot be planned.
+    /// If it cannot be planned.
     pub fn plan(&self, engine: &Engine, mut inventory: Inventory) -> Result<Plan, Error> {
         inventory.executable = Some(inventory::Executable {
             os: engine.facts.os.clone(),
@@ -123,15 +123,15 @@ impl Environment {
         plan::plan(&self.spec, &inventory)
     }
 
-    /// Why a cluster's API server may refuse something for a while, as far as this process knows.
+    /// Returns the reasons known to this process why a cluster's API server may refuse requests for a while.
     pub fn record(&self, cluster: &str) -> Record {
         self.records.of(cluster)
     }
 
-    /// A client for a cluster's API server, each of whose calls is bounded in time: see [`client::connect`].
+    /// Returns a client for a cluster's API server. Each of its requests has a timeout: see [`client::connect`].
     ///
     /// # Errors
-    /// When the cluster's kubeconfig file is missing or cannot be used.
+    /// If the cluster's kubeconfig file is missing or invalid.
     pub async fn client(&self, cluster: &str) -> anyhow::Result<Client> {
         let path = self.files.of_cluster(cluster, "kubeconfig");
         if !path.exists() {
@@ -142,7 +142,7 @@ impl Environment {
     }
 }
 
-/// There is no environment of that name.
+/// Returns the error for an environment that does not exist.
 pub fn absent(name: &str) -> Error {
-    Error::environment(format!("there is no environment \"{name}\"")).hint(up_hint(name))
+    Error::environment(format!("environment \"{name}\" not found")).hint(up_hint(name))
 }

@@ -1,4 +1,4 @@
-//! Running commands in pods.
+//! Runs commands in pods.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio::io::AsyncReadExt;
 use super::refusal;
 use crate::base::error::Error;
 
-/// How long a command may take, all tries together.
+/// The timeout of a command, including retries.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
-/// How often it is begun at most. A busy API server refuses one stream, and takes the next.
+/// The maximum number of attempts. A busy API server may refuse one stream and accept the next.
 const TRIES: usize = 3;
 
-/// Runs a command in a container of a pod; gives its standard output. It is run again when the way to it fails, and only
-/// then: so it has to be one that may run twice. Ends within 20 s.
+/// Runs a command in a container of a pod and returns its standard output. Retries only if the transport fails, so the
+/// command must be safe to run twice. Ends within 20 s.
 ///
 /// # Errors
-/// The API server's, or the command's with what it said.
+/// The API server's, or the command's with its standard error.
 pub async fn exec(
     client: &Client,
     namespace: &str,
@@ -40,11 +40,11 @@ pub async fn exec(
         once(&api, pod, container, command).await
     };
     let ended = tokio::time::timeout(ENDS_WITHIN, tries).await;
-    let ended = ended.map_err(|_| Error::environment(format!("no answer within {} s", ENDS_WITHIN.as_secs())));
+    let ended = ended.map_err(|_| Error::environment(format!("no response within {} s", ENDS_WITHIN.as_secs())));
     match ended.with_context(what)? {
         Ok(said) => Ok(said),
         Err(Failure::Transport(error) | Failure::Refused(error)) => Err(error).with_context(what),
-        Err(Failure::Broke { said }) => Err(failed(&what(), "the connection broke", &said)),
+        Err(Failure::Broke { said }) => Err(failed(&what(), "connection closed", &said)),
         Err(Failure::Command { message, said }) => Err(failed(&what(), &message, &said)),
     }
 }
@@ -53,30 +53,30 @@ fn failed(what: &str, message: &str, said: &[u8]) -> anyhow::Error {
     Error::environment(format!("{what} failed: {message}")).evidence(String::from_utf8_lossy(said)).into()
 }
 
-/// Why a command gave no output.
+/// The reason why a command failed.
 #[derive(Debug)]
 enum Failure {
-    /// The way to it failed before it was seen to begin, or while its output was read.
+    /// The transport failed before the command was known to run, or while its output was read.
     Transport(anyhow::Error),
-    /// The connection ended without a word on how the command did.
+    /// The connection ended before the result of the command arrived.
     Broke {
-        /// Its standard error until then.
+        /// The standard error up to then.
         said: Vec<u8>,
     },
-    /// The API server or the container's runtime refused to run it.
+    /// The API server or the container runtime refused to run the command.
     Refused(anyhow::Error),
     /// The command itself failed.
     Command {
-        /// How, as Kubernetes says it.
+        /// The message from Kubernetes.
         message: String,
-        /// Its standard error.
+        /// The standard error of the command.
         said: Vec<u8>,
     },
 }
 
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
-        // What the API server says of its own way to the node.
+        // The API server reports this when its connection to the node fails.
         let backend =
             matches!(&error, kube::Error::Api(status) if status.message.contains("error dialing backend"));
         match backend || refusal::is_transport(&error) {
@@ -103,7 +103,7 @@ async fn once(api: &Api<Pod>, pod: &str, container: &str, command: &[&str]) -> R
             Ok(String::from_utf8_lossy(&out).into_owned())
         }
         Some(status) => {
-            let message = status.message.unwrap_or_else(|| "no reason was given".into());
+            let message = status.message.unwrap_or_else(|| "unknown reason".into());
             Err(Failure::Command { message, said: err })
         }
         None => Err(Failure::Broke { said: err }),
@@ -126,7 +126,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tower::BoxError;
 
-    /// How often a command is begun with an API server that answers like this, and how it ends.
+    /// Returns how often a command is tried with an API server that responds like this, and the error.
     async fn begun(answer: fn() -> Result<Response<Body>, BoxError>) -> (usize, String) {
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();

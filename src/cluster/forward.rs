@@ -1,5 +1,5 @@
-//! A port of this machine that leads to the caller, until it is ended: what `kubectl port-forward` does, and it
-//! survives a pod that is replaced.
+//! Forwards a local port to the caller until interrupted. Unlike `kubectl port-forward`, it survives the replacement of
+//! the pod.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -19,21 +19,21 @@ use crate::base::event::Events;
 use crate::base::names;
 use crate::cluster::workloads;
 
-/// The port that is tried first: the sample services' own, and the one that `kubectl port-forward` examples use.
+/// The port that is tried first: that of the sample services and of the examples for `kubectl port-forward`.
 const USUAL_PORT: u16 = names::PORT;
 
-/// How long looking up a pod and reaching it may take.
+/// The timeout for finding a pod and connecting to it.
 const REACHED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a pod may go on answering somebody who sends no more: a little more than the caller's longest answer.
-/// A closed connection cannot be told from a half-closed one, so that it is kept for as long.
+/// How long a pod may keep responding to a client that has stopped sending: slightly longer than the caller's longest
+/// response. A closed connection cannot be distinguished from a half-closed one, so it is also kept that long.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(35);
 
-/// A stream to a pod. Both ways end when it is dropped.
+/// A stream to a pod. Dropping it closes both directions.
 pub struct Remote {
-    /// The bytes.
+    /// The data stream.
     pub stream: DuplexStream,
-    /// Why the pod could not be reached after all, if it says so.
+    /// The error if the API server reports later that the pod cannot be reached.
     pub refusal: BoxFuture<'static, Option<String>>,
 }
 
@@ -46,11 +46,11 @@ impl std::fmt::Debug for Remote {
 /// Opens a stream to a ready caller pod of a cluster.
 ///
 /// # Errors
-/// When there is none or it cannot be reached.
+/// If there is none or it cannot be reached.
 pub async fn to_caller(client: &Client, namespace: &str) -> anyhow::Result<Remote> {
     let open = async {
         let pod = workloads::caller_pod(client, namespace).await?.name_any();
-        let what = || format!("reaching pod {pod}");
+        let what = || format!("connecting to pod {pod}");
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let mut forward = api.portforward(&pod, &[names::PORT]).await.with_context(what)?;
         let stream = forward.take_stream(names::PORT).with_context(what)?;
@@ -58,11 +58,11 @@ pub async fn to_caller(client: &Client, namespace: &str) -> anyhow::Result<Remot
         Ok(Remote { stream, refusal })
     };
     let seconds = REACHED_WITHIN.as_secs();
-    let late = |_| Error::environment(format!("the API server gave no answer within {seconds} s"));
+    let late = |_| Error::environment(format!("the API server did not respond within {seconds} s"));
     tokio::time::timeout(REACHED_WITHIN, open).await.map_err(late)?
 }
 
-/// A port that listens on this machine, for this machine alone.
+/// A listener on the host's loopback address.
 #[derive(Debug)]
 pub struct Forward {
     listener: TcpListener,
@@ -70,15 +70,15 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Listens on a port, 0 for any free one; without one on 8080 where that is free, else on any.
+    /// Listens on a port, where 0 is any free port. Without a port, listens on 8080 if that is free, else on any free port.
     ///
     /// # Errors
-    /// A usage error when the port cannot be had.
+    /// A usage error if it cannot listen on the port.
     pub async fn bind(port: Option<u16>) -> anyhow::Result<Self> {
         let listener = match port {
             Some(port) => listen(port).await.map_err(|error| {
-                Error::usage(format!("port {port} cannot be listened on: {error}"))
-                    .hint("give another --port, or none for a free one")
+                Error::usage(format!("cannot listen on port {port}: {error}"))
+                    .hint("specify another --port, or omit it to use a free port")
             })?,
             None => match listen(USUAL_PORT).await {
                 Ok(listener) => listener,
@@ -89,19 +89,19 @@ impl Forward {
         Ok(Self { listener, address })
     }
 
-    /// Where a browser finds it. An address and no name, which may lead to somebody else's port on `::1`.
+    /// Returns its URL. It contains an address, since a name could resolve to another program's port on `::1`.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// Carries every connection to a stream of its own. What goes wrong with one is noted, and the next is tried:
-    /// this ends only when it is dropped.
+    /// Forwards every connection over a separate stream. A failed connection is reported as a note and does not end the
+    /// forward: that runs until it is dropped.
     ///
     /// # Errors
-    /// When nobody can connect any more.
+    /// If it can no longer accept connections.
     pub async fn run(self, events: &Events, open: impl AsyncFn() -> anyhow::Result<Remote>) -> anyhow::Result<()> {
         let mut connections = FuturesUnordered::new();
-        // A browser tries again and again: the same reason is said once.
+        // A browser retries many times: report the same reason once.
         let mut said = None;
         loop {
             let ended = tokio::select! {
@@ -110,7 +110,7 @@ impl Forward {
                         connections.push(carry(local, &open));
                         continue;
                     }
-                    // Out of file descriptors, as a rule: some come back with the end of a connection.
+                    // Usually out of file descriptors: the end of a connection frees some.
                     Err(error) => match connections.next().await {
                         Some(ended) => ended,
                         None => return Err(error).context(format!("accepting connections on {}", self.address)),
@@ -131,9 +131,9 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await
 }
 
-/// Copies both ways until the pod has said all.
+/// Copies in both directions until the pod closes the stream.
 async fn carry(local: TcpStream, open: &impl AsyncFn() -> anyhow::Result<Remote>) -> anyhow::Result<()> {
-    // Nothing was sent yet, so trying again cannot do anything twice: a busy API server refuses one, and takes the next.
+    // Nothing was sent yet, so a retry is safe. A busy API server may refuse one stream and accept the next.
     let remote = match open().await {
         Ok(remote) => remote,
         Err(_) => open().await?,
@@ -149,8 +149,8 @@ async fn carry(local: TcpStream, open: &impl AsyncFn() -> anyhow::Result<Remote>
         () = &mut answering => false,
         copied = tokio::io::copy(&mut from_local, &mut to_pod) => copied.is_ok(),
     };
-    // The pod is not told that no more is sent: a port-forward over a WebSocket closes both ways, and would lose the
-    // answer. A connection that breaks off is everyday: only a refusal is worth a word.
+    // The end of the client's data is not passed on: a port-forward over a WebSocket closes both directions and would lose
+    // the response. Closed connections are normal: only a refusal is reported.
     if asked {
         let _ = tokio::time::timeout(ANSWERED_WITHIN, answering).await;
     }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::base::event::Event;
 
-    /// Runs a test against a forward whose pods are the streams of a channel; an error where there are none left.
+    /// Runs a test against a forward whose pods are the streams of a channel. Opening a stream fails if none is left.
     async fn forwarding(
         events: Events,
         pods: mpsc::UnboundedReceiver<Remote>,
@@ -208,7 +208,7 @@ mod tests {
             client.shutdown().await.unwrap();
             let mut question = [0; 8];
             pod.read_exact(&mut question).await.unwrap();
-            // Longer than the stream holds at once.
+            // Longer than the buffer of the stream.
             let answer = "answer ".repeat(100);
             let mut seen = String::new();
             let (written, read) = tokio::join!(
@@ -234,7 +234,7 @@ mod tests {
                 let mut client = TcpStream::connect(address).await.unwrap();
                 assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0);
             };
-            // Twice the same is said once.
+            // The same failure is reported once.
             ends().await;
             ends().await;
             let (remote, gone) = pod(Some("connection refused\n"));
@@ -259,7 +259,7 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let error = Forward::bind(Some(port)).await.unwrap_err();
         assert_eq!(crate::base::error::exit_code(&error), 2, "{error:#}");
-        // Whether or not this one has 8080.
+        // Whether or not the first forward got port 8080.
         let first = Forward::bind(None).await.unwrap();
         let second = Forward::bind(None).await.unwrap();
         assert_ne!(first.url(), second.url());

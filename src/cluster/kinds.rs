@@ -1,4 +1,4 @@
-//! The API for an object: how each kind is addressed.
+//! Discovery: the API of each kind.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use kube::discovery::{ApiCapabilities, Discovery, Scope};
 use kube::{Client, ResourceExt};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// The API for objects of a kind that is known to be there, in a namespace or in all.
+/// Returns the API for objects of a kind that is known to exist, in one namespace or in all.
 pub fn api(client: &Client, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
@@ -19,31 +19,31 @@ pub fn api(client: &Client, api_version: &str, kind: &str, namespace: Option<&st
     }
 }
 
-/// The same for an object of such a kind that is in a namespace.
+/// Returns the API for an object of such a kind, in its namespace.
 ///
 /// # Errors
-/// When the object has no kind.
+/// If the object has no kind.
 pub fn api_of(client: &Client, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
-    let types = object.types.as_ref().context("an object without a kind")?;
+    let types = object.types.as_ref().context("object has no kind")?;
     Ok(api(client, &types.api_version, &types.kind, object.namespace().as_deref()))
 }
 
-/// A kind as an API server addresses it.
+/// A kind as discovered from an API server.
 #[derive(Debug, Clone)]
 pub struct Addressed {
     /// Its name, group, version and plural.
     pub resource: ApiResource,
-    /// Whether its objects are in namespaces, and what can be done with them.
+    /// Its scope and the supported operations.
     pub capabilities: ApiCapabilities,
 }
 
 impl Addressed {
-    /// Whether its objects are in namespaces.
+    /// Reports whether the kind is namespaced.
     pub fn is_namespaced(&self) -> bool {
         self.capabilities.scope == Scope::Namespaced
     }
 
-    /// The API for its objects in a namespace; without one in the default namespace.
+    /// Returns the API for its objects in a namespace, or in the default namespace if there is none.
     pub fn api(&self, client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
         match (self.is_namespaced(), namespace) {
             (true, Some(namespace)) => Api::namespaced_with(client.clone(), namespace, &self.resource),
@@ -52,13 +52,13 @@ impl Addressed {
         }
     }
 
-    /// The API for its objects in all namespaces.
+    /// Returns the API for its objects in all namespaces.
     pub fn everywhere(&self, client: &Client) -> Api<DynamicObject> {
         Api::all_with(client.clone(), &self.resource)
     }
 }
 
-/// Every kind that an API server knew when it was asked.
+/// Every kind that an API server served at the time of discovery.
 #[derive(Clone)]
 pub struct Known(Arc<Discovery>);
 
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Known {
 }
 
 impl Known {
-    /// Asks an API server.
+    /// Discovers the kinds of an API server.
     ///
     /// # Errors
     /// The API server's.
@@ -77,30 +77,30 @@ impl Known {
         Ok(Self(Arc::new(Discovery::new(client.clone()).run_aggregated().await?)))
     }
 
-    /// How a kind is addressed, if it is known.
+    /// Returns a kind, if the API server serves it.
     pub fn kind(&self, kind: &GroupVersionKind) -> Option<Addressed> {
         let (resource, capabilities) = self.0.resolve_gvk(kind)?;
         Some(Addressed { resource, capabilities })
     }
 
-    /// How an object's kind is addressed, if it is known.
+    /// Returns an object's kind, if the API server serves it.
     pub fn kind_of(&self, object: &DynamicObject) -> Option<Addressed> {
         self.kind(&GroupVersionKind::try_from(object.types.as_ref()?).ok()?)
     }
 
-    /// All kinds, each in the version that the API server recommends.
+    /// Returns all kinds, each in the version that the API server prefers.
     pub fn all(&self) -> impl Iterator<Item = Addressed> {
         let all = self.0.groups().flat_map(|group| group.recommended_resources());
         all.map(|(resource, capabilities)| Addressed { resource, capabilities })
     }
 }
 
-/// The kinds of one cluster, asked once for all that apply to it. Clones share them.
+/// The kinds of one cluster, discovered once for all appliers of that cluster. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Kinds(Arc<Mutex<Option<Known>>>);
 
 impl Kinds {
-    /// What is known. While it is held, others wait for an answer instead of asking, too.
+    /// Locks the known kinds. While the lock is held, others wait for the result instead of starting another discovery.
     pub async fn lock(&self) -> MutexGuard<'_, Option<Known>> {
         self.0.lock().await
     }

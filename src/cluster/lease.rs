@@ -1,5 +1,5 @@
-//! Namespaces for a while: whoever makes one says until when it is used. `kill -9` runs no cleaning, so the next one
-//! removes what dead ones left.
+//! Temporary namespaces with a lease. `kill -9` prevents cleanup, so each run deletes the expired namespaces of killed
+//! runs.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use crate::cluster::mesh::apply;
 use crate::cluster::refusal::{Patience, Record};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
-/// Until when a namespace is used, in seconds since 1970.
+/// The annotation with the time at which the lease of a namespace expires, in seconds since 1970.
 const LEASE: &str = "kindmesh/lease-until";
-/// How long removing what dead ones left may keep anybody from beginning.
+/// How long deleting expired namespaces may delay a run.
 const SWEEP_WITHIN: Duration = Duration::from_secs(10);
-/// How long removing may take; a namespace with pods in it took 3 to 8 s on two cores.
+/// The timeout for deleting a namespace. One with pods took 3 to 8 s on two cores.
 const REMOVE_WITHIN: Duration = Duration::from_secs(60);
 
-/// A namespace of the mesh, used for so long from now on. `part_of` tells whose kind of namespace it is.
+/// Returns a namespace of the mesh whose lease starts now. `part_of` is its purpose.
 ///
 /// # Errors
-/// None that can be expected: the object is made here.
+/// None are expected: the object is built in.
 pub(crate) fn namespace(name: &str, part_of: &str, lasts: Duration) -> anyhow::Result<DynamicObject> {
     apply::object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
         "name": name, "labels": {"istio-injection": "enabled", PART_OF_LABEL: part_of},
@@ -40,7 +40,7 @@ fn until(lasts: Duration) -> i64 {
     jiff::Timestamp::now().as_second() + i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX / 2)
 }
 
-/// Uses a namespace for so long from now on.
+/// Renews the lease of a namespace from now on.
 ///
 /// # Errors
 /// The API server's.
@@ -51,7 +51,7 @@ pub(crate) async fn renew(client: &Client, name: &str, lasts: Duration) -> anyho
     Ok(())
 }
 
-/// Deletes namespaces whose time is over. Their failing to go must not keep anybody from beginning: this ends within 10 s.
+/// Deletes namespaces with expired leases. Ends within 10 s: a failure must not keep a run from starting.
 pub(crate) async fn sweep(client: &Client, part_of: &str) {
     let api: Api<Namespace> = Api::all(client.clone());
     let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{PART_OF_LABEL}={part_of}");
@@ -67,7 +67,7 @@ pub(crate) async fn sweep(client: &Client, part_of: &str) {
     let _ = tokio::time::timeout(SWEEP_WITHIN, removed).await;
 }
 
-/// Deletes a namespace, its pods at once: nobody waits for their graceful end.
+/// Deletes a namespace, and its pods without a grace period.
 ///
 /// # Errors
 /// The API server's.
@@ -78,7 +78,7 @@ pub(crate) async fn delete(client: &Client, namespace: &str) -> anyhow::Result<(
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
         Err(error) => return Err(error).with_context(|| format!("deleting namespace {namespace}")),
     }
-    // Their Deployments go at the same time; a pod that one of them still makes meanwhile goes with the namespace.
+    // Their Deployments are deleted at the same time. A pod that one of them still creates is deleted with the namespace.
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let _ = deployments.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
@@ -86,19 +86,19 @@ pub(crate) async fn delete(client: &Client, namespace: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// Waits until a namespace of a cluster is gone.
+/// Waits until a namespace of a cluster is deleted.
 ///
 /// # Errors
-/// When it is not within a minute.
+/// If it is not deleted within a minute.
 pub(crate) async fn gone(client: &Client, namespace: &str, cluster: &str) -> anyhow::Result<()> {
     let api: Api<Namespace> = Api::all(client.clone());
     let step = Events::silent().step("lease", None);
-    let what = format!("namespace {namespace} of {cluster} to be gone");
+    let what = format!("namespace {namespace} of {cluster} to be deleted");
     let record = Record::default();
     let mut patience = Patience::new(&record);
     wait::until(&step, &what, Instant::now() + REMOVE_WITHIN, async || match api.get_opt(namespace).await {
         Ok(None) => Ok(Poll::Ready(())),
-        Ok(Some(_)) => Ok(Poll::NotYet("it is being removed".into())),
+        Ok(Some(_)) => Ok(Poll::NotYet("terminating".into())),
         Err(error) => patience.failed(&what, error),
     })
     .await

@@ -1,5 +1,5 @@
-//! The link between clusters: a small systemd unit on every node (`kind-configs/node/`) that keeps the routes to
-//! the peers' pods. The node's file system survives a restart, its routes do not; so the link heals by itself.
+//! The link between clusters: a small systemd unit on every node (`kind-configs/node/`) that maintains the routes to the
+//! peers' pods. A node's file system survives a restart but its routes do not, so the unit restores them.
 
 use anyhow::Context;
 use tokio::time::Instant;
@@ -11,9 +11,9 @@ use crate::host::docker::Engine;
 use crate::host::docker::node::{self, NodeFile};
 use crate::plan::{Cluster, Plan};
 
-/// What to keep.
+/// The configuration of the link.
 const CONFIG: &str = "/etc/kindmesh/link.conf";
-/// Cuts links on purpose while it exists: lists clusters, or is empty for all.
+/// The file that disables links while it exists: it lists clusters, or is empty for all.
 pub const CUT: &str = "/etc/kindmesh/cut";
 const SCRIPT: (&str, &str) =
     ("/usr/local/bin/kindmesh-link", include_str!("../../kind-configs/node/kindmesh-link"));
@@ -29,28 +29,28 @@ const UNITS: [(&str, &str, &str); 2] = [
         include_str!("../../kind-configs/node/kindmesh-boot.service"),
     ),
 ];
-/// An addition to the kubelet's unit.
+/// A drop-in for the kubelet's unit.
 const KUBELET: (&str, &str) = (
     "/etc/systemd/system/kubelet.service.d/20-kindmesh.conf",
     include_str!("../../kind-configs/node/kubelet.conf"),
 );
 
-/// The link's configuration on the nodes of one cluster.
+/// Returns the link's configuration on the nodes of one cluster.
 pub fn config(plan: &Plan, cluster: &Cluster) -> String {
     let mut text = format!("services {}\n", cluster.service_subnet);
     text.push_str(&format!("api {} {}\n", cluster.api_service(), cluster.control_plane()));
-    // In an order that does not change when the spec's does: else the units would start anew for nothing.
+    // Sorted, so that another order in the spec does not restart the units.
     let mut peers: Vec<_> = plan.peers(cluster).collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
     for peer in peers {
-        // With the network's name behind it, so that no search domain of the host is tried.
+        // With the network's name as a suffix, so that the host's search domains are not tried.
         let node = format!("{}.{}", peer.control_plane(), plan.network.name);
         text.push_str(&format!("peer {} {node} {}\n", peer.name, peer.pod_subnet));
     }
     text
 }
 
-/// The files of the link on the nodes of one cluster.
+/// Returns the link's files on the nodes of one cluster.
 pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
     let mut files = vec![file(SCRIPT.0, SCRIPT.1, 0o755), file(CONFIG, &config(plan, cluster), 0o644)];
@@ -59,10 +59,10 @@ pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
     files
 }
 
-/// Puts the link's files on a node and starts its units, unless they are there and run.
+/// Copies the link's files to a node and starts its units, unless they are up to date and running.
 ///
 /// # Errors
-/// The engine's, or systemd's with what it said.
+/// The engine's, or systemd's with its output.
 pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str) -> anyhow::Result<Outcome<()>> {
     let what = || format!("setting up the link on node {node}");
     let files = files(plan, cluster);
@@ -79,10 +79,10 @@ pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str)
     Ok(Outcome::changed(()))
 }
 
-/// The ways to the pods of every other cluster, as the nodes of a cluster have them.
+/// Returns the routes from the nodes of a cluster to the pods of its peers.
 ///
 /// # Errors
-/// When a node has none to one of them, with whether it was cut on purpose, or does not answer.
+/// If a node has no route to one of them, and whether the link is disabled; or if the node does not respond.
 pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let mut routes = Vec::new();
     for node in &cluster.nodes {
@@ -91,7 +91,7 @@ pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::
             let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
             let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next()) else {
                 let cut = node::try_exec(engine, node, &["test", "-e", CUT]).await?.status == 0;
-                let why = if cut { "cut on purpose" } else { "no route" };
+                let why = if cut { "link disabled" } else { "no route" };
                 anyhow::bail!("{node} to the pods of {}: {why}", peer.name);
             };
             routes.push(format!("{} via {via}", peer.name));
@@ -102,11 +102,11 @@ pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::
     Ok(routes)
 }
 
-/// Cuts the link of a node to all other clusters, or restores it, and waits until the unit has followed; says whether
+/// Disables or enables the link from a cluster to its peers, and waits until the routes have changed. Reports whether
 /// that changed anything.
 ///
 /// # Errors
-/// The engine's, or when the unit does not follow by the deadline.
+/// The engine's, or if the routes have not changed by the deadline.
 pub async fn set_cut(
     engine: &Engine,
     plan: &Plan,
@@ -123,10 +123,10 @@ pub async fn set_cut(
     for node in &cluster.nodes {
         changed |= node::run(engine, node, &["sh", "-c", &script]).await?.contains("changed");
     }
-    let what = if cut { "the link to be cut" } else { "the link to be there" };
+    let what = if cut { "the link to be disabled" } else { "the link to be enabled" };
     wait::until(step, what, deadline, async || {
         Ok(match routes(engine, plan, cluster).await {
-            Ok(_) if cut => Poll::NotYet("the routes are there".into()),
+            Ok(_) if cut => Poll::NotYet("the routes still exist".into()),
             Err(error) if !cut => Poll::NotYet(error::brief(error)),
             _ => Poll::Ready(()),
         })
@@ -135,7 +135,7 @@ pub async fn set_cut(
     Ok(changed)
 }
 
-/// Whether the link of any node of a cluster is cut on purpose.
+/// Reports whether the link of any node of a cluster is disabled.
 ///
 /// # Errors
 /// The engine's.
@@ -148,7 +148,7 @@ pub async fn is_cut(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool> 
     Ok(false)
 }
 
-/// Compares the files by digest and asks systemd for the unit that follows, in one command.
+/// Reports whether the files match by digest and the unit `kindmesh-link` is active, with one command.
 async fn is_as_wanted(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<bool> {
     use sha2::{Digest, Sha256};
     let sums: Vec<String> = files
@@ -163,10 +163,10 @@ async fn is_as_wanted(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow
     Ok(node::try_exec(engine, node, &["sh", "-c", &script]).await?.status == 0)
 }
 
-/// Says that the cut was a test's, which restores it.
+/// The file that marks a link as disabled by a test, which enables it again.
 const CUT_BY_TEST: &str = "/etc/kindmesh/cut-by-test";
 
-/// Cuts the link between two clusters, on the nodes of both, until it is restored.
+/// Disables the link between two clusters, on the nodes of both, until [`restore`] enables it.
 ///
 /// # Errors
 /// The engine's.
@@ -179,13 +179,13 @@ pub async fn cut(engine: &Engine, one: &Cluster, other: &Cluster) -> anyhow::Res
             );
             node::run(engine, node, &["sh", "-c", &script])
                 .await
-                .with_context(|| format!("cutting the link of {node} to {name}"))?;
+                .with_context(|| format!("disabling the link of {node} to {name}"))?;
         }
     }
     Ok(())
 }
 
-/// Restores every link of a cluster that [`cut`] cut; says whether there was any.
+/// Enables every link of a cluster that [`cut`] disabled. Reports whether there was any.
 ///
 /// # Errors
 /// The engine's.
@@ -199,7 +199,7 @@ pub async fn restore(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool>
     Ok(any)
 }
 
-/// Whether a node has a way to the pods of a cluster.
+/// Reports whether a node has a route to the pods of a cluster.
 ///
 /// # Errors
 /// The engine's.

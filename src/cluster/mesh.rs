@@ -1,4 +1,4 @@
-//! The mesh in one cluster: rendered, applied, trusted, and what it says of itself.
+//! The mesh in one cluster: rendering, applying, trust and introspection.
 
 pub mod apply;
 pub mod cacerts;
@@ -9,6 +9,6 @@ pub mod pod;
 pub mod remote;
 pub mod render;
 
-/// Where Istio's control plane lives.
+/// The namespace of Istio's control plane.
 pub const ISTIO_NAMESPACE: &str = "istio-system";
 pub use pod::PodConnection;

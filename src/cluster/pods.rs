@@ -1,10 +1,10 @@
-//! Pods: which there are, whether they are ready, and what keeps them from it, in Kubernetes' own words.
+//! Pods: lists them, and reports whether they are ready and why not, in the words of Kubernetes.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-/// The pods of a namespace with a label, oldest first.
+/// Returns the pods of a namespace with a label, oldest first.
 ///
 /// # Errors
 /// The API server's.
@@ -15,7 +15,7 @@ pub async fn list(client: &Client, namespace: &str, selector: &str) -> kube::Res
     Ok(pods)
 }
 
-/// Those of them that are ready.
+/// Returns those that are ready.
 ///
 /// # Errors
 /// The API server's.
@@ -25,20 +25,20 @@ pub async fn ready(client: &Client, namespace: &str, selector: &str) -> kube::Re
     Ok(pods)
 }
 
-/// Whether a pod is ready and not on its way out.
+/// Reports whether a pod is ready and not being deleted.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// Whether a container of a pod runs.
+/// Reports whether a container of a pod is running.
 pub fn is_running(pod: &Pod, container: &str) -> bool {
     let found = containers(pod).find(|found| found.name == container);
     found.and_then(|found| found.state.as_ref()).is_some_and(|state| state.running.is_some())
 }
 
-/// Whether a pod has a container of that name, whether it runs or not.
+/// Reports whether a pod has a container of that name, running or not.
 pub fn has_container(pod: &Pod, name: &str) -> bool {
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
@@ -46,7 +46,7 @@ pub fn has_container(pod: &Pod, name: &str) -> bool {
     init.chain(main).any(|container| container.name == name)
 }
 
-/// The states of a pod's containers, those that run first of all first.
+/// Returns the states of a pod's containers, init containers first.
 pub fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let init = status.and_then(|status| status.init_container_statuses.as_ref());
@@ -54,7 +54,7 @@ pub fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     init.into_iter().flatten().chain(main.into_iter().flatten())
 }
 
-/// What keeps one container from being ready.
+/// The reason why a container is not ready.
 enum Trouble<'a> {
     Waits { reason: &'a str, message: &'a str },
     Ended { reason: &'a str, message: &'a str, status: i32 },
@@ -76,14 +76,14 @@ fn trouble(container: &ContainerStatus) -> Option<Trouble<'_>> {
     again.then(|| Trouble::StartedAgain { times: container.restart_count + 1 })
 }
 
-/// Why the scheduler has found no node, if it has not.
+/// Returns the scheduler's message if it has found no node for the pod.
 fn unscheduled(pod: &Pod) -> Option<Option<&str>> {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let found = conditions.into_iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status != "True");
     found.map(|condition| condition.message.as_deref())
 }
 
-/// How a pod is: what it waits for, and each container that waits or ended badly. Empty when nothing is wrong.
+/// Returns what a pod waits for, and every container that waits or failed. Empty if nothing is wrong.
 pub fn state(pod: &Pod) -> Vec<String> {
     let Some(status) = &pod.status else { return Vec::new() };
     let mut lines = Vec::new();
@@ -101,19 +101,19 @@ fn container_state(container: &ContainerStatus) -> Option<String> {
         Trouble::Waits { reason, message } => {
             let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
             let before = last.map(|last| {
-                format!("; before: {}, status {}", last.reason.as_deref().unwrap_or_default(), last.exit_code)
+                format!("; last run: {}, status {}", last.reason.as_deref().unwrap_or_default(), last.exit_code)
             });
             format!("{name}: {reason} {message}{}", before.unwrap_or_default())
         }
         Trouble::Ended { reason, message, status } => {
-            format!("{name}: {reason} {name} ended with status {status} {message}")
+            format!("{name}: {reason} {name} exited with status {status} {message}")
         }
-        Trouble::StartedAgain { times } => format!("{name} was started {times} times and is not ready"),
+        Trouble::StartedAgain { times } => format!("{name} started {times} times and is not ready"),
     })
 }
 
-/// The one thing that keeps a pod from being ready, for a line that is shown while it is awaited: a container waits for
-/// something unusual or ended badly, or there is no node.
+/// Returns the main reason why a pod is not ready, for the progress display: a container waits for something unusual or
+/// failed, or the pod is not scheduled.
 pub fn blocked_by(pod: &Pod) -> Option<String> {
     let container = containers(pod).find_map(|container| match trouble(container)? {
         Trouble::Waits { reason: "PodInitializing" | "ContainerCreating", .. } | Trouble::StartedAgain { .. } => {
@@ -122,12 +122,12 @@ pub fn blocked_by(pod: &Pod) -> Option<String> {
         Trouble::Waits { reason, message } => {
             Some(format!("{}: {reason} {message}", container.name).trim_end().to_owned())
         }
-        Trouble::Ended { status, .. } => Some(format!("{} ended with status {status}", container.name)),
+        Trouble::Ended { status, .. } => Some(format!("{} exited with status {status}", container.name)),
     });
     container.or_else(|| Some(unscheduled(pod)?.unwrap_or("not scheduled").to_owned()))
 }
 
-/// The same of all pods that are not ready, each reason once; empty when nothing more is known.
+/// Returns the reasons of all pods that are not ready, each once; empty if nothing is known.
 pub fn blocked(pods: &[Pod]) -> String {
     let mut reasons: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).filter_map(blocked_by).collect();
     reasons.dedup();
@@ -149,7 +149,7 @@ mod tests {
             pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false,
             "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
             "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}));
-        assert_eq!(state(&crashing), ["app: CrashLoopBackOff back-off 20s; before: OOMKilled, status 137"]);
+        assert_eq!(state(&crashing), ["app: CrashLoopBackOff back-off 20s; last run: OOMKilled, status 137"]);
         assert_eq!(blocked_by(&crashing).as_deref(), Some("app: CrashLoopBackOff back-off 20s"));
         let pending = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
             "message": "0/1 nodes are available"}]}));
@@ -173,6 +173,6 @@ mod tests {
             pod(json!({"containerStatuses": [creating, ended.clone()]})),
             pod(json!({"containerStatuses": [ended]})),
         ];
-        assert_eq!(blocked(&pods), "app ended with status 2");
+        assert_eq!(blocked(&pods), "app exited with status 2");
     }
 }

@@ -1,5 +1,5 @@
-//! Manifests with a name that change how the call behaves, or who may make it: applied to the clusters where they act,
-//! taken away again, and listed. Nothing in them is special: kubectl does the same with the files.
+//! Policies: named Istio manifests that change how calls behave, or who may call. They are applied to the clusters where
+//! they take effect, removed, and listed. They are plain manifests: kubectl does the same with the files.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use policy::refuse_rivals;
 pub(crate) use policy::{LABEL, called, is_ours};
 pub use policy::{Policy, Side};
 
-/// What became of one policy in one cluster.
+/// The result for one policy in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
@@ -31,29 +31,29 @@ pub struct Change {
     pub policy: Policy,
     /// The cluster.
     pub cluster: String,
-    /// Whether anything had to be changed.
+    /// Whether anything was changed.
     pub changed: bool,
-    /// The policy that was there before and made way.
+    /// The policy that this one replaced.
     pub replaced: Option<Policy>,
-    /// The policy of `up`'s own that came back.
+    /// The policy of `up` that was restored.
     pub restored: Option<Policy>,
-    /// Whether the policy acts in this cluster: whether the side it acts at is there.
+    /// Whether the policy takes effect in this cluster: whether the cluster has the caller or producer that it is for.
     pub acts_here: bool,
 }
 
-/// A policy as it is listed.
+/// A policy in the list.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
     /// The policy.
     pub policy: Policy,
-    /// Where it acts.
+    /// The side at which it takes effect.
     pub acts_at: Side,
-    /// The clusters with that side.
+    /// The clusters in which it takes effect.
     pub acts_in: Vec<String>,
-    /// What it does.
+    /// What it does, in one sentence.
     pub does: String,
-    /// The clusters it is applied in now.
+    /// The clusters to which it is applied.
     pub applied_in: Vec<String>,
 }
 
@@ -71,13 +71,13 @@ impl std::fmt::Debug for Policies<'_> {
 }
 
 impl<'a> Policies<'a> {
-    /// Those of an environment, whose clusters have to answer by the deadline.
+    /// Returns the policies of an environment, whose clusters must respond by the deadline.
     ///
     /// # Errors
-    /// A usage error when it has no samples, to which every policy belongs; a cluster's kubeconfig that is missing.
+    /// A usage error if the environment has no samples, which every policy needs; or if a cluster's kubeconfig is missing.
     pub async fn of(environment: &'a Environment, deadline: Instant) -> anyhow::Result<Self> {
         if !environment.spec.samples.enabled {
-            return Err(Error::usage("this environment has no samples that a policy could act on").into());
+            return Err(Error::usage("this environment has no samples, which policies need").into());
         }
         let mut clients = BTreeMap::new();
         for cluster in &environment.spec.clusters {
@@ -86,12 +86,12 @@ impl<'a> Policies<'a> {
         Ok(Self { environment, clients, deadline })
     }
 
-    /// Applies policies where they act, or to one cluster. Nothing is changed before every object that would be
-    /// changed was seen to be kindmesh's own.
+    /// Applies policies where they take effect, or to one cluster. Nothing is changed unless kindmesh created every object
+    /// that would be changed.
     ///
     /// # Errors
-    /// A usage error for policies that are the same object, for an unknown cluster and for a user's own object; the
-    /// API servers'.
+    /// A usage error for policies that are the same object, for an unknown cluster and for an object that kindmesh did not
+    /// create; the API servers'.
     pub async fn apply(&self, policies: &[Policy], to: Option<&str>) -> anyhow::Result<Vec<Change>> {
         let policies = distinct(policies);
         refuse_rivals(&policies)?;
@@ -107,11 +107,11 @@ impl<'a> Policies<'a> {
         try_join_all(found.into_iter().map(|found| self.apply_one(found))).await
     }
 
-    /// Takes policies away, from one cluster or wherever they are. What took the place of `up`'s own makes way for
-    /// it again, unless that is taken away, too.
+    /// Removes policies, from one cluster or from all. If one replaced a policy of `up`, that policy is restored, unless it is
+    /// removed, too.
     ///
     /// # Errors
-    /// As [`Policies::apply`].
+    /// See [`Policies::apply`].
     pub async fn unapply(&self, policies: &[Policy], from: Option<&str>) -> anyhow::Result<Vec<Change>> {
         let clusters = match from {
             Some(cluster) => vec![self.environment.cluster(cluster)?.name.to_string()],
@@ -123,12 +123,12 @@ impl<'a> Policies<'a> {
             places.extend(clusters.iter().map(|cluster| self.look(policy, cluster.clone())));
         }
         let found = try_join_all(places).await?;
-        // Where it neither is nor acts there is nothing to tell.
+        // Skip clusters where the policy is not applied and does not take effect.
         let told = found.into_iter().filter(|found| from.is_some() || found.acts_here || found.is_applied());
         try_join_all(told.map(|found| self.unapply_one(found, policies))).await
     }
 
-    /// Every policy, and where it is applied.
+    /// Lists every policy and where it is applied.
     ///
     /// # Errors
     /// The API servers'.
@@ -168,16 +168,16 @@ impl<'a> Policies<'a> {
         self.environment.spec.samples.namespace.as_str()
     }
 
-    /// The object of a policy's kind and name, whoever made it.
+    /// Returns the live object of a policy's kind and name, even if kindmesh did not create it.
     async fn live(&self, policy: Policy, cluster: &str) -> anyhow::Result<Option<DynamicObject>> {
         let object = policy.object(self.namespace())?;
-        let what = || format!("asking cluster {cluster} for {}", called(&object));
+        let what = || format!("getting {} from cluster {cluster}", called(&object));
         let (api, name) = (self.api(cluster, &object)?, object.name_any());
         let answer = tokio::time::timeout_at(self.deadline, api.get_opt(&name)).await;
         answer.map_err(|_| late(cluster))?.with_context(what)
     }
 
-    /// Looks at what there is of a policy in a cluster, and refuses a user's own.
+    /// Finds a policy in a cluster. Refuses an object that kindmesh did not create.
     async fn look(&self, policy: Policy, cluster: String) -> anyhow::Result<Found> {
         let live = self.live(policy, &cluster).await?;
         if let Some(foreign) = live.as_ref().filter(|live| !is_ours(live)) {
@@ -189,10 +189,10 @@ impl<'a> Policies<'a> {
 
     fn refused(&self, foreign: &DynamicObject, cluster: &str) -> Error {
         let kind = foreign.types.as_ref().map(|types| types.kind.to_lowercase()).unwrap_or_default();
-        Error::usage(format!("{} in cluster {cluster} is not kindmesh's: left as it is", called(foreign)))
-            .evidence(format!("it has no label {MANAGED_BY_LABEL}={MANAGED_BY}"))
+        Error::usage(format!("{} in cluster {cluster} exists, but kindmesh did not create it", called(foreign)))
+            .evidence(format!("the label {MANAGED_BY_LABEL}={MANAGED_BY} is missing"))
             .hint(format!(
-                "to do without it: kubectl --context {} -n {} delete {kind} {}",
+                "to delete it: kubectl --context {} -n {} delete {kind} {}",
                 self.environment.context(cluster),
                 self.namespace(),
                 foreign.name_any()
@@ -219,7 +219,7 @@ impl<'a> Policies<'a> {
 
     async fn put(&self, found: &Found, policy: Policy) -> anyhow::Result<bool> {
         let object = policy.object(self.namespace())?;
-        // Over within a fraction of a second: shown by its result alone.
+        // It takes a fraction of a second, so only the result is shown.
         let step = Events::silent().step("policies", Some(&found.cluster));
         step.run(async |step| {
             let client = self.clients[&found.cluster].clone();
@@ -231,7 +231,7 @@ impl<'a> Policies<'a> {
         .await
     }
 
-    /// Deletes what was looked at, and nothing that took its place since.
+    /// Deletes the object that was found, but not one that has replaced it since.
     async fn delete(&self, found: &Found, live: &DynamicObject) -> anyhow::Result<()> {
         let seen = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
         let parameters = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
@@ -251,21 +251,21 @@ impl<'a> Policies<'a> {
 }
 
 fn late(cluster: &str) -> Error {
-    Error::environment(format!("cluster {cluster} gave no answer in time"))
-        .hint("kindmesh status shows what is wrong; --timeout gives it longer")
+    Error::environment(format!("cluster {cluster} did not respond in time"))
+        .hint("kindmesh status shows what is wrong; --timeout allows more time")
 }
 
-/// What there is of a policy in a cluster.
+/// A policy as found in a cluster.
 struct Found {
     policy: Policy,
     cluster: String,
-    /// The object of its kind and name, kindmesh's own.
+    /// The live object of its kind and name, created by kindmesh.
     live: Option<DynamicObject>,
     acts_here: bool,
 }
 
 impl Found {
-    /// The policy that is there now.
+    /// Returns the policy that the live object is.
     fn there(&self) -> Option<Policy> {
         self.live.as_ref().and_then(|live| self.policy.found_in(live))
     }

@@ -1,5 +1,5 @@
-//! Pods of the sample image in its third role, which sends what it is asked to: in namespaces of their own, for checks
-//! and for tests.
+//! Probe pods: pods of the sample image in its third role, which sends the calls that it is asked for. They run in
+//! separate namespaces, for checks and for tests.
 
 use kube::api::DynamicObject;
 use serde_json::json;
@@ -10,21 +10,21 @@ use crate::spec::Cluster;
 
 const POD: &str = include_str!("../../mesh-manifests/verify/pod.yaml");
 
-/// A probe: its name is that of its Deployment, its service account and its label `app`.
+/// A probe pod. Its name is also the name of its Deployment and service account, and the value of its label `app`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Probe {
     pub name: &'static str,
     pub replicas: u8,
     pub meshed: bool,
-    /// A further label of its pods.
+    /// An additional label of its pods.
     pub label: Option<(&'static str, &'static str)>,
 }
 
 impl Probe {
-    /// Its objects in a namespace of a cluster.
+    /// Returns its objects for a namespace of a cluster.
     ///
     /// # Errors
-    /// When the built-in file is broken.
+    /// If the built-in file is invalid.
     pub fn objects(&self, namespace: &str, image: &str, cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
         let mut objects = apply::objects(POD)?;
         for object in &mut objects {

@@ -1,5 +1,5 @@
-//! What a wait makes of an API server that does not do as it is asked: some refusals pass by themselves, some only
-//! when there is a reason for them that passes, and the rest stays however often it is asked.
+//! How a wait handles requests that an API server refuses: some refusals are temporary, some are temporary only for a
+//! known reason, and the rest are permanent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,25 +13,25 @@ use tokio::time::Instant;
 use crate::base::error::{self, Error};
 use crate::base::wait::Poll;
 
-/// How long a refusal that needs a reason is asked again, and how long an API server counts as one that has just started.
+/// How long a request is retried when its refusal needs a reason, and how long an API server counts as just started.
 const PASSES_WITHIN: Duration = Duration::from_secs(10);
 
-/// Whether a refusal passes.
+/// Whether a refusal is temporary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may pass by itself: the server starts or has too much to do, a webhook's pod is on its way.
+    /// It may be temporary: the server is starting or overloaded, or a webhook's pod is starting.
     Passes,
-    /// It passes only when there is a reason on record.
+    /// It is temporary only for a recorded reason.
     WithReason,
-    /// It stays.
+    /// It is permanent.
     Stays,
 }
 
-/// A kind of refusal.
+/// A rule for a kind of refusal.
 struct Rule {
-    /// From which status to which.
+    /// The range of status codes.
     codes: (u16, u16),
-    /// Parts of the message, of which one has to be there; none where the status decides.
+    /// Fragments of which the message must contain one; empty if the status code alone decides.
     says: &'static [&'static str],
     verdict: Verdict,
 }
@@ -42,12 +42,12 @@ const fn rule(codes: (u16, u16), says: &'static [&'static str], verdict: Verdict
 
 const ANY: (u16, u16) = (0, u16::MAX);
 
-/// The first that fits decides; what none fits stays.
+/// The first rule that matches decides. A refusal that matches none is permanent.
 const RULES: &[Rule] = &[
-    // A webhook that cannot be reached, or whose certificate the server does not know yet.
+    // A webhook that cannot be reached, or whose certificate the server does not trust yet.
     rule(ANY, &["failed calling webhook", "conversion webhook for"], Verdict::Passes),
     rule(ANY, &["denied the request"], Verdict::Stays),
-    // What server-side apply says, with status 500, of an object that does not fit its schema.
+    // Messages of server-side apply, with status 500, about an object that does not match its schema.
     rule(
         (500, 500),
         &[
@@ -59,11 +59,11 @@ const RULES: &[Rule] = &[
         ],
         Verdict::Stays,
     ),
-    // Pods are found by label and then asked by name: one that is gone was replaced, and a kubelet that has just started
-    // has yet to learn of its own.
+    // Pods are found by label and then read by name: a missing pod was replaced, and a kubelet that has just started does
+    // not know its own pods yet.
     rule((404, 404), &["pods \"", "pod not found (\"", "pod does not exist"], Verdict::Passes),
-    // Right after its start the server knows neither its own roles nor all kinds, and it takes up a new namespace or
-    // kind a moment after it was made.
+    // Right after its start, the server knows neither its own roles nor all kinds, and it serves a new namespace or kind
+    // only after a short delay.
     rule((401, 401), &[], Verdict::WithReason),
     rule((403, 404), &[], Verdict::WithReason),
     rule((409, 409), &[], Verdict::Passes),
@@ -71,7 +71,7 @@ const RULES: &[Rule] = &[
     rule((500, 599), &[], Verdict::Passes),
 ];
 
-/// Whether what an API server answered passes.
+/// Returns whether a refusal is temporary.
 pub fn classify(status: &Status) -> Verdict {
     let fits = |rule: &&Rule| {
         let (from, to) = rule.codes;
@@ -81,7 +81,7 @@ pub fn classify(status: &Status) -> Verdict {
     RULES.iter().find(fits).map_or(Verdict::Stays, |rule| rule.verdict)
 }
 
-/// Whether a call failed on its way, so that the API server may not even have been asked.
+/// Reports whether a request failed in transport, so that it may not even have reached the API server.
 pub fn is_transport(error: &kube::Error) -> bool {
     matches!(
         error,
@@ -92,27 +92,27 @@ pub fn is_transport(error: &kube::Error) -> bool {
     )
 }
 
-/// Why a refusal may pass: what happened a moment ago.
+/// A reason why a refusal may be temporary: a recent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// The API server started, or could not be reached.
+    /// The API server started or was unreachable.
     ApiServer,
     /// This run applied this namespace.
     Namespace(String),
-    /// This run defined this kind.
+    /// This run applied the CRD of this kind.
     Definition(String),
-    /// This run made the Secret of this name, which Kubernetes fills with a token.
+    /// This run created the Secret of this name, which Kubernetes fills with a token.
     Token(String),
 }
 
 impl Reason {
-    /// Whether it is one for this refusal.
+    /// Reports whether it explains this refusal.
     fn explains(&self, status: &Status) -> bool {
         let says = |part: &str| status.message.contains(part);
         match self {
             Reason::ApiServer => true,
             Reason::Namespace(name) => says(&format!("\"{name}\"")) || says(&format!(" {name}/")),
-            // The path of a kind that is not served yet is one that the server does not know.
+            // The path of a kind that is not served yet is unknown to the server.
             Reason::Definition(kind) => {
                 status.code == 404
                     && (says(kind) || says("404 page not found") || says("could not find the requested resource"))
@@ -127,25 +127,25 @@ impl fmt::Display for Reason {
         match self {
             Reason::ApiServer => f.write_str("the API server had just started"),
             Reason::Namespace(name) => write!(f, "this run had just applied namespace {name}"),
-            Reason::Definition(kind) => write!(f, "this run had just defined the kind {kind}"),
-            Reason::Token(name) => write!(f, "this run had just made the token {name}"),
+            Reason::Definition(kind) => write!(f, "this run had just applied the CRD of {kind}"),
+            Reason::Token(name) => write!(f, "this run had just created the token {name}"),
         }
     }
 }
 
-/// What happened to one cluster in this run that explains refusals. Clones share it.
+/// The recent events in one cluster that explain refusals in this run. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Record(Arc<Mutex<Vec<(Reason, Instant)>>>);
 
 impl Record {
-    /// Puts on record that this happened now.
+    /// Records that this happened now.
     pub fn note(&self, reason: Reason) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.retain(|(earlier, _)| *earlier != reason);
         noted.push((reason, Instant::now()));
     }
 
-    /// The reason on record for a refusal, if there is one. That the API server started is one for a while only.
+    /// Returns the recorded reason for a refusal, if any. A start of the API server counts only for a while.
     fn explains(&self, status: &Status) -> Option<Reason> {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = |(reason, at): &&(Reason, Instant)| {
@@ -160,18 +160,18 @@ impl Record {
 pub struct Records(Arc<Mutex<BTreeMap<String, Record>>>);
 
 impl Records {
-    /// That of a cluster.
+    /// Returns the record of a cluster.
     pub fn of(&self, cluster: &str) -> Record {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(cluster.to_owned()).or_default().clone()
     }
 }
 
-/// What a wait makes of one refusal.
+/// The decision of a wait about one refusal.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Asking again may help.
+    /// A retry may help.
     AskAgain,
-    /// It does not; with the reason for which it was asked again until now.
+    /// A retry does not help. Contains the reason for earlier retries.
     GiveUp(Option<Reason>),
 }
 
@@ -179,21 +179,21 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Patience<'a> {
     record: &'a Record,
-    /// Since when it is refused what only a reason makes pass, and which one that is.
+    /// The time of the first refusal that needed a reason, and that reason.
     refused: Option<(Instant, Reason)>,
 }
 
 impl<'a> Patience<'a> {
-    /// That of a wait that begins; `record` is that of the cluster which is asked.
+    /// Creates the state for a new wait; `record` is that of the cluster.
     pub fn new(record: &'a Record) -> Self {
         Self { record, refused: None }
     }
 
-    /// Whether to ask again after a call that failed.
+    /// Decides whether to retry a failed request.
     pub fn judge(&mut self, error: &kube::Error) -> Answer {
         let status = match error {
             error if is_transport(error) => {
-                // Who cannot be reached now has just started when it answers.
+                // If a server is unreachable now, it has just started once it responds.
                 self.record.note(Reason::ApiServer);
                 self.refused = None;
                 return Answer::AskAgain;
@@ -224,13 +224,13 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// What a condition answers after a call that failed: not yet, or the end of the wait for `what`.
+    /// Returns the result of a condition after a failed request: not yet, or the end of the wait for `what`.
     ///
     /// # Errors
-    /// When it does not pass, or did not in time, with the reason for which it might have.
+    /// If the refusal is permanent or lasted too long, with the reason for the retries.
     pub fn failed<T>(&mut self, what: &str, error: impl Into<anyhow::Error>) -> anyhow::Result<Poll<T>> {
         let error = error.into();
-        // What is not an API server's answer is what was seen, such as a command that failed in a pod.
+        // Any other error is just the last status, such as a command that failed in a pod.
         let answer = error
             .chain()
             .find_map(|cause| cause.downcast_ref::<kube::Error>())
@@ -238,10 +238,10 @@ impl<'a> Patience<'a> {
         Self::answer(what, error::brief(error), answer)
     }
 
-    /// The same where the answer was that something is not there: it counts as a refusal with status 404.
+    /// The same for an object that was not found: it counts as a refusal with status 404.
     ///
     /// # Errors
-    /// As [`Patience::failed`].
+    /// See [`Patience::failed`].
     pub fn absent<T>(&mut self, what: &str, because: String) -> anyhow::Result<Poll<T>> {
         let status = Status {
             status: Some(StatusSummary::Failure),
@@ -257,18 +257,18 @@ impl<'a> Patience<'a> {
         match answer {
             Answer::AskAgain => Ok(Poll::NotYet(said)),
             Answer::GiveUp(reason) => {
-                let error = Error::environment(format!("{what}: waiting longer does not help"));
-                Err(asked_again(error.evidence(format!("last seen: {said}")), reason.as_ref()).into())
+                let error = Error::environment(format!("gave up waiting for {what}: retrying does not help"));
+                Err(asked_again(error.evidence(format!("last status: {said}")), reason.as_ref()).into())
             }
         }
     }
 }
 
-/// Says in an error why it was asked again before, if it was.
+/// Adds the reason for earlier retries to an error, if there were any.
 pub fn asked_again(error: Error, reason: Option<&Reason>) -> Error {
     match reason {
         Some(reason) => {
-            error.evidence(format!("asked again for up to {} s, since {reason}", PASSES_WITHIN.as_secs()))
+            error.evidence(format!("retried for up to {} s because {reason}", PASSES_WITHIN.as_secs()))
         }
         None => error,
     }
@@ -301,11 +301,11 @@ mod tests {
         let record = Record::default();
         let forbidden = refused(403, "pods is forbidden: User \"kubernetes-admin\" cannot list resource \"pods\"");
         assert_eq!(Patience::new(&record).judge(&forbidden), Answer::GiveUp(None));
-        // A call that failed on its way tells that the API server has just started when it answers.
+        // After a transport error, the API server counts as just started once it responds.
         let mut patience = Patience::new(&record);
         assert_eq!(patience.judge(&kube::Error::Service("connection refused".into())), Answer::AskAgain);
         assert_eq!(patience.judge(&forbidden), Answer::AskAgain);
-        // It is asked again for 10 s, and the reason is told.
+        // It is retried for 10 s, and the error names the reason.
         patience.refused = Some((Instant::now() - PASSES_WITHIN, Reason::ApiServer));
         assert_eq!(patience.judge(&forbidden), Answer::GiveUp(Some(Reason::ApiServer)));
         let ended = patience.failed::<()>("istiod to be ready", forbidden).unwrap_err();
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(judged, Answer::GiveUp(None));
         record.note(Reason::ApiServer);
         assert_eq!(record.0.lock().unwrap().len(), 1);
-        // Whoever asks for a cluster's record gets the same.
+        // All clones share the record of a cluster.
         let records = Records::default();
         records.of("cluster1").note(Reason::ApiServer);
         let noted = |cluster: &str| records.of(cluster).0.lock().unwrap().len();
@@ -350,10 +350,10 @@ mod tests {
     fn what_is_no_answer_of_an_api_server_is_what_was_seen() {
         let record = Record::default();
         let mut patience = Patience::new(&record);
-        let seen = patience.failed::<()>("a call to cross", anyhow::anyhow!("no caller is ready")).unwrap();
+        let seen = patience.failed::<()>("the call to succeed", anyhow::anyhow!("no caller is ready")).unwrap();
         assert!(matches!(seen, Poll::NotYet(because) if because == "no caller is ready"));
-        // Through every context.
+        // The API server's error is found below any context.
         let error = anyhow::Error::from(refused(422, "Deployment is invalid")).context("applying");
-        assert!(patience.failed::<()>("a call to cross", error).is_err());
+        assert!(patience.failed::<()>("the call to succeed", error).is_err());
     }
 }

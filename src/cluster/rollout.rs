@@ -1,4 +1,4 @@
-//! Whether what Kubernetes makes pods from is ready, and why not: the same question for every kind of workload.
+//! Rollouts: whether a workload of any kind is ready, and why not.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -15,25 +15,25 @@ use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
 
-/// A kind whose pods are awaited. A Job is none: it ends when it wants.
+/// A kind of workload that can be waited for. A Job is not one: it has no ready state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Pods that replace each other.
+    /// Interchangeable pods.
     Deployment,
-    /// Pods with names of their own.
+    /// Pods with stable names.
     StatefulSet,
     /// A pod on every node.
     DaemonSet,
-    /// A number of pods.
+    /// A fixed number of pods.
     ReplicaSet,
-    /// A pod that nothing else made.
+    /// A pod without a controller.
     Pod,
 }
 
 impl Kind {
     const ALL: [Kind; 5] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::ReplicaSet, Kind::Pod];
 
-    /// Its name in manifests.
+    /// Returns its name in manifests.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Deployment => "Deployment",
@@ -58,25 +58,25 @@ pub struct Workload {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// How it is called where it is awaited.
+    /// Its name in messages.
     called: String,
 }
 
 impl Workload {
-    /// The Deployment of that name.
+    /// Returns the Deployment of that name.
     pub fn deployment(namespace: &str, name: &str) -> Self {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         Self { kind: Kind::Deployment, namespace, called: name.clone(), name }
     }
 
-    /// The workload that an object is; none for what has no pods, or whose pods are not awaited.
+    /// Returns the workload of an object, or `None` if it has no pods or they cannot be waited for.
     pub fn of(object: &DynamicObject) -> Option<Self> {
         let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == apply::kind(object))?;
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         Some(Self { kind, namespace, called: format!("{} {name}", kind.as_str()), name })
     }
 
-    /// The object as it is in a cluster now.
+    /// Returns the live object.
     ///
     /// # Errors
     /// The API server's.
@@ -86,10 +86,10 @@ impl Workload {
             .await
     }
 
-    /// The pods of a live object, oldest first.
+    /// Returns the pods of a live object, oldest first.
     ///
     /// # Errors
-    /// The API server's; without an answer of it when the object is of another shape than its kind.
+    /// The API server's, or if the object does not match the schema of its kind.
     pub async fn pods(&self, client: &Client, live: &DynamicObject) -> anyhow::Result<Vec<Pod>> {
         if self.kind == Kind::Pod {
             return Ok(vec![serde_json::from_value(serde_json::to_value(live)?)?]);
@@ -103,19 +103,19 @@ impl Workload {
     }
 }
 
-/// How far the pods of a workload are.
+/// The rollout status of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rollout {
-    /// All are ready, in the newest version; or the pod has done its work.
+    /// All pods of the newest revision are ready, or the pod has completed.
     Ready,
-    /// Not yet, and why.
+    /// Not ready yet, with the reason.
     NotYet(String),
-    /// The pod ended badly, and nothing starts it again.
+    /// The pod failed, and nothing restarts it.
     Failed(String),
 }
 
 impl Rollout {
-    /// How far a live object of a kind is, by its status alone.
+    /// Returns the rollout status of a live object, from its status alone.
     pub fn of(kind: Kind, live: &DynamicObject) -> Self {
         match kind {
             Kind::Pod => Self::of_pod(live),
@@ -128,13 +128,13 @@ impl Rollout {
         let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
         match live.data.pointer("/status/phase").and_then(Value::as_str) {
             Some("Succeeded") => Self::Ready,
-            Some("Failed") => Self::Failed("it has failed".into()),
+            Some("Failed") => Self::Failed("the pod failed".into()),
             _ if ready => Self::Ready,
-            _ => Self::NotYet("it is not ready".into()),
+            _ => Self::NotYet("not ready".into()),
         }
     }
 
-    /// Why it is not ready, if it is not.
+    /// Returns why it is not ready, if it is not.
     pub fn lacks(self) -> Option<String> {
         match self {
             Rollout::Ready => None,
@@ -143,12 +143,12 @@ impl Rollout {
     }
 }
 
-/// Why the pods that a controller makes are not ready, if they are not.
+/// Returns why the pods of a controller are not ready, if they are not.
 fn lacking(kind: Kind, live: &DynamicObject) -> Option<String> {
     let number = |path: &str| live.data.pointer(path).and_then(Value::as_i64);
     let status = |field: &str| number(&format!("/status/{field}")).unwrap_or_default();
     if status("observedGeneration") < live.metadata.generation.unwrap_or_default() {
-        return Some("its newest version is not taken up".into());
+        return Some("newest revision not observed yet".into());
     }
     let wanted = match kind {
         Kind::DaemonSet => status("desiredNumberScheduled"),
@@ -162,16 +162,16 @@ fn lacking(kind: Kind, live: &DynamicObject) -> Option<String> {
     if ready < wanted || updated < wanted {
         Some(format!("{} of {wanted} ready", ready.min(updated)))
     } else if all > wanted {
-        Some(format!("{} of an older version end", all - wanted))
+        Some(format!("{} of an older revision terminating", all - wanted))
     } else {
         None
     }
 }
 
-/// Waits until the pods of a workload are ready, in its newest version. `record` is the cluster's.
+/// Waits until the pods of a workload's newest revision are ready. `record` is that of the cluster.
 ///
 /// # Errors
-/// When they are not by the deadline, or will not be: a pod has failed, or there is no such workload.
+/// If they are not ready by the deadline or never will be: a pod has failed, or the workload does not exist.
 pub async fn wait(
     client: &Client,
     workload: &Workload,
@@ -184,7 +184,7 @@ pub async fn wait(
     wait::until(step, &what, deadline, async || {
         let live = match workload.get(client).await {
             Ok(Some(live)) => live,
-            Ok(None) => return patience.absent(&what, "it does not exist".into()),
+            Ok(None) => return patience.absent(&what, "not found".into()),
             Err(error) => return patience.failed(&what, error),
         };
         let rollout = Rollout::of(workload.kind, &live);
@@ -194,7 +194,7 @@ pub async fn wait(
         let pods = workload.pods(client, &live).await.map(|pods| pods::blocked(&pods)).unwrap_or_default();
         let with_pods = |why: String| if pods.is_empty() { why } else { format!("{why}: {pods}") };
         match rollout {
-            Rollout::Failed(why) => Err(Error::environment(format!("{what}: {}", with_pods(why))).into()),
+            Rollout::Failed(why) => Err(Error::environment(format!("wait for {what}: {}", with_pods(why))).into()),
             Rollout::NotYet(why) => Ok(Poll::NotYet(with_pods(why))),
             Rollout::Ready => Ok(Poll::Ready(())),
         }
@@ -243,7 +243,7 @@ mod tests {
         assert!(lacks(Kind::DaemonSet, json!({}), json!({})).is_some());
         let replicas = json!({"observedGeneration": 2, "replicas": 1, "readyReplicas": 1});
         assert_eq!(lacks(Kind::ReplicaSet, json!({}), replicas), None);
-        // Scaled to nothing on purpose is as wanted.
+        // A workload scaled to zero is ready.
         assert_eq!(lacks(Kind::Deployment, json!({"replicas": 0}), json!({"observedGeneration": 2})), None);
     }
 

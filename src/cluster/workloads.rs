@@ -1,4 +1,4 @@
-//! The sample services in a cluster: which objects, and whether they work.
+//! The sample services in a cluster: their objects, and whether they work.
 
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -25,15 +25,15 @@ const NAMESPACE: &str = include_str!("../../mesh-manifests/samples/namespace.yam
 const CALLER: &str = include_str!("../../mesh-manifests/samples/caller.yaml");
 const PRODUCER: &str = include_str!("../../mesh-manifests/samples/producer.yaml");
 const SERVICE: &str = include_str!("../../mesh-manifests/samples/service.yaml");
-/// How long a call may take: the part of the routing that [`crate::cluster::policies`] calls timeout.
+/// The VirtualService with the timeout of calls: the policy `timeout` of [`crate::cluster::policies`].
 pub(crate) const TIMEOUT: &str = include_str!("../../mesh-manifests/samples/timeout.yaml");
-/// The circuit breaker: what [`crate::cluster::policies`] calls breaker.
+/// The DestinationRule with the circuit breaker: the policy `breaker` of [`crate::cluster::policies`].
 pub(crate) const BREAKER: &str = include_str!("../../mesh-manifests/samples/breaker.yaml");
 
-/// The objects of the samples in one cluster; `trust` is what `istio::bind_to_trust` takes.
+/// Returns the objects of the samples in one cluster; `trust` is the argument of `istio::bind_to_trust`.
 ///
 /// # Errors
-/// When a built-in file is broken.
+/// If a built-in file is invalid.
 pub fn objects(samples: &Samples, cluster: &Cluster, trust: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let name = cluster.name.as_str();
     let (calls, produces) =
@@ -59,7 +59,7 @@ pub fn objects(samples: &Samples, cluster: &Cluster, trust: &str) -> anyhow::Res
     Ok(objects)
 }
 
-/// The kinds of the samples' objects, the namespace last: what `up` looks through for leftovers of an earlier spec.
+/// Returns the kinds of the samples' objects, the namespace last. `up` searches them for leftovers of an earlier spec.
 pub fn kinds() -> [GroupVersionKind; 6] {
     [
         GroupVersionKind::gvk("apps", "v1", "Deployment"),
@@ -71,14 +71,14 @@ pub fn kinds() -> [GroupVersionKind; 6] {
     ]
 }
 
-/// The Deployments among objects: namespace and name.
+/// Returns the namespace and name of each Deployment among the objects.
 pub fn deployments(objects: &[DynamicObject]) -> Vec<(String, String)> {
     let is_deployment = |object: &&DynamicObject| object.types.as_ref().is_some_and(|t| t.kind == "Deployment");
     let named = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
     objects.iter().filter(is_deployment).map(named).collect()
 }
 
-/// Fills in what the spec says.
+/// Fills in the settings of the spec.
 fn adapt(object: &mut DynamicObject, samples: &Samples, cluster: &Cluster) {
     object.labels_mut().insert(PART_OF_LABEL.to_owned(), PART_OF.to_owned());
     match object.types.as_ref().map(|types| types.kind.as_str()) {
@@ -93,7 +93,7 @@ fn adapt(object: &mut DynamicObject, samples: &Samples, cluster: &Cluster) {
     tell_place(container, cluster);
 }
 
-/// Tells a container of the sample image, through its environment, where it runs.
+/// Sets the environment variables with the cluster, region and zone in a container of the sample image.
 pub fn tell_place(container: &mut Value, cluster: &Cluster) {
     for variable in container["env"].as_array_mut().into_iter().flatten() {
         let value = match variable["name"].as_str() {
@@ -106,47 +106,47 @@ pub fn tell_place(container: &mut Value, cluster: &Cluster) {
     }
 }
 
-/// A ready caller pod of a cluster.
+/// Returns a ready caller pod of a cluster.
 ///
 /// # Errors
-/// When there is none.
+/// If there is none.
 pub async fn caller_pod(client: &Client, namespace: &str) -> anyhow::Result<Pod> {
     ready_pod(client, namespace, CALLER_NAME).await
 }
 
-/// A ready pod of a Deployment by whose name its pods are labelled.
+/// Returns a ready pod of a Deployment whose pods have its name as label `app`.
 ///
 /// # Errors
-/// When there is none.
+/// If there is none.
 pub async fn ready_pod(client: &Client, namespace: &str, app: &str) -> anyhow::Result<Pod> {
     let mut pods = pods::ready(client, namespace, &format!("app={app}")).await?;
     let what = app.strip_prefix("sample-").unwrap_or(app);
-    // The youngest: during a rollout the older ones are on their way out.
+    // The youngest: during a rollout the older ones are about to be deleted.
     pods.pop().ok_or_else(|| {
         Error::environment(format!("no {what} is ready")).hint("kindmesh status shows what is missing").into()
     })
 }
 
-/// The image that the sample caller runs: it is in the nodes.
+/// Returns the image of the sample caller, which is present on the nodes.
 ///
 /// # Errors
-/// When there is no sample caller, or the API server gives no answer.
+/// If there is no sample caller, or the API server does not respond.
 pub async fn sample_image(client: &Client, environment: &Environment) -> anyhow::Result<String> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), environment.spec.samples.namespace.as_str());
     let missing = || {
-        Error::environment("the sample services are not there, and their image is needed")
+        Error::environment("the sample services are missing, but their image is required")
             .hint(up_hint(environment.name()))
     };
-    let found = api.get_opt(CALLER_NAME).await.context("asking for the sample caller")?;
+    let found = api.get_opt(CALLER_NAME).await.context("getting the sample caller")?;
     let spec = found.and_then(|found| found.spec).and_then(|spec| spec.template.spec);
     let image = spec.and_then(|spec| spec.containers.into_iter().find(|c| c.name == "app")?.image);
     Ok(image.ok_or_else(missing)?)
 }
 
-/// Waits until a caller's proxy has every producer's endpoint, healthy. `record` is its cluster's.
+/// Waits until a caller's proxy has a healthy endpoint for every producer. `record` is that of its cluster.
 ///
 /// # Errors
-/// When it has not by the deadline.
+/// If it does not have them by the deadline.
 pub async fn wait_for_endpoints(
     client: &Client,
     plan: &Plan,
@@ -156,7 +156,7 @@ pub async fn wait_for_endpoints(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let wanted = usize::from(samples.replicas) * samples.producers.len();
-    let what = "the caller's proxy to know the producers";
+    let what = "the caller's proxy to have all producer endpoints";
     let mut patience = Patience::new(record);
     wait::until(step, what, deadline, async || match known_endpoints(client, plan, samples).await {
         Ok(known) if known.len() >= wanted => Ok(Poll::Ready(())),
@@ -166,10 +166,10 @@ pub async fn wait_for_endpoints(
     .await
 }
 
-/// The producers' endpoints that the caller's proxy of a cluster has and that are in a pod subnet of the plan.
+/// Returns the producer endpoints that the caller's proxy of a cluster has and that are in a pod subnet of the plan.
 ///
 /// # Errors
-/// When there is no caller or its proxy gives no answer.
+/// If there is no caller or its proxy does not respond.
 pub async fn known_endpoints(client: &Client, plan: &Plan, samples: &Samples) -> anyhow::Result<Vec<String>> {
     let pod = caller_pod(client, &samples.namespace).await?.name_any();
     let host = format!("{PRODUCER_NAME}.{}.svc.cluster.local", samples.namespace);

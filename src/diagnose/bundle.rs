@@ -1,10 +1,10 @@
-//! A support archive: what somebody else needs to see what is wrong, with keys and tokens removed.
+//! A support archive: what another person needs to analyze a problem, without keys and tokens.
 //!
 //! ```text
 //! look around ─► parts, one a file, side by side, each bounded in time ─► redact ─► tar.gz, 0600
 //! ```
 //!
-//! It is made of whatever answers: what could not be had is listed in the archive.
+//! It contains whatever responds; what is missing is listed in the archive.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,12 +35,12 @@ pub use redact::Redactor;
 /// How long one part may take, and all of them. Seen: 4 s for everything of a running environment.
 const PART_WITHIN: Duration = Duration::from_secs(15);
 const ALL_WITHIN: Duration = Duration::from_secs(90);
-/// How many parts are asked for at once.
+/// How many parts are collected in parallel.
 const AT_ONCE: usize = 8;
 /// How much of one file is kept, in bytes: its end.
 const FILE_BYTES: usize = 8 << 20;
 
-/// One file of the archive and the work that gives its content.
+/// A file of the archive and the work that returns its content.
 struct Part<'a> {
     path: String,
     work: BoxFuture<'a, anyhow::Result<Vec<u8>>>,
@@ -54,34 +54,34 @@ impl<'a> Part<'a> {
         Self { path: path.into(), work: Box::pin(async { work.await.map(Into::into) }) }
     }
 
-    /// A part whose content is known already.
+    /// Returns a part with known content.
     fn json(path: impl Into<String>, value: impl Serialize + Send + 'a) -> Self {
         Self::new(path, async move { Ok(serde_json::to_vec_pretty(&value)?) })
     }
 }
 
-/// An archive that was written.
+/// A written archive.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Written {
-    /// The shape of this document.
+    /// The version of this format.
     pub schema_version: u8,
-    /// The archive.
+    /// The path of the archive.
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// How many files are in it.
+    /// The number of its files.
     pub files: usize,
-    /// What could not be had, and why.
+    /// What is missing, and why.
     pub missing: Vec<String>,
 }
 
-/// Writes the archive of an environment to a new file, or to one of its own name in a folder. `failure` is what a
-/// command ended with, if one did.
+/// Writes the archive of an environment to a new file, or to one with a generated name in a directory. `failure`
+/// is a command's error, if there was one.
 ///
 /// # Errors
-/// A usage error for a file that is there, an environment error when there is no environment of that name; else the
-/// file system's.
+/// A usage error for an existing file, an environment error if the environment does not exist; otherwise the file
+/// system's errors.
 pub async fn bundle(
     folders: &Folders,
     name: &str,
@@ -102,7 +102,7 @@ pub async fn bundle(
         look.teach(&mut redactor).await;
         let mut parts = look.parts().await;
         parts.extend(failure.into_iter().map(|failure| Part::json("failure.json", failure)));
-        step.waiting("the parts of the archive", &format!("{} are asked for", parts.len()));
+        step.waiting("collecting collecting the parts of the archive", &format!("collecting {}", parts.len()));
         let (mut files, mut missing) = collect(parts, PART_WITHIN).await;
         missing.extend(look.missing());
         missing.sort();
@@ -120,7 +120,7 @@ pub async fn bundle(
     .await
 }
 
-/// Where the archive goes.
+/// Returns the path of the archive.
 fn file(target: Option<&Path>, title: &str) -> Result<PathBuf, Error> {
     let own = format!("{title}.tar.gz");
     let path = match target {
@@ -129,21 +129,21 @@ fn file(target: Option<&Path>, title: &str) -> Result<PathBuf, Error> {
         Some(path) => path.to_owned(),
     };
     if path.exists() {
-        return Err(Error::usage(format!("{} is there already", path.display())).hint("name another file"));
+        return Err(Error::usage(format!("{} already exists", path.display())).hint("choose another file"));
     }
     Ok(path)
 }
 
 pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
-/// Does the work of all parts; gives the files, and what could not be had.
+/// Runs all parts; returns the files, and what is missing.
 async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<String>) {
     let started = Instant::now();
     let works = parts.into_iter().map(|part| async move {
         let left = ALL_WITHIN.saturating_sub(started.elapsed()).min(each_within);
         let result = match tokio::time::timeout(left, part.work).await {
             Ok(result) => result,
-            Err(_) => Err(anyhow::anyhow!("no answer within {:.1} s", left.as_secs_f64())),
+            Err(_) => Err(anyhow::anyhow!("no response within {:.1} s", left.as_secs_f64())),
         };
         (part.path, result)
     });
@@ -161,7 +161,7 @@ async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<Str
 fn end_of(mut content: Vec<u8>) -> Vec<u8> {
     if content.len() > FILE_BYTES {
         content.drain(..content.len() - FILE_BYTES);
-        content.splice(..0, *b"(the beginning was left out)\n");
+        content.splice(..0, *b"(the beginning is omitted)\n");
     }
     content
 }
@@ -180,9 +180,9 @@ fn readme(name: &str, time: Timestamp, files: &Files, missing: &[String]) -> Str
         // Writing to a String does not fail.
         let _ = writeln!(text, "| {path} | {} |", content.len());
     }
-    text.push_str("\n## What could not be had\n\n");
+    text.push_str("\n## Missing\n\n");
     match missing {
-        [] => text.push_str("Nothing: all was had.\n"),
+        [] => text.push_str("Nothing missing.\n"),
         _ => missing.iter().for_each(|line| text.push_str(&format!("- {line}\n"))),
     }
     text
@@ -215,7 +215,7 @@ mod tests {
         let hangs = Part::new("a", async { std::future::pending::<anyhow::Result<String>>().await });
         let (files, missing) = collect(vec![hangs], Duration::from_millis(10)).await;
         assert!(files.is_empty());
-        assert_eq!(missing, ["a: no answer within 0.0 s"]);
+        assert_eq!(missing, ["a: no response within 0.0 s"]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Why something failed: what a person would look at is gathered, and a cause that is known is called by its name.
+//! Why something failed: gathers the evidence that a person would look at, and names a known cause.
 //!
 //! ```text
 //! a wait that ended badly ─► gather: pods, events, logs, journals ─► evidence ─► rules ─► cause and next command
 //! ```
 //!
-//! [`diagnose`] is a pure function from text to a cause; [`gather`] talks to clusters and nodes and is bounded in time
-//! and lines. docs/troubleshooting.md has every cause.
+//! [`diagnose`] is a pure function from text to a cause; [`gather`] queries clusters and nodes and is limited in
+//! time and lines. docs/troubleshooting.md lists every cause.
 
 use std::time::Duration;
 
@@ -25,32 +25,32 @@ pub use evidence::{Evidence, Section, Source};
 pub use rules::Rule;
 use rules::{COMPILED_CAUSES, COMPILED_SYMPTOMS};
 
-/// How long looking for evidence may take. Seen: 0.1 s on a cluster that answers.
+/// How long gathering evidence may take. Seen: 0.1 s on a cluster that responds.
 pub const GATHER_WITHIN: Duration = Duration::from_secs(4);
 
-/// Until when waits may last in a command that ends at `deadline`: they leave it time to find out why one ended badly.
+/// Returns the deadline for waits of a command that ends at `deadline`: it leaves time to find out why one failed.
 pub fn waits_until(deadline: Instant) -> Instant {
     deadline - GATHER_WITHIN.min(deadline.duration_since(Instant::now()) / 4)
 }
 
-/// A cause that is known.
+/// A known cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// Its name, stable: `image.missing`.
+    /// Its ID, stable: `image.missing`.
     pub id: &'static str,
     /// What is wrong, as the rest of a sentence.
     pub sentence: String,
-    /// What to do about it, with the command to type.
+    /// The fix, with the command to run.
     pub hint: String,
-    /// The line that tells it.
+    /// The line that shows it.
     pub told_by: String,
     /// Where that line was found.
     pub found_in: String,
 }
 
-/// The cause that the evidence tells, if it is one that is known.
+/// Returns the cause that the evidence shows, if it is a known one.
 ///
-/// What is so now counts before what a log tells of earlier, and a cause before what follows from it.
+/// The current state counts more than earlier log lines, and a cause more than its consequences.
 pub fn diagnose(evidence: &Evidence) -> Option<Cause> {
     find(&COMPILED_CAUSES, evidence, |of| {
         matches!(of, Source::Error | Source::Answer | Source::State | Source::Event)
@@ -62,7 +62,7 @@ pub fn diagnose(evidence: &Evidence) -> Option<Cause> {
 fn find(rules: &[(&'static Rule, Regex)], evidence: &Evidence, counts: impl Fn(Source) -> bool) -> Option<Cause> {
     rules.iter().find_map(|(rule, pattern)| {
         let counts = |section: &&Section| counts(section.of) && rule.told_by.contains(&section.of);
-        // Of one place, what was said last.
+        // In one place, the last line counts.
         let lines = evidence
             .sections
             .iter()
@@ -82,15 +82,15 @@ fn find(rules: &[(&'static Rule, Regex)], evidence: &Evidence, counts: impl Fn(S
     })
 }
 
-/// Fills in what a rule's words leave open: `{1}` is the first group of its pattern that took part, `{of}` where the
-/// line was found, `{log}` the last line of a container's log.
+/// Fills in a rule's placeholders: `{1}` is the first matching group of its pattern, `{of}` the place, `{log}` the
+/// last line of a container's log.
 fn fill(template: &str, found: &regex::Captures<'_>, section: &Section, evidence: &Evidence) -> String {
     let groups = found.iter().skip(1).flatten().map(|group| group.as_str());
     let mut text = template.to_owned();
     for (number, group) in groups.enumerate() {
         text = text.replace(&format!("{{{}}}", number + 1), group.trim());
     }
-    // What the text did not tell.
+    // What the text does not contain.
     text = text.replace(" {1}", "").replace("{of}", &section.title);
     if text.contains("{log}") {
         let last = evidence.last_log_line().unwrap_or("it wrote nothing");
@@ -99,10 +99,10 @@ fn fill(template: &str, found: &regex::Captures<'_>, section: &Section, evidence
     text
 }
 
-/// Adds to the failure of a wait what can be seen of it, and the cause where it is known.
+/// Adds evidence to the failure of a wait, and the cause if it is known.
 ///
 /// # Errors
-/// The wait's own, with more to it.
+/// The wait's own error, with additions.
 pub async fn explained<T>(result: anyhow::Result<T>, gather: impl AsyncFnOnce() -> Evidence) -> anyhow::Result<T> {
     match result {
         Err(error) if is_open(&error) => {
@@ -113,7 +113,7 @@ pub async fn explained<T>(result: anyhow::Result<T>, gather: impl AsyncFnOnce() 
     }
 }
 
-/// Adds evidence to an error, and the cause that evidence and error tell together.
+/// Adds evidence to an error, and the cause that evidence and error show together.
 pub fn explain(mut error: anyhow::Error, evidence: &Evidence) -> anyhow::Error {
     if !is_open(&error) {
         return error;
@@ -141,8 +141,8 @@ pub fn explain(mut error: anyhow::Error, evidence: &Evidence) -> anyhow::Error {
     error
 }
 
-/// Names the cause of an error by the error's own words alone. `flags` follow every kindmesh command of a known
-/// cause's hint, so that it acts on the same environment.
+/// Names the cause of an error from the error's own text. `flags` follow every kindmesh command in a known cause's
+/// hint, so that it selects the same environment.
 pub fn by_its_words(error: anyhow::Error, flags: &str) -> anyhow::Error {
     let mut error = explain(error, &Evidence::default());
     let known = error.downcast_mut::<Error>().filter(|error| error.cause.is_some());
@@ -152,15 +152,15 @@ pub fn by_its_words(error: anyhow::Error, flags: &str) -> anyhow::Error {
     error
 }
 
-/// Whether the cause of a failure is still to be found: the environment failed, and nobody said why.
+/// Whether the cause of a failure is still unknown: the environment failed, and the error names no cause.
 fn is_open(error: &anyhow::Error) -> bool {
     error::find(error).is_none_or(|error| error.kind == Kind::Environment && error.cause.is_none())
 }
 
-/// How the reason that a caller gave begins in an error.
+/// How the reason of a caller begins in an error.
 pub const ANSWERED: &str = "the caller got status";
 
-/// What the error says itself, as evidence.
+/// Returns the error's own text as evidence.
 fn in_its_words(error: &anyhow::Error) -> [Section; 2] {
     let said = error.chain().map(ToString::to_string);
     let seen = error::find(error).into_iter().flat_map(|error| error.evidence.clone());

@@ -1,8 +1,9 @@
-//! Predicts what would keep `up` from working, or make it misbehave, and says the command that cures it. Changes
-//! nothing, and ends within two seconds whatever does not answer.
+//! Predicts what would make `up` fail or misbehave, and prints the command that fixes it. Changes nothing, and
+//! ends within two seconds even if nothing responds.
 //!
-//! [`gather`] looks at the engine, the host and the registries and writes down [`Facts`]; every [`Check`] is a pure
-//! function of those. `up` begins with those checks that need no more than the engine's first answer: [`obstacles`].
+//! [`gather`] inspects the engine, the host and the registries and returns [`Facts`]; every [`Check`] is a pure
+//! function of them. `up` begins with the checks that need no more than the engine's first response:
+//! [`obstacles`].
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub use check::{Check, Judgement, Severity};
 use facts::{Facts, Wanted};
 pub use gather::gather;
 
-/// Every check, by what it looks at, in the order in which a person would look.
+/// Every check, by subject, in the order of an inspection by hand.
 pub const TOPICS: [(&str, &[Check]); 9] = [
     ("the engine", engine::CHECKS),
     ("its memory, disk and kernel", resources::CHECKS),
@@ -48,53 +49,53 @@ pub const TOPICS: [(&str, &[Check]); 9] = [
     ("files and leftovers", leftovers::CHECKS),
 ];
 
-/// How long looking may take unless one says otherwise.
+/// The default timeout of gathering.
 pub const WITHIN: Duration = Duration::from_secs(2);
 
-/// What was found, in the shape of the JSON interface.
+/// The findings, as in the JSON interface.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The shape of this document.
+    /// The version of this format.
     pub schema_version: u8,
-    /// What was found; what keeps `up` from working first.
+    /// The findings; those that block `up` first.
     pub findings: Vec<Finding>,
-    /// What could not be looked at, and why; not what only a finding keeps from being looked at.
+    /// What could not be checked, and why; without consequences of a finding.
     pub unknown: Vec<String>,
 }
 
-/// One thing that is not as it should be.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// The check that found it: stable.
     pub id: &'static str,
-    /// Whether `up` can work all the same.
+    /// Whether `up` can work despite it.
     pub severity: Severity,
     /// What is wrong.
     pub what: String,
-    /// What was seen.
+    /// The evidence.
     pub evidence: String,
-    /// What comes of it.
+    /// The consequence.
     pub consequence: String,
-    /// What to do, with the command to type.
+    /// The fix, with the command to run.
     pub cure: String,
 }
 
 impl Report {
-    /// Whether something was found that keeps `up` from working.
+    /// Whether a finding blocks `up`.
     pub fn blocks(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Blocks)
     }
 }
 
-/// Looks at everything and judges it, in the time that is given: [`WITHIN`] is enough for an engine and registries that
-/// are well.
+/// Gathers all facts and judges them, within the timeout: [`WITHIN`] is enough for a healthy engine and
+/// registries.
 pub async fn doctor(spec: &Spec, origins: &Origins, folders: &Folders, within: Duration) -> Report {
     judge(&gather(spec, origins, folders, within).await)
 }
 
-/// What the facts mean.
+/// Judges the facts.
 pub fn judge(facts: &Facts) -> Report {
     let (mut findings, mut unknown) = (Vec::new(), facts.unseen.clone());
     for check in TOPICS.iter().flat_map(|(_, checks)| *checks) {
@@ -111,8 +112,8 @@ pub fn judge(facts: &Facts) -> Report {
     Report { schema_version: 1, findings, unknown }
 }
 
-/// What `up` asks before it touches anything: what keeps it from working, as far as it can be told from the engine's first
-/// answer and this machine's `/proc`, which takes no time.
+/// Returns what blocks `up`, as far as the engine's first response and this host's `/proc` show it, which takes no
+/// time.
 pub fn obstacles(engine: &Engine, spec: &Spec, files: &Files) -> Vec<Obstacle> {
     let mut facts = Facts {
         wanted: Wanted::of(spec, files.exist()),
@@ -167,7 +168,7 @@ mod tests {
         assert!(report.blocks());
     }
 
-    /// The table in docs/doctor.md; `INSTA_UPDATE=always cargo test` writes it anew.
+    /// The table in docs/doctor.md; `INSTA_UPDATE=always cargo test` writes it.
     #[test]
     fn the_documentation_lists_every_finding() {
         const BEGIN: &str = "<!-- made by `cargo test`, from src/diagnose/doctor/ -->\n";

@@ -1,4 +1,4 @@
-//! What the parts of an environment write: containers through Kubernetes, nodes and the link through their journals.
+//! The logs of an environment: of containers through Kubernetes, of nodes and the link through their journals.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use crate::host::inventory as gather;
 use crate::plan::inventory::{self};
 use crate::spec::Label;
 
-/// How long one look at a log may take.
+/// How long one request for a log may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
-/// How often a journal is asked for news. A `journalctl --follow` in a node would outlive whoever asked for it.
+/// How often a journal is polled. A `journalctl --follow` in a node would outlive the command.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
-/// The unit that keeps the link.
+/// The link's unit.
 const LINK_UNIT: &str = "kindmesh-link.service";
 
-/// Whose log.
+/// The subject of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub enum What {
@@ -41,21 +41,21 @@ pub enum What {
     Proxy,
     /// Istio's control plane.
     Istiod,
-    /// The nodes' journals: kubelet, containerd and the rest.
+    /// The nodes' journals: kubelet, containerd and others.
     Node,
-    /// What keeps the link to other clusters, on every node.
+    /// The link's unit, on every node.
     Link,
 }
 
 impl What {
-    /// All there are.
+    /// All subjects.
     pub const ALL: [What; 6] = [What::Caller, What::Producer, What::Proxy, What::Istiod, What::Node, What::Link];
 
     fn is_of_nodes(self) -> bool {
         matches!(self, What::Node | What::Link)
     }
 
-    /// The word for it on the command line.
+    /// Returns its name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             What::Caller => "caller",
@@ -68,10 +68,10 @@ impl What {
     }
 }
 
-/// Where a log is kept.
+/// Where a log is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// By Kubernetes, for a container.
+    /// In Kubernetes, for a container.
     Container {
         /// The pod's namespace.
         namespace: String,
@@ -99,43 +99,43 @@ impl fmt::Display for Place {
     }
 }
 
-/// A log that there is.
+/// An available log.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// Whose.
+    /// The subject.
     pub what: What,
-    /// In which cluster.
+    /// The cluster.
     pub cluster: String,
-    /// Where it is kept.
+    /// Where it is stored.
     pub place: Place,
-    /// How its writer is: `ready`, `running`, or what is wrong.
+    /// The state of what writes it: `ready`, `running`, or what is wrong.
     pub state: String,
 }
 
-/// How to read.
+/// Options of reading.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How many of the last lines.
+    /// How many lines from the end.
     pub lines: u32,
-    /// Whether the log of the container's run before the present one is meant.
+    /// Whether to read the log of the container's previous run.
     pub previous: bool,
 }
 
-/// The logs of an environment, and how they are reached.
+/// The logs of an environment, and their sources.
 pub struct Logs<'a> {
     environment: &'a Environment,
     engine: Option<Engine>,
-    /// Those there are.
+    /// The available logs.
     pub found: Vec<Log>,
-    /// What could not be looked at, and why.
+    /// What could not be read, and why.
     pub missing: Vec<String>,
 }
 
 impl<'a> Logs<'a> {
-    /// Finds the logs of `what` in one cluster or all. A cluster that does not answer is told in `missing`.
+    /// Finds the logs of `what` in one cluster or all. A cluster that does not respond is in `missing`.
     ///
     /// # Errors
-    /// A usage error for a cluster that is not there.
+    /// A usage error for an unknown cluster.
     pub async fn find(
         environment: &'a Environment,
         what: &[What],
@@ -169,10 +169,10 @@ impl<'a> Logs<'a> {
         Ok(logs)
     }
 
-    /// The last lines of a log.
+    /// Returns the last lines of a log.
     ///
     /// # Errors
-    /// The API server's or the engine's.
+    /// Errors of the API server or the engine.
     pub async fn tail(&self, log: &Log, options: Options) -> anyhow::Result<Vec<String>> {
         let read = async {
             match &log.place {
@@ -193,15 +193,15 @@ impl<'a> Logs<'a> {
         match tokio::time::timeout(LOOK_WITHIN, read).await {
             Ok(read) => read.with_context(|| format!("reading the log of {}", log.place)),
             Err(_) => {
-                anyhow::bail!("reading the log of {}: no answer within {} s", log.place, LOOK_WITHIN.as_secs())
+                anyhow::bail!("reading the log of {}: no response within {} s", log.place, LOOK_WITHIN.as_secs())
             }
         }
     }
 
-    /// The last lines of a log and, as they come, the further ones. Ends when its writer is gone.
+    /// Prints the last lines of a log and then new ones as they arrive. Ends when what writes it is gone.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub async fn follow(
         &self,
         log: &Log,
@@ -217,7 +217,7 @@ impl<'a> Logs<'a> {
         }
     }
 
-    /// A journal's last lines, then what is new, asked for again and again.
+    /// Prints a journal's last lines, then polls it for new ones.
     fn news(
         &self,
         node: &str,
@@ -253,7 +253,7 @@ impl<'a> Logs<'a> {
     }
 
     fn engine(&self) -> anyhow::Result<&Engine> {
-        self.engine.as_ref().context("the engine was not asked")
+        self.engine.as_ref().context("the engine was not queried")
     }
 }
 
@@ -267,13 +267,13 @@ fn parameters(container: &str, options: Options, follow: bool) -> LogParams {
     }
 }
 
-/// That a container was not started anew is no failure of anything.
+/// A container that has not restarted is not an error.
 fn without_a_run_before(error: kube::Error, options: Options) -> anyhow::Error {
     match &error {
         kube::Error::Api(status)
             if options.previous && status.message.contains("previous terminated container") =>
         {
-            Error::environment("this container has had no run before the present one").into()
+            Error::environment("this container has not restarted").into()
         }
         _ => error.into(),
     }
@@ -289,7 +289,7 @@ fn journalctl(unit: Option<&str>, more: &[&str]) -> Vec<String> {
     command
 }
 
-/// The lines of a journal and the place where it ends, which `--show-cursor` adds as a last line.
+/// Returns the lines of a journal and its end position, which `--show-cursor` adds as a last line.
 fn without_cursor(said: &str) -> (Vec<String>, Option<String>) {
     let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
     let cursor = lines.last().and_then(|line| line.strip_prefix("-- cursor: ")).map(str::to_owned);
@@ -326,7 +326,7 @@ async fn containers(environment: &Environment, cluster: &str, what: &[What]) -> 
     };
     match tokio::time::timeout(LOOK_WITHIN, look).await {
         Ok(found) => found,
-        Err(_) => anyhow::bail!("the API server does not answer within {} s", LOOK_WITHIN.as_secs()),
+        Err(_) => anyhow::bail!("the API server did not respond within {} s", LOOK_WITHIN.as_secs()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What exists and whether it works, layer by layer, each layer only as far as the one below it carries.
+//! What exists and whether it works, layer by layer, each layer only if the one below it works.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::host::docker::{Engine, node};
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{Cluster, Plan};
 
-/// The state of an environment in one word.
+/// The state of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Phase {
-    /// All works.
+    /// Everything works.
     Ready,
-    /// Everything is there, something does not work.
+    /// Everything exists, but something does not work.
     Degraded,
-    /// Something does not work yet, and mends itself.
+    /// Something does not work yet, and recovers by itself.
     Healing,
     /// The nodes are frozen.
     Paused,
@@ -35,7 +35,7 @@ pub enum Phase {
     Stopped,
     /// Parts are missing.
     Partial,
-    /// There is none.
+    /// It does not exist.
     Absent,
 }
 
@@ -53,23 +53,23 @@ impl fmt::Display for Phase {
     }
 }
 
-/// A layer of one cluster, or of the whole.
+/// A layer of one cluster, or of the whole environment.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Layer {
     /// `engine`, `nodes`, `link`, `api`, `istiod`, `remoteClusters`, `workloads` or `call`.
     pub layer: &'static str,
-    /// The cluster; none for the whole.
+    /// The cluster; none for the whole environment.
     pub cluster: Option<String>,
     /// Whether it works.
     pub ok: bool,
-    /// What was seen.
+    /// The evidence.
     pub detail: String,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
-/// A cluster as it is listed.
+/// A cluster of the list.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
@@ -77,7 +77,7 @@ pub struct ClusterStatus {
     pub name: String,
     /// Its context in the environment's kubeconfig.
     pub context: String,
-    /// Its nodes as found.
+    /// Its existing nodes.
     pub nodes: Vec<inventory::Node>,
 }
 
@@ -85,11 +85,11 @@ pub struct ClusterStatus {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The shape of this document.
+    /// The version of this format.
     pub schema_version: u8,
     /// The environment's name.
     pub environment: String,
-    /// Its state in one word.
+    /// Its state.
     pub phase: Phase,
     /// The layers, from the bottom up.
     pub layers: Vec<Layer>,
@@ -97,10 +97,10 @@ pub struct Status {
     pub clusters: Vec<ClusterStatus>,
 }
 
-/// How soon after its nodes' start an environment counts as healing rather than degraded. Seen: 52 s.
+/// How long after its nodes' start an environment counts as healing rather than degraded. Seen: 52 s.
 const HEALS_WITHIN: Duration = Duration::from_secs(120);
 
-/// The phase as far as the nodes alone tell it: `ready` when all run.
+/// Returns the phase as far as the nodes show it: `ready` if all run.
 pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
     let complete = found.network.is_some()
         && !found.clusters.is_empty()
@@ -119,7 +119,7 @@ pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
     }
 }
 
-/// The command that brings an environment back from its rest, if it is at rest.
+/// Returns the command that starts an environment again, if it is paused or stopped.
 pub fn way_back(name: &str, phase: Phase) -> Option<String> {
     match phase {
         Phase::Paused => Some(hint::resume_hint(name)),
@@ -128,10 +128,10 @@ pub fn way_back(name: &str, phase: Phase) -> Option<String> {
     }
 }
 
-/// Looks at every layer; no look takes longer than `within`. `inventory` is what the engine lists now.
+/// Inspects every layer; no request takes longer than `within`. `inventory` is the engine's current list.
 ///
 /// # Errors
-/// When the environment is not in the inventory, or cannot be planned.
+/// If the environment is not in the inventory, or cannot be planned.
 pub async fn status(
     engine: &Engine,
     inventory: Inventory,
@@ -141,10 +141,10 @@ pub async fn status(
     status_with(engine, inventory, opened, within, true).await
 }
 
-/// The same, with or without a call: it counts, like any other, where calls are counted.
+/// The same, with or without a call, which counts like any other in statistics.
 ///
 /// # Errors
-/// As [`status`].
+/// As for [`status`].
 pub async fn status_with(
     engine: &Engine,
     inventory: Inventory,
@@ -165,7 +165,7 @@ pub async fn status_with(
         cluster: None,
         ok: true,
         detail: format!(
-            "Docker {} at {}, {} processors, {:.1} GB, cgroup v{}",
+            "Docker {} at {}, {} CPUs, {:.1} GB, cgroup v{}",
             engine.facts.version,
             engine.endpoint.host,
             engine.facts.cpus,
@@ -197,7 +197,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// The layers of one cluster, up to the first that does not carry the next.
+    /// Returns the layers of one cluster, up to the first that does not work.
     async fn cluster(&self, cluster: &Cluster) -> Vec<Layer> {
         let mut layers = Vec::new();
         let nodes = self.layer("nodes", cluster, self.nodes(cluster)).await;
@@ -237,7 +237,7 @@ impl Look<'_> {
     ) -> Layer {
         let result = match tokio::time::timeout(self.within, look).await {
             Ok(result) => result,
-            Err(_) => Err(anyhow::anyhow!("no answer within {} s", self.within.as_secs())),
+            Err(_) => Err(anyhow::anyhow!("no response within {} s", self.within.as_secs())),
         };
         let (ok, detail) = match result {
             Ok(detail) => (true, detail),
@@ -255,7 +255,7 @@ impl Look<'_> {
                 Some(_) => {}
             }
         }
-        Ok(format!("{} of {} run", cluster.nodes.len(), cluster.nodes.len()))
+        Ok(format!("{} of {} running", cluster.nodes.len(), cluster.nodes.len()))
     }
 
     async fn link(&self, cluster: &Cluster) -> anyhow::Result<String> {
@@ -313,7 +313,7 @@ impl Look<'_> {
         ))
     }
 
-    /// Whether a node was started a short while ago.
+    /// Whether a node was started a short time ago.
     async fn just_started(&self) -> bool {
         for node in &self.found.nodes {
             if node::runs_for(self.engine, &node.name).await.is_some_and(|time| time < HEALS_WITHIN) {

@@ -1,4 +1,4 @@
-//! Claims about the mesh, each tried on the running environment, each with evidence, each able to fail.
+//! Claims about the mesh, each tested on the running environment, each with evidence, each able to fail.
 //!
 //! ```text
 //! bench: a namespace of its own in every cluster ─► checks, side by side ─► verdicts
@@ -64,24 +64,24 @@ pub const CHECKS: [Check; 16] = [
     telemetry_counted::CHECK,
 ];
 
-/// How to verify.
+/// Options of a verification.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The checks to try, as [`select`] gives them.
+    /// The checks to run, as [`select`] returns them.
     pub checks: Vec<&'static Check>,
-    /// Manifests that take the place of the checks' own, by the check's id.
+    /// Manifests that replace the checks' own, by the check's ID.
     pub manifests: BTreeMap<String, String>,
-    /// How often; a claim that fails once has failed.
+    /// The number of runs; a claim that fails once has failed.
     pub repeat: u32,
-    /// Whether the first failure ends the rest.
+    /// Whether to stop at the first failure.
     pub fail_fast: bool,
-    /// Whether the namespaces stay, to be looked at.
+    /// Whether to keep the namespaces for inspection.
     pub keep: bool,
-    /// How long setting up may take, and each check.
+    /// The timeout of the setup, and of each check.
     pub timeout: Duration,
 }
 
-/// The checks that ids or prefixes of ids name, all without any, less those to be skipped.
+/// Returns the checks that IDs or prefixes of IDs name, or all, without those to skip.
 ///
 /// # Errors
 /// A usage error for a name that no check has.
@@ -90,7 +90,7 @@ pub fn select(wanted: &[String], skip: &[String]) -> Result<Vec<&'static Check>,
     for name in wanted.iter().chain(skip) {
         if name.is_empty() || !CHECKS.iter().any(|check| check.id.starts_with(name.as_str())) {
             let ids: Vec<_> = CHECKS.iter().map(|check| check.id).collect();
-            return Err(Error::usage(format!("there is no check \"{name}\""))
+            return Err(Error::usage(format!("no check \"{name}\""))
                 .hint(format!("the checks are {}", ids.join(", "))));
         }
     }
@@ -100,7 +100,7 @@ pub fn select(wanted: &[String], skip: &[String]) -> Result<Vec<&'static Check>,
     Ok(chosen.collect())
 }
 
-/// Reads the manifests of a folder that take the place of checks' own: files `ID.yaml`.
+/// Reads a directory's manifests that replace the checks' own: files `ID.yaml`.
 ///
 /// # Errors
 /// A usage error for a file that belongs to no check.
@@ -114,10 +114,10 @@ pub fn manifests(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         }
         let id = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         if !CHECKS.iter().any(|check| check.id == id) {
-            return Err(Error::usage(format!("{} is for no check", path.display()))
+            return Err(Error::usage(format!("{} is not named after a check", path.display()))
                 .hint(
-                    "a file here is called like the check whose policies it replaces, such as timeout.504.yaml; \
-                       kindmesh verify --list names them",
+                    "name each file after the check whose policies it replaces, such as timeout.504.yaml; \
+                        kindmesh verify --list shows the names",
                 )
                 .into());
         }
@@ -126,15 +126,15 @@ pub fn manifests(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         found.insert(id, text);
     }
     if found.is_empty() {
-        return Err(Error::usage(format!("{} has no manifests", folder.display())).into());
+        return Err(Error::usage(format!("{} contains no manifests", folder.display())).into());
     }
     Ok(found)
 }
 
-/// Tries the checks. Whatever happens, an interruption included, what was made for them is removed again.
+/// Runs the checks. Whatever happens, including an interrupt, what was created for them is deleted.
 ///
 /// # Errors
-/// When the environment cannot be reached, or what checks need cannot be made; a claim that does not hold is a
+/// If the environment cannot be reached, or what checks need cannot be created; a claim that does not hold is a
 /// verdict, not an error.
 pub async fn verify(
     environment: &Environment,
@@ -159,7 +159,7 @@ pub async fn verify(
     Ok((verdicts, subject(environment, started.0, started.1.elapsed())))
 }
 
-/// Of two verdicts on a claim, the one that counts: a failure, else the later.
+/// Returns which of two verdicts on a claim counts: a failure, otherwise the later one.
 fn worse(first: Verdict, again: Verdict, number: u32) -> Verdict {
     if first.status == Status::Failed {
         return first;
@@ -178,7 +178,7 @@ async fn once(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Verdict>> {
     let bench = Bench::open(environment.clone()).await?;
-    let armed = interrupt.arm("removing what was made for this");
+    let armed = interrupt.arm("deleting the test namespaces");
     let tried = async {
         bench.make(events, tokio::time::Instant::now() + options.timeout).await?;
         anyhow::Ok(try_all(&bench, options, events).await)
@@ -223,7 +223,7 @@ async fn try_all(bench: &Bench, options: &Options, events: &Events) -> Vec<Verdi
             claim: check.claim.into(),
             status: Status::Skipped,
             seconds: 0.0,
-            evidence: vec!["another check failed before this one had ended (--fail-fast)".into()],
+            evidence: vec!["another check failed before this one ended (--fail-fast)".into()],
             hint: None,
         });
     }
@@ -238,7 +238,7 @@ async fn try_one(bench: &Bench, check: &Check, options: &Options, events: &Event
     let (result, mut evidence) = match Trial::new(bench, manifest, deadline) {
         Ok(trial) => {
             let result = tokio::time::timeout_at(deadline, (check.run)(&trial)).await;
-            let late = || Err(anyhow::anyhow!("not decided within {} s", options.timeout.as_secs()));
+            let late = || Err(anyhow::anyhow!("no result within {} s", options.timeout.as_secs()));
             (result.unwrap_or_else(|_| late()), trial.evidence())
         }
         Err(error) => (Err(error), Vec::new()),
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(worse(verdict(Status::Failed), verdict(Status::Passed), 2).status, Status::Failed);
     }
 
-    /// The table in docs/verify.md; `INSTA_UPDATE=always cargo test` writes it anew.
+    /// The table in docs/verify.md; `INSTA_UPDATE=always cargo test` writes it.
     #[test]
     fn the_documentation_lists_every_check() {
         const BEGIN: &str = "<!-- made by `cargo test`, from src/diagnose/verify/ -->\n";

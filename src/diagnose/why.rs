@@ -1,10 +1,10 @@
-//! Why a call is answered or not: what happens to it, hop by hop, and the first hop that is wrong, with its cure.
+//! Why a call succeeds or fails: what happens to it, hop by hop, and the first hop that fails, with its fix.
 //!
 //! ```text
 //! gather: clusters, istiod, the caller's proxy, nodes ─► facts ─► hops, one a file, each a pure function of the facts
 //! ```
 //!
-//! The call itself is not made: what is looked at is what decides it.
+//! It does not send the call: it inspects what decides about it.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ mod url;
 use facts::Facts;
 pub use url::Address;
 
-/// What was found about a hop.
+/// The verdict on a hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
@@ -40,9 +40,9 @@ pub enum Verdict {
     Ok,
     /// It does not, or not always.
     Wrong,
-    /// It could not be found out.
+    /// It is unknown.
     Unknown,
-    /// The call does not come this way.
+    /// The call does not use it.
     Skipped,
 }
 
@@ -50,13 +50,13 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hop {
-    /// Its name, stable.
+    /// Its ID, stable.
     pub hop: &'static str,
-    /// What was found.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was seen.
+    /// The evidence.
     pub saw: String,
-    /// What to do about one that is wrong, with the command to type.
+    /// The fix of a failing hop, with the command to run.
     pub cure: Option<String>,
 }
 
@@ -78,38 +78,38 @@ impl Hop {
     }
 }
 
-/// What happens to a call.
+/// The explanation of a call.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// The cluster that calls.
+    /// The caller's cluster.
     pub from: String,
-    /// The namespace that calls.
+    /// The caller's namespace.
     pub namespace: String,
-    /// The pod that calls, if one was found.
+    /// The caller's pod, if one was found.
     pub pod: Option<String>,
-    /// What is called.
+    /// The URL of the call.
     pub url: String,
-    /// The hops, in the call's order.
+    /// The hops, in the order of the call.
     pub hops: Vec<Hop>,
-    /// The first hop that is wrong.
+    /// The first failing hop.
     pub first_wrong: Option<&'static str>,
 }
 
-/// Who calls.
+/// The caller.
 #[derive(Debug, Clone, Default)]
 pub struct From {
-    /// The namespace; none for the address's own, else the samples'.
+    /// The namespace; none for the URL's, else the samples'.
     pub namespace: Option<String>,
-    /// The beginning of a pod's name; none for any ready pod.
+    /// A prefix of the pod's name; none for any ready pod.
     pub pod: Option<String>,
 }
 
-/// Explains a call of an address from a cluster.
+/// Explains a call of a URL from a cluster.
 ///
 /// # Errors
-/// A usage error for a cluster that is none and for an address that is no Service's; an environment error when the
-/// cluster that calls does not answer.
+/// A usage error for an unknown cluster and for a URL that is not a Service's; an environment error if the
+/// caller's cluster does not respond.
 pub async fn why(
     environment: &Environment,
     cluster: &str,
@@ -121,7 +121,7 @@ pub async fn why(
     Ok(explain(&facts, address.text()))
 }
 
-/// The hops, each judged by itself, in the call's order.
+/// Returns the hops, each judged by itself, in the order of the call.
 const HOPS: [fn(&Facts) -> Hop; 11] = [
     caller::judge,
     name::judge,

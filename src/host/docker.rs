@@ -20,7 +20,7 @@ pub(crate) fn is_not_found(error: &bollard::errors::Error) -> bool {
     status(error) == Some(404)
 }
 
-/// The HTTP status that an engine's error carries, if it answered.
+/// Returns the HTTP status of an engine's error, if the engine responded.
 pub(crate) fn status(error: &bollard::errors::Error) -> Option<u16> {
     match error {
         bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),

@@ -1,4 +1,4 @@
-//! Images of the local engine, in the nodes: what a developer just built runs without a registry.
+//! Images of the local engine in the nodes: a locally built image runs without a registry.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ use crate::host::docker::{Engine, fresh, sample_image};
 use crate::plan::Cluster;
 use crate::plan::images::reference::containerd_name;
 
-/// What became of one image in one cluster.
+/// The result for one image in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Loaded {
-    /// The image, as it was named.
+    /// The image, as requested.
     pub image: String,
     /// The cluster.
     pub cluster: String,
@@ -30,27 +30,26 @@ pub struct Loaded {
 /// The image's identity in the engine.
 ///
 /// # Errors
-/// A usage error when the engine has none of that name; else the engine's.
+/// A usage error if the engine has no image of that name; otherwise the engine's errors.
 pub async fn identity(engine: &Engine, image: &str) -> anyhow::Result<String> {
     let found = fresh::in_engine(engine, image).await?;
     Ok(found.ok_or_else(|| {
         Error::usage(format!("the engine at {} has no image {image}", engine.endpoint.host))
-            .hint(format!("build it: docker build --tag {image} FOLDER; or: docker pull {image}"))
+            .hint(format!("build it: docker build --tag {image} DIRECTORY; or: docker pull {image}"))
     })?)
 }
 
-/// Where a program stands in an image made of it.
+/// The path of a program in an image that is built from it.
 const PROGRAM: &str = "/program";
 
-/// The label of an image that was made of a program, with the digest of what is in it.
+/// The label of an image that is built from a program, with the digest of its content.
 const DIGEST: &str = "kindmesh.program";
 
-/// Makes an image of a program and the shared libraries that it loads, as the engine's own platform has them: no
-/// Dockerfile, no base image. An image of that name is replaced, unless it is of the same program. Says whether it was
-/// made.
+/// Builds an image from a program and its shared libraries, for the engine's own platform: no Dockerfile, no base
+/// image. An image of that name is replaced, unless it has the same content. Returns whether it was built.
 ///
 /// # Errors
-/// When the program cannot be run or read, or the engine refuses the image.
+/// If the program cannot run or be read, or the engine rejects the image.
 pub async fn of_program(engine: &Engine, image: &str, program: &Path) -> anyhow::Result<bool> {
     let folder = sample_image::root_folder(program, PROGRAM).await?;
     let (folder, digest) = elsewhere(move || {
@@ -69,11 +68,11 @@ pub async fn of_program(engine: &Engine, image: &str, program: &Path) -> anyhow:
     Ok(true)
 }
 
-/// Loads images of the engine into every node of some clusters. A node that has the same one already is left alone;
-/// one with an earlier image of that name gets the new one. Archives are written to `folder`, without a name.
+/// Loads images of the engine into every node of some clusters. A node that has the same one is skipped; one with
+/// an earlier image of that name gets the new one. Archives are unlinked files in `folder`.
 ///
 /// # Errors
-/// A usage error for an image that the engine lacks; else the engine's or containerd's.
+/// A usage error for an image that the engine lacks; otherwise errors of the engine or containerd.
 pub async fn load(
     engine: &Engine,
     folder: &Path,
@@ -97,7 +96,7 @@ pub async fn load(
     Ok(try_join_all(clusters.iter().map(in_cluster)).await?.concat())
 }
 
-/// Loads what a node lacks, and says which those were.
+/// Loads what a node lacks, and returns those images.
 async fn into_node(
     engine: &Engine,
     load: &Load,

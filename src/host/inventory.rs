@@ -1,4 +1,4 @@
-//! Looks at the engine and the host and writes down what is there.
+//! Inspects the engine and the host, and returns what exists.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::plan::inventory::{
     SUBNETS_LABEL, Taken, VERSION_LABEL, clusters_of_labels, owner,
 };
 
-/// How long the engine may take to list its networks and nodes. Seen: milliseconds, seconds on a busy machine.
+/// How long the engine may take to list its networks and nodes. Seen: milliseconds, seconds on a busy host.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Looks at the engine and the host's routes. Who plans with samples adds the `executable` to it, which takes
+/// Inspects the engine and the host's routes. A plan with samples also needs the `executable`, which requires
 /// reading a whole file.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
     let filters = [("label".to_owned(), vec![KIND_CLUSTER_LABEL.to_owned()])].into();
     let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
@@ -32,9 +32,9 @@ pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
         async { futures::join!(engine.docker.list_networks(None), engine.docker.list_containers(Some(all))) };
     let (networks, containers) = tokio::time::timeout(ANSWER_WITHIN, both).await.map_err(|_| {
         let within = ANSWER_WITHIN.as_secs();
-        Error::environment(format!("the container engine at {} does not list anything", engine.endpoint.host))
-            .evidence(format!("it answered first, and then not within {within} s"))
-            .hint("see what keeps it busy: docker ps; else start it anew")
+        Error::environment(format!("the container engine at {} did not return its lists", engine.endpoint.host))
+            .evidence(format!("it responded at first, and then not within {within} s"))
+            .hint("check what keeps it busy: docker ps; otherwise restart it")
     })?;
     let networks = networks.context("listing the engine's networks")?;
     let containers = containers.context("listing the engine's nodes")?;
@@ -44,10 +44,10 @@ pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
     Ok(inventory)
 }
 
-/// The executable that a sample image can be built from.
+/// Returns the executable for a sample image.
 ///
 /// # Errors
-/// When the one that was found cannot be read.
+/// If it cannot be read.
 pub async fn executable() -> anyhow::Result<Option<Executable>> {
     match sample_image::executable().await {
         Some(path) => Ok(Some(sample_image::describe(&path).await?)),
@@ -55,7 +55,7 @@ pub async fn executable() -> anyhow::Result<Option<Executable>> {
     }
 }
 
-/// Sorts what the engine lists into environments and what belongs to others.
+/// Sorts the engine's lists into environments and objects of others.
 pub fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
     let mut inventory = Inventory::default();
     for network in networks {
@@ -94,8 +94,8 @@ fn subnets(network: &Network) -> impl Iterator<Item = Ipv4Net> + '_ {
     configs.into_iter().flatten().filter_map(|config| config.subnet.as_ref()?.parse().ok())
 }
 
-/// A node is an environment's when its kind label names a cluster that the environment lists **and** it is
-/// attached to the environment's network; anything else that kind made is somebody else's.
+/// A node belongs to an environment if its kind label names a cluster that the environment lists **and** it is
+/// attached to the environment's network; every other node of kind belongs to others.
 fn assign(container: &ContainerSummary, inventory: &mut Inventory) {
     let labels = container.labels.as_ref();
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The kind program: creates clusters and says where their API servers are. Everything else about nodes goes
-//! through the engine.
+//! The kind program: creates clusters and returns the addresses of their API servers. Everything else about nodes
+//! uses the engine.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -30,19 +30,20 @@ mod nodes;
 pub use leftover::end_leftovers;
 pub use nodes::{Attached, remove_nodes, remove_strays};
 
-/// What makes CoreDNS start sooner in a cluster that is meant to be thrown away, as manifests.
+/// Manifests that make CoreDNS start faster in a disposable cluster.
 pub const COREDNS: &str = include_str!("../../kind-configs/coredns.yaml");
-/// The file of a cluster with its kind configuration.
+/// A cluster's file with its kind configuration.
 const CONFIG_FILE: &str = "kind.yaml";
-/// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow line, since kind pulls the node image.
+/// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow connection, since kind pulls the
+/// node image.
 const CREATED_WITHIN: Duration = Duration::from_secs(600);
-/// How long kind may take for a question.
+/// How long kind may take for a query.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// The marker on a control plane that kind finished: a node without it is half-made and is made anew.
+/// The marker on a control plane that kind completed: a node without it is incomplete and is created again.
 const CREATED: &str = "/etc/kindmesh/created";
 
-/// kind's word for the role of a cluster's first node, in its label.
+/// kind's role of a cluster's first node, in its label.
 pub const CONTROL_PLANE: &str = "control-plane";
 
 /// What creating clusters depends on.
@@ -57,11 +58,11 @@ pub struct Kind<'a> {
 }
 
 impl Kind<'_> {
-    /// Whether a cluster of the inventory is whole and its nodes run; when they are merely stopped or paused
-    /// they are started. Nothing is started of a cluster that is to be made anew.
+    /// Returns whether a cluster of the inventory is complete and its nodes run; stopped or paused nodes are
+    /// started. Nothing is started of a cluster that must be created again.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine's errors.
     pub async fn revive(&self, cluster: &Cluster, have: &Environment) -> anyhow::Result<Revived> {
         let found = |name: &String| have.nodes_of(&cluster.name).find(|node| node.name == *name);
         let Some(nodes) = cluster.nodes.iter().map(found).collect::<Option<Vec<_>>>() else {
@@ -71,16 +72,16 @@ impl Kind<'_> {
             return Ok(Revived::HalfMade);
         }
         let environment = &self.plan.environment;
-        let anew = format!("make the environment anew: {}, then {}", down_hint(environment), up_hint(environment));
+        let anew = format!("recreate the environment: {}, then {}", down_hint(environment), up_hint(environment));
         let revived = try_join_all(nodes.into_iter().map(|node| node::revive(self.engine, node, &anew))).await?;
         let changed = revived.contains(&true);
         Ok(if changed { Revived::Started } else { Revived::Running })
     }
 
-    /// Creates a cluster with kind, all nodes from `node_image`; what is left of an earlier try is removed first.
+    /// Creates a cluster with kind, all nodes from `node_image`; remains of an earlier attempt are removed first.
     ///
     /// # Errors
-    /// kind's, with the end of its log and of the control plane's.
+    /// kind's errors, with the end of its log and of the control plane's.
     pub async fn create(
         &self,
         cluster: &Cluster,
@@ -88,10 +89,10 @@ impl Kind<'_> {
         node_image: &str,
         step: &Step,
     ) -> anyhow::Result<()> {
-        // Looked for now: more may have been made since the inventory.
+        // Listed now: more may have been created since the inventory.
         let ours = |node: &Attached| node.kind_name == cluster.kind_name;
         remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
-        // kind adds to a file that is there, and gives up at the lock of a kind that was killed.
+        // kind adds to an existing file, and fails at the lock of a killed kind.
         for file in ["kubeconfig", "kubeconfig.lock"] {
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
         }
@@ -124,21 +125,21 @@ impl Kind<'_> {
             Err(other) => return other.context(format!("creating cluster {} with kind", cluster.name)),
         };
         error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
-        error = error.evidence(format!("all that kind said: {}", log_path.display()));
+        error = error.evidence(format!("kind's full log: {}", log_path.display()));
         let (up, down) = (up_hint(&self.plan.environment), down_hint(&self.plan.environment));
         let node = cluster.control_plane();
         error
             .hint(format!(
-                "nodes that were made are kept for a look: docker logs {node}; then {up} tries anew, {down} removes them"
+                "the nodes are kept for inspection: docker logs {node}; then {up} retries, {down} removes them"
             ))
             .into()
     }
 
-    /// Makes sure that the cluster's own kubeconfig file is there and names the port at which the API server is
-    /// published; asked of kind again when it does not: it may be of an earlier cluster.
+    /// Ensures that the cluster's own kubeconfig exists and has the published port of the API server; otherwise
+    /// asks kind: the file may be of an earlier cluster.
     ///
     /// # Errors
-    /// The engine's, or kind's.
+    /// Errors of the engine or kind.
     pub async fn ensure_kubeconfig(
         &self,
         cluster: &Cluster,
@@ -147,7 +148,7 @@ impl Kind<'_> {
         let path = self.kubeconfig(&cluster.name);
         let node = cluster.control_plane();
         let container = self.engine.docker.inspect_container(node, None).await;
-        let published = published_port(&container.with_context(|| format!("looking at node {node}"))?);
+        let published = published_port(&container.with_context(|| format!("inspecting node {node}"))?);
         if published.is_some() && server_port(&path, &cluster.context) == published {
             return Ok(Outcome::unchanged(path));
         }
@@ -163,10 +164,10 @@ impl Kind<'_> {
         self.files.of_cluster(cluster, "kubeconfig")
     }
 
-    /// kind with the engine and the network of this environment.
+    /// Returns kind with the engine and the network of this environment.
     fn command(&self, kind: &Path) -> Command {
         let mut command = Command::new(kind);
-        // Only what is set, so that the command line in an error stays short.
+        // Only variables that are set, so that the command line in an error stays short.
         for variable in self.engine.endpoint.removed_variables() {
             if std::env::var_os(variable).is_some() {
                 command.env_remove(variable);
@@ -180,21 +181,21 @@ impl Kind<'_> {
     }
 }
 
-/// Whether kind finished a cluster, by the marker on its control plane. Read from the outside, which works on a node that
-/// is stopped, too.
+/// Whether kind completed a cluster, from the marker on its control plane. Read through the engine, which also
+/// works on a stopped node.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn is_finished(engine: &Engine, control_plane: &str) -> anyhow::Result<bool> {
     let options = ContainerArchiveInfoOptionsBuilder::default().path(CREATED).build();
     match engine.docker.get_container_archive_info(control_plane, Some(options)).await {
         Ok(_) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("looking at node {control_plane}")),
+        Err(error) => Err(error).with_context(|| format!("inspecting node {control_plane}")),
     }
 }
 
-/// Makes sure that there is a docker client: kind does nothing without it.
+/// Ensures that a docker client is installed: kind does not work without it.
 ///
 /// # Errors
 /// A missing prerequisite.
@@ -206,7 +207,7 @@ fn docker_client_on(path: &OsStr) -> Result<(), Error> {
     let is_executable = |path: PathBuf| {
         std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    // As kind looks for it: a relative folder does not count.
+    // Like kind: a relative directory does not count.
     let mut folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
     if folders.any(|folder| is_executable(folder.join("docker"))) {
         return Ok(());
@@ -215,17 +216,17 @@ fn docker_client_on(path: &OsStr) -> Result<(), Error> {
         true => "brew install docker",
         false => "sudo apt-get install docker-cli, or https://docs.docker.com/engine/install/",
     };
-    Err(Error::prerequisite("kind runs the docker client, and there is no docker on PATH")
+    Err(Error::prerequisite("kind runs the docker client, but there is no docker on PATH")
         .hint(format!("install the client: {install}")))
 }
 
-/// The port of this machine at which a control plane's API server answers.
+/// Returns the port of this host where a control plane's API server is published.
 fn published_port(container: &ContainerInspectResponse) -> Option<u16> {
     let ports = container.network_settings.as_ref()?.ports.as_ref()?;
     ports.get("6443/tcp")?.as_ref()?.iter().find_map(|binding| binding.host_port.as_ref()?.parse().ok())
 }
 
-/// The port of the server that a context of a kubeconfig file names.
+/// Returns the port of a context's server in a kubeconfig.
 fn server_port(path: &Path, context: &str) -> Option<u16> {
     let config = Kubeconfig::read_from(path).ok()?;
     let context = config.contexts.into_iter().find(|named| named.name == context)?.context?;
@@ -233,10 +234,10 @@ fn server_port(path: &Path, context: &str) -> Option<u16> {
     cluster.server?.parse::<http::Uri>().ok()?.port_u16()
 }
 
-/// What became of a cluster that is there.
+/// The result for an existing cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revived {
-    /// All its nodes ran.
+    /// All its nodes were running.
     Running,
     /// Nodes had to be started.
     Started,
@@ -244,11 +245,11 @@ pub enum Revived {
     HalfMade,
 }
 
-/// Waits until the API server's Service answers on a node: because the link leads there, or since kube-proxy does.
-/// istiod started earlier loses 30 s in its first connection.
+/// Waits until the API server's Service responds on a node: through the link's rule, or through kube-proxy. An
+/// istiod that starts earlier loses 30 s in its first connection.
 ///
 /// # Errors
-/// When it does not within the deadline.
+/// If it does not respond before the deadline.
 pub async fn wait_for_api_service(
     engine: &Engine,
     cluster: &Cluster,
@@ -256,15 +257,15 @@ pub async fn wait_for_api_service(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let address = cluster.api_service();
-    // Tried again in the node: beginning a command there takes longer than a try.
+    // Retried in the node: starting a command there takes longer than an attempt.
     let script = format!(
         "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"
     );
-    wait::until(step, "the API server to answer at its Service address", deadline, async || {
+    wait::until(step, "the API server to respond at its Service address", deadline, async || {
         let said = node::try_exec(engine, cluster.control_plane(), &["bash", "-c", &script]).await?;
         Ok(match said.status {
             0 => Poll::Ready(()),
-            _ => Poll::NotYet(format!("{address}:443 does not answer on {}", cluster.control_plane())),
+            _ => Poll::NotYet(format!("{address}:443 does not respond on {}", cluster.control_plane())),
         })
     })
     .await

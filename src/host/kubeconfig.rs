@@ -1,4 +1,4 @@
-//! Kubeconfig files: the environment's, with every cluster, and the user's own, changed only when asked.
+//! Kubeconfig files: the environment's, with every cluster, and the user's own, which changes only on request.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,10 @@ use kube::config::Kubeconfig;
 use crate::host::state::{self, Files};
 use crate::plan::Plan;
 
-/// Writes the environment's file from every cluster's own; the first cluster with a caller is the current one.
+/// Writes the environment's file from every cluster's own; the current context is the first cluster with a caller.
 ///
 /// # Errors
-/// When one of them cannot be read, or the file not written.
+/// If one of them cannot be read, or the file cannot be written.
 pub fn ensure(files: &Files, plan: &Plan) -> anyhow::Result<PathBuf> {
     let mut merged = Kubeconfig::default();
     for cluster in &plan.clusters {

@@ -1,5 +1,5 @@
-//! The record of a run: every event of an `up`, `start`, `resume` or `down`, one JSON line each as `--output json` prints them, in
-//! `runs/TIME-COMMAND.jsonl` among the environment's files. The last five are kept.
+//! The record of a run: every event of an `up`, `start`, `resume` or `down`, one JSON line each as in `--output
+//! json`, in `runs/TIME-COMMAND.jsonl` among the environment's files. The last five are kept.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -16,10 +16,10 @@ use crate::host::state::Files;
 /// How many runs are kept.
 pub const KEPT: usize = 5;
 
-/// Writes a run's events down.
+/// Writes a run's events to a file.
 ///
-/// The environment's folder is not made for it, nor made again: where nothing was made there is nothing to record, and a
-/// `down` that is done takes its own record with it. So what happens before the folder exists is held back.
+/// It does not create the environment's directory: if nothing was created there is nothing to record, and a
+/// completed `down` deletes its own record too. So events are held back until the directory exists.
 pub struct Record {
     files: Files,
     command: &'static str,
@@ -28,12 +28,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a run of `command` on the environment with these files.
+    /// Creates the record of a run of `command` on the environment with these files.
     pub fn new(files: Files, command: &'static str) -> Self {
         Self { files, command, held_back: Vec::new(), file: None }
     }
 
-    /// Begins the file if the environment's folder is there.
+    /// Creates the file if the environment's directory exists.
     fn open(&self, time: Timestamp) -> std::io::Result<File> {
         let folder = self.files.runs();
         match DirBuilder::new().mode(0o700).create(&folder) {
@@ -54,7 +54,7 @@ impl Sink for Record {
     fn event(&mut self, time: Timestamp, event: &Event) {
         self.held_back.push(event.line(time));
         if self.file.is_none() {
-            // No record is no reason to stop, nor to say anything: the disk may be full.
+            // A missing record is not an error: the disk may be full.
             self.file = self.open(time).ok();
         }
         if let Some(file) = &mut self.file {
@@ -71,11 +71,11 @@ impl Sink for Record {
 pub struct Recorded {
     /// When it happened.
     pub time: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
-/// The files of an environment's recorded runs, the oldest first.
+/// Returns the files of an environment's recorded runs, the oldest first.
 pub fn list(files: &Files) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(files.runs()).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(|path| is_record(path)).collect();
@@ -87,17 +87,17 @@ fn is_record(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "jsonl")
 }
 
-/// The command that a file records, such as `up`.
+/// Returns the command of a recorded run, such as `up`.
 pub fn command(path: &Path) -> Option<&str> {
     path.file_stem()?.to_str()?.rsplit_once('-').map(|(_, command)| command)
 }
 
-/// Reads a recorded run, in the order in which things happened. A run without an event `ready` or `failed` at its end
-/// was interrupted or killed, or is under way, or was a `down`, and its last line may be incomplete. Lines that cannot be read, of another version's
-/// events too, are passed over.
+/// Reads a recorded run, in the order of the events. A run without a final event `ready` or `failed` was
+/// interrupted or killed, is still running, or was a `down`, and its last line may be incomplete. Lines that
+/// cannot be parsed, including other versions' events, are skipped.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// If the file cannot be read.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Recorded>> {
     #[derive(Deserialize)]
     struct Time {
@@ -191,7 +191,7 @@ mod tests {
         record.event(at(1.0), &note("after"));
         let events: Vec<_> = read(&list(&files)[0]).unwrap().into_iter().map(|recorded| recorded.event).collect();
         assert_eq!(events, [note("before"), note("after")]);
-        // As `down` does it: nothing comes back.
+        // Like `down`: nothing reappears.
         assert!(files.remove().unwrap());
         record.event(at(2.0), &note("gone"));
         assert!(!files.root.exists());

@@ -1,4 +1,4 @@
-//! The host's routes: addresses that a new network must not shadow. A VPN shows here.
+//! The host's routes: addresses that a new network must not shadow, such as those of a VPN.
 
 use std::net::Ipv4Addr;
 
@@ -6,21 +6,21 @@ use ipnet::Ipv4Net;
 
 use crate::plan::inventory::Taken;
 
-/// Flag of a route that refuses (unreachable, blackhole, prohibit): `RTF_REJECT` of linux/route.h.
+/// The flag of a reject route (unreachable, blackhole, prohibit): `RTF_REJECT` of linux/route.h.
 const REJECT: u32 = 0x0200;
-/// Shorter prefixes are a default route in pieces: OpenVPN and others route 0.0.0.0/1 and 128.0.0.0/1, or the
-/// four quarters, so as to leave the default route itself alone. They lead to everything that nothing more
-/// specific does, a new network's addresses included, and would leave no subnet free.
+/// Shorter prefixes are parts of a default route: OpenVPN and others route 0.0.0.0/1 and 128.0.0.0/1, or the four
+/// quarters, so that the default route itself stays. They match everything without a more specific route,
+/// including a new network's addresses, and would leave no subnet free.
 const SHORTEST_PREFIX: u8 = 3;
 
-/// The routes of the host's main table. Elsewhere than on Linux the engine runs in a virtual machine of its own,
-/// whose routes cannot be seen from here: none.
+/// Returns the routes of the host's main table. On other systems than Linux, the engine runs in its own virtual
+/// machine, whose routes are not visible: none.
 pub fn of_host() -> Vec<Taken> {
     parse(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
 }
 
-/// Reads `/proc/net/route`: addresses are hexadecimal in the host's byte order. Default routes, whole or in
-/// pieces, and refusing ones do not count as taken.
+/// Parses `/proc/net/route`: addresses are hexadecimal in the host's byte order. Default routes, whole or in
+/// parts, and reject routes do not count as used.
 pub fn parse(table: &str) -> Vec<Taken> {
     let route = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();

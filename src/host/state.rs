@@ -1,4 +1,4 @@
-//! The environment's files: the state folder, who works on it, and which engine it belongs to.
+//! The environment's files: the state directory, its lock, and the engine that it belongs to.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,49 +16,49 @@ mod private;
 pub use lock::Lock;
 pub use private::{begin_private, private_folder, replace, restrict, write_private};
 
-/// Where kindmesh keeps files; on macOS too.
+/// The directories of kindmesh; the same on macOS.
 #[derive(Debug, Clone)]
 pub struct Folders {
-    /// `$XDG_STATE_HOME/kindmesh`: a folder for each environment.
+    /// `$XDG_STATE_HOME/kindmesh`: a directory for each environment.
     pub state: PathBuf,
-    /// `$XDG_CACHE_HOME/kindmesh`: what can be had again.
+    /// `$XDG_CACHE_HOME/kindmesh`: what can be created again.
     pub cache: PathBuf,
 }
 
 impl Folders {
-    /// Those of this process.
+    /// Reads them from this process.
     ///
     /// # Errors
-    /// When neither the XDG variables nor HOME say where.
+    /// If neither the XDG variables nor HOME are set.
     pub fn of_process() -> Result<Self, Error> {
         let folder = |variable: &str, below_home: &str| {
             let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-            // The XDG specification: relative paths are to be ignored.
+            // The XDG specification: ignore relative paths.
             set(variable)
                 .filter(|path| path.is_absolute())
                 .or_else(|| set("HOME").map(|home| home.join(below_home)))
                 .map(|base| base.join("kindmesh"))
                 .ok_or_else(|| {
                     Error::prerequisite(format!("neither {variable} nor HOME is set"))
-                        .hint("set HOME; or XDG_STATE_HOME and XDG_CACHE_HOME, to absolute paths")
+                        .hint("set HOME; or set XDG_STATE_HOME and XDG_CACHE_HOME to absolute paths")
                 })
         };
         Ok(Self { state: folder("XDG_STATE_HOME", ".local/state")?, cache: folder("XDG_CACHE_HOME", ".cache")? })
     }
 
-    /// The files of one environment.
+    /// Returns the files of one environment.
     pub fn environment(&self, name: &str) -> Files {
         Files { root: self.state.join(name) }
     }
 
-    /// The environments that have files.
+    /// Returns the environments that have files.
     pub fn environments(&self) -> Vec<String> {
         let mut names = self.begun();
         names.retain(|name| self.environment(name).exist());
         names
     }
 
-    /// The environments that have files, and those that a command only just began to work on.
+    /// Returns the environments that have files, and those that a command has just started to create.
     pub fn begun(&self) -> Vec<String> {
         let mut names: Vec<_> = names_in(&self.state).filter(|name| name.parse::<Label>().is_ok()).collect();
         names.retain(|name| self.state.join(name).is_dir());
@@ -66,10 +66,10 @@ impl Folders {
         names
     }
 
-    /// Deletes what a `down` that was killed had put aside and not yet deleted: there are keys in it.
+    /// Deletes what a killed `down` had moved aside but not deleted: it contains keys.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's errors.
     pub fn sweep(&self) -> anyhow::Result<()> {
         let aside: Vec<_> =
             names_in(&self.state).filter_map(|name| Some((put_aside_by(&name)?, self.state.join(name)))).collect();
@@ -78,7 +78,7 @@ impl Folders {
         }
         let processes = process::all();
         for (pid, folder) in aside {
-            // A process that is there may be deleting it just now.
+            // A running process may be deleting it.
             if pid == std::process::id() || !processes.iter().any(|process| process.pid == pid) {
                 delete(&folder)?;
             }
@@ -90,71 +90,71 @@ impl Folders {
 /// The files of one environment.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Their folder.
+    /// Returns their directory.
     pub root: PathBuf,
 }
 
 impl Files {
-    /// The resolved spec that the environment was made from.
+    /// Returns the path of the resolved spec.
     pub fn spec(&self) -> PathBuf {
         self.root.join("kindmesh.yaml")
     }
 
-    /// The kubeconfig with every cluster.
+    /// Returns the path of the kubeconfig with every cluster.
     pub fn kubeconfig(&self) -> PathBuf {
         self.root.join("kubeconfig")
     }
 
-    /// The certificates and keys.
+    /// Returns the directory of certificates and keys.
     pub fn trust(&self) -> PathBuf {
         self.root.join("trust")
     }
 
-    /// Which engine the environment is on.
+    /// Returns the path of the file that identifies the engine.
     pub fn engine(&self) -> PathBuf {
         self.root.join("engine")
     }
 
-    /// The user's kubeconfigs that the environment was merged into.
+    /// Returns the path of the list of user kubeconfigs that the environment was merged into.
     pub fn merged(&self) -> PathBuf {
         self.root.join("merged")
     }
 
-    /// What the process that works on the environment holds.
+    /// Returns the path of the lock file.
     fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
 
-    /// A file of one cluster: its own kubeconfig, kind's configuration and log.
+    /// Returns the path of a file of one cluster: its own kubeconfig, kind's configuration and log.
     pub fn of_cluster(&self, cluster: &str, file: &str) -> PathBuf {
         self.root.join("clusters").join(cluster).join(file)
     }
 
-    /// The clusters that have files.
+    /// Returns the clusters that have files.
     pub fn clusters(&self) -> Vec<String> {
         names_in(&self.root.join("clusters")).collect()
     }
 
-    /// What the last commands that changed the environment said: a file each, the newest last by name.
+    /// Returns the directory of recorded runs: a file each, the newest last by name.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
     }
 
-    /// How far somebody is with the exercises, and copies of what exercises took away.
+    /// Returns the directory with the progress of exercises, and with copies of what exercises removed.
     pub fn labs(&self) -> PathBuf {
         self.root.join("lab")
     }
 
-    /// Whether there are any. A lock and a record alone are left by a command that did nothing.
+    /// Whether the environment has files. A command that did nothing leaves only a lock and a record.
     pub fn exist(&self) -> bool {
         names_in(&self.root).any(|name| name != "lock" && name != "runs")
     }
 
-    /// Removes everything, the lock included. The folder is put aside first: whoever waits for the lock makes a new
-    /// one, and that one stays.
+    /// Deletes everything, including the lock. The directory is moved aside first: a process that waits for the
+    /// lock creates a new one, which stays.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's errors.
     pub fn remove(&self) -> anyhow::Result<bool> {
         let name = self.root.file_name().unwrap_or_default().to_string_lossy();
         let aside = self.root.with_file_name(format!(".{name}{ASIDE}{}", std::process::id()));
@@ -169,10 +169,10 @@ impl Files {
     }
 }
 
-/// What follows the name of a folder that is put aside, before the number of the process that did it.
+/// What follows the name of a directory that was moved aside, before the process ID.
 const ASIDE: &str = ".removed-";
 
-/// The process that put a folder aside, when its name says so.
+/// Returns the process that moved a directory aside, if its name says so.
 fn put_aside_by(name: &str) -> Option<u32> {
     let (environment, pid) = name.strip_prefix('.')?.rsplit_once(ASIDE)?;
     environment.parse::<Label>().ok()?;
@@ -188,7 +188,7 @@ fn delete(folder: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The names in a folder; none when it cannot be read.
+/// Returns the names in a directory; none if it cannot be read.
 fn names_in(folder: &Path) -> impl Iterator<Item = String> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok())
@@ -225,7 +225,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folders = folders(folder.path());
         let aside = |pid: u32| folder.path().join(format!(".shop.removed-{pid}"));
-        // Of a process that is gone, of this one, and of one that is there; and what has nothing to do with it.
+        // Of an exited process, of this one, and of a running one; and an unrelated directory.
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let others =
             [aside(child.id()), folder.path().join(".shop.removed-soon"), folder.path().join(".removed-1")];
@@ -246,7 +246,7 @@ mod tests {
         assert!(!files.remove().unwrap());
         write_private(&files.of_cluster("a", "kubeconfig"), b"x").unwrap();
         assert_eq!(files.clusters(), ["a"]);
-        // As a killed process with the same number may have left it.
+        // A killed process with the same ID may have left it.
         let aside = folder.path().join(format!(".shop.removed-{}", std::process::id()));
         write_private(&aside.join("old"), b"x").unwrap();
         assert!(files.remove().unwrap());

@@ -1,6 +1,6 @@
-//! Finds the command line tools that kindmesh drives, at the version it was made for, or downloads them.
+//! Finds the command line tools that kindmesh runs, at the version it requires, or downloads them.
 //!
-//! In this order: what an environment variable names, the `PATH`, the cache, the publisher's release.
+//! In this order: an environment variable, the `PATH`, the cache, the publisher's release.
 
 mod download;
 mod fetch;
@@ -28,13 +28,13 @@ use fetch::{Fetch, Https};
 use release::{Platform, Release};
 use version::Versions;
 
-/// The version of kind that kindmesh is made for.
+/// The version of kind that kindmesh requires.
 pub const KIND_VERSION: &str = "v0.33.0";
 
-/// The folder of the cache with downloaded tools.
+/// The cache directory of downloaded tools.
 pub const FOLDER: &str = "tools";
 
-/// The folders of the cache that hold, or would hold, the tools for a version of the mesh.
+/// Returns the cache directories of the tools for a version of the mesh, whether or not they exist.
 pub fn kept(cache: &Path, istio_version: &str) -> Vec<PathBuf> {
     let platform = Platform::here();
     let tools = [(Tool::Kind, KIND_VERSION), (Tool::Istioctl, istio_version)];
@@ -44,23 +44,23 @@ pub fn kept(cache: &Path, istio_version: &str) -> Vec<PathBuf> {
     releases.map(|release| release.directory(cache)).collect()
 }
 
-/// The file that names the kind executable to use, as it is.
+/// The variable with the kind executable to use, whatever its version.
 pub const KINDMESH_KIND: &str = "KINDMESH_KIND";
 
-/// The file that names the istioctl executable to use, as it is.
+/// The variable with the istioctl executable to use, whatever its version.
 pub const KINDMESH_ISTIOCTL: &str = "KINDMESH_ISTIOCTL";
 
-/// A command line tool that kindmesh drives.
+/// A command line tool that kindmesh runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
-    /// Creates clusters. Wanted at `KIND_VERSION`.
+    /// Creates clusters. Required at `KIND_VERSION`.
     Kind,
-    /// Renders Istio's manifests. Wanted at the version of the mesh.
+    /// Renders Istio's manifests. Required at the version of the mesh.
     Istioctl,
 }
 
 impl Tool {
-    /// The executable's name.
+    /// Returns the executable's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kind => "kind",
@@ -68,7 +68,7 @@ impl Tool {
         }
     }
 
-    /// The environment variable that names the executable.
+    /// Returns the environment variable for the executable.
     pub fn variable(self) -> &'static str {
         match self {
             Self::Kind => KINDMESH_KIND,
@@ -86,44 +86,44 @@ impl fmt::Display for Tool {
 /// Where a tool was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The environment variable names it.
+    /// The environment variable.
     Variable,
     /// A directory of the `PATH`.
     Path,
-    /// Downloaded by an earlier command.
+    /// The cache: downloaded by an earlier command.
     Cache,
     /// Downloaded now.
     Download,
 }
 
-/// A tool that can be run.
+/// A tool that can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The executable, an absolute path.
     pub path: PathBuf,
-    /// The version that it says it is.
+    /// The version that it reports.
     pub version: String,
     /// Where it was found.
     pub source: Source,
-    /// One sentence when it is not the version wanted; only [`Source::Variable`] may differ.
+    /// Returns a sentence if it has another version than required; only [`Source::Variable`] allows that.
     pub warning: Option<String>,
 }
 
-/// Finds the tool at the version, downloading it into `cache_dir` (`$XDG_CACHE_HOME/kindmesh`) if it is
-/// nowhere else. The version may begin with a `v` or not.
+/// Finds the tool at the version, downloading it into `cache_dir` (`$XDG_CACHE_HOME/kindmesh`) if necessary. The
+/// version may begin with a `v` or not.
 ///
 /// # Errors
-/// A prerequisite error when the tool is neither here nor can be downloaded and checked, a usage error when
-/// the version is not one.
+/// A prerequisite error if the tool is neither found nor can be downloaded and verified, a usage error if the
+/// version is invalid.
 pub async fn find(tool: Tool, version: &str, cache_dir: &Path, step: &Step) -> anyhow::Result<Found> {
     Finder::of_process(tool, cache_dir).find(tool, version, step).await
 }
 
-/// Finds the tool as [`find`] does, as a program that can be carried to another machine of this platform: one that is no
-/// script of a version manager, and of this version; else it is downloaded.
+/// Finds the tool like [`find`], as a program that can be copied to another host of this platform: not a script of
+/// a version manager, and of exactly this version; otherwise it is downloaded.
 ///
 /// # Errors
-/// As those of [`find`].
+/// As for [`find`].
 pub async fn portable(tool: Tool, version: &str, cache_dir: &Path, step: &Step) -> anyhow::Result<Found> {
     let mut finder = Finder::of_process(tool, cache_dir);
     let found = finder.find(tool, version, step).await?;
@@ -135,40 +135,40 @@ pub async fn portable(tool: Tool, version: &str, cache_dir: &Path, step: &Step) 
     finder.find(tool, version, step).await
 }
 
-/// Where a tool is kept in the cache, whether or not it is there.
+/// Returns the path of a tool in the cache, whether or not it exists.
 ///
 /// # Errors
-/// A usage error when the version is not one.
+/// A usage error if the version is invalid.
 pub fn place(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(Release::new(tool, version, &Platform::here(), release::GITHUB)?.executable(cache_dir))
 }
 
-/// The platform of this machine, as releases are named: `linux-amd64`.
+/// Returns the platform of this host, as in names of releases: `linux-amd64`.
 pub fn platform() -> String {
     Platform::here().to_string()
 }
 
-/// What there is of a tool on this machine.
+/// The search results for a tool on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {
-    /// One that can be used; without it, [`find`] downloads.
+    /// A usable one; without it, [`find`] downloads.
     pub found: Option<Found>,
-    /// Those that came first and do not fit, each with its version or what keeps it from running.
+    /// Earlier candidates that do not fit, each with its version or its error.
     pub passed_over: Vec<String>,
 }
 
-/// Looks for the tool as [`find`] does, and neither downloads nor writes anything.
+/// Looks for the tool like [`find`], without downloading or writing anything.
 ///
 /// # Errors
-/// A prerequisite error when what the environment variable names cannot be used, a usage error when the version is
-/// not one.
+/// A prerequisite error if the environment variable names something that cannot be used, a usage error if the
+/// version is invalid.
 pub async fn look(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<Here> {
     let finder = Finder::of_process(tool, cache_dir);
     let release = Release::new(tool, version, &finder.platform, &finder.base)?;
     finder.here(&release, &Versions::unremembered(&cache_dir.join(FOLDER))).await
 }
 
-/// All that the search depends on.
+/// Everything that the search depends on.
 struct Finder {
     /// The value of the tool's environment variable.
     named: Option<OsString>,
@@ -177,7 +177,7 @@ struct Finder {
     /// The cache directory of kindmesh.
     cache: PathBuf,
     platform: Platform,
-    /// Where the releases are, without a slash at the end.
+    /// The URL of the releases, without a slash at the end.
     base: String,
     fetch: Arc<dyn Fetch>,
 }
@@ -202,7 +202,7 @@ impl Finder {
             return Ok(here);
         }
 
-        // Before the error's own evidence there is only what explains why a download was needed at all.
+        // Evidence about the search comes before the error's own.
         let path = self.download(&release, step).await.map_err(|error| {
             if passed_over.is_empty() {
                 return error;
@@ -223,7 +223,7 @@ impl Finder {
         Ok(found(path, version, Source::Download))
     }
 
-    /// The tool without a download.
+    /// Finds the tool without a download.
     async fn here(&self, release: &Release, versions: &Versions) -> anyhow::Result<Here> {
         let tool = release.tool;
         let mut passed_over = Vec::new();
@@ -262,7 +262,7 @@ fn found(path: PathBuf, version: String, source: Source) -> Found {
     Found { path, version, source, warning: None }
 }
 
-/// What the environment variable names is used as it is, at whatever version.
+/// An executable from the environment variable is used at any version.
 async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> anyhow::Result<Found> {
     let variable = release.tool.variable();
     let path = std::path::absolute(named).with_context(|| format!("failed to read the path in {variable}"))?;
@@ -285,15 +285,15 @@ async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> any
     Ok(Found { path, version, source: Source::Variable, warning })
 }
 
-/// An error with its own evidence, as evidence for another.
+/// Turns an error and its evidence into evidence for another error.
 fn evidence_of(error: &anyhow::Error) -> String {
     let mut lines = vec![format!("{error:#}")];
     lines.extend(crate::base::error::find(error).into_iter().flat_map(|error| error.evidence.clone()));
     lines.join("\n")
 }
 
-/// The executables of that name on the `PATH`. Relative entries are left out: what they name depends on
-/// where the command is typed.
+/// Returns the executables of that name on the `PATH`. Relative entries are skipped: they depend on the working
+/// directory.
 fn on_path(path: &OsStr, name: &str) -> impl Iterator<Item = PathBuf> {
     let directories: Vec<PathBuf> = env::split_paths(path).collect();
     directories

@@ -1,12 +1,12 @@
-//! The root of trust: one root for the environment, one intermediate for each cluster's mesh.
+//! The root of trust: one root CA for the environment, one intermediate CA for each cluster's mesh.
 //!
-//! The root's key never leaves the environment's directory. A cluster gets its intermediate as the secret
-//! `cacerts`, which has to exist before istiod starts: else istiod signs with a certificate of its own, and
-//! the clusters do not trust each other.
+//! The root's key never leaves the environment's directory. A cluster gets its intermediate CA as the secret
+//! `cacerts`, which must exist before istiod starts: otherwise istiod signs with its own certificate, and the
+//! clusters do not trust each other.
 //!
-//! Of each pair the key is written first and the certificate last, each whole or not at all. So a key alone
-//! was never used, and a command that was killed in between can begin anew. Two commands at the same time
-//! on one directory are kept apart by the environment's lock, not here.
+//! Of each pair the key is written first and the certificate last, each complete or missing. So a key without a
+//! certificate was never used, and a command that was killed in between can start again. The environment's lock,
+//! not this module, separates two commands on one directory.
 
 mod ca;
 mod files;
@@ -26,11 +26,11 @@ use crate::base::event::Outcome;
 use crate::base::names;
 use crate::host::state;
 
-/// A certificate that expires sooner than this is not built upon: a workload certificate never outlives
-/// the intermediate that signed it.
+/// A certificate that expires sooner than this is not used: a workload certificate never outlives the intermediate
+/// CA that signed it.
 const MARGIN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// The environment's root of trust, with the key that signs intermediates.
+/// The environment's root CA, with the key that signs intermediate CAs.
 pub struct Root {
     cert_pem: String,
     key: KeyPair,
@@ -43,18 +43,18 @@ impl fmt::Debug for Root {
 }
 
 impl Root {
-    /// The beginning of the certificate's SHA-256: 12 hexadecimal digits. Pods that carry it start anew when the root
-    /// is another.
+    /// Returns the start of the certificate's SHA-256: 12 hexadecimal digits. Pods with this annotation restart
+    /// when the root changes.
     pub fn digest(&self) -> String {
         use sha2::{Digest, Sha256};
         crate::base::digest::hex(&Sha256::digest(&self.cert_pem))[..12].to_owned()
     }
 
-    /// Loads the root from `root-cert.pem` and `root-key.pem` in `dir`, or makes it there.
+    /// Loads the root CA from `root-cert.pem` and `root-key.pem` in `dir`, or creates it there.
     ///
     /// # Errors
-    /// A root that cannot be used any more is an environment error and not replaced: a running mesh trusts
-    /// it, and istiod refuses another.
+    /// A root CA that cannot be used anymore is an environment error and is not replaced: a running mesh trusts
+    /// it, and istiod rejects another one.
     pub fn ensure(dir: &Path, environment: &str) -> anyhow::Result<Outcome<Self>> {
         Self::ensure_at(dir, environment, Timestamp::now())
     }
@@ -81,7 +81,7 @@ impl Root {
         }
     }
 
-    /// The root's certificate: what all clusters have in common.
+    /// Returns the root's certificate, which all clusters share.
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
     }
@@ -90,13 +90,13 @@ impl Root {
 /// What one cluster's istiod signs workload certificates with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Intermediate {
-    /// The intermediate's certificate.
+    /// The certificate of the intermediate CA.
     pub cert_pem: String,
     /// Its key, PKCS#8.
     pub key_pem: String,
-    /// The intermediate, then the root.
+    /// The intermediate CA, then the root CA.
     pub chain_pem: String,
-    /// The root.
+    /// The root CA.
     pub root_pem: String,
 }
 
@@ -107,12 +107,12 @@ impl fmt::Debug for Intermediate {
 }
 
 impl Intermediate {
-    /// Loads the cluster's intermediate from `intermediate-CLUSTER-cert.pem` and `…-key.pem` in `dir`, or
-    /// makes it there; one that is broken, about to expire or of another root is replaced, which istiod
-    /// takes up while it runs.
+    /// Loads the cluster's intermediate CA from `intermediate-CLUSTER-cert.pem` and `…-key.pem` in `dir`, or
+    /// creates it there; one that is invalid, about to expire or of another root is replaced, which istiod picks
+    /// up while it runs.
     ///
     /// # Errors
-    /// When `dir` cannot be read or written.
+    /// If `dir` cannot be read or written.
     pub fn ensure(dir: &Path, root: &Root, environment: &str, cluster: &str) -> anyhow::Result<Outcome<Self>> {
         Self::ensure_at(dir, root, environment, cluster, Timestamp::now())
     }
@@ -146,7 +146,7 @@ impl Intermediate {
         Self { chain_pem: format!("{}\n{}", cert_pem.trim_end(), root_pem), cert_pem, key_pem, root_pem }
     }
 
-    /// The data of the secret `cacerts`. istiod needs all four keys, or it does not start.
+    /// Returns the data of the secret `cacerts`. istiod requires all four keys to start.
     pub fn secret_data(&self) -> BTreeMap<String, Vec<u8>> {
         [
             ("ca-cert.pem", &self.cert_pem),
@@ -160,13 +160,13 @@ impl Intermediate {
     }
 }
 
-/// Why a stored pair cannot sign, and which of its two files is to blame.
+/// Why a stored pair cannot sign, and which of its two files is the reason.
 enum Flaw {
     Certificate(String),
     Key(String),
 }
 
-/// The key of a stored pair, if it can sign for the time to come.
+/// Returns the key of a stored pair, if it can sign for long enough.
 fn usable(cert_pem: &str, key_pem: &str, now: Timestamp) -> Result<KeyPair, Flaw> {
     let certificates = inspect(cert_pem.as_bytes()).map_err(|error| Flaw::Certificate(format!("{error:#}")))?;
     let [certificate] = certificates.as_slice() else {

@@ -1,5 +1,5 @@
-//! What is kept so that the next `up` is faster: baked node images and sample images in the engine, programs and
-//! renderings in the cache folder. All of it can be had again.
+//! What is kept so that the next `up` is faster: built node images and sample images in the engine, programs and
+//! rendered manifests in the cache directory. Everything in it can be created again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,35 +20,35 @@ use crate::host::tool;
 use crate::plan;
 use crate::plan::inventory::{Inventory, KIND_CLUSTER_LABEL};
 
-/// What a thing in the cache is.
+/// The kind of a cache entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
-    /// A node image with the images that every node needs in it.
+    /// A node image that includes the images that every node needs.
     NodeImage,
-    /// A sample image, made from a kindmesh executable.
+    /// A sample image, built from a kindmesh executable.
     SampleImage,
     /// A downloaded program.
     Tool,
-    /// Istio's manifests as rendered for a version and values.
+    /// Istio's manifests, rendered for a version and values.
     Rendering,
 }
 
-/// A thing in the cache.
+/// A cache entry.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Its name: of an image, or of a file or folder within the cache folder.
+    /// Its name: of an image, or of a file or directory in the cache directory.
     pub name: String,
-    /// What it takes on the disk that nothing else shares, in bytes.
+    /// The disk space that nothing else shares, in bytes.
     pub bytes: u64,
-    /// What is in it, for people.
+    /// What it contains, for people.
     pub detail: String,
     /// The environments that use it.
     pub used_by: Vec<String>,
-    /// How it is removed.
+    /// How to remove it.
     #[serde(skip)]
     place: Place,
 }
@@ -60,10 +60,10 @@ enum Place {
     Path(PathBuf),
 }
 
-/// All there is, node images first.
+/// Returns all entries, node images first.
 ///
 /// # Errors
-/// The engine's, or the file system's.
+/// Errors of the engine or the file system.
 pub async fn list(engine: &Engine, folders: &Folders) -> anyhow::Result<Vec<Item>> {
     let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(engine).await? };
     let used = Used::of(&inventory, engine, folders).await?;
@@ -80,12 +80,12 @@ pub async fn list(engine: &Engine, folders: &Folders) -> anyhow::Result<Vec<Item
     Ok(items)
 }
 
-/// Removes what no environment uses, and containers that a bake left when it was killed; gives what it removed.
+/// Removes what no environment uses, and containers that a killed build left. Returns what it removed.
 ///
 /// # Errors
-/// The engine's, or the file system's.
+/// Errors of the engine or the file system.
 pub async fn prune(engine: &Engine, folders: &Folders, events: &Events) -> anyhow::Result<Vec<Item>> {
-    // What an `up` under way is about to use looks unused.
+    // What a running `up` is about to use looks unused.
     let locks = events.step("lock", None).run(async |step| {
         let mut locks = Vec::new();
         for name in folders.begun() {
@@ -104,14 +104,14 @@ pub async fn prune(engine: &Engine, folders: &Folders, events: &Events) -> anyho
     Ok(removed)
 }
 
-/// What environments use, each with their names.
+/// What environments use, with the names of the environments.
 #[derive(Default)]
 struct Used {
     /// Images by identity, since their nodes run from them.
     images: BTreeMap<String, BTreeSet<String>>,
-    /// Names of images, and paths, since their plans name them.
+    /// Image names, and paths, since their plans name them.
     names: BTreeMap<String, BTreeSet<String>>,
-    /// Environments on the engine whose files are not here: which sample image they use is not known.
+    /// Environments on the engine without files on this host: their sample image is unknown.
     unknown: BTreeSet<String>,
 }
 
@@ -122,7 +122,7 @@ impl Used {
         let here = folders.environments();
         used.unknown = inventory.environments.keys().filter(|name| !here.contains(name)).cloned().collect();
         for name in here {
-            // One that cannot be read, or no longer be planned, uses only what its nodes run from.
+            // An environment that cannot be read or planned uses only what its nodes run from.
             let files = folders.environment(&name);
             let Ok(Some(spec)) = environment::stored(&files) else { continue };
             let Ok(plan) = plan::plan(&spec, inventory) else { continue };
@@ -133,7 +133,7 @@ impl Used {
             for folder in tool::kept(&folders.cache, &plan.mesh.version) {
                 names.push(folder.display().to_string());
             }
-            // What another of its clusters would start from.
+            // The node image of its next cluster.
             names.push(plan.archive_image());
             names.extend(bake::name(engine, &plan.kubernetes.node_image, &plan.stable_images()).await);
             for used_name in names {
@@ -155,7 +155,7 @@ impl Used {
         for container in containers {
             let node = container.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
             let (Some(image), Some(node)) = (container.image_id, node) else { continue };
-            // A node that is no environment's, by its own name.
+            // A node that belongs to no environment, by its own name.
             let owner = owners.get(node).map_or(node, |owner| owner.as_str());
             self.images.entry(image).or_default().insert(owner.to_owned());
         }
@@ -176,12 +176,12 @@ async fn labelled(engine: &Engine, label: &str) -> anyhow::Result<Vec<ImageSumma
 }
 
 async fn node_image(engine: &Engine, image: &ImageSummary, used: &Used) -> anyhow::Result<Item> {
-    let history = engine.docker.image_history(&image.id).await.context("asking for the layers of a node image")?;
+    let history = engine.docker.image_history(&image.id).await.context("inspecting the layers of a node image")?;
     let label = |key: &str| image.labels.get(key).cloned().unwrap_or_default();
     Ok(Item {
         kind: Kind::NodeImage,
         name: shown_name(image),
-        // Its own layer, the last: the others are the node image's that it was made from.
+        // Its own layer, the last one: the others are those of the node image that it was built from.
         bytes: history.first().map_or(0, |layer| bytes(layer.size)),
         detail: format!("{} with {}", label(bake::FROM_LABEL), label(bake::IMAGES_LABEL).replace(',', ", ")),
         used_by: used.by(&image.id, &image.repo_tags),
@@ -206,12 +206,12 @@ fn bytes(size: i64) -> u64 {
     u64::try_from(size).unwrap_or_default()
 }
 
-/// Its tag; one whose tag another image took has only its identity.
+/// Its tag; an image whose tag moved to another one has only its identity.
 fn shown_name(image: &ImageSummary) -> String {
     image.repo_tags.first().unwrap_or(&image.id).clone()
 }
 
-/// The entries of a folder of the cache, those left out that only remember something.
+/// Returns the entries of a cache subdirectory, without those that only store metadata.
 fn files(folder: &Path, kind: Kind, used: &Used) -> anyhow::Result<Vec<Item>> {
     let mut items = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -231,7 +231,7 @@ fn files(folder: &Path, kind: Kind, used: &Used) -> anyhow::Result<Vec<Item>> {
     Ok(items)
 }
 
-/// Of a file, or of all files in a folder.
+/// Returns the size of a file, or of all files in a directory.
 fn size(path: &Path) -> std::io::Result<u64> {
     let metadata = std::fs::symlink_metadata(path)?;
     if !metadata.is_dir() {
@@ -240,7 +240,7 @@ fn size(path: &Path) -> std::io::Result<u64> {
     std::fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
 }
 
-/// Says whether it is gone; an image that a container holds stays.
+/// Returns whether it was removed; an image that a container uses stays.
 async fn remove(engine: &Engine, place: &Place) -> anyhow::Result<bool> {
     match place {
         Place::Path(path) => {
@@ -259,7 +259,7 @@ async fn remove(engine: &Engine, place: &Place) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Containers in which an image was being baked by a process that is gone.
+/// Returns containers of image builds whose process no longer exists.
 async fn remove_unfinished(engine: &Engine) -> anyhow::Result<()> {
     let filters = [("label".to_owned(), vec![bake::CONTAINER_LABEL.to_owned()])].into();
     let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();

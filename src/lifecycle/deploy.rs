@@ -1,4 +1,4 @@
-//! Somebody's own services: plain manifests in the clusters where they belong, with the images and the names they need.
+//! Deploys the user's services: plain manifests to their clusters, with the images and names that they need.
 //!
 //! ```text
 //! manifests ─► place ─► stubs ─► images into nodes ─► applied, labelled ─► what is no longer wanted is removed ─► ready
@@ -6,8 +6,8 @@
 //!              whose names are called where their pods are not
 //! ```
 //!
-//! Where what goes, and which names it needs, is decided by pure functions ([`place`], [`stubs`]); nothing is changed
-//! before all of it is decided, and every object that would be changed was seen to be nobody else's.
+//! Pure functions decide where each object goes and which names it needs ([`place`], [`stubs`]). Nothing is
+//! changed before everything is decided and the owner of every object to change is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,25 +38,26 @@ pub mod stubs;
 use place::{By, Placed, Rules};
 use set::{Set, named};
 
-/// The label of all that one folder's deploy made: the folder's name, and a digest of its path.
+/// The label of everything that one directory's deployment created: the directory's name, and a digest of its
+/// path.
 pub const DEPLOY: &str = "kindmesh/deploy";
-/// The annotation with the folder's path.
+/// The annotation with the directory's path.
 const FROM: &str = "kindmesh/from";
 
-/// How to deploy.
+/// Options of a deployment.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The cluster that all goes to, whatever else is said.
+    /// The cluster for everything, which overrides all else.
     pub to: Option<String>,
     /// Clusters by the name of an object or of its application: the spec's `deploy`.
     pub places: BTreeMap<String, Vec<String>>,
-    /// The namespace of objects that name none.
+    /// The namespace of objects without one.
     pub namespace: String,
-    /// Whether the others are moved to that namespace, too.
+    /// Whether objects with a namespace move to it too.
     pub force_namespace: bool,
     /// Whether to wait until all pods are ready.
     pub wait: bool,
-    /// Until when it must be done.
+    /// The deadline.
     pub deadline: Instant,
 }
 
@@ -74,33 +75,33 @@ pub struct Object {
     pub name: String,
 }
 
-/// An object that was applied.
+/// An applied object.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
     /// The object.
     pub object: Object,
-    /// Who said that it goes there.
+    /// What decided its clusters.
     pub by: By,
 }
 
-/// A stub Service that was made.
+/// A created stub Service.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StubMade {
     /// The Service.
     pub object: Object,
-    /// The clusters where its pods are.
+    /// The clusters of its pods.
     pub served_in: Vec<String>,
-    /// Who names it, and where.
+    /// What refers to it, and where.
     pub because: String,
 }
 
-/// What was deployed.
+/// The result of a deployment.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployed {
-    /// The value of the label of all of it.
+    /// The label value of all its objects.
     pub deploy: String,
     /// Whether anything was changed in any cluster.
     pub changed: bool,
@@ -108,15 +109,15 @@ pub struct Deployed {
     pub applied: Vec<Applied>,
     /// The stubs.
     pub stubs: Vec<StubMade>,
-    /// The images that the nodes were given.
+    /// The images that were loaded into nodes.
     pub images: Vec<crate::host::images::Loaded>,
-    /// What an earlier deploy of the folder made and the manifests no longer tell of.
+    /// What an earlier deployment of the directory created and its manifests no longer contain.
     pub removed: Vec<Object>,
-    /// What else there is to know.
+    /// Notes.
     pub notes: Vec<String>,
 }
 
-/// The value of the label of what a folder's deploy makes.
+/// Returns the label value for a directory's objects.
 pub fn label(folder: &Path) -> String {
     let path = whole(folder);
     let digest = hex(&Sha256::digest(path.as_os_str().as_encoded_bytes()));
@@ -127,16 +128,16 @@ pub fn label(folder: &Path) -> String {
     format!("{}{}{}", name, if name.is_empty() { "" } else { "-" }, &digest[..8])
 }
 
-/// A folder's path, links resolved where it is there.
+/// Returns a directory's path, with links resolved if it exists.
 fn whole(folder: &Path) -> PathBuf {
     folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_owned())
 }
 
-/// Deploys a folder of plain manifests.
+/// Deploys a directory of plain manifests.
 ///
 /// # Errors
-/// A usage error for manifests that cannot be read or that nobody placed, and for objects that are somebody else's; an
-/// environment error when pods do not become ready in time; else the API servers' and the engine's.
+/// A usage error for manifests that cannot be read or placed, and for objects that kindmesh did not create; an
+/// environment error if pods do not become ready in time; otherwise errors of the API servers and the engine.
 pub async fn deploy(
     environment: &Environment,
     folder: &Path,
@@ -148,16 +149,16 @@ pub async fn deploy(
     deploy_manifests(environment, found, &origin, options, events).await
 }
 
-/// From where objects were deployed.
+/// The source of deployed objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub label: String,
     pub path: String,
-    /// Whether what an earlier deploy made and the manifests no longer tell of is removed.
+    /// Whether to delete what an earlier deployment created and the manifests no longer contain.
     pub prune: bool,
 }
 
-/// The same for manifests that were read already.
+/// The same for parsed manifests.
 pub(crate) async fn deploy_manifests(
     environment: &Environment,
     found: Vec<manifests::Manifest>,
@@ -198,7 +199,7 @@ pub(crate) async fn deploy_manifests(
         objects.extend(stubs.map(|stub| stub.object.clone()));
         sets.push(Set::prepare(environment, cluster, client, objects, origin, &mut notes).await?);
     }
-    // All is decided, and nothing was changed yet.
+    // Everything is decided, and nothing was changed yet.
     let images = load_images(environment, &engine, &plan, &needed, &ours, events).await?;
     let both = try_join_all(sets.iter().map(|set| set.apply(origin, options, events))).await?;
     let mut changed = images.iter().any(|image| image.changed);
@@ -223,10 +224,10 @@ pub(crate) async fn deploy_manifests(
     })
 }
 
-/// Removes what a folder's deploy made, in every cluster, whether or not the folder is still there.
+/// Deletes what a directory's deployment created, in every cluster, even if the directory no longer exists.
 ///
 /// # Errors
-/// The API servers'.
+/// The API servers' errors.
 pub async fn delete(
     environment: &Environment,
     folder: &Path,
@@ -245,7 +246,7 @@ pub async fn delete(
     Ok((removed.concat(), notes.concat()))
 }
 
-/// The clusters, in the order of the spec.
+/// Returns the clusters, in the order of the spec.
 struct Sides(Vec<(String, Client)>);
 
 impl Sides {
@@ -257,14 +258,14 @@ impl Sides {
         Ok(Self(sides))
     }
 
-    /// Every Service that is there, by cluster. Of a deploy that prunes, its own do not count: the manifests tell of
-    /// them, or they go.
+    /// Returns every existing Service, by cluster. If the deployment prunes, its own Services are left out: they
+    /// are in the manifests, or will be deleted.
     async fn services(&self, origin: &Origin) -> anyhow::Result<BTreeMap<String, Vec<DynamicObject>>> {
         let lists = self.0.iter().map(async |(cluster, client)| {
             let list = kinds::api(client, "v1", "Service", None).list(&ListParams::default()).await;
             let mut items = list.with_context(|| format!("listing the Services of {cluster}"))?.items;
             items.retain(|item| !origin.prune || item.labels().get(DEPLOY) != Some(&origin.label));
-            // A list's items do not tell their kind.
+            // Items of a list do not contain their kind.
             items.iter_mut().for_each(|item| {
                 item.types = Some(kube::core::TypeMeta { api_version: "v1".into(), kind: "Service".into() });
             });

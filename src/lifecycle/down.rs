@@ -1,9 +1,9 @@
-//! Takes an environment down: what is labelled as its own, nothing else. Nodes with their volumes first, networks
+//! Deletes an environment: what carries its labels, nothing else. Nodes with their volumes go first, networks
 //! last, so that an interrupted `down` can still find the rest.
 //!
-//! How nodes are found: kind cannot label its containers, so the labels of the environment's networks list its clusters.
-//! A node belongs to the environment when kind's own label names one of these clusters and the node is attached to the
-//! network, running or not. Where the network is gone, the name alone tells ([`kind::remove_strays`]).
+//! How nodes are found: kind cannot label its containers, so the labels of the environment's networks list its
+//! clusters. A node belongs to the environment if kind's own label names one of these clusters and the node is
+//! attached to the network, running or not. Without the network, only the name decides ([`kind::remove_strays`]).
 
 use crate::base::event::{Events, Outcome};
 use crate::base::names;
@@ -14,25 +14,25 @@ use crate::host::kubeconfig::{self, entries::Mark};
 use crate::host::state::{Files, Folders, Lock};
 use crate::plan::admission;
 
-/// What `down` found.
+/// The result of `down`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Down {
-    /// Whether there was anything.
+    /// Whether the environment existed.
     pub any: bool,
-    /// The networks that are left, since somebody else's containers are attached to them, and those containers.
+    /// The networks that were kept because other containers are attached to them, and those containers.
     pub left: Vec<(String, Vec<String>)>,
 }
 
-/// Removes one environment. Nothing there is fine.
+/// Deletes one environment. A missing environment is not an error.
 ///
 /// # Errors
-/// A usage error for an environment on another engine; else the engine's, or the file system's.
+/// A usage error for an environment on another engine; otherwise errors of the engine or the file system.
 pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<Down> {
     let files = folders.environment(name);
     let existed = files.exist();
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::alone(&files, step).await?;
-        // Before anybody looks: what still runs would make nodes again.
+        // Before the inventory: a kind that is still running would create more nodes.
         kind::end_leftovers(name, &files, step).await?;
         Ok(Outcome::unchanged(lock))
     });
@@ -52,7 +52,7 @@ pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Event
         Ok(Outcome { value: changed, changed })
     });
     let had_nodes = nodes.await?;
-    // Registers first: as long as the network itself is there, the environment is found.
+    // Registers first: as long as the network itself exists, the environment can be found.
     let mut networks = found.map(|found| found.networks).unwrap_or_default();
     networks.sort_by_key(|name| *name == network);
     let had_networks = !networks.is_empty();
@@ -64,11 +64,11 @@ pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Event
                 for name in &networks {
                     let users = network::remove(engine, name).await?;
                     if !users.is_empty() {
-                        step.note(format!("left alone: network {name}, which {} uses", users.join(", ")));
+                        step.note(format!("skipped: network {name}, which {} uses", users.join(", ")));
                         left.push((name.clone(), users));
                     }
                 }
-                // A container that was only created does not keep a network, and would stay behind.
+                // A container in the state created does not keep a network, and would be left behind.
                 kind::remove_strays(engine, name, step, |_| true).await?;
                 Ok(Outcome { value: (), changed: left.len() < networks.len() })
             })
@@ -79,11 +79,11 @@ pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Event
         .step("state", None)
         .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
         .await?;
-    // What could not be cleaned is told when all else is gone.
+    // Report what could not be cleaned up after everything else is deleted.
     Ok(Down { any: cleaned? || had_nodes || had_networks || existed, left })
 }
 
-/// Takes the environment's entries out of the user's kubeconfigs that have them.
+/// Removes the environment's entries from the user's kubeconfigs that contain them.
 async fn clean_kubeconfigs(engine: &Engine, files: &Files, name: &str, events: &Events) -> anyhow::Result<bool> {
     let mark = Mark { environment: name.to_owned(), engine: engine.facts.id.clone() };
     let merged = kubeconfig::merged_into(files, &mark);

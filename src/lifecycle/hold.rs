@@ -1,5 +1,5 @@
-//! Who may work on an environment that is there. A command takes what it needs once, at its top, and what it calls takes
-//! nothing:
+//! Who may work on an existing environment. A command locks once, at its top level, and functions that it calls do
+//! not lock:
 //!
 //! | | takes |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | `apply`, `unapply`, `deploy`, `image load`, `verify`, `lab check`, `hint`, a test's changes | it [`inside`], beside each other |
 //! | what only looks or calls | nothing |
 //!
-//! The page takes it for each thing that it does, never while it waits for somebody to click.
+//! The dashboard locks for each action, never while it waits for a click.
 
 use std::time::Duration;
 
@@ -23,20 +23,20 @@ use crate::host::state::{Files, Folders, Lock};
 use crate::plan::admission;
 use crate::plan::inventory::Inventory;
 
-/// How long the engine may take to say which nodes run, before a command goes on without knowing.
+/// How long the engine may take to report which nodes run, before a command continues without knowing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Takes the right to change the nodes of an environment that is there, and looks at it.
+/// Locks an existing environment exclusively, to change its nodes, and inspects it.
 ///
 /// # Errors
-/// When there is no such environment, or it is on another engine; else the engine's.
+/// If the environment does not exist, or is on another engine; otherwise the engine's errors.
 pub(crate) async fn alone(
     engine: &Engine,
     folders: &Folders,
     name: &str,
     events: &Events,
 ) -> anyhow::Result<(Lock, Inventory)> {
-    // Before the lock, which would make a folder for an environment that is none.
+    // Before the lock, which would create a directory for an environment that does not exist.
     if !gather::gather(engine).await?.environments.contains_key(name) {
         return Err(environment::absent(name).into());
     }
@@ -47,16 +47,16 @@ pub(crate) async fn alone(
     admission::another_engine(name, &files.engine_on_file()?, &engine.identity(), &inventory)?;
     match inventory.environments.contains_key(name) {
         true => Ok((lock, inventory)),
-        // Taken down by the one that had the lock.
+        // Deleted by the previous holder of the lock.
         false => Err(environment::absent(name).into()),
     }
 }
 
-/// Takes the right to change what is in an environment that runs, and opens it. Waits for who works on it alone, until
-/// the deadline, if there is one.
+/// Locks a running environment together with other commands, to change what is in it, and opens it. Waits for an
+/// exclusive holder until the deadline, if there is one.
 ///
 /// # Errors
-/// When there is no such environment, it is at rest, or the other does not end in time.
+/// If the environment does not exist, is paused or stopped, or stays locked until the deadline.
 pub(crate) async fn inside(
     folders: &Folders,
     name: &str,
@@ -65,16 +65,16 @@ pub(crate) async fn inside(
 ) -> anyhow::Result<(Lock, Environment)> {
     let files = Environment::open(folders, name)?.files;
     let lock = beside(&files, name, deadline, events).await?;
-    // Whoever was waited for may have taken it down, changed it or put it to rest.
+    // The previous holder may have deleted, changed, paused or stopped it.
     let environment = Environment::open(folders, name)?;
     require_running(name, &environment.cluster_names()).await?;
     Ok((lock, environment))
 }
 
-/// The same for who has opened it already, and is told by the clusters themselves when they are at rest.
+/// The same for a caller that has opened it already; paused or stopped clusters report that themselves.
 ///
 /// # Errors
-/// As [`inside`].
+/// As for [`inside`].
 pub(crate) async fn beside(
     files: &Files,
     name: &str,
@@ -84,11 +84,11 @@ pub(crate) async fn beside(
     Ok(Lock::beside(files, deadline, events).await?.ok_or_else(|| environment::absent(name))?)
 }
 
-/// Refuses to go on where a cluster's control plane is known to be frozen or stopped. An engine that gives no answer is no
-/// reason to refuse.
+/// Fails if a cluster's control plane is known to be frozen or stopped. An engine that does not respond is not a
+/// reason to fail.
 ///
 /// # Errors
-/// An environment error with the command that brings the nodes back.
+/// An environment error with the command that starts the nodes.
 pub async fn require_running(environment: &str, clusters: &[&str]) -> Result<(), Error> {
     let inventory = async { gather::gather(&Engine::connect().await?).await };
     match tokio::time::timeout(ANSWER_WITHIN, inventory).await {

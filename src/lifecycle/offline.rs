@@ -1,10 +1,11 @@
-//! All that `up` needs, in one file: for machines without a network, or many on a slow one.
+//! Everything that `up` needs, in one file: for hosts without a network, or many hosts on a slow one.
 //!
 //! ```text
 //! warm ─► baked node image, programs, renderings ─► OCI layout in a tar ─► every blob checked ─► engine, cache folder
 //! ```
 //!
-//! One image is enough: the baked node image has the mesh's images in it, and the sample image is made from the executable.
+//! One image is enough: the built node image includes the mesh's images, and the sample image is built from the
+//! executable.
 
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
@@ -43,69 +44,69 @@ use layout::{Descriptor, Index, Manifest};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contents {
-    /// The kindmesh that wrote it.
+    /// The version of the kindmesh that wrote it.
     pub kindmesh: String,
     /// The platform of the image: `linux/amd64`.
     pub platform: String,
     /// The platform of the programs: `linux-amd64`.
     pub host: String,
-    /// The node image, as the spec names it.
+    /// The node image in the spec.
     pub node_image: String,
-    /// The images that are in it, as the spec names them.
+    /// The included images, as in the spec.
     pub images: Vec<String>,
     /// Istio's version.
     pub istio: String,
-    /// The name that the node image with the others in it gets in an engine.
+    /// The name of the built node image in an engine.
     pub name: String,
-    /// What tells that image from others of the same name: its label.
+    /// The label that identifies that image among others of the same name.
     pub set: String,
 }
 
-/// An archive that was written.
+/// A written archive.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Saved {
-    /// The shape of this document.
+    /// The version of this format.
     pub schema_version: u8,
-    /// The archive.
+    /// The path of the archive.
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The digest of its index, and so of all that is in it.
+    /// The digest of its index, and so of its whole content.
     pub digest: String,
-    /// How many blobs are in it.
+    /// The number of its blobs.
     pub blobs: usize,
     /// What it is for.
     pub contents: Contents,
 }
 
-/// An archive that was loaded.
+/// A loaded archive.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Brought {
-    /// The shape of this document.
+    /// The version of this format.
     pub schema_version: u8,
-    /// The archive.
+    /// The path of the archive.
     pub path: PathBuf,
     /// The digest of its index.
     pub digest: String,
-    /// How many blobs were held against their digests.
+    /// The number of verified blobs.
     pub blobs: usize,
     /// What it is for.
     pub contents: Contents,
     /// Whether the engine lacked the image.
     pub image_loaded: bool,
-    /// The files that the cache folder lacked.
+    /// The files that were added to the cache directory.
     pub files: Vec<String>,
-    /// The files that are of no use here.
+    /// The files that are of no use on this host.
     pub left: Vec<String>,
 }
 
-/// Writes all that `up` with this spec needs on an engine of this platform to a new file; what is missing is made first,
-/// for which the network may be needed. Beside the file, its size is needed again while it is written.
+/// Writes everything that `up` needs for this spec on an engine of this platform to a new file. Prepares what is
+/// missing first, which may require the network. Writing requires twice the file's size on the disk.
 ///
 /// # Errors
-/// A usage error for a file that is there; else as those of `up::warm`, or the file system's.
+/// A usage error for an existing file; otherwise as for `up::warm`, or the file system's errors.
 pub async fn save(
     loaded: &Loaded,
     path: &Path,
@@ -116,16 +117,16 @@ pub async fn save(
 ) -> anyhow::Result<Saved> {
     let deadline = Instant::now() + timeout;
     let late = || {
-        Error::environment(format!("{} is not written after {} s", path.display(), timeout.as_secs()))
-            .hint("what was made is kept: the same command goes on; --timeout gives it longer")
+        Error::environment(format!("{} is not complete after {} s", path.display(), timeout.as_secs()))
+            .hint("the same command continues where this run stopped; --timeout allows more time")
     };
     if path.exists() {
-        let error = Error::usage(format!("{} is there already", path.display()));
-        return Err(error.hint("name another file").into());
+        let error = Error::usage(format!("{} already exists", path.display()));
+        return Err(error.hint("choose another file").into());
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        let error = Error::usage(format!("there is no folder {}", folder.display()));
+        let error = Error::usage(format!("directory {} not found", folder.display()));
         return Err(error.hint(format!("mkdir -p {}", folder.display())).into());
     }
     let exported = async {
@@ -141,8 +142,8 @@ pub async fn save(
     let pack = events.step("pack", None).run(async |step| {
         let files = files::gather(&folders.cache, &plan, step);
         let files = wait::within(deadline, events, files, late).await?;
-        // What is written so far has a name, and so has to be put away.
-        let _armed = interrupt.arm("putting away what was written");
+        // The incomplete file has a name, so it must be removed.
+        let _armed = interrupt.arm("removing the incomplete file");
         let stopped = Arc::new(AtomicBool::new(false));
         let (path_of, stopped_of) = (path.to_owned(), stopped.clone());
         let write = move || write(&path_of, &exported, &files, contents, &stopped_of);
@@ -152,7 +153,7 @@ pub async fn save(
     pack.await
 }
 
-/// What is written, unless somebody or the time ends it before: then nothing is left of it.
+/// The incomplete file, which is removed if the work is canceled.
 async fn written(
     mut writing: JoinHandle<anyhow::Result<Saved>>,
     stopped: &AtomicBool,
@@ -167,10 +168,10 @@ async fn written(
         () = sleep_until(deadline) => false,
     };
     stopped.store(true, Ordering::Relaxed);
-    // It fails, unless it was done.
+    // Has no effect if the file is complete.
     match (interrupted, writing.await?) {
         (true, written) => {
-            let left = if written.is_ok() { "whole" } else { "not there" };
+            let left = if written.is_ok() { "whole" } else { "not written" };
             Err(Error::environment(format!("interrupted: {} is {left}", path.display())).into())
         }
         (false, Ok(saved)) => Ok(saved),
@@ -181,7 +182,7 @@ async fn written(
 async fn contents(warm: &up::Warm) -> anyhow::Result<Contents> {
     let plan = &warm.plan;
     let set = bake::set(&warm.engine, &warm.node_image).await?.ok_or_else(|| {
-        Error::environment(format!("the node image was not baked, and {} alone is not enough", warm.node_image))
+        Error::environment(format!("the node image was not built, and {} alone is not enough", warm.node_image))
             .hint("see why: kindmesh cache warm")
     })?;
     Ok(Contents {
@@ -196,7 +197,7 @@ async fn contents(warm: &up::Warm) -> anyhow::Result<Contents> {
     })
 }
 
-/// Writes the archive, whole or not at all. Blocks.
+/// Writes the archive, completely or not at all. Blocks.
 fn write(
     path: &Path,
     exported: &Exported,
@@ -222,7 +223,7 @@ fn write(
     let index = serde_json::to_vec(&Index::new(vec![of_image.clone(), of_artifact.clone()]))?;
 
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // For others to read: there is no key in it.
+    // Readable for others: it contains no keys.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     let file = tempfile::Builder::new()
         .prefix(".kindmesh-offline-")
@@ -248,16 +249,16 @@ fn write(
     Ok(Saved { schema_version: 1, path, bytes, digest: layout::digest(&index), blobs, contents })
 }
 
-/// Brings what an archive holds into the engine and the cache folder, after all of it was held against its digests. The
-/// image gets a name of kindmesh's own, by which `up` finds it; nothing else is changed.
+/// Loads an archive into the engine and the cache directory, after verifying every digest. The image gets a name
+/// of kindmesh, by which `up` finds it; nothing else is changed.
 ///
 /// # Errors
-/// A usage error for a file that is no archive, an environment error for one that is damaged, a missing prerequisite when
-/// it is for another platform; else the engine's, or the file system's.
+/// A usage error for a file that is not an archive, an environment error for a damaged one, a missing prerequisite
+/// if it is for another platform; otherwise errors of the engine or the file system.
 pub async fn load(path: &Path, timeout: Duration, folders: &Folders, events: &Events) -> anyhow::Result<Brought> {
     let late = || {
         Error::environment(format!("{} is not loaded after {} s", path.display(), timeout.as_secs()))
-            .hint("what was loaded is kept: the same command goes on; --timeout gives it longer")
+            .hint("what was loaded is kept: the same command continues; --timeout allows more time")
     };
     wait::within(Instant::now() + timeout, events, bring(path, folders, events), late).await
 }
@@ -304,7 +305,7 @@ async fn bring(path: &Path, folders: &Folders, events: &Events) -> anyhow::Resul
         image::load(&engine, blobs, &contents.name, step).await?;
         let set = bake::set(&engine, &contents.name).await?;
         if set.as_ref() != Some(&contents.set) {
-            return Err(Error::environment(format!("the engine did not take the image {}", contents.name))
+            return Err(Error::environment(format!("the engine did not load the image {}", contents.name))
                 .evidence(format!("its label {} is {set:?}, not {}", bake::LABEL, contents.set))
                 .into());
         }
@@ -315,7 +316,7 @@ async fn bring(path: &Path, folders: &Folders, events: &Events) -> anyhow::Resul
     Ok(Brought { schema_version: 1, path, digest, blobs, contents, image_loaded, files, left })
 }
 
-/// What an archive holds, its blobs all there.
+/// Returns what an archive contains, and checks that its blobs exist.
 struct Parts {
     image: Manifest,
     artifact: Manifest,
@@ -326,12 +327,12 @@ fn parts(path: &Path, archive: &Verified) -> anyhow::Result<Parts> {
     let index: Index = archive.parse(layout::INDEX_FILE, &archive.index)?;
     let of_artifact = |descriptor: &&Descriptor| descriptor.artifact_type.as_deref() == Some(layout::ARTIFACT);
     let Some(artifact) = index.manifests.iter().find(of_artifact) else {
-        return Err(foreign(path, &format!("its index names no {}", layout::ARTIFACT)).into());
+        return Err(foreign(path, &format!("its index has no {}", layout::ARTIFACT)).into());
     };
     let artifact: Manifest = archive.json(artifact)?;
     let contents: Contents = archive.json(&artifact.config)?;
     let image = index.manifests.iter().find(|descriptor| descriptor.artifact_type.is_none());
-    let image = image.ok_or_else(|| damaged(path, "its index names no image".into()))?;
+    let image = image.ok_or_else(|| damaged(path, "its index has no image".into()))?;
     let image: Manifest = archive.json(image)?;
     for blob in artifact.blobs().chain(image.blobs()) {
         archive.place(blob)?;
@@ -344,8 +345,8 @@ fn refuse_another_platform(engine: &Engine, path: &Path, contents: &Contents) ->
     if has == contents.platform {
         return Ok(());
     }
-    Err(Error::prerequisite(format!("{} is for {}, and the engine is {has}", path.display(), contents.platform))
-        .hint(format!("make one on a machine whose engine is {has}: kindmesh offline save")))
+    Err(Error::prerequisite(format!("{} is for {}, but the engine is {has}", path.display(), contents.platform))
+        .hint(format!("save one on a host whose engine is {has}: kindmesh offline save")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Puts an environment to rest: its nodes frozen, which costs no processor and keeps their memory, or stopped, which
-//! gives the memory back. [`crate::lifecycle::start`] is the way back from both.
+//! Pauses or stops an environment: frozen nodes use no CPU and keep their memory, stopped nodes free it.
+//! [`crate::lifecycle::start`] brings back both.
 
 use futures::future::join_all;
 
@@ -9,10 +9,10 @@ use crate::host::state::Folders;
 use crate::lifecycle::hold;
 use crate::plan::inventory::{Inventory, Node};
 
-/// Freezes the nodes that run; those that are stopped are left. Says whether there were any.
+/// Freezes the running nodes; stopped nodes stay stopped. Returns whether there were any.
 ///
 /// # Errors
-/// When there is no such environment, or it is on another engine; else the engine's.
+/// If the environment does not exist, or is on another engine; otherwise the engine's errors.
 pub async fn pause(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
     let (_lock, inventory) = hold::alone(engine, folders, name, events).await?;
     let runs = |node: &&Node| node.state == "running";
@@ -25,10 +25,10 @@ pub async fn pause(engine: &Engine, folders: &Folders, name: &str, events: &Even
         .await
 }
 
-/// Stops the nodes that run or are frozen. Says whether there were any.
+/// Stops the running and frozen nodes. Returns whether there were any.
 ///
 /// # Errors
-/// As [`pause`].
+/// As for [`pause`].
 pub async fn stop(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
     let (_lock, inventory) = hold::alone(engine, folders, name, events).await?;
     let lives = |node: &&Node| ["running", "paused", "restarting"].contains(&node.state.as_str());
@@ -45,7 +45,7 @@ fn nodes<'a>(inventory: &'a Inventory, environment: &str) -> impl Iterator<Item 
     inventory.environments.get(environment).into_iter().flat_map(|found| &found.nodes)
 }
 
-/// What became of all nodes, of which every one was tried.
+/// Combines the results of all nodes, each of which was tried.
 fn all(results: Vec<anyhow::Result<()>>) -> anyhow::Result<Outcome<bool>> {
     let changed = !results.is_empty();
     results.into_iter().collect::<anyhow::Result<()>>()?;

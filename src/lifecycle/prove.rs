@@ -1,4 +1,4 @@
-//! The proof that an environment works: a call that crosses, and is what the pattern promises.
+//! Verifies that an environment works: a cross-cluster call whose response is as the pattern requires.
 
 use std::time::Duration;
 
@@ -12,14 +12,15 @@ use crate::cluster::call::{Answer, Caller, Request};
 use crate::cluster::refusal::{Patience, Record};
 use crate::plan::Samples;
 
-/// How long one try may take: a call takes milliseconds, and one through what just died may hang for long.
+/// How long one attempt may take: a call takes milliseconds, and a call through something that just died may hang
+/// for long.
 const TRY_WITHIN: Duration = Duration::from_secs(3);
 
-/// Calls from a cluster until the answer is what the pattern promises. `by` begins the calls' name, and `record` is the
-/// cluster's.
+/// Calls from a cluster until the response is as the pattern requires. The calls' IDs begin with `by`, and
+/// `record` is the cluster's.
 ///
 /// # Errors
-/// When none is by the deadline, with the last answer.
+/// If there is no such response by the deadline, with the last one.
 pub async fn crosses(
     client: &Client,
     from: &str,
@@ -37,7 +38,7 @@ pub async fn crosses(
         fail_attempts: None,
         fresh_connection: true,
     };
-    let what = "a call to cross";
+    let what = "a cross-cluster call";
     let mut patience = Patience::new(record);
     wait::until(step, what, deadline, async || {
         let answer = async { Caller::connect(client, &samples.namespace).await?.call(&request).await };
@@ -47,14 +48,14 @@ pub async fn crosses(
                 Some(flaw) => Poll::NotYet(flaw),
             }),
             Ok(Err(error)) => patience.failed(what, error),
-            Err(_) => Ok(Poll::NotYet(format!("no answer within {} s", TRY_WITHIN.as_secs()))),
+            Err(_) => Ok(Poll::NotYet(format!("no response within {} s", TRY_WITHIN.as_secs()))),
         }
     })
     .await
 }
 
-/// What is wrong with an answer: it has to be a success, from a cluster with producers, and the producer must have
-/// been told who called.
+/// Returns what is wrong with a response: it must be a success from a cluster with producers, and the producer
+/// must have received the caller's identity.
 fn flaw(answer: &Answer, samples: &Samples) -> Option<String> {
     if answer.status_code != 200 {
         let reason = answer.reason.as_deref().unwrap_or("no reason given");
@@ -62,12 +63,12 @@ fn flaw(answer: &Answer, samples: &Samples) -> Option<String> {
     }
     let served_by = answer.served_by().unwrap_or_default();
     if !samples.producers.iter().any(|cluster| cluster == served_by) {
-        return Some(format!("\"{served_by}\" answered, which has no producer"));
+        return Some(format!("\"{served_by}\" responded, which has no producer"));
     }
     let identity = format!("spiffe://cluster.local/ns/{}/sa/{}", samples.namespace, names::CALLER_NAME);
     match answer.identity() {
         Some(found) if found == identity => None,
-        Some(found) => Some(format!("the producer was told that {found} called, not {identity}")),
-        None => Some("the producer was not told who called: no mutual TLS".into()),
+        Some(found) => Some(format!("the producer received the identity {found}, not {identity}")),
+        None => Some("the producer received no caller identity: no mutual TLS".into()),
     }
 }

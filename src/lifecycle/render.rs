@@ -1,5 +1,5 @@
-//! Everything `up` would use, as files in a folder, with a script that applies them by hand: to read, to compare, or
-//! to do without kindmesh.
+//! Everything that `up` would use, as files in a directory, with a script that applies them by hand: to read, to
+//! compare, or to work without kindmesh.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,24 +21,24 @@ use crate::spec::{Profile, Spec};
 
 mod script;
 
-/// What rendering works with.
+/// The input of rendering.
 #[derive(Debug)]
 pub struct Inputs<'a> {
     /// The spec.
     pub spec: &'a Spec,
-    /// The plan made from it.
+    /// Its plan.
     pub plan: &'a Plan,
     /// The environment's files: an existing root of trust is used.
     pub files: &'a Files,
-    /// Where Istio's manifests are kept.
+    /// The cache directory, for Istio's manifests.
     pub cache: &'a Path,
 }
 
-/// Writes every file into `folder`; gives their paths within it. Private keys are among them: the folder and the
-/// files are their owner's alone.
+/// Writes every file to `folder`; returns their paths in it. They include private keys: only their owner may read
+/// them.
 ///
 /// # Errors
-/// A usage error when the folder has files in it; istioctl's or the file system's.
+/// A usage error if the directory is not empty; otherwise errors of istioctl or the file system.
 pub async fn render(
     inputs: &Inputs<'_>,
     folder: &Path,
@@ -47,7 +47,7 @@ pub async fn render(
     refuse_used(folder)?;
     let mut out = Out { folder, written: Vec::new() };
     let plan = inputs.plan;
-    // An existing root is used, and copied: what is missing of the rest is made in the folder, not in the state.
+    // An existing root is copied; what is missing is created in the directory, not in the state directory.
     let trust = folder.join("trust");
     copy_folder(&inputs.files.trust(), &trust)?;
     let root = Root::ensure(&trust, &plan.environment)?.value;
@@ -101,8 +101,8 @@ fn is_definition(object: &DynamicObject) -> bool {
 fn refuse_used(folder: &Path) -> anyhow::Result<()> {
     let used = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if used {
-        return Err(Error::usage(format!("the folder {} is not empty", folder.display()))
-            .hint("name one that does not exist")
+        return Err(Error::usage(format!("the directory {} is not empty", folder.display()))
+            .hint("choose one that does not exist")
             .into());
     }
     Ok(())

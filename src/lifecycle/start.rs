@@ -1,5 +1,5 @@
-//! Brings an environment back from its rest, frozen or stopped, and returns when a call crosses. What has to heal
-//! does so by itself (docs/architecture.md); this is the wait for it.
+//! Starts a paused or stopped environment, and returns when a cross-cluster call succeeds. Everything recovers by
+//! itself (docs/architecture.md); this waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -23,15 +23,15 @@ use crate::lifecycle::hold;
 use crate::lifecycle::prove;
 use crate::plan::{Cluster, Plan};
 
-/// How an environment is brought back.
+/// Options of a start.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long the whole may take.
+    /// The timeout of the whole run.
     pub timeout: Duration,
 }
 
 impl Default for Options {
-    /// Far more than what was seen, for slow machines.
+    /// Much more than ever seen, for slow hosts.
     fn default() -> Self {
         Self { timeout: Duration::from_secs(180) }
     }
@@ -41,19 +41,19 @@ impl Default for Options {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Started {
-    /// Whether any node had to be brought back.
+    /// Whether any node had to be started.
     pub changed: bool,
-    /// The calls that crossed, one from each cluster with a caller.
+    /// The verified calls, one from each cluster with a caller.
     pub calls: Vec<(String, Answer)>,
-    /// How long it took, in seconds.
+    /// The duration, in seconds.
     pub seconds: f64,
 }
 
-/// Brings every node back that is frozen or stopped, and waits until calls cross: from every cluster with a caller,
-/// or, without samples, until every istiod sees the other clusters.
+/// Starts every frozen or stopped node, and waits until calls succeed: from every cluster with a caller, or,
+/// without samples, until every istiod is connected to the other clusters.
 ///
 /// # Errors
-/// When there is no such environment, it is on another engine, or it does not work in time.
+/// If the environment does not exist, is on another engine, or does not work in time.
 pub async fn start(
     engine: &Engine,
     opened: &Environment,
@@ -65,8 +65,8 @@ pub async fn start(
     let deadline = tokio::time::Instant::now() + options.timeout;
     let work = run(engine, opened, folders, deadline, events);
     let late = || {
-        Error::environment(format!("not back after {} s", options.timeout.as_secs()))
-            .hint(format!("{} repairs; --timeout gives it longer", up_hint(opened.name())))
+        Error::environment(format!("not started after {} s", options.timeout.as_secs()))
+            .hint(format!("{} repairs it; --timeout allows more time", up_hint(opened.name())))
     };
     let mut done = wait::within(deadline, events, work, late).await?;
     done.seconds = round(started.elapsed());
@@ -103,10 +103,10 @@ async fn run(
     Ok(Started { changed, calls, seconds: 0.0 })
 }
 
-/// Brings the nodes back, without waiting for a call; says whether any had to be.
+/// Starts the nodes, without waiting for a call; returns whether any had to be started.
 ///
 /// # Errors
-/// When one cannot be, or a cluster is only half made.
+/// If a node cannot be started, or a cluster is incomplete.
 pub(crate) async fn nodes(
     engine: &Engine,
     opened: &Environment,
@@ -127,7 +127,7 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// All nodes run.
+    /// Starts all nodes.
     async fn nodes(&self, found: &crate::plan::inventory::Environment) -> anyhow::Result<bool> {
         let kind = Kind { engine: self.engine, plan: self.plan, files: &self.opened.files };
         let step = self.events.step("start", None);
@@ -136,7 +136,7 @@ impl Start<'_> {
             let revived = try_join_all(revived).await?;
             let clusters = self.plan.clusters.iter().zip(&revived);
             if let Some((half_made, _)) = clusters.clone().find(|(_, revived)| **revived == Revived::HalfMade) {
-                let message = format!("cluster {} is only half made", half_made.name);
+                let message = format!("cluster {} is incomplete", half_made.name);
                 return Err(Error::environment(message).hint(up_hint(self.opened.name())).into());
             }
             for (cluster, _) in clusters.filter(|(_, revived)| **revived == Revived::Started) {
@@ -148,7 +148,7 @@ impl Start<'_> {
         .await
     }
 
-    /// A call from this cluster crosses.
+    /// Waits for a cross-cluster call from this cluster.
     async fn call(&self, from: &Cluster, samples: &crate::plan::Samples) -> anyhow::Result<(String, Answer)> {
         let (client, record) = (self.opened.client(&from.name).await?, self.opened.record(&from.name));
         let step = self.events.step("call", Some(&from.name));
@@ -162,7 +162,7 @@ impl Start<'_> {
         Ok((from.name.clone(), answer))
     }
 
-    /// This cluster's istiod is ready and sees the others.
+    /// Waits until this cluster's istiod is ready and connected to the others.
     async fn mesh(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let (client, record) = (self.opened.client(&cluster.name).await?, self.opened.record(&cluster.name));
         let step = self.events.step("istiod", Some(&cluster.name));

@@ -1,5 +1,5 @@
-//! Brings an environment up: everything that is missing is made, what is there is kept, and a call that crosses
-//! proves it. Running it again is the repair.
+//! Creates an environment: everything missing is created, everything else is kept, and a cross-cluster call
+//! verifies it. Running it again repairs.
 //!
 //! ```text
 //! look: files, engine ─► admit: plan/admission.rs ─► plan, take its subnets ─► carry out, a chain for each cluster ─► prove
@@ -49,48 +49,48 @@ use network::Planned;
 use tools::Tools;
 pub use warm::{Warm, warm, warm_within};
 
-/// How `up` is run.
+/// Options of `up`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long the whole may take.
+    /// The timeout of the whole run.
     pub timeout: Duration,
-    /// By whom it is told to stop at the next safe point.
+    /// Requests a stop at the next consistent state.
     pub interrupt: Interrupt,
 }
 
 impl Default for Options {
-    /// A quarter of an hour: enough for a first run that pulls every image over a slow line.
+    /// 15 minutes: enough for a first run that pulls every image over a slow line.
     fn default() -> Self {
         Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default() }
     }
 }
 
-/// How long a single wait may take; the whole command's time is a further bound.
+/// How long a single wait may take, in addition to the timeout of the command.
 const WAIT_WITHIN: Duration = Duration::from_secs(240);
 
 /// An environment that works.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Up {
-    /// What was decided.
+    /// The plan.
     pub plan: Plan,
     /// The path of the kubeconfig with every cluster.
     pub kubeconfig: String,
-    /// The calls that crossed, one from each cluster with a caller.
+    /// The verified calls, one from each cluster with a caller.
     pub calls: Vec<(String, Answer)>,
-    /// How long it took, in seconds.
+    /// The duration, in seconds.
     pub seconds: f64,
 }
 
-/// Brings an environment up.
+/// Creates or repairs an environment.
 ///
 /// # Errors
-/// Whatever keeps it from working, with the step, the evidence and the next command.
+/// The failed step, with the evidence and the next command.
 pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
     let (started, before) = (Instant::now(), Counts::so_far());
     let late = || {
-        Error::environment(format!("not up after {} s", options.timeout.as_secs())).hint(format!(
-            "what was made is kept: {} goes on; --timeout gives it longer",
+        Error::environment(format!("not ready after {} s", options.timeout.as_secs())).hint(format!(
+            "{} continues where this run stopped; --timeout allows more time",
             hint::up_hint(loaded.spec.name.as_str())
         ))
     };
@@ -126,14 +126,14 @@ async fn run(
     kind::require_docker_client()?;
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::alone(&files, step).await?;
-        // Before anybody looks: what still runs would make nodes again.
+        // Before the inventory: a kind that is still running would create more nodes.
         kind::end_leftovers(spec.name.as_str(), &files, step).await?;
-        // They would count as somebody else's, and their names are needed.
+        // They would count as unlabeled containers, and their names are needed.
         kind::remove_strays(&engine, spec.name.as_str(), step, |node| node.created).await?;
         Ok(Outcome::unchanged(lock))
     });
     let _lock = lock.await?;
-    let _armed = interrupt.arm("stopping where nothing is half-made");
+    let _armed = interrupt.arm("stopping at a consistent state");
     let name = spec.name.to_string();
     tokio::select! {
         up = make(loaded, spec, &engine, &files, waits_until, folders, events) => up,
@@ -141,8 +141,7 @@ async fn run(
     }
 }
 
-/// All that comes after the right to change the environment: looks, admits, plans and carries out. May be dropped at any
-/// point.
+/// Everything that runs under the lock: inspect, admit, plan and execute. May be dropped at any point.
 async fn make(
     loaded: &Loaded,
     spec: Spec,
@@ -152,7 +151,7 @@ async fn make(
     folders: &Folders,
     events: &Events,
 ) -> anyhow::Result<Up> {
-    // What a `down` that was killed left there is only in the way of the next `down`.
+    // Files that a killed `down` left are only in the way of the next `down`.
     let _ = folders.sweep();
     let inventory = gather::gather(engine).await?;
     let (past, selected) = (environment::past(files)?, engine.identity());
@@ -182,7 +181,7 @@ async fn make(
     run.carry_out().await
 }
 
-/// What every step of one `up` shares.
+/// What all steps of one `up` share.
 struct Run {
     spec: Spec,
     plan: Plan,
@@ -194,7 +193,7 @@ struct Run {
     tools: Tools,
     root: Root,
     images: Images,
-    /// What others need to read each cluster, by its name, as soon as that is known.
+    /// What other clusters need to read each cluster, by its name, as soon as it is known.
     readers: BTreeMap<String, SetOnce<Reader>>,
     mesh_images: image::Load,
     sample_images: image::Load,
@@ -202,8 +201,8 @@ struct Run {
 }
 
 impl Run {
-    /// Makes everything that is missing, up to the call that proves it. Each cluster is a chain of its own, which waits for
-    /// another's only where it needs something of it.
+    /// Creates everything that is missing, up to the verified call. Each cluster is a chain of steps, which waits
+    /// for another chain only when it needs its result.
     async fn carry_out(self) -> anyhow::Result<Up> {
         let clusters = try_join_all(self.plan.clusters.iter().map(|cluster| self.ensure_cluster(cluster)));
         let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;
@@ -213,7 +212,7 @@ impl Run {
         Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: self.plan })
     }
 
-    /// Until when a wait that begins now may last.
+    /// Returns the deadline of a wait that begins now.
     fn wait_deadline(&self) -> tokio::time::Instant {
         self.waits_until.min(tokio::time::Instant::now() + WAIT_WITHIN)
     }

@@ -1,12 +1,12 @@
-//! Which subnets an environment uses: those it has, else the first of fixed candidates that nobody has.
+//! The subnets of an environment: those it already has, else the first free ones of a fixed list of candidates.
 
 use ipnet::Ipv4Net;
 
 use crate::base::error::Error;
 use crate::plan::inventory::Taken;
 
-/// Candidates for Docker networks: /24s of the private range that Docker itself draws from last, then of
-/// the others. A VPN that takes all of 10/8 leaves the rest.
+/// Returns candidates for Docker networks: /24s of the private range that Docker itself uses last, then of the others.
+/// If a VPN uses all of 10/8, the rest is still free.
 fn network_candidates() -> impl Iterator<Item = Ipv4Net> {
     let high = (0..=255).map(|third| net([172, 30, third, 0], 24));
     let low = (0..=255).map(|third| net([192, 168, third, 0], 24));
@@ -14,7 +14,7 @@ fn network_candidates() -> impl Iterator<Item = Ipv4Net> {
     high.chain(low).chain(wide)
 }
 
-/// Candidates for pods and Services: /16s, out of Docker's default pools first; last the shared address
+/// Returns candidates for pods and Services: /16s, first those outside Docker's default pools, last the shared address
 /// space of RFC 6598.
 fn cluster_candidates() -> impl Iterator<Item = Ipv4Net> {
     let private = (100..=254).map(|second| net([10, second, 0, 0], 16));
@@ -27,24 +27,24 @@ fn net(address: [u8; 4], prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(address.into(), prefix)
 }
 
-/// Whether two subnets share an address.
+/// Reports whether two subnets overlap.
 pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// Gives out subnets, none twice.
+/// Allocates subnets, each only once.
 #[derive(Debug)]
 pub struct Allocator {
     taken: Vec<Taken>,
 }
 
 impl Allocator {
-    /// Starts from what belongs to others.
+    /// Creates an allocator with the subnets that are in use.
     pub fn new(taken: Vec<Taken>) -> Self {
         Self { taken }
     }
 
-    /// Who has a subnet that overlaps this one, if anybody.
+    /// Returns a subnet in use that overlaps this one, if any.
     pub fn owner(&self, subnet: &Ipv4Net) -> Option<&Taken> {
         self.taken.iter().find(|taken| overlap(&taken.subnet, subnet))
     }
@@ -54,28 +54,28 @@ impl Allocator {
         self.taken.push(Taken { subnet, by: by.into() });
     }
 
-    /// A free subnet for the Docker network.
+    /// Allocates a free subnet for the Docker network.
     ///
     /// # Errors
-    /// A missing prerequisite when every candidate overlaps a subnet that somebody has.
+    /// A missing prerequisite if every candidate overlaps a subnet in use.
     pub fn network(&mut self, by: &str) -> Result<Ipv4Net, Error> {
         self.first(network_candidates(), by)
     }
 
-    /// A free subnet for pods or Services of a cluster.
+    /// Allocates a free subnet for the pods or Services of a cluster.
     ///
     /// # Errors
-    /// A missing prerequisite when every candidate overlaps a subnet that somebody has.
+    /// A missing prerequisite if every candidate overlaps a subnet in use.
     pub fn cluster(&mut self, by: &str) -> Result<Ipv4Net, Error> {
         self.first(cluster_candidates(), by)
     }
 
     fn first(&mut self, mut candidates: impl Iterator<Item = Ipv4Net>, by: &str) -> Result<Ipv4Net, Error> {
         let Some(free) = candidates.find(|candidate| self.owner(candidate).is_none()) else {
-            let taken: Vec<_> = self.taken.iter().map(|t| format!("{} by {}", t.subnet, t.by)).collect();
-            return Err(Error::prerequisite(format!("no free subnet is left for {by}"))
+            let taken: Vec<_> = self.taken.iter().map(|t| format!("{} is in use by {}", t.subnet, t.by)).collect();
+            return Err(Error::prerequisite(format!("no free subnet for {by}"))
                 .evidence(taken.join("\n"))
-                .hint("remove a Docker network that is not used (docker network ls), or leave the VPN while this is up"));
+                .hint("remove an unused Docker network (docker network ls), or disconnect the VPN while the environment runs"));
         };
         self.take(free, by);
         Ok(free)
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn taken(subnet: &str) -> Taken {
-        Taken { subnet: subnet.parse().unwrap(), by: "somebody".into() }
+        Taken { subnet: subnet.parse().unwrap(), by: "a VPN".into() }
     }
 
     #[test]
@@ -108,6 +108,6 @@ mod tests {
     fn nothing_free_is_a_missing_prerequisite_that_names_who_has_what() {
         let error = Allocator::new(vec![taken("0.0.0.0/1"), taken("128.0.0.0/1")]).network("a").unwrap_err();
         assert_eq!(error.kind, crate::base::error::Kind::Prerequisite);
-        assert_eq!(error.evidence, ["0.0.0.0/1 by somebody", "128.0.0.0/1 by somebody"]);
+        assert_eq!(error.evidence, ["0.0.0.0/1 is in use by a VPN", "128.0.0.0/1 is in use by a VPN"]);
     }
 }

@@ -1,14 +1,14 @@
-//! Every refusal of a spec or of a machine, before anything is changed: pure functions of what was looked at.
+//! Admission: every refusal of a spec or a host before anything is changed. Pure functions of the facts gathered.
 //!
-//! | refuses | asked by |
+//! | refuses | called by |
 //! |---|---|
-//! | [`spec`]: a spec that is wrong | what plans: `up`, `plan`, `render`, `doctor`, `cache warm`, `offline save` |
-//! | [`machine`]: what doctor's checks say keeps `up` from working | `up` |
-//! | [`another_engine`]: an environment that is on another engine | what works on nodes: `up`, `down`, `pause`, `stop`, `start`, `lab`; `doctor` |
-//! | [`changes`]: a change of what cannot be changed | `up`, `plan`, `render`, `doctor` |
-//! | [`clusters`], [`subnet`]: names and a subnet that others have | the plan itself |
-//! | [`names`]: containers, images and networks that others have | `up`, and what makes them |
-//! | [`resting`]: clusters that are frozen or stopped | what asks or changes clusters |
+//! | [`spec`]: an invalid spec | commands that plan: `up`, `plan`, `render`, `doctor`, `cache warm`, `offline save` |
+//! | [`machine`]: a host on which `up` cannot work, by the checks of `doctor` | `up` |
+//! | [`another_engine`]: an environment on another engine | `up`, `down`, `pause`, `stop`, `start`, `lab`, `doctor` |
+//! | [`changes`]: a change of an immutable field | `up`, `plan`, `render`, `doctor` |
+//! | [`clusters`], [`subnet`]: names and a subnet in use | the plan itself |
+//! | [`names`]: names of existing containers, images and networks | `up`, and the code that creates them |
+//! | [`resting`]: paused or stopped clusters | commands that read or change clusters |
 
 use super::engine::{EngineIdentity, EngineOnFile, Relation};
 use super::inventory::{Environment, Inventory, Node, Taken};
@@ -17,19 +17,19 @@ use crate::base::hint::{resume_hint, start_hint};
 use crate::base::names::{control_plane_name, kind_name};
 use crate::spec::{self, Loaded, Origins, Spec, Subnet};
 
-/// What an environment's files tell of it.
+/// What an environment's files record.
 #[derive(Debug, Clone)]
 pub struct Past {
-    /// The spec that it was made from.
+    /// The stored spec.
     pub spec: Option<Spec>,
-    /// The engine that it was made on.
+    /// The engine that it was created on.
     pub engine: EngineOnFile,
 }
 
-/// The spec to work with: the stored one where no file says anything else.
+/// Returns the spec to use: the stored spec, unless a file specifies another.
 ///
 /// # Errors
-/// A usage error for a spec that is wrong.
+/// A usage error for an invalid spec.
 pub fn spec(loaded: &Loaded, stored: Option<Spec>) -> Result<Spec, Error> {
     if let (Some(stored), false) = (stored, loaded.from_files) {
         return Ok(stored);
@@ -38,34 +38,33 @@ pub fn spec(loaded: &Loaded, stored: Option<Spec>) -> Result<Spec, Error> {
     Ok(loaded.spec.clone())
 }
 
-/// What keeps an environment from being made on a machine.
+/// A reason why an environment cannot be created on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// What is wrong.
+    /// The problem.
     pub what: String,
-    /// What comes of it.
+    /// The consequence.
     pub consequence: String,
-    /// What was seen.
+    /// The evidence.
     pub evidence: String,
-    /// What to do, with the command to type.
+    /// The fix, with the command to run.
     pub cure: String,
 }
 
-/// Refuses a machine on which the environment cannot be made.
+/// Refuses a host on which the environment cannot be created.
 ///
 /// # Errors
 /// A missing prerequisite: the first obstacle, with the others as evidence.
 pub fn machine(obstacles: impl IntoIterator<Item = Obstacle>) -> Result<(), Error> {
     let mut obstacles = obstacles.into_iter();
     let Some(first) = obstacles.next() else { return Ok(()) };
-    let others = obstacles.map(|other| format!("{}, too: {}", other.what, other.cure));
+    let others = obstacles.map(|other| format!("also: {}; fix: {}", other.what, other.cure));
     let mut error = Error::prerequisite(format!("{}: {}", first.what, first.consequence)).evidence(first.evidence);
     error.evidence.extend(others);
     Err(error.hint(first.cure))
 }
 
-/// Refuses to make or change an environment as wanted on the engine that is selected: [`another_engine`], then
-/// [`changes`].
+/// Refuses to create or change an environment on the selected engine: [`another_engine`], then [`changes`].
 ///
 /// # Errors
 /// A usage error.
@@ -80,10 +79,10 @@ pub fn environment(
     changes(wanted, origins, past.spec.as_ref(), inventory)
 }
 
-/// Refuses to work with the engine that is selected on an environment that is on another one.
+/// Refuses to use the selected engine for an environment on another engine.
 ///
 /// # Errors
-/// A usage error that names both engines and the way.
+/// A usage error that names both engines and the fix.
 pub fn another_engine(
     environment: &str,
     on_file: &EngineOnFile,
@@ -97,22 +96,22 @@ pub fn another_engine(
         Relation::Same => return Ok(()),
         Relation::Elsewhere => (
             format!(
-                "environment \"{environment}\" is on the engine at {}, and the one selected is at {}",
+                "environment \"{environment}\" is on the engine at {}, but the selected engine is at {}",
                 made_on.host, selected.host
             ),
             format!(
-                "go back to its engine: DOCKER_HOST={}, or docker context use; if that engine is gone for good: rm -r {folder}",
+                "select its engine with DOCKER_HOST={} or docker context use; if that engine no longer exists: rm -r {folder}",
                 made_on.host
             ),
         ),
         Relation::Replaced => (
             format!(
-                "environment \"{environment}\" is on the engine at {} that was {}, and now {} answers there, with \
+                "environment \"{environment}\" is on the engine at {} with ID {}, but that engine now has ID {} and \
                  nodes of another environment of that name",
                 made_on.host, made_on.id, selected.id
             ),
             format!(
-                "start its engine again; if they are the same: rm {}; if that engine is gone for good: rm -r {folder}",
+                "start its engine again; if both are the same engine: rm {}; if its engine no longer exists: rm -r {folder}",
                 on_file.file.display()
             ),
         ),
@@ -120,7 +119,7 @@ pub fn another_engine(
     Err(Error::usage(message).hint(hint))
 }
 
-/// Refuses a spec that changes what cannot be changed of an environment that exists.
+/// Refuses a spec that changes an immutable field of an existing environment.
 ///
 /// # Errors
 /// A usage error that names the field.
@@ -130,7 +129,7 @@ pub fn changes(
     stored: Option<&Spec>,
     inventory: &Inventory,
 ) -> Result<(), Error> {
-    // Where nothing of the environment is left on the engine, the stored spec binds nobody.
+    // If nothing of the environment is left on the engine, the stored spec does not matter.
     let exists = inventory.environments.contains_key(wanted.name.as_str());
     match stored.filter(|_| exists) {
         Some(stored) => spec::changes(stored, wanted, origins),
@@ -138,7 +137,7 @@ pub fn changes(
     }
 }
 
-/// Refuses clusters whose kind clusters would have the names of others'.
+/// Refuses clusters whose kind names are in use.
 ///
 /// # Errors
 /// A usage error that names both.
@@ -152,20 +151,20 @@ pub(super) fn clusters(wanted: &Spec, inventory: &Inventory) -> Result<(), Error
             .find(|(name, found)| found.clusters.keys().any(|cluster| kind_name(name, cluster) == kind));
         if let Some((other, _)) = other {
             return Err(Error::usage(format!(
-                "the kind cluster of {} would be \"{kind}\", which environment \"{other}\" has",
+                "the kind cluster of {} would be \"{kind}\", which belongs to environment \"{other}\"",
                 cluster.name
             ))
             .hint("choose another environment name with --name, or another cluster name"));
         }
         if inventory.foreign_clusters.contains(&kind) {
             let remove = format!("kind delete cluster --name {kind}");
-            return Err(foreign("a kind cluster", &kind, &remove));
+            return Err(foreign("kind cluster", &kind, &remove));
         }
     }
     Ok(())
 }
 
-/// Refuses a subnet of the network that is another one than it has, or that somebody else has.
+/// Refuses a network subnet that differs from the existing network's, or that is in use.
 ///
 /// # Errors
 /// A usage error that names both.
@@ -173,34 +172,34 @@ pub(super) fn subnet(wanted: &Spec, existing: &Environment, taken: Option<&Taken
     let Subnet::Fixed(subnet) = wanted.network.subnet else { return Ok(()) };
     match (existing.subnet, taken) {
         (Some(has), _) if has != subnet => {
-            Err(Error::usage(format!("network.subnet is {subnet}, but the environment's network has {has}"))
-                .hint(format!("kindmesh down --name {}", wanted.name)))
+            Err(Error::usage(format!("network.subnet is {subnet}, but the existing network has {has}"))
+                .hint(format!("kindmesh down --name {} first, or undo the change", wanted.name)))
         }
         (None, Some(taken)) => {
             Err(Error::usage(format!("network.subnet {subnet} overlaps {} of {}", taken.subnet, taken.by))
-                .hint("choose another one, or network.subnet: auto"))
+                .hint("choose another subnet, or network.subnet: auto"))
         }
         _ => Ok(()),
     }
 }
 
-/// What is somebody else's under names that a plan needs.
+/// Objects of other owners with names that a plan needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Foreign {
-    /// Containers, called as nodes would be.
+    /// Containers with names of nodes.
     pub containers: Vec<String>,
-    /// An image, called as the sample image would be.
+    /// An image with the name of the sample image.
     pub image: Option<String>,
 }
 
-/// Refuses names that somebody else's containers and images have. Networks are told by their labels when the first one
-/// is made.
+/// Refuses names of containers and images that kindmesh did not create. Networks are checked by their labels when the
+/// first one is created.
 ///
 /// # Errors
-/// A usage error that names what is in the way.
+/// A usage error that names the existing object.
 pub fn names(found: &Foreign) -> Result<(), Error> {
     if let Some(container) = found.containers.first() {
-        return Err(foreign("a container", container, &format!("docker rm {container}")));
+        return Err(foreign("container", container, &format!("docker rm {container}")));
     }
     match &found.image {
         Some(image) => Err(foreign_image(image)),
@@ -208,27 +207,27 @@ pub fn names(found: &Foreign) -> Result<(), Error> {
     }
 }
 
-/// There is an image of this name that is somebody else's.
+/// Returns the error for an image of this name that kindmesh did not create.
 pub fn foreign_image(image: &str) -> Error {
-    Error::usage(format!("an image \"{image}\" exists that kindmesh did not make"))
-        .hint(format!("give it another name: docker tag {image} mine, then: docker image rm {image}"))
+    Error::usage(format!("image \"{image}\" exists, but kindmesh did not create it"))
+        .hint(format!("rename it: docker tag {image} NEW_NAME && docker image rm {image}"))
 }
 
-/// There is a network of this name that is somebody else's.
+/// Returns the error for a network of this name that kindmesh did not create.
 pub fn foreign_network(network: &str) -> Error {
-    foreign("a Docker network", network, &format!("docker network rm {network}"))
+    foreign("Docker network", network, &format!("docker network rm {network}"))
 }
 
 fn foreign(what: &str, name: &str, remove: &str) -> Error {
-    Error::usage(format!("{what} \"{name}\" exists that kindmesh did not make"))
+    Error::usage(format!("{what} \"{name}\" exists, but kindmesh did not create it"))
         .hint(format!("choose another environment name with --name, or: {remove}"))
 }
 
-/// Refuses to ask or change clusters whose control plane is known to be frozen or stopped: whoever asked its API server
-/// would wait for nothing.
+/// Refuses to read or change clusters whose control plane is known to be paused or stopped: a request to its API server
+/// would only time out.
 ///
 /// # Errors
-/// An environment error with the command that brings the nodes back.
+/// An environment error with the command that resumes or starts the nodes.
 pub fn resting(inventory: &Inventory, environment: &str, clusters: &[&str]) -> Result<(), Error> {
     let of = |cluster: &str| {
         let control_plane = control_plane_name(&kind_name(environment, cluster));
@@ -252,7 +251,7 @@ pub fn resting(inventory: &Inventory, environment: &str, clusters: &[&str]) -> R
 const PAUSED: &str = "paused";
 const STOPPED: &str = "stopped";
 
-/// The word for a node at rest, from the engine's.
+/// Returns the term for a paused or stopped node, from the engine's state.
 fn rest(state: &str) -> Option<&'static str> {
     match state {
         "paused" => Some(PAUSED),

@@ -1,5 +1,5 @@
-//! What one cluster is made from: its kind configuration and its Istio values, the files of `kind-configs/`
-//! and `mesh-manifests/` with the plan's decisions filled in and the user's own settings merged last.
+//! The kind configuration and Istio values of one cluster: the files of `kind-configs/` and `mesh-manifests/`, with the
+//! plan's decisions filled in and the user's settings merged last.
 
 use std::net::Ipv4Addr;
 
@@ -44,7 +44,7 @@ pub(super) fn cluster(
     })
 }
 
-/// kind's own naming: the first worker has no number.
+/// Returns node names as kind assigns them: the first worker has no number.
 fn node_names(kind_name: &str, workers: u8) -> Vec<String> {
     let worker = |i: u8| match i {
         1 => format!("{kind_name}-worker"),
@@ -85,7 +85,7 @@ fn kind_config(
         spec::kind::merge_kind(&mut config, &parse(DISPOSABLE)?);
     }
     if kubernetes.cgroup_v1 {
-        // As a user's own settings: its patches are added to those that are there.
+        // Merged like a user's settings: its patches are appended to the existing ones.
         spec::kind::merge_kind(&mut config, &parse(CGROUP_V1)?);
     }
     spec::kind::merge_kind(&mut config, &cluster.kind);
@@ -114,5 +114,5 @@ fn istio(spec: &Spec, cluster: &str, mesh: &Mesh, gateway: Ipv4Addr) -> Result<V
 }
 
 fn parse<T: DeserializeOwned>(yaml: &str) -> Result<T, Error> {
-    serde_yaml::from_str(yaml).map_err(|error| Error::environment(format!("a built-in file is broken: {error}")))
+    serde_yaml::from_str(yaml).map_err(|error| Error::environment(format!("invalid built-in file: {error}")))
 }

@@ -1,5 +1,5 @@
-//! Which engine an environment is on. Its files are found by its name alone: with another engine selected they would
-//! be taken for those of an environment there, overwritten by `up` and deleted by `down`.
+//! Which engine an environment is on. An environment's files are found by its name alone. With another engine selected,
+//! they would be mistaken for the files of an environment on that engine, overwritten by `up` and deleted by `down`.
 
 use std::path::PathBuf;
 
@@ -7,47 +7,47 @@ use serde::{Deserialize, Serialize};
 
 use super::inventory::EngineFacts;
 
-/// An engine, as an environment's files name it.
+/// An engine, as recorded in an environment's files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineIdentity {
-    /// Its own identifier; empty where it has none.
+    /// Its id; empty if it has none.
     pub id: String,
-    /// Where it answers, as in `DOCKER_HOST`.
+    /// Its endpoint, as in `DOCKER_HOST`.
     pub host: String,
 }
 
-/// What an environment's files say of its engine.
+/// What an environment's files record about its engine.
 #[derive(Debug, Clone)]
 pub struct EngineOnFile {
-    /// The engine that it was made on, if they tell.
+    /// The engine that the environment was created on, if recorded.
     pub engine: Option<EngineIdentity>,
-    /// The file that tells.
+    /// The file with that record.
     pub file: PathBuf,
-    /// The folder of all of them.
+    /// The state directory.
     pub folder: PathBuf,
 }
 
-/// How the engine that is selected relates to the one that an environment was made on.
+/// How the selected engine relates to the one that an environment was created on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
-    /// It is the same, or has taken its place.
+    /// It is the same engine, or its replacement.
     Same,
-    /// It is another one, at another place.
+    /// It is another engine at another endpoint.
     Elsewhere,
-    /// It is another one at the same place, and has an environment of that name too.
+    /// It is another engine at the same endpoint, and also has an environment of that name.
     Replaced,
 }
 
 impl EngineIdentity {
-    /// That of the engine that answers at `host`, by what it says of itself.
+    /// Returns the identity of the engine at `host`, with the id that it reports.
     pub fn of(facts: &EngineFacts, host: &str) -> Self {
         Self { id: facts.id.clone(), host: host.to_owned() }
     }
 
-    /// How this engine relates to the one that an environment was made on.
+    /// Returns how this engine relates to the one that an environment was created on.
     ///
-    /// `has_nodes` says whether this engine has nodes of an environment of that name. An engine that answers at the
-    /// same place and has none was made anew: then there is nothing to mix up.
+    /// `has_nodes` says whether this engine has nodes of an environment of that name. An engine at the same endpoint
+    /// without such nodes is a replacement: there is nothing to confuse.
     pub fn relation(&self, made_on: &Self, has_nodes: bool) -> Relation {
         let told_apart = !self.id.is_empty() && !made_on.id.is_empty();
         match (told_apart && self.id != made_on.id, self.host == made_on.host) {

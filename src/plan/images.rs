@@ -1,14 +1,14 @@
-//! Which images an environment runs: every name of an image is decided here.
+//! The images of an environment. This module decides every image name.
 //!
-//! | image | its name follows from |
+//! | image | its name depends on |
 //! |---|---|
 //! | the node image | the spec |
 //! | `pilot`, `proxyv2` | the spec's hub and Istio version |
-//! | the sample image | the spec; one that is built here: the executable |
-//! | the baked node image | the identities that the engine gives to what is in it |
-//! | the node image of an archive | the names of what is in it, since an engine without them knows no identities |
+//! | the sample image | the spec, or if kindmesh builds it, the executable |
+//! | the built node image | the ids that the engine assigns to its images |
+//! | the node image of an archive | the names of its images, since an engine without those images has no ids for them |
 //!
-//! The plan has the first three. What a node starts from can be told only when the engine has what is baked into it.
+//! The plan contains the first three. The built node image can be named only when the engine has the images in it.
 
 use sha2::{Digest, Sha256};
 
@@ -20,51 +20,51 @@ use crate::spec::Spec;
 
 pub mod reference;
 
-/// The repository of the sample image that is built here; never pulled, so the name resolves nowhere.
+/// The repository of the sample image that kindmesh builds; never pulled, so the host does not exist.
 const SAMPLE_REPOSITORY: &str = "kindmesh.local/sample";
-/// The repository of baked node images; never pulled, so the name resolves nowhere.
+/// The repository of built node images; never pulled, so the host does not exist.
 pub const BAKED_REPOSITORY: &str = "kindmesh.local/node";
-/// The repository of node images that came in an archive; never pulled, so the name resolves nowhere.
+/// The repository of node images from an archive; never pulled, so the host does not exist.
 pub const ARCHIVE_REPOSITORY: &str = "kindmesh.local/offline";
 
-/// How baking is done: counts into the digest, so that images baked another way are not taken for these.
+/// The version of the build procedure. It is part of the digest, so that images built differently have other names.
 const RECIPE: &str = "1";
 
 impl Plan {
-    /// The images that every environment like this one needs, whatever kindmesh it is made by: all but the sample
-    /// image that is built here, which is another one after every build.
+    /// Returns the images that do not depend on the kindmesh executable: all except a sample image that kindmesh builds,
+    /// which changes with every build of kindmesh.
     pub fn stable_images(&self) -> Vec<String> {
         let given = self.samples.iter().filter(|samples| !samples.build).map(|samples| &samples.image);
         self.mesh.images.iter().chain(given).cloned().collect()
     }
 
-    /// Every image that the nodes need beside Kubernetes' own.
+    /// Returns every image that the nodes need besides those of Kubernetes.
     pub fn images(&self) -> Vec<&str> {
         let samples = self.samples.iter().map(|samples| samples.image.as_str());
         self.mesh.images.iter().map(String::as_str).chain(samples).collect()
     }
 
-    /// What the engine has to have before nodes can be made: the node image first.
+    /// Returns the images that the engine needs before nodes can be created, the node image first.
     pub fn pulled_images(&self) -> Vec<String> {
         std::iter::once(self.kubernetes.node_image.clone()).chain(self.stable_images()).collect()
     }
 
-    /// The name that the node image with all stable images in it has when it came in an archive.
+    /// Returns the name of the node image with all stable images as loaded from an archive.
     pub fn archive_image(&self) -> String {
         of_archive(&self.kubernetes.node_image, &self.stable_images())
     }
 }
 
-/// Istio's images.
+/// Returns Istio's images.
 pub(super) fn mesh(spec: &Spec) -> Vec<String> {
     let mesh = &spec.mesh;
     ["pilot", "proxyv2"].map(|image| format!("{}/{image}:{}", mesh.hub, mesh.version)).to_vec()
 }
 
-/// The sample image of a spec, and whether it is built here.
+/// Returns the sample image of a spec, and whether kindmesh builds it.
 ///
 /// # Errors
-/// A missing prerequisite when it is to be built and cannot be.
+/// A missing prerequisite if it must be built and cannot be.
 pub(super) fn sample(
     spec: &Spec,
     executable: Option<&Executable>,
@@ -74,44 +74,44 @@ pub(super) fn sample(
         return Ok((spec.samples.image.clone(), false));
     }
     let executable = executable.ok_or_else(|| {
-        Error::prerequisite("the sample image cannot be built here: there is no kindmesh executable")
-            .hint("name one with KINDMESH_EXE, or an image with samples.image")
+        Error::prerequisite("cannot build the sample image: kindmesh executable not found")
+            .hint("set KINDMESH_EXE to its path, or samples.image to an existing image")
     })?;
     if (&engine.os, &engine.architecture) != (&executable.os, &executable.architecture) {
         return Err(Error::prerequisite(format!(
-            "the sample image cannot be built here: kindmesh is {}/{}, the engine {}/{}",
+            "cannot build the sample image: kindmesh is {}/{}, the engine is {}/{}",
             executable.os, executable.architecture, engine.os, engine.architecture
         ))
-        .hint("name the image published with the release in samples.image"));
+        .hint("set samples.image to the image published with the release"));
     }
     Ok((built_of(executable), true))
 }
 
-/// The sample image that is built of an executable.
+/// Returns the sample image built from an executable.
 pub fn built_of(executable: &Executable) -> String {
     format!("{SAMPLE_REPOSITORY}:{}", executable.digest)
 }
 
-/// The digest of a set of images for a node: of the node image's identity, and of the name and identity of each image,
-/// in any order.
+/// Returns the digest of a set of images for a node: of the node image's id, and of the name and id of each image, in any
+/// order.
 pub fn set_of(node_image: &str, images: &[(String, String)]) -> String {
     let images = images.iter().map(|(name, identity)| format!("{} {identity}", reference::containerd_name(name)));
     digest(std::iter::once(node_image.to_owned()).chain(images))
 }
 
-/// The node image that is baked for a set of images.
+/// Returns the name of the built node image for a set of images.
 pub fn baked(set: &str) -> String {
     format!("{BAKED_REPOSITORY}:{set}")
 }
 
-/// The node image with these images in it that came in an archive, by their names alone.
+/// Returns the name of the node image with these images as loaded from an archive. It depends on their names alone.
 pub fn of_archive(node_image: &str, images: &[String]) -> String {
     let node_image = format!("node {}", reference::tagged(node_image));
     let images = images.iter().map(|image| reference::containerd_name(image));
     format!("{ARCHIVE_REPOSITORY}:{}", digest(std::iter::once(node_image).chain(images)))
 }
 
-/// The beginning of the SHA-256 of some lines, in any order: 12 hexadecimal digits.
+/// Returns the first 12 hexadecimal digits of the SHA-256 of some lines, in any order.
 fn digest(lines: impl Iterator<Item = String>) -> String {
     let mut sorted: Vec<String> = lines.collect();
     sorted.sort_unstable();
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// Archives and baked images of released versions are found by these.
+    /// Archives and built node images of released versions are found by these names.
     #[test]
     fn names_stay_from_version_to_version() {
         let images = ["docker.io/istio/pilot:1.31.1".to_owned()];

@@ -1,4 +1,4 @@
-//! What exists now, as plain data: found by labels on the engine, never by guessing from names.
+//! What exists on the engine, as plain data: found by labels, never guessed from names.
 
 use std::collections::BTreeMap;
 
@@ -13,29 +13,29 @@ use crate::spec::validate::NAME_MAX;
 pub const ENVIRONMENT_LABEL: &str = "kindmesh.environment";
 /// The label of a Docker network that lists the environment's clusters, separated by commas.
 pub const CLUSTERS_LABEL: &str = "kindmesh.clusters";
-/// The label of a Docker network with the kindmesh version that made it.
+/// The label of a Docker network with the kindmesh version that created it.
 pub const VERSION_LABEL: &str = "kindmesh.version";
-/// The label of a Docker network that keeps each cluster's pod and service subnet, as
-/// `cluster=pods+services` separated by commas, so that a plan can be made again with the state lost.
+/// The label of a Docker network with each cluster's pod and Service subnet, as `cluster=pods+services` separated by
+/// commas, so that the plan can be restored when the state directory is lost.
 pub const SUBNETS_LABEL: &str = "kindmesh.subnets";
-/// The label by which kind finds its nodes.
+/// The label that kind sets on its nodes.
 pub const KIND_CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
-/// The label by which kind tells control planes from workers.
+/// The label with which kind distinguishes control planes and workers.
 pub const KIND_ROLE_LABEL: &str = "io.x-k8s.kind.role";
 
-/// All that a plan depends on besides the spec.
+/// Everything that a plan depends on besides the spec.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inventory {
-    /// The engine itself.
+    /// The engine.
     pub engine: EngineFacts,
-    /// Subnets that belong to somebody else: other Docker networks and the host's routes.
+    /// Subnets in use by other Docker networks and by the host's routes.
     pub taken: Vec<Taken>,
     /// The environments on the engine, by name.
     pub environments: BTreeMap<String, Environment>,
-    /// kind clusters that no environment lists.
+    /// kind clusters that belong to no environment.
     pub foreign_clusters: Vec<String>,
-    /// The kindmesh executable that a sample image can be built from, if there is one.
+    /// The kindmesh executable for building the sample image, if found.
     pub executable: Option<Executable>,
 }
 
@@ -43,67 +43,67 @@ pub struct Inventory {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Executable {
-    /// The operating system it runs on, as in image names.
+    /// Its operating system, as in image names.
     pub os: String,
-    /// The architecture it runs on, as in image names.
+    /// Its architecture, as in image names.
     pub architecture: String,
-    /// The beginning of its SHA-256: 12 hexadecimal digits.
+    /// The first 12 hexadecimal digits of its SHA-256.
     pub digest: String,
 }
 
-/// What matters about the engine.
+/// Facts about the engine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EngineFacts {
-    /// Its identity: two addresses with the same one are the same engine.
+    /// Its id: two endpoints with the same id are the same engine.
     pub id: String,
     /// Its version, such as `28.5.2`.
     pub version: String,
-    /// The newest version of the API that it speaks, such as `1.51`.
+    /// The newest API version that it supports, such as `1.51`.
     pub api_version: String,
     /// Its operating system, as in image names: `linux`.
     pub os: String,
     /// Its architecture, as in image names: `amd64`, `arm64`.
     pub architecture: String,
-    /// 1 or 2.
+    /// The cgroup version: 1 or 2.
     pub cgroup_version: u8,
-    /// Memory in bytes.
+    /// The memory in bytes.
     pub memory: u64,
-    /// Processors.
+    /// The number of CPUs.
     pub cpus: u64,
-    /// The default bridge's MTU, where it differs from Docker's default.
+    /// The default bridge's MTU, if it differs from Docker's default.
     pub mtu: Option<u32>,
-    /// The name of the machine it runs on.
+    /// The name of the engine's host.
     pub machine: String,
-    /// That machine's kernel.
+    /// The kernel of the engine's host.
     pub kernel: String,
-    /// That machine's system in words, such as `Docker Desktop`.
+    /// The operating system of the engine's host as text, such as `Docker Desktop`.
     pub system: String,
-    /// The folder on that machine where it keeps images, containers and volumes.
+    /// The directory on the engine's host with its images, containers and volumes.
     pub folder: String,
-    /// Whether it is Podman, which speaks Docker's API too.
+    /// Whether it is Podman, which also supports Docker's API.
     pub podman: bool,
-    /// Whether it runs without root's rights.
+    /// Whether it runs rootless.
     pub rootless: bool,
-    /// The cgroup controllers that a kubelet needs and the engine says it has not.
+    /// The cgroup controllers that a kubelet needs and the engine reports as missing.
     pub missing_controllers: Vec<String>,
-    /// Whether its kernel forwarded packets when it started, where it tells.
+    /// Whether IP forwarding was enabled when it started, if it reports that.
     pub forwarding: Option<bool>,
-    /// What it writes its packet filter rules with, where it tells: `iptables`, `iptables+firewalld`, `nftables`.
+    /// Its firewall backend, if it reports that: `iptables`, `iptables+firewalld`, `nftables`.
     pub firewall: String,
-    /// The proxy through which it pulls, if any.
+    /// The proxy that it pulls images through, if any.
     pub proxy: String,
-    /// How far its clock is ahead of this machine's, in milliseconds; negative when behind.
+    /// How far its clock is ahead of the host's, in milliseconds; negative when it is behind.
     pub clock_ahead_ms: i64,
 }
 
-/// A subnet that belongs to somebody else.
+/// A subnet in use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Taken {
     /// The subnet.
     pub subnet: Ipv4Net,
-    /// Who has it, for people: `Docker network "bridge"`, `route via tun0`.
+    /// The user of the subnet, as text: `Docker network "bridge"`, `route via tun0`.
     pub by: String,
 }
 
@@ -111,48 +111,48 @@ pub struct Taken {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Environment {
-    /// Its Docker network's name; none when only a register of clusters is left.
+    /// The name of its Docker network; `None` if only registers of clusters are left.
     pub network: Option<String>,
     /// The network's subnet.
     pub subnet: Option<Ipv4Net>,
-    /// All networks labelled as this environment's, the registers of added clusters included.
+    /// All networks labeled with this environment, including the registers of added clusters.
     pub networks: Vec<String>,
-    /// The clusters that the labels list, with the subnets they were planned with.
+    /// The clusters that the labels list, with their planned subnets.
     pub clusters: BTreeMap<String, ClusterSubnets>,
-    /// The nodes, stopped ones included.
+    /// The nodes, including stopped ones.
     pub nodes: Vec<Node>,
-    /// The kindmesh version that made it.
+    /// The kindmesh version that created it.
     pub version: String,
 }
 
-/// The subnets of a cluster, where the label tells them.
+/// The subnets of a cluster, as far as the label lists them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSubnets {
-    /// The pods'.
+    /// The pod subnet.
     pub pods: Option<Ipv4Net>,
-    /// The Services'.
+    /// The Service subnet.
     pub services: Option<Ipv4Net>,
 }
 
-/// A node: a container that kind made.
+/// A node: a container that kind created.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
-    /// The container's name, which is the Kubernetes node's too.
+    /// The name of the container and of the Kubernetes node.
     pub name: String,
-    /// The cluster in the mesh that it belongs to.
+    /// Its cluster.
     pub cluster: String,
-    /// `control-plane` or `worker`.
+    /// Its role: `control-plane` or `worker`.
     pub role: String,
-    /// Docker's word: `running`, `paused`, `exited`, `created`, ….
+    /// Its state as Docker reports it: `running`, `paused`, `exited`, `created`, ….
     pub state: String,
     /// Its image.
     pub image: String,
 }
 
 impl Inventory {
-    /// A machine with an engine like the executable's platform and nothing on it.
+    /// Returns the inventory of an empty engine of the executable's platform.
     pub fn of_an_empty_machine(executable: Option<Executable>) -> Self {
         let (os, architecture) = match &executable {
             Some(executable) => (executable.os.clone(), executable.architecture.clone()),
@@ -164,15 +164,15 @@ impl Inventory {
 }
 
 impl Environment {
-    /// The nodes of one cluster.
+    /// Returns the nodes of a cluster.
     pub fn nodes_of<'a>(&'a self, cluster: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().filter(move |node| node.cluster == cluster)
     }
 }
 
-/// The environment that a Docker network belongs to, by its label **and** its own name. Anybody can write any
-/// label, and an environment's name becomes the path of a folder that `down` deletes: so only a valid name
-/// counts, on a network that is called as we call the networks of that environment.
+/// Returns the environment that a Docker network belongs to, by its label **and** its name. A label can contain anything,
+/// and an environment's name becomes the path of a directory that `down` deletes. So the name must be valid, and the
+/// network must be named as kindmesh names the networks of that environment.
 pub(crate) fn owner(network: &str, environment: &str) -> Option<Label> {
     let owner: Label = environment.parse().ok().filter(|_| environment.len() <= NAME_MAX)?;
     let rest = network.strip_prefix(&names::network_name(environment))?;
@@ -180,15 +180,15 @@ pub(crate) fn owner(network: &str, environment: &str) -> Option<Label> {
     ours.then_some(owner)
 }
 
-/// Writes the value of [`SUBNETS_LABEL`].
+/// Returns the value of [`SUBNETS_LABEL`].
 pub fn subnets_label<'a>(clusters: impl IntoIterator<Item = (&'a str, Ipv4Net, Ipv4Net)>) -> String {
     let items: Vec<_> =
         clusters.into_iter().map(|(name, pods, services)| format!("{name}={pods}+{services}")).collect();
     items.join(",")
 }
 
-/// Reads the values of [`CLUSTERS_LABEL`] and [`SUBNETS_LABEL`]. What cannot be read, or is no name of a cluster,
-/// counts as not told.
+/// Parses the values of [`CLUSTERS_LABEL`] and [`SUBNETS_LABEL`]. Ignores what cannot be parsed or is not a valid cluster
+/// name.
 pub fn clusters_of_labels(clusters: &str, subnets: &str) -> BTreeMap<String, ClusterSubnets> {
     let mut found: BTreeMap<String, ClusterSubnets> = clusters
         .split(',')
@@ -237,7 +237,7 @@ mod tests {
             ("kindmesh-e.c/d", "e"),
             (&names::network_name(long), long),
         ] {
-            assert_eq!(owner(network, label), None, "{network} labelled {label}");
+            assert_eq!(owner(network, label), None, "{network} labeled {label}");
         }
     }
 

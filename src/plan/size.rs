@@ -1,25 +1,25 @@
-//! How much of a machine clusters take, by calculation from what was measured (docs/performance.md, "Scale").
+//! The resources that clusters need, calculated from measurements (docs/performance.md, "Scale").
 
 use std::fmt;
 
 use crate::spec::Spec;
 
-/// What an environment takes when it is idle.
+/// The resources that an idle environment needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Memory, in bytes, at the least.
+    /// The minimum memory, in bytes.
     pub memory: u64,
-    /// Memory, in bytes, with which pods survive load.
+    /// The recommended memory, in bytes: enough for pods to survive load.
     pub memory_wanted: u64,
-    /// Programs that watch files (`fs.inotify.max_user_instances`).
+    /// The number of inotify instances (`fs.inotify.max_user_instances`).
     pub watchers: u64,
-    /// Secrets with which istiods read other clusters: one for each pair, both ways.
+    /// The number of remote secrets: two for each pair of clusters.
     pub remote_secrets: u64,
 }
 
-/// A cluster with a control plane, mesh and samples.
+/// A cluster with a control plane, the mesh and the samples.
 const CLUSTER: Size = Size { memory: 700_000_000, memory_wanted: 1_900_000_000, watchers: 33, remote_secrets: 0 };
-/// A worker more.
+/// Each additional worker.
 const WORKER: Size = Size { memory: 200_000_000, memory_wanted: 400_000_000, watchers: 14, remote_secrets: 0 };
 
 impl fmt::Display for Size {
@@ -28,7 +28,7 @@ impl fmt::Display for Size {
         let Self { watchers, remote_secrets, .. } = self;
         write!(
             f,
-            "{:.1} GB of memory when idle (have {:.1}), ",
+            "{:.1} GB of memory when idle ({:.1} recommended), ",
             gigabytes(self.memory),
             gigabytes(self.memory_wanted)
         )?;
@@ -37,7 +37,7 @@ impl fmt::Display for Size {
 }
 
 impl Size {
-    /// Of what a spec wants.
+    /// Returns the resources that a spec needs.
     pub fn of(spec: &Spec) -> Self {
         let clusters = spec.clusters.len() as u64;
         let workers = spec.clusters.iter().map(|cluster| u64::from(cluster.workers)).sum::<u64>();

@@ -1,8 +1,8 @@
-//! Text from clusters inside markup: it stays text, whatever it holds.
+//! Escapes text from clusters inside markup.
 
 use std::borrow::Cow;
 
-/// For HTML and SVG: in elements and in quoted attributes.
+/// For HTML and SVG: elements and quoted attributes.
 pub fn html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in visible(text).chars() {
@@ -18,7 +18,7 @@ pub fn html(text: &str) -> String {
     escaped
 }
 
-/// For a line of GitHub's Markdown, cells of tables included.
+/// For a line of GitHub's Markdown, including table cells.
 pub fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in visible(text).chars() {
@@ -34,12 +34,12 @@ pub fn markdown(text: &str) -> String {
     escaped
 }
 
-/// For an inline piece of code: as an element, since between backticks nothing could be escaped.
+/// For inline code: as an element, since nothing can be escaped between backticks.
 pub fn code(text: &str) -> String {
     format!("<code>{}</code>", markdown(text))
 }
 
-/// For a block of text, within a fence that is longer than any that the text holds.
+/// For a block of text, inside a fence that is longer than any fence in the text.
 pub fn fenced(text: &str) -> String {
     let text = visible(text);
     let mut fence = "```".to_owned();
@@ -49,7 +49,7 @@ pub fn fenced(text: &str) -> String {
     format!("{fence}text\n{text}\n{fence}\n")
 }
 
-/// Without a terminal's colours, and with a mark in place of what would not be seen or would reorder what is.
+/// Removes terminal colors, and marks invisible characters and those that reorder text.
 pub fn visible(text: &str) -> String {
     let plain: Cow<str> = console::strip_ansi_codes(text);
     let shown = |character: char| match character {

@@ -1,4 +1,4 @@
-//! An error as a person reads it: what failed and why, what was seen, what to do next.
+//! An error for a person: what failed and why, the evidence, the next command.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use super::{Printer, Style};
 use crate::base::error;
 use crate::base::event::{Event, Failed};
 
-/// What an [`anyhow::Error`] says, taken apart.
+/// The parts of an [`anyhow::Error`].
 #[derive(Debug, Clone)]
 pub struct Failure {
     failed: Option<Failed>,
@@ -21,14 +21,14 @@ pub struct Failure {
 /// A link of the error's chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cause {
-    /// The step in which it arose.
+    /// The step that failed.
     Step,
     /// What failed, or why.
     Message(String),
 }
 
 impl Failure {
-    /// Takes an error apart.
+    /// Splits an error into its parts.
     pub fn of(error: &anyhow::Error) -> Self {
         let failed = error.downcast_ref::<Failed>().cloned();
         let carried = error::find(error);
@@ -41,14 +41,14 @@ impl Failure {
         }
     }
 
-    /// Gives a hint where the error itself has none.
+    /// Adds a hint if the error has none.
     #[must_use]
     pub fn or_hint(mut self, hint: impl FnOnce() -> Option<String>) -> Self {
         self.hint = self.hint.or_else(hint);
         self
     }
 
-    /// The event that ends a run that failed. Its `error` does not name the step: other fields do.
+    /// Returns the event that ends a failed run. Its `error` does not name the step: other fields do.
     pub fn event(&self) -> Event {
         let messages = self.causes.iter().filter_map(|cause| match cause {
             Cause::Step => None,
@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// The text for a person, without a newline at the end.
+    /// Returns the text for a person, without a trailing newline.
     pub fn render(&self, style: Style) -> String {
         let sentence = self.sentence();
         let mut sentence = sentence.lines();
@@ -78,7 +78,7 @@ impl Failure {
         std::iter::once(first).chain(seen).chain(hint).collect::<Vec<_>>().join("\n")
     }
 
-    /// What failed, where and why, the outermost context first.
+    /// Returns what failed, where and why, the outermost context first.
     fn sentence(&self) -> String {
         let place = self.failed.as_ref().map(|Failed { step, cluster }| match cluster {
             Some(cluster) => format!("in step {step} of {cluster}"),
@@ -92,14 +92,14 @@ impl Failure {
     }
 }
 
-/// Prints an error for a person to stderr; after the sink has finished.
+/// Prints an error for a person to stderr, after the sink has finished.
 pub fn print(printer: &Printer, error: &anyhow::Error) {
     printer.error(&Failure::of(error).render(printer.stderr_style()));
 }
 
-/// What the error says, told apart from the step in which it came.
+/// Separates the error's message from the step that it occurred in.
 fn causes(error: &anyhow::Error, failed: Option<&Failed>) -> Vec<Cause> {
-    // A context can be found by its type, but its place in the chain only by its text.
+    // A context can be found by its type, but its position in the chain only by its text.
     let step = failed.map(ToString::to_string);
     let messages = error::messages(error).into_iter();
     messages
@@ -107,7 +107,7 @@ fn causes(error: &anyhow::Error, failed: Option<&Failed>) -> Vec<Cause> {
         .collect()
 }
 
-/// Others' text without what would move the cursor.
+/// Removes cursor codes from text of other programs.
 fn clean(text: &str) -> Cow<'_, str> {
     let text = strip_ansi_codes(text);
     let moves = |c: char| c.is_control() && c != '\n' && c != '\t';

@@ -1,36 +1,36 @@
-//! What `doctor` found, as text for a terminal.
+//! The findings of `doctor`, as text for a terminal.
 
 use super::Style;
 use crate::diagnose::doctor::{Finding, Report, Severity, TOPICS};
 
-/// All of it: findings, what could not be looked at, and how it stands.
+/// Returns everything: findings, unknown results, and the conclusion.
 pub fn text(report: &Report, style: Style) -> String {
     let mut text: String = report.findings.iter().map(|item| finding(item, style) + "\n").collect();
     for why in &report.unknown {
-        text.push_str(&format!("{} {why}\n", style.dim("not known:")));
+        text.push_str(&format!("{} {why}\n", style.dim("unknown:")));
     }
     if !report.unknown.is_empty() {
         text.push('\n');
     }
     let count = |severity: Severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
     let verdict = match (count(Severity::Blocks), count(Severity::Warns)) {
-        (0, 0) => style.green("Nothing found that keeps kindmesh up from working."),
-        (0, warns) => style.yellow(&format!("kindmesh up can work; {} may trouble it.", things(warns))),
-        (blocks, 0) => style.red(&format!("kindmesh up cannot work: {} in the way.", stand(blocks))),
+        (0, 0) => style.green("Nothing found that would make kindmesh up fail."),
+        (0, warns) => style.yellow(&format!("kindmesh up can work; {} may cause trouble.", things(warns))),
+        (blocks, 0) => style.red(&format!("kindmesh up cannot work: {} must be fixed.", stand(blocks))),
         (blocks, warns) => style.red(&format!(
-            "kindmesh up cannot work: {} in the way, and {warns} more may trouble it.",
+            "kindmesh up cannot work: {} must be fixed, and {warns} more may cause trouble.",
             stand(blocks)
         )),
     };
     let topics: Vec<_> = TOPICS.iter().map(|(topic, _)| *topic).collect();
     let looked = match report.findings.iter().any(|finding| finding.id.starts_with("engine.") && alone(finding)) {
-        true => "Without an engine, nothing was asked that only it can tell.".to_owned(),
-        false => format!("Looked at: {}.", topics.join(", ")),
+        true => "Without an engine, checks that ask the engine were skipped.".to_owned(),
+        false => format!("Checked: {}.", topics.join(", ")),
     };
     format!("{text}{verdict}\n{}", style.dim(&looked))
 }
 
-/// Whether a finding is that there is no engine to ask.
+/// Whether a finding means that there is no engine.
 fn alone(finding: &Finding) -> bool {
     matches!(
         finding.id,
@@ -43,10 +43,10 @@ fn things(count: usize) -> String {
 }
 
 fn stand(count: usize) -> String {
-    if count == 1 { "1 thing is".into() } else { format!("{count} things are") }
+    if count == 1 { "1 problem".into() } else { format!("{count} problems") }
 }
 
-/// One finding.
+/// Returns one finding.
 pub(crate) fn finding(finding: &Finding, style: Style) -> String {
     let Finding { id, severity, what, evidence, consequence, cure } = finding;
     let severity = match severity {
@@ -86,7 +86,7 @@ mod tests {
         insta::assert_snapshot!(report(&[], &["the disk: it does not tell"]), @r"
         not known: the disk: it does not tell
 
-        Nothing found that keeps kindmesh up from working.
+        Nothing found that would make kindmesh up fail.
         Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
         ");
     }
@@ -105,13 +105,13 @@ mod tests {
           so: it fails
           cure: do this
 
-        kindmesh up cannot work: 1 thing is in the way, and 1 more may trouble it.
+        kindmesh up cannot work: 1 thing is must be fixed, and 1 more may cause trouble.
         Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
         ");
         let verdict = |findings: &[_]| report(findings, &[]).lines().rev().nth(1).unwrap().to_owned();
-        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work; 2 things may trouble it.");
-        assert_eq!(verdict(&[blocks, blocks]), "kindmesh up cannot work: 2 things are in the way.");
+        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work; 2 things may cause trouble.");
+        assert_eq!(verdict(&[blocks, blocks]), "kindmesh up cannot work: 2 things are must be fixed.");
         let without_engine = report(&[("engine.missing", Severity::Blocks)], &[]);
-        assert!(without_engine.ends_with("Without an engine, nothing was asked that only it can tell."));
+        assert!(without_engine.ends_with("Without an engine, checks that ask the engine were skipped."));
     }
 }

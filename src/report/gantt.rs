@@ -1,4 +1,4 @@
-//! A run over time, as a chart: in a terminal, and as a page.
+//! A run over time as a chart: in a terminal, and as a page.
 
 use console::{Alignment, pad_str};
 
@@ -11,15 +11,16 @@ mod html;
 
 pub use html::page;
 
-/// The narrowest chart that still shows anything.
+/// The narrowest readable chart.
 const NARROWEST: usize = 20;
-/// Shorter steps are left out of the chart in a terminal unless something hung on them: they are many and say nothing.
+/// Shorter steps are not in a terminal's chart unless they are on the critical path: they are many and not
+/// interesting.
 const SHORTEST: f64 = 0.1;
 /// Columns for seconds.
 const SECONDS: usize = 6;
 
-/// The chart as text of at most so many columns, with what decided how long the whole took below it. Full blocks are
-/// on the critical path.
+/// Returns the chart as text of at most this many columns, with the critical path below it. Full blocks are on the
+/// critical path.
 pub fn text(timeline: &Timeline, style: Style, unicode: bool, columns: usize) -> String {
     let shown: Vec<&Bar> = timeline.steps.iter().filter(|bar| is_shown(timeline, bar)).collect();
     let labels: Vec<String> = shown.iter().map(|bar| label(&bar.step, bar.cluster.as_deref())).collect();
@@ -30,7 +31,7 @@ pub fn text(timeline: &Timeline, style: Style, unicode: bool, columns: usize) ->
         let label = pad_str(label, widest, Alignment::Left, None);
         let chart = chart(timeline, bar, unicode, width);
         let seconds = format!("{:>SECONDS$}", duration(bar.end - bar.start));
-        let failed = if bar.ended { String::new() } else { style.red(" not ended") };
+        let failed = if bar.ended { String::new() } else { style.red(" not finished") };
         lines.push(match timeline.is_critical(bar) {
             true => format!("{} {chart} {seconds}{failed}", style.bold(&label)),
             false => format!("{label} {} {}{failed}", style.dim(&chart), style.dim(&seconds)),
@@ -41,19 +42,19 @@ pub fn text(timeline: &Timeline, style: Style, unicode: bool, columns: usize) ->
         let short = format!("{hidden} more of less than {}", duration(SHORTEST));
         lines.push(style.dim(&short));
     }
-    lines.extend([String::new(), style.bold("What the whole waited for, in turn")]);
+    lines.extend([String::new(), style.bold("Critical path")]);
     lines.extend(pieces(timeline).iter().map(|(name, seconds, share)| {
         format!("{} {:>SECONDS$} {share:>3.0} %", pad_str(name, widest, Alignment::Left, None), duration(*seconds))
     }));
     lines.join("\n")
 }
 
-/// What the run was and how it ended.
+/// Returns what the run was and how it ended.
 fn headline(timeline: &Timeline) -> String {
     let ended = match timeline.outcome {
         Outcome::Ready => "ready after",
         Outcome::Failed => "failed after",
-        Outcome::Unknown => "its last event after",
+        Outcome::Unknown => "last event after",
     };
     let started = timeline.started.strftime("%Y-%m-%d %H:%M:%S UTC");
     format!("{} of {started}: {ended} {}", timeline.command, duration(timeline.seconds))
@@ -76,7 +77,7 @@ fn label(step: &str, cluster: Option<&str>) -> String {
     }
 }
 
-/// A step's bar: blanks before and after it, full where the whole waited for it.
+/// Returns a step's bar: spaces before and after it, full blocks on the critical path.
 fn chart(timeline: &Timeline, bar: &Bar, unicode: bool, width: usize) -> String {
     let (full, light) = if unicode { ('█', '░') } else { ('#', '-') };
     let per_column = timeline.seconds.max(f64::EPSILON) / width as f64;
@@ -97,7 +98,7 @@ fn chart(timeline: &Timeline, bar: &Bar, unicode: bool, width: usize) -> String 
         .collect()
 }
 
-/// The critical path for a person: each piece's words, seconds, and its share of the whole in percent.
+/// Returns the critical path for a person: each segment's title, seconds, and share of the run in percent.
 fn pieces(timeline: &Timeline) -> Vec<(String, f64, f64)> {
     let of = |piece: &Piece| {
         let name = piece

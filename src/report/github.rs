@@ -1,4 +1,4 @@
-//! What GitHub shows of a command that runs as a step of a workflow: annotations and the step's summary.
+//! The output of a command in a GitHub workflow: annotations and the step's summary.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ mod run;
 
 pub use run::{Run, environment};
 
-/// Set to `true` in every step of a workflow.
+/// GitHub sets it to `true` in every step of a workflow.
 const ACTIONS: &str = "GITHUB_ACTIONS";
-/// The file that the step's summary is appended to.
+/// The file of the step's summary.
 const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
-/// The workflow that this process is a step of, if it is.
+/// The workflow step that this process runs in, if any.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     in_workflow: bool,
@@ -26,7 +26,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// Reads it from this process's environment.
     pub fn of_process() -> Self {
         Self {
             in_workflow: std::env::var(ACTIONS).is_ok_and(|value| value == "true"),
@@ -34,22 +34,22 @@ impl Surroundings {
         }
     }
 
-    /// Whether it is a step of a workflow.
+    /// Whether this process runs in a workflow.
     pub fn in_workflow(&self) -> bool {
         self.in_workflow
     }
 
-    /// Prints annotations, in a workflow: to stderr, which GitHub reads as well, since stdout is for results.
+    /// Prints annotations in a workflow: to stderr, which GitHub also reads, since stdout is for results.
     pub fn annotate(&self, annotations: &[String], printer: &Printer) {
         if self.in_workflow {
             annotations.iter().for_each(|line| printer.error(line));
         }
     }
 
-    /// Adds markdown to the step's summary, where there is one.
+    /// Appends Markdown to the step's summary, if there is one.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn summarise(&self, markdown: &str) -> anyhow::Result<()> {
         let Some(path) = self.summary.as_ref().filter(|_| self.in_workflow) else { return Ok(()) };
         let what = || format!("writing the step's summary {}", path.display());
@@ -58,12 +58,12 @@ impl Surroundings {
     }
 }
 
-/// A workflow command that makes an annotation; it is shown as text, and has no markup.
+/// A workflow command that creates an annotation. It is shown as plain text.
 pub fn annotation(title: &str, message: &str) -> String {
     format!("::error title={}::{}", property(&escape::visible(title)), data(&escape::visible(message)))
 }
 
-/// The annotation for the event that a command failed with: what failed, what was seen, what to do.
+/// Returns the annotation for the event of a failed command: what failed, the evidence, the next command.
 pub fn failure(command: &str, event: &Event) -> Option<String> {
     let Event::Failed { step, cluster, error, evidence, hint, .. } = event else { return None };
     let mut title = format!("kindmesh {command}");
@@ -78,7 +78,7 @@ pub fn failure(command: &str, event: &Event) -> Option<String> {
     Some(annotation(&title, &lines.join("\n")))
 }
 
-/// Escaped as GitHub's toolkit does it.
+/// Escaped as in GitHub's toolkit.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
@@ -121,7 +121,7 @@ mod tests {
             assert_eq!((captured.stderr().is_empty(), path.exists()), (!in_workflow, in_workflow));
             assert!(captured.stdout().is_empty());
         }
-        // Further text is appended.
+        // More text is appended.
         Surroundings { in_workflow: true, summary: Some(path.clone()) }.summarise("y\n").unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "## x\ny\n");
         Surroundings { in_workflow: true, summary: None }.summarise("z").unwrap();

@@ -1,4 +1,4 @@
-//! JSON on stdout: an event a line, or a document.
+//! JSON on stdout: one event per line, or one document.
 
 use jiff::Timestamp;
 

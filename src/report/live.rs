@@ -1,7 +1,7 @@
-//! The live display on a terminal: a line for each step under way; what has ended is printed above them.
+//! The live display on a terminal: a line for each running step; finished steps are printed above them.
 //!
-//! Between two drawings the cursor stands at the start of the line below the display. So the `^C` that a
-//! terminal echoes moves nothing, and a process that is killed leaves the prompt on a line of its own.
+//! Between two frames the cursor is at the start of the line below the display. So the `^C` that a terminal echoes
+//! moves nothing, and a killed process leaves the prompt on its own line.
 
 use console::{Term, measure_text_width};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use crate::base::event::{Event, Sink};
 const ERASE_LINE: &str = "\x1b[K";
 const ERASE_BELOW: &str = "\x1b[J";
 
-/// Draws on stderr.
+/// Creates a display on stderr.
 pub(super) struct Live {
     printer: Printer,
     look: Look,
@@ -40,12 +40,12 @@ impl Live {
             look: Look::new(printer),
             running: Running::default(),
             drawn: Vec::new(),
-            // Asked each time: the window may be resized.
+            // Read for every frame: the window may be resized.
             size: Box::new(size),
         }
     }
 
-    /// Draws over what is on the screen, in one write and without clearing first: that would flicker.
+    /// Redraws the screen in one write, without clearing it first, which would flicker.
     fn draw(&mut self, time: Timestamp) {
         let lines = self.lines(time);
         if lines != self.drawn {
@@ -55,10 +55,10 @@ impl Live {
         }
     }
 
-    /// The lines to be seen, one for each step as far as the terminal has room.
+    /// Returns the visible lines, one for each step as far as they fit.
     fn lines(&self, time: Timestamp) -> Vec<String> {
         let (rows, columns) = (self.size)();
-        // The last column stays free, for some terminals begin a new line there; the last row is the cursor's.
+        // The last column stays free, because some terminals wrap there; the last row is the cursor's.
         let (room, width) = (rows.saturating_sub(1).max(1), columns.saturating_sub(1));
         let line = |step| self.look.running(step, time, width);
         let steps = self.running.len();
@@ -67,7 +67,7 @@ impl Live {
         self.running.iter().take(shown).map(line).chain(more).collect()
     }
 
-    /// Removes the display, to print something in its place. The next [`Live::draw`] brings it back.
+    /// Removes the display, to print something instead. The next [`Live::draw`] restores it.
     fn erase(&mut self) {
         if !self.drawn.is_empty() {
             self.printer.draw(&format!("{}{ERASE_BELOW}", self.to_first_line()));
@@ -75,7 +75,7 @@ impl Live {
         }
     }
 
-    /// Tells how many steps had nothing to change, where no display is drawn.
+    /// Prints how many steps were unchanged, if no display is drawn.
     fn tell_unchanged(&mut self) {
         let steps = self.running.take_unchanged();
         if steps > 0 {
@@ -85,7 +85,7 @@ impl Live {
 
     fn to_first_line(&self) -> String {
         let columns = (self.size)().1.max(1);
-        // A window made narrower has broken long lines into several.
+        // A narrower window has wrapped long lines.
         let rows: usize = self.drawn.iter().map(|line| measure_text_width(line).div_ceil(columns).max(1)).sum();
         if rows > 0 { format!("\r\x1b[{rows}A") } else { "\r".to_owned() }
     }
@@ -117,7 +117,7 @@ impl Sink for Live {
                 let width = (self.size)().1.saturating_sub(1);
                 self.printer.progress(&self.look.verdict(verdict, Some(width)));
             }
-            // For the record: numbers that say nothing to a person.
+            // For the record only.
             Event::Counted { .. } => {}
             Event::Note { message } => {
                 self.erase();
@@ -129,7 +129,7 @@ impl Sink for Live {
                 let style = self.printer.stdout_style();
                 self.printer.result(&ready(style, *seconds, environment, kubeconfig));
             }
-            // Only which step failed: the command prints the error itself, last.
+            // Only which step failed: the command prints the error itself, at the end.
             Event::Failed { step, cluster, .. } => {
                 self.erase();
                 self.tell_unchanged();
@@ -137,7 +137,7 @@ impl Sink for Live {
                     let seconds = failed.seconds(time);
                     self.printer.progress(&self.look.failed(step, cluster.as_deref(), seconds));
                 }
-                // The others are being given up.
+                // The other steps are being canceled.
                 self.running.clear();
             }
         }
@@ -287,7 +287,7 @@ mod tests {
         let now = columns.clone();
         live.size = Box::new(move || (20, *now.lock().unwrap()));
         replay_until(&mut live, &good_run(), 8.0);
-        // The emulator cuts lines where real terminals break them, so only the count of rows can be checked.
+        // The emulator cuts lines where real terminals wrap them, so only the number of rows can be checked.
         *columns.lock().unwrap() = 50;
         assert_eq!(live.to_first_line(), "\r\x1b[4A");
         drop(screen);

@@ -1,4 +1,4 @@
-//! How a step looks as a line: mark, cluster, words, seconds, and what else is to say.
+//! The layout of a step's line: mark, cluster, title, seconds, and details.
 
 use std::borrow::Cow;
 
@@ -12,42 +12,42 @@ use crate::diagnose::verify::{Status, Verdict};
 
 /// Columns for seconds: `59m59s`.
 const SECONDS: usize = 6;
-/// Columns that hold the name of every check.
+/// Columns that fit the name of every check.
 const CHECK: usize = 17;
-/// A condition cut shorter than this says nothing: the status alone says more.
+/// A condition cut shorter than this is omitted: the status alone says more.
 const SHORTEST_CONDITION: usize = 10;
 
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const ASCII_SPINNER: [&str; 4] = ["-   ", "\\   ", "|   ", "/   "];
 
-/// The look of lines on stderr.
+/// The layout of lines on stderr.
 #[derive(Debug)]
 pub(super) struct Look {
     style: Style,
     unicode: bool,
-    /// Columns for the cluster: as wide as the widest seen, so that later lines still align.
+    /// Columns for the cluster: as wide as the widest name so far, so that later lines stay aligned.
     cluster_width: usize,
 }
 
 impl Look {
-    /// The look that fits the printer's stderr.
+    /// Returns the layout that fits the printer's stderr.
     pub fn new(printer: &Printer) -> Self {
         let cluster_width = "cluster1".len();
         Self { style: printer.stderr_style(), unicode: printer.unicode(), cluster_width }
     }
 
-    /// Makes room for a cluster's name.
+    /// Makes space for a cluster's name.
     pub fn make_room(&mut self, cluster: Option<&str>) {
         self.cluster_width = self.cluster_width.max(cluster.map_or(0, measure_text_width));
     }
 
-    /// A step that has begun.
+    /// A step that has started.
     pub fn started(&self, name: &str, cluster: Option<&str>) -> String {
         let head = self.head(cluster, title(name).doing);
         format!("{} {}", self.style.dim(self.pick("·", "....")), head.trim_end())
     }
 
-    /// A step that ended well.
+    /// A step that succeeded.
     pub fn finished(&self, name: &str, cluster: Option<&str>, seconds: f64, changed: bool) -> String {
         let mark = self.style.green(self.pick("✓", "ok  "));
         let head = self.head(cluster, title(name).done);
@@ -59,7 +59,7 @@ impl Look {
         }
     }
 
-    /// Steps that had nothing to change and took no time.
+    /// Steps that were unchanged and took no time.
     pub fn unchanged(&self, steps: usize) -> String {
         let mark = self.style.green(self.pick("✓", "ok  "));
         let words = if steps == 1 { "1 step unchanged".to_owned() } else { format!("{steps} steps unchanged") };
@@ -73,7 +73,7 @@ impl Look {
         format!("{mark} {head} {:>SECONDS$}  {}", duration(seconds), self.style.red("failed"))
     }
 
-    /// A step that waits, whatever the line's width.
+    /// A step that waits, regardless of the line's width.
     pub fn waiting(&self, step: &Step, waiting: &Waiting, now: Timestamp) -> String {
         let head = self.head(step.cluster.as_deref(), title(&step.name).doing);
         let mark = self.style.dim(self.pick("…", "wait"));
@@ -82,7 +82,7 @@ impl Look {
         format!("{mark} {head} {:>SECONDS$}  {}", whole_seconds(step.seconds(now)), self.style.dim(&text))
     }
 
-    /// A step under way, in at most `width` columns.
+    /// A running step, in at most `width` columns.
     pub fn running(&self, step: &Step, now: Timestamp, width: usize) -> String {
         let head = self.head(step.cluster.as_deref(), title(&step.name).doing);
         let left = format!("{head} {:>SECONDS$}", whole_seconds(step.seconds(now)));
@@ -95,12 +95,12 @@ impl Look {
         line.trim_end().to_owned()
     }
 
-    /// Steps under way for which there is no room.
+    /// Running steps that do not fit on the screen.
     pub fn more(&self, steps: usize, now: Timestamp) -> String {
         format!("{} {}", self.style.yellow(self.spinner(now)), self.style.dim(&format!("and {steps} more")))
     }
 
-    /// A claim and whether it holds; cut to a width where there is one.
+    /// A claim and whether it holds, cut to a width if there is one.
     pub fn verdict(&self, verdict: &Verdict, width: Option<usize>) -> String {
         let seconds = format!("{:>SECONDS$}", duration(verdict.seconds));
         let mark = match verdict.status {
@@ -118,13 +118,13 @@ impl Look {
         width.map_or(line.clone(), |width| self.cut(&line, width).into_owned())
     }
 
-    /// Something worth knowing.
+    /// A note.
     pub fn note(&self, message: &str) -> String {
         format!("{} {}", self.style.bold("note:"), strip_ansi_codes(message))
     }
 
-    /// What is waited for and what was seen last. When there is no room for both, the former is cut first: the
-    /// step's words say roughly the same.
+    /// What a step waits for, and the last status. If both do not fit, the former is cut first: the step's title
+    /// says almost the same.
     fn status(&self, waiting: &Waiting, room: usize) -> String {
         let (what, last) = (one_line(&waiting.what), one_line(&waiting.last));
         let room_for_what = room.saturating_sub(measure_text_width(&last) + 2);
@@ -156,13 +156,13 @@ impl Look {
     }
 }
 
-/// The result of `up`: what is there and how to reach it.
+/// The result of `up`: what is ready and how to use it.
 pub(super) fn ready(style: Style, seconds: f64, environment: &str, kubeconfig: &str) -> String {
     let first = format!("{} is ready after {}", style.bold(environment), duration(seconds));
     format!("{first}\nexport KUBECONFIG={}", quoted(kubeconfig))
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell.
 fn quoted(path: &str) -> Cow<'_, str> {
     let harmless = |c: char| c.is_alphanumeric() || "/._-+,@%:".contains(c);
     if path.chars().all(harmless) { path.into() } else { format!("'{}'", path.replace('\'', r"'\''")).into() }
@@ -173,9 +173,9 @@ pub(super) fn duration(seconds: f64) -> String {
     if seconds < 59.95 { format!("{seconds:.1}s") } else { whole_seconds(seconds.round()) }
 }
 
-/// As [`duration`], without the part that changes too fast to be read.
+/// Like [`duration`], without the digits that change too fast to read.
 fn whole_seconds(seconds: f64) -> String {
-    // Saturates, and no step takes 500 billion years.
+    // Saturates; no step takes 500 billion years.
     let seconds = seconds as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),
@@ -184,7 +184,7 @@ fn whole_seconds(seconds: f64) -> String {
     }
 }
 
-/// Others' text without cursor codes and line ends, which would tear a display apart.
+/// Removes cursor codes and line breaks from text of other programs, which would break the display.
 fn one_line(text: &str) -> Cow<'_, str> {
     let text = strip_ansi_codes(text);
     if text.contains(char::is_control) {

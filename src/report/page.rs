@@ -1,9 +1,9 @@
-//! A page that needs nothing else: to attach to a ticket, to keep with a build, to print.
+//! A self-contained HTML page: to attach to a ticket, to keep with a build, to print.
 
-/// A whole HTML document of what stands in its `main`, without scripts, and with nothing that is loaded from elsewhere.
-/// `title`, `style` and `main` are taken as they are: what comes from a cluster has to be escaped before.
+/// Returns an HTML document with `main` as its content, without scripts and without external resources. `title`,
+/// `style` and `main` are not escaped: escape what comes from a cluster first.
 pub(super) fn document(title: &str, style: &str, main: &str) -> String {
-    // The policy keeps a browser from loading or running anything, whatever stands in it.
+    // The policy keeps a browser from loading or running anything, whatever the page contains.
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">

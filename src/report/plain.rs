@@ -1,4 +1,4 @@
-//! Plain lines for a pipe, a log or CI: steps that ended, and waits now and then.
+//! Plain lines for a pipe, a log or CI: finished steps, and waits from time to time.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,11 +7,12 @@ use super::running::{Running, Waiting};
 use super::{Printer, Verbosity};
 use crate::base::event::{Event, Sink};
 
-/// At most one waiting line a step in this time, the first that long after the step began: most waits end
-/// sooner, and a log should tell news only.
+/// The interval of a step's waiting lines, and of the first one since its start: most waits end sooner, and a log
+/// should only contain news.
 const EVERY: SignedDuration = SignedDuration::from_secs(5);
 
-/// Writes plain lines, without cursor codes. When verbose, also when a step begins, and every news of a wait.
+/// Writes plain lines, without cursor codes. If verbose, also the start of each step and every change of a wait's
+/// status.
 pub(super) struct Plain {
     printer: Printer,
     look: Look,
@@ -23,7 +24,8 @@ impl Plain {
         Self { printer: printer.clone(), look: Look::new(printer), running: Running::default() }
     }
 
-    /// Tells what is news and due. A status that came too early is told by a later tick if it still holds.
+    /// Prints a status that is new and due. A status that came too early is printed at a later tick if it still
+    /// holds.
     fn tell_waits(&mut self, time: Timestamp) {
         let all = self.printer.verbosity() == Verbosity::Verbose;
         for step in self.running.iter_mut() {
@@ -36,7 +38,7 @@ impl Plain {
         }
     }
 
-    /// Tells how many steps had nothing to change.
+    /// Prints how many steps were unchanged.
     fn tell_unchanged(&mut self) {
         let steps = self.running.take_unchanged();
         if steps > 0 {
@@ -72,7 +74,7 @@ impl Sink for Plain {
                 self.running.end(&verdict.id, None);
                 self.printer.progress(&self.look.verdict(verdict, None));
             }
-            // For the record: numbers that say nothing to a person.
+            // For the record only.
             Event::Counted { .. } => {}
             Event::Note { message } => self.printer.progress(&self.look.note(message)),
             Event::Ready { seconds, environment, kubeconfig } => {
@@ -80,7 +82,7 @@ impl Sink for Plain {
                 let style = self.printer.stdout_style();
                 self.printer.result(&ready(style, *seconds, environment, kubeconfig));
             }
-            // Only which step failed: the command prints the error itself, last.
+            // Only which step failed: the command prints the error itself, at the end.
             Event::Failed { step, cluster, .. } => {
                 self.tell_unchanged();
                 if let Some(failed) = self.running.end(step, cluster.as_deref()) {

@@ -6,23 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Style;
 
-/// How much is said besides results and errors.
+/// How much is printed in addition to results and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verbosity {
     /// Only errors and results.
     Quiet,
-    /// Progress too.
+    /// Also progress.
     #[default]
     Normal,
-    /// Details as well, as plain lines that mix well with a log.
+    /// Also details, as plain lines that fit into a log.
     Verbose,
 }
 
-/// When output has colours.
+/// When to use colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum ColorChoice {
-    /// On a terminal, unless the environment variables say otherwise.
+    /// On a terminal, unless environment variables say otherwise.
     #[default]
     Auto,
     /// Always.
@@ -31,27 +31,27 @@ pub enum ColorChoice {
     Never,
 }
 
-/// What the process finds around it that decides how output looks.
+/// The properties of the process's environment that determine its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Surroundings {
-    /// Whether a person sees stdout at once.
+    /// Whether stdout is a terminal.
     pub stdout_is_terminal: bool,
-    /// Whether a person sees stderr at once.
+    /// Whether stderr is a terminal.
     pub stderr_is_terminal: bool,
     /// `NO_COLOR` is set and not empty (<https://no-color.org>).
     pub no_color: bool,
     /// `CLICOLOR_FORCE` is set and not `0` (<https://bixense.com/clicolors>).
     pub force_color: bool,
-    /// `TERM` is `dumb` or not set: no colours, no cursor codes.
+    /// `TERM` is `dumb` or not set: no colors, no cursor codes.
     pub dumb: bool,
-    /// `CI` is set: a terminal there is a log file in the end.
+    /// `CI` is set: a terminal there ends up as a log file.
     pub ci: bool,
     /// The locale's characters are Unicode.
     pub unicode: bool,
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// Reads them from this process.
     pub fn detect() -> Self {
         let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self {
@@ -98,12 +98,12 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// A printer for this process's stdout and stderr.
+    /// Creates a printer for this process's stdout and stderr.
     pub fn new(verbosity: Verbosity, color: ColorChoice) -> Self {
         Self::on(verbosity, color, Surroundings::detect(), io::stdout(), io::stderr())
     }
 
-    /// A printer for any two streams.
+    /// Creates a printer for two streams.
     pub fn on(
         verbosity: Verbosity,
         color: ColorChoice,
@@ -135,7 +135,7 @@ impl Printer {
         }
     }
 
-    /// Writes a detail and a newline to stderr if verbose.
+    /// Writes a detail and a newline to stderr, if verbose.
     pub fn detail(&self, text: &str) {
         if self.verbosity == Verbosity::Verbose {
             self.stderr.write_line(text);
@@ -147,52 +147,52 @@ impl Printer {
         self.stderr.write_line(text);
     }
 
-    /// Writes text and cursor codes to stderr as they are, for the live display.
+    /// Writes text and cursor codes to stderr unchanged, for the live display.
     pub(super) fn draw(&self, codes: &str) {
         self.stderr.write(codes);
     }
 
-    /// How much is said.
+    /// Returns how much is printed.
     pub fn verbosity(&self) -> Verbosity {
         self.verbosity
     }
 
-    /// The styles for results.
+    /// Returns the styles for results.
     pub fn stdout_style(&self) -> Style {
         self.stdout_style
     }
 
-    /// The styles for progress and errors.
+    /// Returns the styles for progress and errors.
     pub fn stderr_style(&self) -> Style {
         self.stderr_style
     }
 
-    /// Whether characters beyond ASCII are shown as meant.
+    /// Whether characters beyond ASCII are displayed correctly.
     pub fn unicode(&self) -> bool {
         self.surroundings.unicode
     }
 
-    /// How wide a result may be: the terminal's width, and 100 columns where there is none.
+    /// Returns the width of results: the terminal's width, or 100 columns without a terminal.
     pub fn columns(&self) -> usize {
         let terminal = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
         terminal.filter(|_| self.surroundings.stdout_is_terminal).unwrap_or(100)
     }
 
-    /// Whether stderr takes a live display. Not when verbose: a log's lines would tear it apart.
+    /// Whether stderr supports a live display. Not if verbose: log lines would break it.
     pub fn live(&self) -> bool {
         let Surroundings { stderr_is_terminal, dumb, ci, .. } = self.surroundings;
         self.verbosity == Verbosity::Normal && stderr_is_terminal && !dumb && !ci
     }
 
-    /// Whether nobody reads stdout any more, as after `| head -1`; what only makes results may stop.
+    /// Whether stdout is closed, as after `| head -1`; work that only produces results may stop.
     pub fn stdout_closed(&self) -> bool {
         self.stdout.failure().is_some_and(|kind| kind == ErrorKind::BrokenPipe)
     }
 
-    /// Says whether all results were written; to be asked once, at the end. A closed pipe counts as written.
+    /// Returns whether all results were written; call it once, at the end. A closed pipe counts as written.
     ///
     /// # Errors
-    /// The first one when writing to stdout, for example a full disk.
+    /// The first error of writing to stdout, for example a full disk.
     pub fn check(&self) -> io::Result<()> {
         match self.stdout.failure() {
             None | Some(ErrorKind::BrokenPipe) => Ok(()),
@@ -201,7 +201,7 @@ impl Printer {
     }
 }
 
-/// A stream that remembers its first failure and is silent from then on.
+/// A stream that keeps its first error and drops all later writes.
 struct Stream(Mutex<Inner>);
 
 struct Inner {
@@ -215,7 +215,7 @@ impl Stream {
     }
 
     fn write_line(&self, text: &str) {
-        // In one piece, so that lines of several processes on one pipe stay whole.
+        // In one write, so that lines of several processes on one pipe stay whole.
         self.write(&format!("{text}\n"));
     }
 

@@ -1,4 +1,4 @@
-//! Where events go, and the loop that brings them there.
+//! The sinks of events, and the loop that feeds them.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::live::Live;
 use super::plain::Plain;
 use crate::base::event::{Event, Feed, Sink};
 
-/// A spinner looks alive at ten frames a second.
+/// Ten frames per second make a spinner look smooth.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Several sinks that get the same events.
+/// Several sinks that receive the same events.
 pub struct Several(pub Vec<Box<dyn Sink>>);
 
 impl Sink for Several {
@@ -33,7 +33,7 @@ impl Sink for Several {
     }
 }
 
-/// For whom the output is.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Output {
     /// Text for a person.
@@ -41,15 +41,16 @@ pub enum Output {
     Human,
     /// JSON for a program.
     Json,
-    /// YAML, for either: only `plan` has it.
+    /// YAML; only `plan` supports it.
     #[value(hide = true)]
     Yaml,
-    /// A page: only `timeline` has it.
+    /// HTML; only `timeline` supports it.
     #[value(hide = true)]
     Html,
 }
 
-/// The sink for an output: JSON lines, a live display where the terminal can show it, else plain lines.
+/// Returns the sink for an output format: JSON lines, a live display if the terminal supports it, otherwise plain
+/// lines.
 pub fn sink(output: Output, printer: &Printer) -> Box<dyn Sink> {
     match output {
         Output::Json => Box::new(Json::new(printer)),
@@ -58,9 +59,9 @@ pub fn sink(output: Output, printer: &Printer) -> Box<dyn Sink> {
     }
 }
 
-/// Shows events until the work says that there are no more, then leaves the terminal clean.
+/// Shows events until the channel ends, then leaves the terminal clean.
 ///
-/// Await it to the end, after an interrupt too: print the error only then.
+/// Await it to the end, also after an interrupt: print the error only then.
 pub async fn show(mut feed: Feed, mut sink: Box<dyn Sink>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -76,7 +77,7 @@ pub async fn show(mut feed: Feed, mut sink: Box<dyn Sink>) {
     sink.finish();
 }
 
-/// Runs [`show`] beside the work, on a thread of its own: a reader that stalls holds up nothing else. End the `Events` and
+/// Runs [`show`] beside the work, on its own thread: a stalled reader blocks nothing else. End the `Events` and
 /// await the handle before printing anything else.
 pub fn spawn(feed: Feed, sink: Box<dyn Sink>) -> JoinHandle<()> {
     let runtime = Handle::current();
@@ -115,7 +116,7 @@ mod tests {
         events.note("one");
         clone.note("two");
         events.end();
-        // A thread that was left behind may still hold one.
+        // A leaked thread may still hold a sender.
         clone.note("late");
         shown.await.unwrap();
         assert_eq!(*log.0.lock().unwrap(), ["one", "two", "finish"]);

@@ -1,48 +1,48 @@
 //! A few ANSI styles, or none.
 
-/// Styles text for one stream; without colour, text stays as it is.
+/// Styles text for one stream; without color, text is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Style {
     color: bool,
 }
 
 impl Style {
-    /// Styles that are seen.
+    /// Returns visible styles.
     pub fn colored() -> Self {
         Self { color: true }
     }
 
-    /// Leaves every text as it is.
+    /// Returns styles that leave text unchanged.
     pub fn plain() -> Self {
         Self { color: false }
     }
 
-    /// Styles that are seen if `color` holds.
+    /// Returns visible styles if `color` is true.
     pub fn when(color: bool) -> Self {
         Self { color }
     }
 
-    /// For what the eye should find first.
+    /// For the most important text.
     pub fn bold(self, text: &str) -> String {
         self.wrap("1", text)
     }
 
-    /// For what may be overlooked.
+    /// For less important text.
     pub fn dim(self, text: &str) -> String {
         self.wrap("2", text)
     }
 
-    /// For what failed.
+    /// For failures.
     pub fn red(self, text: &str) -> String {
         self.wrap("31", text)
     }
 
-    /// For what is well.
+    /// For success.
     pub fn green(self, text: &str) -> String {
         self.wrap("32", text)
     }
 
-    /// For what needs attention.
+    /// For warnings.
     pub fn yellow(self, text: &str) -> String {
         self.wrap("33", text)
     }

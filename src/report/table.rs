@@ -4,10 +4,10 @@ use console::{Alignment, measure_text_width, pad_str};
 
 use super::Style;
 
-/// Columns are this far apart.
+/// The space between columns.
 const GAP: &str = "   ";
 
-/// Rows of cells, each column as wide as its widest cell. Cells may be styled.
+/// Rows of cells. Each column is as wide as its widest cell. Cells may be styled.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     header: Vec<String>,
@@ -15,23 +15,23 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these column headings.
+    /// Creates a table with these column headings.
     pub fn new<T: Into<String>>(header: impl IntoIterator<Item = T>) -> Self {
         Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// A table without headings.
+    /// Creates a table without headings.
     pub fn headless() -> Self {
         Self::default()
     }
 
-    /// Adds a row. A row may be shorter than the others; line ends in a cell become spaces.
+    /// Adds a row. It may be shorter than the others; line breaks in a cell become spaces.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
         self.rows.push(cells.into_iter().map(|cell| cell.into().replace('\n', " ")).collect());
         self
     }
 
-    /// The text, without a newline at the end; headings are bold.
+    /// Returns the text, without a trailing newline; headings are bold.
     pub fn render(&self, style: Style) -> String {
         let header = self.header.iter().map(|cell| style.bold(cell)).collect::<Vec<_>>();
         let header = Some(&header).filter(|header| !header.is_empty());

@@ -1,4 +1,4 @@
-//! What the tests of the sinks share: a printer that keeps what it prints, a clock, and two recorded runs.
+//! Test fixtures of the sinks: a printer that keeps its output, a clock, and two recorded runs.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ impl Write for Memory {
     }
 }
 
-/// A printer and what it printed.
+/// A printer and its output.
 pub struct Captured {
     pub printer: Printer,
     stdout: Memory,
@@ -57,13 +57,13 @@ impl Captured {
     }
 }
 
-/// The time so many seconds after the recorded runs began.
+/// Returns the time this many seconds after the start of the recorded runs.
 pub fn at(seconds: f64) -> Timestamp {
     let start: Timestamp = "2026-07-01T08:00:00Z".parse().unwrap();
     start + SignedDuration::from_secs_f64(seconds)
 }
 
-/// Hands a recorded run to a sink; `None` is a tick.
+/// Passes a recorded run to a sink; `None` is a tick.
 pub fn replay(sink: &mut dyn Sink, run: &[(f64, Option<Event>)]) {
     for (seconds, event) in run {
         match event {
@@ -91,7 +91,7 @@ pub fn waiting(step: &str, cluster: Option<&str>, what: &str, last: &str) -> Opt
     })
 }
 
-/// A run that ends well.
+/// A successful run.
 pub fn good_run() -> Vec<(f64, Option<Event>)> {
     let (one, two) = (Some("cluster1"), Some("cluster2"));
     vec![
@@ -119,7 +119,7 @@ pub fn good_run() -> Vec<(f64, Option<Event>)> {
     ]
 }
 
-/// A run in which a step fails while another is under way.
+/// A run in which a step fails while another one is running.
 pub fn failing_run() -> Vec<(f64, Option<Event>)> {
     let (one, two) = (Some("cluster1"), Some("cluster2"));
     vec![

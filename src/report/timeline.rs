@@ -1,5 +1,5 @@
-//! What a run of `up` spent its time on: its steps as bars over time, and the chain of them that decided how long the
-//! whole took. Pure: from a recorded run.
+//! How a run of `up` spent its time: its steps as bars over time, and the critical path. Pure: computed from a
+//! recorded run.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use crate::host::record::Recorded;
 
 mod order;
 
-/// A run over time, in the shape of the JSON interface. Times are seconds since the run began.
+/// A run over time, as in the JSON interface. Times are seconds since the start of the run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
-    /// The shape of this document.
+    /// The version of this format.
     pub schema_version: u8,
-    /// The command that ran.
+    /// The command.
     pub command: String,
     /// When it began.
     pub started: Timestamp,
-    /// How long it took, or until its last event.
+    /// Its duration, up to the last event.
     pub seconds: f64,
     /// How it ended.
     pub outcome: Outcome,
     /// Its steps, in the order in which they began.
     pub steps: Vec<Bar>,
-    /// The chain of steps that decided how long the whole took, the first one first: each piece ends where the next
-    /// begins. What would have to be faster for the whole to be faster.
+    /// The critical path, from the first step to the last: each segment ends where the next begins. These steps
+    /// must become faster for the run to become faster.
     pub critical: Vec<Piece>,
 }
 
@@ -36,11 +36,11 @@ pub struct Timeline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// The environment was ready.
+    /// The environment is ready.
     Ready,
     /// A step failed.
     Failed,
-    /// It was interrupted, or is under way, or its command has no such event.
+    /// It was interrupted, is still running, or its command has no final event.
     Unknown,
 }
 
@@ -48,38 +48,38 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bar {
-    /// The step's name.
+    /// The step's ID.
     pub step: String,
-    /// The cluster it was for; none for the whole environment.
+    /// The step's cluster; none for the whole environment.
     pub cluster: Option<String>,
     /// When it began.
     pub start: f64,
-    /// When it ended; the end of the run, for one that did not.
+    /// When it ended; the end of the run if it did not.
     pub end: f64,
-    /// Whether it ended well.
+    /// Whether it succeeded.
     pub ended: bool,
-    /// Whether it had to change anything.
+    /// Whether it changed anything.
     pub changed: bool,
-    /// What it waited for, in turn, without repetitions.
+    /// What it waited for, in order, without repetitions.
     pub waits: Vec<String>,
 }
 
-/// A piece of the critical path.
+/// A segment of the critical path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Piece {
-    /// The step; none where none that is known was under way.
+    /// The step; none if no known step was running.
     pub step: Option<String>,
-    /// The cluster it was for.
+    /// The step's cluster.
     pub cluster: Option<String>,
-    /// When the step began to be what all else waited for.
+    /// When the run began to wait for this step.
     pub start: f64,
-    /// When the next piece began.
+    /// When the next segment began.
     pub end: f64,
 }
 
 impl Timeline {
-    /// A recorded run of a command over time; none of a run without events.
+    /// Returns a recorded run over time; none for a run without events.
     pub fn of(command: &str, run: &[Recorded]) -> Option<Self> {
         let (started, last) = (run.first()?.time, run.last()?.time);
         let at = |time: Timestamp| round(time.duration_since(started).unsigned_abs());
@@ -122,14 +122,14 @@ impl Timeline {
         Some(Self { schema_version: 1, command: command.to_owned(), started, seconds, outcome, steps, critical })
     }
 
-    /// Whether a piece of the critical path is of this step.
+    /// Whether a segment of the critical path belongs to this step.
     pub fn is_critical(&self, bar: &Bar) -> bool {
         self.critical.iter().any(|piece| piece.is_of(bar) && piece.end > piece.start)
     }
 }
 
 impl Piece {
-    /// Whether it is of this step.
+    /// Whether it belongs to this step.
     pub fn is_of(&self, bar: &Bar) -> bool {
         self.step.as_ref() == Some(&bar.step)
             && self.cluster == bar.cluster
@@ -138,8 +138,8 @@ impl Piece {
     }
 }
 
-/// Walks back from the end: a step could not end before what it needs had, so from it to the one of those that ended
-/// last.
+/// Walks back from the end: a step could not end before its dependencies, so the walk continues with the
+/// dependency that ended last.
 fn critical(steps: &[Bar], seconds: f64) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut now = seconds;
@@ -155,7 +155,7 @@ fn critical(steps: &[Bar], seconds: f64) -> Vec<Piece> {
         let start = needed.map_or(bar.start, |needed| needed.end.max(bar.start));
         pieces.push(Piece { step: Some(bar.step.clone()), cluster: bar.cluster.clone(), start, end });
         now = start;
-        // Whatever is not known to be needed: what ended last before it, if anything did.
+        // Without known dependencies: the step that ended last before it, if any.
         let before = || steps.iter().filter(|other| other.end <= bar.start && other.start < bar.start);
         current = needed.or_else(|| before().max_by(|a, b| a.end.total_cmp(&b.end)));
     }

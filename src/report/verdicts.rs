@@ -1,4 +1,4 @@
-//! What verifying found, as text for a terminal and as reports for others.
+//! The results of `verify`, as text for a terminal and as reports.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ pub mod junit;
 pub mod markdown;
 pub mod text;
 
-/// The shape of a report.
+/// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Junit,
@@ -23,7 +23,7 @@ enum Kind {
     Markdown,
 }
 
-/// A report to be written: `KIND=FILE`.
+/// A requested report: `KIND=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportFile {
     kind: Kind,
@@ -34,7 +34,7 @@ impl FromStr for ReportFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, path) = text.split_once('=').ok_or("give KIND=FILE, such as junit=verify.xml")?;
+        let (kind, path) = text.split_once('=').ok_or("use KIND=FILE, such as junit=verify.xml")?;
         let kind = match kind {
             "junit" => Kind::Junit,
             "html" => Kind::Html,
@@ -42,22 +42,22 @@ impl FromStr for ReportFile {
             "markdown" => Kind::Markdown,
             other => {
                 return Err(format!(
-                    "there is no report \"{other}\": give a kind such as junit, html, json or markdown"
+                    "no report \"{other}\": use a kind such as junit, html, json or markdown"
                 ));
             }
         };
         if path.is_empty() {
-            return Err("the file is missing: give KIND=FILE, such as junit=verify.xml".into());
+            return Err("the file is missing: use KIND=FILE, such as junit=verify.xml".into());
         }
         Ok(Self { kind, path: path.into() })
     }
 }
 
 impl ReportFile {
-    /// Writes the report, whole or not at all. Its folder is made if it is missing.
+    /// Writes the report, completely or not at all. Creates its directory if it is missing.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's errors.
     pub fn write(&self, verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<()> {
         let text = match self.kind {
             Kind::Junit => junit::report(verdicts, subject)?,
@@ -71,7 +71,7 @@ impl ReportFile {
             std::fs::create_dir_all(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(text.as_bytes())?;
-            // A report is for others to read.
+            // Other users may read a report.
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
             file.as_file().set_permissions(mode)?;
             file.persist(&self.path)?;
@@ -118,7 +118,7 @@ pub(super) mod tests {
         (Verdicts::new("kindmesh", checks), subject)
     }
 
-    /// The sample, with text that would break out wherever it is not escaped.
+    /// A sample with text that would break out if it were not escaped.
     pub fn hostile() -> (Verdicts, Subject) {
         let bad =
             "</pre></details><script>alert(1)</script>\"'|\\|\r\n```\u{1b}[31m\0\u{202e}]]>&amp; %0A::error::";

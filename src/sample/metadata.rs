@@ -1,14 +1,14 @@
-//! Where a sample service runs, as it tells it in every answer.
+//! Where a sample service runs, as in every response.
 
 use serde::{Deserialize, Serialize};
 
-/// The place of one pod. A field is empty when nobody told the pod.
+/// The location of one pod. A field is empty if the pod does not know it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// The cluster's name in the mesh, `cluster1`.
     pub cluster_name: String,
-    /// Where the cluster is: its region.
+    /// The cluster's region.
     pub cluster_location: String,
     /// The pod's name.
     pub host_name: String,

@@ -1,8 +1,8 @@
 //! The services themselves, which the sample image runs.
 //!
 //! - `producer`, `caller`: the routes of each role
-//! - `probe`: both roles at once, with requests to anywhere: what checks of a mesh are made from
-//! - `message`: a body becomes a message, or is refused
+//! - `probe`: both roles at once, with requests to any address: for checks of a mesh
+//! - `message`: parses a body into a message, or rejects it
 //! - `connection`: how the caller reaches the producer
 //! - `server`: the listener, health, shutdown
 
@@ -25,19 +25,20 @@ use tracing_subscriber::EnvFilter;
 pub use options::Options;
 pub use server::Server;
 
-/// Which of the two sample services a process is.
+/// The role of a sample service process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Takes a message, calls the producer with it, and tells what both sides saw. Serves the page.
+    /// Receives a message, calls the producer with it, and returns what both sides saw. Also serves the caller
+    /// page.
     Caller,
-    /// Answers messages as they ask to be answered.
+    /// Responds to messages as they ask.
     Producer,
-    /// Is both, and sends any request that it is asked to: for checks in namespaces of their own.
+    /// Both roles, and sends any requested request: for checks in their own namespaces.
     Probe,
 }
 
 impl Role {
-    /// The role as it is written on the command line: `caller`, `producer` or `probe`.
+    /// Returns the role as on the command line: `caller`, `producer` or `probe`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",
@@ -53,7 +54,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A role that there is not.
+/// An unknown role.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is neither `caller` nor `producer` nor `probe`")]
 pub struct RoleError(String);
@@ -76,14 +77,14 @@ impl FromStr for Role {
 /// `RUST_LOG` filters the logs; health probes are logged at `debug`, everything else at `info`.
 ///
 /// # Errors
-/// The listen address cannot be bound, or the signal handlers cannot be installed.
+/// If the address cannot be bound, or the signal handlers cannot be installed.
 pub async fn serve(role: Role, options: Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // An error means that the process has a subscriber already, and then that one is meant.
+    // An error means that the process has a subscriber already, which is then used.
     let _ =
         tracing_subscriber::fmt().json().flatten_event(true).with_target(false).with_env_filter(filter).try_init();
 
-    // Before the listener: process 1 of a container ignores every signal that it has no handler for.
+    // Before the listener: process 1 of a container ignores every signal without a handler.
     let mut terminate = signal(SignalKind::terminate()).context("while installing the SIGTERM handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("while installing the SIGINT handler")?;
 

@@ -1,11 +1,11 @@
-//! Where a service is called: plain HTTP, a host and a port.
+//! The URL of a service: plain HTTP, a host and a port.
 
 use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
 
-/// `http://HOST[:PORT]`: plain HTTP only, because encrypting the call is the mesh's work.
+/// `http://HOST[:PORT]`: only plain HTTP, because the mesh encrypts the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerUrl {
     host: String,
@@ -13,7 +13,7 @@ pub struct ProducerUrl {
 }
 
 impl ProducerUrl {
-    /// That of a host and a port.
+    /// Creates the URL of a host and a port.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
@@ -23,12 +23,12 @@ impl ProducerUrl {
         &self.host
     }
 
-    /// The port, 80 when the URL had none.
+    /// The port, 80 if the URL has none.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `HOST:PORT` as the Host header has it.
+    /// Returns `HOST:PORT`, as in the Host header.
     pub(super) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -62,17 +62,17 @@ impl FromStr for ProducerUrl {
             return Err(refuse("the scheme must be http"));
         }
         if !matches!(url.path(), "" | "/") || url.query().is_some() {
-            return Err(refuse("a path or a query has no meaning here"));
+            return Err(refuse("a path or a query is not supported"));
         }
         let authority = url.authority().ok_or_else(|| refuse("the host is missing"))?;
         if authority.as_str().contains('@') {
-            return Err(refuse("a user name has no meaning here"));
+            return Err(refuse("a user name is not supported"));
         }
         let host = authority.host();
         if host.is_empty() {
             return Err(refuse("the host is missing"));
         }
-        // A port out of range is taken for none by `Uri`, which would silently mean 80.
+        // `Uri` treats a port out of range as missing, which would silently mean 80.
         let port = match authority.as_str().strip_prefix(host) {
             Some("") => 80,
             _ => authority

@@ -1,4 +1,4 @@
-//! What a running environment lets change in its spec.
+//! Which fields of a running environment's spec may change.
 
 use serde_json::Value;
 
@@ -7,13 +7,13 @@ use super::validate::{Problem, report};
 use super::{Cluster, Origins, Spec};
 use crate::base::error::Error;
 
-/// Checks that `up` can lead an environment from its stored spec to the wanted one.
+/// Checks that `up` can change an environment from its stored spec to the new one.
 ///
-/// Clusters may be added, in any place, and `mesh.values`, `samples` and `deploy` may change. Clusters are told by
-/// their names, so their order does not matter.
+/// Clusters may be added at any position, and `mesh.values`, `samples` and `deploy` may change. Clusters are
+/// matched by name, so their order does not matter.
 ///
 /// # Errors
-/// Wrong usage that names each other field that differs, with the old and the new value.
+/// A usage error that names each other field that differs, with the old and the new value.
 pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut found = Vec::new();
     differences("", &fixed(stored), &fixed(wanted), &mut found);
@@ -31,10 +31,10 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
     }
     let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);
     let problem = |(path, what): (String, String)| Problem::at(origins, &path, &what).hint(hint.clone());
-    report(found.into_iter().map(problem).collect(), "changes need a new environment")
+    report(found.into_iter().map(problem).collect(), "changes require a new environment")
 }
 
-/// What may not change, the clusters aside.
+/// The fields that may not change, except the clusters.
 fn fixed(spec: &Spec) -> Value {
     serde_json::json!({
         "name": spec.name,
@@ -54,7 +54,7 @@ fn plain(cluster: &Cluster) -> Value {
     })
 }
 
-/// Finds the fields that differ, each on the deepest level on which both sides are maps.
+/// Returns the fields that differ, each at the deepest level where both sides are maps.
 fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<(String, String)>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {

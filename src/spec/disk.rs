@@ -1,4 +1,4 @@
-//! The text of a spec file: what is no text, and what would never end, is refused by name.
+//! Reads the text of a spec file. Files that are not text, and pipes that would never end, are errors.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -7,15 +7,15 @@ use std::path::Path;
 
 use crate::base::error::Error;
 
-/// The largest spec that is read, in bytes: hundreds of times what a hundred clusters need.
+/// The largest spec, in bytes: hundreds of times what a hundred clusters need.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Reads a file; `named_by` is the flag or variable that names it, none for the default one.
+/// Reads a file; `named_by` is the flag or variable that names it, none for the default file.
 ///
 /// # Errors
-/// Wrong usage that names the file and what it is instead of a spec.
+/// A usage error that names the file and what it is instead of a spec.
 pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Result<String, Error> {
-    let by = named_by.unwrap_or("the working directory has it, and it is read by default");
+    let by = named_by.unwrap_or("it is in the working directory, and kindmesh reads it by default");
     if path.as_os_str().is_empty() {
         return Err(Error::usage(format!("{by} names no file")).hint("name a spec: -f kindmesh.yaml"));
     }
@@ -26,14 +26,14 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
         Ok(found) => found.file_type(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let hint = format!("{by} names it; a relative path starts in the working directory");
-            return refuse("there is no such file".into(), &hint);
+            return refuse("no such file".into(), &hint);
         }
         Err(error) => return refuse(error.to_string(), "name a spec that you may read: -f kindmesh.yaml"),
     };
     if kind.is_dir() {
-        return refuse("it is a directory".into(), "name a file in it: -f FOLDER/kindmesh.yaml");
+        return refuse("it is a directory".into(), "name a file in it: -f DIRECTORY/kindmesh.yaml");
     }
-    // A pipe that the shell made for this command has a writer; nobody may ever write to one that lies around.
+    // A pipe that the shell created for this command has a writer; another one may never have one.
     let of_shell =
         full.starts_with("/dev/fd") || full == Path::new("/dev/stdin") || full.starts_with("/proc/self/fd");
     if !(kind.is_file() || of_shell && kind.is_fifo()) {
@@ -42,7 +42,7 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
             () if kind.is_socket() => "a socket",
             () => "a device",
         };
-        return refuse(format!("it is {what}, no file"), "write the spec to a file and name that");
+        return refuse(format!("it is {what}, not a file"), "write the spec to a file and name that file file");
     }
     let mut bytes = Vec::new();
     let opened = File::open(&full).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
@@ -50,16 +50,16 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
         return refuse(error.to_string(), "name a spec that you may read: -f kindmesh.yaml");
     }
     if bytes.len() as u64 > LARGEST {
-        return refuse("it is larger than 1 MiB".into(), "a spec is a page of YAML: is it another file?");
+        return refuse("it is larger than 1 MiB".into(), "a spec is about a page of YAML: is this another file?");
     }
     String::from_utf8(bytes).map_err(|error| {
         let (line, column) = place_of(error.as_bytes(), error.utf8_error().valid_up_to());
-        Error::usage(format!("{shown}:{line}:{column}: this is no UTF-8 text"))
-            .hint("save the file as UTF-8; a spec is a page of YAML")
+        Error::usage(format!("{shown}:{line}:{column}: this is not UTF-8 text"))
+            .hint("save the file as UTF-8")
     })
 }
 
-/// The line and column of a byte, counted from 1; all before it is UTF-8.
+/// Returns the line and column of a byte, from 1; everything before it must be UTF-8.
 fn place_of(bytes: &[u8], at: usize) -> (usize, usize) {
     let before = String::from_utf8_lossy(&bytes[..at]);
     let line = before.matches('\n').count() + 1;
@@ -75,6 +75,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("latin1.yaml"), b"name: a\n# \xc3\xbc\nname: \xe9").unwrap();
         let error = read(folder.path(), Path::new("latin1.yaml"), Some("-f")).unwrap_err();
-        assert_eq!(error.message, "latin1.yaml:3:7: this is no UTF-8 text");
+        assert_eq!(error.message, "latin1.yaml:3:7: this is not UTF-8 text");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading one spec file by itself, so that what is wrong in it is named with file, line and column.
+//! Reads one spec file separately, so that errors name file, line and column.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -8,10 +8,10 @@ use super::Spec;
 use super::place::Place;
 use crate::base::error::Error;
 
-/// What a spec file says, checked against the spec: only the fields that are in the file.
+/// Returns the fields in a spec file, checked against the spec.
 ///
 /// # Errors
-/// Wrong usage when it is not YAML, or not a spec; the message starts with `file:line:column`.
+/// A usage error if it is not YAML, or not a spec; the message starts with `file:line:column`.
 pub(super) fn read(text: &str, file: &str) -> Result<Value, Error> {
     let said: Value = parse(text, file)?;
     if said.is_null() {
@@ -22,13 +22,13 @@ pub(super) fn read(text: &str, file: &str) -> Result<Value, Error> {
     Ok(only_said(said, typed))
 }
 
-/// The most values of a spec, those that aliases repeat included: a spec of twenty clusters has a few hundred.
+/// The maximum number of values, including those that aliases repeat: a spec of twenty clusters has a few hundred.
 const VALUES_MAX: usize = 20_000;
 
-/// Reads a file as any type.
+/// Parses a file as any type.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Error> {
-    // In free-form settings `on`, `1_000` and `0755` are text, as serde_yaml has it: it wrote the stored spec
-    // without quotes around them.
+    // In free-form settings, `on`, `1_000` and `0755` are text, as in serde_yaml, which writes the stored spec
+    // without quoting them.
     let options = serde_saphyr::options! {
         with_snippet: false,
         strict_booleans: true,
@@ -39,8 +39,8 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Er
     serde_saphyr::from_str_with_options(text, options).map_err(|e| explain(&e, text, file))
 }
 
-/// The typed values of the fields that were said. The untyped reading alone would make a number of
-/// `version: 1.30`, the typed one alone would add every default.
+/// Returns the typed values of the fields in the file. Untyped parsing alone would turn `version: 1.30` into a
+/// number; typed parsing alone would add every default.
 fn only_said(said: Value, typed: Value) -> Value {
     match (said, typed) {
         (Value::Object(said), Value::Object(mut typed)) => Value::Object(
@@ -55,14 +55,14 @@ fn only_said(said: Value, typed: Value) -> Value {
     }
 }
 
-/// An error of the YAML reader in the user's terms.
+/// Turns an error of the YAML parser into the user's terms.
 fn explain(error: &YamlError, text: &str, file: &str) -> Error {
     let (mut what, mut hint) = describe(error);
     if matches!(error, YamlError::Unexpected { .. }) && error.location().is_some_and(|at| ends_there(text, at)) {
         what.push_str(", found nothing");
-        hint = Some("leave the field out, or fill it".into());
+        hint = Some("remove the field, or give it a value".into());
     }
-    // The text in a message is the file's: it may hold control characters, which a terminal would obey.
+    // The message contains text of the file: control characters in it could affect a terminal.
     let what = clipped(what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect());
     let explained = match error.location() {
         Some(at) => Error::usage(format!("{file}:{}:{}: {what}", at.line(), at.column()))
@@ -87,16 +87,16 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
             let known = expected.join(", ");
             let what = format!("\"{variant}\" is not one of {known}{}", did_you_mean(variant, expected));
-            (what, Some(format!("write one of {known}")))
+            (what, Some(format!("use one of {known}")))
         }
         YamlError::SerdeMissingField { field, .. } => {
             (format!("the field \"{field}\" is missing"), Some(format!("add {field}: to this map")))
         }
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
-            (format!("the field \"{key}\" is given twice"), Some("keep one of the two".into()))
+            (format!("the field \"{key}\" is set twice"), Some("remove one of the two".into()))
         }
         YamlError::MultipleDocuments { .. } => {
-            told("more than one YAML document", "give each its own file, they are merged in the order of -f")
+            told("more than one YAML document", "use a file for each; they are merged in the order of -f")
         }
         YamlError::Unexpected { expected: "mapping start", .. } => {
             told("expected a map of fields here", "write field: value lines, or {field: value}")
@@ -108,10 +108,10 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
             told("expected text here", "write plain or quoted text")
         }
         YamlError::NullIntoString { .. } => {
-            told("expected text here, found nothing", "leave the field out, or fill it")
+            told("expected text here, found nothing", "remove the field, or give it a value")
         }
         YamlError::InvalidScalar { ty: "u8", .. } => {
-            told("expected a whole number from 0 to 255", "write digits alone, such as 2")
+            told("expected a whole number from 0 to 255", "write digits only, such as 2")
         }
         YamlError::InvalidBooleanStrict { .. } => {
             told("expected true or false", "write true or false, without quotes")
@@ -120,16 +120,16 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
             told("expected a finite number here", "write digits, or quote it as text")
         }
         YamlError::UnknownAnchor { .. } => told(
-            "an alias of what has no anchor",
-            "anchor it first, as &NAME; text that begins with * has to be quoted",
+            "an alias without its anchor",
+            "define the anchor first, as &NAME; quote text that begins with *",
         ),
         YamlError::Budget { .. }
         | YamlError::AliasReplayLimitExceeded { .. }
         | YamlError::AliasExpansionLimitExceeded { .. }
         | YamlError::AliasReplayStackDepthExceeded { .. }
         | YamlError::AliasReplayCounterOverflow { .. } => {
-            let what = format!("too much for a spec: more than {VALUES_MAX} values, or too deep");
-            (what, Some("write it out, without aliases within aliases".into()))
+            let what = format!("too much for a spec: more than {VALUES_MAX} values, or nested too deep");
+            (what, Some("write it without nested aliases".into()))
         }
         other => {
             let what = UserMessageFormatter.format_message(other).into_owned();
@@ -139,22 +139,22 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
     }
 }
 
-/// What would be right, by the words of the YAML reader.
+/// Returns the fix for a message of the YAML parser.
 fn syntax_hint(what: &str) -> &'static str {
     const HINTS: [(&str, &str); 7] = [
-        ("tabs disallowed", "YAML is indented with spaces"),
-        ("unclosed bracket", "close it; text with brackets in it has to be quoted"),
-        ("unclosed quote", "close it; text with a quote in it is put into the other kind of quotes"),
-        ("did not find expected key", "the fields of one map begin in the same column, each as field: value"),
+        ("tabs disallowed", "indent YAML with spaces"),
+        ("unclosed bracket", "close it; quote text that contains brackets"),
+        ("unclosed quote", "close it; use the other kind of quotes around text that contains a quote"),
+        ("did not find expected key", "the fields of a map begin in the same column, each as field: value"),
         ("DNS label", "write a name such as shop or eu-1"),
         ("IPv4", "write a subnet such as 172.30.0.0/24, or auto"),
         ("address bits behind its prefix", "write the network's own address, or auto"),
     ];
     let known = HINTS.iter().find(|(words, _)| what.contains(words));
-    known.map_or("YAML is field: value lines, indented with spaces; other text has to be quoted", |(_, hint)| hint)
+    known.map_or("YAML is field: value lines, indented with spaces; quote other text", |(_, hint)| hint)
 }
 
-/// `, did you mean "…"?` for the expected word that is nearest, if one is near.
+/// Returns `, did you mean "…"?` for the closest expected word, if one is close.
 pub(super) fn did_you_mean(word: &str, expected: &[&str]) -> String {
     expected
         .iter()
@@ -164,7 +164,7 @@ pub(super) fn did_you_mean(word: &str, expected: &[&str]) -> String {
         .map_or_else(String::new, |(_, candidate)| format!(", did you mean \"{candidate}\"?"))
 }
 
-/// Whether a line has nothing behind a field's colon: what was below it is commented out, mostly.
+/// Whether a line has nothing after a field's colon: usually everything below it is commented out.
 fn ends_there(text: &str, at: Location) -> bool {
     let line = text.lines().nth(index(at.line())).unwrap_or_default();
     let rest: String = line.chars().skip(index(at.column())).collect();
@@ -173,13 +173,13 @@ fn ends_there(text: &str, at: Location) -> bool {
     colon && (rest.is_empty() || rest.starts_with('#'))
 }
 
-/// A number of a line or column, counted from 0.
+/// Converts a line or column number counted from 0.
 fn index(number: u64) -> usize {
     usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX)
 }
 
-/// The line in question, or what is around the place in one that is too long to read, and below it a caret for each
-/// character meant.
+/// Returns the line, or the part around the position if it is too long, and carets below the characters in
+/// question.
 pub(super) fn excerpt(text: &str, Place { line, column, length }: Place) -> String {
     let Some(source) = text.lines().nth(index(line)) else { return String::new() };
     let source: Vec<char> = source.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -196,10 +196,10 @@ pub(super) fn excerpt(text: &str, Place { line, column, length }: Place) -> Stri
     format!("{number} | {before}{shown}{after}\n{margin} | {indent}{}", "^".repeat(carets))
 }
 
-/// The most characters of a line, and of a message, that are shown.
+/// The maximum number of displayed characters of a line, and of a message.
 const EXCERPT: usize = 240;
 
-/// A message that quotes what is too long to read, without the rest of it.
+/// Cuts a message that quotes text that is too long.
 pub(super) fn clipped(message: String) -> String {
     const LONGEST: usize = 2 * EXCERPT;
     match message.char_indices().nth(LONGEST) {

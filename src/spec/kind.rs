@@ -1,4 +1,4 @@
-//! `clusters[].kind`: what it may say, and how it is merged into the cluster's kind configuration.
+//! `clusters[].kind`: what it may contain, and how it is merged into the cluster's kind configuration.
 
 use serde_json::Value;
 
@@ -6,9 +6,9 @@ use super::{Values, owned};
 
 /// Merges a cluster's overrides into its planned kind configuration.
 ///
-/// Maps merge. Nodes merge by their position, so that `nodes: [{extraMounts: […]}]` adds to the control
-/// plane and leaves its image and labels. Every other list of kind's configuration is one of additions
-/// (patches, mounts, port mappings) and is appended to: replaced, the planned patches would be lost.
+/// Maps are merged. Nodes are merged by position, so that `nodes: [{extraMounts: […]}]` adds to the control plane
+/// and keeps its image and labels. Every other list of kind's configuration is a list of additions (patches,
+/// mounts, port mappings) and is appended to: replacing it would lose the planned patches.
 pub fn merge_kind(config: &mut Value, overrides: &Values) {
     let overrides = overrides.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     add(config, Value::Object(overrides), false);
@@ -35,22 +35,22 @@ fn add(base: &mut Value, over: Value, by_position: bool) {
     }
 }
 
-/// Fields of a kind configuration that the plan decides, with what decides them.
+/// Fields of a kind configuration that the plan sets, and what sets them.
 const OWNED: [(&str, &str); 8] = [
     ("kind", "the kind configuration is always a Cluster"),
     ("apiVersion", "kindmesh writes kind.x-k8s.io/v1alpha4"),
-    ("name", "it is made of the environment's and the cluster's name"),
-    // No two clusters of a flat mesh may share a subnet, so the plan gives them out.
+    ("name", "it is composed of the environment's and the cluster's name"),
+    // No two clusters of a flat mesh may share a subnet, so the plan assigns them.
     ("networking.podSubnet", "the plan chooses subnets that no two clusters share"),
     ("networking.serviceSubnet", "the plan chooses subnets that no two clusters share"),
     ("networking.ipFamily", "only IPv4 is supported"),
-    // The routes between clusters follow the pod subnets that kindnet gives to nodes.
-    ("networking.disableDefaultCNI", "the link between the clusters builds on kind's own network plugin"),
-    // The rule that refuses what kube-proxy does not serve yet is one of iptables.
-    ("networking.kubeProxyMode", "the link between the clusters builds on kube-proxy's iptables mode"),
+    // The routes between clusters follow the pod subnets that kindnet assigns to nodes.
+    ("networking.disableDefaultCNI", "the link between the clusters requires kind's own network plugin"),
+    // The rule that rejects what kube-proxy does not serve yet is an iptables rule.
+    ("networking.kubeProxyMode", "the link between the clusters requires kube-proxy's iptables mode"),
 ];
 
-/// What is wrong with a cluster's overrides: the path within them and the reason.
+/// Returns the problems of a cluster's overrides: the path and the reason.
 pub(super) fn problems(overrides: &Values, workers: u8) -> Vec<(String, String)> {
     let mut found = owned::problems(overrides, &OWNED);
     if let Some(nodes) = overrides.get("nodes") {
@@ -76,16 +76,16 @@ fn node_problems(nodes: &Value, workers: u8, found: &mut Vec<(String, String)>) 
         };
         let role = if index == 0 { "control-plane" } else { "worker" };
         if node.get("role").is_some_and(|given| given != role) {
-            found.push((format!("{path}.role"), format!("has to be {role}: the control plane comes first")));
+            found.push((format!("{path}.role"), format!("must be {role}: the control plane comes first")));
         }
         if node.contains_key("image") {
-            let why = "may not be set: kubernetes.nodeImage decides it for all clusters";
+            let why = "may not be set: kubernetes.nodeImage sets it for all clusters";
             found.push((format!("{path}.image"), why.into()));
         }
         for place in ["region", "zone"] {
             let label = format!("topology.kubernetes.io/{place}");
             if node.get("labels").is_some_and(|labels| labels.get(&label).is_some()) {
-                let why = format!("may not be set: the cluster's {place} decides it");
+                let why = format!("may not be set: the cluster's {place} sets it");
                 found.push((format!("{path}.labels.{label}"), why));
             }
         }

@@ -1,4 +1,4 @@
-//! The spec that a command uses: defaults, then files, then flags; maps merge, lists are replaced.
+//! The spec of a command: defaults, then files, then flags; maps are merged, lists are replaced.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,20 +14,20 @@ use super::{Label, Origins, Spec, disk, file};
 use crate::base::error::Error;
 use crate::spec::merge::merge;
 
-/// The file that is read from the working directory when it exists.
+/// The file that is read from the working directory if it exists.
 pub const DEFAULT_FILE: &str = "kindmesh.yaml";
 /// The environment variable with more files, separated as in `PATH`.
 pub const FILES_VARIABLE: &str = "KINDMESH_FILE";
-/// The environment variable with the environment's name, as `kindmesh env` sets it: it counts where no file and no
-/// flag says another.
+/// The environment variable with the environment's name, as `kindmesh env` sets it: used if no file and no flag
+/// sets one.
 pub const NAME_VARIABLE: &str = "KINDMESH_ENVIRONMENT";
 
-/// Where a spec comes from, in the order in which one overrides the other.
+/// The sources of a spec, in the order in which later ones override earlier ones.
 ///
-/// Nothing of the process is looked at: the caller passes the working directory and the variable.
+/// Reads nothing from the process: the caller passes the working directory and the variable.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The working directory: `DEFAULT_FILE` is looked for here, relative paths start here.
+    /// The working directory, for `DEFAULT_FILE` and relative paths.
     pub directory: PathBuf,
     /// The value of `FILES_VARIABLE`.
     pub variable: Option<OsString>,
@@ -44,7 +44,7 @@ pub struct Sources {
 pub struct Loaded {
     /// The spec.
     pub spec: Spec,
-    /// Which source each of its fields came from.
+    /// The source of each of its fields.
     pub origins: Origins,
     /// Whether any file was read. Without one, `up` and `plan` use the stored spec.
     pub from_files: bool,
@@ -54,7 +54,7 @@ impl Sources {
     /// Reads and merges all sources.
     ///
     /// # Errors
-    /// Wrong usage when a named file cannot be read, or a file is no spec.
+    /// A usage error if a named file cannot be read, or a file is not a spec.
     pub fn load(&self) -> Result<Loaded, Error> {
         let sources = self.read()?;
         let from_files = !sources.is_empty();
@@ -72,14 +72,14 @@ impl Sources {
         Ok(Loaded { spec, origins, from_files })
     }
 
-    /// The environment's name alone: `--name`, else the files', else that of the variable, else the default.
+    /// Returns only the environment's name: from `--name`, else the files, else the variable, else the default.
     ///
-    /// A command that works on an existing environment uses its stored spec. So with `--name` no file is
-    /// read, and without it nothing but the name has to be right in the files. Yet a file that cannot be
-    /// read is an error: falling back to the default could delete the wrong environment.
+    /// A command on an existing environment uses its stored spec. So with `--name` no file is read, and without it
+    /// only the name in the files must be valid. Yet a file that cannot be read is an error: falling back to the
+    /// default could delete the wrong environment.
     ///
     /// # Errors
-    /// Wrong usage when a named file cannot be read, is not YAML, or has no proper name.
+    /// A usage error if a named file cannot be read, is not YAML, or has no valid name.
     pub fn name(&self) -> Result<Label, Error> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -100,13 +100,13 @@ impl Sources {
     fn named_by_variable(&self) -> Result<Option<Label>, Error> {
         let Some(name) = self.environment.as_deref().filter(|name| !name.is_empty()) else { return Ok(None) };
         let wrong = |error| {
-            Error::usage(format!("{NAME_VARIABLE} is no environment's name: {error}"))
+            Error::usage(format!("{NAME_VARIABLE} is not a valid environment name: {error}"))
                 .hint(format!("unset {NAME_VARIABLE}, or set it to a name that kindmesh list shows"))
         };
         environment_name(name).map(Some).map_err(wrong)
     }
 
-    /// The texts of all files there are.
+    /// Returns the texts of all existing files.
     fn read(&self) -> Result<Vec<Arc<Source>>, Error> {
         let mut sources = Vec::new();
         sources.extend(self.read_file(Path::new(DEFAULT_FILE), None)?);
@@ -121,7 +121,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// The text of a file; `None` when it is not there and nobody named it.
+    /// Returns the text of a file; `None` if it does not exist and was not named.
     fn read_file(&self, path: &Path, named_by: Option<&str>) -> Result<Option<Arc<Source>>, Error> {
         let source = |text| Some(Arc::new(Source { shown: path.display().to_string(), text }));
         if named_by.is_none() && !self.directory.join(path).is_symlink() && !self.directory.join(path).exists() {
@@ -131,7 +131,7 @@ impl Sources {
     }
 }
 
-/// Reads the name of an environment.
+/// Parses the name of an environment.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
@@ -143,26 +143,26 @@ pub fn environment_name(text: &str) -> Result<Label, String> {
     }
 }
 
-/// Reads one text by itself on top of the defaults: the stored spec of an environment.
+/// Parses one text on top of the defaults: the stored spec of an environment.
 ///
 /// # Errors
-/// Wrong usage when it is no spec; `shown` names it in the message.
+/// A usage error if it is not a spec; `shown` names it in the message.
 pub fn from_text(text: &str, shown: &str) -> Result<Loaded, Error> {
     let source = Arc::new(Source { shown: shown.to_owned(), text: text.to_owned() });
     let (spec, origins) = merged(vec![(file::read(text, shown)?, source)])?;
     Ok(Loaded { spec, origins, from_files: true })
 }
 
-/// The spec as YAML, every field written out. [`from_text`] reads it back to the same spec.
+/// Returns the spec as YAML with every field. [`from_text`] parses it into the same spec.
 ///
 /// # Errors
-/// When the YAML writer fails, which no spec is known to cause.
+/// If the YAML writer fails, which no spec is known to cause.
 pub fn to_yaml(spec: &Spec) -> anyhow::Result<String> {
     serde_yaml::to_string(spec).context("writing the spec as YAML")
 }
 
 fn merged(layers: Vec<(Value, Arc<Source>)>) -> Result<(Spec, Origins), Error> {
-    let wrong = |error: serde_json::Error| Error::usage(format!("the merged spec is wrong: {error}"));
+    let wrong = |error: serde_json::Error| Error::usage(format!("the merged spec is invalid: {error}"));
     let mut value = serde_json::to_value(Spec::default()).map_err(wrong)?;
     let mut origins = Origins::default();
     for (layer, source) in layers {
@@ -174,8 +174,8 @@ fn merged(layers: Vec<(Value, Arc<Source>)>) -> Result<(Spec, Origins), Error> {
     Ok((spec, origins))
 }
 
-/// The default places of the samples follow the clusters, so that other cluster names alone are enough:
-/// the caller in the first cluster, the producer in the second.
+/// The default clusters of the samples follow the clusters' names: the caller in the first cluster, the producer
+/// in the second.
 fn follow_clusters(spec: &mut Spec, origins: &Origins) {
     let Some(first) = spec.clusters.first().map(|cluster| cluster.name.clone()) else { return };
     let second = spec.clusters.get(1).map_or_else(|| first.clone(), |cluster| cluster.name.clone());

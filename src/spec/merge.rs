@@ -1,4 +1,4 @@
-//! Merging of free-form settings: maps merge, everything else is replaced.
+//! Merges free-form settings: maps are merged, everything else is replaced.
 
 use serde_json::Value;
 

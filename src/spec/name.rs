@@ -1,4 +1,4 @@
-//! The validated types at the spec's edges.
+//! The validated types of a spec's values.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 pub struct Label(String);
 
 impl Label {
-    /// A label that the program itself writes.
+    /// Creates a label from text in the program.
     pub(crate) fn literal(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// As text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -30,7 +30,7 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, String> {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if text.is_empty() {
-            Err("a name may not be empty: it is a DNS label, lower-case letters, digits and inner hyphens".into())
+            Err("a name must not be empty: it is a DNS label, lower-case letters, digits and inner hyphens".into())
         } else if text.len() > 63 {
             Err(format!("\"{text}\" is longer than a DNS label, 63 characters"))
         } else if !text.chars().all(inner) || text.starts_with('-') || text.ends_with('-') {
@@ -42,7 +42,7 @@ impl FromStr for Label {
     }
 }
 
-/// `, did you mean "…"?` with what is left of a text as a label, if anything is.
+/// Returns `, did you mean "…"?` with what remains of a text as a label, if anything does.
 fn suggestion(text: &str) -> String {
     let lower = text.to_ascii_lowercase().replace(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit(), "-");
     let words: Vec<_> = lower.split('-').filter(|word| !word.is_empty()).collect();
@@ -87,13 +87,13 @@ impl JsonSchema for Label {
     }
 }
 
-/// An IPv4 subnet, or the wish to have one chosen.
+/// An IPv4 subnet, or `auto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Subnet {
-    /// One that nothing else uses.
+    /// An unused subnet.
     Auto,
-    /// This one.
+    /// This subnet.
     Fixed(Ipv4Net),
 }
 

@@ -1,4 +1,4 @@
-//! Which source each field of a merged spec came from, for errors that only show after merging.
+//! The source of each field of a merged spec, for errors that are found only after merging.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,20 +10,21 @@ use super::place::{Place, field};
 use super::places::places;
 use crate::base::error::Error;
 
-/// The source of each field that some source set: a file's path as the user gave it, or a flag; and its place there.
+/// The source of each field that some source set: a file's path as the user gave it, or a flag; and the position
+/// in it.
 ///
-/// Fields are named by paths such as `clusters[1].name`. A field that is not in here has its default.
+/// Fields are named by paths such as `clusters[1].name`. A field that is missing here has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(BTreeMap<String, Origin>);
 
-/// Who set a field.
+/// What set a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
     source: Arc<Source>,
     place: Option<Place>,
 }
 
-/// Something that sets fields.
+/// A source of fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     /// A file's path as the user gave it, or a flag.
@@ -40,12 +41,13 @@ impl Source {
 }
 
 impl Origins {
-    /// The source of a field, or of the nearest field around it that was set as a whole.
+    /// Returns the source of a field, or of the nearest enclosing field that was set as a whole.
     pub fn of(&self, path: &str) -> Option<&str> {
         self.nearest(path).map(|origin| origin.source.shown.as_str())
     }
 
-    /// A message about a field, with the file, line and column where it was set, or the flag that did; and the line.
+    /// Returns a message about a field, with the file, line and column where it was set, or the flag that set it;
+    /// and the line.
     pub(super) fn locate(&self, path: &str, message: &str) -> (String, Option<String>) {
         let message = &file::clipped(message.to_owned());
         let Some(origin) = self.nearest(path) else { return (message.to_owned(), None) };
@@ -59,8 +61,8 @@ impl Origins {
         }
     }
 
-    /// An error whose message begins with a field's path, with the place where that field was set: what is wrong with a
-    /// spec on this machine is found without knowing of files.
+    /// Adds the position to an error whose message begins with a field's path: code that checks a spec on a host
+    /// knows nothing about files.
     #[must_use]
     pub fn place(&self, mut error: Error) -> Error {
         let path = error.message.split(' ').next().unwrap_or_default();
@@ -80,8 +82,8 @@ impl Origins {
         }
     }
 
-    /// Notes what `source` sets, in the way that [`crate::spec::merge::merge`] merges: what a map says adds to what is
-    /// there, anything else replaces it.
+    /// Records what `source` sets, in the same way as [`crate::spec::merge::merge`] merges: maps are merged,
+    /// everything else is replaced.
     pub(crate) fn record(&mut self, value: &Value, source: &Arc<Source>) {
         self.record_field("", value, source, &places(&source.text));
     }
@@ -99,7 +101,7 @@ impl Origins {
                 self.0.retain(|known, _| !is_within(known, path));
                 self.0.insert(path.to_owned(), origin());
                 for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                    // A message about an item as a whole names where it begins.
+                    // A message about an item as a whole points at its start.
                     let path = format!("{path}[{index}]");
                     self.record_field(&path, item, source, places);
                 }
@@ -127,7 +129,7 @@ mod tests {
         assert_eq!(origins.of("mesh.version"), Some("two"));
         assert_eq!(origins.of("mesh.values.a.b"), Some("one"));
         assert_eq!(origins.of("clusters[0].name"), Some("two"));
-        // The list was replaced, so nothing of the first source is left in it.
+        // The list was replaced, so nothing of the first source is left.
         assert_eq!(origins.of("clusters[1].name"), Some("two"));
         assert_eq!(origins.of("network.subnet"), None);
         assert_eq!(origins.of("mesh"), None);

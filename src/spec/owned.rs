@@ -1,18 +1,18 @@
-//! Fields of free-form settings that are kindmesh's to set.
+//! Fields of free-form settings that only kindmesh sets.
 
 use serde_json::Value;
 
 use super::Values;
 
-/// Which owned fields free-form settings set, or take away by replacing a map on the way to them: the path
-/// within them and what is wrong.
+/// Returns the owned fields that free-form settings set, or remove by replacing an enclosing map: the path and the
+/// problem.
 pub(super) fn problems(values: &Values, owned: &[(&str, &str)]) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     for (path, why) in owned {
         let problem = match touched(values, path) {
             None => continue,
             Some(touched) if touched == *path => (touched.to_owned(), format!("may not be set: {why}")),
-            Some(around) => (around.to_owned(), "has to be a map".to_owned()),
+            Some(around) => (around.to_owned(), "must be a map".to_owned()),
         };
         if !found.contains(&problem) {
             found.push(problem);
@@ -21,7 +21,7 @@ pub(super) fn problems(values: &Values, owned: &[(&str, &str)]) -> Vec<(String, 
     found
 }
 
-/// The field at `path` when it is set, or the first on the way to it that is set and is no map.
+/// Returns the field at `path` if it is set, or the first enclosing field that is set and is not a map.
 fn touched<'a>(values: &Values, path: &'a str) -> Option<&'a str> {
     let (first, mut rest) = path.split_once('.').unwrap_or((path, ""));
     let mut at = values.get(first)?;

@@ -1,15 +1,15 @@
-//! Where something stands: in a spec, by the path of its field, and in a file.
+//! Positions: in a spec, by the path of a field, and in a file.
 
 use serde_saphyr::Location;
 
-/// A piece of a file: its line and column, counted from 1 in characters, and its length.
+/// A part of a file: its line and column, from 1 in characters, and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The line.
     pub line: u64,
     /// The column.
     pub column: u64,
-    /// How many characters are meant.
+    /// The number of characters.
     pub length: u64,
 }
 
@@ -19,7 +19,7 @@ impl Place {
     }
 }
 
-/// The path of a field of the map at `path`.
+/// Returns the path of a field of the map at `path`.
 pub(super) fn field(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

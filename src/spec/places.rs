@@ -1,4 +1,4 @@
-//! Where each field of a spec file stands in it, for what is only found wrong once all files are merged.
+//! The position of each field in a spec file, for errors that are found only after merging.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,8 +9,8 @@ use serde_saphyr::Spanned;
 use super::file;
 use super::place::{Place, field};
 
-/// The place of every field of a file, by its path: a scalar's own, and that of its key for a map or list, which
-/// says where the whole begins. None for a file that cannot be read.
+/// Returns the position of every field of a file, by its path: that of a scalar, and that of the key for a map or
+/// list. None for a file that cannot be parsed.
 pub(super) fn places(text: &str) -> BTreeMap<String, Place> {
     let mut found = BTreeMap::new();
     if let Ok(tree) = file::parse::<Spanned<Tree>>(text, "") {
@@ -19,7 +19,7 @@ pub(super) fn places(text: &str) -> BTreeMap<String, Place> {
     found
 }
 
-/// A file's shape: its fields and items with where they are, its values left out.
+/// A file's structure: fields and items with their positions, without values.
 enum Tree {
     Map(Vec<(Spanned<String>, Spanned<Tree>)>),
     List(Vec<Spanned<Tree>>),

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::Spec;
 
-/// The JSON Schema (draft 2020-12) of `kindmesh.yaml`. It says shapes; what depends on several fields is
-/// said by [`crate::spec::validate()`] only.
+/// Returns the JSON Schema (draft 2020-12) of `kindmesh.yaml`. It describes types; rules that involve several
+/// fields are only in [`crate::spec::validate()`].
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Spec);
     schema.insert("title".into(), "kindmesh.yaml".into());

@@ -1,4 +1,4 @@
-//! What has to hold for a spec as a whole, and needs no engine to be checked.
+//! The rules for a spec as a whole that need no engine.
 
 use std::collections::BTreeSet;
 
@@ -11,21 +11,21 @@ use crate::base::error::Error;
 
 pub use super::versions::{Version, kubernetes_version};
 
-/// The longest name of an environment, in characters: it leaves 28 for a cluster's in a node's name.
+/// The maximum length of an environment's name, in characters: it leaves 28 for a cluster's in a node's name.
 pub const NAME_MAX: usize = 20;
-/// The most workers of one cluster: far beyond what one machine carries, so more is a slip of the finger.
+/// The maximum number of workers of a cluster: far more than a host can run, so more is a typing error.
 pub const WORKERS_MAX: u8 = 20;
-/// The most clusters of one environment, for the same reason.
+/// The maximum number of clusters of an environment, for the same reason.
 pub const CLUSTERS_MAX: usize = 20;
-/// The most problems that are told at once: who mends those sees the rest.
+/// The maximum number of problems in one error: the user sees the rest after fixing those.
 const TOLD_MAX: usize = 20;
-/// Addresses of the subnet that are kept for a cluster added later and a container beside the nodes.
+/// Addresses of the subnet that are reserved for a later cluster and another container.
 const SPARE_ADDRESSES: u64 = 2;
 
-/// Checks everything about a spec that can be known without an engine.
+/// Checks everything about a spec that needs no engine.
 ///
 /// # Errors
-/// Wrong usage that names every problem found, each with the field's path and the source it came from.
+/// A usage error that names every problem, each with the field's path and its source.
 pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut problems = Problems { origins, found: Vec::new() };
     problems.name(spec);
@@ -38,12 +38,12 @@ pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
         problems.samples(spec);
     }
     for (name, clusters) in &spec.deploy {
-        problems.places(spec, &format!("deploy.{name}"), clusters, "leave it out, or name a cluster");
+        problems.places(spec, &format!("deploy.{name}"), clusters, "omit it, or name a cluster");
     }
     report(problems.found, "problems in the spec")
 }
 
-/// Something that is wrong, and what to do about it.
+/// A problem and its fix.
 pub(super) struct Problem {
     message: String,
     excerpt: Option<String>,
@@ -51,20 +51,20 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// What is wrong with the field at `path`, with the place where it was set.
+    /// Returns the problem with the field at `path`, and where it was set.
     pub(super) fn at(origins: &Origins, path: &str, message: &str) -> Self {
         let (message, excerpt) = origins.locate(path, message);
         Self { message, excerpt, hint: None }
     }
 
-    /// Says what to do about it.
+    /// Adds the fix.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 }
 
-/// Makes one error of all problems.
+/// Combines all problems into one error.
 pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
     match found.len() {
         0 => Ok(()),
@@ -77,7 +77,7 @@ pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
             })
         }
         count => {
-            // The same advice for all is given once, else each has its own behind it.
+            // A fix that all problems share is printed once; otherwise each problem has its own.
             let hints: BTreeSet<_> = found.iter().filter_map(|problem| problem.hint.clone()).collect();
             let mut error = Error::usage(format!("{count} {what}"));
             for problem in found.into_iter().take(TOLD_MAX) {
@@ -97,7 +97,7 @@ pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
     }
 }
 
-const NO_SAMPLES: &str = "samples.enabled: false leaves the samples out";
+const NO_SAMPLES: &str = "to omit the samples: samples.enabled: false";
 
 struct Problems<'a> {
     origins: &'a Origins,
@@ -105,7 +105,7 @@ struct Problems<'a> {
 }
 
 impl Problems<'_> {
-    /// Notes that the field at `path` is wrong: `what` goes on where its name ends, `hint` says what would be right.
+    /// Adds a problem with the field at `path`: `what` continues after the field's name, `hint` is the fix.
     fn add(&mut self, path: &str, what: impl AsRef<str>, hint: impl Into<String>) {
         let message = format!("{path} {}", what.as_ref());
         self.found.push(Problem::at(self.origins, path, &message).hint(hint));
@@ -115,7 +115,7 @@ impl Problems<'_> {
         let length = spec.name.as_str().len();
         if length > NAME_MAX {
             let what = format!("\"{}\" has {length} characters, at most {NAME_MAX} are allowed", spec.name);
-            self.add("name", what, "choose a shorter name: it becomes a part of every node's name");
+            self.add("name", what, "choose a shorter name: it is part of every node's name");
         }
     }
 
@@ -132,17 +132,17 @@ impl Problems<'_> {
             self.add(path, format!("{subnet} {why}"), "use a private one such as 172.30.0.0/24, or auto");
         }
         if subnet.prefix_len() < 16 {
-            let what = format!("{subnet} is larger than a /16: pods and Services need subnets beside it");
-            self.add(path, what, "a /24 such as 172.30.0.0/24 has room for 250 nodes; auto chooses one");
+            let what = format!("{subnet} is larger than a /16: pods and Services need subnets of the same range");
+            self.add(path, what, "a /24 such as 172.30.0.0/24 has space for 250 nodes; auto chooses one");
         }
         let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
-        // The network's own address, its gateway and the broadcast address are no node's.
+        // The network's own address, its gateway and the broadcast address are not available to nodes.
         let needed = nodes + SPARE_ADDRESSES + 3;
         let size = 1_u64 << (32 - subnet.prefix_len());
         if size < needed {
             let fits = (0..=29).rev().find(|prefix| 1_u64 << (32 - prefix) >= needed).unwrap_or(0);
             let what = format!("{subnet} is too small for {nodes} nodes: they need a /{fits}");
-            self.add(path, what, format!("give it a /{fits} or larger, or auto"));
+            self.add(path, what, format!("use a /{fits} or larger, or auto"));
         }
     }
 
@@ -153,38 +153,40 @@ impl Problems<'_> {
         }
         if spec.clusters.len() > CLUSTERS_MAX {
             let what = format!("has {}, at most {CLUSTERS_MAX} are allowed", spec.clusters.len());
-            return self.add("clusters", what, "two or three are what one machine carries");
+            return self.add("clusters", what, "two or three fit on one host");
         }
         let mut names = BTreeSet::new();
         for (index, cluster) in spec.clusters.iter().enumerate() {
             let path = format!("clusters[{index}]");
             if !names.insert(&cluster.name) {
                 let what = format!("\"{}\" is used twice", cluster.name);
-                self.add(&format!("{path}.name"), what, "give each cluster a name of its own");
+                self.add(&format!("{path}.name"), what, "give each cluster a unique name");
             }
             self.node_names(spec, &format!("{path}.name"), &cluster.name);
             if cluster.workers > WORKERS_MAX {
                 let what = format!("is {}, at most {WORKERS_MAX} are allowed", cluster.workers);
-                self.add(&format!("{path}.workers"), what, "most need none: pods run on the control plane, too");
+                self.add(&format!("{path}.workers"), what, "most environments need none: pods also run on the \
+                    control plane");
             }
             for (field, value) in [("region", &cluster.region), ("zone", &cluster.zone)] {
                 if !is_label_value(value) {
                     let what =
-                        format!("{value:?} is no Kubernetes label value: at most 63 letters, digits, -, _ and .");
-                    let hint = format!("a {field} looks like eu-west-1; leave it out for none");
+                        format!("{value:?} is not a Kubernetes label value: at most 63 letters, digits, -, _ \
+                            and .");
+                    let hint = format!("a {field} is a name such as eu-west-1; omit it for none");
                     self.add(&format!("{path}.{field}"), what, hint);
                 }
             }
             for (within, what) in kind::problems(&cluster.kind, cluster.workers) {
-                self.add(&format!("{path}.kind.{within}"), what, "leave it out");
+                self.add(&format!("{path}.kind.{within}"), what, "omit it");
             }
         }
     }
 
-    /// A node's name is its host name: a DNS label. The control plane's is the longest that kind makes.
+    /// A node's name is its host name: a DNS label. The control plane's is the longest that kind creates.
     fn node_names(&mut self, spec: &Spec, path: &str, cluster: &Label) {
         let node = format!("{}-{cluster}-control-plane", spec.name);
-        // A too long environment's name is said once, not for every cluster.
+        // A name that is too long is reported once, not for every cluster.
         if node.len() > 63 && spec.name.as_str().len() <= NAME_MAX {
             let what = format!(
                 "is too long: the node {node} would have {} characters, at most 63 are allowed",
@@ -218,7 +220,7 @@ impl Problems<'_> {
                 || "choose another node image or another mesh.version".into(),
                 |image| format!("choose another mesh.version, or kubernetes.nodeImage: {image}"),
             );
-            // Said about the field that somebody set, so that the message names who did.
+            // Reported for the field that was set, so that the message names its source.
             let (image_field, istio_field) = ("kubernetes.nodeImage", "mesh.version");
             if self.origins.of(image_field).is_none() && self.origins.of(istio_field).is_some() {
                 let what = format!("{istio} supports {supports}, but {image_field} has {kubernetes}");
@@ -239,21 +241,22 @@ impl Problems<'_> {
             self.add("mesh.hub", what, "the images are HUB/pilot and HUB/proxyv2, with mesh.version as their tag");
         }
         for (within, what) in owned::problems(&mesh.values, &OWNED_VALUES) {
-            self.add(&format!("mesh.values.{within}"), what, "leave it out");
+            self.add(&format!("mesh.values.{within}"), what, "omit it");
         }
     }
 
     fn samples(&mut self, spec: &Spec) {
         let samples = &spec.samples;
         let namespace = samples.namespace.as_str();
-        // What Kubernetes, kind and the mesh keep for themselves.
+        // Reserved by Kubernetes, kind and the mesh.
         if namespace.starts_with("kube-") || ["istio-system", "local-path-storage"].contains(&namespace) {
             let what = format!("\"{namespace}\" is reserved");
             self.add("samples.namespace", what, "choose another one; the default is sample");
         }
         if !samples.image.is_empty() && !is_reference(&samples.image) {
             let what = format!("{:?} is not an image reference", samples.image);
-            self.add("samples.image", what, "such as registry.example/kindmesh:1; left out, it is built here");
+            self.add("samples.image", what, "an image such as registry.example/kindmesh:1; without it, kindmesh \
+                builds the image");
         }
         self.places(spec, "samples.caller.clusters", &samples.caller.clusters, NO_SAMPLES);
         self.places(spec, "samples.producer.clusters", &samples.producer.clusters, NO_SAMPLES);
@@ -271,9 +274,9 @@ impl Problems<'_> {
         for (index, name) in clusters.iter().enumerate() {
             let path = format!("{path}[{index}]");
             if !seen.insert(name) {
-                self.add(&path, format!("\"{name}\" is given twice"), "keep one of the two");
+                self.add(&path, format!("\"{name}\" is listed twice"), "remove one of the two");
             } else if !known.is_empty() && !known.contains(&name.as_str()) {
-                let what = format!("\"{name}\" is none of the clusters {}", known.join(", "));
+                let what = format!("\"{name}\" is not one of the clusters {}", known.join(", "));
                 let near = file::did_you_mean(name.as_str(), &known);
                 let hint = match near.is_empty() {
                     true => "name one of them, or add it to clusters".to_owned(),
@@ -285,31 +288,31 @@ impl Problems<'_> {
     }
 }
 
-/// Istio values that the plan or another field of the spec decides, with what decides them. `mesh.values`
-/// are merged last and are the same for every cluster: one of these would take the mesh apart.
+/// Istio values that the plan or another field of the spec sets, and what sets them. `mesh.values` are merged last
+/// and are the same for every cluster: any of these would break the mesh.
 const OWNED_VALUES: [(&str, &str); 12] = [
-    ("global.meshID", "the plan gives all clusters the same"),
+    ("global.meshID", "the plan sets the same for all clusters"),
     ("global.network", "the topology decides it"),
-    ("global.multiCluster.clusterName", "it is the cluster's name, and remote secrets rely on it"),
+    ("global.multiCluster.clusterName", "it is the cluster's name, which remote secrets use"),
     ("global.hub", "use mesh.hub"),
     ("global.tag", "use mesh.version"),
-    ("global.istioNamespace", "the mesh lives in istio-system"),
-    ("meshConfig.rootNamespace", "the mesh's policies live in istio-system"),
-    // With a revision the namespaces' istio-injection label no longer selects this control plane.
-    ("revision", "sidecars are injected by the control plane without a revision"),
+    ("global.istioNamespace", "the mesh is installed in istio-system"),
+    ("meshConfig.rootNamespace", "the mesh's policies are in istio-system"),
+    // With a revision, the namespaces' istio-injection label no longer selects this control plane.
+    ("revision", "the control plane without a revision injects sidecars"),
     // Identities are compared across clusters, and the checks look for cluster.local.
-    ("meshConfig.trustDomain", "identities in all clusters are of cluster.local"),
-    // Another signer would leave the shared root of trust aside.
-    ("global.caAddress", "workload certificates come from the shared root of trust"),
-    ("global.pilotCertProvider", "workload certificates come from the shared root of trust"),
-    // With it on, a name resolves in a cluster without its Service, which the pattern shows it does not.
+    ("meshConfig.trustDomain", "identities in all clusters use cluster.local"),
+    // Another signer would not use the shared root of trust.
+    ("global.caAddress", "workload certificates are issued from the shared root of trust"),
+    ("global.pilotCertProvider", "workload certificates are issued from the shared root of trust"),
+    // If it is on, a name resolves in a cluster without its Service, which the pattern assumes it does not.
     (
         "meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
-        "DNS capture is off, so that names need a Service",
+        "DNS capture is off, so a name requires a Service",
     ),
 ];
 
-/// Why nodes cannot have addresses of this subnet; `None` when they can.
+/// Returns why nodes cannot have addresses of this subnet; `None` if they can.
 fn unusable(subnet: &Ipv4Net) -> Option<&'static str> {
     let address = subnet.network();
     let within = |networks: &[([u8; 4], u8)]| {
@@ -326,14 +329,14 @@ fn unusable(subnet: &Ipv4Net) -> Option<&'static str> {
     } else if address.octets()[0] == 0 || address.octets()[0] >= 240 {
         Some("is reserved")
     } else if !within(&PRIVATE) {
-        Some("is not private: hosts of the internet could no longer be reached")
+        Some("is not private: hosts on the internet would become unreachable")
     } else {
         None
     }
 }
 
-/// Ranges without hosts of the internet: private use (RFC 1918), shared address space (RFC 6598),
-/// benchmarks (RFC 2544) and documentation (RFC 5737).
+/// Ranges without hosts on the internet: private use (RFC 1918), shared address space (RFC 6598), benchmarks (RFC
+/// 2544) and documentation (RFC 5737).
 const PRIVATE: [([u8; 4], u8); 8] = [
     ([10, 0, 0, 0], 8),
     ([172, 16, 0, 0], 12),
@@ -345,14 +348,14 @@ const PRIVATE: [([u8; 4], u8); 8] = [
     ([203, 0, 113, 0], 24),
 ];
 
-/// Whether text can be the value of a Kubernetes label.
+/// Whether text is a valid value of a Kubernetes label.
 fn is_label_value(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     let inner = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
     text.len() <= 63 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last())
 }
 
-/// Whether text can be an image or a place of images; the engine has the last word.
+/// Whether text looks like an image or a repository; the engine decides.
 fn is_reference(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic())
 }

@@ -1,10 +1,10 @@
-//! Versions of Kubernetes and Istio, and which go together.
+//! Versions of Kubernetes and Istio, and which combinations are supported.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A version in three numbers.
+/// A version of three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// The first number.
@@ -37,39 +37,38 @@ impl FromStr for Version {
     }
 }
 
-/// The minor versions of Istio that are supported, newest first, each with the Kubernetes minors that it
-/// supports.
+/// The supported minor versions of Istio, newest first, each with its supported Kubernetes minor versions.
 ///
 /// From <https://istio.io/latest/docs/releases/supported-releases/>, "Support status of Istio releases", and
 /// the announcements of 1.29.0 ("1.31 to 1.35") and 1.30.0 ("1.32 to 1.36"); 1.31: 1.32 to 1.36.
 const SUPPORTED: [(u32, RangeInclusive<u32>); 3] = [(31, 32..=36), (30, 32..=36), (29, 31..=35)];
 
-/// The Kubernetes minors that a version of Istio supports; `None`: that Istio is not supported here.
+/// Returns the Kubernetes minor versions that a version of Istio supports; `None` if that Istio is not supported.
 pub fn kubernetes_minors(istio: Version) -> Option<RangeInclusive<u32>> {
     let supported = SUPPORTED.into_iter().find(|(minor, _)| istio.major == 1 && istio.minor == *minor);
     supported.map(|(_, kubernetes)| kubernetes)
 }
 
-/// The node images of kind v0.33.0's release notes that fit an Istio, newest first.
+/// The node images of kind v0.33.0's release notes that fit an Istio version, newest first.
 const NODE_IMAGES: [(u32, &str); 3] = [
     (36, super::DEFAULT_NODE_IMAGE),
     (35, "kindest/node:v1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0"),
     (34, "kindest/node:v1.34.11@sha256:44e222ee2132dab25ff87301682f89eb82c7880ea3a1bf543bfe9708fd08d67d"),
 ];
 
-/// The newest node image known to have one of these Kubernetes minors.
+/// Returns the newest known node image with one of these Kubernetes minor versions.
 pub fn known_node_image(minors: &RangeInclusive<u32>) -> Option<&'static str> {
     NODE_IMAGES.iter().find(|(minor, _)| minors.contains(minor)).map(|(_, image)| *image)
 }
 
-/// The supported minor versions of Istio as text: `1.31, 1.30, 1.29`.
+/// Returns the supported minor versions of Istio as text: `1.31, 1.30, 1.29`.
 pub fn supported_istio() -> String {
     SUPPORTED.iter().map(|(minor, _)| format!("1.{minor}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The Kubernetes version that a node image's tag tells: that of `kindest/node:v1.36.4@sha256:…` is 1.36.4.
+/// Returns the Kubernetes version in a node image's tag: that of `kindest/node:v1.36.4@sha256:…` is 1.36.4.
 ///
-/// `None` for a tag that is no version, and for an image without one: then it is not known.
+/// `None` if the tag is not a version, or there is no tag.
 pub fn kubernetes_version(node_image: &str) -> Option<Version> {
     let name = node_image.split_once('@').map_or(node_image, |(name, _)| name);
     // A colon before the last slash belongs to the registry's port.

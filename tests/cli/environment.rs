@@ -55,7 +55,7 @@ fn who_changes_what_is_in_it_waits_for_who_works_on_it_alone_and_for_nobody_else
         let mut process = begin();
         let mut said = BufReader::new(process.stderr.take().unwrap());
         let (mut line, mut before) = (String::new(), String::new());
-        let waits = format!("process {me} works on this environment");
+        let waits = format!("process {me} uses this environment");
         while !line.contains(&waits) {
             before.push_str(&std::mem::take(&mut line));
             assert_ne!(said.read_line(&mut line).unwrap(), 0, "{command:?} does not wait: {before}");

@@ -37,7 +37,7 @@ fn an_exercise_is_given_up_when_its_time_is_over() {
         let said = late(&desk, &engine, arguments);
         assert!(said.contains(message), "{said}");
         assert!(
-            said.contains("still under way: lock waits for the other kindmesh to end: process 4711"),
+            said.contains("still running: lock (waiting for the other kindmesh to end: process 4711"),
             "{said}"
         );
         assert!(said.contains("--timeout gives it longer"), "{said}");
@@ -52,17 +52,17 @@ fn what_is_made_beforehand_is_given_up_when_its_time_is_over() {
         ("kind", "kind v0.33.0 go1.26.8 linux/amd64"),
         ("istioctl", r#"{"clientVersion": {"version": "1.31.1"}}"#),
     ] {
-        // What it prints is no manifest, but all that is asked of it here.
+        // What it prints is not a manifest, but all that is asked of it here.
         desk.write(tool, &format!("#!/bin/sh\necho '{says}'\n"));
         std::fs::set_permissions(desk.root.join(tool), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     for (arguments, message) in [
-        ("cache warm --timeout 20s", "error: not all is made after 20 s".to_owned()),
-        ("offline save a.tar --timeout 20s", "error: a.tar is not written after 20 s".to_owned()),
+        ("cache warm --timeout 20s", "error: not finished after 20 s".to_owned()),
+        ("offline save a.tar --timeout 20s", "error: a.tar is not complete after 20 s".to_owned()),
     ] {
         let said = late(&desk, &engine, arguments);
         assert!(said.contains(&message), "{said}");
-        assert!(said.contains("still under way: pull waits for the image: "), "{said}");
+        assert!(said.contains("still running: pull (waiting for the image: "), "{said}");
         assert!(said.contains("34 of 128 MB"), "{said}");
     }
     assert!(!desk.root.join("work/a.tar").exists());

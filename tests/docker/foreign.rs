@@ -32,14 +32,14 @@ async fn what_is_somebody_elses_is_refused_before_anything_is_made() {
     {
         let _container = Removed::container("docker-test-mine-b-control-plane");
         said(&["create", "--name", "docker-test-mine-b-control-plane", &image]);
-        refused("a container \\\"docker-test-mine-b-control-plane\\\" exists that kindmesh did not make");
+        refused("container \\\"docker-test-mine-b-control-plane\\\" exists, but kindmesh did not create it");
     }
     {
         let _cluster = Removed::container("docker-test-elses");
         let labels = kind_labels("docker-test-mine-a");
         let labels: Vec<_> = labels.iter().map(String::as_str).collect();
         said(&[&["create", "--name", "docker-test-elses", "--network", "none"], &labels[..], &[&image]].concat());
-        refused("a kind cluster \\\"docker-test-mine-a\\\" exists that kindmesh did not make");
+        refused("kind cluster \\\"docker-test-mine-a\\\" exists, but kindmesh did not create it");
     }
     let subnet = said(&["network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", "bridge"]);
     let spec = format!("network: {{subnet: {subnet}}}\n");
@@ -51,7 +51,7 @@ async fn what_is_somebody_elses_is_refused_before_anything_is_made() {
     eprintln!("{text}");
 
     said(&["network", "create", "kindmesh-docker-test-mine"]);
-    refused("a Docker network \\\"kindmesh-docker-test-mine\\\" exists that kindmesh did not make");
+    refused("Docker network \\\"kindmesh-docker-test-mine\\\" exists, but kindmesh did not create it");
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn an_image_with_the_samples_name_is_refused() {
     let output = run(&["up"]);
     let text = shown(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains(&format!("an image \"{sample}\" exists that kindmesh did not make")), "{text}");
+    assert!(text.contains(&format!("image \"{sample}\" exists, but kindmesh did not create it")), "{text}");
     assert!(!docker(&["network", "inspect", &network_name(NAME)]).status.success(), "{text}");
     eprintln!("{text}");
 }
@@ -140,7 +140,7 @@ async fn down_leaves_a_network_that_others_use_and_names_them() {
     assert_eq!((left["current-context"].as_str(), left["fromTheFuture"]["a"].as_str()), (Some(""), Some("b")));
 
     said(&["rm", "--force", GUEST]);
-    assert!(down().contains(&format!("Environment {NAME} is gone.")));
+    assert!(down().contains(&format!("Environment {NAME} deleted.")));
     assert!(!docker(&["network", "inspect", &network.name]).status.success());
-    assert!(down().contains(&format!("There was no environment {NAME}.")));
+    assert!(down().contains(&format!("Environment {NAME} not found.")));
 }

@@ -154,7 +154,7 @@ impl Running {
     pub fn ended(mut self) -> Output {
         let deadline = Instant::now() + WITHIN;
         while self.0.as_mut().unwrap().try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it does not end within {} s", WITHIN.as_secs());
+            assert!(Instant::now() < deadline, "it is larger than expected within {} s", WITHIN.as_secs());
             std::thread::sleep(Duration::from_millis(20));
         }
         self.0.take().unwrap().wait_with_output().unwrap()

@@ -46,10 +46,10 @@ async fn one_interrupt_stops_where_nothing_is_half_made() {
         let text = shown(&output);
         assert_eq!(output.status.code(), Some(130), "{text}");
         for words in [
-            "interrupted: stopping where nothing is half-made; once more ends at once",
+            "interrupted: stopping at a consistent state; interrupt again to exit at once",
             "there is: network kindmesh-docker-test-stop",
-            "cluster a: not yet made; what was begun of it is removed",
-            "hint: kindmesh up --name docker-test-stop goes on, kindmesh down --name docker-test-stop removes it",
+            "cluster a: not created; its incomplete nodes are removed",
+            "hint: kindmesh up --name docker-test-stop continues, kindmesh down --name docker-test-stop removes it",
         ] {
             assert!(text.contains(words), "{words}\n{text}");
         }
@@ -187,12 +187,12 @@ async fn an_engine_that_hangs_is_not_waited_for() {
     let output = up.ended();
     let text = shown(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("not up after 8 s") && text.contains("still under way: a cluster"), "{text}");
+    assert!(text.contains("not ready after 8 s") && text.contains("still running: a cluster"), "{text}");
     eprintln!("{text}");
     let output = home.command(&["down", "--timeout", "2s"]).output().unwrap();
     let text = shown(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("not down after 2 s"), "{text}");
+    assert!(text.contains("not deleted after 2 s"), "{text}");
     let home = home.at(engine.endpoint.host.clone());
     let down = home.command(&["down"]).output().unwrap();
     assert_eq!(down.status.code(), Some(0), "{}", shown(&down));

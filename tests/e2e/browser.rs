@@ -1,6 +1,6 @@
-//! A headless Chromium, driven by the chromedriver that is on PATH. Nothing is downloaded.
+//! A headless Chromium, driven by the chromedriver on PATH. Nothing is downloaded.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,10 +15,10 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
-/// How long a page may take for what a person would call at once.
+/// How long the page may take for something that should be immediate.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// A browser; it ends with this value.
+/// A browser, closed when this value is dropped.
 pub struct Browser {
     pub client: Client,
     _driver: Driver,
@@ -31,7 +31,7 @@ struct Driver {
 }
 
 impl Driver {
-    /// Has it end its browsers, which would outlive it otherwise when a test fails.
+    /// Makes it close its browsers, which would otherwise outlive it when a test fails.
     fn shut_down(&self) -> std::io::Result<()> {
         let Some(port) = self.port else { return Ok(()) };
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
@@ -50,12 +50,12 @@ impl Drop for Driver {
 }
 
 impl Browser {
-    /// Starts one with a window of that size.
+    /// Starts a browser with a window of the given size.
     pub async fn open(width: u32, height: u32) -> Self {
         Self::with(width, height, &[]).await
     }
 
-    /// The same for a person who likes it dark.
+    /// Starts a browser that prefers a dark color scheme.
     pub async fn dark(width: u32, height: u32) -> Self {
         Self::with(width, height, &["--blink-settings=preferredColorScheme=0"]).await
     }
@@ -66,17 +66,17 @@ impl Browser {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("chromedriver cannot be run: tests/lab/browser");
+            .expect("run chromedriver (see tests/lab/browser)");
         let mut driver = Driver { process, port: None };
         let said = BufReader::new(driver.process.stdout.take().unwrap()).lines();
         let port = said
             .map(Result::unwrap)
             .find_map(|line| line.split_once("started successfully on port ")?.1.trim_matches('.').parse().ok())
-            .expect("chromedriver ended");
+            .expect("chromedriver exited");
         driver.port = Some(port);
         let mut arguments = vec!["--headless=new".to_owned(), format!("--window-size={width},{height}")];
         arguments.extend(more.iter().map(ToString::to_string));
-        // Chromium's sandbox refuses to start for root, and root is who runs the lab.
+        // Chromium's sandbox refuses to start as root, and the lab runs as root.
         if std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
             arguments.push("--no-sandbox".into());
         }
@@ -89,23 +89,23 @@ impl Browser {
         Self { client, _driver: driver }
     }
 
-    /// The element that a CSS selector finds, as soon as there is one.
+    /// Returns the element that matches a CSS selector, as soon as it exists.
     pub async fn find(&self, css: &str) -> Element {
         self.find_within(AT_ONCE, css).await
     }
 
-    /// The same, for what the page waits for itself.
+    /// The same, with a timeout for what the page itself waits for.
     pub async fn find_within(&self, time: Duration, css: &str) -> Element {
         match self.client.wait().at_most(time).for_element(Locator::Css(css)).await {
             Ok(element) => element,
             Err(error) => {
                 let picture = self.picture("failed").await;
-                panic!("{css}: {error}; the page then: {}", picture.display());
+                panic!("{css}: {error}; screenshot: {}", picture.display());
             }
         }
     }
 
-    /// The text of an element, which the page may draw anew at any moment.
+    /// Returns the text of an element that the page may redraw at any time.
     pub async fn text(&self, css: &str) -> String {
         loop {
             match self.find(css).await.text().await {
@@ -115,30 +115,30 @@ impl Browser {
         }
     }
 
-    /// Fills a field as a person does.
+    /// Fills a field as a user does.
     pub async fn fill(&self, css: &str, value: &str) {
         let field = self.find(css).await;
         field.clear().await.unwrap();
         field.send_keys(value).await.unwrap();
     }
 
-    /// Presses a key where the keyboard is.
+    /// Presses a key on the focused element.
     pub async fn press(&self, key: Key) {
         self.client.active_element().await.unwrap().send_keys(&(key + "")).await.unwrap();
     }
 
-    /// The id of the element that has the keyboard.
+    /// Returns the id of the focused element.
     pub async fn focused(&self) -> String {
         self.client.active_element().await.unwrap().attr("id").await.unwrap().unwrap_or_default()
     }
 
-    /// Whether a person has to scroll sideways.
+    /// Whether the page scrolls horizontally.
     pub async fn overflows(&self) -> bool {
         let script = "return document.documentElement.scrollWidth > window.innerWidth";
         self.client.execute(script, Vec::new()).await.unwrap().as_bool().unwrap()
     }
 
-    /// Keeps a picture of the page, to be looked at; gives its path.
+    /// Saves a screenshot for inspection, and returns its path.
     pub async fn picture(&self, name: &str) -> PathBuf {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
         std::fs::write(&path, self.client.screenshot().await.unwrap()).unwrap();

@@ -1,6 +1,6 @@
-//! What an `up` asks of others does not grow unseen.
+//! The number of requests and processes of an `up` does not grow unnoticed.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::environment::{E2E, Kindmesh};
 
-/// At most.
+/// Upper limits.
 const LIMITS: &str = include_str!("counts.yaml");
 
-/// What the newest recorded run asked for.
+/// Returns the counts of the latest recorded run.
 fn counts(kindmesh: &Kindmesh) -> BTreeMap<String, u64> {
     let runs = std::fs::read_dir(kindmesh.state().join("runs")).unwrap();
-    let newest = runs.map(|entry| entry.unwrap().path()).max().expect("no run is recorded");
+    let newest = runs.map(|entry| entry.unwrap().path()).max().expect("no recorded run");
     let text = std::fs::read_to_string(newest).unwrap();
     let mut events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let counted = events.find(|event| event["event"] == "counted").expect("nothing was counted");
+    let counted = events.find(|event| event["event"] == "counted").expect("no event `counted`");
     let numbers = counted.as_object().unwrap().iter();
     numbers.filter_map(|(key, value)| Some((key.clone(), value.as_u64()?))).collect()
 }
@@ -33,6 +33,6 @@ fn an_up_asks_no_more_than_it_did() {
     println!("{counted:?}");
     assert_eq!(counted.keys().collect::<Vec<_>>(), limits.keys().collect::<Vec<_>>());
     for (key, limit) in &limits {
-        assert!(counted[key] <= *limit, "{key} of an up with nothing to do: {} and not {limit}", counted[key]);
+        assert!(counted[key] <= *limit, "{key} of an unchanged up: {}, limit {limit}", counted[key]);
     }
 }

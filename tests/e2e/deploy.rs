@@ -1,4 +1,4 @@
-//! `kindmesh deploy` and `image load` with an application that kindmesh does not know: that of `examples/shop`.
+//! `kindmesh deploy` and `image load` with an application that kindmesh does not know: `examples/shop`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,27 +8,27 @@ use super::environment::{E2E, Kindmesh, Said};
 
 const IMAGE: &str = "shop:e2e";
 
-/// The example's program, which `cargo test` compiles with the rest.
+/// The example's program, which `cargo test` compiles with everything else.
 fn program() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_kindmesh")).with_file_name("examples").join("shop");
-    assert!(path.exists(), "{} is not there: cargo build --examples", path.display());
+    assert!(path.exists(), "{} not found: run cargo build --examples", path.display());
     path
 }
 
-/// The example's manifests, with an image of their own name.
+/// The example's manifests, with a different image name.
 fn manifests() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create a temporary directory");
     for file in ["checkout.yaml", "orders.yaml"] {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop/manifests").join(file);
         let text = std::fs::read_to_string(from).expect("the example's manifests");
-        std::fs::write(folder.path().join(file), text.replace("shop:dev", IMAGE)).expect("a file");
+        std::fs::write(folder.path().join(file), text.replace("shop:dev", IMAGE)).expect("write the file");
     }
     folder
 }
 
 async fn build_image() {
-    let engine = kindmesh::internals::host::docker::Engine::connect().await.expect("an engine");
-    kindmesh::internals::host::images::of_program(&engine, IMAGE, &program()).await.expect("an image");
+    let engine = kindmesh::internals::host::docker::Engine::connect().await.expect("connect to the engine");
+    kindmesh::internals::host::images::of_program(&engine, IMAGE, &program()).await.expect("build the image");
 }
 
 fn document(said: &Said) -> Value {
@@ -40,7 +40,7 @@ fn deploy(kindmesh: &Kindmesh, arguments: &[&str]) -> Said {
     kindmesh.run(&[&["deploy"], arguments, &["--output", "json"]].concat())
 }
 
-/// What checkout answers, asked by its readiness probe's way: from the node, at its pod's address.
+/// The response of checkout through the API server's proxy: from the node to the address of its pod, like its readiness probe.
 fn checkout(kindmesh: &Kindmesh) -> Said {
     let service = "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout";
     kindmesh.kubectl("cluster1", &["get", "--raw", service])
@@ -52,10 +52,10 @@ async fn an_application_is_deployed_where_it_belongs_its_call_crosses_and_all_of
     let kindmesh = E2E.up();
     build_image().await;
     let folder = manifests();
-    let path = folder.path().to_str().expect("a path");
+    let path = folder.path().to_str().expect("a UTF-8 path");
     let said = deploy(kindmesh, &[path]);
     let deployed = document(&said)["deployed"].clone();
-    let stubs = deployed["stubs"].as_array().expect("a list");
+    let stubs = deployed["stubs"].as_array().expect("an array");
     assert_eq!(stubs.len(), 1, "{deployed}");
     assert_eq!(
         (&stubs[0]["object"]["cluster"], &stubs[0]["object"]["name"]),
@@ -67,7 +67,7 @@ async fn an_application_is_deployed_where_it_belongs_its_call_crosses_and_all_of
         "{because}"
     );
     assert!(because.contains("cluster2"), "{because}");
-    let images = deployed["images"].as_array().expect("a list");
+    let images = deployed["images"].as_array().expect("an array");
     assert!(images.iter().all(|image| image["changed"] == true) && images.len() == 2, "{deployed}");
 
     let crossed = checkout(kindmesh);
@@ -77,23 +77,23 @@ async fn an_application_is_deployed_where_it_belongs_its_call_crosses_and_all_of
     };
     assert_eq!((pods("cluster1").stdout.as_str(), pods("cluster2").stdout.as_str()), ("checkout", "orders"));
 
-    // The same again changes nothing, in the nodes neither.
+    // Deploying again changes nothing, not even in the nodes.
     let again = document(&deploy(kindmesh, &[path]))["deployed"].clone();
     assert_eq!(again["changed"], false, "{again}");
     let loaded = document(&kindmesh.run(&["image", "load", IMAGE, "--to", "cluster1", "--output", "json"]));
     assert_eq!(loaded["images"][0]["changed"], false, "{loaded}");
 
-    // What the manifests no longer tell of goes.
+    // Objects that are no longer in the manifests are deleted.
     let orders = folder.path().join("orders.yaml");
-    let kept = std::fs::read_to_string(&orders).expect("a file");
-    std::fs::remove_file(&orders).expect("a file");
+    let kept = std::fs::read_to_string(&orders).expect("read the file");
+    std::fs::remove_file(&orders).expect("remove the file");
     let fewer = document(&deploy(kindmesh, &[path]))["deployed"].clone();
     let mut gone: Vec<_> =
-        fewer["removed"].as_array().expect("a list").iter().map(|o| o["kind"].clone()).collect();
+        fewer["removed"].as_array().expect("an array").iter().map(|o| o["kind"].clone()).collect();
     gone.sort_by_key(ToString::to_string);
     assert!(gone.contains(&"Deployment".into()) && gone.contains(&"Service".into()), "{fewer}");
     assert_eq!(pods("cluster1").stdout, "checkout");
-    std::fs::write(&orders, kept).expect("a file");
+    std::fs::write(&orders, kept).expect("write the file");
 
     let removed = document(&deploy(kindmesh, &["--delete", path]))["removed"].clone();
     assert!(removed.as_array().is_some_and(|removed| !removed.is_empty()), "{removed}");
@@ -105,9 +105,9 @@ async fn an_application_is_deployed_where_it_belongs_its_call_crosses_and_all_of
 #[ignore = "needs a container engine, kubectl and minutes"]
 async fn what_is_somebody_elses_or_has_no_place_is_refused_before_anything_changes() {
     let kindmesh = E2E.up();
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().to_str().expect("a path");
-    let write = |text: &str| std::fs::write(folder.path().join("a.yaml"), text).expect("a file");
+    let folder = tempfile::tempdir().expect("create a temporary directory");
+    let path = folder.path().to_str().expect("a UTF-8 path");
+    let write = |text: &str| std::fs::write(folder.path().join("a.yaml"), text).expect("write the file");
     let made = kindmesh.kubectl("cluster1", &["create", "configmap", "e2e-deploy", "--from-literal=a=b"]);
     assert_eq!(made.code, 0, "{made:?}");
     write(

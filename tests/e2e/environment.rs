@@ -1,7 +1,7 @@
-//! The kindmesh that is tested, with state of its own, and the environment that the tests share.
+//! The kindmesh under test, with its own state directory, and the environment that the tests share.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
-#![expect(clippy::print_stdout, reason = "the seed of a test that failed is needed to repeat it")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
+#![expect(clippy::print_stdout, reason = "the seed of a failed test is needed to repeat it")]
 
 use std::panic;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-/// The environment that the tests share. `tests/run` takes it down at the end.
+/// The environment that the tests share. `tests/run` deletes it at the end.
 pub static E2E: Shared = Shared(OnceLock::new());
 
 pub struct Shared(OnceLock<Kindmesh>);
 
-/// Whether what the tests share has to be brought up: not made yet, or a test has failed since, which may have left
-/// anything, nodes at rest too.
+/// Whether the shared environment needs `up`: it was not created yet, or a test has failed since, which may have left it
+/// in any state, even with paused nodes.
 static NEEDS_UP: AtomicBool = AtomicBool::new(true);
 
 impl Shared {
-    /// The shared environment, up, whatever the tests before left.
+    /// Returns the shared environment, ready, whatever state earlier tests left it in.
     pub fn up(&self) -> &Kindmesh {
         let kindmesh = self.0.get_or_init(|| {
             notice_failures();
@@ -36,7 +36,7 @@ impl Shared {
     }
 }
 
-/// From now on, a test that fails has the next one bring the environment up.
+/// Makes the next test run `up` after a test has failed.
 fn notice_failures() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |failure| {
@@ -45,13 +45,13 @@ fn notice_failures() {
     }));
 }
 
-/// The shared environment's name: that of KINDMESH_TEST_NAME where several run the tests on one machine. Tests that look
-/// at the engine itself know it by its ordinary name only.
+/// The name of the shared environment: KINDMESH_TEST_NAME if several test runs share a host. Tests that inspect
+/// the engine directly only work with the default name.
 pub fn name() -> String {
     std::env::var("KINDMESH_TEST_NAME").unwrap_or_else(|_| "e2e".into())
 }
 
-/// What a command said.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Said {
     pub code: i32,
@@ -59,7 +59,7 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// The kindmesh executable, working on one environment.
+/// The kindmesh executable, used on one environment.
 pub struct Kindmesh {
     name: String,
 }
@@ -73,17 +73,17 @@ impl Kindmesh {
         &self.name
     }
 
-    /// Where the tests keep state: never the user's own.
+    /// The state home of the tests, never the user's own.
     fn state_home() -> PathBuf {
         PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e-state")
     }
 
-    /// The environment's state folder.
+    /// The state directory of the environment.
     pub fn state(&self) -> PathBuf {
         Self::state_home().join("kindmesh").join(&self.name)
     }
 
-    /// What a shell needs so that `kindmesh` in it is this one, on this environment.
+    /// The variables that make `kindmesh` in a shell use the tests' state and this environment.
     pub fn variables(&self) -> Vec<(String, String)> {
         vec![
             ("XDG_STATE_HOME".into(), Self::state_home().display().to_string()),
@@ -95,7 +95,7 @@ impl Kindmesh {
         said(&mut self.command(arguments))
     }
 
-    /// A command of its own, for tests that do more than wait for its end.
+    /// Returns a command to start, for tests that do more than wait for its end.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kindmesh"));
         command
@@ -106,7 +106,7 @@ impl Kindmesh {
         command
     }
 
-    /// Runs a command with JSON output, which must succeed, and reads its lines.
+    /// Runs a command with JSON output, which must succeed, and returns its lines.
     pub fn json_lines(&self, arguments: &[&str]) -> Vec<Value> {
         let mut with_output = arguments.to_vec();
         with_output.extend(["--output", "json"]);
@@ -115,7 +115,7 @@ impl Kindmesh {
         said.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
-    /// Calls again and again, with no other command; says whether one crossed in time.
+    /// Calls repeatedly, with no other command. Returns whether a cross-cluster call succeeded in time.
     pub fn calls_until_one_crosses(&self, deadline: Instant) -> bool {
         let mut left = deadline.saturating_duration_since(Instant::now());
         while !left.is_zero() {
@@ -139,7 +139,7 @@ impl Kindmesh {
     }
 }
 
-/// A kind cluster made by hand, as a user may have one; removed at the end, however the test ends.
+/// A kind cluster created by hand, as a user may have one. It is deleted at the end, even if the test fails.
 pub struct ByHand {
     kubeconfig: tempfile::NamedTempFile,
 }
@@ -147,7 +147,7 @@ pub struct ByHand {
 impl ByHand {
     const NAME: &str = "e2e-by-hand";
 
-    /// Makes it from the configuration that `plan` gives for a cluster, with a name of its own.
+    /// Creates it with the kind configuration from `plan`, under a different name.
     pub fn create(kindmesh: &Kindmesh) -> Self {
         let plan = kindmesh.run(&["plan", "--output", "json"]);
         let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
@@ -176,7 +176,7 @@ impl Drop for ByHand {
     }
 }
 
-/// Runs the docker client, which must succeed; gives what it said.
+/// Runs the docker client, which must succeed, and returns its output.
 pub fn docker(arguments: &[&str]) -> String {
     let said = said(Command::new("docker").args(arguments));
     assert_eq!(said.code, 0, "{said:?}");
@@ -191,12 +191,12 @@ pub fn lines_of(text: &str) -> Vec<String> {
 }
 
 fn said(command: &mut Command) -> Said {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Said { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Chooses what a test tries of many: another each time, the same for the same KINDMESH_TEST_SEED.
+/// Chooses one of many cases: a different one in each run, the same one for the same KINDMESH_TEST_SEED.
 pub fn seed() -> u64 {
     let given = std::env::var("KINDMESH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| u64::from(std::process::id()));

@@ -1,6 +1,6 @@
-//! When something fails: its cause is named, its logs are there, and the archive about it holds no secret.
+//! After a failure: its cause is named, its logs are available, and the support archive contains no secrets.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::environment::{E2E, Kindmesh};
 
-/// A spec that asks for more than any node has, one with an image that no registry gives, and the way back.
+/// A spec that requests more than any node has, one with an image that no registry has, and one that restores the default.
 const GREEDY: &str = "mesh: {values: {pilot: {resources: {requests: {cpu: \"64\"}}}}}\n";
 const NO_IMAGE: &str = "samples: {image: \"localhost:1/nosuch:1\"}\n";
 const DEFAULT: &str = "mesh: {values: {}}\n";
@@ -38,7 +38,7 @@ fn every_part_has_a_log() {
     let list = kindmesh.run(&["logs"]);
     assert_eq!(list.code, 0, "{list:?}");
     for what in ["caller", "producer", "proxy", "istiod", "node", "link"] {
-        assert!(list.stdout.lines().any(|line| line.starts_with(what)), "{what} is not in {}", list.stdout);
+        assert!(list.stdout.lines().any(|line| line.starts_with(what)), "{what} is missing in {}", list.stdout);
         let said = kindmesh.run(&["logs", what, "--lines", "5", "--output", "json"]);
         assert_eq!(said.code, 0, "{said:?}");
         let document: Value = serde_json::from_str(&said.stdout).unwrap();
@@ -88,7 +88,7 @@ fn a_failure_is_called_by_its_name_and_the_archive_about_it_has_it() {
 
     let refused = kindmesh.run(&["up", "-f", &no_image, "--timeout", "20s", "--output", "json"]);
     let pending = kindmesh.run(&["up", "-f", &greedy, "--timeout", "20s", &asked]);
-    // The environment is shared: it works again before anything is judged.
+    // The environment is shared, so it is repaired before anything is asserted.
     let repaired = kindmesh.run(&["up", "-f", &default]);
     assert_eq!(repaired.code, 0, "{repaired:?}");
 
@@ -102,13 +102,13 @@ fn a_failure_is_called_by_its_name_and_the_archive_about_it_has_it() {
 
     assert_eq!(pending.code, 1, "{pending:?}");
     for said in [
-        "istiod to be ready: not after",
-        "no node has enough cpu left for what the pod asks for",
+        "waiting for istiod to be ready",
+        "no node has enough cpu left for the pod's request",
         "Insufficient cpu",
         "hint: ask for less in mesh.values",
         &format!("support archive: {}", bundle.display()),
     ] {
-        assert!(pending.stderr.contains(said), "{said:?} is not in {}", pending.stderr);
+        assert!(pending.stderr.contains(said), "{said:?} is missing in {}", pending.stderr);
     }
     let parts = archive(&bundle);
     let failure: Value = serde_json::from_str(&parts["failure.json"]).unwrap();
@@ -119,7 +119,7 @@ fn a_failure_is_called_by_its_name_and_the_archive_about_it_has_it() {
     assert!(parts[*runs.last().unwrap()].contains("\"step\":\"istiod\""));
 }
 
-/// The values of every Secret of a cluster that are not public, and the tokens in kubeconfigs among them.
+/// Returns the values of all Secrets of a cluster that are not public, and the tokens in their kubeconfigs.
 fn secrets_of(kindmesh: &Kindmesh, cluster: &str) -> BTreeSet<String> {
     let got = kindmesh.kubectl(cluster, &["get", "secrets", "-A", "-o", "json"]);
     let list: Value = serde_json::from_str(&got.stdout).unwrap();
@@ -144,7 +144,7 @@ fn secrets_of(kindmesh: &Kindmesh, cluster: &str) -> BTreeSet<String> {
     secrets
 }
 
-/// Key files line by line and whole in Base64, and what identifies the users of kubeconfigs.
+/// Returns key files, line by line and as a whole in Base64, and the credentials of the kubeconfig's users.
 fn secrets_of_files(kindmesh: &Kindmesh) -> BTreeSet<String> {
     let mut secrets = BTreeSet::new();
     for entry in std::fs::read_dir(kindmesh.state().join("trust")).unwrap() {
@@ -166,7 +166,7 @@ fn secrets_of_files(kindmesh: &Kindmesh) -> BTreeSet<String> {
 #[ignore = "needs a container engine, kubectl and minutes"]
 fn a_bundle_has_everything_but_secrets() {
     let kindmesh = E2E.up();
-    // One that also stands where it does not belong, to see that what is known is found anywhere.
+    // A secret that is also used elsewhere, to test that known values are found anywhere.
     let planted = format!("planted-{}-{}", std::process::id(), "0123456789abcdef");
     let literal = format!("--from-literal=word={planted}");
     let annotation = format!("kindmesh.test/planted={planted}");
@@ -203,7 +203,7 @@ fn a_bundle_has_everything_but_secrets() {
         "clusters/cluster2/nodes/e2e-cluster2-control-plane/kubelet.log",
         "clusters/cluster2/nodes/e2e-cluster2-control-plane/containerd.log",
     ] {
-        assert!(parts.get(part).is_some_and(|text| !text.is_empty()), "{part} is not in {:?}", parts.keys());
+        assert!(parts.get(part).is_some_and(|text| !text.is_empty()), "{part} is missing in {:?}", parts.keys());
     }
     for (place, file) in [
         ("clusters/cluster1/pods/istio-system/istiod-", "debug-clusterz.json"),
@@ -218,10 +218,10 @@ fn a_bundle_has_everything_but_secrets() {
 
     secrets.retain(|secret| secret.len() >= 16);
     assert!(secrets.len() > 20 && secrets.contains(&planted), "{} secrets", secrets.len());
-    println!("{} secrets looked for in {} files", secrets.len(), parts.len());
+    println!("searched for {} secrets in {} files", secrets.len(), parts.len());
     for (name, text) in &parts {
         if let Some(found) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
-            panic!("{name} has a secret: {}…", &found[..8]);
+            panic!("{name} contains a secret: {}…", &found[..8]);
         }
         assert!(!text.contains("PRIVATE KEY-----\n") && !text.contains("PRIVATE KEY-----\\n"), "{name} has a key");
     }

@@ -1,6 +1,6 @@
-//! Killing kindmesh at a moment of its work, and what is left of an environment.
+//! Killing kindmesh at a certain event, and what an environment leaves behind.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::environment::{Kindmesh, docker, lines_of};
 
-/// An event of a run that the next run has again: a step of a cluster that begins or ends.
+/// An event that recurs in every run: a step of a cluster starts or finishes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
     event: String,
@@ -28,17 +28,17 @@ impl fmt::Display for Moment {
 }
 
 impl Moment {
-    /// Whether a step begins.
+    /// Whether a step starts.
     pub fn is_start(&self) -> bool {
         self.event == "stepStarted"
     }
 
-    /// Whether a step of that name ends.
+    /// Whether the given step finishes.
     pub fn is_end_of(&self, step: &str) -> bool {
         self.event == "stepFinished" && self.step == step
     }
 
-    /// The moment that a line of `--output json` tells, if it is one.
+    /// Parses a line of `--output json`; `None` for other events.
     fn of(line: &str) -> Option<Self> {
         let event: Value = serde_json::from_str(line).unwrap();
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
@@ -47,7 +47,7 @@ impl Moment {
     }
 }
 
-/// A kindmesh at work whose events are read as they come.
+/// A running kindmesh whose events are read as they arrive.
 pub struct Working {
     child: Child,
     lines: Receiver<String>,
@@ -64,8 +64,8 @@ impl Working {
         Self { child, lines }
     }
 
-    /// Kills it with SIGKILL at the first moment that is `wanted`, or when the time is over; gives whether it was
-    /// killed rather than ended by itself.
+    /// Kills it with SIGKILL at the first moment that is `wanted`, or after the timeout. Returns whether it was
+    /// killed rather than exited by itself.
     pub fn kill_at(mut self, mut wanted: impl FnMut(&Moment) -> bool, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
@@ -78,7 +78,7 @@ impl Working {
         self.child.wait().unwrap().code().is_none()
     }
 
-    /// Lets it work to its end, which must be a good one; gives its moments in order.
+    /// Waits for its end, which must be a success, and returns its moments in order.
     pub fn finish(mut self) -> Vec<Moment> {
         let moments = self.lines.iter().filter_map(|line| Moment::of(&line)).collect();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
@@ -86,12 +86,12 @@ impl Working {
     }
 }
 
-/// What is on the engine that an environment may leave behind.
+/// Everything on the engine that an environment may leave behind.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Left(BTreeSet<String>);
 
 impl Left {
-    /// What there is of one environment, and every volume that no container has, whoever's it was.
+    /// Returns what exists of one environment, and all volumes without a container, whatever they belonged to.
     pub fn now(kindmesh: &Kindmesh) -> Self {
         let name = kindmesh.name();
         let kinds = ["cluster1", "cluster2"].map(|cluster| {

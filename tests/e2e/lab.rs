@@ -1,6 +1,6 @@
-//! One exercise from its start to its end, as somebody does it who gives up.
+//! One exercise from start to end, with its solution applied by `lab solve`.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::environment::Kindmesh;
 
 /// How long each step of an exercise took.
 #[derive(Debug)]
-#[expect(dead_code, reason = "shown")]
+#[expect(dead_code, reason = "printed with Debug")]
 pub struct Took {
     start: Duration,
     check_that_fails: Duration,
@@ -19,14 +19,14 @@ pub struct Took {
     reset: Duration,
 }
 
-/// The one document that a command prints, and that it ends with the status.
+/// Returns the document that a command prints, and asserts its exit status.
 pub fn document(kindmesh: &Kindmesh, arguments: &[&str], code: i32) -> Value {
     let said = kindmesh.run(&[arguments, &["--output", "json"]].concat());
     assert_eq!(said.code, code, "{arguments:?}: {said:?}");
     serde_json::from_str(&said.stdout).expect(&said.stdout)
 }
 
-/// Starts an exercise, has it fail as described, solves it, has it pass, and resets.
+/// Starts an exercise, checks that it fails as described, solves it, checks that it passes, and resets.
 pub fn through(kindmesh: &Kindmesh, number: usize) -> Took {
     let timed = |arguments: &[&str], code: i32| {
         let began = Instant::now();

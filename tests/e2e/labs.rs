@@ -1,11 +1,11 @@
-//! `kindmesh lab`: an exercise by chance, wrong turns, and jumping from one exercise to another.
+//! `kindmesh lab`: a random exercise, mistakes, and switching from one exercise to another.
 
 use serde_json::Value;
 
 use super::environment::{E2E, Kindmesh, seed};
 use super::lab::{document, through};
 
-/// What somebody may have written for exercise 6, and put where it does nothing.
+/// A possible solution of exercise 6, applied where it has no effect.
 const TIMEOUT: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -13,7 +13,7 @@ metadata: {name: sample-producer, namespace: sample}
 spec: {hosts: [sample-producer], http: [{route: [{destination: {host: sample-producer}}], timeout: 2s}]}
 ";
 
-/// What no exercise names.
+/// An object that no exercise uses.
 const OTHER: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -21,15 +21,15 @@ metadata: {name: somebody-elses, namespace: sample}
 spec: {hosts: [elsewhere], http: [{route: [{destination: {host: elsewhere}}]}]}
 ";
 
-/// Another each time; tests/long has all.
+/// A different exercise in each run; tests/long runs all.
 #[test]
 #[ignore = "needs a container engine and minutes"]
 fn an_exercise_fails_as_described_and_then_works() {
     let kindmesh = E2E.up();
-    let all = document(kindmesh, &["lab", "list"], 0)["exercises"].as_array().map(Vec::len).expect("a list");
+    let all = document(kindmesh, &["lab", "list"], 0)["exercises"].as_array().map(Vec::len).expect("an array");
     let number = 1 + seed() as usize % all;
     println!("exercise {number}: {:?}", through(kindmesh, number));
-    // All is exactly as `up` has it.
+    // Everything is exactly as `up` created it.
     let events = kindmesh.json_lines(&["up"]);
     assert!(!events.iter().any(|event| event["changed"] == true), "{events:?}");
 }
@@ -41,21 +41,21 @@ fn a_wrong_turn_is_told_and_met_by_the_next_exercise() {
     document(kindmesh, &["lab", "start", "6"], 0);
     apply(kindmesh, "cluster2", TIMEOUT);
     let failed = document(kindmesh, &["lab", "check"], 3);
-    let different = "VirtualService sample-producer is in cluster2, and acts where the caller is: in cluster1";
+    let different = "VirtualService sample-producer is in cluster2, but takes effect in the caller's cluster: cluster1";
     assert_eq!(failed["different"][0], different, "{failed}");
 
-    // Where it belongs, by the learner's own hand: whoever made it, it counts.
+    // In the right cluster, applied by the learner: it counts, whoever applied it.
     apply(kindmesh, "cluster1", TIMEOUT);
     let passed = document(kindmesh, &["lab", "check"], 0);
     assert_eq!(passed["passed"], true);
     let progress = document(kindmesh, &["lab", "progress"], 0);
     assert_eq!(progress["exercises"]["06-timeout"]["shown"], false, "{progress}");
 
-    // Another exercise puts all of it right, and keeps what was the learner's.
+    // Another exercise cleans all of it up, and keeps a copy of the learner's objects.
     apply(kindmesh, "cluster1", OTHER);
     let begun = document(kindmesh, &["lab", "start", "2"], 0);
     let became = |cluster: &str, what: &str| -> Value {
-        let changes = begun["changes"].as_array().expect("a list");
+        let changes = begun["changes"].as_array().expect("an array");
         let is = |change: &&Value| change["cluster"] == cluster && change["what"] == what;
         changes.iter().find(is).unwrap_or_else(|| panic!("{what} in {cluster}: {changes:?}")).clone()
     };
@@ -69,10 +69,10 @@ fn a_wrong_turn_is_told_and_met_by_the_next_exercise() {
     let arguments = ["-n", "sample", "delete", "virtualservice", "somebody-elses"];
     assert_eq!(kindmesh.kubectl("cluster1", &arguments).code, 0);
 
-    // From a state without a Service to one with a cluster that is lost, and on.
+    // From a state without a Service to one with a stopped cluster, and on.
     document(kindmesh, &["lab", "start", "10"], 0);
     let begun = document(kindmesh, &["lab", "start", "4"], 0);
-    let started = begun["changes"].as_array().expect("a list").iter().any(|change| change["became"] == "started");
+    let started = begun["changes"].as_array().expect("array").iter().any(|change| change["became"] == "started");
     assert!(started, "{begun}");
     document(kindmesh, &["lab", "reset", "--forget"], 0);
     assert_eq!(document(kindmesh, &["lab", "progress"], 0)["exercises"], serde_json::json!({}));
@@ -84,15 +84,15 @@ fn a_wrong_turn_is_told_and_met_by_the_next_exercise() {
 fn hints_come_one_by_one() {
     let kindmesh = E2E.up();
     document(kindmesh, &["lab", "start", "2"], 0);
-    let given = |_| document(kindmesh, &["lab", "hint"], 0)["hints"].as_array().map(Vec::len).expect("a list");
+    let given = |_| document(kindmesh, &["lab", "hint"], 0)["hints"].as_array().map(Vec::len).expect("an array");
     assert_eq!([1, 2, 3, 4].map(given), [1, 2, 3, 3]);
     document(kindmesh, &["lab", "reset"], 0);
     assert_eq!(kindmesh.run(&["lab", "check"]).code, 2);
 }
 
 fn apply(kindmesh: &Kindmesh, cluster: &str, manifest: &str) {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), manifest).expect("a file");
+    let file = tempfile::NamedTempFile::new().expect("create a temporary file");
+    std::fs::write(file.path(), manifest).expect("write the file");
     let said = kindmesh.kubectl(cluster, &["apply", "-f", &file.path().display().to_string()]);
     assert_eq!(said.code, 0, "{said:?}");
 }

@@ -1,5 +1,5 @@
-//! End to end, on real clusters: one environment, made once and shared, since `up` on one that is there is a matter
-//! of seconds. Every test can be run alone.
+//! End-to-end tests on real clusters. They share one environment, because `up` on an existing one takes only
+//! seconds. Every test can run alone.
 
 mod browser;
 mod counts;
@@ -57,7 +57,7 @@ fn a_slow_producer_gives_504_by_the_meshs_timeout() {
     let call = kindmesh.json_lines(&["call", "--delay-ms", "6000"]).remove(0);
     assert_eq!(call["statusCode"], 504, "{call}");
     assert_eq!(call["producerMetadata"], Value::Null);
-    // The caller would have waited 30 s, the producer answers after 6: the 5 s are the VirtualService's.
+    // The caller's timeout is 30 s and the producer answers after 6 s, so the 5 s are the VirtualService's.
     let took = call["roundTripTimeMillis"].as_u64().unwrap();
     assert!((5000..6000).contains(&took), "{took} ms");
     assert_eq!(kindmesh.run(&["call", "--status", "418", "--expect", "418"]).code, 0);
@@ -94,7 +94,7 @@ fn status_is_ready_in_every_layer() {
     let layers: Vec<_> =
         status["layers"].as_array().unwrap().iter().map(|l| l["layer"].as_str().unwrap()).collect();
     for layer in ["engine", "nodes", "link", "api", "istiod", "remoteClusters", "workloads", "call"] {
-        assert!(layers.contains(&layer), "{layer} is not in {layers:?}");
+        assert!(layers.contains(&layer), "{layer} is missing in {layers:?}");
     }
     let list = kindmesh.run(&["list"]);
     assert!(list.stdout.contains("e2e"), "{list:?}");
@@ -110,7 +110,7 @@ fn what_render_writes_is_what_up_applied() {
     for cluster in ["cluster1", "cluster2"] {
         for file in ["cacerts.yaml", "istio-crds.yaml", "istio.yaml", "samples.yaml"] {
             let path = rendered.join(cluster).join(file);
-            // Which `cacerts` a cluster has is known only there: files have the root's digest in its place.
+            // Only the cluster knows its `cacerts`: rendered files contain the digest of the root CA instead.
             let bound = ["-n", "istio-system", "get", "deployment", "istiod", "-o"];
             let jsonpath = "jsonpath={.spec.template.metadata.annotations.kindmesh/trust}";
             let live = kindmesh.kubectl(cluster, &[&bound[..], &[jsonpath]].concat()).stdout;
@@ -127,12 +127,12 @@ fn what_render_writes_is_what_up_applied() {
                 cluster,
                 &["diff", "--server-side", "--field-manager=kindmesh", "-f", path.to_str().unwrap()],
             );
-            assert_eq!(diff.code, 0, "{cluster}/{file} differs from what is there: {diff:?}");
+            assert_eq!(diff.code, 0, "{cluster}/{file} differs from the cluster: {diff:?}");
         }
         let kind = |folder: &Path| std::fs::read_to_string(folder.join("kind.yaml")).unwrap();
         assert_eq!(kind(&rendered.join(cluster)), kind(&kindmesh.state().join("clusters").join(cluster)));
     }
-    assert_eq!(kindmesh.run(&["render", rendered.to_str().unwrap()]).code, 2, "a folder in use is refused");
+    assert_eq!(kindmesh.run(&["render", rendered.to_str().unwrap()]).code, 2, "an existing directory is refused");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn samples_follow_the_spec() {
     let up = kindmesh.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
     assert!(!producers("cluster1") && producers("cluster2"));
-    // The Service stays: it is the stub now.
+    // The Service stays, as a stub.
     let service =
         kindmesh.kubectl("cluster1", &["-n", "sample", "get", "service", "sample-producer", "-o", "name"]);
     assert_eq!(service.code, 0, "{service:?}");
@@ -180,9 +180,9 @@ fn down_leaves_nothing_of_its_own_and_others_alone() {
     let before = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
     let two = Kindmesh::named("e2e-two");
     let nothing = Left::now(&two);
-    // Killed at one of its first events, another each time; tests/long has all.
+    // Killed at one of its first events, a different one in each run; tests/long covers all.
     let mut events = seed() % 32;
-    println!("killed after {events} of its events");
+    println!("killed after {events} events");
     let at_last = |_: &Moment| {
         events = events.saturating_sub(1);
         events == 0
@@ -192,7 +192,7 @@ fn down_leaves_nothing_of_its_own_and_others_alone() {
     assert_eq!(up.code, 0, "{up:?}");
     assert_eq!(two.json_lines(&["call"])[0]["statusCode"], 200);
     assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);
-    // Nothing that is found only in the state directory may be needed to delete.
+    // Deleting must not need anything that is stored only in the state directory.
     std::fs::remove_dir_all(two.state()).unwrap();
     let down = two.run(&["down"]);
     assert_eq!(down.code, 0, "{down:?}");
@@ -200,7 +200,7 @@ fn down_leaves_nothing_of_its_own_and_others_alone() {
     let after = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
     assert_eq!(before, after);
     assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);
-    assert_eq!(two.run(&["down"]).code, 0, "down on nothing is fine");
+    assert_eq!(two.run(&["down"]).code, 0, "down succeeds without an environment");
     let ready = by_hand.kubectl(&["get", "--raw", "/readyz"]);
     assert_eq!((ready.code, ready.stdout.as_str()), (0, "ok"), "{ready:?}");
 }

@@ -1,6 +1,6 @@
-//! `kindmesh open` or `kindmesh ui`, for as long as a test needs it.
+//! `kindmesh open` or `kindmesh ui`, running for as long as a test needs it.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -11,43 +11,43 @@ use serde_json::Value;
 
 use crate::environment::Kindmesh;
 
-/// A page, served until this value ends.
+/// A page, served until this value is dropped.
 pub struct Open {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
-    /// Where.
+    /// The address of the page.
     pub url: String,
 }
 
 impl Open {
-    /// The caller's page.
+    /// Serves the caller page.
     pub fn start(kindmesh: &Kindmesh) -> Self {
         Self::serve(kindmesh, "open")
     }
 
-    /// What a command serves.
+    /// Runs a command that serves a page.
     pub fn serve(kindmesh: &Kindmesh, command: &str) -> Self {
         let arguments = [command, "--no-browser", "--port", "0", "--output", "json"];
         let mut child = kindmesh.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let line = stdout.by_ref().lines().next().expect("it ended").unwrap();
+        let line = stdout.by_ref().lines().next().expect("the command exited").unwrap();
         let said: Value = serde_json::from_str(&line).unwrap();
         let url = said["url"].as_str().unwrap().to_owned();
         Self { child, stdout: Some(stdout), url }
     }
 
-    /// Its exit status after Ctrl-C, by when it must have ended.
+    /// Interrupts it, and returns its exit status; it must exit in time.
     pub fn interrupted(mut self, within: Duration) -> Option<i32> {
         let pid = self.process().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         let (sender, ended) = mpsc::channel();
         let mut stdout = self.stdout.take().unwrap();
         std::thread::spawn(move || sender.send(stdout.read_to_string(&mut String::new()).is_ok()));
-        assert!(ended.recv_timeout(within).is_ok(), "it is still there after {within:?}");
+        assert!(ended.recv_timeout(within).is_ok(), "still running after {within:?}");
         self.child.wait().unwrap().code()
     }
 
-    /// The id of its process.
+    /// Its process id.
     pub fn process(&self) -> u32 {
         self.child.id()
     }

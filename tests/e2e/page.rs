@@ -1,6 +1,6 @@
-//! The caller's page, as `kindmesh open` serves it, in a browser and with the keyboard alone.
+//! The caller page of `kindmesh open`, in a browser, also with the keyboard alone.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::open::Open;
 
 /// The mesh's timeout is 5 s.
 const TIMED_OUT: Duration = Duration::from_secs(20);
-/// Envoy tells its workers of an ejection within a second.
+/// Envoy informs its workers of an ejection within a second.
 const OPENS_WITHIN: Duration = Duration::from_secs(15);
-/// An ejection of 15 s ends with an interval of 15 s; a second one lasts 30 s.
+/// An ejection of 15 s ends with the next interval of 15 s; a second one lasts 30 s.
 const CLOSES_WITHIN: Duration = Duration::from_secs(75);
 
-/// Sends what the form says, and waits for the answers to all of it; gives the status shown for the last.
+/// Submits the form and waits for all responses. Returns the status shown for the last one.
 async fn send(browser: &Browser, within: Duration) -> String {
     browser.find("#send").await.click().await.unwrap();
     browser.find_within(within, "#send:not([aria-disabled])").await;
@@ -31,7 +31,7 @@ async fn send_until(browser: &Browser, wanted: &str, within: Duration) {
         if status == wanted {
             return;
         }
-        assert!(Instant::now() < deadline, "{status}, not {wanted}, after {within:?}");
+        assert!(Instant::now() < deadline, "status {status} after {within:?}, expected {wanted}");
     }
 }
 
@@ -42,7 +42,7 @@ async fn the_page_shows_a_call_a_timeout_and_a_circuit_that_opens_and_closes() {
     let browser = Browser::open(1280, 1000).await;
     browser.client.goto(&open.url).await.unwrap();
 
-    // A good call, with the keyboard alone: through the form, field by field.
+    // A successful call, with the keyboard alone: through the form, field by field.
     for id in ["payload", "delay", "code", "attempts", "count", "fresh", "send"] {
         browser.press(Key::Tab).await;
         assert_eq!(browser.focused().await, id);
@@ -57,7 +57,7 @@ async fn the_page_shows_a_call_a_timeout_and_a_circuit_that_opens_and_closes() {
     assert!(browser.text("#producer").await.contains("x-forwarded-client-cert"));
     browser.picture("good").await;
 
-    // A producer slower than the mesh's timeout. Nobody knows where it would have been answered.
+    // A producer slower than the mesh's timeout. Which cluster would have answered is unknown.
     browser.fill("#delay", "6000").await;
     assert_eq!(send(&browser, TIMED_OUT).await, "504");
     browser.find("#way.bad").await;
@@ -66,7 +66,7 @@ async fn the_page_shows_a_call_a_timeout_and_a_circuit_that_opens_and_closes() {
     assert!(note.starts_with("No producer answered"), "{note}");
     browser.picture("timeout").await;
 
-    // A producer that fails: until the circuit is open for every pod, and then for a call that it would answer.
+    // A failing producer: until the circuit is open for every pod, and then for a call that would have succeeded.
     browser.fill("#delay", "0").await;
     browser.fill("#code", "500").await;
     browser.fill("#count", "16").await;
@@ -79,7 +79,7 @@ async fn the_page_shows_a_call_a_timeout_and_a_circuit_that_opens_and_closes() {
     browser.picture("circuit-open").await;
     send_until(&browser, "200", CLOSES_WITHIN).await;
 
-    // An earlier call is shown again by its entry in the list: the last entry is the first call that is kept.
+    // An entry in the list shows an earlier call again: the last entry is the first call that was kept.
     browser.find("#list li:last-child button").await.click().await.unwrap();
     browser.find("#list li:last-child button[aria-pressed=true]").await;
 

@@ -1,6 +1,6 @@
-//! docs/pattern.md as a reader follows it: its commands are run as written, and what they print is compared.
+//! docs/pattern.md as a reader follows it: runs its commands as written and compares their output.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,9 +11,9 @@ use snapbox::{Assert, Data};
 use super::environment::{E2E, Kindmesh};
 
 const DOCUMENT: &str = include_str!("../../docs/pattern.md");
-/// How long what was applied may take to reach the proxies, on two busy cores.
+/// How long applied objects may take to reach the proxies, on two busy cores.
 const TAKES_EFFECT_WITHIN: Duration = Duration::from_secs(30);
-/// Longer is a hang.
+/// A command that takes longer hangs.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
 #[test]
@@ -23,13 +23,13 @@ fn the_pattern_by_hand_works_as_written() {
     let session = Session::of(kindmesh);
     let walked = blocks(DOCUMENT).iter().try_for_each(|block| session.follow(block));
     if let Err(difference) = walked {
-        // The other tests need what the walk may have left deleted.
+        // The other tests need objects that the page may have left deleted.
         let up = kindmesh.run(&["up"]);
         panic!("{difference}\n`kindmesh up` afterwards: exit status {}", up.code);
     }
 }
 
-/// A command of the document, and what it is to print.
+/// A command of the document, and its expected output.
 #[derive(Debug, PartialEq)]
 struct Command {
     line: usize,
@@ -38,7 +38,7 @@ struct Command {
 }
 
 impl Command {
-    /// Whether it only asks: then it may be run again until what was applied before has taken effect.
+    /// Whether it changes nothing: then it may be repeated until earlier changes have taken effect.
     fn only_asks(&self) -> bool {
         let asks = |part: &str| {
             let part = part.trim_start();
@@ -48,7 +48,7 @@ impl Command {
     }
 }
 
-/// The commands of every `console` block.
+/// Returns the commands of every `console` block.
 fn blocks(document: &str) -> Vec<Vec<Command>> {
     let mut blocks: Vec<Vec<Command>> = Vec::new();
     let mut inside = false;
@@ -77,7 +77,7 @@ fn blocks(document: &str) -> Vec<Vec<Command>> {
     blocks
 }
 
-/// How what was printed differs from what the document says: `…` alone stands for any lines, within a line for any
+/// Returns how printed output differs from the document: `…` alone stands for any lines, within a line for any
 /// characters.
 fn difference(printed: &str, expected: &str) -> Option<String> {
     let lines = |text: &str, change: &dyn Fn(&str) -> String| {
@@ -88,11 +88,11 @@ fn difference(printed: &str, expected: &str) -> Option<String> {
         line => line.replace('…', "[..]"),
     });
     let printed = lines(printed, &str::to_owned);
-    // What is printed may have the sign, too; a wildcard stands for it.
+    // Printed output may contain the sign, too; a wildcard matches it.
     Assert::new().try_eq(None, Data::text(printed), Data::text(pattern)).err().map(|error| error.to_string())
 }
 
-/// A shell that keeps the variables it exports from command to command.
+/// A shell whose exported variables are kept from command to command.
 struct Session {
     folder: tempfile::TempDir,
     kindmesh: Vec<(String, String)>,
@@ -109,7 +109,7 @@ impl Session {
         Self { folder, kindmesh: variables }
     }
 
-    /// Follows a block. One that only asks is repeated as a whole until it says what it should.
+    /// Runs a block. A block that changes nothing is repeated as a whole until its output matches.
     fn follow(&self, block: &[Command]) -> Result<(), String> {
         let started = Instant::now();
         loop {

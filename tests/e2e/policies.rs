@@ -1,4 +1,4 @@
-//! `kindmesh apply` and `unapply`: what they change, what outlives `up`, and what they leave alone.
+//! `kindmesh apply` and `unapply`: what they change, what `up` keeps, and what they do not touch.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ metadata: {name: sample-producer, namespace: sample}
 spec: {mtls: {mode: PERMISSIVE}}
 ";
 
-/// The one document that a command prints.
+/// Returns the document that a command prints.
 fn document(kindmesh: &Kindmesh, arguments: &[&str]) -> Value {
     let said = kindmesh.run(&[arguments, &["--output", "json"]].concat());
     assert_eq!(said.code, 0, "{said:?}");
@@ -25,7 +25,7 @@ fn change(kindmesh: &Kindmesh, arguments: &[&str]) -> Value {
 
 fn applied_in(kindmesh: &Kindmesh, policy: &str) -> Value {
     let list = document(kindmesh, &["apply", "--list"]);
-    let rows = list["policies"].as_array().expect("a list");
+    let rows = list["policies"].as_array().expect("an array");
     rows.iter().find(|row| row["policy"] == policy).expect(policy)["appliedIn"].clone()
 }
 
@@ -54,7 +54,7 @@ fn what_made_way_comes_back() {
     assert_eq!(change(kindmesh, &["apply", "failover"])["replaced"], "breaker");
     assert_eq!(change(kindmesh, &["unapply", "failover"])["restored"], "breaker");
     assert_eq!(applied_in(kindmesh, "breaker"), serde_json::json!(["cluster1"]));
-    // Exactly as `up` has it: nothing is left for it to change.
+    // Exactly as `up` created it: `up` has nothing to change.
     let events = kindmesh.json_lines(&["up"]);
     assert!(!events.iter().any(|event| event["changed"] == true), "{events:?}");
 }
@@ -63,8 +63,8 @@ fn what_made_way_comes_back() {
 #[ignore = "needs a container engine, kubectl and minutes"]
 fn a_users_own_object_is_left_alone() {
     let kindmesh = E2E.up();
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), OWN).expect("a file");
+    let file = tempfile::NamedTempFile::new().expect("create a temporary file");
+    std::fs::write(file.path(), OWN).expect("write the file");
     let path = file.path().display().to_string();
     let made = kindmesh.kubectl("cluster2", &["create", "-f", &path]);
     assert_eq!(made.code, 0, "{made:?}");

@@ -1,6 +1,6 @@
-//! Rest and restarts: what was frozen or stopped comes back by one command, and a restart of nodes heals by none.
+//! Pause, stop and restarts: one command brings nodes back, and a restart of nodes recovers without a command.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ fn what_was_paused_answers_within_a_second_of_resume() {
     let resumed = Instant::now();
     let resume = kindmesh.json_lines(&["resume"]);
     assert_eq!(kindmesh.json_lines(&["call"])[0]["statusCode"], 200);
-    // The promise is about the first call after `resume`; both together keep it here.
+    // The requirement is for the first call after `resume`; in this test, both together meet it.
     let took = resumed.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}: {resume:?}");
     assert_eq!(resume.last().unwrap()["event"], "ready");
@@ -60,7 +60,7 @@ fn up_brings_back_what_was_paused() {
 fn a_test_that_fails_leaves_no_frozen_environment_to_the_next() {
     let failed = std::panic::catch_unwind(|| {
         assert_eq!(E2E.up().run(&["pause"]).code, 0);
-        panic!("as a test fails");
+        panic!("a failing test");
     });
     assert!(failed.is_err());
     assert_eq!(E2E.up().json_lines(&["call"])[0]["statusCode"], 200);
@@ -72,19 +72,19 @@ fn nodes_that_swap_addresses_heal_with_no_command() {
     let kindmesh = E2E.up();
     let before = NODES.map(address);
     docker(&["stop", "-t", "1", NODES[0], NODES[1]]);
-    // Whoever starts first has the first address.
+    // The node that starts first gets the first address.
     let first = if before[0] < before[1] { [NODES[1], NODES[0]] } else { NODES };
     let started = Instant::now();
     for node in first {
         docker(&["start", node]);
     }
-    assert_eq!(NODES.map(address), [before[1], before[0]], "they have not swapped");
+    assert_eq!(NODES.map(address), [before[1], before[0]], "the addresses are not swapped");
     let healed = kindmesh.calls_until_one_crosses(started + Duration::from_secs(60));
-    println!("healed after {:?}", started.elapsed());
-    assert!(healed, "not within a minute: {:?}", kindmesh.run(&["status"]));
+    println!("recovered after {:?}", started.elapsed());
+    assert!(healed, "not recovered within a minute: {:?}", kindmesh.run(&["status"]));
 }
 
-/// At rest, commands say so at once, with the way back.
+/// While nodes are paused or stopped, commands fail at once and name the command that brings them back.
 fn refuses_and_names(kindmesh: &Kindmesh, phase: &str, way_back: &str) {
     let status = kindmesh.run(&["status", "--output", "json"]);
     let status: Value = serde_json::from_str(&status.stdout).unwrap();

@@ -1,7 +1,7 @@
-//! Broken on purpose: for each check, what breaks exactly its claim.
+//! Sabotages: for each check, a change that breaks exactly its claim.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
-#![expect(clippy::print_stdout, reason = "what a check said of its sabotage is shown with --nocapture")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
+#![expect(clippy::print_stdout, reason = "the evidence of a check is printed with --nocapture")]
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sabotage")
 }
 
-/// The checks whose own policies are broken: the files of tests/sabotage.
+/// Returns the checks that have a sabotage of their policy: the files of tests/sabotage.
 pub fn of_policies() -> Vec<String> {
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()
@@ -23,7 +23,7 @@ pub fn of_policies() -> Vec<String> {
     all
 }
 
-/// Verifies, with one check's policies broken or none; gives the checks that failed. The rest must have passed.
+/// Runs `verify`, with the policies of one check or none sabotaged. Returns the failed checks. All others must pass.
 pub fn failed(kindmesh: &Kindmesh, checks: &[&str], broken: Option<&str>) -> Vec<String> {
     let laid_over = tempfile::tempdir().unwrap();
     let mut arguments = vec!["verify"];

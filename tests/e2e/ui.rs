@@ -1,6 +1,6 @@
-//! `kindmesh ui` in a browser: live calls, switches, a verification and an exercise on the real environment.
+//! The dashboard, `kindmesh ui`, in a browser: live calls, switches, a verification and an exercise on the real environment.
 
-#![expect(clippy::unwrap_used, reason = "clippy tells tests from helpers by the attribute alone")]
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use crate::browser::Browser;
 use crate::environment::{E2E, docker};
 use crate::open::Open;
 
-/// The page looks at what exists every three seconds, and at calls every second.
+/// The dashboard polls objects every three seconds, and calls every second.
 const SHOWN_WITHIN: Duration = Duration::from_secs(20);
-/// An ejection of 15 s ends with an interval of 15 s; a second one lasts 30 s. A link takes two seconds.
+/// An ejection of 15 s ends with the next interval of 15 s; a second one lasts 30 s. A link takes two seconds.
 const HEALS_WITHIN: Duration = Duration::from_secs(120);
 /// Sixteen checks, and their pods.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(150);
 
-/// Long enough for a busy machine to have a calm moment.
+/// Long enough for a busy host to have a quiet moment.
 const STEADY_WITHIN: Duration = Duration::from_secs(90);
 
-/// Steady calls a second.
+/// Steady calls per second.
 const RATE: u64 = 20;
 
-/// Asks the page's own server, as the page does.
+/// Sends a request to the dashboard's server, as the page does.
 async fn ask(browser: &Browser, path: &str, body: Option<Value>) -> (u64, Value) {
     let script = "const [path, body, done] = arguments;
         const headers = {Authorization: `Bearer ${location.hash.slice(1)}`};
@@ -41,7 +41,7 @@ async fn state(browser: &Browser) -> Value {
     state
 }
 
-/// Looks at what the page shows until it is as wanted.
+/// Polls the state of the dashboard until it holds.
 async fn until(browser: &Browser, within: Duration, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + within;
     loop {
@@ -51,7 +51,7 @@ async fn until(browser: &Browser, within: Duration, what: &str, holds: impl Fn(&
         }
         if Instant::now() > deadline {
             let picture = browser.picture("ui-failed").await;
-            panic!("{what}: not after {within:?}; the page then: {}; {state:#}", picture.display());
+            panic!("timed out after {within:?} waiting for {what}; screenshot: {}; {state:#}", picture.display());
         }
     }
 }
@@ -60,9 +60,9 @@ async fn click(browser: &Browser, css: &str) {
     browser.find(css).await.click().await.unwrap();
 }
 
-/// Calls that the caller's proxy has counted, and calls that were sent from the page.
+/// Returns the calls that the caller's proxy has counted, and the calls that the dashboard sent.
 fn counted(state: &Value) -> (u64, u64) {
-    let total = state["traffic"]["total"].as_object().expect("what the proxy counted");
+    let total = state["traffic"]["total"].as_object().expect("the counts of the proxy");
     (total.values().map(|count| count.as_u64().unwrap()).sum(), state["calls"]["counts"]["sent"].as_u64().unwrap())
 }
 
@@ -71,17 +71,17 @@ fn counted(state: &Value) -> (u64, u64) {
 async fn the_page_shows_what_happens_and_changes_it() {
     let ui = Open::serve(E2E.up(), "ui");
     let browser = Browser::open(1280, 1250).await;
-    // Whoever has no token gets nothing.
+    // Without a token the server refuses.
     let (without, _) = ui.url.split_once('#').unwrap();
     browser.client.goto(without).await.unwrap();
     assert_eq!(ask(&browser, "/api/state", None).await.0, 401);
     browser.client.goto(&ui.url).await.unwrap();
     browser.client.refresh().await.unwrap();
 
-    // All well: a call with the keyboard alone, then steady ones.
+    // Everything works: a call with the keyboard alone, then steady calls.
     browser.find_within(SHOWN_WITHIN, "#phase.good").await;
-    // Nobody calls yet, so what was counted until now is of others.
-    let before = until(&browser, SHOWN_WITHIN, "the proxy to be asked", |state| state["traffic"].is_object());
+    // No calls yet: what has been counted so far was sent by others.
+    let before = until(&browser, SHOWN_WITHIN, "counts of the proxy", |state| state["traffic"].is_object());
     let before = counted(&before.await);
     for id in ["delay", "status", "payload", "count", "send"] {
         browser.press(Key::Tab).await;
@@ -97,8 +97,8 @@ async fn the_page_shows_what_happens_and_changes_it() {
     let sent = |state: &Value| state["calls"]["counts"]["sent"].as_u64().unwrap();
     let rate = |state: &Value| state["traffic"]["rate"].as_f64().unwrap_or_default();
     let near = |rate: f64| (rate - RATE as f64).abs() <= 2.0;
-    // On a busy machine the rate wavers.
-    let steady = until(&browser, STEADY_WITHIN, "twelve seconds of steady calls, counted as that", |state| {
+    // On a busy host the rate varies.
+    let steady = until(&browser, STEADY_WITHIN, "twelve seconds of steady calls at the right rate", |state| {
         sent(state) >= before.1 + RATE * 12 && near(rate(state))
     });
     let steady = steady.await;
@@ -107,7 +107,7 @@ async fn the_page_shows_what_happens_and_changes_it() {
     assert_eq!(steady["traffic"]["edges"][0]["cluster"], "cluster2");
     assert_eq!(steady["calls"]["lastAnswered"]["identity"], "spiffe://cluster.local/ns/sample/sa/sample-caller");
     let shown: f64 = browser.text("#rate-seen").await.parse().unwrap();
-    assert!(shown > 0.0, "{shown} a second are shown");
+    assert!(shown > 0.0, "{shown} calls per second are shown");
     assert!(!browser.overflows().await);
     browser.picture("ui-well-1280").await;
     browser.client.set_window_size(400, 2600).await.unwrap();
@@ -115,15 +115,15 @@ async fn the_page_shows_what_happens_and_changes_it() {
     browser.picture("ui-well-400").await;
     browser.client.set_window_size(1280, 1250).await.unwrap();
 
-    // When it ends, exactly what was sent has been counted.
+    // At the end, the proxy has counted exactly the calls that were sent.
     assert_eq!(ask(&browser, "/api/steady", Some(json!({"rate": 0}))).await.0, 200);
-    let after = until(&browser, SHOWN_WITHIN, "as many calls to be counted as were sent", |state| {
+    let after = until(&browser, SHOWN_WITHIN, "equal numbers of counted and sent calls", |state| {
         let (counted, sent) = counted(state);
         counted - before.0 == sent - before.1
     });
     println!("counted and sent: {:?}, before: {before:?}", counted(&after.await));
 
-    // The circuit opens.
+    // The circuit breaker opens.
     browser.fill("#status", "500").await;
     browser.fill("#count", "16").await;
     click(&browser, "#send").await;
@@ -142,7 +142,7 @@ async fn the_page_shows_what_happens_and_changes_it() {
     browser.picture("ui-open-400").await;
     browser.client.set_window_size(1280, 1250).await.unwrap();
 
-    // The link is cut, and restored.
+    // The link is disabled, and enabled again.
     click(&browser, "#switch-link").await;
     browser.find_within(SHOWN_WITHIN * 2, "#switch-link[aria-checked=false][aria-disabled=false]").await;
     let node = &format!("{}-cluster2-control-plane", E2E.up().name());
@@ -156,7 +156,7 @@ async fn the_page_shows_what_happens_and_changes_it() {
     browser.find_within(SHOWN_WITHIN * 2, "#switch-link[aria-checked=true][aria-disabled=false]").await;
     docker(&["exec", node, "test", "!", "-e", "/etc/kindmesh/cut"]);
 
-    // A policy, by its switch, is there for kindmesh apply too.
+    // A policy that was switched on in the dashboard is also known to kindmesh apply.
     click(&browser, "#switch-strict").await;
     browser.find_within(SHOWN_WITHIN, "#switch-strict[aria-checked=true][aria-disabled=false]").await;
     assert!(E2E.up().run(&["unapply", "strict"]).stdout.contains("strict is gone"));
@@ -179,7 +179,7 @@ async fn the_page_shows_what_happens_and_changes_it() {
     });
     let begun = begun.await;
     assert_eq!(begun["lab"]["failure"], Value::Null);
-    // Progress outlives tests: some may have been taken before.
+    // Progress outlives tests: some hints may have been shown before.
     let hints = |state: &Value| state["lab"]["hints"].as_array().unwrap().len();
     let one_more = (hints(&begun) + 1).min(begun["lab"]["hintsOf"].as_u64().unwrap() as usize);
     browser.find("#lab-page h3").await;

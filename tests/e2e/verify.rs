@@ -1,4 +1,4 @@
-//! `verify`: all claims hold, a broken one is caught, and nothing is left behind.
+//! `verify`: all claims hold, a broken one is found, and nothing is left behind.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ fn every_claim_holds() {
     assert_eq!(namespaces(E2E.up()), "");
 }
 
-/// One of the sabotages, another each time; tests/long has all.
+/// One of the sabotages, a different one in each run; tests/long runs all.
 #[test]
 #[ignore = "needs a container engine and minutes"]
 fn a_claim_that_is_broken_fails() {
@@ -36,7 +36,7 @@ fn an_interrupted_verify_leaves_nothing() {
     let mut verify =
         kindmesh.command(&["verify", "-v"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(verify.stderr.take().unwrap()).lines();
-    // In the middle of making what it needs.
+    // While it creates what it needs.
     let seen = lines.by_ref().any(|line| line.unwrap().contains("caller to be ready"));
     assert!(seen);
     assert_ne!(namespaces(kindmesh), "");
@@ -65,14 +65,14 @@ fn an_interrupted_page_ends_its_verification_and_leaves_nothing() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let deadline = Instant::now() + Duration::from_secs(60);
     while namespaces(kindmesh).is_empty() {
-        assert!(Instant::now() < deadline, "it makes nothing");
+        assert!(Instant::now() < deadline, "no namespace was created");
     }
-    // Removing namespaces with pods in them takes seconds.
+    // Deleting namespaces with pods takes seconds.
     assert_eq!(ui.interrupted(Duration::from_secs(60)), Some(130));
     assert_eq!(namespaces(kindmesh), "");
 }
 
-/// What checks have in the clusters.
+/// Returns the namespaces of checks in the clusters.
 fn namespaces(kindmesh: &Kindmesh) -> String {
     ["cluster1", "cluster2"]
         .map(|cluster| {

@@ -1,4 +1,4 @@
-//! `kindmesh why` on calls that are broken in different ways: each names the hop that is.
+//! `kindmesh why` on calls that are broken in different ways: each time it names the broken hop.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::environment::{E2E, Kindmesh, docker};
 
 const NAMESPACE: &str = "e2e-why";
 
-/// A namespace of the samples' image with a caller in cluster1 and orders in cluster2, broken and mended step by step.
+/// A namespace with the sample image as a caller in cluster1 and as orders in cluster2, broken and repaired step by step.
 struct Shop<'a> {
     kindmesh: &'a Kindmesh,
 }
@@ -43,8 +43,8 @@ impl<'a> Shop<'a> {
     }
 
     fn apply(&self, cluster: &str, yaml: &str) {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), yaml).expect("a file");
+        let file = tempfile::NamedTempFile::new().expect("create a temporary file");
+        std::fs::write(file.path(), yaml).expect("write the file");
         let path = file.path().display().to_string();
         let said = self.kindmesh.kubectl(cluster, &["apply", "-f", &path]);
         assert_eq!(said.code, 0, "{yaml}: {said:?}");
@@ -59,7 +59,7 @@ impl<'a> Shop<'a> {
         explained
     }
 
-    /// Asks until the first wrong hop is this one: news take a moment to every proxy.
+    /// Repeats `why` until it reports this hop as the first wrong one: changes take time to reach every proxy.
     fn until(&self, hop: Option<&str>) -> Value {
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
@@ -71,12 +71,12 @@ impl<'a> Shop<'a> {
         }
     }
 
-    /// The cure of the first wrong hop, which is to be this one.
+    /// Returns the fix of the first wrong hop, which must be this one.
     fn cure(&self, hop: &str) -> String {
         let explained = self.until(Some(hop));
         let hops = explained["hops"].as_array().expect("hops");
         let found = hops.iter().find(|found| found["hop"] == hop).expect(hop);
-        found["cure"].as_str().expect("a cure").to_owned()
+        found["cure"].as_str().expect("a fix").to_owned()
     }
 }
 
@@ -97,12 +97,12 @@ fn each_broken_call_has_the_hop_that_is_broken() {
     shop.kubectl("cluster1", &["delete", "service", "orders"]);
     let cure = shop.cure("name");
     assert!(cure.contains("apply -f - <<<") && cure.contains("\"app\":\"orders\""), "{cure}");
-    // The cure is typed as it is told.
+    // The fix is pasted as printed.
     let typed = std::process::Command::new("bash")
         .args(["-c", cure.split(" (kindmesh deploy").next().expect("a command")])
         .env("KUBECONFIG", E2E.up().state().join("kubeconfig"))
         .output()
-        .expect("bash");
+        .expect("run bash");
     assert!(typed.status.success(), "{typed:?}");
     shop.until(None);
 
@@ -142,7 +142,7 @@ fn each_broken_call_has_the_hop_that_is_broken() {
     assert!(shop.cure("tls").contains("edit destinationrule e2e"));
     shop.kubectl("cluster1", &["delete", "destinationrule", "e2e"]);
     shop.until(None);
-    // A caller outside the mesh gets no further than its own cluster.
+    // A caller outside the mesh only reaches its own cluster.
     shop.kubectl("cluster1", &["label", "namespace", NAMESPACE, "istio-injection-"]);
     shop.kubectl("cluster1", &["delete", "pod", "-l", "app=checkout"]);
     assert!(shop.cure("cluster").contains("istio-injection=enabled"));
@@ -173,7 +173,7 @@ fn a_cut_link_and_a_lost_remote_secret_are_named() {
     let deleted = kindmesh.kubectl("cluster1", &secret);
     assert_eq!(deleted.code, 0, "{deleted:?}");
     until(Some("remote"));
-    // The cure.
+    // The fix.
     let up = kindmesh.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
     until(None);

@@ -1,22 +1,22 @@
 //! `kill -9` at every event of `up` and `down`, and at random moments: the next `up` converges, the next `down` leaves
-//! nothing.
+//! nothing behind.
 
-#![expect(clippy::print_stdout, reason = "the matrix of what was killed when, shown with --nocapture")]
+#![expect(clippy::print_stdout, reason = "what was killed when, printed with --nocapture")]
 
 use std::time::{Duration, Instant};
 
 use crate::environment::{Kindmesh, seed};
 use crate::killing::{Left, Moment, Working};
 
-/// No run takes as long.
+/// No run takes this long.
 const AT_MOST: Duration = Duration::from_secs(600);
-/// How many random moments.
+/// The number of random moments.
 const RANDOM: u32 = 10;
 
-/// The life of one environment: `up` is killed, the next one converges, `down` is killed, the next one leaves nothing.
+/// The life of one environment: `up` is killed, the next one converges, `down` is killed, the next one leaves nothing behind.
 struct Life<'a> {
     kindmesh: &'a Kindmesh,
-    /// The moments of a `down`, each of which one life is killed at.
+    /// The moments of a `down`; each life kills it at another one.
     downs: &'a [Moment],
 }
 
@@ -38,8 +38,8 @@ impl Life<'_> {
         let down = self.kindmesh.run(&["down"]);
         assert_eq!(down.code, 0, "down after {what}, and after {moment}: {}", down.stderr);
         assert_eq!(Left::now(self.kindmesh), before, "after {what}, and {moment}");
-        let killed = if killed { "killed" } else { "NOT killed, it had ended" };
-        println!("{what}: {killed}; {up}down killed at {moment}, nothing left; {:?}", started.elapsed());
+        let killed = if killed { "killed" } else { "NOT killed: it had already exited" };
+        println!("{what}: {killed}; {up}down killed at {moment}, nothing left behind; {:?}", started.elapsed());
     }
 }
 
@@ -53,14 +53,14 @@ fn killed_at_any_moment_it_converges_and_leaves_nothing() {
     assert_eq!(Left::now(&kindmesh), before);
     let life = Life { kindmesh: &kindmesh, downs: &downs };
 
-    // What costs seconds, and what the next `down` makes of it: every event before the first cluster is there.
+    // Lives of seconds, without a second `up`: every event before the first cluster exists.
     let cheap = ups.iter().position(|moment| moment.is_end_of("cluster")).unwrap();
     for (turn, moment) in ups[..cheap].iter().enumerate() {
         life.live(&moment.to_string(), turn, false, || {
             Working::start(&kindmesh, &["up"]).kill_at(|seen| seen == moment, AT_MOST)
         });
     }
-    // And what the next `up` makes of it: each kind of step, in its middle.
+    // Lives with a second `up`: each kind of step, killed while it runs.
     let mut kinds: Vec<&Moment> = Vec::new();
     for moment in ups.iter().filter(|moment| moment.is_start()) {
         if !kinds.iter().any(|kind| kind.step == moment.step) {
@@ -85,7 +85,7 @@ fn killed_at_random_moments_it_converges_and_leaves_nothing() {
     let life = Life { kindmesh: &kindmesh, downs: &downs };
     let mut random = seed();
     for turn in 0..RANDOM {
-        // Knuth's generator: good enough to spread ten moments over a run, and the same for the same seed.
+        // Knuth's generator: good enough to spread ten moments over a run, and reproducible from the seed.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let after = whole.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64);
         life.live(&format!("{after:.1?}"), turn as usize, true, || {

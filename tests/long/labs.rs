@@ -1,4 +1,4 @@
-//! Every exercise, and seats that know nothing of each other.
+//! Every exercise, and independent seats.
 
 use crate::environment::{E2E, Kindmesh};
 use crate::lab::{document, through};
@@ -7,7 +7,7 @@ use crate::lab::{document, through};
 #[ignore = "needs a container engine and minutes"]
 fn every_exercise_fails_as_described_and_then_works() {
     let kindmesh = E2E.up();
-    let all = document(kindmesh, &["lab", "list"], 0)["exercises"].as_array().map(Vec::len).expect("a list");
+    let all = document(kindmesh, &["lab", "list"], 0)["exercises"].as_array().map(Vec::len).expect("an array");
     for number in 1..=all {
         println!("exercise {number}: {:?}", through(kindmesh, number));
         assert_eq!(kindmesh.run(&["call", "--expect", "200"]).code, 0, "after exercise {number}");
@@ -23,7 +23,7 @@ fn two_seats_do_not_notice_each_other() {
     let prepared = document(&seats[0], &["lab", "seats", "2", "--prefix", "e2e-seat"], 0);
     assert_eq!(prepared["seats"][1]["environment"], "e2e-seat2", "{prepared}");
     for seat in &seats {
-        assert!(seat.run(&["call"]).stderr.contains("is paused"), "it is at rest");
+        assert!(seat.run(&["call"]).stderr.contains("is paused"), "the seat is not paused");
         assert_eq!(seat.run(&["resume"]).code, 0);
     }
     document(&seats[0], &["lab", "start", "2"], 0);

@@ -1,4 +1,4 @@
-//! What takes long: run by `make test-long` before a release, its result goes into docs/tested.md.
+//! Long tests, run by `make test-long` before a release. Their results go into docs/tested.md.
 
 #[path = "../e2e/environment.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
@@ -9,7 +9,7 @@ mod killing;
 #[path = "../e2e/lab.rs"]
 mod lab;
 mod labs;
-#[expect(dead_code, reason = "shared with the tests of a minute, which use all of it")]
+#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/open.rs"]
 mod open;
 mod restart;
@@ -20,7 +20,7 @@ mod shared;
 mod soak;
 mod three;
 
-/// Asks again and again for a while; the answer itself takes a moment.
+/// Repeats a check for a while; the check itself takes time.
 fn until(mut holds: impl FnMut() -> bool) -> bool {
     (0..60).any(|_| holds())
 }

@@ -1,4 +1,4 @@
-//! Rests that are long, lives that are short, and restarts in every order.
+//! Long pauses, short certificate lifetimes, and restarts in every order.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use crate::environment::{E2E, Kindmesh, docker};
 
 const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-plane"];
 
-/// Longer than node monitors wait for a node (50 s), and than leases of leaders live.
+/// Longer than node monitors wait for a node (50 s), and longer than leader leases.
 const LONG_REST: Duration = Duration::from_secs(125);
 
 #[test]
@@ -16,21 +16,21 @@ const LONG_REST: Duration = Duration::from_secs(125);
 fn a_long_pause_is_as_a_short_one() {
     let kindmesh = E2E.up();
     assert_eq!(kindmesh.run(&["pause"]).code, 0);
-    // The rest itself, not a wait for anything.
+    // The pause itself, not a wait for a condition.
     std::thread::sleep(LONG_REST);
     let resumed = Instant::now();
     assert_eq!(kindmesh.run(&["resume"]).code, 0);
     let back = resumed.elapsed();
     let called = Instant::now();
     assert_eq!(kindmesh.json_lines(&["call"])[0]["statusCode"], 200);
-    println!("back after {back:?}, the first call took {:?}", called.elapsed());
+    println!("resumed after {back:?}, the first call took {:?}", called.elapsed());
     assert!(called.elapsed() < Duration::from_secs(1), "{:?}", called.elapsed());
-    // Nor does it break a moment later, when the monitors have looked.
+    // It also keeps working once the node monitors have run.
     let calls = kindmesh.json_lines(&["call", "--count", "40", "--delay-ms", "500"]);
     assert!(calls.iter().all(|call| call["statusCode"] == 200), "{calls:#?}");
 }
 
-/// Workload certificates live for 90 days, so that a laptop may sleep. What expires all the same is made anew.
+/// Workload certificates are valid for 90 days, so that a laptop may sleep. Certificates that expire are still renewed.
 #[test]
 #[ignore = "needs a container engine and minutes"]
 fn certificates_that_expired_during_a_pause_are_made_anew() {
@@ -41,11 +41,11 @@ fn certificates_that_expired_during_a_pause_are_made_anew() {
     let resumed = Instant::now();
     docker(&["unpause", NODES[0], NODES[1]]);
     let healed = kindmesh.calls_until_one_crosses(resumed + Duration::from_secs(120));
-    println!("after {:?}", resumed.elapsed());
+    println!("recovered after {:?}", resumed.elapsed());
     certificates_live(kindmesh, None);
     assert_eq!(kindmesh.run(&["up"]).code, 0);
-    assert!(short, "the certificates were not short-lived");
-    assert!(healed, "not within two minutes");
+    assert!(short, "the certificates are not short-lived");
+    assert!(healed, "not recovered within two minutes");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn an_interrupted_stop_is_gone_on_with() {
     let mut stop = kindmesh.command(&["stop", "--output", "json"]).stdout(Stdio::piped()).spawn().unwrap();
     let events = BufReader::new(stop.stdout.take().unwrap());
     let mut lines = events.lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains(r#""step":"stop""#)), "it ended before it stopped anything");
+    assert!(lines.any(|line| line.contains(r#""step":"stop""#)), "it exited before it stopped any node");
     // The nodes are being stopped, which takes seconds.
     let interrupted = std::process::Command::new("kill").args(["-INT", &stop.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
@@ -90,7 +90,7 @@ fn an_interrupted_stop_is_gone_on_with() {
     assert_eq!(kindmesh.json_lines(&["call"])[0]["statusCode"], 200);
 }
 
-/// Sets how long the samples' certificates live, or sets it back; says whether the caller's is as wanted.
+/// Sets or resets the lifetime of the samples' certificates. Returns whether the caller's certificate has it.
 fn certificates_live(kindmesh: &Kindmesh, life: Option<&str>) -> bool {
     for (cluster, name) in [("cluster1", "sample-caller"), ("cluster2", "sample-producer")] {
         let metadata = life.map(|life| format!(r#", \"proxyMetadata\": {{\"SECRET_TTL\": \"{life}\"}}"#));
@@ -107,6 +107,6 @@ fn certificates_live(kindmesh: &Kindmesh, life: Option<&str>) -> bool {
     let exec = ["-n", "sample", "exec", "deploy/sample-caller", "-c", "istio-proxy", "--"];
     let certificates = ["pilot-agent", "request", "GET", "certs"];
     let said = kindmesh.kubectl("cluster1", &[&exec[..], &certificates].concat());
-    // Envoy tells how many days are left: none of less than one.
+    // Envoy prints the number of days left: 0 for less than one.
     life.is_some() == said.stdout.contains(r#""days_until_expiration": "0""#)
 }

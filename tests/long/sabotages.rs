@@ -1,4 +1,4 @@
-//! Every check of `verify` fails when what it claims is broken, and only then.
+//! Every check of `verify` fails when its claim is broken, and only then.
 
 use kindmesh::internals::diagnose::verify::CHECKS;
 use kindmesh::internals::host::trust::{Intermediate, Root};
@@ -7,7 +7,7 @@ use crate::environment::{E2E, docker};
 use crate::sabotage::{self, failed};
 use crate::until;
 
-/// Claims that hold whatever is wrong between the clusters.
+/// Claims that hold whatever fails between the clusters.
 const ALONE: [&str; 2] = ["name.absent", "trust.root"];
 
 #[test]
@@ -31,7 +31,7 @@ fn a_cut_link_is_found() {
     });
     let found = failed(kindmesh, &[], None);
     docker(&["exec", node, "rm", "/etc/kindmesh/cut"]);
-    assert!(cut, "the route stays");
+    assert!(cut, "the route was not removed");
     assert!(found.contains(&"link.pods".into()), "{found:?}");
     assert!(!found.iter().any(|id| ALONE.contains(&id.as_str())), "{found:?}");
     assert!(until(|| failed(kindmesh, &["link.pods"], None).is_empty()));
@@ -69,7 +69,7 @@ fn a_mesh_without_mutual_tls_is_found() {
     let found = failed(kindmesh, &["mtls", "link", "name", "balance", "telemetry"], None);
     both("delete");
     assert!(found.contains(&"mtls.identity".into()), "{found:?}");
-    // Strict on one pod of a mesh whose callers were told not to encrypt fails as well.
+    // STRICT on one pod also fails in a mesh whose callers do not encrypt.
     assert!(found.iter().all(|id| id.starts_with("mtls")), "{found:?}");
     assert!(failed(kindmesh, &["mtls"], None).is_empty());
 }
@@ -97,7 +97,7 @@ fn another_root_is_found() {
         }
     }
     let found = failed(kindmesh, &[], None);
-    // Whoever put it there: what runs on it is started anew.
+    // `up` restarts what uses the replaced `cacerts`, whoever replaced it.
     let up = kindmesh.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
     assert!(found.contains(&"trust.root".into()), "{found:?}");
@@ -111,7 +111,7 @@ fn every_check_has_a_sabotage() {
     let of_policies = sabotage::of_policies();
     for check in &CHECKS {
         let one = of_policies.iter().any(|id| id == check.id) != of_the_environment.contains(&check.id);
-        assert!(one, "{} has none, or two", check.id);
+        assert!(one, "{} has no sabotage, or two", check.id);
     }
     assert_eq!(of_policies.len() + of_the_environment.len(), CHECKS.len());
 }

@@ -1,4 +1,4 @@
-//! `kindmesh::testing::Mesh::shared` by several processes: one environment for all, gone after the last.
+//! `kindmesh::testing::Mesh::shared` in several processes: one environment for all, deleted after the last one.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use kindmesh::testing::{Mesh, Request};
 use crate::environment::{docker, name};
 use crate::until;
 
-/// Makes this test one of the processes, with the environment's name.
+/// Makes this test one of the processes; the value is the name of the environment.
 const USER: &str = "KINDMESH_TEST_USER";
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: probes}, spec: {selector: {app: kindmesh-caller}, \
     ports: [{name: http, port: 8080}]}}";
@@ -21,22 +21,22 @@ fn processes_share_an_environment_that_goes_after_the_last() {
         return use_it(&name);
     }
     let name = format!("{}-shared", name());
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("create a temporary directory");
     let spec = folder.path().join("mesh-only.yaml");
-    std::fs::write(&spec, "samples: {enabled: false}\n").expect("a file");
+    std::fs::write(&spec, "samples: {enabled: false}\n").expect("write the file");
     let started = Instant::now();
     let mut users = [(); 2].map(|()| User::start(&name, folder.path(), &spec));
     users.iter_mut().for_each(User::has_used);
-    println!("both have used it after {:?}", started.elapsed());
+    println!("both processes have used it after {:?}", started.elapsed());
     let [mut first, mut second] = users;
     first.kill();
-    // As long as the other lives, it stays: twice what nobody has to use it for.
+    // It stays while the other process runs: for twice the idle time after which it is deleted.
     std::thread::sleep(Duration::from_secs(20));
     assert_eq!(nodes(&name), 2);
     second.kill();
     let left = Instant::now();
-    assert!(until(|| gone(&name)), "it stays: {} nodes", nodes(&name));
-    println!("gone {:?} after the last", left.elapsed());
+    assert!(until(|| gone(&name)), "not deleted: {} nodes", nodes(&name));
+    println!("deleted {:?} after the last process ended", left.elapsed());
 }
 
 fn nodes(name: &str) -> usize {
@@ -49,10 +49,10 @@ fn gone(name: &str) -> bool {
     nodes(name) == 0 && networks.is_empty()
 }
 
-/// What each process does: a test, and then it stays until it is killed.
-#[expect(clippy::print_stdout, reason = "it tells the test that started it")]
+/// Runs in each process: one test, then it waits until it is killed.
+#[expect(clippy::print_stdout, reason = "read by the test that started the process")]
 fn use_it(name: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("build the runtime");
     let used = runtime.block_on(async {
         let mesh = Mesh::shared(name).await?;
         mesh.test(async |ns| {
@@ -65,7 +65,7 @@ fn use_it(name: &str) {
         })
         .await
     });
-    used.expect("a test that passes");
+    used.expect("a passing test");
     println!("used");
     let _ = std::io::stdin().read(&mut [0]);
 }
@@ -76,7 +76,7 @@ impl User {
     fn start(name: &str, state: &std::path::Path, spec: &std::path::Path) -> Self {
         let files = std::env::var_os("KINDMESH_FILE").unwrap_or_default();
         let files = std::env::split_paths(&files).chain([spec.to_owned()]);
-        let child = Command::new(std::env::current_exe().expect("this test"))
+        let child = Command::new(std::env::current_exe().expect("the path of this test"))
             .args(["--exact", "shared::processes_share_an_environment_that_goes_after_the_last"])
             .args(["--include-ignored", "--nocapture"])
             .env(USER, name)
@@ -88,18 +88,18 @@ impl User {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
-        Self(child.expect("this test"))
+        Self(child.expect("start this test"))
     }
 
     fn has_used(&mut self) {
         let lines = BufReader::new(self.0.stdout.take().expect("a pipe")).lines();
         let said: Vec<String> = lines.map_while(Result::ok).take_while(|line| line != "used").collect();
-        assert!(self.0.try_wait().expect("a state").is_none(), "it ended: {}", said.join("\n"));
+        assert!(self.0.try_wait().expect("a state").is_none(), "the process exited: {}", said.join("\n"));
     }
 
     fn kill(&mut self) {
-        self.0.kill().expect("killed");
-        self.0.wait().expect("ended");
+        self.0.kill().expect("kill the process");
+        self.0.wait().expect("wait for the process");
     }
 }
 

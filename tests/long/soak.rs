@@ -1,5 +1,5 @@
-//! Ten minutes of calls from one cluster to the other while things break and mend. Every lost call must be explained
-//! by a fault, and nothing may grow.
+//! Ten minutes of calls from one cluster to the other while faults come and go. Every lost call must be explained
+//! by a fault, and memory must not grow.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,30 +16,30 @@ use tokio::task::JoinSet;
 use crate::environment::{E2E, Kindmesh, docker};
 use crate::open::Open;
 
-/// 50 calls a second.
+/// 50 calls per second.
 const EVERY: Duration = Duration::from_millis(20);
 const WHOLE: Duration = Duration::from_secs(600);
-/// A call that has no answer after this is lost: the caller's own timeout is 30 s.
+/// A call without a response after this time is lost: the caller's own timeout is 30 s.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(40);
-/// From when on memory stays flat: caches have their size, and the restart of the producers' node is over, during which
-/// some 1500 calls wait at once.
+/// When memory has to be flat: caches are full, and the restart of the producers' node is over, during which
+/// some 1500 calls wait at the same time.
 const SETTLED: Duration = Duration::from_secs(400);
-/// How much more memory anything may have at the end: allocators round, a leak at 50 calls a second is more.
+/// How much memory may grow until the end: allocators round, but a leak at 50 calls per second is larger.
 const MAY_GROW: u64 = 8 * 1024;
 
-/// Something that breaks.
+/// A fault that the test causes.
 struct Fault {
     name: &'static str,
     at: Duration,
-    /// How long calls that begin after it may be lost. No time where there is somebody else to answer.
+    /// How long calls that begin after the fault may be lost. Zero if another pod can answer.
     explains: Duration,
     cause: fn(&Kindmesh),
 }
 
 const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-plane"];
 
-/// A flushed route comes back when the link's unit looks again, after at most 2 s; a call that was sent in between waits
-/// for TCP to send again. A restarted node heals within 60 s: docs/tested.md.
+/// A flushed route returns when the link's unit runs again, after at most 2 s; a call that was sent in between waits
+/// for a TCP retransmission. A restarted node recovers within 60 s: docs/tested.md.
 const FAULTS: [Fault; 8] = [
     Fault { name: "a producer pod is deleted", at: secs(60), explains: secs(0), cause: delete_a_producer },
     Fault {
@@ -89,7 +89,7 @@ fn kubectl(kindmesh: &Kindmesh, cluster: &str, arguments: &[&str]) -> String {
 fn delete_a_producer(kindmesh: &Kindmesh) {
     let pods =
         kubectl(kindmesh, "cluster2", &["-n", "sample", "get", "pods", "-l", "app=sample-producer", "-o", "name"]);
-    let pod = pods.lines().next().expect("there is no producer");
+    let pod = pods.lines().next().expect("no producer found");
     kubectl(kindmesh, "cluster2", &["-n", "sample", "delete", pod, "--wait=false"]);
 }
 
@@ -139,14 +139,14 @@ async fn call(client: &Http, url: &str, number: u64) -> Result<(), String> {
         let body = answer.into_body().collect().await.map_err(|error| format!("the caller: {error}"))?;
         serde_json::from_slice::<Value>(&body.to_bytes()).map_err(|error| format!("the caller: {error}"))
     };
-    let answer = tokio::time::timeout(ANSWERED_WITHIN, answer).await.map_err(|_| "no answer".to_owned())??;
+    let answer = tokio::time::timeout(ANSWERED_WITHIN, answer).await.map_err(|_| "no response".to_owned())??;
     match answer["statusCode"].as_u64() {
         Some(200) => Ok(()),
         _ => Err(format!("{}: {}", answer["statusCode"], answer["reason"].as_str().unwrap_or_default())),
     }
 }
 
-/// Sends calls at a steady rate until the time is over, and waits for the last answers.
+/// Sends calls at a steady rate until the end, and waits for the last responses.
 async fn load(url: &str, started: Instant) -> Tally {
     let client: Http = Client::builder(TokioExecutor::new()).build_http();
     let tally = Arc::new(Mutex::new(Tally::default()));
@@ -174,13 +174,13 @@ async fn load(url: &str, started: Instant) -> Tally {
     Arc::into_inner(tally).expect("every call has ended").into_inner().expect("no call panics")
 }
 
-/// Resident memory in kB: of the tool, and of the caller, which lives through all faults.
+/// Returns the resident memory in kB of kindmesh and of the caller, which survives all faults.
 fn memory(open: &Open) -> BTreeMap<&'static str, u64> {
     let of = |text: &str| -> u64 {
         let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("no VmRSS");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("no number")
     };
-    let tool = std::fs::read_to_string(format!("/proc/{}/status", open.process())).expect("open ended");
+    let tool = std::fs::read_to_string(format!("/proc/{}/status", open.process())).expect("kindmesh open exited");
     let caller =
         docker(&["exec", NODES[0], "sh", "-c", "cat /proc/$(pgrep -f 'serve caller' | head -n 1)/status"]);
     BTreeMap::from([("kindmesh open", of(&tool)), ("the caller", of(&caller))])
@@ -197,7 +197,7 @@ async fn every_lost_call_is_explained_and_nothing_grows() {
     let (begun, measured) = tokio::task::block_in_place(|| {
         let (mut begun, mut measured) = (Vec::new(), Vec::new());
         for fault in &FAULTS {
-            // A timetable, not a wait for something to hold.
+            // A schedule, not a wait for a condition.
             std::thread::sleep(fault.at.saturating_sub(started.elapsed()));
             let began = started.elapsed();
             measured.push((began, memory(&open)));
@@ -206,7 +206,7 @@ async fn every_lost_call_is_explained_and_nothing_grows() {
         }
         (begun, measured)
     });
-    let tally = calls.await.expect("the load ends");
+    let tally = calls.await.expect("the calls end");
     let at_the_end = memory(&open);
 
     println!(
@@ -233,7 +233,7 @@ async fn every_lost_call_is_explained_and_nothing_grows() {
             last
         );
         if !fault.explains.is_zero() {
-            // A call that waits for its answer when the fault begins is lost with it.
+            // A call that is waiting for its response when the fault begins is lost with it.
             unexplained.retain(|lost| lost.began + Duration::from_secs(5) < *began || lost.began > until);
         }
     }
@@ -243,7 +243,7 @@ async fn every_lost_call_is_explained_and_nothing_grows() {
     println!("at the end: {at_the_end:?}");
     assert!(unexplained.is_empty(), "{unexplained:?}");
     assert!(tally.sent > WHOLE.as_secs() * 45, "{} calls sent", tally.sent);
-    let (_, settled) = measured.iter().find(|(when, _)| *when >= SETTLED).expect("there are faults");
+    let (_, settled) = measured.iter().find(|(when, _)| *when >= SETTLED).expect("a fault after SETTLED");
     for (what, before) in settled {
         assert!(at_the_end[what] <= before + MAY_GROW, "{what}: {before} kB, {} kB", at_the_end[what]);
     }

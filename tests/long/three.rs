@@ -1,4 +1,4 @@
-//! Three environments at once: one is killed while it comes up, one is taken down; the third never notices.
+//! Three environments at once: one is killed during `up`, one is deleted; the third is not affected.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::environment::{Kindmesh, docker};
 use crate::killing::{Left, Working};
 
-/// No run takes as long.
+/// No run takes this long.
 const AT_MOST: Duration = Duration::from_secs(600);
 
-/// The nodes of an environment, each with when it started, and its network: anything that was made anew shows.
+/// The ids of the nodes, with their start times, and of the network: they change if anything is recreated.
 fn identity(kindmesh: &Kindmesh) -> Vec<String> {
     let name = kindmesh.name();
     let mut identity = vec![docker(&["network", "inspect", "--format", "{{.Id}}", &format!("kindmesh-{name}")])];
@@ -28,8 +28,8 @@ fn the_third_of_three_never_notices() {
     let before = [&killed, &downed].map(Left::now);
     let ups = [&killed, &downed, &third].map(|kindmesh| Working::start(kindmesh, &["up"]));
     let [first, second, last] = ups;
-    // In the middle: Kubernetes runs, and its mesh is being made.
-    assert!(first.kill_at(|seen| seen.is_end_of("cluster"), AT_MOST), "it had ended");
+    // In the middle: Kubernetes runs, and the mesh is being installed.
+    assert!(first.kill_at(|seen| seen.is_end_of("cluster"), AT_MOST), "up had already exited");
     second.finish();
     last.finish();
 
@@ -45,15 +45,15 @@ fn the_third_of_three_never_notices() {
     let down = killed.run(&["down"]);
     assert_eq!(down.code, 0, "{down:?}");
     assert_eq!(Left::now(&killed), before[0]);
-    assert!(calls.try_wait().unwrap().is_none(), "the calls ended");
+    assert!(calls.try_wait().unwrap().is_none(), "the calls ended too early");
     calls.kill().unwrap();
     calls.wait().unwrap();
 
     let said = std::fs::read_to_string(file.path()).unwrap();
-    // The last line may be cut off.
+    // The last line may be incomplete.
     let answers: Vec<&str> = said.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
     let lost: Vec<_> = answers.iter().filter(|line| !line.contains(r#""statusCode":200"#)).collect();
-    println!("{} calls in the third, {} of them lost", answers.len(), lost.len());
+    println!("{} calls in the third environment, {} of them lost", answers.len(), lost.len());
     assert!(answers.len() > 100 && lost.is_empty(), "{lost:?}");
     assert_eq!(identity(&third), as_it_was);
     let status = third.run(&["status"]);

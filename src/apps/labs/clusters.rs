@@ -1,4 +1,4 @@
-//! The two clusters that exercises are about, and what is in the samples' namespace there.
+//! The two clusters of the exercises, and what is in the samples' namespace there.
 
 use anyhow::Context;
 use kube::api::{Api, DynamicObject, ListParams};
@@ -16,13 +16,13 @@ use crate::cluster::refusal::Record;
 use crate::cluster::workloads;
 use crate::spec;
 
-/// The value of the part-of label of what exercises make and `up` does not.
+/// The value of the part-of label of what exercises create and `up` does not.
 pub(super) const PART_OF_LABS: &str = "kindmesh-labs";
 
 /// Both sides.
 pub(super) const SIDES: [Side; 2] = [Side::Caller, Side::Producer];
 
-/// The kinds that say how calls behave and who may make them: wherever they are, they are what exercises are about.
+/// The kinds of objects that affect calls: exercises involve them wherever they are.
 pub(super) const POLICY_KINDS: [(&str, &str); 4] = [
     ("networking.istio.io/v1", "VirtualService"),
     ("networking.istio.io/v1", "DestinationRule"),
@@ -39,7 +39,7 @@ pub(super) struct Clusters<'a> {
 }
 
 impl<'a> Clusters<'a> {
-    /// Those of an environment. Nothing is asked of them yet.
+    /// Returns those of an environment. Does not query them.
     pub async fn of(environment: &'a Environment) -> anyhow::Result<Self> {
         let samples = &environment.spec.samples;
         let (callers, producers) = (&samples.caller.clusters, &samples.producer.clusters);
@@ -49,9 +49,9 @@ impl<'a> Clusters<'a> {
             }
             _ => {
                 return Err(Error::usage(
-                    "exercises need one cluster with the caller and another one with the producer",
+                    "exercises require a cluster with the caller and another cluster with the producer",
                 )
-                .hint("kindmesh up --name seat makes such an environment, where no spec says otherwise")
+                .hint("create such an environment: kindmesh up --name seat, without a spec that says otherwise")
                 .into());
             }
         };
@@ -74,7 +74,7 @@ impl<'a> Clusters<'a> {
         &self.side(side).0
     }
 
-    /// Why a side's API server may refuse something for a while.
+    /// Returns the known reasons for refusals of a side's API server.
     pub fn record(&self, side: Side) -> &Record {
         &self.side(side).1
     }
@@ -83,17 +83,17 @@ impl<'a> Clusters<'a> {
         self.environment.spec.samples.namespace.as_str()
     }
 
-    /// The cluster of a side, as the spec has it.
+    /// Returns the cluster of a side in the plan.
     pub fn spec(&self, side: Side) -> Result<&spec::Cluster, Error> {
         self.environment.cluster(self.places.of(side))
     }
 
-    /// The objects of one kind in a side's samples' namespace.
+    /// Returns the objects of one kind in a side's samples' namespace.
     pub fn api(&self, side: Side, api_version: &str, kind: &str) -> Api<DynamicObject> {
         kinds::api(self.client(side), api_version, kind, Some(self.namespace()))
     }
 
-    /// The objects of a state on a side, as they are to be in this environment. `image` is that of the samples.
+    /// Returns the objects of a state on a side, adapted to this environment. `image` is that of the samples.
     pub fn objects(&self, state: &State, side: Side, image: &str) -> anyhow::Result<Vec<DynamicObject>> {
         let mut objects = Vec::new();
         for path in state.manifests(side) {
@@ -108,12 +108,12 @@ impl<'a> Clusters<'a> {
 
     fn adapt(&self, object: &mut DynamicObject, side: Side, image: &str, ups: bool) -> anyhow::Result<()> {
         object.metadata.namespace = Some(self.namespace().to_owned());
-        // Identities name the namespace.
+        // Identities contain the namespace.
         let text = object.data.to_string().replace("/ns/sample/", &format!("/ns/{}/", self.namespace()));
         object.data = serde_json::from_str(&text)?;
         let labels = object.labels_mut();
-        // `up` removes what carries its own label and is not its own, and `apply` takes what has no policy's label for
-        // that of an older `up`.
+        // `up` deletes unknown objects with its own label, and `apply` treats an object without a policy's label
+        // as one of an older `up`.
         labels.entry(PART_OF_LABEL.into()).or_insert_with(|| if ups { PART_OF } else { PART_OF_LABS }.into());
         if !ups {
             labels.entry(LABEL.into()).or_insert_with(|| PART_OF_LABS.into());
@@ -125,11 +125,11 @@ impl<'a> Clusters<'a> {
         Ok(())
     }
 
-    /// The policies that are in a side's samples' namespace, whoever made them.
+    /// Returns the policies in a side's samples' namespace, whoever created them.
     pub async fn policies(&self, side: Side) -> anyhow::Result<Vec<DynamicObject>> {
         let mut found = Vec::new();
         for (api_version, kind) in POLICY_KINDS {
-            let what = || format!("asking cluster {} for every {kind}", self.places.of(side));
+            let what = || format!("listing every {kind} in cluster {}", self.places.of(side));
             let list = self.api(side, api_version, kind).list(&ListParams::default()).await.with_context(what)?;
             found.extend(list.items.into_iter().map(|object| DynamicObject {
                 types: Some(kube::core::TypeMeta { api_version: api_version.into(), kind: kind.into() }),
@@ -140,7 +140,7 @@ impl<'a> Clusters<'a> {
     }
 }
 
-/// What an object is told apart by within a namespace.
+/// What identifies an object within a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub api_version: String,

@@ -1,5 +1,5 @@
-//! How what is there differs from the solution, for whoever took a wrong turn: what is missing, what is in the wrong
-//! cluster, what is said otherwise. Where, not how: that is left to find out.
+//! How the current state differs from the solution: what is missing, what is in the wrong cluster, which fields
+//! differ. Where, but not how: that is left to the user.
 
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -10,7 +10,7 @@ use super::exercise::Exercise;
 use super::expectation::Places;
 use crate::cluster::policies::Side;
 
-/// So many differences within one object are named.
+/// How many differences within one object are listed.
 const MOST: usize = 5;
 
 /// The policies of one side.
@@ -20,14 +20,14 @@ pub(super) struct Of<'a> {
 }
 
 impl Clusters<'_> {
-    /// The differences, a sentence each.
+    /// Returns the differences, a sentence each.
     pub async fn different(&self, exercise: &Exercise) -> anyhow::Result<Vec<String>> {
         let mut differences = Vec::new();
         let mut found = Vec::new();
         for side in SIDES {
             match self.policies(side).await {
                 Ok(policies) => found.push((side, policies)),
-                // Of a cluster that does not answer the checkpoints tell.
+                // The checks report a cluster that does not respond.
                 Err(_) => continue,
             }
         }
@@ -39,7 +39,7 @@ impl Clusters<'_> {
                 if key.is_policy() {
                     differences.extend(of_policy(object, side, &there, &self.places));
                 } else if self.api(side, &key.api_version, &key.kind).get_opt(&key.name).await?.is_none() {
-                    differences.push(format!("there is no {key} in {}", self.places.of(side)));
+                    differences.push(format!("{key} is missing in {}", self.places.of(side)));
                 }
             }
             differences.extend(superfluous(&wanted, side, &there, &self.places));
@@ -48,7 +48,7 @@ impl Clusters<'_> {
     }
 }
 
-/// What is different about a policy of the solution.
+/// Returns what is different about a policy of the solution.
 fn of_policy(wanted: &DynamicObject, side: Side, there: &[Of<'_>], places: &Places) -> Option<String> {
     let key = Key::of(wanted);
     let find = |side: Side| {
@@ -62,20 +62,20 @@ fn of_policy(wanted: &DynamicObject, side: Side, there: &[Of<'_>], places: &Plac
     let here = places.of(side);
     let Some(found) = find(side) else {
         return Some(match find(other) {
-            Some(_) => format!("{key} is in {}, and acts where the {side} is: in {here}", places.of(other)),
-            None => format!("there is no {key} in {here}"),
+            Some(_) => format!("{key} is in {}, but takes effect in the {side}'s cluster: {here}", places.of(other)),
+            None => format!("{key} is missing in {here}"),
         });
     };
     let mut paths = Vec::new();
     compare(&found.data["spec"], &wanted.data["spec"], "spec", &mut paths);
     match paths.len() {
         0 => None,
-        more if more > MOST => Some(format!("{key} in {here} says something else than the solution throughout")),
-        _ => Some(format!("{key} in {here} says something else than the solution about {}", paths.join(", "))),
+        more if more > MOST => Some(format!("{key} in {here} differs from the solution everywhere")),
+        _ => Some(format!("{key} in {here} differs from the solution in {}", paths.join(", "))),
     }
 }
 
-/// Policies that the solution has not.
+/// Policies that are not in the solution.
 fn superfluous(wanted: &[DynamicObject], side: Side, there: &[Of<'_>], places: &Places) -> Vec<String> {
     let keys: Vec<_> = wanted.iter().map(Key::of).collect();
     let policies = there.iter().filter(|of| of.side == side).flat_map(|of| of.policies);
@@ -88,7 +88,7 @@ fn superfluous(wanted: &[DynamicObject], side: Side, there: &[Of<'_>], places: &
         .collect()
 }
 
-/// The paths at which two values differ.
+/// Returns the paths at which two values differ.
 fn compare(found: &Value, wanted: &Value, path: &str, paths: &mut Vec<String>) {
     match (found, wanted) {
         (Value::Object(found), Value::Object(wanted)) => {
@@ -136,7 +136,7 @@ mod tests {
         };
         let is = |text: &str| Some(format!("VirtualService sample-producer {text}"));
         assert_eq!(told(&[timeout("2s")], &[]), None);
-        assert_eq!(told(&[], &[]).unwrap(), "there is no VirtualService sample-producer in cluster1");
+        assert_eq!(told(&[], &[]).unwrap(), "VirtualService sample-producer is missing in cluster1");
         assert_eq!(told(&[], &[timeout("2s")]), is("is in cluster2, and acts where the caller is: in cluster1"));
         let otherwise = "in cluster1 says something else than the solution about spec.http[0].timeout";
         assert_eq!(told(&[timeout("20s")], &[]), is(otherwise));

@@ -1,4 +1,4 @@
-//! The exercises there are: their pages, states, hints and checkpoints, as `labs/` has them.
+//! The exercises: their pages, states, hints and checks, from `labs/`.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ macro_rules! files {
     ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../../../", $path)))),*] };
 }
 
-/// Everything that exercises consist of and name, by its path in the repository.
+/// Every file of the exercises, by its path in the repository.
 const FILES: &[(&str, &str)] = files![
     "labs/01-no-service/README.md",
     "labs/01-no-service/lab.yaml",
@@ -59,26 +59,26 @@ pub struct Exercise {
     /// Its number, from 1.
     #[serde(skip)]
     pub number: usize,
-    /// Its folder's name: `06-timeout`.
+    /// Its directory's name: `06-timeout`.
     #[serde(skip)]
     pub id: String,
     /// A few words.
     pub title: String,
-    /// What it is for, one sentence.
+    /// Its goal, one sentence.
     pub goal: String,
-    /// How long it takes somebody who has not done it before.
+    /// How long it takes a beginner.
     pub minutes: u16,
-    /// What is there at first: all of it, and nothing else of what exercises are about.
+    /// The state at the start: complete, nothing else that exercises involve exists.
     pub start: State,
-    /// What is there when it is solved: all of it.
+    /// The state of the solution: complete.
     pub solution: State,
     /// From a nudge to the answer.
     pub hints: Vec<String>,
-    /// What tells that it is solved. At first they fail as described.
+    /// The checks for the solution. At the start they fail as described.
     pub checkpoints: Vec<Checkpoint>,
 }
 
-/// What is there of the things that exercises are about.
+/// The state of everything that exercises involve.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
@@ -86,7 +86,7 @@ pub struct State {
     pub caller: Vec<String>,
     /// Those in the producer's.
     pub producer: Vec<String>,
-    /// Whether the link of the producer's cluster is cut.
+    /// Whether the link of the producer's cluster is disabled.
     #[serde(default)]
     pub link_cut: bool,
     /// Whether the nodes of the producer's cluster are stopped.
@@ -94,32 +94,32 @@ pub struct State {
     pub producer_stopped: bool,
 }
 
-/// Something to be tried, how it comes out at first, and how once the exercise is solved.
+/// A check: its result at the start, and with the solution.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Checkpoint {
-    /// What holds once the exercise is solved, one sentence.
+    /// What holds with the solution, one sentence.
     pub claim: String,
-    /// Calls that come before; only what follows them is looked at.
+    /// Preceding calls; only what follows them is checked.
     pub before: Option<Calls>,
-    /// Calls that are looked at. A checkpoint has this or one of the four that follow.
+    /// The calls to check. A check has this or one of the four that follow.
     pub call: Option<Calls>,
-    /// A request in plain text from beside the caller's proxy to a producer's address.
+    /// A plain-text request from the caller's pod, without its proxy, to a producer's address.
     pub plain_text: Option<Place>,
-    /// An object that is there or not.
+    /// An object that exists or not.
     pub object: Option<Object>,
-    /// The way between the clusters.
+    /// The route between the clusters.
     pub link: Option<Everywhere>,
     /// The nodes of a cluster.
     pub nodes: Option<Place>,
-    /// How it comes out at first.
+    /// The result at the start.
     pub at_first: Expectation,
-    /// How it comes out once the exercise is solved.
+    /// The result with the solution.
     pub works: Expectation,
-    /// Whether it is tried only when those before it hold.
+    /// Whether it runs only if the previous checks hold.
     #[serde(default)]
     pub after_others: bool,
-    /// For how long it is tried, in seconds: what was changed a moment ago takes effect within a second or two.
+    /// How long it is retried, in seconds: a change takes effect within a second or two.
     #[serde(default = "usual")]
     pub within: u64,
 }
@@ -128,25 +128,25 @@ fn usual() -> u64 {
     6
 }
 
-/// Calls, one after the other, each on a new connection.
+/// Calls, one after another, each on a new connection.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Calls {
-    /// The side whose pods call.
+    /// The callers' side.
     #[serde(default = "at_the_caller")]
     pub side: Side,
-    /// The Deployment whose pods call.
+    /// The callers' Deployment.
     #[serde(default = "sample_caller")]
     pub from: String,
-    /// How long the producer waits before it answers, in milliseconds.
+    /// The producer's delay, in milliseconds.
     #[serde(default)]
     pub delay: u64,
-    /// The status that it answers with.
+    /// The producer's status.
     #[serde(default = "success")]
     pub status: u16,
     /// How many attempts fail with that status; the next one succeeds.
     pub fail_attempts: Option<u64>,
-    /// How many.
+    /// The number of calls.
     #[serde(default = "one")]
     pub count: u32,
 }
@@ -171,7 +171,7 @@ fn one() -> u32 {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Place {
-    /// Which.
+    /// Which one.
     pub side: Side,
 }
 
@@ -184,7 +184,7 @@ pub struct Everywhere {}
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Object {
-    /// Where.
+    /// Its side.
     pub side: Side,
     /// `v1`, `networking.istio.io/v1`, …
     pub api_version: String,
@@ -194,24 +194,24 @@ pub struct Object {
     pub name: String,
 }
 
-/// An exercise as it is listed.
+/// An exercise in the list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
     /// Its number.
     pub number: usize,
-    /// Its folder's name.
+    /// Its directory's name.
     pub id: String,
     /// A few words.
     pub title: String,
-    /// What it is for.
+    /// Its goal.
     pub goal: String,
     /// How long it takes.
     pub minutes: u16,
 }
 
 impl Exercise {
-    /// All of them, in their order.
+    /// Returns all exercises, in order.
     pub fn all() -> &'static [Exercise] {
         static ALL: LazyLock<Vec<Exercise>> = LazyLock::new(|| {
             let ids = FILES.iter().filter_map(|(path, _)| path.strip_prefix("labs/")?.strip_suffix("/lab.yaml"));
@@ -220,29 +220,29 @@ impl Exercise {
         &ALL
     }
 
-    /// The one of a number.
+    /// Returns the exercise of a number.
     ///
     /// # Errors
-    /// A usage error when there is none.
+    /// A usage error if there is none.
     pub fn of(number: usize) -> Result<&'static Exercise, Error> {
         let found = Self::all().iter().find(|exercise| exercise.number == number);
         found.ok_or_else(|| {
-            Error::usage(format!("there is no exercise {number}: they are 1 to {}", Self::all().len()))
+            Error::usage(format!("no exercise {number}: choose 1 to {}", Self::all().len()))
                 .hint("kindmesh lab list")
         })
     }
 
-    /// The one of a folder's name.
+    /// Returns the exercise of a directory's name.
     pub fn with_id(id: &str) -> Option<&'static Exercise> {
         Self::all().iter().find(|exercise| exercise.id == id)
     }
 
-    /// Its page, in Markdown.
+    /// Returns its page, in Markdown.
     pub fn page(&self) -> &'static str {
         file(&format!("labs/{}/README.md", self.id)).unwrap_or_default()
     }
 
-    /// The manifests that its solution has and its start has not: what is to be found out.
+    /// Returns the manifests that are in its solution and not in its start: what the user has to find out.
     pub fn answer(&self) -> Vec<(Side, &'static str, &'static str)> {
         let sides = [
             (Side::Caller, &self.solution.caller, &self.start.caller),
@@ -258,7 +258,7 @@ impl Exercise {
         answer
     }
 
-    /// As it is listed.
+    /// Returns its entry in the list.
     pub fn listed(&self) -> Listed {
         Listed {
             number: self.number,
@@ -271,7 +271,7 @@ impl Exercise {
 }
 
 impl State {
-    /// What `up` makes.
+    /// What `up` creates.
     pub(super) fn of_up() -> Self {
         let samples = |files: &[&str]| -> Vec<String> {
             files.iter().map(|file| format!("mesh-manifests/samples/{file}.yaml")).collect()
@@ -284,7 +284,7 @@ impl State {
         }
     }
 
-    /// The paths of its manifests on a side.
+    /// Returns the paths of its manifests on a side.
     pub fn manifests(&self, side: Side) -> &[String] {
         match side {
             Side::Caller => &self.caller,
@@ -293,7 +293,7 @@ impl State {
     }
 }
 
-/// A file by its path in the repository.
+/// Returns a file by its path in the repository.
 pub(super) fn file(path: &str) -> Option<&'static str> {
     FILES.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
 }

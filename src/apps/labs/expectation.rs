@@ -1,4 +1,4 @@
-//! What was seen when a checkpoint was tried, and how it differs from what was expected. No I/O.
+//! The result of a check, and how it differs from the expected one. No I/O.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::call::Answer;
 use crate::cluster::policies::Side;
 
-/// How something comes out: all that is given has to hold.
+/// An expected result: everything that is set must hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Expectation {
@@ -17,22 +17,22 @@ pub struct Expectation {
     /// Every call's reason contains this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Exactly these sides answered; empty when nobody did.
+    /// Exactly these sides responded; empty if none did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<BTreeSet<Side>>,
-    /// The identity that the producer was told in every call, or `none`.
+    /// The identity that the producer received in every call, or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// How long every call took.
+    /// The duration of every call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub millis: Option<Millis>,
-    /// Whether the request in plain text was answered.
+    /// Whether the plain-text request was answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered: Option<bool>,
-    /// Whether the object is there.
+    /// Whether the object exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
-    /// Whether there is a way between all clusters.
+    /// Whether there is a route between all clusters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<bool>,
     /// Whether all nodes run.
@@ -40,7 +40,7 @@ pub struct Expectation {
     pub running: Option<bool>,
 }
 
-/// A time, in milliseconds.
+/// A duration, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Millis {
@@ -50,7 +50,7 @@ pub struct Millis {
     pub below: u64,
 }
 
-/// The word for no identity at all.
+/// The value for no identity.
 const NONE: &str = "none";
 
 /// The clusters of the two sides.
@@ -63,7 +63,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// The cluster of a side.
+    /// Returns the cluster of a side.
     pub fn of(&self, side: Side) -> &str {
         match side {
             Side::Caller => &self.caller,
@@ -79,11 +79,11 @@ pub struct Call {
     pub status: u16,
     /// Why it failed.
     pub reason: Option<String>,
-    /// The cluster that answered.
+    /// The cluster that responded.
     pub answered_by: Option<String>,
-    /// The identity that the producer was told.
+    /// The identity that the producer received.
     pub identity: Option<String>,
-    /// How long it took.
+    /// The duration.
     pub millis: u64,
 }
 
@@ -99,45 +99,45 @@ impl From<&Answer> for Call {
     }
 }
 
-/// What was seen.
+/// The result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     /// Calls.
     Calls(Vec<Call>),
-    /// A request in plain text, with what came of it.
+    /// A plain-text request, with its result.
     PlainText {
-        /// Whether there was an answer.
+        /// Whether there was a response.
         answered: bool,
-        /// In words.
+        /// A description.
         told: String,
     },
     /// An object.
     Object {
-        /// Whether it is there.
+        /// Whether it exists.
         present: bool,
-        /// What and where.
+        /// Its kind, name and cluster.
         told: String,
     },
-    /// The way between the clusters.
+    /// The route between the clusters.
     Link {
-        /// Whether it is there.
+        /// Whether it exists.
         whole: bool,
-        /// What every cluster's nodes have.
+        /// The routes of every cluster's nodes.
         told: String,
     },
     /// Nodes.
     Nodes {
         /// Whether all run.
         running: bool,
-        /// What each of them is.
+        /// The state of each of them.
         told: String,
     },
-    /// It could not be tried.
+    /// It could not be determined.
     Nothing(String),
 }
 
 impl Seen {
-    /// In a few words.
+    /// Describes it in a few words.
     pub fn told(&self) -> String {
         match self {
             Seen::Calls(calls) => calls_told(calls),
@@ -149,7 +149,7 @@ impl Seen {
 }
 
 impl Expectation {
-    /// In a few words.
+    /// Describes it in a few words.
     pub fn told(&self, places: &Places) -> String {
         let mut parts = Vec::new();
         if !self.status.is_empty() {
@@ -163,7 +163,7 @@ impl Expectation {
         }
         if let Some(identity) = &self.identity {
             parts.push(match identity.as_str() {
-                NONE => "the producer is not told who calls".into(),
+                NONE => "the producer receives no caller identity".into(),
                 identity => format!("from {identity}"),
             });
         }
@@ -171,10 +171,10 @@ impl Expectation {
             parts.push(format!("\"…{reason}…\""));
         }
         let yes_or_no = [
-            (self.answered, "an answer", "no answer"),
-            (self.present, "it is there", "it is not there"),
-            (self.link, "a way in both directions", "no way"),
-            (self.running, "all run", "not all run"),
+            (self.answered, "a response", "no response"),
+            (self.present, "it exists", "it does not exist"),
+            (self.link, "a route in both directions", "no route"),
+            (self.running, "all running", "not all running"),
         ];
         parts.extend(yes_or_no.into_iter().filter_map(|(wanted, yes, no)| {
             let told = if wanted? { yes } else { no };
@@ -183,7 +183,7 @@ impl Expectation {
         parts.join(", ")
     }
 
-    /// Whether what was seen is as expected.
+    /// Whether the result is as expected.
     pub fn holds(&self, seen: &Seen, places: &Places) -> bool {
         match seen {
             Seen::Calls(calls) => self.holds_of_calls(calls, places),
@@ -226,7 +226,7 @@ fn calls_told(calls: &[Call]) -> String {
     if calls.iter().any(|call| call.answered_by.is_some()) {
         let identities: BTreeSet<_> = calls.iter().filter_map(|call| call.identity.as_deref()).collect();
         parts.push(match identities.is_empty() {
-            true => "the producer was not told who calls".into(),
+            true => "the producer received no caller identity".into(),
             false => format!("from {}", identities.into_iter().collect::<Vec<_>>().join(" and ")),
         });
     }
@@ -243,7 +243,7 @@ fn statuses(statuses: BTreeSet<u16>) -> String {
 
 fn answered_in(clusters: BTreeSet<String>) -> String {
     match clusters.is_empty() {
-        true => "answered by nobody".into(),
+        true => "no cluster answered".into(),
         false => format!("answered in {}", clusters.into_iter().collect::<Vec<_>>().join(" and ")),
     }
 }
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(
             seen.told(),
             "2 calls: status 200 or 504, answered in cluster2, after 3 to 7 ms, \
-             the producer was not told who calls, \"upstream request timeout\""
+             the producer received no caller identity, \"upstream request timeout\""
         );
     }
 

@@ -1,4 +1,4 @@
-//! Tries checkpoints: makes their calls, asks for their objects, nodes and links.
+//! Runs checks: sends their calls, reads their objects, links and nodes.
 
 use std::time::Duration;
 
@@ -22,38 +22,37 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::plan::Plan;
 
-/// How long after the calls that come before it a checkpoint is looked at: Envoy tells its workers of an ejection
-/// within a second.
+/// How long after its preceding calls a check is evaluated: Envoy notifies its workers of an ejection within a
+/// second.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
-/// How long it may take at least until an exercise fails as described: a producer that was ejected stays so for up to a
-/// minute.
+/// The minimum time limit for an exercise to fail as described: a producer can stay ejected for up to a minute.
 const FAILS_WITHIN: Duration = Duration::from_secs(60);
-/// Somebody waits for the word that nothing has changed: what was applied a moment ago shows within a second or two.
+/// The user waits for a result that does not change anymore: a change takes effect within a second or two.
 const STANDS_STILL_AFTER: Duration = Duration::from_secs(5);
-/// How long one call may take: longer than the caller's own timeout of 30 s.
+/// The timeout of one call: longer than the caller's own timeout of 30 s.
 const CALL_WITHIN: Duration = Duration::from_secs(35);
-/// How long a request in plain text may take, in seconds.
+/// The timeout of a plain-text request, in seconds.
 const PLAIN_TEXT_WITHIN: &str = "5";
-/// How long anything else may take.
+/// The timeout of anything else.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
-/// How a checkpoint came out.
+/// The result of a check.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tried {
-    /// What was to hold.
+    /// The claim.
     pub claim: String,
-    /// Whether it does; none where it was not tried, because one before it does not.
+    /// Whether it holds; none if it did not run, because a previous check failed.
     pub works: Option<bool>,
-    /// What was expected, in words.
+    /// The expected result, described.
     pub expected: String,
-    /// What was seen last, in words.
+    /// The last result, described.
     pub seen: String,
-    /// Whether it came out as it does at first.
+    /// Whether the result is that of the start.
     pub as_at_first: bool,
 }
 
-/// Looks at the environment of an exercise.
+/// Runs the checks of an exercise on its environment.
 pub(super) struct Look<'a> {
     pub clusters: &'a Clusters<'a>,
     pub engine: &'a Engine,
@@ -61,7 +60,7 @@ pub(super) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Tries checkpoints one after the other until each comes out as it does at first, or its time is over.
+    /// Runs checks one after another until each has the result of the start, or its time is over.
     pub async fn at_first(&self, checkpoints: &[Checkpoint], step: &Step) -> Vec<Tried> {
         let mut tried = Vec::new();
         for checkpoint in checkpoints {
@@ -71,7 +70,7 @@ impl Look<'_> {
         tried
     }
 
-    /// Tries checkpoints one after the other until each holds, or its time is over.
+    /// Runs checks one after another until each holds, or its time is over.
     pub async fn works(&self, checkpoints: &[Checkpoint], step: &Step) -> Vec<Tried> {
         let mut tried: Vec<Tried> = Vec::new();
         for checkpoint in checkpoints {
@@ -95,18 +94,18 @@ impl Look<'_> {
         }
     }
 
-    /// Looks again and again until what is seen is as expected, the checkpoint's time is over, or nothing moves; gives
-    /// what was seen last.
+    /// Retries until the result is as expected, the check's time is over, or nothing changes; returns the last
+    /// result.
     async fn until(&self, checkpoint: &Checkpoint, expected: &Expectation, early: bool, step: &Step) -> Seen {
         let places = &self.clusters.places;
         let within = Duration::from_secs(checkpoint.within);
-        // What an exercise before it broke may be healing.
+        // What a previous exercise broke may still be recovering.
         let within = if early { within } else { within.max(FAILS_WITHIN) };
         let deadline = Instant::now() + within;
-        // What is healed by those before it may look as at first for a while.
+        // What the previous checks repaired may still look as at the start.
         let may_stand_still = !early || checkpoint.after_others || checkpoint.at_first == checkpoint.works;
         let mut moved = Instant::now();
-        let mut last = Seen::Nothing("no answer in time".into());
+        let mut last = Seen::Nothing("no response in time".into());
         let _ = wait::until(step, &checkpoint.claim, deadline, async || {
             last = self.round(checkpoint, expected, early).await;
             if !checkpoint.at_first.holds(&last, places) {
@@ -122,15 +121,15 @@ impl Look<'_> {
         last
     }
 
-    /// The calls that come before, and then a look; with such calls, looks for as long as their effect may take,
-    /// `early` only until it is as expected.
+    /// Sends the preceding calls, and then evaluates; with preceding calls, retries for as long as their effect
+    /// may take, but with `early` only until the result is as expected.
     async fn round(&self, checkpoint: &Checkpoint, expected: &Expectation, early: bool) -> Seen {
         let Some(before) = &checkpoint.before else { return self.see(checkpoint).await };
         if let Err(error) = self.calls(before).await {
             return Seen::Nothing(format!("{error:#}"));
         }
         let silent = Events::silent().step("lab", None);
-        let mut last = Seen::Nothing("no answer in time".into());
+        let mut last = Seen::Nothing("no response in time".into());
         let _ = wait::until(&silent, "an effect", Instant::now() + SETTLES_WITHIN, async || {
             last = self.see(checkpoint).await;
             let done = early && expected.holds(&last, &self.clusters.places);
@@ -140,7 +139,7 @@ impl Look<'_> {
         last
     }
 
-    /// Looks once.
+    /// Evaluates once.
     async fn see(&self, checkpoint: &Checkpoint) -> Seen {
         let seen = match checkpoint {
             Checkpoint { call: Some(calls), .. } => self.calls(calls).await,
@@ -148,7 +147,7 @@ impl Look<'_> {
             Checkpoint { object: Some(object), .. } => self.object(object).await,
             Checkpoint { link: Some(_), .. } => Ok(self.link().await),
             Checkpoint { nodes: Some(of), .. } => self.nodes(of.side).await,
-            _ => Err(anyhow::anyhow!("the checkpoint says not what to look at")),
+            _ => Err(anyhow::anyhow!("the check does not specify what to inspect")),
         };
         seen.unwrap_or_else(|error| Seen::Nothing(format!("{error:#}")))
     }
@@ -173,8 +172,8 @@ impl Look<'_> {
         Ok(Seen::Calls(seen))
     }
 
-    /// Asks a producer's pod by its address, from within the caller's proxy's container: what is sent from there goes
-    /// past the proxy.
+    /// Sends a request to a producer's pod by address, from the container of the caller's proxy: its requests
+    /// bypass the proxy.
     async fn plain_text(&self, side: Side) -> anyhow::Result<Seen> {
         let namespace = self.clusters.namespace();
         let from = workloads::ready_pod(self.clusters.client(side), namespace, names::CALLER_NAME).await?;
@@ -186,10 +185,10 @@ impl Look<'_> {
         let from = from.metadata.name.unwrap_or_default();
         let asked = exec(self.clusters.client(side), namespace, &from, envoy::CONTAINER, &command);
         match tokio::time::timeout(LOOK_WITHIN, asked).await? {
-            Ok(said) => Ok(Seen::PlainText { answered: true, told: format!("an answer: {}", said.trim()) }),
-            // curl's own exit status says that the connection was closed or refused.
+            Ok(said) => Ok(Seen::PlainText { answered: true, told: format!("a response: {}", said.trim()) }),
+            // curl's exit status for a closed or refused connection.
             Err(error) if format!("{error:#}").contains("exit code") => {
-                Ok(Seen::PlainText { answered: false, told: "no answer: the connection was closed".into() })
+                Ok(Seen::PlainText { answered: false, told: "no response: the connection was closed".into() })
             }
             Err(error) => Err(error),
         }
@@ -199,7 +198,7 @@ impl Look<'_> {
         let api = self.clusters.api(object.side, &object.api_version, &object.kind);
         let found = tokio::time::timeout(LOOK_WITHIN, api.get_opt(&object.name)).await??;
         let cluster = self.clusters.places.of(object.side);
-        let word = if found.is_some() { "is" } else { "is not" };
+        let word = if found.is_some() { "is" } else { "does not exist" };
         let told = format!("{} {} {word} in {cluster}", object.kind, object.name);
         Ok(Seen::Object { present: found.is_some(), told })
     }
@@ -216,7 +215,7 @@ impl Look<'_> {
                 }
                 Err(_) => {
                     whole = false;
-                    told.push(format!("{}: no answer", cluster.name));
+                    told.push(format!("{}: no response", cluster.name));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! How far somebody is: kept in the environment's folder, and gone with it.
+//! The progress: kept in the environment's directory, and deleted with it.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,27 @@ use serde::{Deserialize, Serialize};
 use super::exercise::Exercise;
 use crate::host::state::{self, Files};
 
-/// How far somebody is.
+/// The progress.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// The exercise that the environment is set up for: its folder's name. None before the first and after `reset`.
+    /// The current exercise: its directory's name. None before the first and after `reset`.
     pub current: Option<String>,
-    /// What became of each exercise that was begun, by its folder's name.
+    /// The state of each exercise that was started, by its directory's name.
     pub exercises: BTreeMap<String, Attempt>,
 }
 
-/// What became of an exercise.
+/// The state of an exercise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// When it was begun, the last time.
+    /// When it was last started.
     pub started: Timestamp,
-    /// How often it was checked, in all.
+    /// The total number of checks.
     pub checks: u32,
-    /// How many hints were given, in all.
+    /// The total number of hints.
     pub hints: usize,
-    /// When all of its checkpoints held first.
+    /// When all of its checks first held.
     pub passed: Option<Timestamp>,
     /// Whether its solution was shown before that.
     pub shown: bool,
@@ -38,10 +38,10 @@ pub struct Attempt {
 const FILE: &str = "progress.json";
 
 impl Progress {
-    /// What is kept of an environment; nothing where nothing was begun.
+    /// Reads an environment's progress; empty if nothing was started.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// If it exists and cannot be read.
     pub fn read(files: &Files) -> anyhow::Result<Self> {
         let path = files.labs().join(FILE);
         match std::fs::read(&path) {
@@ -51,26 +51,26 @@ impl Progress {
         }
     }
 
-    /// Keeps it.
+    /// Writes it.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's errors.
     pub fn write(&self, files: &Files) -> anyhow::Result<()> {
         let path = files.labs().join(FILE);
         state::write_private(&path, serde_json::to_string_pretty(self)?.as_bytes()).map(drop)
     }
 
-    /// The exercise that the environment is set up for.
+    /// Returns the current exercise.
     pub fn current(&self) -> Option<&'static Exercise> {
         self.current.as_deref().and_then(Exercise::with_id)
     }
 
-    /// What became of an exercise.
+    /// Returns the state of an exercise.
     pub fn of(&self, exercise: &Exercise) -> Option<&Attempt> {
         self.exercises.get(&exercise.id)
     }
 
-    /// Begins an exercise.
+    /// Starts an exercise.
     pub(super) fn begin(&mut self, exercise: &Exercise) {
         self.current = Some(exercise.id.clone());
         self.attempt(exercise).started = Timestamp::now();

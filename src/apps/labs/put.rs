@@ -1,4 +1,4 @@
-//! Puts the objects of a state where they belong, and takes away what else exercises are about.
+//! Applies the objects of a state, and deletes everything else that exercises involve.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -20,67 +20,68 @@ use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 use crate::host::state;
 
-/// Something that was changed, or found and left.
+/// Something that was changed, or found and left unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Change {
-    /// Where.
+    /// The side.
     pub cluster: String,
-    /// What: `VirtualService sample-producer`, `nodes`, `link`.
+    /// The object: `VirtualService sample-producer`, `nodes`, `link`.
     pub what: String,
-    /// What became of it.
+    /// What was done.
     pub became: Became,
-    /// Where a copy is kept of what was there, when kindmesh had not made it.
+    /// The path of a copy of the previous object, if kindmesh did not create it.
     pub kept: Option<PathBuf>,
 }
 
-/// What became of something.
+/// What was done with an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Became {
-    /// It was made, or changed to what is wanted.
+    /// It was created or changed.
     Applied,
-    /// Another of its name was there, and made way.
+    /// Another object of its name was replaced.
     Replaced,
-    /// It was taken away.
+    /// It was deleted.
     Deleted,
     /// Nodes were started.
     Started,
     /// Nodes were stopped.
     Stopped,
-    /// A link was cut.
+    /// A link was disabled.
     Cut,
-    /// A link was restored.
+    /// A link was enabled.
     Restored,
-    /// Somebody's own that no exercise names: left as it is, and calls may come out otherwise for it.
+    /// A user's object that no exercise names: it is unchanged, and may affect calls.
     LeftAlone,
 }
 
 impl Change {
-    /// One line.
+    /// Describes it in one line.
     pub fn told(&self) -> String {
         let became = match self.became {
-            Became::Applied => "is applied",
-            Became::Replaced => "is replaced",
-            Became::Deleted => "is taken away",
-            Became::Started => "are started",
-            Became::Stopped => "are stopped",
-            Became::Cut => "is cut",
-            Became::Restored => "is restored",
+            Became::Applied => "applied",
+            Became::Replaced => "replaced",
+            Became::Deleted => "deleted",
+            Became::Started => "started",
+            Became::Stopped => "stopped",
+            Became::Cut => "disabled",
+            Became::Restored => "enabled",
             Became::LeftAlone => {
-                return format!("{}: {} is not of an exercise: left as it is", self.cluster, self.what);
+                return format!("{}: {} is not part of an exercise: unchanged", self.cluster, self.what);
             }
         };
         let kept = match &self.kept {
             Some(path) => format!("; a copy is in {}", path.display()),
             None => String::new(),
         };
-        format!("{}: the {} {became}{kept}", self.cluster, self.what)
+        format!("{}: {} {became}{kept}", self.cluster, self.what)
     }
 }
 
 impl Clusters<'_> {
-    /// Makes both sides' objects those of a state: what exercises name and is not wanted goes, what is wanted comes.
+    /// Makes the objects of both sides match a state: deletes what exercises name and the state does not contain,
+    /// applies the rest.
     pub async fn put(&self, state: &State, step: &Step, deadline: Instant) -> anyhow::Result<Vec<Change>> {
         let image = workloads::sample_image(self.client(Side::Caller), self.environment).await?;
         let (caller, producer) = futures::join!(
@@ -132,7 +133,7 @@ impl Clusters<'_> {
     ) -> anyhow::Result<Option<Change>> {
         let key = Key::of(object);
         let live = self.live(side, &key).await?;
-        // What somebody else's hand added to an object would outlive our part of it.
+        // Fields that someone else added to an object would survive a server-side apply.
         let altered = |live: &DynamicObject| key.is_policy() && live.data.get("spec") != object.data.get("spec");
         let in_the_way = live.filter(|live| !is_ours(live) || altered(live));
         let replaced = match &in_the_way {
@@ -145,11 +146,11 @@ impl Clusters<'_> {
     }
 
     async fn live(&self, side: Side, key: &Key) -> anyhow::Result<Option<DynamicObject>> {
-        let what = || format!("asking cluster {} for {key}", self.places.of(side));
+        let what = || format!("reading {key} in cluster {}", self.places.of(side));
         self.api(side, &key.api_version, &key.kind).get_opt(&key.name).await.with_context(what)
     }
 
-    /// Deletes an object; of one that kindmesh had not made a copy is kept.
+    /// Deletes an object; if kindmesh did not create it, a copy is kept.
     async fn delete(&self, side: Side, key: &Key, live: &DynamicObject, became: Became) -> anyhow::Result<Change> {
         let kept = if is_ours(live) { None } else { Some(self.keep(side, key, live)?) };
         let what = || format!("deleting {key} in cluster {}", self.places.of(side));
@@ -178,8 +179,8 @@ impl Clusters<'_> {
     }
 }
 
-/// Everything on a side that some exercise names: what its manifests have there, and policies on either side, since
-/// one that was put where it does not act is what somebody may have tried.
+/// Returns everything on a side that some exercise names: the objects of its manifests, and policies on either
+/// side, since a user may have tried a policy where it takes no effect.
 fn named(side: Side) -> anyhow::Result<BTreeSet<Key>> {
     let mut named = BTreeSet::new();
     for state in Exercise::all().iter().flat_map(|exercise| [&exercise.start, &exercise.solution]) {
@@ -208,7 +209,7 @@ mod tests {
             assert!(named.contains(&"VirtualService sample-producer".to_owned()), "{named:?}");
             assert!(named.contains(&"AuthorizationPolicy sample-producer-deny".to_owned()), "{named:?}");
             assert!(!named.iter().any(|what| what.contains("sample-caller")), "{named:?}");
-            // A producer's Deployment belongs to exercises only beside the caller.
+            // A producer's Deployment belongs to exercises only in the caller's cluster.
             let producer = named.contains(&"Deployment sample-producer".to_owned());
             assert_eq!(producer, side == Side::Caller, "{named:?}");
         }

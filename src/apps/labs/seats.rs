@@ -1,4 +1,4 @@
-//! Seats: an environment for each person of a room, prepared ahead and put to rest.
+//! Seats: an environment for each participant of a workshop, created in advance and paused.
 
 use std::time::Duration;
 
@@ -20,31 +20,31 @@ use crate::spec::{Label, Loaded, environment_name};
 pub struct Seats {
     /// How many.
     pub count: u8,
-    /// What their names begin with; a number follows.
+    /// The prefix of their names; a number follows.
     pub prefix: Label,
-    /// How long each may take.
+    /// The timeout of each seat.
     pub timeout: Duration,
-    /// By whom it is told to stop.
+    /// Requests a stop.
     pub interrupt: Interrupt,
 }
 
-/// A seat that is prepared.
+/// A prepared seat.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seat {
     /// The environment's name.
     pub environment: String,
-    /// Whether it was prepared before.
+    /// Whether it was prepared earlier.
     pub was_there: bool,
-    /// The command that brings it back from its rest.
+    /// The command that resumes it.
     pub resume: String,
 }
 
-/// Prepares seats, one after the other: each is brought up until a call crosses, then frozen. One that is at rest
-/// already is left.
+/// Prepares seats, one after another: each is created until a cross-cluster call succeeds, then frozen. A paused
+/// one is skipped.
 ///
 /// # Errors
-/// Whatever keeps one from coming up; those before it are prepared.
+/// What makes `up` fail for a seat; the seats before it are ready.
 pub async fn seats(
     loaded: &Loaded,
     seats: &Seats,

@@ -1,65 +1,65 @@
-//! What came of a call, and who answered: the caller's proxy writes into its access log where it sent a request.
+//! The response to a call, and who sent it: the caller's proxy writes to its access log where it sent a request.
 
 use std::net::Ipv4Addr;
 
-/// What came of a call.
+/// The response to a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The answer's status. One that a proxy made up, such as 503 for want of an endpoint, is one, too.
+    /// The status. One that a proxy generated, such as 503 without an endpoint, is also a response.
     pub status: u16,
-    /// The answer's body as text.
+    /// The body as text.
     pub body: String,
-    /// How long it took, in milliseconds.
+    /// The duration, in milliseconds.
     pub millis: u64,
-    /// The request's id, as every proxy on the way has it in its access log.
+    /// The request's ID, as in the access log of every proxy on its path.
     pub request_id: String,
-    /// Who answered.
+    /// Who responded.
     pub served_by: ServedBy,
 }
 
 impl Answer {
-    /// The body, read as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// When it is none, or not what was expected.
+    /// If it is not JSON, or not of the expected type.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> anyhow::Result<T> {
         use anyhow::Context;
-        serde_json::from_str(&self.body).with_context(|| format!("reading the answer {:?}", self.body))
+        serde_json::from_str(&self.body).with_context(|| format!("reading the response {:?}", self.body))
     }
 }
 
-/// Who answered a call, as the caller's proxy tells it.
+/// Who responded to a call, according to the caller's proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServedBy {
-    /// The cluster; empty when the request was sent nowhere.
+    /// The cluster; empty if the request was not sent anywhere.
     pub cluster: String,
-    /// The pod; empty when it is in none of the test's own namespaces.
+    /// The pod; empty if it is in none of the test's own namespaces.
     pub pod: String,
-    /// `ADDRESS:PORT` of the pod; empty when the request was sent nowhere.
+    /// `ADDRESS:PORT` of the pod; empty if the request was not sent anywhere.
     pub address: String,
-    /// Envoy's response flags: `-` for none, `UH` for no healthy endpoint, `UF` for a connection that failed, `NR` for no
-    /// route; empty when the proxy wrote nothing of the request.
+    /// Envoy's response flags: `-` for none, `UH` for no healthy endpoint, `UF` for a failed connection, `NR` for
+    /// no route; empty if the proxy logged nothing about the request.
     pub flags: String,
     /// Envoy's details, such as `via_upstream`.
     pub details: String,
 }
 
 impl ServedBy {
-    /// The address without its port.
+    /// Returns the address without its port.
     pub(super) fn ip(&self) -> Option<Ipv4Addr> {
         self.address.rsplit_once(':')?.0.parse().ok()
     }
 }
 
-/// Reads what a proxy's access log, in Istio's own format, says of a request; cluster and pod are not in it.
+/// Parses a proxy's access log, in Istio's default format, for a request; cluster and pod are not in it.
 pub(super) fn logged(log: &str, request_id: &str) -> Option<ServedBy> {
     let quoted = format!("\"{request_id}\"");
     let line = log.lines().rev().find(|line| line.contains(&quoted))?;
-    // Behind the request: `STATUS FLAGS DETAILS …`.
+    // After the request: `STATUS FLAGS DETAILS …`.
     let request_end = line.match_indices('"').nth(1)?.0;
     let mut words = line[request_end + 1..].split_whitespace();
     let (_status, flags, details) = (words.next()?, words.next()?, words.next()?);
-    // Behind its id: `"AUTHORITY" "UPSTREAM_HOST" …`.
+    // After its ID: `"AUTHORITY" "UPSTREAM_HOST" …`.
     let behind = &line[line.find(&quoted)? + quoted.len()..];
     let upstream = behind.split('"').nth(3)?;
     Some(ServedBy {

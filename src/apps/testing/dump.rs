@@ -1,4 +1,4 @@
-//! What a person would look at after a test has failed: the short of it beside the test's output, all of it in a folder.
+//! The evidence of a failed test: a summary in the test's output, everything in a directory.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use crate::cluster::mesh::envoy;
 use crate::cluster::pods as states;
 use crate::diagnose::bundle::namespace;
 
-/// Names the folder of dumps.
+/// The variable with the directory of evidence.
 const FOLDER_VARIABLE: &str = "KINDMESH_DUMP";
-/// How long looking may take: a test that failed must end.
+/// How long gathering may take: a failed test must end.
 const WITHIN: Duration = Duration::from_secs(45);
-/// How much of each log is shown beside the test's output, in lines.
+/// How much of each log is in the test's output, in lines.
 const LINES: i64 = 15;
 
-/// Writes down what a test's namespace looks like, shows the short of it, and says where all of it is.
+/// Writes the state of a test's namespace to a directory, prints a summary, and returns the path.
 pub(super) async fn dump(namespace: &Namespace, failure: &str) -> String {
     let folder = folder(namespace.name());
     let look = async {
@@ -33,11 +33,11 @@ pub(super) async fn dump(namespace: &Namespace, failure: &str) -> String {
         (text, files, missing)
     };
     let Ok((text, files, missing)) = tokio::time::timeout(WITHIN, look).await else {
-        return format!("nothing could be dumped within {} s", WITHIN.as_secs());
+        return format!("nothing could be collected within {} s", WITHIN.as_secs());
     };
     let mut all = text.clone();
     for line in &missing {
-        let _ = writeln!(all, "not to be had: {line}");
+        let _ = writeln!(all, "missing: {line}");
     }
     let written = files.iter().map(|(path, content)| (path.clone(), content.as_slice()));
     let written = written.chain([("failure.txt".to_owned(), all.as_bytes())]).try_for_each(|(path, content)| {
@@ -46,18 +46,19 @@ pub(super) async fn dump(namespace: &Namespace, failure: &str) -> String {
         std::fs::write(path, content)
     });
     let kept = match shared::keeps() {
-        true => format!("; namespace {} stays", namespace.name()),
+        true => format!("; namespace {} is kept", namespace.name()),
         false => String::new(),
     };
     let said = match written {
-        Ok(()) => format!("dumped to {} ({} files){kept}", folder.display(), files.len() + 1),
-        Err(error) => format!("the dump could not be written to {}: {error}{kept}", folder.display()),
+        Ok(()) => format!("evidence written to {} ({} files){kept}", folder.display(), files.len() + 1),
+        Err(error) => format!("the evidence could not be written to {}: {error}{kept}", folder.display()),
     };
     show(&format!("{text}{said}"));
     said
 }
 
-/// Where a namespace's dump goes: `KINDMESH_DUMP`, else `target/kindmesh` of the package that is tested.
+/// Returns the directory for a namespace's evidence: `KINDMESH_DUMP`, else `target/kindmesh` of the tested
+/// package.
 fn folder(namespace: &str) -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let target = || set("CARGO_TARGET_DIR").or_else(|| Some(set("CARGO_MANIFEST_DIR")?.join("target")));
@@ -70,14 +71,14 @@ fn show(text: &str) {
     eprintln!("{text}");
 }
 
-/// One cluster in short: its pods, warnings, and the ends of their logs.
+/// Returns a summary of one cluster: pods, warnings, and the ends of logs.
 async fn short(namespace: &Namespace, side: &Side, text: &mut String) {
     let pods: Api<Pod> = Api::namespaced(side.client.clone(), namespace.name());
     let _ = writeln!(text, "--- {} ---", side.name);
     let found = match pods.list(&ListParams::default()).await {
         Ok(found) => found.items,
         Err(error) => {
-            let _ = writeln!(text, "no pods could be listed: {error}");
+            let _ = writeln!(text, "pods could not be listed: {error}");
             return;
         }
     };
@@ -102,7 +103,7 @@ async fn short(namespace: &Namespace, side: &Side, text: &mut String) {
             let parameters =
                 LogParams { container: Some(container.clone()), tail_lines: Some(LINES), ..LogParams::default() };
             let log = pods.logs(&pod.name_any(), &parameters).await.unwrap_or_default();
-            // Of a proxy only what it says of requests: the rest is about its start.
+            // Of a proxy only its access log: the rest is about its start.
             let lines = log.lines().filter(|line| container != envoy::CONTAINER || line.starts_with('['));
             for line in lines {
                 let _ = writeln!(text, "log {} {container}: {line}", pod.name_any());

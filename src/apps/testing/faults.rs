@@ -1,4 +1,4 @@
-//! What a test breaks on purpose: the link between two clusters, and a cluster's part in answering.
+//! Faults that a test injects: a disabled link between two clusters, and a drained cluster.
 
 use std::time::Duration;
 
@@ -15,23 +15,23 @@ use crate::cluster::link;
 use crate::cluster::mesh::envoy;
 use crate::cluster::rollout::{Kind, Rollout};
 
-/// How many pods a Deployment had before its cluster was drained.
+/// The number of a Deployment's pods before its cluster was drained.
 const REPLICAS: &str = "kindmesh/replicas";
-/// How long the link's unit may take: it looks every 2 s.
+/// How long the link's unit may take: it checks every 2 s.
 const LINK_WITHIN: Duration = Duration::from_secs(20);
 /// How long pods may take to end, or to be ready again, and every proxy to know of it.
 const PODS_WITHIN: Duration = Duration::from_secs(90);
 
 impl Namespace {
-    /// Cuts the link between two clusters: no pod of one reaches a pod of the other, while both control planes go on
-    /// seeing each other. Returns when it is cut.
+    /// Disables the link between two clusters: no pod of one reaches a pod of the other, while both control planes
+    /// stay connected. Returns when it is disabled.
     ///
     /// # Errors
-    /// A usage error unless the test runs alone: the link is everybody's.
+    /// A usage error unless the test runs alone: the link affects all tests.
     pub async fn cut_link(&self, one: &str, other: &str) -> anyhow::Result<()> {
         if !self.alone {
-            return Err(Error::usage("cutting a link concerns all tests")
-                .hint("begin this one with mesh.test_alone(…), which runs while no other does")
+            return Err(Error::usage("disabling a link affects all tests")
+                .hint("start this test with mesh.test_alone(…), which runs while no other test does")
                 .into());
         }
         let (one, other) = (self.planned(one)?, self.planned(other)?);
@@ -39,10 +39,10 @@ impl Namespace {
         self.linked(false, &[(one, other), (other, one)]).await
     }
 
-    /// Restores every link that was cut. Returns when all clusters reach each other.
+    /// Enables every disabled link. Returns when all clusters reach each other.
     ///
     /// # Errors
-    /// The engine's, or when they do not in time.
+    /// The engine's errors, or if they do not in time.
     pub async fn restore_links(&self) -> anyhow::Result<()> {
         self.mesh.restore_links().await?;
         let clusters = &self.mesh.plan.clusters;
@@ -56,7 +56,7 @@ impl Namespace {
         wanted: bool,
         pairs: &[(&crate::plan::Cluster, &crate::plan::Cluster)],
     ) -> anyhow::Result<()> {
-        let what = if wanted { "the links to be restored" } else { "the link to be cut" };
+        let what = if wanted { "the links to be enabled" } else { "the link to be disabled" };
         self.until(what, LINK_WITHIN, async || {
             for (here, there) in pairs {
                 for node in &here.nodes {
@@ -73,14 +73,14 @@ impl Namespace {
 
     fn planned(&self, cluster: &str) -> anyhow::Result<&crate::plan::Cluster> {
         self.mesh.side(cluster)?;
-        self.mesh.plan.cluster(cluster).with_context(|| format!("no cluster {cluster} is planned"))
+        self.mesh.plan.cluster(cluster).with_context(|| format!("the plan has no cluster {cluster}"))
     }
 
-    /// Takes a cluster out of answering: every Deployment of this namespace in it is scaled to nothing, the caller aside.
-    /// Returns when no proxy in any cluster has an endpoint there.
+    /// Drains a cluster: every Deployment of this namespace in it is scaled to zero, except the caller. Returns
+    /// when no proxy in any cluster has an endpoint there.
     ///
     /// # Errors
-    /// The API server's, or when it takes too long.
+    /// The API server's errors, or if it takes too long.
     pub async fn drain(&self, cluster: &str) -> anyhow::Result<()> {
         self.planned(cluster)?;
         let api = self.deployments(cluster)?;
@@ -110,10 +110,10 @@ impl Namespace {
         .await
     }
 
-    /// Brings a drained cluster back. Returns when its pods are ready again.
+    /// Restores a drained cluster. Returns when its pods are ready again.
     ///
     /// # Errors
-    /// As [`Namespace::drain`].
+    /// As for [`Namespace::drain`].
     pub async fn refill(&self, cluster: &str) -> anyhow::Result<()> {
         let api = self.deployments(cluster)?;
         for deployment in self.own(&api).await? {
@@ -138,7 +138,7 @@ impl Namespace {
         Ok(kinds::api(&self.mesh.side(cluster)?.client, "apps/v1", "Deployment", Some(&self.name)))
     }
 
-    /// The test's own, without the caller.
+    /// The test's own Deployments, without the caller.
     async fn own(&self, api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
         let mut found = api.list(&ListParams::default()).await?.items;
         found.retain(|deployment| deployment.name_any() != CALLER);

@@ -1,4 +1,4 @@
-//! A test's own corner: a namespace in every cluster, in the mesh, with a caller in each.
+//! A test's own namespace in every cluster, in the mesh, with a caller in each.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -34,14 +34,14 @@ use crate::sample::Probed;
 
 /// The caller's Deployment, service account and label `app`.
 pub(super) const CALLER: &str = "kindmesh-caller";
-/// How long making a namespace, and what is applied to it, may take to be ready.
+/// How long a namespace, and what is applied to it, may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// How long the news of endpoints may take to every proxy: some 0.2 s, under load a second.
+/// How long endpoint updates may take to reach every proxy: about 0.2 s, a second under load.
 const KNOWN_WITHIN: Duration = Duration::from_secs(20);
 /// How long a proxy may take to write its access log: it does so every second.
 const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A namespace of the same name in every cluster, of one test alone.
+/// A namespace of the same name in every cluster, for one test.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     pub(super) mesh: Mesh,
@@ -58,7 +58,7 @@ impl Namespace {
         let _lock = mesh.beside().await?;
         try_join_all(mesh.sides.iter().map(|side| this.make_in(side)))
             .await
-            .context("making the test's namespace")?;
+            .context("creating the test's namespace")?;
         Ok(this)
     }
 
@@ -79,22 +79,22 @@ impl Namespace {
         gone.into_iter().collect()
     }
 
-    /// Its name: that of its part of each cluster.
+    /// Returns its name, which is the same in every cluster.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The mesh it is in.
+    /// Returns the mesh it is in.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
     }
 
-    /// Applies manifests (YAML, with one or more documents) to this namespace of one cluster, whatever namespace they
-    /// name, with the images of the local engine; a Service gets a stub in every other cluster, so that its name resolves
-    /// there. Returns when all pods are ready and every cluster's proxies know the endpoints.
+    /// Applies manifests (YAML, with any number of documents) to this namespace of one cluster, whatever namespace
+    /// they name, with the images of the local engine; each Service gets a stub in every other cluster, so that
+    /// its name resolves there. Returns when all pods are ready and every cluster's proxies know the endpoints.
     ///
     /// # Errors
-    /// A usage error for what is no manifest; else what keeps the pods from being ready.
+    /// A usage error for an invalid manifest; otherwise what keeps the pods from being ready.
     pub async fn apply(&self, cluster: &str, manifests: &str) -> anyhow::Result<Deployed> {
         let mut objects = apply::objects(manifests)?;
         for service in objects.iter_mut().filter(|object| kind(object) == "Service") {
@@ -103,19 +103,19 @@ impl Namespace {
         self.put(objects, Some(cluster)).await
     }
 
-    /// The same without stubs: a Service is in this cluster alone.
+    /// The same without stubs: a Service exists only in this cluster.
     ///
     /// # Errors
-    /// As [`Namespace::apply`].
+    /// As for [`Namespace::apply`].
     pub async fn apply_only(&self, cluster: &str, manifests: &str) -> anyhow::Result<Deployed> {
         self.put(apply::objects(manifests)?, Some(cluster)).await
     }
 
-    /// Deploys a folder of manifests as `kindmesh deploy` does, into this namespace: where annotations say, with the stub
-    /// Services that are needed.
+    /// Deploys a directory of manifests like `kindmesh deploy`, into this namespace: placed by annotations, with
+    /// the necessary stub Services.
     ///
     /// # Errors
-    /// A usage error for manifests that say nowhere to go; else what keeps the pods from being ready.
+    /// A usage error for manifests without a placement; otherwise what keeps the pods from being ready.
     pub async fn deploy(&self, folder: impl AsRef<Path>) -> anyhow::Result<Deployed> {
         let found = manifests::read(folder.as_ref())?;
         self.put(found.into_iter().map(|manifest| manifest.object).collect(), None).await
@@ -137,7 +137,7 @@ impl Namespace {
         let origin = Origin { label: self.name.clone(), path: "a test".into(), prune: false };
         let services = served(&objects);
         let manifest = |object| Manifest { object, file: "the test's manifests".into() };
-        // A namespace of the manifests is not the one that all goes to.
+        // A namespace in the manifests is not the one that everything goes to.
         let found = objects.into_iter().filter(|object| kind(object) != "Namespace").map(manifest).collect();
         let environment = &self.mesh.environment;
         let lock = self.mesh.beside().await?;
@@ -155,8 +155,8 @@ impl Namespace {
         Ok(deployed)
     }
 
-    /// Waits until the proxy of a cluster's caller knows a healthy endpoint of a Service in each of some clusters; where
-    /// there is no such Service, it has none to know.
+    /// Waits until the proxy of a cluster's caller knows a healthy endpoint of a Service in each of some clusters;
+    /// without such a Service, there is none to know.
     async fn known(&self, side: &Side, service: &str, port: u16, clusters: &[&str]) -> anyhow::Result<()> {
         let api: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(side.client.clone(), &self.name);
         if api.get_opt(service).await?.is_none() {
@@ -186,10 +186,10 @@ impl Namespace {
         subnet.zip(ip).is_some_and(|(subnet, ip)| subnet.contains(&ip))
     }
 
-    /// The healthy endpoints of a Service as the proxy of a cluster's caller knows them: `ADDRESS:PORT`, sorted.
+    /// Returns the healthy endpoints of a Service in the proxy of a cluster's caller: `ADDRESS:PORT`, sorted.
     ///
     /// # Errors
-    /// When the caller does not become ready, or its proxy gives no answer.
+    /// If the caller does not become ready, or its proxy does not respond.
     pub async fn endpoints(&self, cluster: &str, service: &str, port: u16) -> anyhow::Result<Vec<String>> {
         let side = self.mesh.side(cluster)?;
         let pod = self.caller(side).await?.name_any();
@@ -199,28 +199,29 @@ impl Namespace {
         Ok(known)
     }
 
-    /// Calls an address, `http://HOST[:PORT][/PATH]`, by GET from a workload of this namespace in a cluster.
+    /// Sends a GET to a URL, `http://HOST[:PORT][/PATH]`, from a workload of this namespace in a cluster.
     ///
     /// # Errors
-    /// When there is no answer at all, as for a name that does not resolve.
+    /// If there is no response, as for a name that does not resolve.
     pub async fn call(&self, cluster: &str, url: &str) -> anyhow::Result<Answer> {
         self.send(cluster, &Request::get(url)).await
     }
 
-    /// Sends a request from a workload of this namespace in a cluster, whose identity is that of the service account
+    /// Sends a request from a workload of this namespace in a cluster, whose identity is the service account
     /// `kindmesh-caller`.
     ///
     /// # Errors
-    /// As [`Namespace::call`].
+    /// As for [`Namespace::call`].
     pub async fn send(&self, cluster: &str, request: &Request) -> anyhow::Result<Answer> {
         let mut answers = self.send_times(cluster, request, 1).await?;
-        answers.pop().context("no answer")
+        answers.pop().context("no response")
     }
 
-    /// Sends a request several times, one after the other: quicker than one by one, since who answered is looked up once.
+    /// Sends a request several times, one after another: faster than single calls, since the access log is read
+    /// once.
     ///
     /// # Errors
-    /// As [`Namespace::call`], at the first that fails.
+    /// As for [`Namespace::call`], at the first failure.
     pub async fn send_times(&self, cluster: &str, request: &Request, times: u32) -> anyhow::Result<Vec<Answer>> {
         let side = self.mesh.side(cluster)?;
         let pod = self.caller(side).await?.name_any();
@@ -245,17 +246,17 @@ impl Namespace {
     }
 
     fn unanswered(&self, cluster: &str, url: &str, probed: &Probed) -> Error {
-        let why = probed.error.as_deref().unwrap_or("no reason was given");
+        let why = probed.error.as_deref().unwrap_or("no reason given");
         let name = self.mesh.environment.name();
-        Error::environment(format!("the call from {cluster} to {url} got no answer: {why}"))
+        Error::environment(format!("the call from {cluster} to {url} got no response: {why}"))
             .evidence(format!("after {} ms", probed.millis))
             .hint(format!(
-                "kindmesh why {cluster} {url} --namespace {} --name {name} tells what is wrong",
+                "find out why: kindmesh why {cluster} {url} --namespace {} --name {name}",
                 self.name
             ))
     }
 
-    /// Finds out who answered, from the access log of the caller's proxy.
+    /// Finds out who responded, from the access log of the caller's proxy.
     async fn look_up(&self, side: &Side, pod: &str, answers: &mut [Answer]) -> anyhow::Result<()> {
         let api: Api<Pod> = Api::namespaced(side.client.clone(), &self.name);
         let parameters = LogParams {
@@ -272,7 +273,7 @@ impl Namespace {
             Ok(found.map_or_else(|| Poll::NotYet("the requests are not in it".into()), Poll::Ready))
         })
         .await;
-        // A call that no proxy carried, or a log of another format: the answers stand, and nobody is named.
+        // A call without a proxy, or a log of another format: the responses are valid, without who responded.
         let Ok(found) = found else { return Ok(()) };
         let pods = self.pods_by_address().await?;
         for (answer, served_by) in answers.iter_mut().zip(found) {
@@ -292,7 +293,7 @@ impl Namespace {
         Ok(())
     }
 
-    /// This namespace's pods by their addresses: cluster and name.
+    /// Returns this namespace's pods by their addresses: cluster and name.
     async fn pods_by_address(&self) -> anyhow::Result<BTreeMap<String, (String, String)>> {
         let mut pods = BTreeMap::new();
         for side in &self.mesh.sides {
@@ -306,7 +307,7 @@ impl Namespace {
         Ok(pods)
     }
 
-    /// The caller's pod of a cluster, once it is ready.
+    /// Returns the caller's pod of a cluster, when it is ready.
     pub(super) async fn caller(&self, side: &Side) -> anyhow::Result<Pod> {
         let selector = format!("app={CALLER}");
         let what = format!("the caller in {} to be ready", side.name);
@@ -319,10 +320,10 @@ impl Namespace {
         .await
     }
 
-    /// Waits until a condition holds. It answers [`Poll::NotYet`] with what it sees; an error ends the wait.
+    /// Waits until a condition holds. It returns [`Poll::NotYet`] with its status; an error ends the wait.
     ///
     /// # Errors
-    /// The condition's own; or, when it does not hold in time, what was waited for and what was seen last.
+    /// The condition's own error; or, if it does not hold in time, what was waited for and the last status.
     pub async fn until<T>(
         &self,
         what: &str,
@@ -333,10 +334,10 @@ impl Namespace {
         wait::until(&step, what, Instant::now() + within, condition).await
     }
 
-    /// Waits until a condition holds in every cluster, at the same time.
+    /// Waits until a condition holds in every cluster at the same time.
     ///
     /// # Errors
-    /// As [`Namespace::until`].
+    /// As for [`Namespace::until`].
     pub async fn until_everywhere(
         &self,
         what: &str,
@@ -357,14 +358,14 @@ impl Namespace {
     }
 }
 
-/// A request's id. It must not look like a UUID: Envoy marks one digit of those.
+/// A request's ID. It must not look like a UUID: Envoy changes one digit of those.
 fn request_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let (now, count) = (jiff::Timestamp::now().as_nanosecond(), COUNT.fetch_add(1, Ordering::Relaxed));
     format!("kindmesh-{now:x}-{count}")
 }
 
-/// The Services that pods of the same manifests are behind, each with its first port.
+/// Returns the Services that pods of the same manifests are behind, each with its first port.
 fn served(objects: &[DynamicObject]) -> Vec<(String, u16)> {
     let runs = |service: &DynamicObject| {
         let Some(Value::Object(selector)) = service.data.pointer("/spec/selector") else { return false };

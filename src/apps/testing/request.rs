@@ -1,4 +1,4 @@
-//! What a test has a caller send.
+//! A request that a test makes a caller send.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::base::error::Error;
 use crate::sample::Probe;
 
-/// How long an answer may take unless the test says otherwise.
+/// The default timeout of a response.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// One HTTP request, on a connection of its own.
+/// One HTTP request, on a new connection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     url: String,
@@ -21,36 +21,36 @@ pub struct Request {
 }
 
 impl Request {
-    /// A GET of an address `http://HOST[:PORT][/PATH]`.
+    /// Creates a GET of a URL `http://HOST[:PORT][/PATH]`.
     pub fn get(url: impl Into<String>) -> Self {
         Self { url: url.into(), headers: BTreeMap::new(), body: None, within: WITHIN }
     }
 
-    /// A POST of JSON.
+    /// Creates a POST of JSON.
     pub fn post(url: impl Into<String>, body: Value) -> Self {
         Self { body: Some(body), ..Self::get(url) }
     }
 
-    /// With a further header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
     }
 
-    /// With a time of its own for the answer, 30 s by default.
+    /// Sets the timeout of the response, 30 s by default.
     #[must_use]
     pub fn within(mut self, within: Duration) -> Self {
         self.within = within;
         self
     }
 
-    /// The address.
+    /// Returns the URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// As the caller is asked to send it, under an id.
+    /// Returns the request for the caller, with an ID.
     pub(super) fn probe(&self, id: &str) -> Result<Probe, Error> {
         let (url, path) = split(&self.url)?;
         let mut headers = self.headers.clone();
@@ -60,11 +60,11 @@ impl Request {
     }
 }
 
-/// The host's part of an address and the path's.
+/// Splits a URL into host and path.
 fn split(url: &str) -> Result<(String, String), Error> {
     let refused = || {
-        Error::usage(format!("{url:?} is no address that a service is called at"))
-            .hint("it looks like http://orders:8080/path: plain HTTP, since encrypting is the mesh's work")
+        Error::usage(format!("{url:?} is not a valid URL for a call"))
+            .hint("use http://orders:8080/path: plain HTTP, since the mesh encrypts")
     };
     let rest = url.strip_prefix("http://").ok_or_else(refused)?;
     let (host, path) = match rest.find(['/', '?']) {

@@ -1,5 +1,5 @@
-//! One environment for all test processes: made by the first, taken down after the last by a process of its own, which
-//! sees that nobody uses it any more, however they ended.
+//! One environment for all test processes: the first one creates it, and a separate process deletes it after the
+//! last one, when it sees that there are no users anymore, however they ended.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -29,16 +29,16 @@ use crate::report::{ColorChoice, Printer, Verbosity};
 use crate::spec::load::{FILES_VARIABLE, NAME_VARIABLE};
 use crate::spec::{Label, Loaded, Sources, environment_name};
 
-/// Set to anything, it keeps the environment, and the namespaces of tests that fail, to be looked at.
+/// If set, the environment and the namespaces of failed tests are kept for inspection.
 pub const KEEP_VARIABLE: &str = "KINDMESH_KEEP";
-/// How long nobody has to use an environment before it is taken down: test programs follow each other.
+/// How long an environment must be unused before it is deleted: test programs follow each other.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a process may wait for another to make or take down the environment.
+/// How long a process may wait for another one to create or delete the environment.
 const JOIN_WITHIN: Duration = Duration::from_secs(900);
-/// How long a test run may last.
+/// How long a test run may take.
 const RUN_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
-/// Whether what tests make is to be kept.
+/// Whether to keep what tests create.
 pub(super) fn keeps() -> bool {
     std::env::var_os(KEEP_VARIABLE).is_some_and(|value| !value.is_empty() && value != "0")
 }
@@ -46,7 +46,8 @@ pub(super) fn keeps() -> bool {
 /// What this process holds of each environment, until it ends.
 static HELD: Mutex<BTreeMap<String, Arc<OnceCell<Held>>>> = Mutex::new(BTreeMap::new());
 
-/// The environment of that name, up; or the one that `kindmesh env` selected. Made once in a process, whoever asks first.
+/// Returns the running environment of that name; or the one that `kindmesh env` selected. Created once in a
+/// process, by the first caller.
 pub(super) async fn environment(name: &str) -> anyhow::Result<(Folders, Environment)> {
     let folders = Folders::of_process()?;
     let selected = std::env::var(NAME_VARIABLE).ok().filter(|name| !name.is_empty());
@@ -55,17 +56,17 @@ pub(super) async fn environment(name: &str) -> anyhow::Result<(Folders, Environm
         return Ok((folders, environment));
     }
     let name = environment_name(name)
-        .map_err(|error| Error::usage(format!("{name:?} is no environment's name: {error}")))?;
+        .map_err(|error| Error::usage(format!("{name:?} is not a valid environment name: {error}")))?;
     let cell = HELD.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_string()).or_default().clone();
     cell.get_or_try_init(|| ensure(&folders, &name)).await?;
     let environment = Environment::open(&folders, name.as_str())?;
     Ok((folders, environment))
 }
 
-/// Says that this process uses the environment, and makes it if it is not there or does not work.
+/// Registers this process as a user of the environment, and creates it if it does not exist or does not work.
 async fn ensure(folders: &Folders, name: &Label) -> anyhow::Result<Held> {
     let sources = Sources {
-        directory: std::env::current_dir().context("asking for the working directory")?,
+        directory: std::env::current_dir().context("reading the working directory")?,
         variable: std::env::var_os(FILES_VARIABLE),
         environment: None,
         files: Vec::new(),
@@ -88,45 +89,45 @@ async fn ensure(folders: &Folders, name: &Label) -> anyhow::Result<Held> {
     }
     if !works(folders, &loaded).await {
         let printer = Printer::new(Verbosity::Normal, ColorChoice::Auto);
-        printer.progress(&format!("kindmesh: environment {name} is brought up, which takes about a minute"));
+        printer.progress(&format!("kindmesh: creating environment {name}, which takes about a minute"));
         let up = up(&loaded, &up::Options::default(), folders, &Events::silent()).await?;
-        printer.progress(&format!("kindmesh: environment {name} is up after {:.0} s", up.seconds));
+        printer.progress(&format!("kindmesh: environment {name} ready after {:.0} s", up.seconds));
     }
     Ok(held)
 }
 
-/// Whether the environment is there, as the spec wants it, and every istiod works and sees the others: what takes no
-/// second, and is as good as bringing it up again.
+/// Whether the environment exists, as in the spec, and every istiod works and is connected to the others: takes
+/// less than a second, and replaces another `up`.
 async fn works(folders: &Folders, loaded: &Loaded) -> bool {
     let look = async {
         let name = loaded.spec.name.as_str();
         let environment = Environment::open(folders, name)?;
         let wanted = admission::spec(loaded, Some(environment.spec.clone()))?;
-        anyhow::ensure!(wanted == environment.spec, "the spec is another one");
+        anyhow::ensure!(wanted == environment.spec, "the spec differs");
         let names = environment.cluster_names();
         hold::require_running(name, &names).await?;
         for cluster in &names {
             let client = environment.client(cluster).await?;
             let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);
-            let live = istiod.get(&client).await?.context("there is no istiod")?;
+            let live = istiod.get(&client).await?.context("istiod is missing")?;
             anyhow::ensure!(Rollout::of(istiod.kind, &live) == Rollout::Ready, "istiod is not ready");
             let peers: Vec<&str> = names.iter().copied().filter(|peer| peer != cluster).collect();
-            anyhow::ensure!(remote::unsynced(&client, &peers).await?.is_empty(), "clusters do not see each other");
+            anyhow::ensure!(remote::unsynced(&client, &peers).await?.is_empty(), "the clusters are not connected");
         }
         Ok(())
     };
     matches!(tokio::time::timeout(Duration::from_secs(10), look).await, Ok(Ok(())))
 }
 
-/// Starts the process that takes the environment down when nobody uses it any more.
+/// Starts the process that deletes the environment when it is unused.
 async fn watch(users: &Users, name: &Label) -> anyhow::Result<()> {
     let Some(kindmesh) = sample_image::executable().await else {
-        return Err(Error::prerequisite("there is no kindmesh executable, which the tests' environment needs")
-            .hint("cargo install kindmesh; or name one with KINDMESH_EXE")
+        return Err(Error::prerequisite("there is no kindmesh executable, which the tests' environment requires")
+            .hint("install it: cargo install kindmesh; or set KINDMESH_EXE")
             .into());
     };
     let log = users.log();
-    let what = || format!("starting {} to take the environment down in the end", kindmesh.display());
+    let what = || format!("starting {} to delete the environment at the end", kindmesh.display());
     let out = std::fs::File::create(&log).with_context(what)?;
     let mut command = Command::new(&kindmesh);
     command
@@ -134,16 +135,16 @@ async fn watch(users: &Users, name: &Label) -> anyhow::Result<()> {
         .stdin(Stdio::null())
         .stdout(out.try_clone().with_context(what)?)
         .stderr(out)
-        // A Ctrl-C that ends the tests is not for it.
+        // A Ctrl-C that ends the tests must not reach it.
         .process_group(0);
     command.spawn().map(drop).with_context(what)
 }
 
-/// What the process does that tests start for it: waits until nobody uses the environment, and takes it down if tests
-/// made it and nobody kept it. Says whether it did.
+/// The work of the process that tests start: waits until the environment is unused, and deletes it if tests
+/// created it and nobody kept it. Returns whether it did.
 ///
 /// # Errors
-/// As [`down::down`].
+/// As for [`down::down`].
 pub async fn down_when_unused(folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
     let users = Users::of(folders, name);
     let Some(_watching) = users.try_watch()? else { return Ok(false) };
@@ -159,7 +160,7 @@ fn is_made_by_tests(root: &Path) -> bool {
     made_by_tests(root).exists()
 }
 
-/// The plan of an environment that is there, and the engine it is on.
+/// Returns the plan of an existing environment, and its engine.
 pub(super) async fn plan(environment: &Environment) -> anyhow::Result<(Engine, crate::plan::Plan)> {
     let engine = Engine::connect().await?;
     let plan = environment.plan(&engine, gather::gather(&engine).await?)?;

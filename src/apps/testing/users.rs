@@ -1,5 +1,5 @@
-//! Which test processes use an environment. Each holds a shared lock on a file as long as it lives: the system gives
-//! it back, however the process ends. Whoever gets the lock alone knows that nobody is there.
+//! Which test processes use an environment. Each holds a shared lock on a file as long as it runs: the system
+//! releases it, however the process ends. A process that gets the exclusive lock knows that there is no other.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
 use crate::host::state::Folders;
 
-/// The files by which test processes know of each other, beside the environment: they outlive it.
+/// The files by which test processes coordinate, beside the environment: they outlive it.
 #[derive(Debug, Clone)]
 pub(super) struct Users {
     folder: PathBuf,
     name: String,
 }
 
-/// A lock on one of the files, given back when it is dropped.
+/// A lock on one of the files, released when it is dropped.
 #[derive(Debug)]
 pub struct Held {
     _file: File,
@@ -30,7 +30,7 @@ impl Users {
         Self { folder: folders.cache.join("testing"), name: name.to_owned() }
     }
 
-    /// A file beside the locks: where the watcher writes.
+    /// A file beside the locks: the watcher's output.
     pub fn log(&self) -> PathBuf {
         self.path("log")
     }
@@ -47,32 +47,32 @@ impl Users {
         opened.with_context(what)
     }
 
-    /// Says that this process uses the environment. Waits while it is being taken down.
+    /// Registers this process as a user of the environment. Waits while it is being deleted.
     pub async fn join(&self, step: &Step, deadline: Instant) -> anyhow::Result<Held> {
-        let what = "the environment to be taken down, which was no longer used";
+        let what = "the unused environment to be deleted";
         let held = self.lock("users", false, what, step, deadline).await?;
-        // Whoever waits for the last to leave sees that one came.
+        // The process that waits for the last user notices a new one.
         let _ = held._file.set_modified(SystemTime::now());
         Ok(held)
     }
 
-    /// Takes part in the environment beside other tests, or alone.
+    /// Uses the environment together with other tests, or alone.
     pub async fn take_part(&self, alone: bool, step: &Step, deadline: Instant) -> anyhow::Result<Held> {
         let what = if alone { "all other tests to end" } else { "the test that runs alone to end" };
         self.lock("alone", alone, what, step, deadline).await
     }
 
-    /// Whether nobody else takes part just now; then nobody else begins until this is dropped.
+    /// Whether no other test uses it; then none can start until this is dropped.
     pub fn try_alone(&self) -> anyhow::Result<Option<Held>> {
         try_lock(self.file("alone")?, true)
     }
 
-    /// The right to watch: one process has it.
+    /// The watcher's lock: one process holds it.
     pub fn try_watch(&self) -> anyhow::Result<Option<Held>> {
         try_lock(self.file("watcher")?, true)
     }
 
-    /// Waits until nobody has used the environment for a while; nobody can begin to until this is dropped.
+    /// Waits until the environment was unused for some time; no process can use it until this is dropped.
     pub async fn unused(&self, grace: Duration, step: &Step, deadline: Instant) -> anyhow::Result<Held> {
         let mut busy = SystemTime::now();
         wait::until(step, "all tests to end", deadline, async || {
@@ -86,7 +86,7 @@ impl Users {
             let since = busy.max(joined).elapsed().unwrap_or_default();
             Ok(match since >= grace {
                 true => Poll::Ready(held),
-                false => Poll::NotYet("nobody uses it just now".into()),
+                false => Poll::NotYet("unused".into()),
             })
         })
         .await
@@ -118,7 +118,7 @@ fn try_lock(file: File, alone: bool) -> anyhow::Result<Option<Held>> {
     }
 }
 
-/// Where an environment says that tests made it, and so may take it down.
+/// Where an environment records that tests created it, and so may delete it.
 pub(super) fn made_by_tests(root: &Path) -> PathBuf {
     root.join("made-by-tests")
 }

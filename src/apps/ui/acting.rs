@@ -1,4 +1,4 @@
-//! What the page can have done: switches, a verification, the exercises.
+//! The actions of the dashboard: switches, a verification, the exercises.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,13 +26,13 @@ const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 /// How long setting up an exercise may take.
 const SET_UP_WITHIN: Duration = Duration::from_secs(180);
 
-/// What is asked of the exercises.
+/// A request about the exercises.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LabRequest {
-    /// What to do.
+    /// The action.
     pub action: LabAction,
-    /// Which exercise, to start one.
+    /// The exercise, for a start.
     pub number: Option<usize>,
 }
 
@@ -59,7 +59,7 @@ impl LabAction {
 }
 
 impl Desk {
-    /// Applies a policy, or takes it away.
+    /// Applies or removes a policy.
     pub async fn switch_policy(&self, policy: Policy, on: bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + SWITCHED_WITHIN;
         let _lock = self.beside(Some(deadline)).await?;
@@ -72,7 +72,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Cuts the link of the producers' clusters, or restores that of all.
+    /// Disables the link of the producers' clusters, or enables that of all.
     pub async fn switch_link(&self, cut: bool) -> anyhow::Result<()> {
         let step = Events::silent().step("link", None);
         let producers = &self.environment.spec.samples.producer.clusters;
@@ -88,16 +88,16 @@ impl Desk {
         Ok(())
     }
 
-    /// The right to change what is in the clusters, for one thing that is done.
+    /// Locks the environment for one change in its clusters.
     async fn beside(&self, deadline: Option<Instant>) -> anyhow::Result<Lock> {
         let (files, name) = (&self.environment.files, self.environment.name());
         hold::beside(files, name, deadline, &Events::silent()).await
     }
 
-    /// Begins a verification, unless one is under way.
+    /// Starts a verification, unless one is running.
     pub fn begin_verification(self: &Rc<Self>) -> Result<(), Error> {
         if self.verify.borrow().running {
-            return Err(Error::usage("a verification is under way"));
+            return Err(Error::usage("a verification is running"));
         }
         let checks = verify::select(&[], &[])?;
         *self.verify.borrow_mut() = Verification { running: true, of: checks.len(), ..Verification::default() };
@@ -139,14 +139,14 @@ impl Desk {
         Ok(())
     }
 
-    /// Begins what is asked of the exercises; a hint is there at once.
+    /// Starts an exercise action; a hint is returned at once.
     pub async fn begin_lab(self: &Rc<Self>, request: LabRequest) -> anyhow::Result<()> {
         if self.lab.borrow().running.is_some() {
-            return Err(Error::usage("something is under way with the exercises").into());
+            return Err(Error::usage("an exercise command is running").into());
         }
         let exercise = match (request.action, request.number) {
             (LabAction::Start, Some(number)) => Some(Exercise::of(number)?),
-            (LabAction::Start, None) => return Err(Error::usage("which exercise? number is missing").into()),
+            (LabAction::Start, None) => return Err(Error::usage("number is missing: which exercise?").into()),
             _ => None,
         };
         {
@@ -193,7 +193,7 @@ impl Desk {
 }
 
 impl Verification {
-    /// Takes in what happened.
+    /// Records an event.
     fn follow(&mut self, event: Event) {
         match event {
             Event::CheckStarted { id } => self.trying.push(id),

@@ -1,5 +1,5 @@
-//! What the page works with: the environment, connections, and what was seen last. All of it lives on one thread, since
-//! checks of a verification do; requests reach it by a channel.
+//! The dashboard's session: the environment, connections, and the latest state. It lives on one thread, since the
+//! checks of a verification do; requests reach it through a channel.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,36 +21,36 @@ use crate::plan::Plan;
 
 use super::shown::{Calls, Failure};
 
-/// What is asked of the desk: something that runs on its thread.
+/// A request to the session: a function that runs on its thread.
 pub(super) type Work = Box<dyn FnOnce(Rc<Desk>) -> LocalBoxFuture<'static, ()> + Send>;
 
-/// What the page works with.
+/// The dashboard's session.
 pub(super) struct Desk {
     pub environment: Environment,
     pub folders: Folders,
     pub engine: Engine,
     pub plan: Plan,
-    /// The cluster whose caller calls.
+    /// The caller's cluster.
     pub from: String,
     pub client: Client,
     pub interrupt: Interrupt,
-    /// Connections to the caller that nobody uses just now.
+    /// Idle connections to the caller.
     pub idle: RefCell<Vec<Caller>>,
     pub log: RefCell<Log>,
     pub steady: RefCell<Option<Steady>>,
     pub steady_changed: Notify,
     pub under_way: Cell<usize>,
     pub topology: RefCell<(Option<Topology>, Option<String>)>,
-    /// Wakes the look at what exists, after something was changed.
+    /// Triggers a refresh after a change.
     pub look_again: Notify,
     pub traffic: RefCell<(Option<Traffic>, Option<String>)>,
     pub verify: RefCell<Verification>,
-    /// Whether one is under way, for who waits for its end.
+    /// Whether a verification is running, for code that waits for its end.
     pub verifying: watch::Sender<bool>,
     pub lab: RefCell<LabWork>,
 }
 
-/// What is under way of an exercise, and what came of it.
+/// The running exercise action, and its result.
 #[derive(Debug, Default)]
 pub(super) struct LabWork {
     pub running: Option<&'static str>,
@@ -59,7 +59,7 @@ pub(super) struct LabWork {
 }
 
 impl Desk {
-    /// What the page shows.
+    /// The displayed state.
     pub fn state(&self) -> State {
         let (topology, topology_error) = self.topology.borrow().clone();
         let (traffic, traffic_error) = self.traffic.borrow().clone();
@@ -110,12 +110,12 @@ impl Desk {
     }
 }
 
-/// The way to the desk, for requests.
+/// A handle to the session, for requests.
 #[derive(Clone)]
 pub(super) struct Window(pub mpsc::Sender<Work>);
 
 impl Window {
-    /// Has something done at the desk; gives what came of it.
+    /// Runs a function in the session; returns its result.
     pub async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(Rc<Desk>) -> LocalBoxFuture<'static, T> + Send + 'static,
@@ -123,11 +123,11 @@ impl Window {
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |desk| {
             Box::pin(async move {
-                // Whoever asked may have gone.
+                // The requester may be gone.
                 let _ = answer.send(work(desk).await);
             })
         });
-        self.0.send(work).await.map_err(|_| anyhow::anyhow!("kindmesh ui is ending"))?;
-        answered.await.map_err(|_| anyhow::anyhow!("kindmesh ui is ending"))
+        self.0.send(work).await.map_err(|_| anyhow::anyhow!("kindmesh ui is exiting"))?;
+        answered.await.map_err(|_| anyhow::anyhow!("kindmesh ui is exiting"))
     }
 }

@@ -1,4 +1,4 @@
-//! The calls that were sent from here: the last ones, and how many.
+//! The calls of the dashboard: the last ones, and counters.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cluster::call::Answer;
 
-/// So many calls are kept: a minute of the fastest steady calls.
+/// How many calls are kept: a minute at the maximum rate.
 const KEPT: usize = 3000;
 
 /// One call.
@@ -17,27 +17,27 @@ pub struct Entry {
     pub number: u64,
     /// When it was sent, in milliseconds since 1970.
     pub at: i64,
-    /// The producer's status; 0 when the caller itself gave no answer.
+    /// The producer's status; 0 if the caller did not respond.
     pub status: u16,
-    /// From the caller's sending to its receiving.
+    /// The time between the caller's request and the response.
     pub millis: u64,
-    /// The cluster that answered.
+    /// The cluster that responded.
     pub answered_by: Option<String>,
     /// Why it failed.
     pub reason: Option<String>,
-    /// Who called, as the producer's proxy saw it in the caller's certificate.
+    /// The caller's identity, as the producer's proxy read it from the certificate.
     pub identity: Option<String>,
 }
 
-/// How many calls there were.
+/// The counters of calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Sent.
     pub sent: u64,
-    /// Ended, whatever came of them.
+    /// Completed, with any result.
     pub ended: u64,
-    /// Not sent in time, since too many were under way.
+    /// Not sent in time, since too many were in flight.
     pub late: u64,
 }
 
@@ -45,12 +45,12 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Log {
     entries: VecDeque<Entry>,
-    /// How many there were.
+    /// The counters.
     pub counts: Counts,
 }
 
 impl Log {
-    /// Keeps an answer of the caller.
+    /// Adds a response of the caller.
     pub fn answered(&mut self, at: i64, answer: &Answer) -> Entry {
         self.keep(Entry {
             number: 0,
@@ -63,7 +63,7 @@ impl Log {
         })
     }
 
-    /// Keeps that the caller gave none.
+    /// Adds a call to which the caller did not respond.
     pub fn unanswered(&mut self, at: i64, millis: u64, reason: String) -> Entry {
         let reason = Some(reason);
         self.keep(Entry { number: 0, at, status: 0, millis, answered_by: None, reason, identity: None })
@@ -79,12 +79,12 @@ impl Log {
         entry
     }
 
-    /// Those after a number, the oldest first.
+    /// Returns the calls after a number, the oldest first.
     pub fn after(&self, number: u64) -> Vec<&Entry> {
         self.entries.iter().filter(|entry| entry.number > number).collect()
     }
 
-    /// The last one that a producer answered.
+    /// Returns the last call that a producer answered.
     pub fn last_answered(&self) -> Option<&Entry> {
         self.entries.iter().rev().find(|entry| entry.answered_by.is_some())
     }

@@ -1,4 +1,4 @@
-//! Calls from the page: one, several, or steadily so many a second.
+//! Calls of the dashboard: one, several, or a steady rate.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use super::log::Entry;
 use super::shown::Steady;
 use crate::cluster::call::{Caller, Request};
 
-/// So many calls are under way at once at most; each needs a connection to the caller of its own.
+/// The maximum number of calls in flight; each needs its own connection to the caller.
 const AT_ONCE: usize = 64;
-/// How long a call may take: longer than the caller's own timeout.
+/// The timeout of a call: longer than the caller's own.
 const CALL_WITHIN: Duration = Duration::from_secs(35);
-/// How long reaching the caller may take.
+/// The timeout of connecting to the caller.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 impl Desk {
-    /// Makes one call, and keeps what came of it.
+    /// Sends one call, and records its result.
     pub async fn call(&self, delay: u64, status: u16, payload: String) -> Entry {
         self.log.borrow_mut().counts.sent += 1;
         let number = self.log.borrow().counts.sent;
@@ -42,9 +42,9 @@ impl Desk {
         let reason = match answer.await {
             Ok(Ok(answer)) => return self.log.borrow_mut().answered(at, &answer),
             Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("the caller gave no answer within {} s", CALL_WITHIN.as_secs()),
+            Err(_) => format!("the caller did not respond within {} s", CALL_WITHIN.as_secs()),
         };
-        // The pod behind the other connections may be gone as well.
+        // The pod of the other connections may be gone too.
         self.idle.borrow_mut().clear();
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.log.borrow_mut().unanswered(at, millis, reason)
@@ -56,13 +56,13 @@ impl Desk {
             Some(caller) => Ok(caller),
             None => {
                 let connecting = Caller::connect(&self.client, self.namespace());
-                let late = |_| anyhow::anyhow!("the caller was not reached within {} s", CONNECT_WITHIN.as_secs());
+                let late = |_| anyhow::anyhow!("no connection to the caller within {} s", CONNECT_WITHIN.as_secs());
                 tokio::time::timeout(CONNECT_WITHIN, connecting).await.map_err(late)?
             }
         }
     }
 
-    /// Sends steadily what the page says, for ever. A call that is slow keeps no other from being sent.
+    /// Sends calls at the configured rate, forever. A slow call does not delay others.
     pub async fn send_steadily(self: Rc<Self>) {
         loop {
             let wanted = self.steady.borrow().clone();

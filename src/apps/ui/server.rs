@@ -1,4 +1,4 @@
-//! The page and its interface, over HTTP: for this machine alone, and for whoever has the token.
+//! The dashboard and its API, over HTTP: only for this host, and for holders of the token.
 
 use std::net::SocketAddr;
 
@@ -29,18 +29,18 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 const SHOW: &str = include_str!("show.js");
 
-/// The page consists of what comes from here, and talks to nobody else.
+/// The page loads everything from this server, and connects to nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The most calls that are sent at one click.
+/// The maximum number of calls for one click.
 const MOST_CALLS: u32 = 100;
-/// The fastest steady calls, a second.
+/// The maximum rate of steady calls, per second.
 const FASTEST: u32 = 50;
-/// The longest that a producer may be asked to wait, in milliseconds.
+/// The longest delay that a producer may be asked for, in milliseconds.
 const LONGEST_DELAY: u64 = 60_000;
 
-/// What requests are judged and answered by.
+/// What requests are checked and handled with.
 #[derive(Clone)]
 pub(super) struct Guard {
     pub window: Window,
@@ -80,23 +80,23 @@ async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// Refuses requests for another name than this machine's own: a page from elsewhere whose name was made to lead here.
+/// Rejects requests with another host name: a page from elsewhere whose name was made to resolve to this host.
 async fn from_this_machine(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let port = guard.address.port();
     match host == format!("127.0.0.1:{port}") || host == format!("localhost:{port}") {
         true => next.run(request).await,
-        false => refused(StatusCode::FORBIDDEN, "this is for 127.0.0.1 alone"),
+        false => refused(StatusCode::FORBIDDEN, "this page is served for 127.0.0.1 only"),
     }
 }
 
 async fn with_the_token(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let given = token(request.headers(), request.uri());
-    // Digests, so that how much of a guess is right cannot be told by the time it takes.
+    // Compares digests, so that the time does not reveal how much of a guess is right.
     match given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(&guard.token)) {
         true => next.run(request).await,
         false => {
-            refused(StatusCode::UNAUTHORIZED, "the token is missing or wrong: use the address that was printed")
+            refused(StatusCode::UNAUTHORIZED, "the token is missing or wrong: use the printed address")
         }
     }
 }
@@ -120,7 +120,7 @@ fn answer(status: StatusCode, document: Value) -> Response {
     (status, headers, document.to_string()).into_response()
 }
 
-/// An answer, or the failure as the command line would tell it.
+/// Returns a response, or the error as on the command line.
 fn told(result: anyhow::Result<Value>) -> Response {
     match result {
         Ok(document) => answer(StatusCode::OK, document),
@@ -133,7 +133,7 @@ fn told(result: anyhow::Result<Value>) -> Response {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::usage(format!("not what is expected here: {error}")))
+    serde_json::from_slice(body).map_err(|error| Error::usage(format!("invalid request: {error}")))
 }
 
 async fn state(State(guard): State<Guard>) -> Response {
@@ -168,11 +168,11 @@ fn one() -> u32 {
 
 fn bounded(delay: u64, status: u16) -> Result<(), Error> {
     if delay > LONGEST_DELAY {
-        return Err(Error::usage(format!("delay is at most {LONGEST_DELAY} ms")));
+        return Err(Error::usage(format!("delay must be at most {LONGEST_DELAY} ms")));
     }
     match (200..=599).contains(&status) {
         true => Ok(()),
-        false => Err(Error::usage("status is 200 to 599")),
+        false => Err(Error::usage("status must be 200 to 599")),
     }
 }
 
@@ -181,7 +181,7 @@ async fn call(State(guard): State<Guard>, body: Bytes) -> Response {
         bounded(asked.delay, asked.status)?;
         match (1..=MOST_CALLS).contains(&asked.count) {
             true => Ok(asked),
-            false => Err(Error::usage(format!("count is 1 to {MOST_CALLS}"))),
+            false => Err(Error::usage(format!("count must be 1 to {MOST_CALLS}"))),
         }
     });
     let asked = match asked {
@@ -201,12 +201,12 @@ async fn call(State(guard): State<Guard>, body: Bytes) -> Response {
 }
 
 async fn steady(State(guard): State<Guard>, body: Bytes) -> Response {
-    // A rate of 0 ends it.
+    // A rate of 0 stops them.
     let asked = read::<Steady>(&body).and_then(|asked| {
         bounded(asked.delay, asked.status)?;
         match asked.rate <= FASTEST {
             true => Ok(Some(asked).filter(|asked| asked.rate > 0)),
-            false => Err(Error::usage(format!("rate is 0 to {FASTEST} a second"))),
+            false => Err(Error::usage(format!("rate must be 0 to {FASTEST} per second"))),
         }
     });
     match asked {
@@ -233,7 +233,7 @@ struct PolicyRequest {
 async fn policy(State(guard): State<Guard>, body: Bytes) -> Response {
     let asked = read::<PolicyRequest>(&body).and_then(|asked| {
         let policy: Result<Policy, _> = clap::ValueEnum::from_str(&asked.policy, false);
-        Ok((policy.map_err(|_| Error::usage(format!("there is no policy \"{}\"", asked.policy)))?, asked.on))
+        Ok((policy.map_err(|_| Error::usage(format!("no policy \"{}\"", asked.policy)))?, asked.on))
     });
     match asked {
         Ok((policy, on)) => {

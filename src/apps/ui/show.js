@@ -83,7 +83,7 @@ function way(edge, state, cut) {
       ...figure("p50", millis(traffic?.p50 ?? null)), ...figure("p99", millis(traffic?.p99 ?? null))),
     make("div", { class: "wire" }, make("i")),
     make("p", {}, cut ? "the link is cut" : told),
-    last && make("p", {}, ...(last.identity ? ["mTLS from ", ...broken(last.identity)] : ["plain text: the producer is not told who calls"])),
+    last && make("p", {}, ...(last.identity ? ["mTLS from ", ...broken(last.identity)] : ["plain text: the producer receives no caller identity"])),
     !last && traffic && traffic.handshakes > 0 ? make("p", {}, "mTLS") : null);
 }
 

@@ -1,4 +1,4 @@
-//! What the page shows, as `/api/state` gives it.
+//! The displayed state, as in `/api/state`.
 
 use serde::Serialize;
 
@@ -11,27 +11,27 @@ use crate::diagnose::status::{Layer, Phase};
 use crate::diagnose::verify::Verdict;
 use crate::plan::inventory::Node;
 
-/// All of it.
+/// The whole state.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
-    /// The shape of this document.
+    /// The version of this format.
     pub schema_version: u8,
     /// The environment's name.
     pub environment: String,
-    /// The cluster whose caller calls.
+    /// The caller's cluster.
     pub from: String,
-    /// What exists; none before the first look.
+    /// What exists; none before the first refresh.
     pub topology: Option<Topology>,
-    /// Why the last look failed, if it did.
+    /// Why the last refresh failed, if it did.
     pub topology_error: Option<String>,
-    /// What the caller's proxy counts; none before the first look.
+    /// The statistics of the caller's proxy; none before the first request.
     pub traffic: Option<Traffic>,
-    /// Why the last look failed, if it did.
+    /// Why the last request failed, if it did.
     pub traffic_error: Option<String>,
-    /// The calls that were sent from here.
+    /// The calls sent by the dashboard.
     pub calls: Calls,
-    /// The last verification from here.
+    /// The last verification by the dashboard.
     pub verify: Verification,
     /// The exercises.
     pub lab: Lab,
@@ -41,11 +41,11 @@ pub struct State {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Topology {
-    /// The environment's state in one word.
+    /// The environment's state.
     pub phase: Phase,
     /// The clusters.
     pub clusters: Vec<Cluster>,
-    /// Every policy, and the clusters it is applied in; empty while a cluster does not answer.
+    /// Every policy, and the clusters where it is applied; empty while a cluster does not respond.
     pub policies: Vec<Listed>,
 }
 
@@ -61,15 +61,15 @@ pub struct Cluster {
     pub zone: String,
     /// Whether a caller runs there.
     pub caller: bool,
-    /// Whether producers do.
+    /// Whether producers run there.
     pub producer: bool,
     /// Its nodes.
     pub nodes: Vec<Node>,
     /// Its layers, from the bottom up.
     pub layers: Vec<Layer>,
-    /// The Services in the samples' namespace; none while its API server does not answer.
+    /// The Services in the samples' namespace; none while its API server does not respond.
     pub services: Option<Vec<Service>>,
-    /// Whether the link of its nodes is cut on purpose; none while they do not answer.
+    /// Whether its nodes' link is disabled; none while they do not respond.
     pub link_cut: Option<bool>,
 }
 
@@ -79,32 +79,32 @@ pub struct Cluster {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// How many ready pods of this cluster are behind it.
+    /// The number of its ready pods in this cluster.
     pub pods: usize,
 }
 
-/// The calls that were sent from here.
+/// The calls sent by the dashboard.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Calls {
-    /// How many.
+    /// The counters.
     pub counts: Counts,
-    /// What is sent steadily; none when nothing is.
+    /// The steady calls; none if there are none.
     pub steady: Option<Steady>,
-    /// The last one that a producer answered.
+    /// The last call that a producer answered.
     pub last_answered: Option<Entry>,
 }
 
-/// Calls that are sent steadily.
+/// Calls at a steady rate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Steady {
-    /// How many a second: 1 to 50.
+    /// The rate per second: 1 to 50.
     pub rate: u32,
-    /// How long the producer waits, in milliseconds.
+    /// The producer's delay, in milliseconds.
     #[serde(default)]
     pub delay: u64,
-    /// The status it answers with.
+    /// The producer's status.
     #[serde(default = "success")]
     pub status: u16,
 }
@@ -117,15 +117,15 @@ pub(super) fn success() -> u16 {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
-    /// Whether one is under way.
+    /// Whether it is running.
     pub running: bool,
-    /// The checks that have begun and not ended.
+    /// The running checks.
     pub trying: Vec<String>,
-    /// The verdicts so far, or of the last one.
+    /// The verdicts so far, or those of the last one.
     pub checks: Vec<Verdict>,
-    /// How many checks there are.
+    /// The number of checks.
     pub of: usize,
-    /// Why it failed, where it was not for a check.
+    /// Why it failed, if not because of a check.
     pub failure: Option<Failure>,
 }
 
@@ -135,29 +135,29 @@ pub struct Verification {
 pub struct Lab {
     /// All of them.
     pub exercises: Vec<ListedExercise>,
-    /// How far somebody is.
+    /// The progress.
     pub progress: Progress,
-    /// The page of the one that was begun.
+    /// The page of the current exercise.
     pub page: Option<&'static str>,
     /// Its hints so far.
     pub hints: Vec<String>,
-    /// How many it has.
+    /// The number of its hints.
     pub hints_of: usize,
-    /// What is under way: `start`, `check`, `solve` or `reset`.
+    /// The running action: `start`, `check`, `solve` or `reset`.
     pub running: Option<String>,
-    /// What the last check found, of the exercise that was begun.
+    /// The result of the last check of the current exercise.
     pub checked: Option<Checked>,
-    /// Why what was asked last failed.
+    /// Why the last action failed.
     pub failure: Option<Failure>,
 }
 
-/// A failure, as the command line would tell it.
+/// An error, as on the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// What failed and why.
     pub error: String,
-    /// What was seen.
+    /// The evidence.
     pub evidence: Vec<String>,
     /// What to do next.
     pub hint: Option<String>,

@@ -1,4 +1,4 @@
-//! What the caller's proxy counts of its calls to the producer, and how much that is a second. No I/O.
+//! The call statistics of the caller's proxy, as rates per second. No I/O.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,55 +7,55 @@ use serde::Serialize;
 
 use crate::cluster::mesh::envoy::stats::Counted;
 
-/// Over how long rates are taken: long enough to be steady, short enough to follow.
+/// The window of the rates: long enough to be steady, short enough to follow changes.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Traffic as it is shown.
+/// The displayed traffic.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Traffic {
-    /// Calls a second.
+    /// Calls per second.
     pub rate: f64,
-    /// Of them, those with a status of 500 or more.
+    /// Those with a status of 500 or more.
     pub errors: f64,
-    /// Calls a second, by status.
+    /// Calls per second, by status.
     pub by_status: BTreeMap<u16, f64>,
     /// All calls since the proxy started, by status.
     pub total: BTreeMap<u16, u64>,
-    /// The median of the last seconds, in milliseconds; none without calls.
+    /// The median latency in the window, in milliseconds; none without calls.
     pub p50: Option<f64>,
     /// The 99th percentile.
     pub p99: Option<f64>,
     /// TLS handshakes with producers since the proxy started.
     pub handshakes: u64,
-    /// By the cluster that the producers run in.
+    /// By the producers' cluster.
     pub edges: Vec<Edge>,
 }
 
-/// Calls from the caller's cluster to one with producers.
+/// Calls from the caller's cluster to a cluster with producers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Edge {
     /// The producers' cluster.
     pub cluster: String,
-    /// Attempts a second.
+    /// Attempts per second.
     pub rate: f64,
-    /// Those that failed.
+    /// Failed attempts per second.
     pub errors: f64,
     /// The producers' addresses that the caller's proxy knows.
     pub endpoints: usize,
-    /// Those that get calls.
+    /// Those that receive calls.
     pub healthy: usize,
 }
 
-/// What was counted lately.
+/// Recent statistics.
 #[derive(Debug, Default)]
 pub struct Window(VecDeque<(Instant, Counted)>);
 
 impl Window {
-    /// Takes in what is counted now; gives the traffic since the window's beginning.
+    /// Adds the current statistics; returns the traffic in the window.
     pub fn take(&mut self, now: Instant, counted: Counted, cluster_of: impl Fn(&str) -> String) -> Traffic {
-        // A proxy that counts less than before has started anew.
+        // A proxy whose counters decreased has restarted.
         let fewer = |last: &Counted| last.by_status.iter().any(|(code, count)| counted.of(*code) < *count);
         if self.0.back().is_some_and(|(_, last)| fewer(last)) {
             self.0.clear();
@@ -70,7 +70,7 @@ impl Window {
         traffic(first, last, now.duration_since(*from), cluster_of)
     }
 
-    /// Begins anew.
+    /// Starts over.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -88,7 +88,7 @@ fn traffic(first: &Counted, last: &Counted, took: Duration, cluster_of: impl Fn(
     let mut edges: BTreeMap<String, (Edge, [u64; 4])> = BTreeMap::new();
     for (address, endpoint) in &last.endpoints {
         let cluster = cluster_of(address);
-        // An endpoint that came back counts from zero.
+        // An endpoint that returned counts from zero.
         let before = first.endpoints.get(address).filter(|before| before.attempts <= endpoint.attempts);
         let before = before.cloned().unwrap_or_default();
         let (edge, counts) = edges.entry(cluster.clone()).or_default();
@@ -153,7 +153,7 @@ mod tests {
         let edges: Vec<_> =
             traffic.edges.iter().map(|e| (e.cluster.as_str(), e.rate, e.errors, e.healthy)).collect();
         assert_eq!(edges, [("cluster1", 0.0, 0.0, 1), ("cluster2", 5.0, 5.0, 0)]);
-        // Nothing more is sent: after a window there is no traffic left.
+        // No more calls: after a window there is no traffic left.
         window.take(start + Duration::from_secs(8), later.clone(), cluster_of);
         let traffic = window.take(start + Duration::from_secs(14), later, cluster_of);
         assert_eq!((traffic.rate, traffic.by_status.len()), (0.0, 0));

@@ -1,4 +1,4 @@
-//! Looks again and again: what exists, and what the caller's proxy counts.
+//! Polls: what exists, and the statistics of the caller's proxy.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,15 +23,15 @@ use crate::diagnose::status;
 use crate::host::inventory as gather;
 use crate::plan;
 
-/// How often the proxy is asked, and how long it may take.
+/// The interval and the timeout of polling the proxy.
 const COUNTED_EVERY: Duration = Duration::from_secs(1);
 const COUNTED_WITHIN: Duration = Duration::from_secs(5);
-/// How often everything else is looked at, and how long a look may take.
+/// The interval and the timeout of everything else.
 const LOOKED_EVERY: Duration = Duration::from_secs(3);
 const LOOKED_WITHIN: Duration = Duration::from_secs(4);
 
 impl Desk {
-    /// Looks at what exists, for ever.
+    /// Polls what exists, forever.
     pub async fn watch_topology(self: Rc<Self>) {
         let mut ticks = interval(LOOKED_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,7 +49,7 @@ impl Desk {
 
     async fn look(&self) -> anyhow::Result<Topology> {
         let inventory = tokio::time::timeout(LOOKED_WITHIN, gather::gather(&self.engine)).await??;
-        // Without a call: it would be counted among those that are shown.
+        // Without a call: it would count in the displayed statistics.
         let status = status::status_with(&self.engine, inventory, &self.environment, LOOKED_WITHIN, false);
         let (status, policies) = futures::join!(status, self.policies());
         let status = status?;
@@ -89,7 +89,7 @@ impl Desk {
         link::is_cut(&self.engine, cluster).await
     }
 
-    /// The Services of the samples in a cluster, each with the ready pods that the cluster itself has behind it.
+    /// Returns the Services of the samples in a cluster, each with its ready pods in that cluster.
     async fn services(&self, cluster: &str) -> anyhow::Result<Vec<Service>> {
         let client = self.environment.client(cluster).await?;
         let services: Api<v1::Service> = Api::namespaced(client.clone(), self.namespace());
@@ -109,7 +109,7 @@ impl Desk {
         Ok(services.iter().map(|s| Service { pods: pods(&s.name_any()), name: s.name_any() }).collect())
     }
 
-    /// Asks the caller's proxy what it counted, for ever.
+    /// Polls the statistics of the caller's proxy, forever.
     pub async fn watch_traffic(self: Rc<Self>) {
         let mut ticks = interval(COUNTED_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,7 +118,7 @@ impl Desk {
         loop {
             ticks.tick().await;
             let looked = tokio::time::timeout(COUNTED_WITHIN, self.count(&mut connection, &mut window)).await;
-            let late = |_| Err(anyhow::anyhow!("the proxy gave no answer within {} s", COUNTED_WITHIN.as_secs()));
+            let late = |_| Err(anyhow::anyhow!("the proxy did not respond within {} s", COUNTED_WITHIN.as_secs()));
             match looked.unwrap_or_else(late) {
                 Ok(traffic) => *self.traffic.borrow_mut() = (Some(traffic), None),
                 Err(error) => {
@@ -148,7 +148,7 @@ impl Desk {
         Ok(window.take(Instant::now(), counted, |address| self.cluster_of(address)))
     }
 
-    /// The cluster that a pod's address belongs to.
+    /// Returns the cluster of a pod's address.
     fn cluster_of(&self, address: &str) -> String {
         let ip = address.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
         let holds = |cluster: &&plan::Cluster| ip.is_some_and(|ip| cluster.pod_subnet.contains(&ip));
@@ -156,7 +156,7 @@ impl Desk {
     }
 }
 
-/// What a look gives, if it does in time.
+/// Returns the result of a request, or an error at the timeout.
 async fn in_time<T>(look: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
     tokio::time::timeout(LOOKED_WITHIN, look).await.ok().and_then(Result::ok)
 }

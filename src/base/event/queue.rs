@@ -1,4 +1,4 @@
-//! Events on their way to whoever reads them.
+//! The queue between the work that sends events and the sink that reads them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 
 use super::Event;
 
-/// How many events stay unread before the oldest note or check gives way. Other events are as many as the work has steps.
+/// The number of unread events above which the oldest note or check is dropped. The number of other events is bounded by
+/// the number of steps.
 const CAPACITY: usize = 1000;
 
-/// What was sent and not read yet.
+/// Events that were sent and are still unread.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     unread: Mutex<Unread>,
@@ -21,20 +22,20 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Unread {
     events: VecDeque<(Timestamp, Event)>,
-    /// How many notes and checks gave way since the last one was read.
+    /// The number of notes and checks dropped since the last read.
     left_out: usize,
     ended: bool,
 }
 
 impl Queue {
-    /// Adds an event, in place of an unread one that it makes worthless.
+    /// Adds an event. It replaces an unread event that it makes obsolete.
     pub fn push(&self, event: Event) {
         let mut unread = self.lock();
         if unread.ended {
             return;
         }
         if let Some(step) = waiting(&event) {
-            // The new one goes to the end: between the two, the step may have ended and begun again.
+            // The new event goes to the end: between the two, the step may have ended and started again.
             unread.events.retain(|(_, unread)| waiting(unread) != Some(step));
         }
         unread.events.push_back((Timestamp::now(), event));
@@ -48,7 +49,7 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Nothing is added from now on.
+    /// Ends the queue: later events are ignored.
     pub fn end(&self) {
         self.lock().ended = true;
         self.changed.notify_one();
@@ -64,19 +65,19 @@ impl Unread {
         match std::mem::take(&mut self.left_out) {
             0 => self.events.pop_front(),
             left_out => {
-                let message = format!("{left_out} messages are left out: nobody read them in time");
+                let message = format!("{left_out} messages dropped: the reader was too slow");
                 Some((Timestamp::now(), Event::Note { message }))
             }
         }
     }
 }
 
-/// Whether there may be any number of such events, however few steps the work has.
+/// Reports whether the number of such events is unbounded, however few steps the work has.
 fn may_give_way(event: &Event) -> bool {
     matches!(event, Event::Note { .. } | Event::CheckStarted { .. } | Event::CheckFinished { .. })
 }
 
-/// The step, and its cluster, that an event says the wait of.
+/// Returns the step and cluster that a `waiting` event is about.
 fn waiting(event: &Event) -> Option<(&str, Option<&str>)> {
     match event {
         Event::Waiting { step, cluster, .. } => Some((step, cluster.as_deref())),
@@ -84,7 +85,7 @@ fn waiting(event: &Event) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// The end of a channel that sends; once it is dropped, the channel has ended.
+/// The sending end of a channel. Dropping it ends the channel.
 #[derive(Debug)]
 pub(super) struct Sender(pub Arc<Queue>);
 
@@ -94,7 +95,7 @@ impl Drop for Sender {
     }
 }
 
-/// The end of a channel that reads. Once it is dropped, events are dropped.
+/// The receiving end of a channel. Once it is dropped, events are dropped too.
 #[derive(Debug)]
 pub struct Feed(Arc<Queue>);
 
@@ -103,8 +104,8 @@ impl Feed {
         Self(queue)
     }
 
-    /// Waits for the next event, and gives it with the time at which it happened; none after the last one. May be dropped
-    /// while it waits, and nothing is lost.
+    /// Waits for the next event and returns it with the time at which it happened, or `None` after the last one. It is
+    /// cancel-safe: dropping it while it waits loses no event.
     pub async fn next(&mut self) -> Option<(Timestamp, Event)> {
         loop {
             {
@@ -118,7 +119,7 @@ impl Feed {
         }
     }
 
-    /// As [`next`](Self::next), without the time.
+    /// Like [`next`](Self::next), without the time.
     pub async fn recv(&mut self) -> Option<Event> {
         self.next().await.map(|(_, event)| event)
     }
@@ -193,7 +194,7 @@ mod tests {
         events.send(ready.clone());
         events.end();
         let read = rest(feed).await;
-        let left_out = format!("{} messages are left out: nobody read them in time", CAPACITY + 1);
+        let left_out = format!("{} messages dropped: the reader was too slow", CAPACITY + 1);
         assert_eq!(read[0], note(&left_out));
         assert_eq!(read[1..=CAPACITY], (0..CAPACITY).map(finished).collect::<Vec<_>>());
         assert_eq!(read[CAPACITY + 1..], [ready]);

@@ -18,16 +18,16 @@ use crate::spec::Label;
 /// `apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// What to apply
+    /// Policies to apply
     #[arg(value_enum, value_name = "POLICY", required_unless_present = "list")]
     pub policies: Vec<Policy>,
-    /// The cluster to apply it to [default: those where it acts]
+    /// Cluster to apply them to [default: those where they take effect]
     #[arg(long, value_name = "CLUSTER", conflicts_with = "list")]
     pub to: Option<Label>,
-    /// List every policy, and the clusters it is applied in
+    /// List every policy, and the clusters where it is applied
     #[arg(long, conflicts_with = "policies")]
     pub list: bool,
-    /// How long the clusters may take: 10s, 1m
+    /// Timeout of each cluster, such as 10s or 1m
     #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -35,16 +35,16 @@ pub struct ApplyArgs {
 /// `unapply`.
 #[derive(Debug, Args)]
 pub struct UnapplyArgs {
-    /// What to take away
+    /// Policies to remove
     #[arg(value_enum, value_name = "POLICY", required_unless_present = "all")]
     pub policies: Vec<Policy>,
-    /// The cluster to take it from [default: every one that has it]
+    /// Cluster to remove them from [default: every cluster that has them]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
-    /// Every policy, those of `up` included
+    /// Remove every policy, including those of up
     #[arg(long, conflicts_with = "policies")]
     pub all: bool,
-    /// How long the clusters may take: 10s, 1m
+    /// Timeout of each cluster, such as 10s or 1m
     #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -104,13 +104,14 @@ fn done(
 fn applied(change: &Change) -> String {
     let policy = change.policy;
     let mut text = match (change.changed, change.replaced) {
-        (false, _) => format!("{policy} was applied already"),
-        (true, None) => format!("{policy} is applied"),
-        (true, Some(replaced)) => format!("{policy} is applied, in place of {replaced}"),
+        (false, _) => format!("{policy} unchanged"),
+        (true, None) => format!("{policy} applied"),
+        (true, Some(replaced)) => format!("{policy} applied, replacing {replaced}"),
     };
     if !change.acts_here {
         let side = policy.side();
-        text.push_str(&format!(", without effect: it acts where the {side} is, and there is none here"));
+        text.push_str(&format!(", without effect: it takes effect in the {side}'s cluster, and there is none \
+            here"));
     }
     text
 }
@@ -119,9 +120,9 @@ fn unapplied(change: &Change, up: &str) -> String {
     let policy = change.policy;
     match (change.changed, change.restored) {
         (false, _) => format!("{policy} was not applied"),
-        (true, Some(restored)) => format!("{policy} is gone, {restored} is back"),
-        (true, None) if policy.is_ups_own() => format!("{policy} is gone; {up} brings it back"),
-        (true, None) => format!("{policy} is gone"),
+        (true, Some(restored)) => format!("{policy} removed, {restored} restored"),
+        (true, None) if policy.is_ups_own() => format!("{policy} removed; {up} applies it again"),
+        (true, None) => format!("{policy} removed"),
     }
 }
 

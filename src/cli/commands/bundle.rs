@@ -1,4 +1,4 @@
-//! `kindmesh bundle`, and the archive at the end of a command that failed.
+//! `kindmesh bundle`, and the archive that a failed command writes.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ use crate::report::failure::Failure;
 /// `bundle`.
 #[derive(Debug, Args)]
 pub struct BundleArgs {
-    /// The archive, which must not exist, or a folder for it [default: kindmesh-NAME-TIME.tar.gz in this folder]
+    /// Archive to write, which must not exist, or a directory for it [default: kindmesh-NAME-TIME.tar.gz in the
+    /// working directory]
     #[arg(value_name = "FILE")]
     pub path: Option<PathBuf>,
 }
@@ -21,7 +22,7 @@ pub fn command(args: BundleArgs) -> Task {
     Task::new(Description::of("bundle"), async move |context| run(context, &args).await)
 }
 
-/// How many of the things that could not be had are told.
+/// How many of the missing parts are listed.
 const MISSING_SHOWN: usize = 8;
 
 async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
@@ -35,7 +36,8 @@ async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
 
 fn told(written: &Written) -> String {
     let mut text = format!(
-        "{}\n{} files, {:.1} MB; keys and tokens are removed, names and logs are in it: look through it first",
+        "{}\n{} files, {:.1} MB. It contains no keys and no tokens, but names and logs: check it before you \
+            share it",
         written.path.display(),
         written.files,
         written.bytes as f64 / 1e6
@@ -45,7 +47,7 @@ fn told(written: &Written) -> String {
         missing => {
             let shown = &missing[..missing.len().min(MISSING_SHOWN)];
             text.push_str(&format!(
-                "\ncould not be had, {} in all, listed in the archive's README.md:\n  {}",
+                "\nmissing, {} in total, listed in the archive's README.md:\n  {}",
                 missing.len(),
                 shown.join("\n  ")
             ));
@@ -54,8 +56,8 @@ fn told(written: &Written) -> String {
     text
 }
 
-/// Writes the archive because a command failed, if that was asked for and the failure is not the user's own. That it
-/// cannot be written does not take the failure's place.
+/// Writes the archive after a failure, if requested and if the failure is not a usage error. An error while
+/// writing it does not replace the failure.
 pub(super) async fn on_failure(
     context: &Context,
     name: &str,

@@ -15,18 +15,18 @@ use crate::report::Table;
 /// `cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// List baked node images, sample images, programs and renderings, with their sizes and who uses them
+    /// List built node images, sample images, programs and rendered manifests, with sizes and users
     List,
     /// Remove what no environment uses
     Prune,
-    /// Make all that up needs and that needs no cluster: images, the baked node image, programs, renderings
+    /// Prepare all that up needs without a cluster: images, the built node image, programs, rendered manifests
     Warm(WarmArgs),
 }
 
 /// `cache warm`.
 #[derive(Debug, Args)]
 pub struct WarmArgs {
-    /// How long it may take: 90s, 30m
+    /// Timeout, such as 90s or 30m
     #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -49,15 +49,15 @@ async fn run(context: &Context, command: &CacheCommand) -> anyhow::Result<Done> 
         return Done::json(&json!({"schemaVersion": 1, "items": items, "bytes": total}));
     }
     let nothing = match command {
-        CacheCommand::Prune => "There was nothing that no environment uses.",
-        CacheCommand::List | CacheCommand::Warm(_) => "The cache is empty. kindmesh cache warm fills it.",
+        CacheCommand::Prune => "Nothing to remove: environments use everything.",
+        CacheCommand::List | CacheCommand::Warm(_) => "The cache is empty. Fill it: kindmesh cache warm",
     };
     if items.is_empty() {
         return Ok(Done::text(nothing));
     }
     let summary = match command {
         CacheCommand::Prune => format!("{} freed.", size(total)),
-        CacheCommand::List | CacheCommand::Warm(_) => format!("{} in all.", size(total)),
+        CacheCommand::List | CacheCommand::Warm(_) => format!("{} in total.", size(total)),
     };
     Ok(Done::text(format!("{}\n\n{summary}", table(&items).render(context.printer.stdout_style()))))
 }
@@ -83,7 +83,7 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// Bytes as people say them, in thousands as Docker does.
+/// Formats bytes in decimal units, as Docker does.
 pub(super) fn size(bytes: u64) -> String {
     let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
     match bytes {

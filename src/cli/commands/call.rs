@@ -18,28 +18,28 @@ use crate::spec::Label;
 /// `call`.
 #[derive(Debug, Args)]
 pub struct CallArgs {
-    /// The cluster whose caller calls [default: the first with a caller]
+    /// Cluster whose caller sends the calls [default: the first with a caller]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
-    /// What to send
+    /// Text to send
     #[arg(long, default_value = "hello", value_name = "TEXT")]
     pub payload: String,
-    /// How long the producer waits before it answers, in milliseconds
+    /// Delay of the producer's response, in milliseconds
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = whole(0..=DELAY_MAX), allow_negative_numbers = true)]
     pub delay_ms: u64,
-    /// The status that the producer answers with
+    /// Status of the producer's response
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = whole(200..=599u16), allow_negative_numbers = true)]
     pub status: u16,
-    /// How many attempts of a call fail with that status; the next one succeeds [default: all]
+    /// Number of attempts of each call that fail with that status; the next one succeeds [default: all]
     #[arg(long, value_name = "N", value_parser = whole(0..=1000u64), allow_negative_numbers = true)]
     pub fail_attempts: Option<u64>,
-    /// How many calls, one after the other
+    /// Number of calls, one after another
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub count: u32,
-    /// Fail with exit status 3 unless every call gives this status
+    /// Exit with status 3 unless every call returns this status
     #[arg(long, value_name = "N", value_parser = whole(100..=599u16), allow_negative_numbers = true)]
     pub expect: Option<u16>,
-    /// How long one answer may take: 45s, 1m
+    /// Timeout of each response, such as 45s or 1m
     #[arg(long, value_parser = duration, default_value = "45s", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -55,8 +55,8 @@ async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let late = || {
-        Error::environment(format!("the caller in {from} gave no answer within {} s", args.timeout.as_secs()))
-            .hint(format!("kindmesh status shows what is wrong; {} repairs", up_hint(environment.name())))
+        Error::environment(format!("the caller in {from} did not respond within {} s", args.timeout.as_secs()))
+            .hint(format!("check what is wrong: kindmesh status; repair: {}", up_hint(environment.name())))
     };
     let connecting = tokio::time::timeout(args.timeout, Caller::connect(&client, namespace));
     let mut caller = connecting.await.map_err(|_| late())?.map_err(|error| call::unreached(error, from))?;
@@ -81,14 +81,14 @@ async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     }
     match args.expect {
         Some(expected) if unexpected > 0 => {
-            let message = format!("{unexpected} of {} calls did not give status {expected}", args.count);
+            let message = format!("{unexpected} of {} calls did not return status {expected}", args.count);
             Err(Error::new(Kind::Check, message).into())
         }
         _ => Ok(Done::default()),
     }
 }
 
-/// Unlikely to be used twice, and short enough to be read aloud.
+/// Unlikely to repeat, and short enough to read aloud.
 fn id(number: u32) -> String {
     let now = jiff::Timestamp::now().as_millisecond();
     format!("{now:x}-{number}")
@@ -144,7 +144,7 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
         for (key, value) in metadata.as_object().into_iter().flatten() {
             text.push_str(&format!("  {key:<16} {}\n", value.as_str().unwrap_or_default()));
         }
-        text.push_str(&format!("  {}\n", style.dim("headers it received")));
+        text.push_str(&format!("  {}\n", style.dim("headers received")));
         for (key, value) in headers {
             text.push_str(&format!("    {key}: {}\n", shortened(value)));
         }
@@ -156,12 +156,12 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
     text.trim_end().to_owned()
 }
 
-/// A certificate chain in a header is pages long; JSON output has it whole.
+/// A certificate chain in a header can be pages long; JSON output contains it in full.
 fn shortened(value: &str) -> String {
     const LONGEST: usize = 240;
     match value.char_indices().nth(LONGEST) {
         Some((end, _)) => {
-            format!("{}… ({} characters; --output json has all)", &value[..end], value.chars().count())
+            format!("{}… ({} characters; --output json shows all)", &value[..end], value.chars().count())
         }
         None => value.to_owned(),
     }

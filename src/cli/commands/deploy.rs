@@ -19,22 +19,22 @@ use crate::spec::Label;
 /// `deploy`.
 #[derive(Debug, Args)]
 pub struct DeployArgs {
-    /// A folder of manifests (.yaml, .yml, .json), or one file
+    /// Directory of manifests (.yaml, .yml, .json), or one file
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// The cluster that all of it goes to [default: what annotations kindmesh/clusters and the spec's deploy say]
+    /// Cluster for everything [default: the annotations kindmesh/clusters and the spec's deploy]
     #[arg(long, value_name = "CLUSTER")]
     pub to: Option<Label>,
-    /// The namespace of what names none
+    /// Namespace for objects without one
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     pub namespace: Label,
-    /// Remove what was deployed from this folder, in every cluster
+    /// Delete what was deployed from this directory, in every cluster
     #[arg(long, conflicts_with_all = ["to", "no_wait"])]
     pub delete: bool,
     /// Do not wait until all pods are ready
     #[arg(long)]
     pub no_wait: bool,
-    /// How long the whole may take: 90s, 5m
+    /// Timeout of the whole run, such as 90s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -47,7 +47,7 @@ pub fn command(args: DeployArgs) -> Task {
 
 async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
-    // Waits end by themselves a little earlier, and say what they waited for.
+    // Waits end a little earlier, and report their last status.
     let deadline = Instant::now() + args.timeout;
     let done = async {
         let (_lock, environment) = hold::inside(&context.folders, &name, Some(deadline), &context.events).await?;
@@ -57,8 +57,8 @@ async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
         }
     };
     tokio::time::timeout_at(deadline + crate::diagnose::diagnosis::GATHER_WITHIN, done).await.map_err(|_| {
-        Error::environment(format!("not done after {} s", args.timeout.as_secs()))
-            .hint("run it again to go on; --timeout gives it longer")
+        Error::environment(format!("not finished after {} s", args.timeout.as_secs()))
+            .hint("run it again to continue; --timeout allows more time")
     })?
 }
 
@@ -83,7 +83,8 @@ async fn apply(
     Ok(Done::text(told(&deployed, !args.no_wait)))
 }
 
-/// The spec's `deploy`: that of the files at hand, since it changes nothing of the environment; else the stored one's.
+/// Returns `deploy` of the spec files, since it does not change the environment; otherwise that of the stored
+/// spec.
 fn places(context: &Context, environment: &Environment) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
     let loaded = context.load()?;
     let places = match loaded.spec.deploy.is_empty() {
@@ -102,7 +103,7 @@ async fn delete(context: &Context, environment: &Environment, args: &DeployArgs)
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "removed": removed,
             "notes": notes}));
     }
-    let mut lines: Vec<_> = removed.iter().map(|object| format!("{} is gone", called(object))).collect();
+    let mut lines: Vec<_> = removed.iter().map(|object| format!("{} deleted", called(object))).collect();
     if lines.is_empty() {
         lines.push(format!("Nothing was deployed from {}.", args.folder.display()));
     }
@@ -130,11 +131,11 @@ fn told(deployed: &Deployed, waited: bool) -> String {
         lines.push(format!("{}: stub Service {}: {}", stub.object.cluster, stub.object.name, stub.because));
     }
     lines.extend(
-        deployed.removed.iter().map(|object| format!("{} is gone: no manifest tells of it", called(object))),
+        deployed.removed.iter().map(|object| format!("{} deleted: it is not in the manifests anymore", called(object))),
     );
     lines.extend(deployed.notes.iter().map(|note| format!("note: {note}")));
     lines.push(match (deployed.changed, waited) {
-        (false, _) => "Nothing had to be changed.".into(),
+        (false, _) => "Nothing changed.".into(),
         (true, true) => "All pods are ready.".into(),
         (true, false) => "Applied; its pods may not be ready yet.".into(),
     });

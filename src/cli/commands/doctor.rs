@@ -15,7 +15,7 @@ use crate::report::findings;
 /// `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// How long all of it may take; what does not answer by then is not known: 5s, 1m
+    /// Timeout of all checks; what does not respond in time is unknown: 5s, 1m
     #[arg(long, value_parser = duration, default_value = "2s", value_name = "TIME")]
     pub timeout: Duration,
 }

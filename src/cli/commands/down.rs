@@ -17,13 +17,13 @@ use crate::plan::admission;
 /// `down`.
 #[derive(Debug, Args)]
 pub struct DownArgs {
-    /// Every environment on this engine
+    /// Delete every environment on this engine
     #[arg(long, conflicts_with = "name")]
     pub all: bool,
-    /// Wait until no test uses it; does nothing to one that tests did not make
+    /// Wait until no test uses it; does nothing unless tests created it
     #[arg(long, hide = true, conflicts_with = "all")]
     pub when_unused: bool,
-    /// How long it may take: 90s, 5m
+    /// Timeout, such as 90s or 5m
     #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -40,16 +40,16 @@ pub fn command(args: DownArgs) -> Task {
     Task::new(description, async move |context| run(context, &args).await)
 }
 
-/// How to go on after a signal.
+/// Returns how to continue after a signal.
 fn goes_on(which: &str) -> String {
-    format!("what is left is found by its labels; kindmesh down{which} goes on")
+    format!("kindmesh down{which} continues: what is left is found by its labels")
 }
 
 async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
-    // clap sees such a conflict only when both are given behind the command's name.
+    // clap detects this conflict only if both are given after the command's name.
     if let (true, Some(name)) = (args.all, &context.global.name) {
-        return Err(Error::usage(format!("--all is every environment, and --name {name} is one"))
-            .hint("leave one of them out")
+        return Err(Error::usage(format!("--all selects every environment, --name {name} selects one"))
+            .hint("omit one of them")
             .into());
     }
     if args.when_unused {
@@ -58,14 +58,15 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     }
     match tokio::time::timeout(args.timeout, down_all(context, args)).await {
         Ok(result) => result,
-        Err(_) => Err(Error::environment(format!("not down after {} s", args.timeout.as_secs()))
-            .hint("kindmesh down goes on; --timeout gives it longer; does the engine answer? docker ps")
+        Err(_) => Err(Error::environment(format!("not deleted after {} s", args.timeout.as_secs()))
+            .hint("kindmesh down continues; --timeout allows more time; check whether the engine responds: \
+                docker ps")
             .into()),
     }
 }
 
 async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
-    // A name that cannot be told is no reason to ask an engine.
+    // An unknown name is reported before the engine is asked.
     let one = if args.all { None } else { Some(context.environment_name()?) };
     let engine = Engine::connect().await?;
     let names = match one {
@@ -76,18 +77,18 @@ async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     for name in &names {
         let down = down::down(&engine, &context.folders, name, &context.events).await?;
         lines.push(match (down.any, down.left.is_empty()) {
-            (true, true) => format!("Environment {name} is gone."),
-            (false, true) => format!("There was no environment {name}."),
+            (true, true) => format!("Environment {name} deleted."),
+            (false, true) => format!("Environment {name} not found."),
             (_, false) => left(name, &down.left),
         });
     }
     if names.is_empty() {
-        lines.push("There was no environment.".into());
+        lines.push("No environment found.".into());
     }
     Ok(if context.is_json() { Done::default() } else { Done::text(lines.join("\n")) })
 }
 
-/// Every environment on this engine, and every one that has files and is on no other engine.
+/// Returns every environment on this engine, and every environment with files that is on no other engine.
 async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> {
     let inventory = gather::gather(engine).await?;
     let mut names: Vec<String> = inventory.environments.keys().cloned().collect();
@@ -96,7 +97,7 @@ async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> 
         match admission::another_engine(&name, &on_file, &engine.identity(), &inventory) {
             Err(refused) => {
                 names.retain(|found| *found != name);
-                context.events.note(format!("left alone: {refused}"));
+                context.events.note(format!("skipped: {refused}"));
             }
             Ok(()) => names.push(name),
         }
@@ -107,10 +108,10 @@ async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> 
 }
 
 fn left(name: &str, networks: &[(String, Vec<String>)]) -> String {
-    let mut text = format!("Environment {name} is gone, but for what others use:");
+    let mut text = format!("Environment {name} deleted, except what others use:");
     for (network, users) in networks {
         let users = users.join(", ");
-        text.push_str(&format!("\n  network {network}, by {users}; once they are gone: {}", down_hint(name)));
+        text.push_str(&format!("\n  network {network}, used by {users}; when they are gone: {}", down_hint(name)));
     }
     text
 }

@@ -19,20 +19,20 @@ use crate::spec::Label;
 /// `image`.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
-    /// Load images of the local engine into the nodes; a new one of the same name takes the place of the old
+    /// Load images of the local engine into the nodes, replacing images of the same name
     Load(ImageLoadArgs),
 }
 
 /// `image load`.
 #[derive(Debug, Args)]
 pub struct ImageLoadArgs {
-    /// The images, as the engine names them
+    /// Images, as the engine names them
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
-    /// The cluster whose nodes get them [default: all]
+    /// Cluster whose nodes get them [default: all]
     #[arg(long, value_name = "CLUSTER")]
     pub to: Option<Label>,
-    /// How long it may take: 90s, 5m
+    /// Timeout, such as 90s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -59,7 +59,7 @@ async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
     });
     let loaded = tokio::time::timeout_at(deadline, step).await.map_err(|_| {
         Error::environment(format!("not loaded after {} s", args.timeout.as_secs()))
-            .hint("--timeout gives it longer; what is loaded stays")
+            .hint("--timeout allows more time; loaded images stay")
     })??;
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "images": loaded}));
@@ -69,5 +69,5 @@ async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
 
 pub(super) fn line(loaded: &Loaded) -> String {
     let Loaded { image, cluster, changed } = loaded;
-    format!("{cluster}: {image} {}", if *changed { "is loaded" } else { "was there already" })
+    format!("{cluster}: {image} {}", if *changed { "loaded" } else { "unchanged" })
 }

@@ -15,7 +15,7 @@ pub struct KubeconfigArgs {
     /// Print its content instead
     #[arg(long, conflicts_with = "merge")]
     pub raw: bool,
-    /// Merge it into the user's own (the first of KUBECONFIG, else ~/.kube/config) and print that path
+    /// Merge it into your kubeconfig (the first of KUBECONFIG, else ~/.kube/config) and print that path
     #[arg(long)]
     pub merge: bool,
 }

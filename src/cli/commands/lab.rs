@@ -14,7 +14,7 @@ use crate::cluster::environment::Environment;
 use crate::report::{Style, Table};
 use crate::spec::{Label, environment_name};
 
-/// How long the engine may take to answer.
+/// How long the engine may take to respond.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// `lab`.
@@ -22,29 +22,29 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub enum LabCommand {
     /// List the exercises
     List,
-    /// Set an exercise's starting state, whatever was there before, and show its page
+    /// Set up an exercise, whatever the current state, and print its page
     Start(StartExerciseArgs),
-    /// Try the checkpoints, and say what is different from what they expect
+    /// Run the checks of the exercise, and show differences from the solution
     Check,
-    /// Give one more hint
+    /// Print the next hint
     Hint,
-    /// Show the solution, apply it, and wait until it works
+    /// Print the solution, apply it, and wait until it works
     Solve(PutArgs),
-    /// Put back what up made; no exercise is begun then
+    /// Restore the environment as up created it
     Reset(ResetArgs),
     /// Show which exercises are done
     Progress,
-    /// Prepare environments for a room of people, each brought up and then paused
+    /// Create and pause an environment for each participant of a workshop
     Seats(SeatsArgs),
 }
 
 /// `lab start`.
 #[derive(Debug, Args)]
 pub struct StartExerciseArgs {
-    /// The exercise
+    /// Number of the exercise
     #[arg(value_name = "N")]
     pub number: usize,
-    /// How long setting it up may take: 30s, 5m
+    /// Timeout of the setup, such as 30s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -52,7 +52,7 @@ pub struct StartExerciseArgs {
 /// `lab solve`.
 #[derive(Debug, Args)]
 pub struct PutArgs {
-    /// How long applying it may take: 30s, 5m
+    /// Timeout, such as 30s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -60,10 +60,10 @@ pub struct PutArgs {
 /// `lab reset`.
 #[derive(Debug, Args)]
 pub struct ResetArgs {
-    /// Forget which exercises are done, too
+    /// Also forget which exercises are done
     #[arg(long)]
     pub forget: bool,
-    /// How long it may take: 30s, 5m
+    /// Timeout, such as 30s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -71,13 +71,13 @@ pub struct ResetArgs {
 /// `lab seats`.
 #[derive(Debug, Args)]
 pub struct SeatsArgs {
-    /// How many
+    /// Number of seats
     #[arg(value_name = "N", value_parser = whole(1..=99u8), allow_negative_numbers = true)]
     pub count: u8,
-    /// What their names begin with; a number follows
+    /// Prefix of the environments' names; a number follows
     #[arg(long, default_value = "seat", value_name = "NAME", value_parser = environment_name)]
     pub prefix: Label,
-    /// How long each may take: 90s, 15m
+    /// Timeout of each seat, such as 90s or 15m
     #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -117,12 +117,13 @@ async fn run(context: &Context, command: &LabCommand) -> anyhow::Result<Done> {
             reset(context, &changes)
         }
         LabCommand::Progress => progress(context, &environment, &labs.progress()?),
-        // Above.
+        // See above.
         LabCommand::List | LabCommand::Seats(_) => Ok(Done::default()),
     }
 }
 
-/// How long all of it may take. What has no option for it asks the engine, and that within its own time.
+/// Returns the timeout of the whole command. Commands without the option only ask the engine, which has its own
+/// timeout.
 fn timeout(command: &LabCommand) -> Duration {
     match command {
         LabCommand::Start(args) => args.timeout,
@@ -152,12 +153,12 @@ fn begun(context: &Context, exercise: &Exercise, put: &Put) -> anyhow::Result<Do
     }
     let style = context.printer.stdout_style();
     let mut text = exercise.page().trim_end().to_owned();
-    text.push_str(&format!("\n\n{}\n", style.bold("It is set up, and fails as described")));
+    text.push_str(&format!("\n\n{}\n", style.bold("The exercise is set up, and fails as described")));
     text.push_str(&changes(&put.changes));
     for tried in &put.checkpoints {
         text.push_str(&format!("  {}: now {}\n", tried.claim, tried.seen));
     }
-    text.push_str("\nkindmesh lab check    tells whether you are done; kindmesh lab hint helps");
+    text.push_str("\nkindmesh lab check checks your solution; kindmesh lab hint prints a hint");
     Ok(Done::text(text))
 }
 
@@ -171,7 +172,7 @@ fn checked(context: &Context, checked: &Checked) -> anyhow::Result<Done> {
     let style = context.printer.stdout_style();
     let mut text = points(&checked.checkpoints, style);
     if !checked.different.is_empty() {
-        text.push_str(&format!("\n{}\n", style.bold("Different from the solution")));
+        text.push_str(&format!("\n{}\n", style.bold("Differences from the solution")));
         checked.different.iter().for_each(|different| text.push_str(&format!("  {different}\n")));
     }
     let number = checked.exercise.number;
@@ -180,9 +181,9 @@ fn checked(context: &Context, checked: &Checked) -> anyhow::Result<Done> {
             format!("\nExercise {number} is done. Next: kindmesh lab start {}    {}", next.number, next.title)
         }
         (true, Err(_)) => {
-            format!("\nExercise {number} is done, and it was the last. kindmesh lab reset tidies up.")
+            format!("\nExercise {number}, the last one, is done. kindmesh lab reset restores the environment.")
         }
-        (false, _) => format!("\nExercise {number} is not done yet. kindmesh lab hint helps."),
+        (false, _) => format!("\nExercise {number} is not done yet. kindmesh lab hint prints a hint."),
     });
     Ok(Done { code, ..Done::text(text) })
 }
@@ -196,12 +197,12 @@ fn points(tried: &[Tried], style: Style) -> String {
                 text.push_str(&format!("{} {}\n", style.red("✗"), tried.claim));
                 text.push_str(&format!("    expected: {}\n    seen:     {}\n", tried.expected, tried.seen));
                 text.push_str(match tried.as_at_first {
-                    true => "    that is as it was at first\n",
-                    false => "    that is neither as it was at first nor as it should be\n",
+                    true => "    unchanged from the start\n",
+                    false => "    changed, but not correct yet\n",
                 });
             }
             None => {
-                text.push_str(&format!("- {}\n    not tried: one before it does not hold\n", tried.claim));
+                text.push_str(&format!("- {}\n    skipped: an earlier check failed\n", tried.claim));
             }
         }
     }
@@ -216,7 +217,7 @@ fn hints(context: &Context, exercise: &Exercise, given: usize) -> anyhow::Result
     let mut lines: Vec<_> =
         given.iter().enumerate().map(|(index, hint)| format!("{} of {all}: {hint}", index + 1)).collect();
     if given.len() == all {
-        lines.push("There are no more; kindmesh lab solve shows and applies the solution.".into());
+        lines.push("No more hints; kindmesh lab solve prints and applies the solution.".into());
     }
     Ok(Done::text(lines.join("\n")))
 }
@@ -234,10 +235,10 @@ fn solved(context: &Context, exercise: &Exercise, put: &Put) -> anyhow::Result<D
     let style = context.printer.stdout_style();
     let mut text = String::new();
     for (side, path, manifest) in answer {
-        let title = format!("{path}, where the {side} is");
+        let title = format!("{path}, in the {side}'s cluster");
         text.push_str(&format!("{}\n\n{}\n\n", style.bold(&title), indented(manifest)));
     }
-    text.push_str(&format!("{}\n{}\n", style.bold("It is applied, and works"), changes(&put.changes)));
+    text.push_str(&format!("{}\n{}\n", style.bold("The solution is applied, and works"), changes(&put.changes)));
     text.push_str(&points(&put.checkpoints, style));
     Ok(Done::text(text))
 }
@@ -247,8 +248,8 @@ fn reset(context: &Context, changed: &[Change]) -> anyhow::Result<Done> {
         return Done::json(&json!({"schemaVersion": 1, "changes": changed}));
     }
     let text = match changed.is_empty() {
-        true => "All is as up makes it.".into(),
-        false => format!("All is as up makes it again.\n{}", changes(changed)),
+        true => "The environment is as up creates it.".into(),
+        false => format!("The environment is as up creates it again.\n{}", changes(changed)),
     };
     Ok(Done::text(text))
 }
@@ -265,12 +266,12 @@ fn progress(context: &Context, environment: &Environment, progress: &Progress) -
         let state = match attempt {
             Some(attempt) if attempt.passed.is_some() && attempt.shown => "done, with the solution",
             Some(attempt) if attempt.passed.is_some() => "done",
-            Some(_) if current => "under way",
+            Some(_) if current => "in progress",
             Some(_) => "begun",
             None => "-",
         };
         let state =
-            if current && state != "under way" { format!("{state}, set up now") } else { state.to_owned() };
+            if current && state != "in progress" { format!("{state}, set up now") } else { state.to_owned() };
         let count = |number: Option<String>| number.unwrap_or_else(|| "-".into());
         table.row([
             exercise.number.to_string(),
@@ -296,11 +297,11 @@ async fn seats(context: &Context, args: &SeatsArgs) -> anyhow::Result<Done> {
     }
     let mut text = String::new();
     for seat in &seats {
-        let was = if seat.was_there { ", prepared before" } else { "" };
-        text.push_str(&format!("Seat {} is at rest{was}\n", seat.environment));
+        let was = if seat.was_there { ", prepared earlier" } else { "" };
+        text.push_str(&format!("Seat {} is paused{was}\n", seat.environment));
         text.push_str(&format!("  {}; eval \"$(kindmesh env --name {})\"\n", seat.resume, seat.environment));
     }
-    text.push_str("In that shell every kindmesh command is about that seat: kindmesh lab start 1");
+    text.push_str("In that shell, every kindmesh command uses that seat: kindmesh lab start 1");
     Ok(Done::text(text))
 }
 

@@ -28,7 +28,7 @@ async fn run(context: &Context) -> anyhow::Result<Done> {
         return Done::json(&json!({"schemaVersion": 1, "environments": environments}));
     }
     if rows.is_empty() {
-        return Ok(Done::text("There is no environment. kindmesh up makes one."));
+        return Ok(Done::text("No environments found. Create one: kindmesh up"));
     }
     let mut table = Table::new(["NAME", "PHASE", "CLUSTERS"]);
     let mut ways_back = Vec::new();

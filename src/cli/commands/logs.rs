@@ -15,19 +15,19 @@ use crate::spec::Label;
 /// `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// Whose [default: list what there is]
+    /// Log to print [default: list the available logs]
     #[arg(value_enum, value_name = "WHAT")]
     pub what: Option<What>,
-    /// Of this cluster only
+    /// Only of this cluster
     #[arg(long, value_name = "CLUSTER")]
     pub cluster: Option<Label>,
-    /// How many of the last lines of each
+    /// Number of lines from the end of each log
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub lines: u32,
-    /// Go on with what is written next, until Ctrl-C
+    /// Print new lines as they are written, until Ctrl-C
     #[arg(long, requires = "what", conflicts_with = "previous")]
     pub follow: bool,
-    /// What a container wrote before it was started anew
+    /// Print the log of the container's previous run
     #[arg(long, requires = "what")]
     pub previous: bool,
 }
@@ -41,7 +41,7 @@ pub fn command(args: LogsArgs) -> Task {
 async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Done> {
     if args.previous && matches!(args.what, Some(What::Node | What::Link)) {
         return Err(Error::usage("--previous is for containers: a node has one journal")
-            .hint("leave it out; --lines N reaches further back")
+            .hint("omit it; --lines N shows older lines")
             .into());
     }
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
@@ -49,13 +49,13 @@ async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Done> {
     let logs = Logs::find(&environment, &what, args.cluster.as_ref()).await?;
     if logs.found.is_empty() {
         let what = args.what.map_or("anything", What::as_str);
-        return Err(Error::environment(format!("there is no log of {what}"))
+        return Err(Error::environment(format!("no log of {what}"))
             .evidence(logs.missing.join("\n"))
-            .hint("kindmesh logs lists what there is")
+            .hint("kindmesh logs lists the available logs")
             .into());
     }
     for missing in &logs.missing {
-        context.events.note(format!("not looked at: {missing}"));
+        context.events.note(format!("not available: {missing}"));
     }
     let options = Options { lines: args.lines, previous: args.previous };
     match (args.what, args.follow) {
@@ -76,7 +76,7 @@ fn list(context: &Context, logs: &Logs<'_>) -> anyhow::Result<Done> {
     }
     let style = context.printer.stdout_style();
     Ok(Done::text(format!(
-        "{}\n\nto read one: {}",
+        "{}\n\nTo read one: {}",
         table.render(style),
         style.bold("kindmesh logs istiod --cluster cluster1").replace("cluster1", &logs.found[0].cluster)
     )))
@@ -120,7 +120,7 @@ async fn tails(
     Ok(Done { code, ..done })
 }
 
-/// Prints lines as they come, each with where it is from if there are several.
+/// Prints lines as they arrive, each with its source if there are several.
 async fn follow(context: &Context, logs: &Logs<'_>, options: Options) -> anyhow::Result<Done> {
     let mut streams = Vec::new();
     for log in &logs.found {

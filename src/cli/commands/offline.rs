@@ -12,21 +12,21 @@ use crate::lifecycle::offline::{self, Brought, Contents, Saved};
 /// `offline`.
 #[derive(Debug, Subcommand)]
 pub enum OfflineCommand {
-    /// Write images, programs and manifests that up with this spec needs to a new file
+    /// Save the images, programs and manifests that up needs for this spec to a file
     Save {
-        /// The file, which must not exist
+        /// File to write, which must not exist
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// How long it may take: 90s, 30m
+        /// Timeout, such as 90s or 30m
         #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
         timeout: Duration,
     },
-    /// Check such a file, and bring what is in it into the engine and the cache folder
+    /// Verify a saved file, and load it into the engine and the cache
     Load {
-        /// The file
+        /// File to load
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// How long it may take: 90s, 30m
+        /// Timeout, such as 90s or 30m
         #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
         timeout: Duration,
     },
@@ -53,8 +53,8 @@ async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done
 
 fn told(saved: &Saved) -> String {
     format!(
-        "{}\n{}, {} blobs, {}\n{}\n\nOn a machine without a network, with this kindmesh and a Docker engine for {}:\n  \
-         kindmesh offline load {}\n  kindmesh up",
+        "{}\n{}, {} blobs, {}\n{}\n\nOn a host without a network, with this kindmesh and a Docker engine for \
+            {}:\n  kindmesh offline load {}\n  kindmesh up",
         saved.path.display(),
         size(saved.bytes),
         saved.blobs,
@@ -67,23 +67,23 @@ fn told(saved: &Saved) -> String {
 
 fn told_of(brought: &Brought) -> String {
     let mut text = format!(
-        "All {} blobs are what their digests say: {}\n{}",
+        "All {} checksums match: {}\n{}",
         brought.blobs,
         brought.digest,
         contents(&brought.contents)
     );
     if brought.contents.kindmesh != env!("CARGO_PKG_VERSION") {
         text.push_str(&format!(
-            "\nkindmesh {} wrote it, and this is {}: up may want other versions, and then needs the network.",
+            "\nkindmesh {} wrote it, and this is {}: up may require other versions, and then the network.",
             brought.contents.kindmesh,
             env!("CARGO_PKG_VERSION")
         ));
     }
     if !brought.left.is_empty() {
         let left = brought.left.join(", ");
-        text.push_str(&format!("\nOf no use to this kindmesh on this machine: {left}"));
+        text.push_str(&format!("\nNot usable by this kindmesh on this host: {left}"));
     }
-    text.push_str("\n\nWith a spec that names the same, up needs no network: kindmesh up");
+    text.push_str("\n\nWith a spec that uses the same versions, up requires no network: kindmesh up");
     text
 }
 

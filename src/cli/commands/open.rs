@@ -13,13 +13,13 @@ use crate::spec::Label;
 /// `open` and `ui`.
 #[derive(Debug, Args)]
 pub struct OpenArgs {
-    /// The cluster whose caller calls [default: the first with a caller]
+    /// Cluster whose caller sends the calls [default: the first with a caller]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
-    /// The port on 127.0.0.1, 0 for any free one [default: any; open: 8080 where it is free]
+    /// Port on 127.0.0.1, 0 for any free one [default: any; open: 8080 if it is free]
     #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX), allow_negative_numbers = true)]
     pub port: Option<u16>,
-    /// Only print the address
+    /// Print the address only, without opening a browser
     #[arg(long)]
     pub no_browser: bool,
 }
@@ -37,7 +37,7 @@ async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let to_caller = async || forward::to_caller(&client, namespace).await;
-    // That there is no caller is said here rather than by an empty page.
+    // A missing caller is an error here, rather than an empty page.
     to_caller().await.map_err(|error| crate::cluster::call::unreached(error, from))?;
     let forward = Forward::bind(args.port).await?;
     let url = forward.url();
@@ -45,18 +45,18 @@ async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
         true => json!({"schemaVersion": 1, "url": url}).to_string(),
         false => url.clone(),
     });
-    context.events.note(format!("the page of the caller in {from}, until Ctrl-C"));
+    context.events.note(format!("serving the caller page of {from} until Ctrl-C"));
     show(context, args, url);
     forward.run(&context.events, to_caller).await?;
     Ok(Done::default())
 }
 
-/// Shows an address in the browser, where there is one and it is wanted.
+/// Opens an address in the browser, if there is one and the user wants it.
 pub(super) fn show(context: &Context, args: &OpenArgs, url: String) {
     let variable = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if !args.no_browser && has_browser(cfg!(target_os = "macos"), variable) {
         let events = context.events.clone();
-        // It looks for a moment whether what it started fails.
+        // `open` waits briefly to see whether the browser fails.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = open::that_detached(url) {
                 events.note(format!("no browser could be started ({error}): open the address by hand"));
@@ -65,7 +65,7 @@ pub(super) fn show(context: &Context, args: &OpenArgs, url: String) {
     }
 }
 
-/// Whether there is a screen that a browser could be on: this person's own, not that of a Mac reached by SSH.
+/// Whether there is a screen for a browser: this user's own, not that of a Mac reached by SSH.
 fn has_browser(macos: bool, variable: impl Fn(&str) -> bool) -> bool {
     if macos {
         return !variable("SSH_CONNECTION");

@@ -14,7 +14,7 @@ use crate::lifecycle::pause;
 /// `pause` and `stop`.
 #[derive(Debug, Args)]
 pub struct RestArgs {
-    /// How long it may take: 30s, 2m
+    /// Timeout, such as 30s or 2m
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -25,7 +25,8 @@ pub fn command(args: RestArgs) -> Task {
             streams_events: true,
             after_signal: Some(|flags| {
                 format!(
-                    "some nodes may be frozen; kindmesh pause{flags} goes on, kindmesh resume{flags} brings them back"
+                    "some nodes may be frozen; kindmesh pause{flags} continues, kindmesh resume{flags} resumes \
+                        them"
                 )
             }),
             ..Description::of("pause")
@@ -40,7 +41,8 @@ pub fn stop_command(args: RestArgs) -> Task {
             streams_events: true,
             after_signal: Some(|flags| {
                 format!(
-                    "some nodes may be stopped; kindmesh stop{flags} goes on, kindmesh start{flags} brings them back"
+                    "some nodes may be stopped; kindmesh stop{flags} continues, kindmesh start{flags} starts \
+                        them"
                 )
             }),
             ..Description::of("stop")
@@ -54,7 +56,7 @@ async fn run(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
     let engine = Engine::connect().await?;
     let work = pause::pause(&engine, &context.folders, &name, &context.events);
     let changed = tokio::time::timeout(args.timeout, work).await.map_err(|_| late("paused", args))??;
-    Ok(done(context, &name, if changed { "is paused" } else { "was at rest already" }, &resume_hint(&name)))
+    Ok(done(context, &name, if changed { "paused" } else { "was paused already" }, &resume_hint(&name)))
 }
 
 async fn run_stop(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
@@ -62,17 +64,17 @@ async fn run_stop(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
     let engine = Engine::connect().await?;
     let work = pause::stop(&engine, &context.folders, &name, &context.events);
     let changed = tokio::time::timeout(args.timeout, work).await.map_err(|_| late("stopped", args))??;
-    Ok(done(context, &name, if changed { "is stopped" } else { "was stopped already" }, &start_hint(&name)))
+    Ok(done(context, &name, if changed { "stopped" } else { "was stopped already" }, &start_hint(&name)))
 }
 
 fn done(context: &Context, name: &str, what: &str, back: &str) -> Done {
     match context.is_json() {
         true => Done::default(),
-        false => Done::text(format!("Environment {name} {what}. {back} brings it back.")),
+        false => Done::text(format!("Environment {name} {what}. Back again: {back}")),
     }
 }
 
 fn late(what: &str, args: &RestArgs) -> Error {
     Error::environment(format!("not {what} after {} s", args.timeout.as_secs()))
-        .hint("the same command goes on; --timeout gives it longer")
+        .hint("the same command continues; --timeout allows more time")
 }

@@ -13,7 +13,7 @@ use crate::report::{Output, Style, Table};
 /// `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Read nothing of the engine and the host's routes: plan for an empty machine
+    /// Plan for an empty host: do not read the engine and the host's routes
     #[arg(long)]
     pub offline: bool,
 }
@@ -51,7 +51,7 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     facts.row(["network".into(), format!("{} {}", plan.network.name, plan.network.subnet)]);
     facts.row(["node image", &plan.kubernetes.node_image]);
     if plan.kubernetes.cgroup_v1 {
-        facts.row(["kubelet", "told to accept cgroup v1"]);
+        facts.row(["kubelet", "configured to accept cgroup v1"]);
     }
     facts.row(["Istio".into(), format!("{}, mesh {}", plan.mesh.version, plan.mesh.id)]);
     facts.row(["root of trust", &plan.mesh.root_subject]);

@@ -17,7 +17,7 @@ use crate::plan::{self, admission};
 /// `render`.
 #[derive(Debug, Args)]
 pub struct RenderArgs {
-    /// The folder, which must be empty or not exist
+    /// Directory to write, which must be empty or not exist
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
 }
@@ -50,7 +50,7 @@ async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
     let folder = args.folder.display();
     let list: Vec<_> = written.iter().map(|path| format!("{folder}/{}", path.display())).collect();
     Ok(Done::text(format!(
-        "{}\n\nPrivate keys are among them. To apply them by hand: {folder}/apply.sh",
+        "{}\n\nIt contains private keys. To apply the files by hand: {folder}/apply.sh",
         list.join("\n")
     )))
 }

@@ -1,4 +1,4 @@
-//! `kindmesh serve`, which the sample image runs
+//! `kindmesh serve`, which the sample image runs.
 
 use clap::Args;
 
@@ -12,7 +12,7 @@ use crate::sample::{self, Metadata, Options, ProducerUrl, Role};
 pub struct ServeArgs {
     /// caller, producer or probe
     pub role: Role,
-    /// Where the caller finds the producer [default: http://sample-producer:8080]
+    /// URL of the producer, for the caller [default: http://sample-producer:8080]
     #[arg(long, value_name = "URL")]
     pub producer: Option<ProducerUrl>,
 }

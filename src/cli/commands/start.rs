@@ -1,4 +1,4 @@
-//! `kindmesh resume` and `kindmesh start`: one thing, whatever the rest was.
+//! `kindmesh resume` and `kindmesh start`: both bring back paused and stopped environments.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::lifecycle::start::{self, Options};
 /// `resume` and `start`.
 #[derive(Debug, Args)]
 pub struct WakeArgs {
-    /// How long it may take until a call crosses: 90s, 5m
+    /// Timeout until a cross-cluster call succeeds, such as 90s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -30,7 +30,7 @@ fn named(name: &'static str, args: WakeArgs) -> Task {
     let description = Description {
         streams_events: true,
         after_signal: Some(|flags| {
-            format!("nodes that run heal by themselves; kindmesh start{flags} waits for a call again")
+            format!("running nodes recover by themselves; kindmesh start{flags} waits for a call")
         }),
         recorded: true,
         ..Description::of(name)
@@ -48,8 +48,8 @@ async fn run(context: &Context, args: &WakeArgs) -> anyhow::Result<Done> {
     }
     let name = environment.name();
     let mut lines = vec![match started.changed {
-        true => format!("Environment {name} is back."),
-        false => format!("Environment {name} ran already."),
+        true => format!("Environment {name} started."),
+        false => format!("Environment {name} was running already."),
     }];
     for (from, answer) in &started.calls {
         let (to, millis) = (answer.served_by().unwrap_or_default(), answer.round_trip_time_millis);

@@ -15,10 +15,10 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::report::Table;
 
-/// A command that waits.
+/// The arguments of a command that waits.
 #[derive(Debug, Args)]
 pub struct TimeoutArgs {
-    /// How long an answer may take: 10s, 1m
+    /// Timeout of each response, such as 10s or 1m
     #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -41,9 +41,9 @@ async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
     }
     if environment::stored(&context.folders.environment(&name))?.is_none() {
         return Err(Error::environment(format!(
-            "environment \"{name}\" is on the engine, but its files are lost"
+            "environment \"{name}\" is on the engine, but its files are missing"
         ))
-        .hint(format!("{} makes them anew", hint::up_hint(&name)))
+        .hint(format!("{} creates them again", hint::up_hint(&name)))
         .into());
     }
     let opened = Environment::open(&context.folders, &name)?;
@@ -69,9 +69,9 @@ fn human(context: &Context, status: &Status) -> String {
     hints.dedup();
     if let Some(hint) = hints.first() {
         let what = match status.phase {
-            Phase::Paused | Phase::Stopped => "to bring it back",
-            Phase::Healing => "it heals by itself, mostly within a minute; to wait for it",
-            _ => "to repair",
+            Phase::Paused | Phase::Stopped => "to start it again",
+            Phase::Healing => "it recovers by itself, usually within a minute; to wait for it",
+            _ => "to repair it",
         };
         text.push_str(&format!("\n\n{what}: {}", style.bold(hint)));
     }

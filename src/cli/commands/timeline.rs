@@ -13,10 +13,10 @@ use crate::report::{Output, Table, gantt};
 /// `timeline`.
 #[derive(Debug, Args)]
 pub struct TimelineArgs {
-    /// Which run: 1 is the last one
+    /// Run to show: 1 is the last one
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub run: u32,
-    /// List the runs that are recorded
+    /// List the recorded runs
     #[arg(long, conflicts_with = "run")]
     pub list: bool,
 }
@@ -36,7 +36,7 @@ fn run(context: &Context, args: &TimelineArgs) -> anyhow::Result<Done> {
         let command = record::command(&path).unwrap_or_default().to_owned();
         runs.extend(Timeline::of(&command, &record::read(&path)?));
     }
-    // The last one is number one: that is what is mostly wanted.
+    // The last run is number one: it is the one that users want most.
     runs.reverse();
     if args.list {
         return list(context, &runs);
@@ -44,7 +44,7 @@ fn run(context: &Context, args: &TimelineArgs) -> anyhow::Result<Done> {
     let wanted = usize::try_from(args.run).unwrap_or(usize::MAX);
     let timeline = runs.get(wanted - 1).ok_or_else(|| {
         Error::environment(format!("{} runs of \"{name}\" are recorded", runs.len()))
-            .hint("kindmesh up records one; kindmesh timeline --list shows those that are there")
+            .hint("kindmesh up records one; kindmesh timeline --list lists the recorded runs")
     })?;
     match context.global.output {
         Output::Json => Done::json(timeline),

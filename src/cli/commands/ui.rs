@@ -22,7 +22,7 @@ async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
         true => json!({"schemaVersion": 1, "url": url}).to_string(),
         false => url.clone(),
     });
-    context.events.note(format!("the page of environment {}, until Ctrl-C", environment.name()));
+    context.events.note(format!("serving the dashboard of environment {} until Ctrl-C", environment.name()));
     open::show(context, args, url);
     ui.run(&environment, args.from.as_ref(), &context.folders, &context.interrupt).await?;
     Ok(Done::default())

@@ -14,10 +14,10 @@ use crate::report::{Style, github};
 /// `up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// How long the whole may take: 90s, 15m
+    /// Timeout of the whole run, such as 90s or 15m
     #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
     pub timeout: Duration,
-    /// Write a support archive if it fails [default: into this folder]
+    /// Write a support archive on failure [default: into the working directory]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
     pub bundle_on_failure: Option<PathBuf>,
 }
@@ -27,7 +27,8 @@ pub fn command(args: UpArgs) -> Task {
         Description {
             streams_events: true,
             after_signal: Some(|flags| {
-                format!("what was made is kept; kindmesh up{flags} goes on, kindmesh down{flags} removes it")
+                format!("kindmesh up{flags} continues where this run stopped, kindmesh down{flags} deletes \
+                    everything")
             }),
             annotated: true,
             recorded: true,
@@ -65,7 +66,7 @@ fn summary(up: &Up, style: Style) -> String {
         let served_by = answer.served_by().unwrap_or_default();
         let identity = answer.identity().unwrap_or_default();
         text.push_str(&format!(
-            "A call from {from} was answered in {served_by}, to the caller {identity}: {} in {} ms.\n\n",
+            "A call from {from} was answered in {served_by} for the caller {identity}: {} in {} ms.\n\n",
             answer.status_code, answer.round_trip_time_millis
         ));
     }
@@ -79,19 +80,19 @@ fn summary(up: &Up, style: Style) -> String {
     text.push_str(&format!("  contexts    {}\n", clusters.join(", ")));
     text.push_str(&format!("  kubeconfig  {}\n", up.kubeconfig));
     text.push_str("\nTry next\n");
-    let mut next = vec![(format!("eval \"$(kindmesh env{name})\""), "kubectl for both clusters")];
+    let mut next = vec![(format!("eval \"$(kindmesh env{name})\""), "use kubectl with both clusters")];
     if !up.calls.is_empty() {
         next.extend([
-            (format!("kindmesh call{name}"), "a call, and what both sides saw"),
+            (format!("kindmesh call{name}"), "send a call, and show what both sides saw"),
             (format!("kindmesh call{name} --delay-ms 6000"), "a slow producer: 504 after 5 s"),
             (
                 format!("kindmesh call{name} --status 500 --count 16; sleep 1; kindmesh call{name}"),
-                "a failing one: the circuit opens, 503 until it closes again",
+                "a failing producer: the circuit breaker opens, 503 until it closes",
             ),
-            (format!("kindmesh open{name}"), "a page in the browser to call from"),
+            (format!("kindmesh open{name}"), "open the caller page in a browser"),
         ]);
     }
-    next.push((format!("kindmesh down{name}"), "remove everything"));
+    next.push((format!("kindmesh down{name}"), "delete everything"));
     for (command, what) in next {
         text.push_str(&format!("  {}\n      {}\n", style.bold(&command), style.dim(what)));
     }

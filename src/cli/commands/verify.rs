@@ -16,34 +16,34 @@ use crate::report::{Table, Verbosity, github::Surroundings};
 /// `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The checks, by name or the beginning of one [default: all]
+    /// Checks to run, by name or prefix [default: all]
     #[arg(value_name = "ID")]
     pub checks: Vec<String>,
     /// List the checks
     #[arg(long)]
     pub list: bool,
-    /// Leave out a check, by name or the beginning of one; may be repeated
+    /// Skip a check, by name or prefix; may be repeated
     #[arg(long, value_name = "ID")]
     pub skip: Vec<String>,
-    /// How often; a claim that fails once has failed
+    /// Number of runs; a claim that fails once has failed
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub repeat: u32,
-    /// End with the first failure
+    /// Stop at the first failure
     #[arg(long)]
     pub fail_fast: bool,
-    /// Leave the checks' namespaces where they are, to be looked at
+    /// Keep the checks' namespaces for inspection
     #[arg(long)]
     pub keep: bool,
-    /// How long setting up may take, and each check: 60s, 2m
+    /// Timeout of the setup and of each check, such as 60s or 2m
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
     pub timeout: Duration,
-    /// A folder with files ID.yaml, each applied in place of that check's own policies
+    /// Directory with files ID.yaml, each applied instead of that check's policies
     #[arg(long, value_name = "FOLDER")]
     pub manifests: Option<PathBuf>,
-    /// Write a report too: junit, html, json or markdown; may be repeated
+    /// Write a report: KIND is junit, html, json or markdown; may be repeated
     #[arg(long, value_name = "KIND=FILE")]
     pub report: Vec<ReportFile>,
-    /// Write a support archive if it fails [default: into this folder]
+    /// Write a support archive on failure [default: into the working directory]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
     pub bundle_on_failure: Option<PathBuf>,
 }

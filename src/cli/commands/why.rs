@@ -17,19 +17,19 @@ use crate::spec::Label;
 /// `why`.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The cluster that calls
+    /// Cluster of the caller
     #[arg(value_name = "CLUSTER")]
     pub cluster: Label,
-    /// What it calls.
-    #[arg(value_name = "URL", help = "What it calls: http://SERVICE[.NAMESPACE][:PORT][/PATH]")]
+    /// The URL of the call.
+    #[arg(value_name = "URL", help = "URL of the call: http://SERVICE[.NAMESPACE][:PORT][/PATH]")]
     pub url: Address,
-    /// The namespace that calls [default: the URL's own, else the samples']
+    /// Namespace of the caller [default: the URL's, else the samples']
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Option<Label>,
-    /// The pod that calls, by the beginning of its name [default: a ready one, in the mesh if there is one]
+    /// Pod of the caller, by a prefix of its name [default: a ready one, in the mesh if there is one]
     #[arg(long, value_name = "POD")]
     pub pod: Option<String>,
-    /// How long each look may take: 5s, 1m
+    /// Timeout of each request, such as 5s or 1m
     #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -55,7 +55,7 @@ async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
     Ok(Done { code, ..done })
 }
 
-/// The width of the longest hop's name.
+/// The width of the longest name of a hop.
 const WIDTH: usize = 9;
 
 fn text(explained: &Explanation, style: Style, unicode: bool) -> String {
@@ -65,12 +65,12 @@ fn text(explained: &Explanation, style: Style, unicode: bool) -> String {
     let wrong = explained.hops.iter().find(|hop| Some(hop.hop) == explained.first_wrong);
     lines.push(match wrong {
         Some(hop) => format!(
-            "\nThe first hop that is wrong is {}: {}\ncure: {}",
+            "\nThe first failing hop is {}: {}\nfix: {}",
             style.bold(hop.hop),
             hop.saw,
-            hop.cure.as_deref().unwrap_or("none is known")
+            hop.cure.as_deref().unwrap_or("none known")
         ),
-        None => "\nNo hop is wrong.".to_owned(),
+        None => "\nEvery hop is right.".to_owned(),
     });
     lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! Server-side apply of many objects: what must come first comes first, the rest side by side.
+//! Server-side apply of many objects: prerequisites first, everything else concurrently.
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
@@ -17,13 +17,13 @@ use crate::cluster::kinds::{Addressed, Kinds, Known};
 use crate::cluster::refusal::{Answer, Patience, Reason, Record, asked_again};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
-/// How many requests to one API server are under way at once.
+/// The maximum number of concurrent requests to one API server.
 const AT_ONCE: usize = 16;
 
-/// Reads the objects of a YAML text with one or more documents; empty ones are passed over.
+/// Parses the objects in a YAML text of one or more documents. Empty documents are skipped.
 ///
 /// # Errors
-/// When a document is no Kubernetes object.
+/// If a document is not a Kubernetes object.
 pub fn objects(yaml: &str) -> anyhow::Result<Vec<DynamicObject>> {
     use serde::Deserialize;
     let mut objects = Vec::new();
@@ -36,17 +36,17 @@ pub fn objects(yaml: &str) -> anyhow::Result<Vec<DynamicObject>> {
     Ok(objects)
 }
 
-/// An object from its JSON, labelled as ours.
+/// Returns an object from its JSON, with kindmesh's label.
 ///
 /// # Errors
-/// When it is no Kubernetes object.
+/// If it is not a Kubernetes object.
 pub fn object(value: Value) -> anyhow::Result<DynamicObject> {
     let mut object: DynamicObject = serde_json::from_value(value).context("reading a manifest")?;
     object.labels_mut().insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
     Ok(object)
 }
 
-/// Applies to one cluster, until a deadline.
+/// Applies objects to one cluster until a deadline.
 pub struct Applier<'a> {
     client: Client,
     step: &'a Step,
@@ -57,28 +57,28 @@ pub struct Applier<'a> {
 }
 
 impl<'a> Applier<'a> {
-    /// Applies with `client` on behalf of `step`.
+    /// Creates an applier that uses `client` for `step`.
     pub fn new(client: Client, step: &'a Step, deadline: Instant) -> Self {
         Self { client, step, deadline, kinds: Kinds::default(), record: Record::default(), known: None }
     }
 
-    /// Shares with others of the same cluster what they learnt of its kinds.
+    /// Shares the discovered kinds with other appliers of the same cluster.
     #[must_use]
     pub fn sharing(self, kinds: &Kinds) -> Self {
         Self { kinds: kinds.clone(), ..self }
     }
 
-    /// Shares with others of the same cluster why its API server may refuse something for a while.
+    /// Shares the reasons for temporary refusals with other appliers of the same cluster.
     #[must_use]
     pub fn recording(self, record: &Record) -> Self {
         Self { record: record.clone(), ..self }
     }
 
-    /// Applies all objects and says whether any was changed. Namespaces and the definitions of new kinds come
-    /// first, then what others refer to, then what runs and what intercepts.
+    /// Applies all objects and reports whether any was changed. Namespaces and CRDs come first, then objects that others refer
+    /// to, then workloads and webhooks.
     ///
     /// # Errors
-    /// The API server's, with the object's name; what may pass is tried again until the deadline.
+    /// The API server's, with the object's name. Temporary refusals are retried until the deadline.
     pub async fn apply(&mut self, objects: Vec<DynamicObject>) -> anyhow::Result<bool> {
         let mut waves: [Vec<DynamicObject>; 3] = Default::default();
         let mut defines = Vec::new();
@@ -111,22 +111,22 @@ impl<'a> Applier<'a> {
         Ok(changed)
     }
 
-    /// Learns how each kind is addressed, unless that is known.
+    /// Discovers the kinds of these objects, unless they are known.
     async fn discover(&mut self, wave: &[DynamicObject]) -> anyhow::Result<()> {
         let lacks = |known: Option<&Known>| {
             let missing = wave.iter().find(|object| known.and_then(|known| known.kind_of(object)).is_none());
-            missing.map(|object| format!("the API server does not know {} yet", kind(object)))
+            missing.map(|object| format!("the API server does not serve {} yet", kind(object)))
         };
         if lacks(self.known.as_ref()).is_none() {
             return Ok(());
         }
-        // Held while asking: who comes meanwhile waits for the answer instead of asking, too.
+        // Held during discovery: others wait for the result instead of starting another discovery.
         let mut shared = self.kinds.lock().await;
         if lacks(shared.as_ref()).is_none() {
             self.known.clone_from(&shared);
             return Ok(());
         }
-        let what = "the API server to know all kinds";
+        let what = "the API server to serve all kinds";
         let mut patience = Patience::new(&self.record);
         let found = wait::until(self.step, what, self.deadline, async || match Known::ask(&self.client).await {
             Ok(found) => match lacks(Some(&found)) {
@@ -164,8 +164,8 @@ impl<'a> Applier<'a> {
         .await
     }
 
-    /// Deletes the objects of these kinds that are labelled as ours, match a label besides, and are not among the
-    /// wanted; says whether there were any. Kinds that the API server does not know have none.
+    /// Deletes the objects of these kinds that carry kindmesh's label and `label` but are not in `wanted`. Reports whether
+    /// there were any. Kinds that the API server does not serve are skipped.
     ///
     /// # Errors
     /// The API server's, with the object's name.
@@ -178,7 +178,7 @@ impl<'a> Applier<'a> {
         let known = self.known.clone().or(self.kinds.lock().await.clone());
         let known = match known {
             Some(known) => known,
-            None => Known::ask(&self.client).await.context("asking for all kinds")?,
+            None => Known::ask(&self.client).await.context("discovering kinds")?,
         };
         let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY},{label}"));
         let lists = kinds.iter().filter_map(|gvk| {
@@ -210,27 +210,27 @@ impl<'a> Applier<'a> {
         Ok(changed)
     }
 
-    /// The objects of the same kinds, namespaces and names that are there now, whoever made them.
+    /// Returns the live objects of the same kinds, namespaces and names, even if kindmesh did not create them.
     ///
     /// # Errors
     /// The API server's.
     pub async fn live(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<Option<DynamicObject>>> {
         if self.known.is_none() {
-            self.known = Some(Known::ask(&self.client).await.context("asking for all kinds")?);
+            self.known = Some(Known::ask(&self.client).await.context("discovering kinds")?);
         }
         let this = &*self;
         let look = async |object: &DynamicObject| match this.api(object) {
             Ok(api) => {
                 let name = object.name_any();
-                api.get_opt(&name).await.with_context(|| format!("asking for {} {name}", kind(object)))
+                api.get_opt(&name).await.with_context(|| format!("getting {} {name}", kind(object)))
             }
-            // Of a kind that is not known there is nothing.
+            // A kind that is not served has no objects.
             Err(_) => Ok(None),
         };
         futures::future::try_join_all(objects.iter().map(look)).await
     }
 
-    /// Whether the API server knew an object's kind when it was asked last.
+    /// Reports whether the API server served an object's kind at the last discovery.
     pub fn knows(&self, object: &DynamicObject) -> bool {
         self.kind_of(object).is_some()
     }
@@ -239,10 +239,10 @@ impl<'a> Applier<'a> {
         self.known.as_ref()?.kind_of(object)
     }
 
-    /// Where an object of this kind and namespace lives.
+    /// Returns the API for an object's kind and namespace.
     fn api(&self, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
         let addressed = self.kind_of(object);
-        let addressed = addressed.with_context(|| format!("the API server does not know {}", kind(object)))?;
+        let addressed = addressed.with_context(|| format!("the API server does not serve {}", kind(object)))?;
         Ok(addressed.api(&self.client, object.namespace().as_deref()))
     }
 
@@ -255,7 +255,7 @@ impl<'a> Applier<'a> {
         let what = format!("{} {name}", kind(&object));
         let api = self.api(&object)?;
         let mut patience = Patience::new(&self.record);
-        wait::until(self.step, &format!("the API server to take {what}"), self.deadline, async || {
+        wait::until(self.step, &format!("the API server to accept {what}"), self.deadline, async || {
             let attempt = async {
                 let live = api.get_opt(&name).await?;
                 let marked = live.as_ref().and_then(|live| live.annotations().get(DIGEST_ANNOTATION));
@@ -281,10 +281,10 @@ impl<'a> Applier<'a> {
 fn refused(what: &str, error: &kube::Error) -> Error {
     Error::environment(format!("the API server refused {what}"))
         .evidence(error.to_string())
-        .hint("if your mesh.values or kind settings brought it in, correct them; else please report it")
+        .hint("if it comes from mesh.values or kind settings, correct them; otherwise report a bug")
 }
 
-/// What the API server may refuse for a while once it was given this object.
+/// Returns the reason for temporary refusals that applying this object creates, if any.
 fn explains(object: &DynamicObject) -> Option<Reason> {
     let name = object.name_any();
     match kind(object) {
@@ -302,14 +302,14 @@ fn is_token(secret: &DynamicObject) -> bool {
     secret.data.get("type").is_some_and(|of| of == "kubernetes.io/service-account-token")
 }
 
-/// The annotation of a definition with the digest of its content.
+/// The annotation of a CRD with the digest of its content.
 const DIGEST_ANNOTATION: &str = "kindmesh/digest";
 
-/// Istio's definitions of kinds are a megabyte, and merging them is most of the work of an apply that changes
-/// nothing. Nobody edits them: one that carries the digest of its content is left alone.
+/// Annotates a CRD with the digest of its content. Istio's CRDs are a megabyte, and merging them is most of the work of an
+/// apply that changes nothing. Nobody edits them, so a CRD with the right digest is not applied again.
 ///
 /// # Errors
-/// When the object cannot be written as JSON.
+/// If the object cannot be serialized as JSON.
 pub fn mark_definition(object: &mut DynamicObject) -> anyhow::Result<()> {
     use sha2::{Digest, Sha256};
     if kind(object) == "CustomResourceDefinition" {
@@ -319,7 +319,7 @@ pub fn mark_definition(object: &mut DynamicObject) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An object's kind; empty when it has none.
+/// Returns an object's kind; empty if it has none.
 pub fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default()
 }
@@ -328,7 +328,7 @@ fn wave(object: &DynamicObject) -> usize {
     match kind(object) {
         "Namespace" | "CustomResourceDefinition" => 0,
         "Deployment" | "DaemonSet" | "StatefulSet" | "Job" | "Pod" => 2,
-        // A token whose account does not exist yet is deleted by Kubernetes.
+        // Kubernetes deletes a token whose service account does not exist yet.
         "Secret" if is_token(object) => 2,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 2,
         _ => 1,

@@ -1,4 +1,4 @@
-//! The secret `cacerts`: what istiod signs with. It has to be there before istiod starts.
+//! The secret `cacerts` with the intermediate CA that istiod signs with. It must exist before istiod starts.
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Secret;
@@ -13,10 +13,10 @@ use crate::plan::Mesh;
 const NAMESPACE: &str = include_str!("../../../mesh-manifests/istio/namespace.yaml");
 const CACERTS: &str = include_str!("../../../mesh-manifests/istio/cacerts.yaml");
 
-/// Istio's namespace and the secret in it.
+/// Returns Istio's namespace and the secret in it.
 ///
 /// # Errors
-/// When a built-in file is broken.
+/// If a built-in file is invalid.
 pub fn objects(mesh: &Mesh, intermediate: &Intermediate) -> anyhow::Result<Vec<DynamicObject>> {
     let mut objects = vec![namespace(mesh)?];
     let mut secret: Value = serde_yaml::from_str(CACERTS)?;
@@ -26,22 +26,22 @@ pub fn objects(mesh: &Mesh, intermediate: &Intermediate) -> anyhow::Result<Vec<D
     Ok(objects)
 }
 
-/// Which of the secrets of that name, and which version of it, is there: whoever replaced it, even if what it holds was
-/// put back since, istiod may have read what was there in between.
+/// Returns the UID and resource version of the live secret. They change with every replacement, even if the content was
+/// restored since: istiod may have read the content in between.
 ///
 /// # Errors
-/// The API server's, or when there is none.
+/// The API server's, or if the secret does not exist.
 pub async fn revision(client: &Client) -> anyhow::Result<String> {
     let api: Api<Secret> = Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
-    let metadata = api.get_metadata("cacerts").await.context("asking for the secret cacerts")?.metadata;
-    let part = |part: Option<String>| part.context("a secret without an identity");
+    let metadata = api.get_metadata("cacerts").await.context("getting secret cacerts")?.metadata;
+    let part = |part: Option<String>| part.context("secret has no UID or resource version");
     Ok(format!("{}.{}", part(metadata.uid)?, part(metadata.resource_version)?))
 }
 
-/// Istio's namespace.
+/// Returns Istio's namespace.
 ///
 /// # Errors
-/// When the built-in file is broken.
+/// If the built-in file is invalid.
 pub fn namespace(mesh: &Mesh) -> anyhow::Result<DynamicObject> {
     let mut namespace: Value = serde_yaml::from_str(NAMESPACE)?;
     namespace["metadata"]["labels"]["topology.istio.io/network"] = json!(mesh.network);

@@ -1,4 +1,4 @@
-//! What proxies say of themselves: the pages of Envoy's administration interface, and reading them.
+//! Proxies: reads and parses the pages of Envoy's admin interface.
 
 use kube::Client;
 
@@ -7,39 +7,39 @@ use crate::cluster::exec::exec;
 pub mod config_dump;
 pub mod stats;
 
-/// The container of the proxy in a pod.
+/// The name of the proxy's container.
 pub const CONTAINER: &str = "istio-proxy";
-/// The port of the administration interface, which listens inside its pod alone.
+/// The port of the admin interface, which listens only inside the pod.
 pub const ADMINISTRATION: u16 = 15000;
-/// The pages that tell most, with the form of each.
+/// The most useful pages, each with its format.
 pub const PAGES: [(&str, &str); 4] =
     [("config_dump", "json"), ("clusters", "txt"), ("certs", "json"), ("stats", "txt")];
 
-/// A page of the proxy in a pod.
+/// Returns a page of the proxy in a pod.
 ///
 /// # Errors
-/// When it gives no answer.
+/// If it does not respond.
 pub async fn page(client: &Client, namespace: &str, pod: &str, page: &str) -> anyhow::Result<String> {
     exec(client, namespace, pod, CONTAINER, &["pilot-agent", "request", "GET", page]).await
 }
 
-/// Envoy's name for the endpoints of a port of a host.
+/// Returns the name of the Envoy cluster for a port of a host.
 pub fn outbound(port: u16, host: &str) -> String {
     format!("outbound|{port}||{host}")
 }
 
-/// An endpoint of the page `clusters`.
+/// An endpoint in the page `clusters`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint<'a> {
-    /// Envoy's name for those it is one of.
+    /// The name of its Envoy cluster.
     pub of: &'a str,
-    /// `address:port`.
+    /// Its address, as `address:port`.
     pub address: &'a str,
-    /// `healthy`, or what is wrong, such as `/failed_outlier_check`.
+    /// Its health: `healthy`, or flags such as `/failed_outlier_check`.
     pub health: &'a str,
 }
 
-/// The endpoints of the page `clusters`: lines `CLUSTER::ADDRESS::health_flags::FLAGS`.
+/// Returns the endpoints in the page `clusters`: lines `CLUSTER::ADDRESS::health_flags::FLAGS`.
 pub fn endpoints(said: &str) -> impl Iterator<Item = Endpoint<'_>> {
     said.lines().filter_map(|line| {
         let (before, health) = line.split_once("::health_flags::")?;
@@ -48,16 +48,16 @@ pub fn endpoints(said: &str) -> impl Iterator<Item = Endpoint<'_>> {
     })
 }
 
-/// The addresses of a cluster's healthy endpoints in the page `clusters`.
+/// Returns the addresses of an Envoy cluster's healthy endpoints in the page `clusters`.
 pub fn healthy(said: &str, cluster: &str) -> Vec<String> {
     let of = endpoints(said).filter(|endpoint| endpoint.of == cluster && endpoint.health == "healthy");
     of.map(|endpoint| endpoint.address.to_owned()).collect()
 }
 
-/// The endpoints that a pod's proxy has for a host and are healthy, as `address:port`.
+/// Returns the healthy endpoints of a host in a pod's proxy, as `address:port`.
 ///
 /// # Errors
-/// When the proxy gives no answer.
+/// If the proxy does not respond.
 pub async fn healthy_endpoints(
     client: &Client,
     namespace: &str,

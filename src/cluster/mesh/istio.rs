@@ -1,4 +1,4 @@
-//! Istio's objects: what istioctl rendered, started anew when the root of trust was replaced.
+//! Istio's objects as istioctl rendered them. Their pods restart when the root of trust is replaced.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::{apply, remote};
 
-/// All objects of Istio in a cluster: what istioctl rendered, and the token with which others read this cluster.
+/// Returns all of Istio's objects in a cluster: the rendered manifests, and the token with which peers read this cluster.
 ///
-/// `trust` is what `bind_to_trust` takes.
+/// `trust` is the argument of `bind_to_trust`.
 ///
 /// # Errors
-/// When a manifest cannot be read.
+/// If a manifest cannot be parsed.
 pub fn objects(rendered: &str, trust: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let mut objects = apply::objects(rendered)?;
     for object in &mut objects {
@@ -24,12 +24,12 @@ pub fn objects(rendered: &str, trust: &str) -> anyhow::Result<Vec<DynamicObject>
     Ok(objects)
 }
 
-/// Whether an object is one that Kubernetes makes pods from.
+/// Reports whether an object has a pod template.
 pub fn runs_pods(object: &DynamicObject) -> bool {
     object.data.pointer("/spec/template/spec/containers").is_some()
 }
 
-/// Whether an object defines a kind of Istio's, or is of one.
+/// Reports whether an object is a CRD or belongs to one of Istio's API groups.
 pub fn is_of_own_kinds(object: &DynamicObject) -> bool {
     object.types.as_ref().is_some_and(|types| {
         let group = types.api_version.split_once('/').map_or("", |(group, _)| group);
@@ -37,11 +37,11 @@ pub fn is_of_own_kinds(object: &DynamicObject) -> bool {
     })
 }
 
-/// Pods that do not survive a change of what istiod signs with carry a text that changes with it, such as
-/// [`super::cacerts::revision`]: istiod keeps what it read, and a sidecar the root that it started with. A change of the
-/// annotation starts them anew.
+/// Annotates the pod template of an object with `trust`, a text that changes with istiod's CA, such as
+/// [`super::cacerts::revision`]. istiod keeps the CA that it read, and a proxy keeps the root that it started with. A
+/// change of the annotation replaces the pods.
 pub fn bind_to_trust(object: &mut DynamicObject, trust: &str) {
-    // What is of another shape is no pod's, and is left for the API server to refuse.
+    // Anything else is not a valid pod template: leave it for the API server to refuse.
     let Some(Value::Object(metadata)) = object.data.pointer_mut("/spec/template/metadata") else { return };
     let annotations = metadata.entry("annotations").or_insert(Value::Null);
     if annotations.is_null() {
@@ -52,11 +52,11 @@ pub fn bind_to_trust(object: &mut DynamicObject, trust: &str) {
     }
 }
 
-/// The annotation of pods that binds them to what istiod signs with.
+/// The annotation of pods that changes with istiod's CA.
 const TRUST_ANNOTATION: &str = "kindmesh/trust";
 
-/// istiod owns two fields of its webhooks, `failurePolicy` and `caBundle` (istio#45204). They are left out from the
-/// start: taken back later, the door that istiod closed would open again.
+/// Removes `failurePolicy` and `caBundle` from webhooks: istiod owns these fields (istio#45204). They are never applied,
+/// because a later apply would undo what istiod has set.
 fn leave_to_istiod(object: &mut DynamicObject) {
     if !object.types.as_ref().is_some_and(|types| types.kind.ends_with("WebhookConfiguration")) {
         return;
@@ -70,7 +70,7 @@ fn leave_to_istiod(object: &mut DynamicObject) {
     }
 }
 
-/// Whether there is an istiod, ready or not.
+/// Reports whether istiod exists, ready or not.
 ///
 /// # Errors
 /// The API server's.
@@ -79,7 +79,7 @@ pub async fn exists(client: &Client) -> anyhow::Result<bool> {
     Ok(api.get_metadata_opt(ISTIOD).await?.is_some())
 }
 
-/// The name of Istio's control plane Deployment.
+/// The name of istiod's Deployment.
 pub const ISTIOD: &str = "istiod";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What istiods say of themselves: their debug pages, asked inside their pods.
+//! istiod: reads its debug pages, from inside its pods.
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
@@ -12,13 +12,13 @@ use crate::cluster::pods;
 
 /// The label of istiod's pods.
 pub const SELECTOR: &str = "app=istiod";
-/// The container of istiod in its pod.
+/// The name of istiod's container.
 pub const CONTAINER: &str = "discovery";
-/// Its debug pages: clusters, networks, what proxies have acknowledged, endpoints, services, configuration.
+/// Its debug pages: clusters, networks, proxy sync status, endpoints, services, configuration.
 pub const PAGES: [&str; 8] =
     ["clusterz", "networkz", "syncz", "endpointz", "registryz", "configz", "mesh", "push_status"];
 
-/// The ready istiods of a cluster, oldest first.
+/// Returns the ready istiod pods of a cluster, oldest first.
 ///
 /// # Errors
 /// The API server's.
@@ -26,29 +26,29 @@ pub async fn ready(client: &Client) -> kube::Result<Vec<Pod>> {
     pods::ready(client, ISTIO_NAMESPACE, SELECTOR).await
 }
 
-/// A debug page of the istiod in a pod.
+/// Returns a debug page of the istiod in a pod.
 ///
 /// # Errors
-/// When it gives no answer.
+/// If it does not respond.
 pub async fn page(client: &Client, pod: &str, page: &str) -> anyhow::Result<String> {
     let path = format!("/debug/{page}");
     exec(client, ISTIO_NAMESPACE, pod, CONTAINER, &["pilot-discovery", "request", "GET", &path]).await
 }
 
-/// One remote cluster as an istiod sees it.
+/// A remote cluster as istiod reports it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteCluster {
     /// The cluster's name.
     pub id: String,
-    /// `synced` once all its endpoints are known.
+    /// Its status: `synced` once istiod knows all its endpoints.
     pub sync_status: String,
 }
 
-/// The clusters that each of this cluster's ready istiods knows, itself included.
+/// Returns the clusters that each ready istiod of this cluster knows, including its own.
 ///
 /// # Errors
-/// When no istiod is ready or one gives no answer.
+/// If no istiod is ready or one does not respond.
 pub async fn remote_clusters(client: &Client) -> anyhow::Result<Vec<Vec<RemoteCluster>>> {
     let pods = ready(client).await?;
     if pods.is_empty() {

@@ -1,4 +1,4 @@
-//! HTTP to a pod, over a port-forward: works wherever the API server is reached.
+//! HTTP to a pod over a port-forward: works wherever the API server is reachable.
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -16,17 +16,17 @@ use tokio::task::JoinSet;
 
 use crate::base::error::Error;
 
-/// A stream to a port of a pod. Ends when it is dropped.
+/// Opens a stream to a port of a pod. It ends when the returned tasks are dropped.
 ///
 /// # Errors
-/// When the pod cannot be reached.
+/// If the pod cannot be reached.
 pub async fn forward(
     client: &Client,
     namespace: &str,
     pod: &str,
     port: u16,
 ) -> anyhow::Result<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, JoinSet<()>)> {
-    let what = || format!("reaching pod {pod}");
+    let what = || format!("connecting to pod {pod}");
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut forward = api.portforward(pod, &[port]).await.with_context(what)?;
     let stream = forward.take_stream(port).with_context(what)?;
@@ -37,11 +37,11 @@ pub async fn forward(
     Ok((stream, tasks))
 }
 
-/// A connection to a pod, used for one request after the other.
+/// A connection to a pod, for one request at a time.
 pub struct PodConnection {
     sender: SendRequest<Full<Bytes>>,
     pod: String,
-    // The forwarding ends when this is dropped.
+    // The port-forward ends when this is dropped.
     _tasks: JoinSet<()>,
 }
 
@@ -55,11 +55,11 @@ impl PodConnection {
     /// Connects to a port of a pod.
     ///
     /// # Errors
-    /// When it cannot be reached.
+    /// If it cannot be reached.
     pub async fn open(client: &Client, namespace: &str, pod: &str, port: u16) -> anyhow::Result<Self> {
         let (stream, mut tasks) = forward(client, namespace, pod, port).await?;
         let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.with_context(|| format!("reaching pod {pod}"))?;
+            handshake(TokioIo::new(stream)).await.with_context(|| format!("connecting to pod {pod}"))?;
         tasks.spawn(async move {
             let _ = connection.await;
         });
@@ -69,7 +69,7 @@ impl PodConnection {
     /// Posts JSON and reads JSON.
     ///
     /// # Errors
-    /// When there is no answer, it is no success, or it is not the JSON that was expected.
+    /// If there is no response, its status is not a success, or its body is not the expected JSON.
     pub async fn post<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -86,7 +86,7 @@ impl PodConnection {
     /// Gets JSON.
     ///
     /// # Errors
-    /// As those of [`PodConnection::post`].
+    /// See [`PodConnection::post`].
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
         self.send(hyper::Request::get(path), Vec::new()).await
     }
@@ -96,17 +96,17 @@ impl PodConnection {
         request: http::request::Builder,
         body: Vec<u8>,
     ) -> anyhow::Result<T> {
-        let what = || format!("asking pod {}", self.pod);
+        let what = || format!("sending a request to pod {}", self.pod);
         let request = request.header(HOST, "localhost").body(Full::new(Bytes::from(body)))?;
         self.sender.ready().await.with_context(what)?;
         let response = self.sender.send_request(request).await.with_context(what)?;
         let status = response.status();
         let body = response.into_body().collect().await.with_context(what)?.to_bytes();
         if !status.is_success() {
-            return Err(Error::environment(format!("pod {} answered {status}", self.pod))
+            return Err(Error::environment(format!("pod {} responded with {status}", self.pod))
                 .evidence(String::from_utf8_lossy(&body))
                 .into());
         }
-        serde_json::from_slice(&body).with_context(|| format!("reading the answer of pod {}", self.pod))
+        serde_json::from_slice(&body).with_context(|| format!("reading the response of pod {}", self.pod))
     }
 }

@@ -1,4 +1,4 @@
-//! Remote secrets: how each cluster's istiod reads the others.
+//! Remote secrets, with which each cluster's istiod reads its peers.
 
 use anyhow::Context;
 use k8s_openapi::ByteString;
@@ -17,10 +17,10 @@ use crate::plan::Cluster;
 
 const READER_TOKEN: &str = include_str!("../../../mesh-manifests/istio/reader-token.yaml");
 const REMOTE_SECRET: &str = include_str!("../../../mesh-manifests/istio/remote-secret.yaml");
-/// The name of the Secret with the readers' token.
+/// The name of the Secret with the reader token.
 pub(crate) const READER_TOKEN_NAME: &str = "istio-reader-service-account-istio-remote-secret-token";
 
-/// What others need to read a cluster.
+/// What peers need to read a cluster.
 #[derive(Clone)]
 pub struct Reader {
     /// The certificate authority of its API server, PEM.
@@ -35,26 +35,26 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// The Secret that Kubernetes fills with a token for readers.
+/// Returns the Secret that Kubernetes fills with the reader token.
 ///
 /// # Errors
-/// When the built-in file is broken.
+/// If the built-in file is invalid.
 pub fn token_objects() -> anyhow::Result<Vec<DynamicObject>> {
     apply::objects(READER_TOKEN)
 }
 
-/// Waits for the token. `record` is the cluster's.
+/// Waits for the reader token. `record` is that of the cluster.
 ///
 /// # Errors
-/// The API server's, or when the token is not there by the deadline.
+/// The API server's, or if the token is missing at the deadline.
 pub async fn reader(client: &Client, record: &Record, step: &Step, deadline: Instant) -> anyhow::Result<Reader> {
     let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    let what = "the readers' token";
+    let what = "the reader token";
     let mut patience = Patience::new(record);
     wait::until(step, what, deadline, async || {
         let secret = match api.get_opt(READER_TOKEN_NAME).await {
             Ok(Some(secret)) => secret,
-            Ok(None) => return patience.absent(what, format!("{READER_TOKEN_NAME} does not exist")),
+            Ok(None) => return patience.absent(what, format!("secret {READER_TOKEN_NAME} not found")),
             Err(error) => return patience.failed(what, error),
         };
         let data = secret.data.unwrap_or_default();
@@ -63,17 +63,17 @@ pub async fn reader(client: &Client, record: &Record, step: &Step, deadline: Ins
             (Some(ca), Some(token)) => {
                 Poll::Ready(Reader { ca, token: String::from_utf8(token).context("the token is not text")? })
             }
-            _ => Poll::NotYet(format!("{READER_TOKEN_NAME} has no token yet")),
+            _ => Poll::NotYet(format!("secret {READER_TOKEN_NAME} has no token yet")),
         })
     })
     .await
 }
 
-/// The remote secret for `cluster`, to be applied in the others. Right the first time: one that is corrected later
-/// can stay stuck (istio#58047).
+/// Returns the remote secret for `cluster`, to apply in its peers. It must be correct from the start: istiod may not pick
+/// up a later correction (istio#58047).
 ///
 /// # Errors
-/// When the built-in file is broken.
+/// If the built-in file is invalid.
 pub fn secret(cluster: &Cluster, reader: &Reader) -> anyhow::Result<DynamicObject> {
     let name = &cluster.name;
     let kubeconfig = json!({
@@ -94,10 +94,10 @@ pub fn secret(cluster: &Cluster, reader: &Reader) -> anyhow::Result<DynamicObjec
     apply::object(secret)
 }
 
-/// Waits until this cluster's istiod has synced every other cluster. `record` is the cluster's.
+/// Waits until this cluster's istiod has synced every peer. `record` is that of the cluster.
 ///
 /// # Errors
-/// When it has not by the deadline.
+/// If it has not synced them by the deadline.
 pub async fn wait_synced(
     client: &Client,
     peers: &[&str],
@@ -105,7 +105,7 @@ pub async fn wait_synced(
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let what = "istiod to know the other clusters";
+    let what = "istiod to sync its peers";
     let mut patience = Patience::new(record);
     wait::until(step, what, deadline, async || match unsynced(client, peers).await {
         Ok(missing) if missing.is_empty() => Ok(Poll::Ready(())),
@@ -115,17 +115,17 @@ pub async fn wait_synced(
     .await
 }
 
-/// The other clusters that istiod has not synced, each with the reason.
+/// Returns the peers that istiod has not synced, each with its status.
 ///
 /// # Errors
-/// When istiod gives no answer.
+/// If istiod does not respond.
 pub async fn unsynced(client: &Client, peers: &[&str]) -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
     for known in istiod::remote_clusters(client).await? {
         missing.extend(peers.iter().filter_map(|peer| match known.iter().find(|cluster| cluster.id == *peer) {
             Some(cluster) if cluster.sync_status == "synced" => None,
             Some(cluster) => Some(format!("{peer} is {}", cluster.sync_status)),
-            None => Some(format!("{peer} is unknown")),
+            None => Some(format!("{peer} is not known yet")),
         }));
     }
     missing.dedup();

@@ -1,5 +1,5 @@
-//! Istio's manifests, as istioctl renders them: it embeds its charts. Kept by version and values, since
-//! rendering takes longer than anything else that needs no cluster.
+//! Istio's manifests, rendered by istioctl from its embedded charts. They are cached by version and values, since rendering
+//! takes longer than anything else that needs no cluster.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::host::state;
 use crate::host::tool::{Found, process};
 use crate::plan::{Cluster, Plan};
 
-/// How long istioctl may take. Seen: a second or two.
+/// The timeout of istioctl. Observed: one or two seconds.
 const RENDERED_WITHIN: Duration = Duration::from_secs(120);
-/// The folder of the cache with what was rendered.
+/// The directory of the cache with rendered manifests.
 pub const FOLDER: &str = "istio";
 
-/// Where the manifests for one cluster are kept.
+/// Returns the path of the cached manifests for one cluster.
 ///
 /// # Errors
-/// When the plan's values cannot be written as YAML.
+/// If the plan's values cannot be serialized as YAML.
 pub fn kept(cache: &Path, plan: &Plan, cluster: &Cluster) -> anyhow::Result<PathBuf> {
     let mut digest = Sha256::new();
     digest.update(&plan.mesh.version);
@@ -31,10 +31,10 @@ pub fn kept(cache: &Path, plan: &Plan, cluster: &Cluster) -> anyhow::Result<Path
     Ok(cache.join(FOLDER).join(format!("{}.yaml", hex(&digest.finalize()))))
 }
 
-/// Istio's manifests for one cluster, rendered unless they were before.
+/// Returns Istio's manifests for one cluster, from the cache or rendered.
 ///
 /// # Errors
-/// istioctl's, with what it said.
+/// istioctl's, with its output.
 pub async fn manifests(
     cache: &Path,
     plan: &Plan,
@@ -49,13 +49,13 @@ pub async fn manifests(
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     std::fs::write(file.path(), serde_yaml::to_string(&cluster.istio)?).context("writing istioctl's input")?;
     let mut command = Command::new(&istioctl.path);
-    // An empty kubeconfig: rendering must not depend on whatever cluster the user points at.
+    // An empty kubeconfig: rendering must not depend on the user's current cluster.
     command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");
     let output = process::run_within(&mut command, RENDERED_WITHIN)
         .await
         .with_context(|| format!("rendering Istio {} for {}", plan.mesh.version, cluster.name))?;
     let manifests = String::from_utf8(output.stdout).context("istioctl's output is not text")?;
-    // What another version rendered, named by KINDMESH_ISTIOCTL, is not what this name promises.
+    // Do not cache the output of another version, specified by KINDMESH_ISTIOCTL, under this name.
     if istioctl.version.trim_start_matches('v') == plan.mesh.version {
         state::write_private(&path, manifests.as_bytes())?;
     }

@@ -1,4 +1,4 @@
-//! The policies there are: names, sides, manifests.
+//! The policies: names, sides, manifests.
 
 use std::fmt;
 
@@ -14,38 +14,38 @@ use crate::cluster::mesh::apply;
 use crate::cluster::workloads;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
-/// The label that tells which policy an object is.
+/// The label with the policy that an object is.
 pub(crate) const LABEL: &str = "kindmesh/policy";
 
-/// A manifest that can be named.
+/// A named Istio manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub enum Policy {
-    /// A call that takes longer than 5 s gives 504
+    /// Fail calls that take longer than 5 s with 504
     Timeout,
-    /// Producers that keep failing are left alone for a while
+    /// Eject producers that keep failing, for a while
     Breaker,
-    /// Failed calls are tried up to two more times within the timeout
+    /// Retry failed calls up to two times within the timeout
     Retry,
-    /// Half of the calls give 503, made up by the caller's proxy
+    /// Fail half of the calls with 503 in the caller's proxy
     Fault,
-    /// Calls stay in the caller's region until its producers fail
+    /// Keep calls in the caller's region until its producers fail
     Failover,
-    /// The producer takes mutual TLS only
+    /// Require mutual TLS for calls to the producer
     Strict,
-    /// Only the sample caller may call the producer
+    /// Allow only the sample caller to call the producer
     Authz,
-    /// The sample caller may not call the producer
+    /// Deny calls from the sample caller to the producer
     Deny,
 }
 
-/// The end of a call at which a policy acts.
+/// The side of a call at which a policy takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Side {
-    /// Routing: the caller's proxy follows it.
+    /// Routing, in the caller's proxy.
     Caller,
-    /// Who may call: the producer's proxy decides it.
+    /// Access control, in the producer's proxy.
     Producer,
 }
 
@@ -65,22 +65,22 @@ impl fmt::Display for Policy {
 }
 
 impl Policy {
-    /// All of them.
+    /// Returns all policies.
     pub fn all() -> &'static [Policy] {
         clap::ValueEnum::value_variants()
     }
 
-    /// Its name and its sentence: the command line's help is their only home.
+    /// Returns its name and description, which are defined only as the help of the command line.
     fn value(self) -> clap::builder::PossibleValue {
         clap::ValueEnum::to_possible_value(&self).unwrap_or_default()
     }
 
-    /// What it does, in one sentence.
+    /// Returns what it does, in one sentence.
     pub fn does(self) -> String {
         self.value().get_help().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Where it acts.
+    /// Returns the side at which it takes effect.
     pub fn side(self) -> Side {
         match self {
             Policy::Timeout | Policy::Breaker | Policy::Retry | Policy::Fault | Policy::Failover => Side::Caller,
@@ -88,12 +88,12 @@ impl Policy {
         }
     }
 
-    /// Whether `up` applies it.
+    /// Reports whether `up` applies it.
     pub fn is_ups_own(self) -> bool {
         matches!(self, Policy::Timeout | Policy::Breaker)
     }
 
-    /// Which of `up`'s own it takes the place of: they are the same object.
+    /// Returns the policy of `up` that it replaces: both are the same object.
     pub(super) fn replaces(self) -> Option<Policy> {
         match self {
             Policy::Retry | Policy::Fault => Some(Policy::Timeout),
@@ -115,13 +115,13 @@ impl Policy {
         }
     }
 
-    /// Its object for samples in a namespace.
+    /// Returns its object for samples in a namespace.
     ///
     /// # Errors
-    /// When a built-in file is broken.
+    /// If a built-in file is invalid.
     pub fn object(self, namespace: &str) -> anyhow::Result<DynamicObject> {
         let mut objects = apply::objects(self.manifest())?;
-        let mut object = objects.pop().filter(|_| objects.is_empty()).context("a policy is one object")?;
+        let mut object = objects.pop().filter(|_| objects.is_empty()).context("a policy must be one object")?;
         object.metadata.namespace = Some(namespace.to_owned());
         let identity = format!("cluster.local/ns/{namespace}/sa/{}", names::CALLER_NAME);
         if let Some(principals) = object.data.pointer_mut("/spec/rules/0/from/0/source/principals") {
@@ -130,7 +130,7 @@ impl Policy {
         Ok(object)
     }
 
-    /// Which policy an object of this one's kind and name is. One without the label is of an older `up`.
+    /// Returns the policy that an object of this policy's kind and name is. An object without the label is from an older `up`.
     pub(super) fn found_in(self, live: &DynamicObject) -> Option<Policy> {
         match live.labels().get(LABEL) {
             Some(name) => clap::ValueEnum::from_str(name, false).ok(),
@@ -139,14 +139,14 @@ impl Policy {
     }
 }
 
-/// Refuses two policies that are one object: the later would undo the earlier.
+/// Refuses two policies that are the same object: the second would undo the first.
 pub(super) fn refuse_rivals(policies: &[Policy]) -> Result<(), Error> {
     let own = |policy: Policy| policy.replaces().unwrap_or(policy);
     for (number, first) in policies.iter().enumerate() {
         let rival = policies[number + 1..].iter().find(|other| *other != first && own(**other) == own(*first));
         if let Some(rival) = rival {
             return Err(
-                Error::usage(format!("{first} and {rival} take each other's place")).hint("apply one of them")
+                Error::usage(format!("{first} and {rival} replace each other")).hint("apply only one of them")
             );
         }
     }
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(object.labels()[LABEL], policy.to_string());
             assert!(is_ours(&object));
             let part_of = if policy.is_ups_own() { names::PART_OF } else { "kindmesh-policies" };
-            assert_eq!(object.labels()[names::PART_OF_LABEL], part_of, "up would prune it, or not know it");
+            assert_eq!(object.labels()[names::PART_OF_LABEL], part_of, "up would prune it, or not recognize it");
             assert!(!policy.does().is_empty());
         }
     }

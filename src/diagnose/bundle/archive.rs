@@ -1,4 +1,4 @@
-//! The archive as a file: only its owner may read it, and it is whole or not there.
+//! The archive as a file: only its owner may read it, and it is complete or missing.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 
-/// Writes files into a new archive, below a folder of its own; gives its size in bytes.
+/// Writes files to a new archive, in one directory; returns its size in bytes.
 pub(super) fn write(
     path: &Path,
     folder: &str,

@@ -1,4 +1,4 @@
-//! What a cluster's API server says: objects, without Secrets, and then the pods' own parts.
+//! The data of a cluster's API server: objects, without Secrets, and then the pods' files.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) const ISTIO: [(&str, &str); 8] = [
     ("security.istio.io", "RequestAuthentication"),
 ];
 
-/// A cluster's files.
+/// Returns a cluster's files.
 pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<'a>> {
     let at = |file: &str| format!("clusters/{cluster}/{file}");
     let mut parts = vec![
@@ -63,13 +63,13 @@ pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<
         }
         Ok(Err(error)) => parts.push(Part::new(at("pods"), async move { Err::<String, _>(error.into()) })),
         Err(_) => parts.push(Part::new(at("pods"), async {
-            anyhow::Result::<String>::Err(anyhow::anyhow!("the list took too long"))
+            anyhow::Result::<String>::Err(anyhow::anyhow!("listing timed out"))
         })),
     }
     parts
 }
 
-/// Whether a pod is on its way out: it would be gone before it is asked.
+/// Whether a pod is terminating: it would be gone before it is read.
 fn ends(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
@@ -90,7 +90,7 @@ async fn istio(client: &Client, group: &str, kind: &str) -> anyhow::Result<Vec<u
     Ok(serde_json::to_vec_pretty(&list.items)?)
 }
 
-/// Which Secrets there are, of which type and with which keys; not what is in them.
+/// Lists Secrets with their types and keys, without their content.
 async fn secret_names(client: &Client) -> anyhow::Result<Vec<u8>> {
     let list = Api::<Secret>::all(client.clone()).list(&ListParams::default()).await?;
     let rows: Vec<_> = list
@@ -110,14 +110,14 @@ async fn secret_names(client: &Client) -> anyhow::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(&rows)?)
 }
 
-/// The content of every Secret, to be taken out wherever it turns up.
+/// Returns the content of every Secret, to remove it from all files.
 pub(super) async fn secrets(client: &Client) -> Vec<Vec<u8>> {
     let list = async { Api::<Secret>::all(client.clone()).list(&ListParams::default()).await.ok() };
     let list = tokio::time::timeout(LIST_WITHIN, list).await.ok().flatten();
     let secrets = list.into_iter().flat_map(|list| list.items);
     secrets
         .flat_map(|secret| secret.data.into_iter().flatten())
-        // Public, and in other places the same text is no secret.
+        // Public, and elsewhere the same text is not a secret.
         .filter(|(key, _)| {
             !["ca.crt", "namespace", "ca-cert.pem", "cert-chain.pem", "root-cert.pem"].contains(&key.as_str())
         })

@@ -1,4 +1,4 @@
-//! What the engine says of itself and of the nodes, and what the nodes say.
+//! The engine's data about itself and the nodes, and the nodes' own output.
 
 use super::Part;
 use crate::host::docker::{Engine, node};
@@ -8,7 +8,7 @@ use crate::plan::inventory::Environment;
 const JOURNAL_LINES: &str = "3000";
 const LOG_LINES: usize = 1000;
 
-/// What is run on every node: the file's name and the command.
+/// The commands that run on every node: the file's name and the command.
 const COMMANDS: [(&str, &str); 9] = [
     ("iptables.txt", "iptables-save; nft list ruleset 2>/dev/null | head -c 1000000 || true"),
     ("routes.txt", "ip address; ip rule; ip route show table all; ip neighbour"),
@@ -35,7 +35,7 @@ const JOURNALS: [(&str, &str); 4] = [
     ("kindmesh-boot.log", "kindmesh-boot"),
 ];
 
-/// The engine's and the nodes' files.
+/// Returns the engine's and the nodes' files.
 pub(super) fn parts<'a>(engine: &'a Engine, found: Option<&'a Environment>) -> Vec<Part<'a>> {
     let docker = &engine.docker;
     let mut parts = vec![
@@ -59,7 +59,7 @@ pub(super) fn parts<'a>(engine: &'a Engine, found: Option<&'a Environment>) -> V
         if found.state != "running" {
             let state = &found.state;
             parts.push(Part::new(folder, async move {
-                Err::<String, _>(anyhow::anyhow!("the node is {state}: nothing can be run on it"))
+                Err::<String, _>(anyhow::anyhow!("the node is {state}: no command can run on it"))
             }));
             continue;
         }

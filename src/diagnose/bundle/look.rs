@@ -1,4 +1,4 @@
-//! What there is to look at: as much of the environment as answers.
+//! The environment, as far as it responds.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::plan::inventory::{Executable, Inventory};
 use crate::plan::{self, Plan};
 use crate::spec::Origins;
 
-/// How long a cluster's API server may take to answer at all.
+/// How long a cluster's API server may take to respond.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a layer of the status may take.
 const STATUS_WITHIN: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub(super) struct Look {
     pub(super) engine: Option<Engine>,
     pub(super) inventory: Option<Inventory>,
     plan: Option<Plan>,
-    /// The clusters whose API servers answer.
+    /// The clusters whose API servers respond.
     pub(super) clients: Vec<(String, Client)>,
     missing: Vec<String>,
 }
@@ -76,7 +76,7 @@ impl Look {
         self.missing.push(format!("{what}: {error:#}"));
     }
 
-    /// Which image the samples would have does not matter here, and no executable is read for it.
+    /// The sample image's name is not needed here, so no executable is read for it.
     fn make_plan(&mut self) {
         let (Some(opened), Some(inventory)) = (&self.opened, &mut self.inventory) else { return };
         inventory.executable = Some(Executable {
@@ -101,7 +101,7 @@ impl Look {
             };
             let client = match tokio::time::timeout(ANSWER_WITHIN, connect).await {
                 Ok(client) => client,
-                Err(_) => Err(anyhow::anyhow!("no answer within {} s", ANSWER_WITHIN.as_secs())),
+                Err(_) => Err(anyhow::anyhow!("no response within {} s", ANSWER_WITHIN.as_secs())),
             };
             (name, client)
         });
@@ -113,7 +113,7 @@ impl Look {
         }
     }
 
-    /// Whether there is anything of this environment.
+    /// Whether anything of this environment exists.
     pub(super) fn any(&self) -> bool {
         let on_engine = self.inventory.as_ref().is_some_and(|found| found.environments.contains_key(&self.name));
         self.files.exist() || on_engine
@@ -124,7 +124,7 @@ impl Look {
         self.missing.clone()
     }
 
-    /// Tells the redactor every secret that the environment has: its key files, its kubeconfigs, and the Secrets of
+    /// Adds every secret of the environment to the redactor: its key files, its kubeconfigs, and the Secrets of
     /// its clusters.
     pub(super) async fn teach(&self, redactor: &mut Redactor) {
         let clusters = self.files.clusters();
@@ -141,7 +141,7 @@ impl Look {
         }
     }
 
-    /// Everything that goes into the archive.
+    /// Returns everything that goes into the archive.
     pub(super) async fn parts(&self) -> Vec<Part<'_>> {
         let mut parts = self.own();
         if let Some(engine) = &self.engine {
@@ -154,7 +154,7 @@ impl Look {
         parts
     }
 
-    /// What the tool itself knows: the spec, the plan and what exists, versions, the records of the last runs.
+    /// kindmesh's own data: the spec, the plan and the inventory, versions, the records of the last runs.
     fn own(&self) -> Vec<Part<'_>> {
         let mut parts = vec![Part::json("versions.json", self.versions())];
         if let Some(opened) = &self.opened {
@@ -189,7 +189,7 @@ impl Look {
         for cluster in self.files.clusters() {
             for file in ["kind.yaml", "kind.log"] {
                 let path = self.files.of_cluster(&cluster, file);
-                // `up` on an environment whose files were lost makes neither anew.
+                // `up` on an environment with lost files creates neither again.
                 if !path.exists() {
                     continue;
                 }
@@ -214,7 +214,7 @@ impl Look {
         })
     }
 
-    /// What the certificates say, without the certificates.
+    /// The certificates' content, without the certificates.
     fn certificates(&self) -> Value {
         let entries = std::fs::read_dir(self.files.trust()).into_iter().flatten().flatten();
         let describe =

@@ -1,5 +1,4 @@
-//! One namespace in all clusters: what its objects are, what its pods and its proxies say. What a test that failed
-//! leaves to be looked at.
+//! One namespace in all clusters: its objects, and the output of its pods and proxies. Evidence of a failed test.
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -16,7 +15,7 @@ use super::{Files, PART_WITHIN, Part, cluster, collect, pods};
 use crate::cluster::kinds;
 use crate::cluster::mesh::istiod;
 
-/// The files about a namespace, keys and tokens removed, and what could not be had.
+/// Returns the files about a namespace, without keys and tokens, and what is missing.
 pub(crate) async fn files(clusters: &[(&str, &Client)], namespace: &str) -> (Files, Vec<String>) {
     let mut redactor = Redactor::default();
     let secrets = join_all(clusters.iter().map(|(_, client)| cluster::secrets(client))).await;

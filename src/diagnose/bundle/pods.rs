@@ -1,4 +1,4 @@
-//! What pods say: the logs of their containers, istiod's debug pages, the proxies' configuration.
+//! The output of pods: logs of their containers, istiod's debug pages, the proxies' configuration.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, LogParams};
@@ -11,7 +11,7 @@ use crate::cluster::pods;
 /// How much of a log is kept, in lines.
 const LOG_LINES: i64 = 2000;
 
-/// A pod's files.
+/// Returns a pod's files.
 pub(super) fn parts<'a>(cluster: &str, client: &'a Client, pod: &Pod) -> Vec<Part<'a>> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let folder = format!("clusters/{cluster}/pods/{namespace}/{name}");
@@ -44,7 +44,7 @@ pub(super) fn parts<'a>(cluster: &str, client: &'a Client, pod: &Pod) -> Vec<Par
     parts
 }
 
-/// A pod's containers: the name, whether it ever ran, and whether it was started more than once.
+/// Returns a pod's containers: the name, whether it ever ran, and whether it has restarted.
 fn containers(pod: &Pod) -> Vec<(String, bool, bool)> {
     let of = |container: &ContainerStatus| {
         let waits = container.state.as_ref().is_some_and(|state| state.waiting.is_some());

@@ -1,4 +1,4 @@
-//! Takes secrets out of text: those that are known of this environment, and whatever looks like one.
+//! Removes secrets from text: the known secrets of this environment, and whatever looks like a secret.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -8,21 +8,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use regex::{Captures, Regex};
 
-/// What stands where a secret was.
+/// The replacement of a secret.
 pub const REMOVED: &str = "[removed]";
 
-/// Shorter texts are no secrets that could be told from other words.
+/// Shorter texts cannot be distinguished from other words.
 const SHORTEST: usize = 16;
 
 /// Knows the secrets of an environment.
 #[derive(Debug, Default)]
 pub struct Redactor {
-    /// The longest first: one may be a part of another, and what is left of that would tell the rest.
+    /// The longest first: one may be a part of another, and the remainder would reveal the rest.
     known: BTreeSet<(Reverse<usize>, String)>,
 }
 
 impl Redactor {
-    /// Makes a secret known: a key file, a token, a kubeconfig, the value of a Secret. Certificates are public and stay.
+    /// Adds a secret: a key file, a token, a kubeconfig, the value of a Secret. Certificates are public and stay.
     pub fn learn(&mut self, secret: &[u8]) {
         let Ok(text) = std::str::from_utf8(secret) else {
             self.know(&STANDARD.encode(secret));
@@ -41,7 +41,7 @@ impl Redactor {
         text.lines().map(str::trim).filter(|line| !line.starts_with("-----")).for_each(|line| self.know(line));
     }
 
-    /// Of a kubeconfig, only what identifies its users is secret.
+    /// Only a kubeconfig's user credentials are secret.
     fn learn_kubeconfig(&mut self, text: &str) {
         let Ok(config) = serde_yaml::from_str::<serde_json::Value>(text) else { return };
         for user in config["users"].as_array().into_iter().flatten() {
@@ -63,7 +63,7 @@ impl Redactor {
         }
     }
 
-    /// A file's content without secrets. What is no text is not kept.
+    /// Returns a file's content without secrets. Content that is not text is removed.
     pub fn redact(&self, content: Vec<u8>) -> Vec<u8> {
         match String::from_utf8(content) {
             Ok(text) => self.redact_text(&text).into_bytes(),
@@ -71,7 +71,7 @@ impl Redactor {
         }
     }
 
-    /// A text without secrets.
+    /// Returns a text without secrets.
     pub fn redact_text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (_, known) in &self.known {
@@ -87,21 +87,21 @@ impl Redactor {
     }
 }
 
-/// Whether encoded PEM holds a private key. It may be cut off, so what can be decoded decides.
+/// Whether encoded PEM contains a private key. It may be truncated, so the part that can be decoded decides.
 fn is_private(encoded: &str) -> bool {
     let encoded = encoded.trim_end_matches('=');
     let whole = &encoded[..encoded.len() / 4 * 4];
-    // What cannot be read is not let through.
+    // What cannot be decoded is removed.
     STANDARD.decode(whole).map_or(true, |text| String::from_utf8_lossy(&text).contains("PRIVATE KEY"))
 }
 
 /// `-----BEGIN` in Base64.
 static ENCODED_PEM: LazyLock<Regex> = LazyLock::new(|| pattern(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]+=*"));
 
-/// What looks like a secret, and what takes its place.
+/// Patterns of secrets, and their replacements.
 static LOOKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let looks = [
-        // A private key, in JSON with its line ends escaped, or cut off.
+        // A private key, in JSON with escaped line breaks, or truncated.
         (
             r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----[A-Za-z0-9+/=\s\\]*(?:-----END [A-Z ]*PRIVATE KEY-----)?",
             "-----BEGIN $1----- [removed]",
@@ -113,12 +113,12 @@ static LOOKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r#"(\w+://)[^/\s:@"']+:[^/\s@"']+@"#, "$1[removed]@"),
         (r"(?i)\b(bearer|basic) [A-Za-z0-9._~+/-]{12,}=*", "$1 [removed]"),
         (r"(--(?:token|password|certificate-key|client-key-data)[ =])\S+", "$1[removed]"),
-        // A field that is called like one.
+        // A field with the name of a secret.
         (
             r#"(?i)("?\b(?:password|passwd|token|auth|identitytoken|registrytoken|client-key-data|api[_-]?key|access[_-]?key|private[_-]?key)"?\s*[:=]\s*)("[^"{\[\n]+"|'[^'\n]+'|[^\s,"'{}\[\]]+)"#,
             r#"$1"[removed]""#,
         ),
-        // A variable of a container that is called like one.
+        // A container's variable with the name of a secret.
         (
             r#"(?i)("name":\s*"[^"]*(?:password|token|secret|credential|api_?key|private_?key)[^"]*",\s*"value":\s*)"[^"]*""#,
             r#"$1"[removed]""#,

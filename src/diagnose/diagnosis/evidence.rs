@@ -1,53 +1,53 @@
-//! What was seen around a failure, as text with its place.
+//! The evidence around a failure, as text with its source.
 
-/// What kind of thing a text is from. The same words mean different things in different places.
+/// The kind of source of a text. The same words mean different things in different sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The error itself: a child process's output, an API's answer.
+    /// The error itself: a child process's output, an API's response.
     Error,
-    /// The state of pods, Deployments and nodes, as Kubernetes tells it.
+    /// The state of pods, Deployments and nodes, from Kubernetes.
     State,
     /// Kubernetes' events.
     Event,
     /// A container's log.
     Log,
-    /// A node's journal, or what its container wrote.
+    /// A node's journal, or its container's output.
     Node,
     /// istiod's log.
     Istiod,
-    /// What a proxy says.
+    /// A proxy's log.
     Proxy,
-    /// The reason that a caller gives for a failed call.
+    /// A caller's reason for a failed call.
     Answer,
 }
 
-/// Lines from one place.
+/// Lines from one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
-    /// What kind of place.
+    /// The kind of source.
     pub of: Source,
-    /// Which: `pod istiod-5c…`.
+    /// Its name: `pod istiod-5c…`.
     pub title: String,
     /// Its lines, the latest last.
     pub lines: Vec<String>,
 }
 
-/// Lines of each section that are shown, and of all of them.
+/// How many lines of each section, and of all sections, are shown.
 const SHOWN_OF_SECTION: usize = 6;
 const SHOWN: usize = 24;
 
 impl Section {
-    /// A section without its empty lines.
+    /// Returns a section without its empty lines.
     pub fn new(of: Source, title: impl Into<String>, lines: impl IntoIterator<Item = String>) -> Self {
         let lines = lines.into_iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty());
         Self { of, title: title.into(), lines: lines.collect() }
     }
 }
 
-/// All that was seen.
+/// All evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// By place, the most telling first.
+    /// By source, the most specific first.
     pub sections: Vec<Section>,
 }
 
@@ -59,7 +59,7 @@ impl Evidence {
         }
     }
 
-    /// What a person gets to see: of each section the last lines, and the line that decided, wherever it is.
+    /// Returns what is shown: of each section the last lines, and the line that decided, wherever it is.
     pub fn shown(&self, decisive: Option<&str>) -> String {
         let mut shown: Vec<String> = Vec::new();
         for section in &self.sections {

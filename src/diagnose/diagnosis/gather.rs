@@ -1,5 +1,5 @@
-//! Looks at what a person would look at after a failure, each look bounded in time and lines. What cannot be had is
-//! left out: a failure must not hide behind another.
+//! Gathers what a person would look at after a failure, each request limited in time and lines. What is not
+//! available is omitted: a failure must not hide another one.
 
 use std::time::Duration;
 
@@ -18,18 +18,19 @@ use crate::cluster::rollout::{Kind, Workload};
 use crate::host::docker::{Engine, node};
 use crate::plan::Plan;
 
-/// How long one look may take; they run side by side.
+/// How long one request may take; they run in parallel.
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
-/// How many lines of a log or journal are looked at.
+/// How many lines of a log or journal are read.
 const LINES: i64 = 60;
-/// How many pods of a Deployment are looked at.
+/// How many pods of a Deployment are inspected.
 const PODS: usize = 3;
 
 async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::time::timeout(LOOK_WITHIN, look).await.ok().flatten()
 }
 
-/// What keeps a workload from being ready: its own words, its pods' states, events, and logs of what failed.
+/// Gathers what keeps a workload from being ready: its conditions, its pods' states, events, and logs of what
+/// failed.
 pub async fn workload(client: &Client, workload: &Workload) -> Evidence {
     let (kind, name) = (workload.kind.as_str(), workload.name.as_str());
     let namespace = workload.namespace.as_str();
@@ -71,7 +72,7 @@ pub async fn workload(client: &Client, workload: &Workload) -> Evidence {
     evidence
 }
 
-/// What a node says: how its container is, what it wrote, and its kubelet's journal.
+/// Gathers a node's state: its container, its output, and its kubelet's journal.
 pub async fn node(engine: &Engine, name: &str) -> Evidence {
     let mut evidence = Evidence::default();
     let state = async {
@@ -93,7 +94,7 @@ pub async fn node(engine: &Engine, name: &str) -> Evidence {
     evidence
 }
 
-/// The same for a node whose API server answers, with what Kubernetes says of it and of kube-proxy.
+/// The same for a node whose API server responds, with Kubernetes' state of it and of kube-proxy.
 pub async fn node_in_cluster(engine: &Engine, name: &str, client: &Client) -> Evidence {
     let proxies = async {
         let pods = pods::list(client, "kube-system", "k8s-app=kube-proxy").await.ok()?;
@@ -124,7 +125,7 @@ pub async fn node_in_cluster(engine: &Engine, name: &str, client: &Client) -> Ev
     evidence
 }
 
-/// What istiod says that went wrong.
+/// Gathers istiod's errors.
 pub async fn istiod(client: &Client) -> Evidence {
     let mut evidence = Evidence::default();
     let look = async {
@@ -141,8 +142,8 @@ pub async fn istiod(client: &Client) -> Evidence {
     evidence
 }
 
-/// Why a caller's calls fail: what it and its proxy say, whether the nodes have ways to each other's pods, and whether
-/// istiod takes the clusters for one network. `clusters` are all of the plan's that answer.
+/// Gathers why a caller's calls fail: its log and its proxy's, whether the nodes have routes to each other's pods,
+/// and whether istiod treats the clusters as one network. `clusters` are all clusters of the plan that respond.
 pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&str, &Client)]) -> Evidence {
     let mut evidence = Evidence::default();
     let namespace = plan.samples.as_ref().map(|samples| samples.namespace.as_str()).unwrap_or_default();
@@ -173,7 +174,7 @@ pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&s
     evidence
 }
 
-/// What is wrong with a cluster's network label, if anything is.
+/// Returns what is wrong with a cluster's network label, if anything is.
 async fn network_label(cluster: &str, client: &Client, wanted: &str) -> Option<String> {
     const LABEL: &str = "topology.istio.io/network";
     let api: Api<Namespace> = Api::all(client.clone());
@@ -181,13 +182,13 @@ async fn network_label(cluster: &str, client: &Client, wanted: &str) -> Option<S
     match namespace.labels().get(LABEL) {
         Some(has) if has == wanted => None,
         Some(has) => {
-            Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} is labelled {LABEL}={has}, not {wanted}"))
+            Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} is labeled {LABEL}={has}, not {wanted}"))
         }
         None => Some(format!("namespace {ISTIO_NAMESPACE} of {cluster} has no label {LABEL}")),
     }
 }
 
-/// The last lines that units wrote into a node's journal.
+/// Returns the last lines of units in a node's journal.
 pub async fn journal(engine: &Engine, name: &str, units: &[&str]) -> Option<Vec<String>> {
     let lines = LINES.to_string();
     let mut command = vec!["journalctl", "--no-pager", "--quiet", "--output", "cat", "--lines", &lines];
@@ -196,17 +197,17 @@ pub async fn journal(engine: &Engine, name: &str, units: &[&str]) -> Option<Vec<
     (said.status == 0).then(|| said.stdout.lines().map(str::to_owned).collect())
 }
 
-/// What a workload says of itself that is wrong.
+/// Returns a workload's conditions that are bad.
 fn wrong_conditions(live: &DynamicObject) -> Vec<String> {
     let conditions = live.data.pointer("/status/conditions").and_then(Value::as_array);
     let text = |condition: &Value, field: &str| condition[field].as_str().map(str::to_owned);
-    // `Available` and `Progressing` are good when true, `ReplicaFailure` when not.
+    // `Available` and `Progressing` are good if true, `ReplicaFailure` if not.
     let wrong =
         conditions.into_iter().flatten().filter(|c| (c["type"] == "ReplicaFailure") == (c["status"] == "True"));
     wrong.filter_map(|c| Some(format!("{}: {}", text(c, "reason")?, text(c, "message")?))).collect()
 }
 
-/// The warnings of a namespace, the latest last.
+/// Returns the warnings of a namespace, the latest last.
 async fn events(client: &Client, namespace: &str) -> Option<Vec<Event>> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let mut events = api.list(&ListParams::default()).await.ok()?.items;
@@ -218,8 +219,8 @@ async fn events(client: &Client, namespace: &str) -> Option<Vec<Event>> {
     Some(events)
 }
 
-/// Whether an event tells of what still keeps a pod from being ready: every pod of a new cluster once waited for a node
-/// or a volume.
+/// Whether an event is about something that still keeps a pod from being ready: every pod of a new cluster once
+/// waited for a node or a volume.
 fn is_current(event: &Event, pod: &Pod) -> bool {
     if event.involved_object.name != pod.metadata.name {
         return false;
@@ -241,7 +242,7 @@ fn is_current(event: &Event, pod: &Pod) -> bool {
     }
 }
 
-/// Containers that ran and are in trouble, and whether the log to read is that of the run before.
+/// Returns containers that ran and failed, and whether to read the log of the previous run.
 fn troubled(pod: &Pod) -> impl Iterator<Item = (String, bool)> {
     let ran = |container: &&ContainerStatus| {
         let state = container.state.as_ref();
@@ -275,17 +276,17 @@ async fn log(client: &Client, namespace: &str, pod: &str, container: &str, previ
         ..LogParams::default()
     };
     let text = api.logs(pod, &parameters).await.ok()?;
-    let title = format!("log of {container} in {pod}{}", if previous { ", the run before" } else { "" });
+    let title = format!("log of {container} in {pod}{}", if previous { ", previous run" } else { "" });
     Some(Section::new(Source::Log, title, text.lines().map(str::to_owned)))
 }
 
-/// Whether a line of a proxy's access log is of a call that failed: `"POST / HTTP/1.1" 503 UF …`.
+/// Whether a line of a proxy's access log is about a failed call: `"POST / HTTP/1.1" 503 UF …`.
 fn is_failed_call(line: &str) -> bool {
     let status = line.split_once(" HTTP/").and_then(|(_, rest)| rest.split_once("\" ")).map(|(_, status)| status);
     status.is_some_and(|status| status.starts_with(['4', '5']))
 }
 
-/// Whether a line of istiod's or a proxy's log tells of trouble: both say so in a column of its own.
+/// Whether a line of istiod's or a proxy's log is a warning or an error: both have a column for the level.
 fn is_trouble(line: &str) -> bool {
     ["\terror\t", "\twarn\t", "\twarning\t", "\tcritical\t", "\tfatal\t"].iter().any(|level| line.contains(level))
         || ["x509", "CERTIFICATE_VERIFY", "connect error"].iter().any(|word| line.contains(word))

@@ -1,4 +1,4 @@
-//! The causes that are known by name: one rule each, the more telling before what follows from it.
+//! The known causes: one rule each, more specific ones before their consequences.
 
 use std::sync::LazyLock;
 
@@ -6,38 +6,39 @@ use regex::Regex;
 
 use super::Source::{self, Answer, Error, Event, Istiod, Log, Node, Proxy, State};
 
-/// How a cause is recognised and what is said of it.
+/// How a cause is recognized and described.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its name, stable.
+    /// Its ID, stable.
     pub id: &'static str,
-    /// Where its words count.
+    /// Where its text counts.
     pub told_by: &'static [Source],
     /// A regular expression for one line.
     pub pattern: &'static str,
-    /// What is wrong. `{1}` is the first group of the pattern that took part, `{of}` the place, `{log}` a log's last line.
+    /// What is wrong. `{1}` is the first matching group of the pattern, `{of}` the place, `{log}` a log's last
+    /// line.
     pub sentence: &'static str,
-    /// What to do.
+    /// The fix.
     pub hint: &'static str,
 }
 
 const EVERYWHERE: &[Source] = &[Error, State, Event, Log, Node, Istiod, Proxy, Answer];
-/// What Kubernetes or the engine says while a container is not there yet.
+/// Messages of Kubernetes or the engine while a container does not exist yet.
 const STARTING: &[Source] = &[Error, State, Event];
-/// The same, as it is now.
+/// The same, for the current state.
 const STATED: &[Source] = &[Error, State];
-/// What a failed call shows.
+/// The result of a failed call.
 const CALLING: &[Source] = &[Answer, Proxy, Error];
 
-/// What is wrong. The first that fits decides.
+/// The causes. The first match decides.
 pub const CAUSES: &[Rule] = &[
-    // The machine.
+    // The host.
     Rule {
         id: "inotify.limit",
         told_by: EVERYWHERE,
-        // A watch too many is reported as a full disk, an instance too many as too many files.
+        // A watch over the limit is reported as a full disk, an instance over the limit as too many files.
         pattern: r"(?i)too many open files|(?:inotify|fsnotify|file watcher|watch).*no space left on device",
-        sentence: "the engine's kernel allows too few inotify watches or instances for so many nodes",
+        sentence: "the kernel's inotify limits are too low for this number of nodes",
         hint: "raise the limits: sudo sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512; \
                then kindmesh up",
     },
@@ -46,72 +47,79 @@ pub const CAUSES: &[Rule] = &[
         told_by: EVERYWHERE,
         pattern: r"(?i)no space left on device|NodeHasDiskPressure|condition: \[DiskPressure\]|kubernetes\.io/disk-pressure|low on resource: ephemeral-storage|disk quota exceeded",
         sentence: "a disk is full",
-        hint: "see what takes the space: docker system df, df -h; free some, then kindmesh up",
+        hint: "check what takes the space: docker system df, df -h; free some, then kindmesh up",
     },
     Rule {
         id: "memory.short",
         told_by: EVERYWHERE,
         pattern: r"(?i)low on resource: memory|NodeHasInsufficientMemory|kubernetes\.io/memory-pressure|out of memory: killed process|cannot allocate memory",
         sentence: "the engine is out of memory",
-        hint: "give the engine more memory (4 GB for two clusters), or take something else down; then kindmesh up",
+        hint: "give the engine more memory (4 GB for two clusters), or stop something else; then kindmesh up",
     },
     Rule {
         id: "cgroup.v1",
         told_by: &[Error, Node],
         pattern: r"(?i)kubelet is configured to not run on a host using cgroup v1|cgroup v1 support is unsupported",
         sentence: "this kubelet refuses the host's cgroup v1",
-        hint: "boot the host with cgroup v2, or leave kubernetes.nodeImage as it is: kindmesh then tells the kubelet to accept v1; kindmesh down, then kindmesh up",
+        hint: "boot the host with cgroup v2, or remove kubernetes.nodeImage from the spec: kindmesh then \
+            configures the kubelet to accept v1; kindmesh down, then kindmesh up",
     },
     Rule {
         id: "engine.rootless",
         told_by: &[Error],
         pattern: r"running kind with rootless provider requires|Delegate=yes",
-        sentence: "the engine runs without root and may not delegate what nodes need",
-        hint: "use an engine with root, or follow https://kind.sigs.k8s.io/docs/user/rootless; then kindmesh up",
+        sentence: "the engine is rootless and may not delegate what nodes require",
+        hint: "use an engine that runs as root, or follow https://kind.sigs.k8s.io/docs/user/rootless; then \
+            kindmesh up",
     },
     Rule {
         id: "clock.skew",
         told_by: EVERYWHERE,
         pattern: r"(?i)certificate has expired or is not yet valid: current time (\S+) is (before|after) (\S+)|certificate has expired or is not yet valid|CERTIFICATE_(?:NOT_YET_VALID|HAS_EXPIRED)|token (?:used before issued|is not valid yet|has expired)|this machine's clock says",
-        sentence: "the clocks of this machine and of the engine differ, or stood still",
-        hint: "compare them: date; docker run --rm busybox date; set the clock or restart the engine (a laptop's sleep does that); then kindmesh up",
+        sentence: "the clocks of the host and of the engine differ, or one stopped",
+        hint: "compare them: date; docker run --rm busybox date; set the clock or restart the engine (a \
+            laptop's sleep stops its clock); then kindmesh up",
     },
     // Networks and names of the engine.
     Rule {
         id: "network.pool",
         told_by: &[Error],
         pattern: r"(?i)pool overlaps with other one on this address space|could not find an available, non-overlapping|predefined address pools have been fully subnetted",
-        sentence: "the engine has no address range for the network: others, or a VPN's routes, have them all",
-        hint: "name a free one with network.subnet in kindmesh.yaml, or remove what is unused: docker network prune; then kindmesh up",
+        sentence: "the engine has no free subnet for the network: other networks, or a VPN's routes, use all of \
+            them",
+        hint: "set network.subnet in kindmesh.yaml to a free one, or remove unused networks: docker network \
+            prune; then kindmesh up",
     },
     Rule {
         id: "port.taken",
         told_by: &[Error],
         pattern: r"(?i)Bind for (\S+) failed: port is already allocated|listen tcp\S* (\S+): bind: address already in use",
-        sentence: "the port {1} is taken by another program",
-        hint: "see by which: docker ps; end it, or change the port in the cluster's kind settings; then kindmesh up",
+        sentence: "another program uses the port {1}",
+        hint: "find it: docker ps; stop it, or change the port in the cluster's kind settings; then kindmesh up",
     },
     Rule {
         id: "name.taken",
         told_by: &[Error],
         pattern: r#"(?i)container name "/?([^"]+)" is already in use|node\(s\) already exist for a cluster with the name "?([^"\s]+)"#,
-        sentence: "there is a container {1} that belongs to somebody else",
-        hint: "choose another environment name with --name, or remove it if it is yours: docker rm -fv {1}",
+        sentence: "container {1} exists, but kindmesh did not create it",
+        hint: "choose another environment name with --name, or remove the container if it is yours: docker rm \
+            -fv {1}",
     },
     Rule {
         id: "kubeconfig.lock",
         told_by: &[Error],
         pattern: r"failed to lock config file: (?:open )?([^:\s]+)",
-        sentence: "the lock of a kind that was killed is still there: {1}",
-        hint: "if no kind runs, delete it: rm {1}; then kindmesh up",
+        sentence: "the lock of a kind that was killed still exists: {1}",
+        hint: "if no kind is running, delete it: rm {1}; then kindmesh up",
     },
     // Images.
     Rule {
         id: "image.rate-limit",
         told_by: STARTING,
         pattern: r"(?i)toomanyrequests|429 Too Many Requests|pull rate limit",
-        sentence: "the registry's limit of pulls is reached",
-        hint: "docker login raises it; or wait an hour; or name a mirror with mesh.hub; then kindmesh up",
+        sentence: "the registry's rate limit is reached",
+        hint: "log in, which raises it: docker login; or wait an hour; or set mesh.hub to a mirror; then \
+            kindmesh up",
     },
     Rule {
         id: "image.content",
@@ -124,21 +132,21 @@ pub const CAUSES: &[Rule] = &[
         id: "image.platform",
         told_by: STARTING,
         pattern: r"(?i)no matching manifest for (\S+)|no match for platform in manifest|exec format error",
-        sentence: "the image is not made for this engine's architecture",
-        hint: "name an image that is, with samples.image or mesh.hub; then kindmesh up",
+        sentence: "the image is not built for this engine's architecture",
+        hint: "set samples.image or mesh.hub to an image that is; then kindmesh up",
     },
     Rule {
         id: "image.denied",
         told_by: STARTING,
         pattern: r"pull access denied(?: for (\S+?),)?|(?i)unauthorized: (?:authentication required|incorrect)|authorization failed: no basic auth|insufficient_scope",
-        sentence: "the registry does not give the image: it does not exist there, or wants a login",
-        hint: "check the name (samples.image, mesh.hub, mesh.version), or docker login; then kindmesh up",
+        sentence: "the registry denies the image: it does not exist there, or requires a login",
+        hint: "check the name (samples.image, mesh.hub, mesh.version), or log in: docker login; then kindmesh up",
     },
     Rule {
         id: "image.missing",
         told_by: STARTING,
         pattern: r#"manifest for (\S+) not found|failed to resolve (?:reference|image) "?([^"\s]+)"?: [^:]+(?::[^:]+)*: not found|(?i)manifest unknown|repository name not known"#,
-        sentence: "the registry has no such image",
+        sentence: "the registry does not have the image",
         hint: "check the name (samples.image, mesh.hub, mesh.version); then kindmesh up",
     },
     Rule {
@@ -146,14 +154,16 @@ pub const CAUSES: &[Rule] = &[
         told_by: STARTING,
         pattern: r#"(?:Get|Head) "?https?://([^/"]+)/v2/.*(?:dial tcp|lookup|timeout|connection refused|EOF|TLS handshake|deadline exceeded)"#,
         sentence: "the registry {1} cannot be reached",
-        hint: "check the image's name (samples.image, mesh.hub, mesh.values) and the way to {1}: proxy, DNS, VPN; then kindmesh up",
+        hint: "check the image's name (samples.image, mesh.hub, mesh.values) and the connection to {1}: proxy, \
+            DNS, VPN; then kindmesh up",
     },
     Rule {
         id: "image.not-on-node",
         told_by: STARTING,
         pattern: r#"ErrImageNeverPull|Container image "([^"]+)" is not present with pull policy of Never"#,
-        sentence: "the image is not on the node, and may not be pulled there",
-        hint: "kindmesh up loads the images of mesh.hub and samples.image into the nodes; others that mesh.values names it does not",
+        sentence: "the image is not on the node, and the pull policy does not allow pulling it",
+        hint: "kindmesh up loads the images of mesh.hub and samples.image into the nodes; it does not load \
+            others that mesh.values names",
     },
     Rule {
         id: "image.pull",
@@ -167,43 +177,44 @@ pub const CAUSES: &[Rule] = &[
         id: "pod.unschedulable",
         told_by: STATED,
         pattern: r"\d+/\d+ nodes are available: .*Insufficient (cpu|memory)",
-        sentence: "no node has enough {1} left for what the pod asks for",
-        hint: "ask for less in mesh.values (pilot.resources.requests, global.proxy.resources.requests), or give the engine more; then kindmesh up",
+        sentence: "no node has enough {1} left for the pod's request",
+        hint: "lower the requests in mesh.values (pilot.resources.requests, global.proxy.resources.requests), \
+            or give the engine more; then kindmesh up",
     },
     Rule {
         id: "pod.unscheduled",
         told_by: STATED,
         pattern: r"\d+/\d+ nodes are available: (.+)",
-        sentence: "no node takes the pod: {1}",
-        hint: "see the node's state: kindmesh logs node; then kindmesh up",
+        sentence: "no node accepts the pod: {1}",
+        hint: "check the node's state: kindmesh logs node; then kindmesh up",
     },
     Rule {
         id: "webhook.no-route",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*no route to host"#,
         sentence: "the API server cannot reach istiod's Service, because kube-proxy does not work on the node",
-        hint: "see why: kindmesh logs node; then kindmesh up",
+        hint: "check why: kindmesh logs node; then kindmesh up",
     },
     Rule {
         id: "webhook.refused",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*(?:connection refused|no endpoints available|connection reset)"#,
-        sentence: "istiod is not up, and its webhook {1} has to agree to every pod",
-        hint: "see why: kindmesh logs istiod; then kindmesh up",
+        sentence: "istiod is not running, and its webhook {1} must admit every pod",
+        hint: "check why: kindmesh logs istiod; then kindmesh up",
     },
     Rule {
         id: "webhook.trust",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*x509:"#,
         sentence: "the API server does not trust istiod's webhook {1}: istiod's root of trust was replaced",
-        hint: "start istiod anew, it writes its root into the webhook: kindmesh up",
+        hint: "restart istiod, which writes its root into the webhook: kindmesh up",
     },
     Rule {
         id: "webhook.timeout",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*(?:deadline exceeded|Client\.Timeout|i/o timeout)"#,
-        sentence: "istiod's webhook {1} does not answer in time",
-        hint: "see whether istiod is overloaded or cut off: kindmesh logs istiod; kindmesh status",
+        sentence: "istiod's webhook {1} does not respond in time",
+        hint: "check whether istiod is overloaded or cannot be reached: kindmesh logs istiod; kindmesh status",
     },
     // Between clusters.
     Rule {
@@ -211,132 +222,140 @@ pub const CAUSES: &[Rule] = &[
         told_by: &[Istiod, Error],
         pattern: r"https://(127\.[\d.]+|localhost|\[::1\])(?::\d+)?\S*.*connection refused",
         sentence: "a remote secret names {1}, which inside istiod's pod is the pod itself",
-        hint: "kindmesh up writes remote secrets with node names; delete one that was made by hand: kubectl -n istio-system get secrets -l istio/multiCluster=true",
+        hint: "run kindmesh up, which writes remote secrets with node names; delete one that was created by \
+            hand: kubectl -n istio-system get secrets -l istio/multiCluster=true",
     },
     Rule {
         id: "remote-secret.name",
         told_by: &[Istiod, Error],
         pattern: r"x509: certificate is valid for .+, not (\S+)",
-        sentence: "a remote secret names the API server {1}, which its certificate does not: the address of a node has changed",
-        hint: "kindmesh up writes remote secrets with node names, which do not change",
+        sentence: "a remote secret names the API server {1}, which its certificate does not include: a node's \
+            address has changed",
+        hint: "run kindmesh up, which writes remote secrets with node names, which do not change",
     },
     Rule {
         id: "remote-secret.ca",
         told_by: &[Istiod, Error],
         pattern: r"https://([^/:]+):6443.*x509: certificate signed by unknown authority",
-        sentence: "the remote secret for {1} is of an earlier cluster: its API server has another CA now",
-        hint: "kindmesh up writes it anew",
+        sentence: "the remote secret for {1} is from an earlier cluster: its API server now has another CA",
+        hint: "run kindmesh up, which writes it again",
     },
     Rule {
         id: "remote-secret.token",
         told_by: &[Istiod],
         pattern: r"(?i)remote.*(?:Unauthorized|must be logged in|asked for the client to provide credentials)|(?:Unauthorized|asked for the client to provide credentials).*remote",
-        sentence: "another cluster's API server no longer takes the token in its remote secret",
-        hint: "kindmesh up writes it anew",
+        sentence: "another cluster's API server no longer accepts the token in its remote secret",
+        hint: "run kindmesh up, which writes it again",
     },
     Rule {
         id: "remote.unreachable",
         told_by: &[Istiod],
         pattern: r"dial tcp(?: |: lookup )(\S+?:6443|\S+-control-plane)(?: on \S+)?: (?:connect: )?(?:no route to host|connection refused|i/o timeout|no such host|network is unreachable)",
-        sentence: "istiod does not reach another cluster's API server at {1}",
-        hint: "see whether its node runs and the link is there: kindmesh status; kindmesh logs link; then kindmesh up",
+        sentence: "istiod cannot reach another cluster's API server at {1}",
+        hint: "check whether its node is running and the link is up: kindmesh status; kindmesh logs link; then \
+            kindmesh up",
     },
     Rule {
         id: "trust.roots",
         told_by: &[Answer, Proxy, Log, Error],
         pattern: r"CERTIFICATE_VERIFY_FAILED|TLSV1_ALERT_UNKNOWN_CA|SSLV3_ALERT_CERTIFICATE_UNKNOWN",
         sentence: "the clusters do not trust each other: their meshes have different roots of trust",
-        hint: "kindmesh verify trust shows both; kindmesh up gives them one root and starts istiod and the samples anew",
+        hint: "compare them: kindmesh verify trust; then kindmesh up, which gives them one root and restarts \
+            istiod and the samples",
     },
     Rule {
         id: "service.missing",
         told_by: &[Answer],
         pattern: r"(?i)failed to lookup address information|name or service not known|no such host|name does not resolve|nodename nor servname|temporary failure in name resolution|does not resolve",
         sentence: "the host name does not resolve: the caller's cluster has no Service of that name",
-        hint: "a Service without pods is enough: kindmesh up makes it; kubectl -n sample get service sample-producer shows it",
+        hint: "create a Service; one without pods is enough, and kindmesh up creates it: kubectl -n sample get \
+            service sample-producer",
     },
     Rule {
         id: "policy.denied",
         told_by: CALLING,
         pattern: r"RBAC: access denied",
         sentence: "an AuthorizationPolicy in the producer's cluster denies the call",
-        hint: "kindmesh apply --list shows what is applied where; kindmesh unapply authz deny takes it away",
+        hint: "see what is applied where: kindmesh apply --list; remove it: kindmesh unapply authz deny",
     },
     Rule {
         id: "network.label",
         told_by: &[State],
         pattern: r"namespace istio-system of (\S+) (?:has no label|is labelled) topology\.istio\.io/network",
-        sentence: "istiod takes the pods of {1} for those of another network, and there is no gateway to it",
-        hint: "kindmesh up puts the label topology.istio.io/network back",
+        sentence: "istiod treats the pods of {1} as those of another network, and there is no gateway to it",
+        hint: "run kindmesh up, which sets the label topology.istio.io/network again",
     },
     Rule {
         id: "link.cut",
         told_by: &[State],
-        pattern: r"(\S+) to the pods of \S+: cut on purpose",
-        sentence: "the link of node {1} was cut on purpose",
-        hint: "mend it: docker exec {1} rm /etc/kindmesh/cut; then kindmesh up",
+        pattern: r"(\S+) to the pods of \S+: link disabled",
+        sentence: "the link of node {1} is disabled",
+        hint: "enable it: docker exec {1} rm /etc/kindmesh/cut; then kindmesh up",
     },
     Rule {
         id: "link.broken",
         told_by: &[Answer, Proxy, State],
         pattern: r"(?i)no route to host|network is unreachable|connection timed out|connect(?:ion)?[_ ]error:[_ ](?:110|113|101)|remote[_ ]connection[_ ]failure|connection[_ ]timeout|to the pods of \S+: no route",
-        sentence: "no connection gets from the caller's cluster to the producer's pods",
-        hint: "see the link's routes: kindmesh status; kindmesh logs link; then kindmesh up",
+        sentence: "no connection from the caller's cluster reaches the producer's pods",
+        hint: "check the link's routes: kindmesh status; kindmesh logs link; then kindmesh up",
     },
 ];
 
-/// What follows from causes, for when none of them is told.
+/// Consequences, for when no cause is found.
 pub const SYMPTOMS: &[Rule] = &[
     Rule {
         id: "endpoints.none",
         told_by: CALLING,
         pattern: r"(?i)no[_ ]healthy[_ ]upstream|0 of \d+ endpoints are known",
-        sentence: "the caller's proxy knows no producer that works",
-        hint: "see whether producers run and istiod sees their cluster: kindmesh status; kindmesh logs producer; then kindmesh up",
+        sentence: "the caller's proxy has no healthy producer",
+        hint: "check whether producers run and istiod is connected to their cluster: kindmesh status; kindmesh \
+            logs producer; then kindmesh up",
     },
     Rule {
         id: "call.timeout",
         told_by: &[Answer, Proxy],
         pattern: r"upstream request timeout|response_timeout",
-        sentence: "the producer did not answer within the timeout that the mesh gives a call",
-        hint: "see whether it is reached at all, and slow: kindmesh status; kindmesh logs producer; kindmesh logs proxy",
+        sentence: "the producer did not respond within the mesh's timeout for a call",
+        hint: "check whether the call reaches it, and whether it is slow: kindmesh status; kindmesh logs \
+            producer; kindmesh logs proxy",
     },
     Rule {
         id: "connection.closed",
         told_by: &[Answer, Proxy],
         pattern: r"(?i)connection[_ ]termination|connection reset by peer|\bEOF\b|closed before message completed",
-        sentence: "the other side closed the connection in the middle of the call",
-        hint: "see whether it was restarted: kindmesh logs producer --previous; kindmesh logs proxy",
+        sentence: "the peer closed the connection during the call",
+        hint: "check whether it was restarted: kindmesh logs producer --previous; kindmesh logs proxy",
     },
     Rule {
         id: "container.memory",
         told_by: STARTING,
         pattern: r"(\S+): .*OOMKilled|OOMKilled",
-        sentence: "a container was killed because it used more memory than its limit",
+        sentence: "a container was killed because it exceeded its memory limit",
         hint: "raise its limit in mesh.values; then kindmesh up",
     },
     Rule {
         id: "container.crashes",
         told_by: STARTING,
-        pattern: r"(\S+): CrashLoopBackOff|(\S+) ended with status \d+|Back-off restarting failed container (\S+)",
-        sentence: "the container {1} starts and ends again; its last words: {log}",
-        hint: "read all it said: kindmesh logs istiod --previous, kindmesh logs caller --previous, kindmesh logs proxy --previous",
+        pattern: r"(\S+): CrashLoopBackOff|(\S+) exited with status \d+|Back-off restarting failed container (\S+)",
+        sentence: "the container {1} is in a crash loop; its last log line: {log}",
+        hint: "read its log: kindmesh logs istiod --previous, kindmesh logs caller --previous, kindmesh logs \
+            proxy --previous",
     },
 ];
 
-/// Rules with their patterns ready.
+/// Rules with compiled patterns.
 type Compiled = Vec<(&'static Rule, Regex)>;
 
 fn compile(rules: &'static [Rule]) -> Compiled {
     rules.iter().map(|rule| (rule, Regex::new(rule.pattern).expect("a test compiles every pattern"))).collect()
 }
 
-/// [`CAUSES`], ready.
+/// [`CAUSES`], compiled.
 pub(super) static COMPILED_CAUSES: LazyLock<Compiled> = LazyLock::new(|| compile(CAUSES));
-/// [`SYMPTOMS`], ready.
+/// [`SYMPTOMS`], compiled.
 pub(super) static COMPILED_SYMPTOMS: LazyLock<Compiled> = LazyLock::new(|| compile(SYMPTOMS));
 
-/// Commands of kindmesh in a text, with flags behind them.
+/// Adds flags to the kindmesh commands in a text.
 pub(super) fn with_flags(text: &str, flags: &str) -> String {
     if text.contains(flags) {
         return text.to_owned();

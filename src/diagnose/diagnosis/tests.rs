@@ -1,5 +1,5 @@
-//! Recorded texts, each to be called by its name. Where a text is from is said beside it; those without were seen in
-//! the lab.
+//! Recorded texts, each of which must lead to its cause. The comment is a text's source; those without one were
+//! seen in the test lab.
 
 use super::rules::{CAUSES, SYMPTOMS};
 use super::*;
@@ -239,7 +239,7 @@ fn recorded_texts_are_called_by_their_names() {
             Source::Answer,
             "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure, transport failure reason: delayed connect error: 113",
         ),
-        ("link.cut", Source::State, "ev-cluster1-control-plane to the pods of cluster2: cut on purpose"),
+        ("link.cut", Source::State, "ev-cluster1-control-plane to the pods of cluster2: link disabled"),
         ("link.broken", Source::State, "ev-cluster1-control-plane to the pods of cluster2: no route"),
         ("call.timeout", Source::Answer, "the caller got status 504: upstream request timeout"),
         ("endpoints.none", Source::Answer, "no healthy upstream"),
@@ -251,7 +251,7 @@ fn recorded_texts_are_called_by_their_names() {
         (
             "container.memory",
             Source::State,
-            "app: CrashLoopBackOff back-off 10s restarting failed container; before: OOMKilled, status 137",
+            "app: CrashLoopBackOff back-off 10s restarting failed container; last run: OOMKilled, status 137",
         ),
         (
             "container.crashes",
@@ -264,7 +264,7 @@ fn recorded_texts_are_called_by_their_names() {
     }
     let never: Vec<_> =
         rules().map(|rule| rule.id).filter(|id| !recorded.iter().any(|(known, ..)| known == id)).collect();
-    // Worded differently by every version: no text was found.
+    // Every version has another message: no text was found.
     assert_eq!(never, ["remote-secret.token"]);
 }
 
@@ -276,7 +276,7 @@ fn what_a_healthy_environment_says_is_no_cause() {
         (Source::Node, r#"I1124 eviction_manager.go:163] "Starting eviction manager""#),
         (Source::Istiod, "info\tads\tEDS: PUSH for node:sample-caller resources:20"),
         (Source::Log, r#"{"level":"INFO","fields":{"message":"listening"}}"#),
-        (Source::Error, "istiod to be ready: not after 240 s"),
+        (Source::Error, "timed out after 240 s waiting for istiod to be ready"),
         (Source::Error, "0 of 1 ready"),
     ] {
         assert_eq!(told(of, line), None, "{line}");
@@ -294,14 +294,14 @@ fn the_same_words_mean_different_things_in_different_places() {
 #[test]
 fn sentences_say_what_the_text_says() {
     let cpu = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available";
-    assert_eq!(sentence(Source::State, cpu), "no node has enough cpu left for what the pod asks for");
+    assert_eq!(sentence(Source::State, cpu), "no node has enough cpu left for the pod's request");
     let pull = r#"discovery: ImagePullBackOff Back-off pulling image "nosuch:1""#;
     assert_eq!(sentence(Source::State, pull), "the node cannot pull the image nosuch:1");
     let log =
         Section::new(Source::Log, "log of discovery", ["one".into(), "fatal: no cacerts".into(), String::new()]);
     let state = Section::new(Source::State, "pod istiod-1", ["discovery: CrashLoopBackOff back-off 20s".into()]);
     let cause = diagnose(&Evidence { sections: vec![state, log] }).unwrap();
-    assert_eq!(cause.sentence, "the container discovery starts and ends again; its last words: fatal: no cacerts");
+    assert_eq!(cause.sentence, "the container discovery is in a crash loop; its last log line: fatal: no cacerts");
     assert_eq!(cause.found_in, "pod istiod-1");
 }
 
@@ -328,7 +328,7 @@ fn what_is_so_now_counts_before_what_was_and_causes_before_what_follows() {
     let answer = |text: &str| Section::new(Source::Answer, "the call", [text.to_owned()]);
     assert_eq!(cause(vec![denied(), answer("no route to host")]), Some("link.broken"));
     assert_eq!(cause(vec![denied(), answer("status 500")]), Some("policy.denied"));
-    let few = || Section::new(Source::Error, "what failed", ["last seen: 0 of 2 endpoints are known".into()]);
+    let few = || Section::new(Source::Error, "what failed", ["last status: 0 of 2 endpoints are known".into()]);
     let istiod = "dial tcp 172.30.0.3:6443: connect: no route to host".to_owned();
     assert_eq!(cause(vec![few(), Section::new(Source::Istiod, "istiod", [istiod])]), Some("remote.unreachable"));
     assert_eq!(cause(vec![few()]), Some("endpoints.none"));
@@ -336,7 +336,7 @@ fn what_is_so_now_counts_before_what_was_and_causes_before_what_follows() {
     let log = Section::new(Source::Log, "log", ["failed complete: too many open files".into()]);
     assert_eq!(cause(vec![crashes(), log]), Some("inotify.limit"));
     assert_eq!(cause(vec![crashes()]), Some("container.crashes"));
-    // Every pod of a new cluster has been waiting for its node.
+    // Every pod of a new cluster waited for its node at first.
     let before = "FailedScheduling: 0/1 nodes are available: 1 node(s) had untolerated taint".to_owned();
     assert_eq!(cause(vec![Section::new(Source::Event, "events", [before]), crashes()]), Some("container.crashes"));
 }
@@ -360,7 +360,7 @@ fn no_sentence_is_left_open() {
 #[test]
 fn an_error_gets_evidence_cause_and_the_next_command() {
     let error = anyhow::Error::from(
-        Error::environment("istiod to be ready: not after 9 s").evidence("last seen: 0 of 1 ready"),
+        Error::environment("timed out after 9 s waiting for istiod").evidence("last status: 0 of 1"),
     );
     let state =
         Section::new(Source::State, "pod istiod-1", ["0/1 nodes are available: 1 Insufficient cpu.".into()]);
@@ -370,9 +370,9 @@ fn an_error_gets_evidence_cause_and_the_next_command() {
     assert_eq!(found.cause, Some("pod.unschedulable"));
     assert_eq!(
         found.message,
-        "istiod to be ready: not after 9 s: no node has enough cpu left for what the pod asks for"
+        "timed out after 9 s waiting for istiod: no node has enough cpu left for the pod's request"
     );
-    let evidence = ["last seen: 0 of 1 ready", "pod istiod-1:", "  0/1 nodes are available: 1 Insufficient cpu."];
+    let evidence = ["last status: 0 of 1", "pod istiod-1:", "  0/1 nodes are available: 1 Insufficient cpu."];
     assert_eq!(found.evidence, evidence);
     assert!(found.hint.as_deref().unwrap().ends_with("then kindmesh up --name shop"));
     // Once is enough.
@@ -409,14 +409,14 @@ fn what_decided_is_shown_wherever_it_is() {
     assert_eq!(shown, "events:\n  toomanyrequests\n  14\n  15\n  16\n  17\n  18\n  19");
 }
 
-/// The page is read by people who search for what they see.
+/// Readers of the page search for the text that they see.
 #[test]
 fn the_page_has_every_cause() {
     let page = include_str!("../../../docs/troubleshooting.md");
     for rule in rules() {
         assert!(page.contains(&format!("`{}`", rule.id)), "{} is not in docs/troubleshooting.md", rule.id);
     }
-    // The one cause that needs no text.
+    // The only cause without a text.
     let known = |id: &str| id == crate::base::wait::TOO_LATE || rules().any(|rule| rule.id == id);
     let named = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(id, _)| id);
     for id in named {

@@ -1,4 +1,4 @@
-//! Waits whose failure is explained: what keeps them from ending is gathered, and named where it is known.
+//! Waits whose failures are explained: gathers what keeps them from ending, and names the cause if it is known.
 
 use kube::Client;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use crate::cluster::rollout::{self, Workload};
 /// Waits until the pods of a workload are ready, in its newest version. `record` is the cluster's.
 ///
 /// # Errors
-/// When they are not by the deadline, or will not be, with what keeps them from it.
+/// If they are not ready by the deadline, or cannot become ready, with the reason.
 pub async fn workload(
     client: &Client,
     workload: &Workload,
@@ -27,7 +27,7 @@ pub async fn workload(
 /// Waits until this cluster's istiod has synced every other cluster. `record` is the cluster's.
 ///
 /// # Errors
-/// When it has not by the deadline, with what istiod says.
+/// If it has not by the deadline, with istiod's log.
 pub async fn synced(
     client: &Client,
     peers: &[&str],

@@ -1,4 +1,4 @@
-//! What a check is: a name, and a pure function from facts to what they mean.
+//! A check: a name, and a pure function from facts to findings.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use serde::Serialize;
 
 use super::facts::Facts;
 
-/// Whether `up` can work all the same.
+/// Whether `up` can work despite a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// `up` cannot work.
     Blocks,
-    /// `up` may fail, be slow, or leave something that misbehaves.
+    /// `up` may fail, be slow, or create something that misbehaves.
     Warns,
 }
 
-/// One thing that is looked at.
+/// A check.
 pub struct Check {
-    /// Its name, and that of its findings: stable.
+    /// Its ID, and that of its findings: stable.
     pub id: &'static str,
     /// What it finds, for the documentation.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a test makes docs/doctor.md from it"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test generates docs/doctor.md from it"))]
     pub finds: &'static str,
-    /// How it was made true in tests, for the documentation.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a test makes docs/doctor.md from it"))]
+    /// How tests make it find that, for the documentation.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test generates docs/doctor.md from it"))]
     pub tested: &'static str,
     pub(super) judge: fn(&Facts) -> Vec<Judgement>,
 }
@@ -35,23 +35,23 @@ impl fmt::Debug for Check {
     }
 }
 
-/// What a check says when not all is well.
+/// What a check reports if there is a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {
-    /// Something is not as it should be.
+    /// A problem.
     Found {
-        /// Whether `up` can work all the same.
+        /// Whether `up` can work despite it.
         severity: Severity,
         /// What is wrong.
         what: String,
-        /// What was seen.
+        /// The evidence.
         evidence: String,
-        /// What comes of it.
+        /// The consequence.
         consequence: String,
-        /// What to do.
+        /// The fix.
         cure: String,
     },
-    /// What could not be looked at, and why.
+    /// What could not be checked, and why.
     Unknown(String),
 }
 
@@ -77,12 +77,12 @@ impl Judgement {
     }
 }
 
-/// Nothing to say.
+/// Nothing to report.
 pub(super) fn good() -> Vec<Judgement> {
     Vec::new()
 }
 
-/// Bytes in gigabytes, as machines are bought.
+/// Bytes in gigabytes, as memory and disks are sold.
 pub(super) fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }

@@ -1,20 +1,24 @@
-//! The engine's clock against this machine's: what one side signs must not lie in the other's future.
+//! The engine's clock compared with the host's: certificates of one side must not be valid only in the other's
+//! future.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
 
-/// From here on it is worth saying, in milliseconds: logs of both sides no longer fit together.
+/// The smallest reported difference, in milliseconds: logs of both sides no longer match.
 const NOTICED: u64 = 5_000;
-/// Certificates made on nodes count from five minutes before they were made (`CertificateBackdate` of kubeadm 1.36): an
-/// engine further ahead makes clusters that this machine does not believe yet.
+/// Certificates created on nodes are valid from five minutes before their creation (`CertificateBackdate` of
+/// kubeadm 1.36): an engine that is further ahead creates clusters whose certificates are not valid yet on this
+/// host.
 const AHEAD: i64 = 300_000;
-/// Certificates made here count from an hour before: an engine further behind does not believe them yet.
+/// Certificates created on this host are valid from an hour before: for an engine that is further behind they are
+/// not valid yet.
 const BEHIND: i64 = -3_600_000;
 
 pub(super) const CHECKS: &[Check] = &[Check {
     id: "clock.skew",
-    finds: "the engine's clock differs from this machine's: by seconds (warns), or beyond what certificates bear (blocks)",
-    tested: "recorded: an engine's answers, changed",
+    finds: "the engine's clock differs from the host's: by seconds (warns), or more than certificates tolerate \
+        (blocks)",
+    tested: "recorded: modified answers of an engine",
     judge: skew,
 }];
 
@@ -27,27 +31,26 @@ fn skew(facts: &Facts) -> Vec<Judgement> {
     let seconds = ahead.unsigned_abs() / 1000;
     let direction = if ahead > 0 { "ahead of" } else { "behind" };
     let (severity, consequence) = match ahead {
-        AHEAD.. => (Severity::Blocks, "the clusters' certificates are not valid yet on this machine"),
-        ..=BEHIND => (Severity::Blocks, "the mesh's certificates are not valid yet in the clusters"),
+        AHEAD.. => (Severity::Blocks, "on this host, the clusters' certificates are not valid yet"),
+        ..=BEHIND => (Severity::Blocks, "in the clusters, the mesh's certificates are not valid yet"),
         _ => (
             Severity::Warns,
-            "times in logs do not fit together; certificates bear 5 minutes ahead, an hour behind",
+            "times in logs do not match; certificates tolerate 5 minutes ahead and an hour behind",
         ),
     };
     let cure = match (facts.same_machine(), engine.system.as_str()) {
-        (Some(_), _) => "set it: sudo timedatectl set-ntp true",
+        (Some(_), _) => "synchronize it: sudo timedatectl set-ntp true",
         (_, "Docker Desktop") => {
-            "restart its virtual machine, whose clock stands still while a laptop sleeps: \
-            docker desktop restart"
+            "restart its virtual machine, whose clock stops while a laptop sleeps: docker desktop restart"
         }
         _ => {
-            "restart its virtual machine, whose clock stands still while a laptop sleeps (with Colima: colima restart)"
+            "restart its virtual machine, whose clock stops while a laptop sleeps (with Colima: colima restart)"
         }
     };
     Judgement::found(
         severity,
-        format!("the engine's clock is {seconds} s {direction} this machine's"),
-        "docker info: its SystemTime, against the time here when it was asked",
+        format!("the engine's clock is {seconds} s {direction} the host's"),
+        "docker info: SystemTime, compared with the host's time of the request",
         consequence,
         cure,
     )

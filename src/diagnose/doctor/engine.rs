@@ -1,4 +1,4 @@
-//! The engine: whether there is one, and whether it is of a kind that clusters can be made with.
+//! The engine: whether there is one, and whether clusters can be created with it.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
@@ -7,62 +7,63 @@ use crate::host::docker::Reason;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "engine.missing",
-        finds: "no engine answers where one should be, or not in time",
-        tested: "real: no socket, and a socket that never answers",
+        finds: "no engine responds, or not in time",
+        tested: "real: no socket, and a socket that never responds",
         judge: |facts| refused(facts, &[Reason::Absent, Reason::Silent]),
     },
     Check {
         id: "engine.not-allowed",
-        finds: "this user may not talk to the engine",
-        tested: "real: the lab's engine, as another user than root",
+        finds: "this user may not access the engine",
+        tested: "real: the test lab's engine, as a user other than root",
         judge: |facts| refused(facts, &[Reason::NotAllowed]),
     },
     Check {
         id: "engine.remote",
-        finds: "the engine is on another machine",
+        finds: "the engine is on another host",
         tested: "real: `DOCKER_HOST`, contexts",
         judge: |facts| refused(facts, &[Reason::Remote]),
     },
     Check {
         id: "engine.address",
-        finds: "what names the engine is wrong: a context that is gone, no address, TLS files missing",
+        finds: "the setting that selects the engine is wrong: the context does not exist, there is no address, \
+            or TLS files are missing",
         tested: "real: `DOCKER_HOST`, contexts",
         judge: |facts| refused(facts, &[Reason::Address]),
     },
     Check {
         id: "engine.old",
-        finds: "the engine speaks an API older than 1.41 (Docker 20.10)",
-        tested: "recorded: an engine's answers, changed",
+        finds: "the engine's API is older than 1.41 (Docker 20.10)",
+        tested: "recorded: modified answers of an engine",
         judge: |facts| refused(facts, &[Reason::TooOld]),
     },
     Check {
         id: "engine.ipv6",
-        finds: "the engine has IPv6 alone",
+        finds: "the engine is IPv6-only",
         tested: "recorded: a default bridge without IPv4",
         judge: |facts| refused(facts, &[Reason::OnlyIpv6]),
     },
     Check {
         id: "engine.podman",
         finds: "the engine is Podman",
-        tested: "recorded: an engine's answers, changed",
+        tested: "recorded: modified answers of an engine",
         judge: podman,
     },
     Check {
         id: "engine.rootless",
-        finds: "the engine runs without root's rights; on cgroup v1 kind refuses it",
-        tested: "recorded: an engine's answers, changed",
+        finds: "the engine is rootless; on cgroup v1, kind does not support that",
+        tested: "recorded: modified answers of an engine",
         judge: rootless,
     },
     Check {
         id: "engine.containers",
-        finds: "the engine runs other containers than Linux's",
-        tested: "recorded: an engine's answers, changed",
+        finds: "the engine does not run Linux containers",
+        tested: "recorded: modified answers of an engine",
         judge: containers,
     },
     Check {
         id: "engine.cgroups",
-        finds: "cgroup controllers are missing that a kubelet needs",
-        tested: "recorded: an engine's answers, changed",
+        finds: "cgroup controllers that the kubelet requires are missing",
+        tested: "recorded: modified answers of an engine",
         judge: cgroups,
     },
 ];
@@ -73,11 +74,11 @@ fn refused(facts: &Facts, reasons: &[Reason]) -> Vec<Judgement> {
     };
     let error = &refused.error;
     let evidence = match error.evidence.is_empty() {
-        true => "from the environment's variables and the Docker configuration".into(),
+        true => "selected by environment variables and the Docker configuration".into(),
         false => error.evidence.join("; "),
     };
     let cure = error.hint.clone().unwrap_or_default();
-    Judgement::found(Severity::Blocks, &error.message, evidence, "there is nothing to make clusters with", cure)
+    Judgement::found(Severity::Blocks, &error.message, evidence, "no cluster can be created", cure)
 }
 
 fn podman(facts: &Facts) -> Vec<Judgement> {
@@ -85,9 +86,9 @@ fn podman(facts: &Facts) -> Vec<Judgement> {
     Judgement::found(
         Severity::Warns,
         "the engine is Podman",
-        format!("it says that it is Podman Engine {}", engine.version),
-        "nodes are made by kind's docker provider, which is not made for it, and kindmesh was never tried like this",
-        "use a Docker engine: docker context ls; then docker context use NAME, or DOCKER_HOST",
+        format!("it reports itself as Podman Engine {}", engine.version),
+        "kindmesh uses kind's docker provider, which is not made for Podman; kindmesh was never tested with it",
+        "use a Docker engine: docker context ls; then docker context use NAME, or set DOCKER_HOST",
     )
 }
 
@@ -100,16 +101,16 @@ fn rootless(facts: &Facts) -> Vec<Judgement> {
     match engine.cgroup_version {
         1 => Judgement::found(
             Severity::Blocks,
-            "the engine runs without root's rights, on cgroup v1",
+            "the engine is rootless, on cgroup v1",
             evidence,
-            "kind makes no cluster there: without root's rights it needs cgroup v2",
+            "kind cannot create clusters there: rootless engines require cgroup v2",
             cure,
         ),
         _ => Judgement::found(
             Severity::Warns,
-            "the engine runs without root's rights",
+            "the engine is rootless",
             evidence,
-            "nodes can load no kernel modules and set no limits; kindmesh was never tried like this",
+            "nodes cannot load kernel modules or set limits; kindmesh was never tested with a rootless engine",
             cure,
         ),
     }
@@ -134,13 +135,14 @@ fn cgroups(facts: &Facts) -> Vec<Judgement> {
     let missing = engine.missing_controllers.join(", ");
     let cure = match (engine.rootless, engine.cgroup_version) {
         (true, _) => {
-            "let systemd delegate them: sudo mkdir -p /etc/systemd/system/user@.service.d && \
-             printf '[Service]\\nDelegate=yes\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && \
-             sudo systemctl daemon-reload, then log in again"
+            "delegate them with systemd: sudo mkdir -p /etc/systemd/system/user@.service.d && printf \
+                '[Service]\\nDelegate=yes\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && \
+                sudo systemctl daemon-reload, then log in again"
         }
         (_, 1) => "boot with cgroup_enable=cpuset,memory on the kernel's command line, or with cgroup v2",
         _ => {
-            "see what the kernel has: cat /sys/fs/cgroup/cgroup.controllers, and how it was booted: cat /proc/cmdline"
+            "check what the kernel supports: cat /sys/fs/cgroup/cgroup.controllers; and how it was booted: cat \
+                /proc/cmdline"
         }
     };
     Judgement::found(

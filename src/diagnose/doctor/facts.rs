@@ -1,4 +1,5 @@
-//! What judging depends on, as plain data. What is none was not looked at, and nothing is said about it.
+//! The facts that the checks judge, as plain data. A missing fact was not gathered, and no check reports anything
+//! about it.
 
 use std::path::PathBuf;
 
@@ -9,56 +10,56 @@ use crate::plan::inventory::{EngineFacts, Inventory};
 use crate::plan::{Plan, Size};
 use crate::spec::Spec;
 
-/// All that was seen.
+/// All facts.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// What is to be brought up.
+    /// What `up` would create.
     pub wanted: Wanted,
-    /// What the engine says of itself.
+    /// The engine's description of itself.
     pub engine: Option<EngineFacts>,
     /// Why there is no engine.
     pub refused: Option<Refused>,
-    /// Why there is no docker client, which kind runs.
+    /// Why the docker client, which kind runs, is not installed.
     pub no_client: Option<Error>,
-    /// What this machine says.
+    /// The facts about the host.
     pub host: Host,
-    /// The disk with the engine's folder, where it is this machine's.
+    /// The disk of the engine's directory, if it is on this host.
     pub disk: Option<Space>,
-    /// The folder with the environments' files.
+    /// The state directory.
     pub state: Option<State>,
-    /// What the engine lists.
+    /// The engine's lists.
     pub inventory: Option<Inventory>,
-    /// What would be decided, or why it cannot.
+    /// The plan, or why there is none.
     pub plan: Option<Result<Plan, Error>>,
-    /// The packet filter of this machine, where the engine uses it.
+    /// The packet filter of this host, if the engine uses it.
     pub firewall: Option<Firewall>,
-    /// Proxies that this process's environment names.
+    /// Proxies in this process's environment.
     pub proxy: Proxy,
-    /// The images that would have to be pulled, each with what its registry says.
+    /// The images that would have to be pulled, each with its registry's answer.
     pub images: Vec<WantedImage>,
-    /// The programs that are driven.
+    /// The required programs.
     pub tools: Vec<LookedFor>,
-    /// What is left of what is no more.
+    /// Leftovers of former environments.
     pub left: Left,
-    /// What could not be looked at, and why, beside what single facts tell.
+    /// What could not be gathered, and why, in addition to what single facts say.
     pub unseen: Vec<String>,
 }
 
-/// What is to be brought up.
+/// What `up` would create.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// How many clusters.
+    /// The number of clusters.
     pub clusters: u64,
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: u64,
-    /// What they take of a machine.
+    /// What they require of a host.
     pub size: Size,
-    /// Whether the environment is there already: then its memory and disk are taken.
+    /// Whether the environment exists: then its memory and disk space are in use already.
     pub exists: bool,
 }
 
 impl Wanted {
-    /// What a spec wants.
+    /// Describes what a spec asks for.
     pub fn of(spec: &Spec, exists: bool) -> Self {
         Self {
             clusters: spec.clusters.len() as u64,
@@ -69,7 +70,7 @@ impl Wanted {
     }
 }
 
-/// What this machine says. On another system than Linux it says nothing.
+/// The facts about the host. On systems other than Linux there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     /// Its name.
@@ -78,57 +79,57 @@ pub struct Host {
     pub kernel: String,
     /// Its memory in bytes.
     pub memory: u64,
-    /// How much of it could be had, in bytes.
+    /// The available part of it, in bytes.
     pub memory_available: Option<u64>,
-    /// How many files may be watched (`fs.inotify.max_user_watches`).
+    /// The limit of watched files (`fs.inotify.max_user_watches`).
     pub watches: Option<u64>,
-    /// How many programs may watch (`fs.inotify.max_user_instances`).
+    /// The limit of watching programs (`fs.inotify.max_user_instances`).
     pub watchers: Option<u64>,
     /// Whether it forwards IPv4 packets.
     pub forwarding: Option<bool>,
-    /// Whether packets between containers on one bridge pass iptables.
+    /// Whether packets between containers on one bridge pass through iptables.
     pub filters_bridges: Option<bool>,
 }
 
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
-    /// A folder on it.
+    /// A directory on it.
     pub folder: PathBuf,
-    /// What may still be written, in bytes.
+    /// The available space, in bytes.
     pub free: u64,
 }
 
-/// The folder with the environments' files.
+/// The state directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Its disk, and the folder or the nearest one above it that exists.
+    /// Its disk, and the directory or its nearest existing parent.
     pub space: Space,
     /// Whether files can be written there.
     pub writable: bool,
 }
 
-/// The packet filter, as its own programs print it. None: the program is missing, or does not say.
+/// The packet filter, as its own programs print it. None: the program is missing, or prints nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Firewall {
-    /// `iptables -S FORWARD`, or why it cannot be seen.
+    /// `iptables -S FORWARD`, or why it cannot be read.
     pub iptables: Option<Result<String, String>>,
     /// `nft -j list chains`.
     pub nftables: Option<String>,
-    /// Whether firewalld runs.
+    /// Whether firewalld is running.
     pub firewalld: bool,
 }
 
-/// Proxies that this process's environment names.
+/// Proxies in this process's environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxy {
-    /// The variables that name one, with their values.
+    /// The variables that name a proxy, with their values.
     pub named: Vec<(String, String)>,
     /// `NO_PROXY`.
     pub except: String,
 }
 
-/// An image that the engine has not, or has for another platform.
+/// An image that the engine lacks, or has for another platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedImage {
     /// Its name.
@@ -139,63 +140,65 @@ pub struct WantedImage {
     pub credentials: bool,
     /// The credential helper that the Docker configuration names for its registry and that is not on PATH.
     pub missing_helper: Option<String>,
-    /// What its registry says, asked through the engine.
+    /// Its registry's answer, requested through the engine.
     pub answer: RegistryAnswer,
 }
 
-/// What a registry says of an image.
+/// A registry's answer about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryAnswer {
-    /// Not asked: the engine has the image, for this platform and not its own.
+    /// Not requested: the engine has the image, for this platform instead of its own.
     Unasked(String),
-    /// It is there, for these platforms as in `linux/amd64`; none when it does not tell.
+    /// It exists, for these platforms as in `linux/amd64`; none if the registry does not say.
     There(Vec<String>),
-    /// The engine's error: its status, and what it says.
+    /// The engine's error: its status and message.
     Refused(Option<u16>, String),
-    /// Nothing in the time there was.
+    /// No response in time.
     Silent,
 }
 
-/// A program that is driven.
+/// A required program.
 #[derive(Debug)]
 pub struct LookedFor {
-    /// Which.
+    /// Which one.
     pub tool: Tool,
-    /// The version that is wanted.
+    /// The required version.
     pub wanted: String,
-    /// What there is, why it cannot be used, or nothing: not told in time.
+    /// The search results, why it cannot be used, or nothing: it did not respond in time.
     pub here: Option<Result<Here, Error>>,
 }
 
-/// What is left of what is no more.
+/// Leftovers of former environments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Environments with networks and without nodes.
+    /// Environments with networks but without nodes.
     pub networks: Vec<(String, Vec<String>)>,
-    /// Environments with files, of this engine, and nothing on it.
+    /// Environments with files for this engine, but nothing on it.
     pub files: Vec<(String, PathBuf)>,
     /// Sample images of other executables: name and size in bytes.
     pub images: Vec<(String, u64)>,
-    /// Files with keys that others may read: the environment's folder, the file, its mode.
+    /// Files with keys that other users may read: the environment's directory, the file, its mode.
     pub readable: Vec<(PathBuf, PathBuf, u32)>,
 }
 
 impl Facts {
-    /// What this machine says of its kernel, where the engine runs on the same one: WSL's distributions share one.
+    /// Returns the host's facts about its kernel, if the engine runs on the same kernel: WSL's distributions share
+    /// one.
     pub fn same_kernel(&self) -> Option<&Host> {
         let engine = self.engine.as_ref()?;
         let same = !engine.kernel.is_empty() && engine.kernel == self.host.kernel;
-        // Two machines may have the same kernel, and hardly the same memory to the byte.
+        // Two hosts may have the same kernel, but hardly the same memory to the byte.
         (same && engine.memory == self.host.memory).then_some(&self.host)
     }
 
-    /// What this machine says of itself, where the engine runs on it and not in a container or a virtual machine.
+    /// Returns the host's facts about itself, if the engine runs on it and not in a container or a virtual
+    /// machine.
     pub fn same_machine(&self) -> Option<&Host> {
         let engine = self.engine.as_ref()?;
         self.same_kernel().filter(|host| host.name == engine.machine)
     }
 
-    /// The words for what is wanted: `2 clusters`.
+    /// Describes what `up` would create: `2 clusters`.
     pub fn clusters(&self) -> String {
         format!("{} clusters", self.wanted.clusters)
     }

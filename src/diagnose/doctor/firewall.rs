@@ -1,4 +1,4 @@
-//! The firewall of the engine's machine: nodes speak to each other over a bridge, and what forwards packets may drop
+//! The firewall of the engine's host: nodes are connected by a bridge, and whatever forwards packets may drop
 //! theirs.
 
 use serde::Deserialize;
@@ -9,34 +9,34 @@ use super::facts::{Facts, Firewall};
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "forward.off",
-        finds: "the engine's machine does not forward IPv4 packets",
-        tested: "real: the lab's engine, in a network namespace with net.ipv4.ip_forward=0",
+        finds: "the engine's host does not forward IPv4 packets",
+        tested: "real: the test lab's engine in a network namespace with net.ipv4.ip_forward=0",
         judge: forwarding,
     },
     Check {
         id: "firewall.iptables",
-        finds: "iptables drops what is forwarded, and the engine's own rules are gone or come too late",
-        tested: "real: iptables in a network namespace; the lab's own rules are found good",
+        finds: "iptables drops forwarded packets, and the engine's own rules are missing or come too late",
+        tested: "real: iptables in a network namespace; the test lab's own rules pass",
         judge: iptables,
     },
     Check {
         id: "firewall.nftables",
-        finds: "a table of nftables beside the engine's drops what is forwarded",
+        finds: "an nftables table beside the engine's drops forwarded packets",
         tested: "recorded: `nft -j list chains` of nftables 1.0.6; by hand with that nft in a network namespace",
         judge: nftables,
     },
     Check {
         id: "firewall.firewalld",
-        finds: "firewalld runs, and the engine does not know of it",
-        tested: "real: the lab's engine, beside a process of that name",
+        finds: "firewalld is running, and the engine is not integrated with it",
+        tested: "real: the test lab's engine beside a process of that name",
         judge: firewalld,
     },
 ];
 
-const RESTART: &str = "let the engine write its rules anew: sudo systemctl restart docker";
+const RESTART: &str = "make the engine write its rules again: sudo systemctl restart docker";
 
 fn forwarding(facts: &Facts) -> Vec<Judgement> {
-    // What the engine tells is what it saw when it started.
+    // The engine reports what it found when it started.
     let (on, evidence) = match facts.same_machine().and_then(|host| host.forwarding) {
         Some(on) => (on, "net.ipv4.ip_forward = 0"),
         None => {
@@ -49,23 +49,23 @@ fn forwarding(facts: &Facts) -> Vec<Judgement> {
     }
     Judgement::found(
         Severity::Warns,
-        "the engine's machine does not forward IPv4 packets",
+        "the engine's host does not forward IPv4 packets",
         evidence,
-        "nodes and pods reach nothing outside: no images of yours, no other hosts",
+        "nodes and pods cannot reach anything outside: no images of yours, no other hosts",
         "sudo sysctl net.ipv4.ip_forward=1",
     )
 }
 
-/// The packet filter, where it is between the nodes.
+/// The packet filter, if it is between the nodes.
 fn seen(facts: &Facts) -> Option<&Firewall> {
     facts.same_machine().and(facts.firewall.as_ref())
 }
 
-/// What dropping means: packets between containers on one bridge may pass the filter or not.
+/// The effect of dropping: packets between containers on one bridge may or may not pass through the filter.
 fn dropped(facts: &Facts) -> (Severity, &'static str) {
     match facts.host.filters_bridges {
-        Some(true) => (Severity::Blocks, "packets between nodes are dropped: no cluster reaches the other"),
-        _ => (Severity::Warns, "nodes and pods reach nothing outside"),
+        Some(true) => (Severity::Blocks, "packets between nodes are dropped: no cluster can reach another"),
+        _ => (Severity::Warns, "nodes and pods cannot reach anything outside"),
     }
 }
 
@@ -79,14 +79,14 @@ fn iptables(facts: &Facts) -> Vec<Judgement> {
     for line in rules.lines().map(str::trim) {
         let words: Vec<_> = line.split_whitespace().collect();
         match words.as_slice() {
-            // Whatever stands before is not for all packets, and what stands behind is not reached by the nodes'.
+            // Rules before it do not match all packets, and rules behind it are not reached by the nodes' packets.
             ["-A", "FORWARD", "-j", target, ..] if target.starts_with("DOCKER") => return good(),
             ["-A", "FORWARD", "-j", target, ..] if refuses(target) => return refused(facts, line),
             _ => {}
         }
     }
     match rules.lines().map(str::trim).find(|line| *line == "-P FORWARD DROP") {
-        // Before Docker 28, the engine's rules stand here one by one.
+        // Before Docker 28, the engine's rules are in this chain itself.
         Some(_) if rules.contains("-j DOCKER") || rules.contains("-o docker0") => good(),
         Some(policy) => refused(facts, policy),
         None => good(),
@@ -97,14 +97,14 @@ fn refused(facts: &Facts, line: &str) -> Vec<Judgement> {
     let (severity, consequence) = dropped(facts);
     Judgement::found(
         severity,
-        "iptables drops what is forwarded before the engine's rules are asked",
+        "iptables drops forwarded packets before the engine's rules apply",
         format!("iptables -S FORWARD: {line}"),
         consequence,
         RESTART,
     )
 }
 
-/// What `nft -j list chains` prints.
+/// The output of `nft -j list chains`.
 #[derive(Deserialize)]
 struct Ruleset {
     nftables: Vec<Item>,
@@ -129,7 +129,7 @@ struct Chain {
 fn nftables(facts: &Facts) -> Vec<Judgement> {
     let Some(text) = seen(facts).and_then(|firewall| firewall.nftables.as_ref()) else { return good() };
     let Ok(ruleset) = serde_json::from_str::<Ruleset>(text) else { return good() };
-    // A packet has to be let through by every table; iptables' own is judged above.
+    // Every table must accept a packet; iptables' own tables are judged above.
     let drops = |chain: &Chain| {
         let iptables = chain.family == "ip" && chain.table == "filter" && chain.name == "FORWARD";
         let engine = chain.table.starts_with("docker");
@@ -141,16 +141,16 @@ fn nftables(facts: &Facts) -> Vec<Judgement> {
     };
     let (severity, consequence) = match (dropped(facts), chain.family.as_str()) {
         ((_, consequence), "bridge") => (Severity::Blocks, consequence),
-        // The chain may let the engine's networks through, which is not looked at.
+        // The chain may accept the engine's networks, which is not checked.
         ((_, consequence), _) => (Severity::Warns, consequence),
     };
     let Chain { family, table, name, .. } = chain;
     Judgement::found(
         severity,
-        "nftables drops what is forwarded and not let through by name",
+        "nftables drops forwarded packets that are not explicitly accepted",
         format!("nft list chain {family} {table} {name}: policy drop"),
-        format!("unless that chain lets the engine's networks through, {consequence}"),
-        format!("let bridges through: sudo nft insert rule {family} {table} {name} iifname \"br-*\" accept"),
+        format!("unless that chain accepts the engine's networks, {consequence}"),
+        format!("accept bridges: sudo nft insert rule {family} {table} {name} iifname \"br-*\" accept"),
     )
 }
 
@@ -159,16 +159,16 @@ fn firewalld(facts: &Facts) -> Vec<Judgement> {
     else {
         return good();
     };
-    // Engines before 28.2 do not tell.
+    // Engines before 28.2 do not report it.
     if engine.firewall.is_empty() || engine.firewall.ends_with("+firewalld") {
         return good();
     }
     let (_, consequence) = dropped(facts);
     Judgement::found(
         Severity::Warns,
-        "firewalld runs, and the engine does not know of it",
-        format!("firewalld is among the processes; docker info: Firewall Backend {}", engine.firewall),
-        format!("the engine's networks are in no zone of firewalld, and {consequence}"),
+        "firewalld is running, and the engine is not integrated with it",
+        format!("a firewalld process exists; docker info: Firewall Backend {}", engine.firewall),
+        format!("the engine's networks are in no firewalld zone, and {consequence}"),
         RESTART,
     )
 }
@@ -222,13 +222,13 @@ mod tests {
     #[test]
     fn who_is_not_root_cannot_know() {
         let mut facts = good();
-        facts.firewall.as_mut().unwrap().iptables = Some(Err("only root may see its rules".into()));
-        assert_eq!(judge(&facts).unknown, ["iptables: only root may see its rules"]);
+        facts.firewall.as_mut().unwrap().iptables = Some(Err("only root can read its rules".into()));
+        assert_eq!(judge(&facts).unknown, ["iptables: only root can read its rules"]);
     }
 
     #[test]
     fn a_table_of_its_own_drops_whatever_others_accept() {
-        /// What nft 1.0.6 printed, with another chain before.
+        /// Output of nft 1.0.6, with another chain before.
         const RECORDED: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5",
             "json_schema_version": 1}}, {"chain": {"family": "inet", "table": "filter", "name": "mine", "handle": 2}},
             {"chain": {"family": "inet", "table": "filter", "name": "forward", "handle": 1, "type": "filter",

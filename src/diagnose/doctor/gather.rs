@@ -1,5 +1,4 @@
-//! Looks at everything at once and writes down what is there. Nothing is changed, and what does not answer in time is
-//! written down as such.
+//! Gathers all facts in parallel. Nothing is changed, and what does not respond in time is recorded as such.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -30,8 +29,8 @@ use crate::spec::{Origins, Spec};
 /// How long a program that prints the firewall's rules may take.
 const PRINTED_WITHIN: Duration = Duration::from_millis(500);
 
-/// Looks at everything that decides whether `up` works for this spec. A tenth of the time is left for starting and
-/// ending the command.
+/// Gathers everything that decides whether `up` works for this spec. A tenth of the time is reserved for starting
+/// and ending the command.
 pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: Duration) -> Facts {
     let within = within * 9 / 10;
     let deadline = Instant::now() + within;
@@ -43,7 +42,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: D
         left: Left { readable: state::readable(folders), ..Left::default() },
         ..Facts::default()
     };
-    // A file of many megabytes is read for it.
+    // Reading a file of many megabytes.
     let executable = tokio::spawn(crate::host::inventory::executable());
     let tools = tools(spec, &folders.cache, deadline);
     let engine = async {
@@ -54,7 +53,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: D
                 let executable = executable.await.unwrap_or_else(|error| Err(error.into()));
                 let all = of_engine(&engine, (spec, origins), folders, executable, &mut facts, deadline);
                 if timeout_at(deadline, all).await.is_err() {
-                    facts.unseen.push("what the engine lists: no answer in time".into());
+                    facts.unseen.push("lists of the engine: no response in time".into());
                 }
             }
             Err(refused) => facts.refused = Some(refused),
@@ -66,7 +65,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: D
     facts
 }
 
-/// The disk with the engine's folder, where it is this machine's.
+/// The disk of the engine's directory, if it is on this host.
 pub(super) fn engine_disk(facts: &Facts) -> Option<Space> {
     facts.same_machine()?;
     host::space(Path::new(&facts.engine.as_ref()?.folder))
@@ -88,7 +87,7 @@ async fn of_engine(
     facts.firewall = firewall;
     let mut inventory = match inventory {
         Ok(inventory) => inventory,
-        Err(error) => return facts.unseen.push(format!("what the engine lists: {error:#}")),
+        Err(error) => return facts.unseen.push(format!("lists of the engine: {error:#}")),
     };
     facts.wanted.exists =
         inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
@@ -99,7 +98,7 @@ async fn of_engine(
     facts.left.images = images.into_iter().filter(|(name, _)| Some(name) != current.as_ref()).collect();
     facts.left.networks = networks_left(folders, &inventory);
     facts.left.files = files_left(folders, &identity, &inventory);
-    // Before registries are asked: what is known then is not lost with the time.
+    // Before registries are asked: facts known by then are kept if time runs out.
     facts.inventory = Some(inventory);
     if let Ok(plan) = facts.plan.insert(plan) {
         facts.images = wanted_images(engine, plan, deadline).await;
@@ -122,9 +121,9 @@ fn in_our_words(error: anyhow::Error) -> Error {
     error.downcast().unwrap_or_else(|error| Error::environment(format!("{error:#}")))
 }
 
-/// The images that the plan needs and the engine has not.
+/// The images that the plan needs and the engine lacks.
 async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<WantedImage> {
-    // What came in an archive takes the place of all that could be pulled.
+    // An image from an archive replaces everything that could be pulled.
     if let Ok(Some(_)) = bake::brought(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
         return Vec::new();
     }
@@ -136,8 +135,8 @@ async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<W
         .collect()
 }
 
-/// An image that the engine has not, with what its registry says. The engine asks, since it is the one that pulls: its
-/// network, its proxies, its certificates count. One that is there is not asked for.
+/// Returns an image that the engine lacks, with its registry's answer. The engine asks, since it pulls: its
+/// network, its proxies and its certificates count. An existing image is not asked for.
 async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant) -> Option<WantedImage> {
     let own = format!("{}/{}", engine.facts.os, engine.facts.architecture);
     let other = match engine.docker.inspect_image(name).await {
@@ -168,19 +167,19 @@ async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant
             Err(error) => RegistryAnswer::Refused(docker::status(&error), said(error)),
         };
     };
-    // What was found so far is still to be written down by then.
+    // By then, the results so far must be recorded.
     let margin = Duration::from_millis(50);
     let _ = timeout_at(deadline - margin, ask).await;
     Some(image)
 }
 
-/// A platform as in image names, where both halves are told.
+/// Returns a platform as in image names, if both parts are known.
 fn platform(os: Option<String>, architecture: Option<String>) -> Option<String> {
     let told = |text: &String| !text.is_empty();
     Some(format!("{}/{}", os.filter(told)?, architecture.filter(told)?))
 }
 
-/// What the engine says, without the frame that its client library puts around it.
+/// Returns the engine's message, without the text that the client library adds.
 fn said(error: bollard::errors::Error) -> String {
     match error {
         bollard::errors::Error::DockerResponseServerError { message, .. } => message,
@@ -192,7 +191,7 @@ fn path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
-/// All sample images, with their sizes.
+/// Returns all sample images, with their sizes.
 async fn sample_images(engine: &Engine) -> Vec<(String, u64)> {
     let filters = [("label".to_owned(), vec![format!("{}=true", sample_image::LABEL)])].into();
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
@@ -242,7 +241,7 @@ async fn firewall() -> Firewall {
         said.map_err(|error| match crate::base::error::find(&error) {
             // One line is enough: it says so for every table.
             Some(said) if said.evidence.iter().any(|line| line.contains("ermission denied")) => {
-                "only root may see its rules".to_owned()
+                "only root can read its rules".to_owned()
             }
             _ => format!("{error:#}"),
         })
@@ -253,9 +252,9 @@ async fn firewall() -> Firewall {
     Firewall { iptables, nftables: nftables.and_then(Result::ok), firewalld }
 }
 
-/// What a program of the system prints; none when there is no such program.
+/// Returns a system program's output; none if there is no such program.
 async fn printed(program: &str, arguments: &[&str]) -> Option<anyhow::Result<String>> {
-    // Only root has the folders of such programs on PATH.
+    // Only root has these directories on PATH.
     let path = path();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let program = folders.map(|folder| folder.join(OsStr::new(program))).find(|path| path.is_file())?;
@@ -263,7 +262,7 @@ async fn printed(program: &str, arguments: &[&str]) -> Option<anyhow::Result<Str
     let said = timeout(PRINTED_WITHIN, process::run(command.args(arguments))).await;
     Some(match said {
         Ok(output) => output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()),
-        Err(_) => Err(anyhow!("it does not print its rules in time")),
+        Err(_) => Err(anyhow!("it did not print its rules in time")),
     })
 }
 

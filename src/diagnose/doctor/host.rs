@@ -1,14 +1,14 @@
-//! What this machine's kernel says, from `/proc`.
+//! The facts about the host's kernel, from `/proc`.
 
 use std::path::Path;
 use std::str::FromStr;
 
 use super::facts::{Host, Space};
 
-/// Where the kernel says it.
+/// Where the kernel reports them.
 pub(super) const PROC: &str = "/proc";
 
-/// Reads what there is below `proc`.
+/// Reads the facts below `proc`.
 pub(super) fn look(proc: &Path) -> Host {
     let read = |path: &str| std::fs::read_to_string(proc.join(path)).unwrap_or_default();
     let memory = read("meminfo");
@@ -28,13 +28,13 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     text.trim().parse().ok()
 }
 
-/// A line of `meminfo`, in bytes.
+/// Returns a line of `meminfo`, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(number::<u64>(line.trim().trim_end_matches("kB"))? * 1024)
 }
 
-/// The disk that a folder is on.
+/// Returns the disk of a directory.
 pub(super) fn space(folder: &Path) -> Option<Space> {
     let found = rustix::fs::statvfs(folder).ok()?;
     Some(Space { folder: folder.to_owned(), free: found.f_bavail * found.f_frsize })

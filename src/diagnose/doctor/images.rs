@@ -1,4 +1,4 @@
-//! Images that the engine has not: whether their registries would give them, asked through the engine itself.
+//! Images that the engine lacks: whether their registries would provide them, requested through the engine itself.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::{Facts, RegistryAnswer, WantedImage};
@@ -7,38 +7,38 @@ use crate::plan::images::reference;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "registry.unreachable",
-        finds: "the engine does not reach a registry (blocks), or has no answer in the time there is (warns)",
-        tested: "real: the lab's engine, with a registry that nobody runs, and one that never answers",
+        finds: "the engine cannot reach a registry (blocks), or the registry does not respond in time (warns)",
+        tested: "real: the test lab's engine with a registry that does not exist, and one that never responds",
         judge: unreachable,
     },
     Check {
         id: "registry.limited",
-        finds: "a registry refuses further pulls for a while",
-        tested: "real: the lab's engine, with a registry of the test's own that says so",
+        finds: "a registry's rate limit is reached",
+        tested: "real: the test lab's engine with a test registry that responds so",
         judge: limited,
     },
     Check {
         id: "registry.credentials",
-        finds: "a registry wants credentials, or takes those of the Docker configuration for wrong",
-        tested: "real: the lab's engine, with a registry of the test's own that says so",
+        finds: "a registry requires credentials, or rejects those in the Docker configuration",
+        tested: "real: the test lab's engine with a test registry that responds so",
         judge: credentials,
     },
     Check {
         id: "registry.image",
-        finds: "a registry has no such image",
-        tested: "real: the lab's engine, with a registry of the test's own that says so",
+        finds: "a registry does not have the image",
+        tested: "real: the test lab's engine with a test registry that responds so",
         judge: absent,
     },
     Check {
         id: "registry.platform",
-        finds: "a registry has the image, and not for the engine's architecture",
-        tested: "real: the lab's engine, with a registry of the test's own that says so",
+        finds: "a registry has the image, but not for the engine's architecture",
+        tested: "real: the test lab's engine with a test registry that responds so",
         judge: platform,
     },
     Check {
         id: "images.platform",
-        finds: "the engine has an image of that name for another architecture than its own",
-        tested: "real: the lab's engine, with such an image",
+        finds: "the engine has an image of that name for another architecture",
+        tested: "real: the test lab's engine with such an image",
         judge: other_platform,
     },
     Check {
@@ -49,7 +49,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What an answer of the engine means.
+/// Classifies an answer of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     Unreachable,
@@ -59,7 +59,7 @@ enum Trouble {
     Absent,
 }
 
-/// How registries say it, and engines hand it on.
+/// Messages of registries, as engines pass them on.
 const LIMITED: &[&str] = &["toomanyrequests", "too many requests", "rate limit"];
 const REFUSED: &[&str] = &[
     "unauthorized",
@@ -78,7 +78,8 @@ fn trouble(answer: &RegistryAnswer) -> Option<Trouble> {
         RegistryAnswer::Refused(status, said) => (*status, said.to_ascii_lowercase()),
     };
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    // The engine hands on some of a registry's statuses, and gives its own for others: the words go first.
+    // The engine passes on some of a registry's statuses, and uses its own for others: the message is checked
+    // first.
     Some(match status {
         _ if says(LIMITED) => Trouble::Limited,
         _ if says(REFUSED) => Trouble::Credentials,
@@ -90,12 +91,12 @@ fn trouble(answer: &RegistryAnswer) -> Option<Trouble> {
     })
 }
 
-/// Whether what the engine said means that it did not reach the registry.
+/// Whether the engine's message means that it could not reach the registry.
 pub(super) fn is_unreachable(said: &str) -> bool {
     trouble(&RegistryAnswer::Refused(None, said.into())) == Some(Trouble::Unreachable)
 }
 
-/// The images with a trouble, by registry: one finding each.
+/// Returns the images with a problem, by registry: one finding each.
 fn by_registry(facts: &Facts, wanted: Trouble) -> Vec<(&str, Vec<&WantedImage>)> {
     let mut all: Vec<(&str, Vec<&WantedImage>)> = Vec::new();
     for found in facts.images.iter().filter(|image| trouble(&image.answer) == Some(wanted)) {
@@ -124,12 +125,12 @@ fn unreachable(facts: &Facts) -> Vec<Judgement> {
     for (registry, images) in by_registry(facts, Trouble::Unreachable) {
         all.extend(Judgement::found(
             Severity::Blocks,
-            format!("the engine does not reach the registry {registry}"),
+            format!("the engine cannot reach the registry {registry}"),
             said(&images),
             format!("{} cannot be pulled", names(&images)),
             format!(
-                "see what keeps the engine from it: docker pull {}; a registry with the same images can be named in \
-                 kindmesh.yaml (mesh.hub, kubernetes.nodeImage), and docker load brings images from a file",
+                "check why: docker pull {}; use a registry with the same images (mesh.hub, kubernetes.nodeImage \
+                    in kindmesh.yaml), or load images from a file with docker load",
                 images[0].name
             ),
         ));
@@ -137,10 +138,10 @@ fn unreachable(facts: &Facts) -> Vec<Judgement> {
     for (registry, images) in by_registry(facts, Trouble::Silent) {
         all.extend(Judgement::found(
             Severity::Warns,
-            format!("the registry {registry} is slow to answer the engine, or does not"),
-            "no answer in the time there was",
+            format!("the registry {registry} responds slowly to the engine, or not at all"),
+            "no response in time",
             format!("pulling {} may take long, or fail", names(&images)),
-            format!("pull beforehand, and see how fast it goes: docker pull {}", images[0].name),
+            format!("pull it beforehand, and check how fast it is: docker pull {}", images[0].name),
         ));
     }
     all
@@ -151,7 +152,7 @@ fn limited(facts: &Facts) -> Vec<Judgement> {
     for (registry, images) in by_registry(facts, Trouble::Limited) {
         all.extend(Judgement::found(
             Severity::Blocks,
-            format!("the registry {registry} refuses further pulls for a while"),
+            format!("the rate limit of the registry {registry} is reached"),
             said(&images),
             format!("{} cannot be pulled now", names(&images)),
             match registry {
@@ -167,15 +168,16 @@ fn credentials(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
     for (registry, images) in by_registry(facts, Trouble::Credentials) {
         let what = match images[0].credentials {
-            true => format!("the registry {registry} does not take the credentials of the Docker configuration"),
-            false => format!("the registry {registry} wants credentials, and the Docker configuration has none"),
+            true => format!("the registry {registry} rejects the credentials in the Docker configuration"),
+            false => format!("the registry {registry} requires credentials, and the Docker configuration has \
+                none"),
         };
         all.extend(Judgement::found(
             Severity::Blocks,
             what,
             said(&images),
             format!(
-                "{} cannot be pulled; some registries say this of images that do not exist, too",
+                "{} cannot be pulled; some registries also respond so for images that do not exist",
                 names(&images)
             ),
             match registry {
@@ -193,10 +195,10 @@ fn absent(facts: &Facts) -> Vec<Judgement> {
         let names = names(&images);
         all.extend(Judgement::found(
             Severity::Blocks,
-            format!("the registry {registry} has no {names}"),
+            format!("the registry {registry} does not have {names}"),
             said(&images),
             format!("{names} cannot be pulled"),
-            "name ones that exist in kindmesh.yaml: kubernetes.nodeImage, mesh.version, mesh.hub, samples.image",
+            "use existing images in kindmesh.yaml: kubernetes.nodeImage, mesh.version, mesh.hub, samples.image",
         ));
     }
     all
@@ -213,10 +215,11 @@ fn platform(facts: &Facts) -> Vec<Judgement> {
         }
         all.extend(Judgement::found(
             Severity::Blocks,
-            format!("{} is not there for {wanted}", image.name),
+            format!("{} does not exist for {wanted}", image.name),
             format!("its registry has it for {}", platforms.join(", ")),
             "nodes on this engine cannot run it",
-            format!("name one that has {wanted} in kindmesh.yaml, or use an engine of that architecture: docker context ls"),
+            format!("use an image for {wanted} in kindmesh.yaml, or an engine of the image's architecture: \
+                docker context ls"),
         ));
     }
     all
@@ -230,9 +233,9 @@ fn other_platform(facts: &Facts) -> Vec<Judgement> {
         let RegistryAnswer::Unasked(has) = &image.answer else { continue };
         all.extend(Judgement::found(
             Severity::Blocks,
-            format!("the engine has {} for {has}, and is {wanted}", image.name),
+            format!("the engine has {} for {has}, but is {wanted}", image.name),
             format!("docker image inspect {}", image.name),
-            "up takes what is there, and nodes on this engine cannot run it",
+            "up uses the existing image, and nodes on this engine cannot run it",
             format!("docker pull --platform {wanted} {}", image.name),
         ));
     }
@@ -241,12 +244,12 @@ fn other_platform(facts: &Facts) -> Vec<Judgement> {
 
 fn helper(facts: &Facts) -> Vec<Judgement> {
     let missing = facts.images.iter().filter(|image| image.missing_helper.is_some());
-    // One that kind pulls through the docker client tells more.
+    // An image that kind pulls through the docker client is a better example.
     let Some(image) = missing.max_by_key(|image| image.node) else { return good() };
     let helper = image.missing_helper.clone().unwrap_or_default();
     let (severity, consequence) = match image.node {
         true => {
-            (Severity::Blocks, "kind pulls the node image with the docker client, which ends with an error then")
+            (Severity::Blocks, "kind pulls the node image with the docker client, which then fails")
         }
         false => (Severity::Warns, "images are pulled without credentials"),
     };
@@ -255,7 +258,8 @@ fn helper(facts: &Facts) -> Vec<Judgement> {
         format!("the credential helper docker-credential-{helper} is not on PATH"),
         format!("the Docker configuration names it for {}", reference::registry(&image.name)),
         consequence,
-        "install it, or take credsStore and credHelpers out of ~/.docker/config.json and log in anew: docker login",
+        "install it, or remove credsStore and credHelpers from ~/.docker/config.json and log in again: docker \
+            login",
     )
 }
 
@@ -274,7 +278,7 @@ mod tests {
         RegistryAnswer::Refused(Some(status), said.into())
     }
 
-    /// What engines say, as recorded or from their sources.
+    /// Messages of engines, recorded or from their sources.
     #[test]
     fn what_the_engine_says_of_a_registry() {
         for (status, said, wanted) in [

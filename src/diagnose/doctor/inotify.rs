@@ -6,24 +6,24 @@ use super::facts::Facts;
 /// From <https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files>.
 const WATCHES: u64 = 524_288;
 const WATCHERS: u64 = 512;
-/// What the other programs of root together may use: many systems allow 128 instances to all of them.
+/// An estimate for root's other programs: many systems limit all of them to 128 instances.
 const WATCHERS_OF_OTHERS: u64 = 128;
 
 pub(super) const CHECK: Check = Check {
     id: "inotify.low",
-    finds: "the kernel lets too few programs watch, or too few files be watched, for several clusters",
-    tested: "real: the lab's engine, with another /proc/sys/fs/inotify mounted",
+    finds: "the kernel's inotify limits are too low for several clusters",
+    tested: "real: the test lab's engine with another /proc/sys/fs/inotify mounted",
     judge,
 };
 
 fn judge(facts: &Facts) -> Vec<Judgement> {
     let Some(host) = facts.same_kernel() else {
         return match facts.engine {
-            Some(_) => Judgement::unknown("inotify limits: the engine's kernel is another machine's"),
+            Some(_) => Judgement::unknown("inotify limits: the engine runs on another host"),
             None => good(),
         };
     };
-    // Of watches that is enough for any number of clusters: each takes some 300.
+    // Enough watches for any number of clusters: each takes about 300.
     let watchers = WATCHERS.max(facts.wanted.size.watchers + WATCHERS_OF_OTHERS);
     let limits = [("max_user_watches", host.watches, WATCHES), ("max_user_instances", host.watchers, watchers)];
     let low: Vec<_> = limits
@@ -38,9 +38,9 @@ fn judge(facts: &Facts) -> Vec<Judgement> {
         |text: &dyn Fn(&(String, u64, u64)) -> String, by: &str| low.iter().map(text).collect::<Vec<_>>().join(by);
     Judgement::found(
         Severity::Warns,
-        "the kernel's limits for watching files are low",
+        "the kernel's inotify limits are low",
         join(&|(name, has, _)| format!("{name} = {has}"), ", "),
-        "with several clusters, nodes and pods end with \"too many open files\"",
+        "with several clusters, nodes and pods fail with \"too many open files\"",
         format!(
             "printf '{}\\n' | sudo tee /etc/sysctl.d/99-kind.conf && sudo sysctl --system",
             join(&|(name, _, wants)| format!("{name}={wants}"), "\\n")
@@ -60,7 +60,7 @@ mod tests {
         facts.host.watches = Some(8192);
         let cure = only(&facts, "inotify.low").cure;
         assert!(cure.contains("max_user_watches=524288\\nfs.inotify.max_user_instances=512"), "{cure}");
-        // What suffices for two is too little for many.
+        // What suffices for two clusters is too low for many.
         let mut facts = good();
         facts.wanted.size.watchers = 500;
         let cure = only(&facts, "inotify.low").cure;

@@ -1,4 +1,4 @@
-//! The environments' files, and what is left of environments that are no more.
+//! The environments' files, and leftovers of former environments.
 
 use super::check::{Check, Judgement, Severity, gigabytes, good};
 use super::facts::Facts;
@@ -7,37 +7,37 @@ use crate::base::hint::down_hint;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "state.read-only",
-        finds: "the folder for the environments' files cannot be written to",
-        tested: "real: a folder on a disk that is mounted read-only",
+        finds: "the state directory is not writable",
+        tested: "real: a directory on a disk that is mounted read-only",
         judge: read_only,
     },
     Check {
         id: "state.readable",
-        finds: "keys of an environment can be read by others",
+        finds: "other users can read an environment's keys",
         tested: "real: files with such modes",
         judge: readable,
     },
     Check {
         id: "leftovers.networks",
-        finds: "an environment has a Docker network and no nodes, and nobody is at work on it",
+        finds: "an environment has a Docker network but no nodes, and no command is running on it",
         tested: "real: a Docker network with kindmesh's labels",
         judge: networks,
     },
     Check {
         id: "leftovers.files",
-        finds: "an environment has files of this engine, and nothing on it",
-        tested: "real: files whose environment is gone",
+        finds: "an environment has files for this engine, but nothing on it",
+        tested: "real: files of an environment that no longer exists",
         judge: files,
     },
     Check {
         id: "leftovers.images",
         finds: "sample images of earlier executables take half a gigabyte or more",
-        tested: "recorded: an engine's answers, changed",
+        tested: "recorded: modified answers of an engine",
         judge: images,
     },
 ];
 
-/// From here on old sample images are worth a word, in bytes: some ten of them.
+/// Old sample images are reported from this size on, in bytes: about ten images.
 const IMAGES: u64 = 500_000_000;
 
 fn read_only(facts: &Facts) -> Vec<Judgement> {
@@ -45,10 +45,10 @@ fn read_only(facts: &Facts) -> Vec<Judgement> {
     let folder = state.space.folder.display();
     Judgement::found(
         Severity::Blocks,
-        format!("{folder} cannot be written to"),
-        "the file system is read-only, or the folder is another user's",
-        "the environment's keys, kubeconfig and spec have no place",
-        format!("see whose it is: ls -ld {folder}; or name another folder with XDG_STATE_HOME"),
+        format!("{folder} is not writable"),
+        "the file system is read-only, or the directory belongs to another user",
+        "the environment's keys, kubeconfig and spec cannot be stored",
+        format!("check the owner: ls -ld {folder}; or set XDG_STATE_HOME to another directory"),
     )
 }
 
@@ -59,9 +59,9 @@ fn readable(facts: &Facts) -> Vec<Judgement> {
         let root = found[0].0.display();
         all.extend(Judgement::found(
             Severity::Warns,
-            format!("keys in {root} can be read by others"),
+            format!("other users can read keys in {root}"),
             files.join(", "),
-            "who has them is administrator of these clusters, or can sign for the mesh",
+            "whoever has them is an administrator of these clusters, or can sign certificates for the mesh",
             format!("chmod -R go= {root}"),
         ));
     }
@@ -73,9 +73,9 @@ fn networks(facts: &Facts) -> Vec<Judgement> {
     for (name, networks) in &facts.left.networks {
         all.extend(Judgement::found(
             Severity::Warns,
-            format!("environment \"{name}\" has no nodes any more"),
-            format!("Docker network {} has its labels, and no node", networks.join(", ")),
-            "its subnet stays taken",
+            format!("environment \"{name}\" has no nodes anymore"),
+            format!("Docker network {} has its labels, but no node", networks.join(", ")),
+            "its subnet stays in use",
             down_hint(name),
         ));
     }
@@ -87,9 +87,9 @@ fn files(facts: &Facts) -> Vec<Judgement> {
     for (name, folder) in &facts.left.files {
         all.extend(Judgement::found(
             Severity::Warns,
-            format!("environment \"{name}\" is gone from the engine, and its files are not"),
+            format!("environment \"{name}\" is not on the engine anymore, but its files exist"),
             folder.display().to_string(),
-            "its keys stay, and up would use its spec again",
+            "its keys stay on the disk, and up would use its spec again",
             down_hint(name),
         ));
     }
@@ -107,7 +107,7 @@ fn images(facts: &Facts) -> Vec<Judgement> {
         Severity::Warns,
         format!("{} sample images of earlier executables take {}", names.len(), gigabytes(bytes)),
         "docker image ls --filter label=kindmesh.sample",
-        "nothing uses them: nodes have copies of their own",
+        "nothing uses them: nodes have their own copies",
         format!("docker image rm {}", names.join(" ")),
     )
 }

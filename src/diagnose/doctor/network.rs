@@ -1,4 +1,4 @@
-//! Addresses: whether the environment gets the subnets it needs, and names that others have.
+//! Addresses: whether the environment gets the subnets it needs, and names that are in use.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
@@ -7,21 +7,21 @@ use crate::base::error::{Error, Kind};
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "addresses.none",
-        finds: "no subnet is free: other Docker networks or a VPN's routes have them all",
-        tested: "real: the lab's engine, in a network namespace with a VPN's routes",
+        finds: "no subnet is free: other Docker networks or a VPN's routes use all of them",
+        tested: "real: the test lab's engine in a network namespace with a VPN's routes",
         judge: |facts| refused(facts, |error| error.kind == Kind::Prerequisite && is_about_subnets(error)),
     },
     Check {
         id: "samples.image",
-        finds: "the sample image cannot be built here: kindmesh is for another platform than the engine's",
-        tested: "recorded: an engine's answers, changed",
+        finds: "the sample image cannot be built: this kindmesh is for another platform than the engine's",
+        tested: "recorded: modified answers of an engine",
         judge: |facts| refused(facts, |error| error.kind == Kind::Prerequisite && !is_about_subnets(error)),
     },
     Check {
         id: "spec.conflict",
-        finds: "the spec and what exists exclude each other: a subnet or a kind cluster's name that others have, a \
-            change that needs `down` first, an environment on another engine",
-        tested: "real: the lab's engine, with a Docker network in the way",
+        finds: "the spec conflicts with what exists: a subnet or a kind cluster name is in use, a change \
+            requires `down`, or the environment is on another engine",
+        tested: "real: the test lab's engine with a conflicting Docker network",
         judge: |facts| refused(facts, |error| error.kind != Kind::Prerequisite),
     },
 ];
@@ -37,16 +37,16 @@ fn refused(facts: &Facts, counts: impl Fn(&Error) -> bool) -> Vec<Judgement> {
         return good();
     };
     let evidence = match error.evidence.as_slice() {
-        [] => "the engine's networks and clusters, and this machine's routes".into(),
-        // Whoever has hundreds of subnets knows after the first few.
+        [] => "the engine's networks and clusters, and the host's routes".into(),
+        // The first few of hundreds of subnets are enough.
         some => some.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ") + &more(some.len()),
     };
-    let consequence = "up ends before it makes anything";
+    let consequence = "up fails before it creates anything";
     let cure = error.hint.clone().unwrap_or_default();
     Judgement::found(Severity::Blocks, &error.message, evidence, consequence, cure)
 }
 
-/// How many of those who have a subnet are named.
+/// How many owners of subnets are named.
 const SHOWN: usize = 6;
 
 fn more(all: usize) -> String {

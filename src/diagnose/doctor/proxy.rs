@@ -1,4 +1,4 @@
-//! Proxies that the environment names: who is sent to one, and who cannot reach it.
+//! Proxies in the environment: which requests they receive, and who cannot reach them.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::{Facts, RegistryAnswer};
@@ -6,25 +6,26 @@ use super::facts::{Facts, RegistryAnswer};
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "proxy.except",
-        finds: "a proxy is named, and NO_PROXY leaves out this machine itself",
+        finds: "a proxy is set, and NO_PROXY does not include the host itself",
         tested: "real: variables",
         judge: except,
     },
     Check {
         id: "proxy.loopback",
-        finds: "the proxy is on this machine's loopback, where nodes do not reach it",
+        finds: "the proxy listens on the host's loopback, where nodes cannot reach it",
         tested: "real: variables",
         judge: loopback,
     },
     Check {
         id: "proxy.engine",
-        finds: "this process has a proxy, the engine has none, and it does not reach a registry that it needs",
-        tested: "real: variables, and a registry of the test's own that nobody runs",
+        finds: "this process uses a proxy, the engine uses none, and the engine cannot reach a registry that it \
+            needs",
+        tested: "real: environment variables, and a test registry that does not exist",
         judge: engine,
     },
 ];
 
-/// What this machine calls itself.
+/// The host's names for itself.
 const SELF: [&str; 2] = ["127.0.0.1", "localhost"];
 
 fn named(facts: &Facts) -> Option<String> {
@@ -32,7 +33,7 @@ fn named(facts: &Facts) -> Option<String> {
     (!named.is_empty()).then(|| named.join(" "))
 }
 
-/// A proxy's address without a user and password.
+/// Returns a proxy's address without user and password.
 fn bare(proxy: &str) -> String {
     match (proxy.split_once("://"), proxy.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
@@ -54,15 +55,15 @@ fn except(facts: &Facts) -> Vec<Judgement> {
     let missing = missing.join(",");
     Judgement::found(
         Severity::Warns,
-        format!("a proxy is named, and NO_PROXY leaves out {missing}"),
+        format!("a proxy is set, and NO_PROXY does not include {missing}"),
         format!("{evidence} NO_PROXY={}", facts.proxy.except),
-        "curl, Python and browsers send calls to the API servers and to the page of kindmesh open to the proxy; kindmesh \
-         and kubectl do not",
+        "curl, Python and browsers send requests for the API servers and for kindmesh open to the proxy; \
+            kindmesh and kubectl do not",
         format!("export NO_PROXY={missing}${{NO_PROXY:+,$NO_PROXY}}; export no_proxy=$NO_PROXY"),
     )
 }
 
-/// Whether an item of `NO_PROXY` that is a network has an address in it.
+/// Whether an item of `NO_PROXY` that is a network contains an address.
 fn covers(listed: &str, address: &str) -> bool {
     let network = listed.parse::<ipnet::Ipv4Net>();
     matches!((network, address.parse()), (Ok(network), Ok(address)) if network.contains::<&std::net::Ipv4Addr>(&address))
@@ -82,12 +83,12 @@ fn loopback(facts: &Facts) -> Vec<Judgement> {
     let evidence: Vec<_> = local.iter().map(|(name, value)| format!("{name}={}", bare(value))).collect();
     Judgement::found(
         Severity::Warns,
-        "the proxy is on this machine's loopback",
+        "the proxy listens on the host's loopback",
         evidence.join(" "),
-        "kind hands these variables to the nodes, where that address is the node's own: nodes pull no images of yours \
-         (kindmesh's own are handed to them)",
-        "let the proxy listen on the Docker bridge too, and name that address: \
-         ip -4 -brief address show docker0; or unset the variables for kindmesh up",
+        "kind passes these variables to the nodes, where that address is the node's own: nodes cannot pull your \
+            images (kindmesh loads its own)",
+        "let the proxy listen on the Docker bridge too, and use that address: ip -4 -brief address show \
+            docker0; or unset the variables for kindmesh up",
     )
 }
 
@@ -104,11 +105,11 @@ fn engine(facts: &Facts) -> Vec<Judgement> {
     }
     Judgement::found(
         Severity::Warns,
-        "this shell has a proxy, and the engine has none",
-        format!("{evidence}; docker info: no HTTPS Proxy; {} is not reached", image.name),
-        "images are pulled by the engine, which does not see the variables of a shell",
-        "tell the engine, in /etc/docker/daemon.json: {\"proxies\": {\"http-proxy\": \"…\", \"https-proxy\": \"…\"}}, then \
-         sudo systemctl restart docker",
+        "this shell uses a proxy, and the engine does not",
+        format!("{evidence}; docker info: no HTTPS Proxy; {} cannot be reached", image.name),
+        "the engine pulls images, and it does not use a shell's variables",
+        "configure the engine in /etc/docker/daemon.json: {\"proxies\": {\"http-proxy\": \"…\", \
+            \"https-proxy\": \"…\"}}, then sudo systemctl restart docker",
     )
 }
 

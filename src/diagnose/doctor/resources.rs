@@ -1,54 +1,54 @@
-//! What the engine has to give: memory, processors, disk.
+//! The engine's resources: memory, CPUs, disk.
 
 use super::check::{Check, Judgement, Severity, gigabytes, good};
 use super::facts::{Facts, Space};
 use super::inotify;
 
-/// What a node writes, at the least and as a rule: its containerd keeps and unpacks Kubernetes' images, Istio's and the
-/// samples'. Seen: 1.85 GB.
+/// What a node writes, at least and usually: its containerd stores and unpacks the images of Kubernetes, Istio and
+/// the samples. Seen: 1.85 GB.
 const DISK_A_NODE: (u64, u64) = (1_500_000_000, 1_900_000_000);
-/// What the images take in the engine where it has not all of them. Seen: 1.4 GB.
+/// The size of the images in the engine, if it lacks some of them. Seen: 1.4 GB.
 const DISK_IMAGES: (u64, u64) = (1_200_000_000, 2_000_000_000);
-/// What is written as time goes by, and what an environment that is there still needs.
+/// What is written over time, and what an existing environment still needs.
 const DISK_SPARE: u64 = 1_000_000_000;
-/// What the archive of images takes that is exported for the nodes. Seen: 0.4 GB.
+/// The size of the archive of images that is exported for the nodes. Seen: 0.4 GB.
 const DISK_ARCHIVE: u64 = 700_000_000;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "memory.low",
         finds: "the engine has less memory than the clusters use (blocks) or should have (warns)",
-        tested: "recorded: an engine's answers, changed",
+        tested: "recorded: modified answers of an engine",
         judge: memory,
     },
     Check {
         id: "memory.used",
-        finds: "others use so much of the engine's memory that the clusters do not fit",
-        tested: "real: the lab's engine, with another /proc/meminfo mounted",
+        finds: "other programs use so much of the engine's memory that the clusters do not fit",
+        tested: "real: the test lab's engine with another /proc/meminfo mounted",
         judge: memory_used,
     },
     Check {
         id: "cpu.low",
-        finds: "the engine has a single processor",
-        tested: "recorded: an engine's answers, changed",
+        finds: "the engine has a single CPU",
+        tested: "recorded: modified answers of an engine",
         judge: processors,
     },
     Check {
         id: "disk.low",
-        finds: "the engine's disk has no room for nodes and images (blocks) or little (warns)",
-        tested: "real: the lab's engine, with a small disk mounted over its folder",
+        finds: "the engine's disk has no space for nodes and images (blocks), or little (warns)",
+        tested: "real: the test lab's engine with a small disk mounted over its directory",
         judge: disk,
     },
     Check {
         id: "disk.state",
-        finds: "the disk with the environments' files has no room for the archive of images",
-        tested: "real: the environments' files on a small disk",
+        finds: "the disk with the state directory has no space for the archive of images",
+        tested: "real: a state directory on a small disk",
         judge: state_disk,
     },
     inotify::CHECK,
 ];
 
-/// What is missing of an environment that is there already is no reason to refuse its repair.
+/// What is missing for an existing environment is no reason to refuse its repair.
 fn blocks(facts: &Facts) -> Severity {
     if facts.wanted.exists { Severity::Warns } else { Severity::Blocks }
 }
@@ -61,7 +61,7 @@ fn memory(facts: &Facts) -> Vec<Judgement> {
     }
     let what = format!("the engine has {} of memory", gigabytes(engine.memory));
     let evidence = format!("docker info: Total Memory {} bytes", engine.memory);
-    let cure = format!("{}; or fewer clusters", more_memory(&engine.system));
+    let cure = format!("{}; or use fewer clusters", more_memory(&engine.system));
     match engine.memory < used {
         true => Judgement::found(
             blocks(facts),
@@ -75,7 +75,7 @@ fn memory(facts: &Facts) -> Vec<Judgement> {
             what,
             evidence,
             format!(
-                "{} should have {}: with less, pods are killed under load",
+                "{} should have {}; with less, pods are killed under load",
                 facts.clusters(),
                 gigabytes(wanted)
             ),
@@ -84,11 +84,11 @@ fn memory(facts: &Facts) -> Vec<Judgement> {
     }
 }
 
-/// How an engine in a virtual machine is given more.
+/// How to give an engine in a virtual machine more.
 fn more_memory(system: &str) -> &'static str {
     match system {
-        "Docker Desktop" => "give it more: Docker Desktop, Settings, Resources, Memory limit",
-        _ => "give its machine more (with Colima: colima stop && colima start --memory 6)",
+        "Docker Desktop" => "raise its limit: Docker Desktop, Settings, Resources, Memory limit",
+        _ => "raise the memory of its host (with Colima: colima stop && colima start --memory 6)",
     }
 }
 
@@ -103,7 +103,7 @@ fn memory_used(facts: &Facts) -> Vec<Judgement> {
         format!("{} of memory are free", gigabytes(available)),
         format!("/proc/meminfo: MemAvailable {} kB", available / 1024),
         format!("{} with mesh and samples use {} when idle", facts.clusters(), gigabytes(used)),
-        "see what uses it: ps -eo rss,comm --sort=-rss | head; other environments: kindmesh list",
+        "check what uses it: ps -eo rss,comm --sort=-rss | head; other environments: kindmesh list",
     )
 }
 
@@ -111,13 +111,13 @@ fn processors(facts: &Facts) -> Vec<Judgement> {
     let Some(engine) = facts.engine.as_ref().filter(|engine| engine.cpus == 1) else { return good() };
     Judgement::found(
         Severity::Warns,
-        "the engine has one processor",
+        "the engine has a single CPU",
         "docker info: CPUs: 1",
-        "starting takes minutes, and waits may run out of time",
+        "up takes minutes, and waits may time out",
         format!(
-            "give {} two or more (with Colima: colima stop && colima start --cpu 4), and up more time: \
-             kindmesh up --timeout 30m",
-            if engine.system == "Docker Desktop" { "Docker Desktop" } else { "its machine" }
+            "give {} two or more CPUs (with Colima: colima stop && colima start --cpu 4), and up more time: \
+                kindmesh up --timeout 30m",
+            if engine.system == "Docker Desktop" { "Docker Desktop" } else { "its host" }
         ),
     )
 }
@@ -126,8 +126,8 @@ fn disk(facts: &Facts) -> Vec<Judgement> {
     let Some(engine) = &facts.engine else { return good() };
     let Some(Space { folder, free }) = &facts.disk else {
         return Judgement::unknown(format!(
-            "the engine's disk: its folder {} is not on this machine, and the engine does not tell; \
-             see docker system df",
+            "the engine's disk: its directory {} is not on this host, and the engine does not report its size; \
+                see docker system df",
             engine.folder
         ));
     };
@@ -145,7 +145,7 @@ fn disk(facts: &Facts) -> Vec<Judgement> {
         format!("the engine's disk has {} free", gigabytes(*free)),
         format!("the disk with {}", folder.display()),
         format!("{} nodes and their images take {}", facts.wanted.nodes, gigabytes(wanted)),
-        "see what takes it: docker system df; free what nobody uses: docker system prune",
+        "check what takes it: docker system df; free what is unused: docker system prune",
     )
 }
 
@@ -153,11 +153,11 @@ fn state_disk(facts: &Facts) -> Vec<Judgement> {
     let Some(state) = facts.state.as_ref().filter(|state| state.space.free < DISK_ARCHIVE) else { return good() };
     Judgement::found(
         blocks(facts),
-        format!("the disk with the environments' files has {} free", gigabytes(state.space.free)),
+        format!("the disk with the state directory has {} free", gigabytes(state.space.free)),
         format!("the disk with {}", state.space.folder.display()),
-        format!("images for the nodes pass through there: up to {}", gigabytes(DISK_ARCHIVE)),
+        format!("images for the nodes are stored there temporarily: up to {}", gigabytes(DISK_ARCHIVE)),
         format!(
-            "free some: du -xh {} | sort -h | tail; or XDG_STATE_HOME on another disk",
+            "free some space: du -xh {} | sort -h | tail; or set XDG_STATE_HOME to a directory on another disk",
             state.space.folder.display()
         ),
     )

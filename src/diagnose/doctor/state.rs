@@ -1,4 +1,4 @@
-//! The folder with the environments' files: whether it can be written to, and who may read what is in it.
+//! The state directory: whether it is writable, and who may read its files.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use super::facts::State;
 use super::host;
 use crate::host::state::{Files, Folders};
 
-/// Looks at a folder, or where it would be made.
+/// Inspects a directory, or where it would be created.
 pub(super) fn look(folder: &Path) -> Option<State> {
     let there = folder.ancestors().find(|folder| folder.exists())?;
     Some(State { space: host::space(there)?, writable: access(there, Access::WRITE_OK | Access::EXEC_OK).is_ok() })
 }
 
-/// Files with keys that others than their owner may read: the environment's folder, the file, its mode. A folder that
-/// others may not enter protects what is in it.
+/// Returns files with keys that other users may read: the environment's directory, the file, its mode. A directory
+/// that others may not enter protects its files.
 pub(super) fn readable(folders: &Folders) -> Vec<(PathBuf, PathBuf, u32)> {
     let environments = folders.environments().into_iter().map(|name| folders.environment(&name));
     let found = environments.flat_map(|files| {
@@ -38,7 +38,7 @@ fn secrets(files: &Files) -> Vec<PathBuf> {
     std::iter::once(files.kubeconfig()).chain(of_clusters).chain(keys).collect()
 }
 
-/// A path's mode, when it gives others anything.
+/// Returns a path's mode, if it gives other users any access.
 fn others(path: &Path) -> Option<u32> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)

@@ -1,4 +1,4 @@
-//! A machine on which all is well, for tests to spoil.
+//! A host without problems, which tests modify.
 
 use super::facts::{Facts, Firewall, Host, LookedFor, RegistryAnswer, Space, State, Wanted, WantedImage};
 use super::{Finding, judge};
@@ -8,7 +8,7 @@ use crate::plan::inventory::{EngineFacts, Executable, Inventory};
 use crate::report::Style;
 use crate::spec;
 
-/// As in the lab: Docker 28 on the machine itself.
+/// As in the test lab: Docker 28 on the host itself.
 pub fn good() -> Facts {
     let engine = EngineFacts {
         id: "2281d51d".into(),
@@ -72,7 +72,7 @@ pub fn engine(facts: &mut Facts) -> &mut EngineFacts {
     facts.engine.as_mut().unwrap()
 }
 
-/// An image of Docker Hub that is not in the engine.
+/// An image of Docker Hub that the engine lacks.
 pub fn missing_image(answer: RegistryAnswer) -> WantedImage {
     WantedImage {
         name: "docker.io/istio/pilot:1.31.1".into(),
@@ -83,20 +83,20 @@ pub fn missing_image(answer: RegistryAnswer) -> WantedImage {
     }
 }
 
-/// The findings as a person reads them.
+/// The findings as printed.
 pub fn found(facts: &Facts) -> String {
     let report = judge(facts);
     report.findings.iter().map(|finding| crate::report::findings::finding(finding, Style::plain())).collect()
 }
 
-/// The one finding there is, which this check must have made.
+/// Returns the only finding, which this check must have reported.
 pub fn only(facts: &Facts, id: &str) -> Finding {
     let mut findings = judge(facts).findings;
     assert_eq!(findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), [id]);
     findings.remove(0)
 }
 
-/// Compares the findings with those of `tests/golden/doctor/NAME.snap`.
+/// Compares the findings with those in `tests/golden/doctor/NAME.snap`.
 pub fn golden(name: &str, facts: &Facts) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/doctor");
     insta::with_settings!({snapshot_path => path, prepend_module_to_snapshot => false, omit_expression => true}, {

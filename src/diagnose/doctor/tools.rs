@@ -1,4 +1,4 @@
-//! The programs that are driven: docker, kind, istioctl.
+//! The required programs: docker, kind, istioctl.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
@@ -7,13 +7,14 @@ use crate::host::tool::Source;
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "tools.docker",
-        finds: "there is no docker client, which kind runs",
-        tested: "real: a PATH without one",
+        finds: "the docker client, which kind runs, is not installed",
+        tested: "real: a PATH without it",
         judge: client,
     },
     Check {
         id: "tools.version",
-        finds: "kind or istioctl on PATH is of another version (warns), or what a variable names cannot be used (blocks)",
+        finds: "kind or istioctl on PATH has another version (warns), or an environment variable names one that \
+            cannot be used (blocks)",
         tested: "real: executables of other versions",
         judge: versions,
     },
@@ -22,16 +23,17 @@ pub(super) const CHECKS: &[Check] = &[
 fn client(facts: &Facts) -> Vec<Judgement> {
     let Some(error) = &facts.no_client else { return good() };
     let cure = error.hint.clone().unwrap_or_default();
-    Judgement::found(Severity::Blocks, &error.message, "PATH", "kind creates no cluster", cure)
+    Judgement::found(Severity::Blocks, &error.message, "PATH", "kind cannot create clusters", cure)
 }
 
 fn versions(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
     for looked in &facts.tools {
         let (tool, wanted) = (looked.tool, &looked.wanted);
-        let consequence = format!("kindmesh is made for {tool} {wanted}: another may name or do things otherwise");
+        let consequence = format!("kindmesh is built for {tool} {wanted}; another version may use other names \
+            or behave differently");
         match &looked.here {
-            None => all.extend(Judgement::unknown(format!("{tool}: it does not tell its version in time"))),
+            None => all.extend(Judgement::unknown(format!("{tool}: it did not report its version in time"))),
             Some(Err(error)) => all.extend(Judgement::found(
                 Severity::Blocks,
                 &error.message,
@@ -39,13 +41,13 @@ fn versions(facts: &Facts) -> Vec<Judgement> {
                     true => tool.variable().to_owned(),
                     false => error.evidence.join("; "),
                 },
-                format!("there is no {tool} to work with"),
+                format!("{tool} is missing"),
                 error.hint.clone().unwrap_or_default(),
             )),
             Some(Ok(here)) => match &here.found {
                 Some(found) if found.source == Source::Variable => {
                     let Some(warning) = &found.warning else { continue };
-                    let cure = format!("let {} name one of {wanted}, or unset it", tool.variable());
+                    let cure = format!("set {} to {wanted}, or unset it", tool.variable());
                     all.extend(Judgement::found(
                         Severity::Warns,
                         warning,
@@ -58,10 +60,11 @@ fn versions(facts: &Facts) -> Vec<Judgement> {
                 None if here.passed_over.is_empty() => {}
                 None => all.extend(Judgement::found(
                     Severity::Warns,
-                    format!("no {tool} here is the one that is wanted"),
+                    format!("no {tool} of the required version found"),
                     here.passed_over.join("; "),
-                    format!("{tool} {wanted} is downloaded from github.com and used beside it; without a network, up fails"),
-                    format!("install {tool} {wanted}, or let {} name one of that version", tool.variable()),
+                    format!("kindmesh downloads {tool} {wanted} from github.com and uses it instead; without a \
+                        network, up fails"),
+                    format!("install {tool} {wanted}, or set {} to an executable of that version", tool.variable()),
                 )),
             },
         }
@@ -108,6 +111,6 @@ mod tests {
             Some(Err(Error::prerequisite("KINDMESH_KIND names /opt/kind, which does not exist")));
         assert_eq!(only(&facts, "tools.version").severity, Severity::Blocks);
         facts.tools[0].here = None;
-        assert_eq!(judge(&facts).unknown, ["kind: it does not tell its version in time"]);
+        assert_eq!(judge(&facts).unknown, ["kind: it did not report its version in time"]);
     }
 }

@@ -7,8 +7,8 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("authz.identity", run,
-    claim: "a policy that allows only the caller's identity gives another identity of the mesh 403",
-    evidence: "both identities' calls before and after the policy",
+    claim: "a policy that allows only the caller's identity denies another identity of the mesh with 403",
+    evidence: "calls of both identities before and after the policy",
     sabotage: "the policy allows every identity",
     hint: "look for other policies on the same pods: kubectl get authorizationpolicies -A");
 
@@ -17,7 +17,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let _guarded = bench.guarded.lock().await;
     let mut stranger = bench.prober(bench.caller(), "stranger").await?;
     let mut calling = bench.calling().await?;
-    let before = trial.until("the other identity to be let in without a policy", async || {
+    let before = trial.until("the other identity to be allowed without a policy", async || {
         let outcome = stranger.message("guarded", json!({})).await?;
         Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });
@@ -26,14 +26,14 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         before.await?.told()
     ));
     trial.apply().await?;
-    let refused = trial.until("the other identity to be refused", async || {
+    let refused = trial.until("the other identity to be denied", async || {
         let outcome = stranger.message("guarded", json!({})).await?;
         Ok(if outcome.status() == 403 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });
     trial.saw(format!("after: as sa/stranger: {}", refused.await?.told()));
     let allowed = calling.message("guarded", json!({})).await?;
     trial.saw(format!("after: as sa/caller: {}", allowed.told()));
-    ensure!(allowed.status() == 200, "the identity that is allowed was refused: {}", allowed.told());
+    ensure!(allowed.status() == 200, "the allowed identity was denied: {}", allowed.told());
     for policy in &trial.policies {
         bench.unapply(policy).await?;
     }

@@ -8,12 +8,12 @@ use serde_json::json;
 use super::check::{Trial, check};
 
 check!("balance.replicas", run,
-    claim: "a run of calls reaches every producer pod",
+    claim: "a series of calls reaches every producer pod",
     evidence: "how many calls each pod answered",
     sabotage: "a DestinationRule sends all calls of one caller to one pod",
     hint: "look for a DestinationRule with consistentHash or subsets, and at the endpoints in mesh.synced");
 
-/// Two pods chosen at random all miss one of them once in 2^39 runs.
+/// With two pods chosen at random, all calls miss one of them once in 2^39 runs.
 const CALLS: usize = 40;
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! Where checks work: a namespace of their own in every cluster, with probes in and outside the mesh. Nothing of a
-//! user's is in it, and all of it goes with the namespace.
+//! Where checks run: their own namespace in every cluster, with probes in and outside the mesh. It contains
+//! nothing of a user's, and everything is deleted with the namespace.
 
 use std::time::Duration;
 
@@ -30,18 +30,18 @@ use crate::diagnose::diagnosis::waits;
 use crate::spec;
 
 const SERVICES: &str = include_str!("../../../mesh-manifests/verify/services.yaml");
-/// The namespace that the manifests are written for.
+/// The namespace in the manifests.
 const WRITTEN_NAMESPACE: &str = "kindmesh-verify";
-/// The value of the part-of label of everything that checks make.
+/// The value of the part-of label of everything that checks create.
 const PART_OF: &str = "kindmesh-verify";
-/// Says on which side an object acts, where its kind does not: `caller` or `producer`.
+/// The annotation with the side where an object takes effect, if its kind does not decide: `caller` or `producer`.
 const SIDE: &str = "kindmesh/side";
-/// Longer than any run: a day is the longest `--timeout`, but nobody waits for that.
+/// Longer than any run: a day is the longest `--timeout`, which nobody uses.
 const LEASE: Duration = Duration::from_secs(1800);
-/// How long the caller's proxy may take to know the probes. Some 0.2 s after they are ready, under load seconds.
+/// How long the caller's proxy may take to know the probes. About 0.2 s after they are ready, seconds under load.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The label of those that failover is about.
+/// The label of the probes for failover.
 const FAILOVER: Option<(&str, &str)> = Some(("kindmesh/failover", "yes"));
 
 const CALLER: Probe = Probe { name: "caller", replicas: 1, meshed: true, label: None };
@@ -52,7 +52,7 @@ const GUARDED: Probe = Probe { name: "guarded", replicas: 1, meshed: true, label
 /// Outside the mesh.
 const PLAIN: Probe = Probe { name: "plain", replicas: 1, meshed: false, label: None };
 
-/// A cluster as checks use it.
+/// A cluster with its clients.
 pub(super) struct Cluster {
     pub spec: spec::Cluster,
     pub context: String,
@@ -67,19 +67,19 @@ impl Cluster {
     }
 }
 
-/// Where checks work.
+/// The namespaces and probes of the checks.
 pub(super) struct Bench {
     pub namespace: String,
     pub clusters: Vec<Cluster>,
     caller: usize,
     producer: usize,
     image: String,
-    /// Policies on who may call `guarded` are tried one check after the other.
+    /// Checks of policies on who may call `guarded` run one after another.
     pub guarded: tokio::sync::Mutex<()>,
 }
 
 impl Bench {
-    /// Connects to the clusters; makes nothing yet.
+    /// Connects to the clusters; creates nothing yet.
     pub async fn open(environment: Environment) -> anyhow::Result<Self> {
         let samples = &environment.spec.samples;
         if !samples.enabled {
@@ -105,7 +105,7 @@ impl Bench {
         let other = (0..clusters.len()).find(|index| *index != caller);
         let producer = clusters.iter().enumerate().find(produces).map(|(index, _)| index).or(other);
         let producer = producer.ok_or_else(|| {
-            Error::usage("this environment has one cluster: there is no call that could cross to another")
+            Error::usage("this environment has one cluster: no cross-cluster call is possible")
         })?;
         clusters[caller].roles.extend([CALLER, STRANGER, NEAR]);
         clusters[producer].roles.extend([PRODUCER, GUARDED]);
@@ -114,17 +114,17 @@ impl Bench {
         Ok(Self { namespace, clusters, caller, producer, image, guarded: tokio::sync::Mutex::default() })
     }
 
-    /// The cluster that calls.
+    /// Returns the caller's cluster.
     pub fn caller(&self) -> &Cluster {
         &self.clusters[self.caller]
     }
 
-    /// The cluster that answers.
+    /// Returns the producer's cluster.
     pub fn producer(&self) -> &Cluster {
         &self.clusters[self.producer]
     }
 
-    /// Removes what runs that died left, makes this run's namespaces and waits for the probes.
+    /// Deletes what killed runs left, creates this run's namespaces and waits for the probes.
     pub async fn make(&self, events: &Events, deadline: Instant) -> anyhow::Result<()> {
         events
             .step("bench", None)
@@ -147,13 +147,13 @@ impl Bench {
         for role in &cluster.roles {
             let probe = Workload::deployment(&self.namespace, role.name);
             let ready = waits::workload(&cluster.client, &probe, &cluster.record, step, deadline).await;
-            ready.with_context(|| format!("starting the probe {} in {}", role.name, cluster.name()))?;
+            ready.with_context(|| format!("starting probe {} in {}", role.name, cluster.name()))?;
         }
         Ok(())
     }
 
-    /// Waits a while for the caller's proxy to know every endpoint of every Service: their slices are written one
-    /// after the other. If it never does, checks will say so.
+    /// Waits some time for the caller's proxy to know every endpoint of every Service: their slices are written
+    /// one after another. If it does not, the checks will report it.
     async fn settle(&self, step: &Step, deadline: Instant) -> anyhow::Result<()> {
         let services = apply::objects(SERVICES)?;
         let produced = services.iter().filter(|service| {
@@ -178,8 +178,8 @@ impl Bench {
         Ok(())
     }
 
-    /// The objects of a check's manifest that act in a cluster: routing where the caller is, who may call where
-    /// the producer is, Services in both, unless an annotation says otherwise.
+    /// Returns the objects of a check's manifest that take effect in a cluster: routing in the caller's,
+    /// authorization in the producer's, Services in both, unless an annotation says otherwise.
     pub fn select(&self, objects: Vec<DynamicObject>, cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
         let is_caller = cluster.name() == self.caller().name();
         let is_producer = cluster.name() == self.producer().name();
@@ -190,14 +190,14 @@ impl Bench {
                 (Some("caller"), _) => is_caller,
                 (Some("producer"), _) => is_producer,
                 (Some("both"), _) | (None, "Service") => is_caller || is_producer,
-                (Some(other), _) => anyhow::bail!("{SIDE} is \"{other}\", and must be caller, producer or both"),
+                (Some(other), _) => anyhow::bail!("{SIDE} is \"{other}\", but must be caller, producer or both"),
                 (None, "PeerAuthentication" | "AuthorizationPolicy" | "RequestAuthentication") => is_producer,
                 (None, _) => is_caller,
             };
             if acts {
                 object.metadata.namespace = Some(self.namespace.clone());
                 object.labels_mut().insert(PART_OF_LABEL.to_owned(), PART_OF.to_owned());
-                // Identities and hosts name the namespace.
+                // Identities and hosts contain the namespace.
                 let text = object.data.to_string().replace(WRITTEN_NAMESPACE, &self.namespace);
                 object.data = serde_json::from_str(&text)?;
                 selected.push(object);
@@ -206,7 +206,7 @@ impl Bench {
         Ok(selected)
     }
 
-    /// Applies objects of a check's manifest in the clusters where they act.
+    /// Applies objects of a check's manifest in the clusters where they take effect.
     pub async fn apply(&self, objects: &[DynamicObject], deadline: Instant) -> anyhow::Result<()> {
         let step = Events::silent().step("verify", None);
         for cluster in &self.clusters {
@@ -219,7 +219,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Deletes an object of a check's manifest where it acts.
+    /// Deletes an object of a check's manifest where it takes effect.
     pub async fn unapply(&self, object: &DynamicObject) -> anyhow::Result<()> {
         for cluster in &self.clusters {
             for object in self.select(vec![object.clone()], cluster)? {
@@ -234,29 +234,29 @@ impl Bench {
         Ok(())
     }
 
-    /// The ready pods of a role, in whichever cluster it runs.
+    /// Returns the ready pods of a role, in whichever cluster it runs.
     pub async fn pods(&self, cluster: &Cluster, role: &str) -> anyhow::Result<Vec<Pod>> {
         Ok(pods::ready(&cluster.client, &self.namespace, &format!("app={role}")).await?)
     }
 
-    /// A connection to the first pod of a role.
+    /// Connects to the first pod of a role.
     pub async fn prober(&self, cluster: &Cluster, role: &str) -> anyhow::Result<Prober> {
         let pods = self.pods(cluster, role).await?;
         let pod = pods.first().with_context(|| format!("no pod of {role} is ready in {}", cluster.name()))?;
         Prober::open(&cluster.client, &self.namespace, pod).await
     }
 
-    /// A connection to the caller.
+    /// Connects to the caller.
     pub async fn calling(&self) -> anyhow::Result<Prober> {
         self.prober(self.caller(), CALLER.name).await
     }
 
-    /// A Service's full name.
+    /// Returns a Service's full name.
     pub fn host(&self, service: &str) -> String {
         format!("{service}.{}.svc.cluster.local", self.namespace)
     }
 
-    /// The healthy endpoints that the caller's proxy has for a Service, sorted.
+    /// Returns the healthy endpoints of a Service in the caller's proxy, sorted.
     pub async fn endpoints(&self, service: &str) -> anyhow::Result<Vec<String>> {
         let clusters = self.proxy_says("clusters").await?;
         let mut known = envoy::healthy(&clusters, &self.proxy_cluster(service));
@@ -264,19 +264,19 @@ impl Bench {
         Ok(known)
     }
 
-    /// Envoy's name for a Service's endpoints.
+    /// Returns Envoy's cluster name of a Service.
     pub fn proxy_cluster(&self, service: &str) -> String {
         envoy::outbound(PORT, &self.host(service))
     }
 
-    /// A page of the caller's proxy's own administration interface.
+    /// Returns a page of the caller's proxy's administration interface.
     pub async fn proxy_says(&self, page: &str) -> anyhow::Result<String> {
         let pods = self.pods(self.caller(), CALLER.name).await?;
         let pod = pods.first().context("the caller is not ready")?.name_any();
         envoy::page(&self.caller().client, &self.namespace, &pod, page).await
     }
 
-    /// The start of a kubectl command for this run's namespace.
+    /// Returns the start of a kubectl command for this run's namespace.
     pub fn kubectl(&self, cluster: &Cluster) -> String {
         format!("kubectl --context {} -n {}", cluster.context, self.namespace)
     }
@@ -289,7 +289,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Removes this run's namespaces and waits until they are gone.
+    /// Deletes this run's namespaces and waits until they are gone.
     pub async fn remove(&self) -> anyhow::Result<()> {
         let gone = join_all(self.clusters.iter().map(|cluster| self.remove_from(cluster))).await;
         gone.into_iter().collect()

@@ -1,4 +1,4 @@
-//! What both checks of the circuit breaker do first: open it.
+//! The first part of both checks of the circuit breaker: open it.
 
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -10,27 +10,27 @@ use crate::base::names::PORT;
 use crate::base::wait::Poll;
 use crate::cluster::mesh::envoy;
 
-/// A breaker that was opened.
+/// An open circuit breaker.
 pub(super) struct Opened {
-    /// The first call that was refused.
+    /// The first rejected call.
     pub refused: Outcome,
     /// When the last endpoint was ejected, at the latest.
     pub at: Instant,
 }
 
-/// Calls with 500 until every endpoint is ejected, then until a call is refused by the caller's own proxy.
+/// Sends calls with 500 until every endpoint is ejected, then until the caller's own proxy rejects a call.
 pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str) -> anyhow::Result<Opened> {
     let bench = trial.bench;
     trial.apply().await?;
-    // Endpoints that cannot be reached at all are ejected too, and would prove nothing.
-    let works = trial.until("a call to be answered before", async || {
+    // Endpoints that cannot be reached are ejected too, which would prove nothing.
+    let works = trial.until("a call to succeed before", async || {
         let outcome = calling.message(service, json!({})).await?;
         Ok(if outcome.status() == 200 { Poll::Ready(outcome.told()) } else { Poll::NotYet(outcome.told()) })
     });
     trial.saw(format!("before: POST http://{service}:8080/producer/messages: {}", works.await?));
     let failing = json!({"responseCode": 500});
     let mut sent = 0;
-    let endpoints = trial.until("every endpoint to be ejected after 3 errors in a row", async || {
+    let endpoints = trial.until("every endpoint to be ejected after 3 consecutive errors", async || {
         for _ in 0..6 {
             calling.message(service, failing.clone()).await?;
             sent += 1;
@@ -46,14 +46,14 @@ pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str)
         bench.kubectl(bench.caller())
     ));
     let at = Instant::now();
-    // Envoy tells its workers of ejections at most once a second.
-    let refused = trial.until("calls to be refused by the caller's own proxy", async || {
+    // Envoy notifies its workers of ejections at most once per second.
+    let refused = trial.until("calls to be rejected by the caller's own proxy", async || {
         let outcome = calling.message(service, json!({})).await?;
         Ok(if outcome.status() == 503 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });
     let refused = refused.await?;
     trial.saw(format!("then: {}", refused.told()));
-    ensure!(refused.probed.body.contains("no healthy upstream"), "something else refused it: {}", refused.told());
+    ensure!(refused.probed.body.contains("no healthy upstream"), "something else rejected it: {}", refused.told());
     Ok(Opened { refused, at })
 }
 
@@ -64,7 +64,7 @@ fn flags(said: &str, cluster: &str) -> Vec<String> {
     of.map(|endpoint| format!("{} {}", endpoint.address, endpoint.health)).collect()
 }
 
-/// Seconds of a duration in the DestinationRule's outlier detection: `4s`.
+/// Returns the seconds of a duration in the DestinationRule's outlier detection: `4s`.
 pub(super) fn seconds(trial: &Trial<'_>, field: &str) -> Option<u64> {
     let rule =
         trial.policies.iter().find_map(|policy| policy.data.pointer("/spec/trafficPolicy/outlierDetection"))?;

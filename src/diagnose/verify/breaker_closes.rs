@@ -11,12 +11,12 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("breaker.closes", run,
-    claim: "within baseEjectionTime × ejections + interval the circuit closes, and a call gives 200 again",
-    evidence: "when the circuit opened, and when the first call was answered",
+    claim: "within baseEjectionTime × ejections + interval the circuit closes, and a call returns 200 again",
+    evidence: "when the circuit opened, and when the first call succeeded",
     sabotage: "baseEjectionTime is an hour",
-    hint: "ejected endpoints come back only on ticks of the interval, after baseEjectionTime × their ejections");
+    hint: "ejected endpoints return only at ticks of the interval, after baseEjectionTime × their ejections");
 
-/// Envoy's workers learn of it up to a second late, and the call takes its time.
+/// Envoy's workers notice it up to a second late, and the call takes its time.
 const SLACK: Duration = Duration::from_secs(2);
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
@@ -32,7 +32,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         opened.at + promised < trial.deadline,
         "the circuit stays open for {base} s + {interval} s, longer than this check may take (--timeout)"
     );
-    let closed = trial.within(promised, "a call to be answered again", async || {
+    let closed = trial.within(promised, "a call to succeed again", async || {
         let outcome = calling.message(SERVICE, json!({})).await?;
         Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });

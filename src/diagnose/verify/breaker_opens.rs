@@ -8,10 +8,11 @@ use super::check::{Trial, check};
 use super::probe::Prober;
 
 check!("breaker.opens", run,
-    claim: "after 3 errors in a row on every endpoint, calls give 503 without reaching a producer",
-    evidence: "the proxy's health flags, the refused calls, and the producers' counts before and after",
+    claim: "after 3 consecutive errors on every endpoint, calls return 503 without reaching a producer",
+    evidence: "the proxy's health flags, the rejected calls, and the producers' counts before and after",
     sabotage: "the number of errors is raised beyond reach",
-    hint: "outlier detection acts in the caller's cluster; with maxEjectionPercent 10 nobody is ejected");
+    hint: "outlier detection takes effect in the caller's cluster; with maxEjectionPercent 10 no endpoint is \
+        ejected");
 
 const CALLS: usize = 5;
 
@@ -27,7 +28,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let before = received(&mut producers, SERVICE).await?;
     for _ in 0..CALLS {
         let outcome = calling.message(SERVICE, json!({})).await?;
-        ensure!(outcome.status() == 503, "a call while the circuit is open gave: {}", outcome.told());
+        ensure!(outcome.status() == 503, "a call while the circuit is open returned: {}", outcome.told());
     }
     let after = received(&mut producers, SERVICE).await?;
     trial.saw(format!("{CALLS} more calls: 503 each; received by producers before {before:?}, after {after:?}"));

@@ -1,4 +1,4 @@
-//! What a check is, and what it works with while it is tried.
+//! A check, and its context while it runs.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,19 +13,19 @@ use crate::base::event::Events;
 use crate::base::wait::{self, Poll};
 use crate::cluster::mesh::apply;
 
-/// One claim, and how it is tried.
+/// One claim, and how it is tested.
 pub struct Check {
-    /// Its name, stable.
+    /// Its ID, stable.
     pub id: &'static str,
-    /// What is to be shown, one sentence.
+    /// The claim, one sentence.
     pub claim: &'static str,
-    /// What is kept as evidence.
+    /// What is recorded as evidence.
     pub evidence: &'static str,
     /// What breaks exactly this claim, and so must make the check fail: how the check itself is tested.
     pub sabotage: &'static str,
     /// What to do about a failure.
     pub hint: &'static str,
-    /// The policies that it applies: YAML, with one or more documents or none.
+    /// The policies that it applies: YAML, with any number of documents.
     pub manifest: &'static str,
     pub(super) run: for<'a> fn(&'a Trial<'a>) -> LocalBoxFuture<'a, anyhow::Result<()>>,
 }
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Check {
     }
 }
 
-/// Makes a check's `run` of an async function.
+/// Turns an async function into a check's `run`.
 macro_rules! check {
     ($id:literal, $run:ident, claim: $claim:literal, evidence: $evidence:literal, sabotage: $sabotage:literal,
         hint: $hint:literal) => {
@@ -53,20 +53,20 @@ macro_rules! check {
 }
 pub(super) use check;
 
-/// Why a check could not be decided.
+/// Why a check has no result.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Undecided(pub String);
 
-/// How long the effect of a policy may take to show. A push takes some 0.2 s, under load a second.
+/// How long a policy may take to take effect. A push takes about 0.2 s, a second under load.
 const TAKES_EFFECT_WITHIN: Duration = Duration::from_secs(8);
 
-/// A check being tried.
+/// A running check.
 pub(super) struct Trial<'a> {
     pub bench: &'a Bench,
-    /// The policies in force: the check's own, or what was laid over them.
+    /// The policies: the check's own, or their replacements.
     pub policies: Vec<DynamicObject>,
-    /// The check must have ended by then.
+    /// The deadline of the check.
     pub deadline: Instant,
     evidence: Mutex<Vec<String>>,
 }
@@ -77,31 +77,31 @@ impl<'a> Trial<'a> {
         Ok(Self { bench, policies, deadline, evidence: Mutex::default() })
     }
 
-    /// Keeps a line of evidence.
+    /// Records a line of evidence.
     pub fn saw(&self, line: impl Into<String>) {
         self.evidence.lock().unwrap_or_else(PoisonError::into_inner).push(line.into());
     }
 
-    /// The evidence so far.
+    /// Returns the evidence so far.
     pub fn evidence(&self) -> Vec<String> {
         self.evidence.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Applies the check's policies, and waits until the caller's proxy has taken up those that are for it.
+    /// Applies the check's policies, and waits until the caller's proxy has received those for it.
     pub async fn apply(&self) -> anyhow::Result<()> {
         self.bench.apply(&self.policies, self.deadline).await.context("applying the check's policies")?;
         for object in &self.policies {
             let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
             let name = object.metadata.name.as_deref().unwrap_or_default();
             self.saw(format!("applied {kind} {name}: {}", object.data.get("spec").unwrap_or(&object.data)));
-            // istiod writes where a route or a cluster comes from into what it sends.
+            // istiod adds the source of a route or a cluster to the configuration that it sends.
             let (page, mark) = match kind {
                 "VirtualService" => ("dynamic_route_configs", format!("virtual-service/{name}\"")),
                 "DestinationRule" => ("dynamic_active_clusters", format!("destination-rule/{name}\"")),
                 _ => continue,
             };
             let page = format!("config_dump?resource={page}");
-            self.until(&format!("the caller's proxy to take up {kind} {name}"), async || {
+            self.until(&format!("the caller's proxy to receive {kind} {name}"), async || {
                 let said = self.bench.proxy_says(&page).await?;
                 Ok(if said.contains(&mark) { Poll::Ready(()) } else { Poll::NotYet("it has not".into()) })
             })
@@ -110,7 +110,7 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Waits for an effect. The error repeats what was seen last.
+    /// Waits for an effect. The error contains the last status.
     pub async fn until<T>(
         &self,
         what: &str,
@@ -119,7 +119,7 @@ impl<'a> Trial<'a> {
         self.within(TAKES_EFFECT_WITHIN, what, condition).await
     }
 
-    /// The same, with a time of its own.
+    /// The same, with its own timeout.
     pub async fn within<T>(
         &self,
         time: Duration,

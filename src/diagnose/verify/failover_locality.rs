@@ -9,13 +9,14 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("failover.locality", run,
-    claim: "the producer in the caller's own locality answers all calls; when it is gone, the far one does, and no call fails",
-    evidence: "who answered while both were there, during the change, and after",
+    claim: "the producer in the caller's own locality answers all calls; when it is gone, the remote one does, \
+        and no call fails",
+    evidence: "who answered while both ran, during the change, and after",
     sabotage: "outlier detection is off",
-    hint: "locality is looked at only with outlier detection, and needs region labels on the nodes");
+    hint: "locality is used only with outlier detection, and requires region labels on the nodes");
 
 const CALLS: usize = 10;
-/// A pod's graceful end takes 3 s of preStop and the news of it under a second.
+/// A pod's graceful termination takes 3 s of preStop, and its endpoint update less than a second.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
@@ -24,7 +25,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial.apply().await?;
     let mut calling = bench.calling().await?;
     trial
-        .until("the near producer to be preferred", async || {
+        .until("the local producer to be preferred", async || {
             for _ in 0..CALLS {
                 let outcome = calling.message("failover", json!({})).await?;
                 if outcome.served_by() != near.name() {
@@ -38,7 +39,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     bench.scale(near, "near", 0).await?;
     let (mut during, mut failed, mut in_a_row) = (0, Vec::new(), 0);
     trial
-        .within(GONE_WITHIN, "the far producers to answer", async || {
+        .within(GONE_WITHIN, "the remote producers to answer", async || {
             let outcome = calling.message("failover", json!({})).await?;
             during += 1;
             if outcome.status() != 200 {

@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::check::{Trial, check};
 
 check!("link.pods", run,
-    claim: "pods of each cluster reach pods of every other by address, and are seen under their own address",
-    evidence: "who connected to whom, and the address that the other side saw",
-    sabotage: "the link of one cluster is cut, by its flag file on the node",
+    claim: "pods of each cluster reach pods of every other cluster by address, and keep their own source address",
+    evidence: "who connected to whom, and the source address that the server saw",
+    sabotage: "the link of one cluster is disabled, by its flag file on the node",
     hint: "kindmesh status shows the link; kindmesh up repairs it");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
@@ -19,13 +19,13 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
             let probed = prober.send(&peer, "/probe/peer", None).await?;
             let way = format!("{} ({}) → {peer} ({})", prober.address, from.name(), to.name());
             if let Some(error) = &probed.error {
-                anyhow::bail!("{way} gives no answer after {} ms: {error}", probed.millis);
+                anyhow::bail!("{way}: no response after {} ms: {error}", probed.millis);
             }
             let seen: Value = serde_json::from_str(&probed.body).unwrap_or_default();
             trial.saw(format!("{way}: {} after {} ms", probed.body, probed.millis));
             anyhow::ensure!(
                 seen["address"] == prober.address.as_str(),
-                "{way}: the other side saw {}: the address was translated on the way",
+                "{way}: the server saw {}: the address was translated on the way",
                 seen["address"]
             );
         }

@@ -8,7 +8,8 @@ use crate::base::wait::Poll;
 use crate::cluster::mesh::istiod;
 
 check!("mesh.synced", run,
-    claim: "every istiod has every other cluster synced, and the caller's proxy holds exactly the producers",
+    claim: "every istiod has synced every other cluster, and the caller's proxy has exactly the producers as \
+        endpoints",
     evidence: "each istiod's list of clusters; the proxy's endpoints and the pods' addresses",
     sabotage: "a remote secret is removed",
     hint: "kindmesh up exchanges the remote secrets again");
@@ -18,12 +19,12 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     for cluster in &bench.clusters {
         for known in istiod::remote_clusters(&cluster.client).await? {
             let told: Vec<_> = known.iter().map(|other| format!("{} {}", other.id, other.sync_status)).collect();
-            trial.saw(format!("istiod of {} knows: {}", cluster.name(), told.join(", ")));
+            trial.saw(format!("istiod of {} lists: {}", cluster.name(), told.join(", ")));
             for other in bench.clusters.iter().filter(|other| other.name() != cluster.name()) {
                 let synced = known.iter().any(|known| known.id == other.name() && known.sync_status == "synced");
                 ensure!(
                     synced,
-                    "istiod of {} does not have {} synced: is its remote secret there?",
+                    "istiod of {} has not synced {}: does its remote secret exist?",
                     cluster.name(),
                     other.name()
                 );
@@ -38,12 +39,12 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let address = |pod: k8s_openapi::api::core::v1::Pod| Some(format!("{}:{PORT}", pod.status?.pod_ip?));
     let mut expected: Vec<String> = pods.into_iter().filter_map(address).collect();
     expected.sort();
-    let known = trial.until("the caller's proxy to hold exactly the producers", async || {
+    let known = trial.until("the caller's proxy to have exactly the producers", async || {
         let known = bench.endpoints("identity").await?;
-        let told = format!("it holds {known:?}, the pods are {expected:?}");
+        let told = format!("it has {known:?}, the pods are {expected:?}");
         Ok(if known == expected { Poll::Ready(known) } else { Poll::NotYet(told) })
     });
-    trial.saw(format!("the caller's proxy holds {}", known.await?.join(", ")));
+    trial.saw(format!("the caller's proxy has {}", known.await?.join(", ")));
     trial.saw(format!(
         "{} exec deploy/caller -c istio-proxy -- pilot-agent request GET clusters",
         bench.kubectl(bench.caller())

@@ -10,8 +10,8 @@ use crate::cluster::mesh::ISTIO_NAMESPACE;
 use crate::host::trust::{chains_to, inspect};
 
 check!("mtls.identity", run,
-    claim: "the producer is told who called, by a certificate of the caller's own cluster",
-    evidence: "the last element of x-forwarded-client-cert, and the issuer of the certificate in it",
+    claim: "the producer learns who called, from a certificate of the caller's own cluster",
+    evidence: "the last element of x-forwarded-client-cert, and the issuer of its certificate",
     sabotage: "mutual TLS is disabled for the whole mesh",
     hint: "look for a PeerAuthentication with DISABLE and a DestinationRule with tls.mode DISABLE: \
            kubectl get peerauthentications,destinationrules -A");
@@ -23,30 +23,30 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial.saw(format!("POST http://identity:8080/producer/messages: {}", outcome.told()));
     ensure!(outcome.status() == 200, "the call failed: {}", outcome.told());
     let header = outcome.header("x-forwarded-client-cert");
-    let header = header.context("the producer was not told who called: the call came without mutual TLS")?;
+    let header = header.context("the producer received no caller identity: the call came without mutual TLS")?;
     let last = header.rsplit(',').next().unwrap_or_default();
     let part = |name: &str| last.split(';').find_map(|part| part.trim().strip_prefix(name));
-    let uri = part("URI=").context("x-forwarded-client-cert names no identity")?;
+    let uri = part("URI=").context("x-forwarded-client-cert has no identity")?;
     trial.saw(format!("x-forwarded-client-cert: By={};URI={uri}", part("By=").unwrap_or_default()));
     let expected = format!("spiffe://cluster.local/ns/{}/sa/caller", bench.namespace);
-    ensure!(uri == expected, "the producer was told that {uri} called, not {expected}");
+    ensure!(uri == expected, "the producer received the identity {uri}, not {expected}");
 
     let chain = part("Chain=").context("x-forwarded-client-cert has no chain: is proxyHeaders.chain on?")?;
     let chain = decoded(chain.trim_matches('"'));
     let api: Api<Secret> = Api::namespaced(bench.caller().client.clone(), ISTIO_NAMESPACE);
     let cacerts = api.get("cacerts").await.context("reading the caller's cluster's cacerts")?;
-    let intermediate = cacerts.data.and_then(|mut data| data.remove("ca-cert.pem")).context("no intermediate")?.0;
+    let intermediate = cacerts.data.and_then(|mut data| data.remove("ca-cert.pem")).context("no intermediate CA CA")?.0;
     let issuer = inspect(&chain)?.first().map(|leaf| leaf.issuer.clone()).unwrap_or_default();
     trial.saw(format!("the caller's certificate was issued by {issuer}"));
     ensure!(
         chains_to(&chain, &intermediate),
-        "the caller's certificate was issued by {issuer}, which is not the intermediate of {}",
+        "the caller's certificate was issued by {issuer}, which is not the intermediate CA of {}",
         bench.caller().name()
     );
     Ok(())
 }
 
-/// Undoes the percent-encoding of a certificate in a header.
+/// Decodes the percent-encoding of a certificate in a header.
 fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

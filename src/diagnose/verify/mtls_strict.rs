@@ -9,9 +9,10 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("mtls.strict", run,
-    claim: "a plain call to a pod's address is answered under PERMISSIVE and reset under STRICT; a mesh call under both",
-    evidence: "plain and mesh calls under both modes",
-    sabotage: "PERMISSIVE is applied where STRICT should be",
+    claim: "a plain-text call to a pod's address succeeds under PERMISSIVE and is reset under STRICT; a mesh \
+        call succeeds under both",
+    evidence: "plain-text and mesh calls under both modes",
+    sabotage: "PERMISSIVE is applied instead of STRICT",
     hint: "look for a PeerAuthentication that overrides it: kubectl get peerauthentications -A");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
@@ -22,22 +23,22 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut calling = bench.calling().await?;
 
     bench.apply(&trial.policies.iter().cloned().map(permissive).collect::<Vec<_>>(), trial.deadline).await?;
-    let outcome = trial.until("a plain call to be answered under PERMISSIVE", async || {
+    let outcome = trial.until("a plain-text call to succeed under PERMISSIVE", async || {
         let outcome = plain.message(&pod, json!({})).await?;
         Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });
-    trial.saw(format!("PERMISSIVE: plain POST http://{pod}:8080/producer/messages: {}", outcome.await?.told()));
+    trial.saw(format!("PERMISSIVE: plain-text POST http://{pod}:8080/producer/messages: {}", outcome.await?.told()));
     let mesh = calling.message("guarded", json!({})).await?;
     trial.saw(format!("PERMISSIVE: POST http://guarded:8080 through the mesh: {}", mesh.told()));
     ensure!(mesh.status() == 200, "a mesh call failed under PERMISSIVE: {}", mesh.told());
 
     trial.apply().await?;
-    let outcome = trial.until("a plain call to be reset under STRICT", async || {
+    let outcome = trial.until("a plain-text call to be reset under STRICT", async || {
         let outcome = plain.message(&pod, json!({})).await?;
         Ok(if outcome.probed.status.is_none() { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });
     let outcome = outcome.await?;
-    trial.saw(format!("STRICT: the same plain call: {}", outcome.told()));
+    trial.saw(format!("STRICT: the same plain-text call: {}", outcome.told()));
     let error = outcome.probed.error.clone().unwrap_or_default();
     ensure!(error.contains("reset") || error.contains("closed"), "it was not reset: {error}");
     let mesh = calling.message("guarded", json!({})).await?;
@@ -49,7 +50,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same policy, letting everybody in.
+/// The same policy, but permissive.
 fn permissive(mut policy: DynamicObject) -> DynamicObject {
     if policy.types.as_ref().is_some_and(|types| types.kind == "PeerAuthentication")
         && !policy.name_any().is_empty()

@@ -6,12 +6,12 @@ use serde_json::json;
 use super::check::{Trial, check};
 
 check!("name.absent", run,
-    claim: "without a Service where the caller is, the name does not resolve, and the call fails at once",
-    evidence: "the call on a fresh connection, its error and its time",
-    sabotage: "the Service is in the caller's cluster after all",
+    claim: "without a Service in the caller's cluster, the name does not resolve, and the call fails at once",
+    evidence: "the call on a new connection, with its error and duration",
+    sabotage: "the Service exists in the caller's cluster",
     hint: "something resolves the name: DNS capture of the proxies (ISTIO_META_DNS_CAPTURE), or a wildcard domain");
 
-/// Far below any timeout: a name that is refused is refused by the cluster's own DNS server.
+/// Far below any timeout: the cluster's own DNS server rejects the name.
 const AT_ONCE_MILLIS: u64 = 5000;
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
@@ -19,9 +19,9 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let outcome = trial.bench.calling().await?.message("absent", json!({})).await?;
     let at = trial.bench.producer().name();
     trial.saw(format!("POST http://absent:8080/producer/messages (a Service of {at} only): {}", outcome.told()));
-    ensure!(outcome.probed.status.is_none(), "the call was answered: {}", outcome.told());
+    ensure!(outcome.probed.status.is_none(), "the call succeeded: {}", outcome.told());
     let error = outcome.probed.error.clone().unwrap_or_default();
-    ensure!(error.contains("does not resolve"), "the call failed, but not for its name: {error}");
+    ensure!(error.contains("does not resolve"), "the call failed, but not because of its name: {error}");
     ensure!(outcome.probed.millis < AT_ONCE_MILLIS, "the call failed only after {} ms", outcome.probed.millis);
     Ok(())
 }

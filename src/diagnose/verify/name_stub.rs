@@ -7,9 +7,10 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("name.stub", run,
-    claim: "with a Service without pods where the caller is, and nothing else, the same call is answered elsewhere",
-    evidence: "the failing call before, and the answered one after",
-    sabotage: "the Service is made under another name",
+    claim: "with a Service without pods in the caller's cluster, and nothing else, the same call is answered in \
+        another cluster",
+    evidence: "the failed call before, and the successful call after",
+    sabotage: "the Service is created under another name",
     hint: "see mesh.synced: the mesh must know the other cluster's endpoints");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
@@ -17,15 +18,15 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut calling = bench.calling().await?;
     let before = calling.message("stub", json!({})).await?;
     trial.saw(format!("before: POST http://stub:8080/producer/messages: {}", before.told()));
-    ensure!(before.probed.status.is_none(), "the call was answered before there was a Service: {}", before.told());
+    ensure!(before.probed.status.is_none(), "the call succeeded before the Service existed: {}", before.told());
     trial.apply().await?;
-    let after = trial.until("the call to be answered", async || {
+    let after = trial.until("the call to succeed", async || {
         let outcome = calling.message("stub", json!({})).await?;
         Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });
     let after = after.await?;
     trial.saw(format!("after: the same call: {}", after.told()));
     let producer = bench.producer().name();
-    ensure!(after.served_by() == producer, "{} answered, not {producer}", after.served_by());
+    ensure!(after.served_by() == producer, "{} responded, not {producer}", after.served_by());
     Ok(())
 }

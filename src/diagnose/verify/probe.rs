@@ -1,4 +1,4 @@
-//! Requests that a probe sends on behalf of a check.
+//! Requests that a probe sends for a check.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::base::names::PORT;
 use crate::cluster::mesh::PodConnection;
 use crate::sample::{CallerAnswer, Probe, Probed, ProducerAnswer};
 
-/// How long a request of a check may take, in milliseconds, unless it is about time.
+/// The timeout of a check's request, in milliseconds, unless the check is about time.
 const WITHIN_MILLIS: u64 = 10_000;
 
 /// A connection to a probe.
@@ -21,7 +21,7 @@ pub(super) struct Prober {
     pub address: String,
 }
 
-/// What came of a message to a producer.
+/// The result of a message to a producer.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub probed: Probed,
@@ -29,27 +29,27 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// The status, 0 for no answer.
+    /// The status, 0 without a response.
     pub fn status(&self) -> u16 {
         self.probed.status.unwrap_or_default()
     }
 
-    /// The cluster that answered.
+    /// The producer's cluster.
     pub fn served_by(&self) -> &str {
         self.answer.as_ref().map(|answer| answer.metadata.cluster_name.as_str()).unwrap_or_default()
     }
 
-    /// The pod that answered.
+    /// The producer's pod.
     pub fn pod(&self) -> &str {
         self.answer.as_ref().map(|answer| answer.metadata.host_name.as_str()).unwrap_or_default()
     }
 
-    /// A header as the producer received it.
+    /// Returns a header as the producer received it.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.answer.as_ref()?.headers.get(name).map(String::as_str)
     }
 
-    /// In a few words.
+    /// Describes it in a few words.
     pub fn told(&self) -> String {
         let Probed { status, body, error, millis } = &self.probed;
         match (status, &self.answer) {
@@ -57,7 +57,7 @@ impl Outcome {
                 format!("{status} from {} in {}, after {millis} ms", self.pod(), self.served_by())
             }
             (Some(status), None) => format!("{status} \"{}\" after {millis} ms", body.trim()),
-            (None, _) => format!("no answer after {millis} ms: {}", error.as_deref().unwrap_or("unknown")),
+            (None, _) => format!("no response after {millis} ms: {}", error.as_deref().unwrap_or("unknown")),
         }
     }
 }
@@ -77,7 +77,7 @@ impl Prober {
         Ok(Outcome { answer: serde_json::from_str(&probed.body).ok(), probed })
     }
 
-    /// Sends a request from the pod, on a connection of its own.
+    /// Sends a request from the pod, on a new connection.
     pub async fn send(&mut self, host: &str, path: &str, body: Option<Value>) -> anyhow::Result<Probed> {
         let probe = Probe {
             url: format!("http://{host}:{PORT}"),
@@ -89,12 +89,12 @@ impl Prober {
         self.connection.post("/probe/request", &[], &probe).await
     }
 
-    /// Has the probe call as the sample caller does, which forwards some headers.
+    /// Makes the probe call like the sample caller, which forwards some headers.
     pub async fn call(&mut self, headers: &[(&str, &str)]) -> anyhow::Result<CallerAnswer> {
         self.connection.post("/caller/messages", headers, &json!({"freshConnection": true})).await
     }
 
-    /// How many messages this pod received as a producer through a Service.
+    /// Returns how many messages this pod received as a producer through a Service.
     pub async fn received(&mut self, service: &str) -> anyhow::Result<u64> {
         let counts: BTreeMap<String, u64> = self.connection.get("/probe/counts").await?;
         Ok(counts.get(&format!("{service}:{PORT}")).copied().unwrap_or_default())

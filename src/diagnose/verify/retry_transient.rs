@@ -7,18 +7,19 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("retry.transient", run,
-    claim: "with retries on 5xx, a call that fails once gives 200 at the second attempt, without them the error",
-    evidence: "the same call before and after, and the attempt that the producer was told",
+    claim: "with retries on 5xx, a call whose first attempt fails returns 200 at the second attempt; without \
+        retries it returns the error",
+    evidence: "the same call before and after, and the attempt that the producer received",
     sabotage: "the VirtualService has no retries",
-    hint: "routing acts in the caller's cluster: kubectl get virtualservices -A there");
+    hint: "routing takes effect in the caller's cluster: kubectl get virtualservices -A there");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut calling = trial.bench.calling().await?;
-    // 500 is not among what the mesh retries by itself.
+    // The mesh does not retry 500 by default.
     let flaky = json!({"responseCode": 500, "failAttempts": 1});
     let before = calling.message("flaky", flaky.clone()).await?;
     trial.saw(format!("without: POST http://flaky:8080/producer/messages {flaky}: {}", before.told()));
-    ensure!(before.status() == 500, "without retries the call gave {}, not 500", before.told());
+    ensure!(before.status() == 500, "without retries the call returned {}, not 500", before.told());
     trial.apply().await?;
     let after = trial.until("the call to be retried", async || {
         let outcome = calling.message("flaky", flaky.clone()).await?;
@@ -27,6 +28,6 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let after = after.await?;
     let attempt = after.header("x-envoy-attempt-count").unwrap_or("none");
     trial.saw(format!("with retries: {}, x-envoy-attempt-count: {attempt}", after.told()));
-    ensure!(attempt == "2", "the answer came at attempt {attempt}, not 2");
+    ensure!(attempt == "2", "the response came at attempt {attempt}, not 2");
     Ok(())
 }

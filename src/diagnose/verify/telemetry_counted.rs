@@ -7,7 +7,7 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("telemetry.counted", run,
-    claim: "calls are counted: as many more in the caller's proxy as were sent",
+    claim: "the caller's proxy counts exactly the calls that were sent",
     evidence: "rq_total of the caller's proxy for the producers, before and after",
     sabotage: "a VirtualService mirrors every call to the producers once more",
     hint: "look for retries and mirrors in VirtualServices of the caller's cluster");
@@ -19,7 +19,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial.apply().await?;
     let mut calling = bench.calling().await?;
     trial
-        .until("a call to be answered", async || {
+        .until("a call to succeed", async || {
             let outcome = calling.message("counted", json!({})).await?;
             Ok(if outcome.status() == 200 { Poll::Ready(()) } else { Poll::NotYet(outcome.told()) })
         })

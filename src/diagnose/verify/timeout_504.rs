@@ -7,14 +7,14 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("timeout.504", run,
-    claim: "a producer slower than the VirtualService's timeout gives 504 at the timeout, without it 200",
-    evidence: "the same slow call before and after, with times",
+    claim: "a producer slower than the VirtualService's timeout gives 504 at the timeout, and 200 without it",
+    evidence: "the same slow call before and after, with durations",
     sabotage: "there is no VirtualService",
-    hint: "routing acts in the caller's cluster: kubectl get virtualservices -A there");
+    hint: "routing takes effect in the caller's cluster: kubectl get virtualservices -A there");
 
 const DELAY_MILLIS: u64 = 2500;
 const TIMEOUT_MILLIS: u64 = 1000;
-/// Envoy counts from the time at which its loop began a round: seen 1 ms early.
+/// Envoy counts from the start of an iteration of its event loop: seen 1 ms early.
 const EARLY_MILLIS: u64 = 20;
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
@@ -24,7 +24,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial.saw(format!("without: POST http://slow:8080/producer/messages {slow}: {}", before.told()));
     ensure!(before.status() == 200, "the slow call failed without a timeout: {}", before.told());
     trial.apply().await?;
-    let after = trial.until("the slow call to give 504", async || {
+    let after = trial.until("the slow call to return 504", async || {
         let outcome = calling.message("slow", slow.clone()).await?;
         Ok(if outcome.status() == 504 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
     });

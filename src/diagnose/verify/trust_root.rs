@@ -17,10 +17,11 @@ use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod, pod};
 use crate::host::trust::{chains_to, inspect};
 
 check!("trust.root", run,
-    claim: "every istiod and every workload chains to the same root, each cluster through its own intermediate",
-    evidence: "the chains that istiods present on port 15012 and that proxies hold, by subject and digest",
+    claim: "every istiod and every workload chains to the same root, each cluster through its own intermediate CA \
+        CA",
+    evidence: "the chains that istiods present on port 15012 and that proxies have, by subject and digest",
     sabotage: "one cluster gets cacerts of another root",
-    hint: "kindmesh up puts the intermediates back and restarts what holds others");
+    hint: "kindmesh up restores the intermediate CAs and restarts what uses others");
 
 const ISTIOD_PORT: u16 = 15012;
 
@@ -44,7 +45,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         ));
         ensure!(
             chains_to(&intermediate, &root),
-            "the intermediate of {} is not signed by the root beside it",
+            "the intermediate CA of {} is not signed by its root",
             cluster.name()
         );
         roots.push((cluster.name().to_owned(), root_is.sha256.clone()));
@@ -63,12 +64,12 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     }
     for (index, (cluster, intermediate)) in intermediates.iter().enumerate() {
         let same = intermediates[..index].iter().find(|(_, other)| other == intermediate);
-        ensure!(same.is_none(), "{cluster} has the same intermediate as {}", same.map_or("", |(name, _)| name));
+        ensure!(same.is_none(), "{cluster} has the same intermediate CA as {}", same.map_or("", |(name, _)| name));
     }
     Ok(())
 }
 
-/// What a cluster's `cacerts` says, by file.
+/// Returns the content of a cluster's `cacerts`, by file.
 async fn cacerts(cluster: &Cluster) -> anyhow::Result<impl Fn(&str) -> anyhow::Result<Vec<u8>>> {
     let api: Api<Secret> = Api::namespaced(cluster.client.clone(), ISTIO_NAMESPACE);
     let name = cluster.name().to_owned();
@@ -80,7 +81,7 @@ async fn cacerts(cluster: &Cluster) -> anyhow::Result<impl Fn(&str) -> anyhow::R
     })
 }
 
-/// Every istiod's handshake succeeds against this root, and goes through this intermediate.
+/// Checks that every istiod's handshake succeeds against this root, through this intermediate CA.
 async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate: &[u8]) -> anyhow::Result<()> {
     let mut trusted = rustls::RootCertStore::empty();
     trusted.add(CertificateDer::from_pem_slice(root).context("reading the root")?)?;
@@ -95,10 +96,10 @@ async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate
         let tls = connector.connect(server, stream).await;
         let tls = tls.with_context(|| format!("{name} of {} does not chain to its root", cluster.name()))?;
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
-        let own = CertificateDer::from_pem_slice(intermediate).context("reading the intermediate")?;
+        let own = CertificateDer::from_pem_slice(intermediate).context("reading the intermediate CA CA")?;
         ensure!(
             chain.contains(&own),
-            "{name} of {} chains to the root, but not through its cluster's intermediate",
+            "{name} of {} chains to the root, but not through its cluster's intermediate CA CA",
             cluster.name()
         );
         trial.saw(format!(
@@ -110,7 +111,7 @@ async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate
     Ok(())
 }
 
-/// The certificates that a proxy of each cluster holds.
+/// Checks the certificates that a proxy of each cluster has.
 async fn workloads(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate: &[u8]) -> anyhow::Result<()> {
     let bench = trial.bench;
     for role in ["caller", "producer"] {
@@ -119,9 +120,9 @@ async fn workloads(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermedia
             let secrets =
                 config_dump::part(&cluster.client, &bench.namespace, &pod, "dynamic_active_secrets").await?;
             let chain = config_dump::chain(&secrets);
-            let chain = chain.with_context(|| format!("the proxy of {pod} holds no certificate"))?;
+            let chain = chain.with_context(|| format!("the proxy of {pod} has no certificate"))?;
             let trusts = config_dump::roots(&secrets);
-            let trusts = inspect(&trusts.with_context(|| format!("the proxy of {pod} holds no root"))?)?;
+            let trusts = inspect(&trusts.with_context(|| format!("the proxy of {pod} has no root"))?)?;
             let held = inspect(root)?;
             ensure!(
                 trusts.iter().any(|certificate| certificate.sha256 == held[0].sha256),
@@ -132,10 +133,10 @@ async fn workloads(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermedia
             );
             ensure!(
                 chains_to(&chain, intermediate),
-                "the certificate of {pod} is not signed by the intermediate of {}",
+                "the certificate of {pod} is not signed by the intermediate CA of {}",
                 cluster.name()
             );
-            trial.saw(format!("{}: the proxy of {pod} holds a certificate of this intermediate", cluster.name()));
+            trial.saw(format!("{}: the proxy of {pod} has a certificate of this intermediate CA", cluster.name()));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Who calls: a pod that is ready, and whether it is in the mesh.
+//! The caller: a pod that is ready, and whether it is in the mesh.
 
 use super::{Facts, Hop};
 
@@ -10,7 +10,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::unknown(
             HOP,
             format!(
-                "no pod of namespace {} runs in {}: what a proxy would do is not known (--namespace names another)",
+                "no pod of namespace {} runs in {}: its proxy cannot be inspected (--namespace selects another)",
                 call.namespace, call.cluster
             ),
         );

@@ -1,4 +1,4 @@
-//! The proxy's cluster: the endpoints that the caller's proxy has, and which of them it takes for healthy.
+//! The proxy's cluster: the endpoints of the caller's proxy, and which of them it considers healthy.
 
 use super::{Facts, Hop};
 
@@ -8,7 +8,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     let Some(caller) = facts.caller.as_ref().filter(|caller| caller.meshed) else {
         return from_outside(facts);
     };
-    let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy gave no answer") };
+    let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy did not respond") };
     let pools = facts.pools();
     let known: Vec<_> = pools.iter().filter_map(|pool| proxy.endpoints.get(pool)).flatten().collect();
     let healthy = known.iter().filter(|(_, health)| health == "healthy").count();
@@ -17,7 +17,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::ok(HOP, format!("the caller's proxy has {healthy}{of} healthy endpoints"));
     }
     let restart = format!(
-        "kubectl --context {} -n {} delete pod {}, which makes it anew",
+        "kubectl --context {} -n {} delete pod {}, which recreates it",
         facts.context(),
         facts.call.namespace,
         caller.pod
@@ -26,7 +26,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         None => Hop::wrong(
             HOP,
             "the caller's proxy has no endpoints",
-            format!("if the hops before this one are right, the news is on its way; else {restart}"),
+            format!("if the hops before this one are right, the update is on its way; otherwise {restart}"),
         ),
         Some((address, health)) if health.contains("failed_outlier_check") => Hop::wrong(
             HOP,
@@ -34,25 +34,25 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 "the circuit is open: {} endpoints, {address} among them, are ejected after failures",
                 known.len()
             ),
-            "wait for the DestinationRule's baseEjectionTime, and see why they failed: the logs of the pods",
+            "wait for the DestinationRule's baseEjectionTime, and check the logs of the pods for the failures",
         ),
         Some((address, health)) => Hop::wrong(
             HOP,
-            format!("none of {} endpoints is healthy to the caller's proxy; {address}: {health}", known.len()),
-            "see the pods' logs",
+            format!("none of {} endpoints is healthy for the caller's proxy; {address}: {health}", known.len()),
+            "check the pods' logs",
         ),
     }
 }
 
-/// Without a proxy, kube-proxy sends the call to pods of the own cluster alone.
+/// Without a proxy, kube-proxy sends the call only to pods of the caller's own cluster.
 fn from_outside(facts: &Facts) -> Hop {
     let meshed = facts.caller.as_ref().is_none_or(|caller| caller.meshed);
     let (here, call) = (facts.serving().iter().any(|cluster| facts.is_here(cluster)), &facts.call);
     if meshed {
-        return Hop::unknown(HOP, "there is no caller whose proxy could be asked");
+        return Hop::unknown(HOP, "there is no caller whose proxy can be inspected");
     }
     if here {
-        return Hop::ok(HOP, format!("without a proxy: pods of {} alone", call.cluster));
+        return Hop::ok(HOP, format!("without a proxy: only pods of {}", call.cluster));
     }
     let pod = facts.caller.as_ref().map(|caller| caller.pod.clone()).unwrap_or_default();
     Hop::wrong(
@@ -62,7 +62,8 @@ fn from_outside(facts: &Facts) -> Hop {
             call.cluster, call.name
         ),
         format!(
-            "bring it into the mesh: kubectl --context {} label namespace {} istio-injection=enabled, then make its pods anew",
+            "add it to the mesh: kubectl --context {} label namespace {} istio-injection=enabled, then recreate \
+                its pods",
             facts.context(),
             call.namespace
         ),

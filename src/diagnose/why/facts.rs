@@ -1,4 +1,4 @@
-//! What was seen of a call's way, as plain data.
+//! The facts about a call, as plain data.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use serde_json::Value;
 
 pub use crate::cluster::mesh::envoy::config_dump::{Route, Transport};
 
-/// All that the hops are judged by.
+/// Everything that the hops are judged by.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// The environment's name.
     pub environment: String,
     /// The call.
     pub call: Call,
-    /// Who calls, if anybody of that namespace runs there.
+    /// The caller, if a pod of that namespace runs in its cluster.
     pub caller: Option<Caller>,
-    /// Every cluster, that of the caller first.
+    /// Every cluster, the caller's first.
     pub clusters: Vec<Cluster>,
     /// Other namespaces that have a Service of that name.
     pub other_namespaces: Vec<String>,
-    /// The other clusters as the caller's istiod sees them, each with its state; none when it gave no answer.
+    /// The other clusters as the caller's istiod lists them, each with its state; none if it did not respond.
     pub synced: Option<Vec<(String, String)>>,
-    /// The clusters that the caller's has a remote secret for.
+    /// The clusters for which the caller's cluster has a remote secret.
     pub remote_secrets: Vec<String>,
     /// The DestinationRules of the caller's cluster.
     pub destination_rules: Vec<Policy>,
-    /// What the caller's proxy says; none when there is none, or it gave no answer.
+    /// The configuration of the caller's proxy; none if there is no proxy, or it did not respond.
     pub proxy: Option<Proxy>,
 }
 
 /// A call.
 #[derive(Debug, Clone, Default)]
 pub struct Call {
-    /// The cluster that calls.
+    /// The caller's cluster.
     pub cluster: String,
-    /// The namespace that calls.
+    /// The caller's namespace.
     pub namespace: String,
     /// The Service's name.
     pub name: String,
@@ -46,7 +46,7 @@ pub struct Call {
     pub path: String,
 }
 
-/// The pod that calls.
+/// The caller's pod.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     /// Its name.
@@ -66,21 +66,21 @@ pub struct Cluster {
     pub name: String,
     /// Its context in the environment's kubeconfig.
     pub context: String,
-    /// Why its API server gave no answer, if it gave none.
+    /// Why its API server did not respond, if it did not.
     pub silent: Option<String>,
     /// Whether it has the Service's namespace.
     pub has_namespace: bool,
     /// Its Service of that name.
     pub service: Option<Service>,
-    /// The pods that its Service selects, or, where it has none, that another cluster's would.
+    /// The pods that its Service selects, or, without a Service, that another cluster's would select.
     pub pods: Vec<Pod>,
-    /// What makes such pods.
+    /// What creates such pods.
     pub workloads: Vec<Workload>,
-    /// Whether its pods can be reached from the caller's cluster, and the other way round.
+    /// Whether its pods can be reached from the caller's cluster, and in the other direction.
     pub linked: Linked,
-    /// Its PeerAuthentications that may be about the pods.
+    /// Its PeerAuthentications that may apply to the pods.
     pub peer_authentications: Vec<Policy>,
-    /// Its AuthorizationPolicies that may be about the pods.
+    /// Its AuthorizationPolicies that may apply to the pods.
     pub authorization_policies: Vec<Policy>,
 }
 
@@ -89,11 +89,11 @@ pub struct Cluster {
 pub enum Linked {
     /// They can; or it is the caller's own cluster.
     Yes,
-    /// Cut on purpose.
+    /// The link is disabled.
     Cut,
-    /// There is no route; where.
+    /// There is no route, and on which node.
     No(String),
-    /// It could not be found out.
+    /// It is unknown.
     #[default]
     Unknown,
 }
@@ -103,11 +103,11 @@ pub enum Linked {
 pub struct Service {
     /// Its ports.
     pub ports: Vec<Port>,
-    /// Which pods it selects.
+    /// Its selector.
     pub selector: BTreeMap<String, String>,
-    /// Whether it has no address of its own.
+    /// Whether it is headless.
     pub headless: bool,
-    /// The name it stands for, if it stands for another.
+    /// Its external name, if it has one.
     pub external_name: Option<String>,
 }
 
@@ -120,18 +120,18 @@ pub struct Port {
     pub number: u16,
     /// The pods' port: a number or a name.
     pub target: String,
-    /// What it says of its protocol.
+    /// Its declared protocol.
     pub protocol: Option<String>,
 }
 
-/// A pod that may answer.
+/// A pod that may respond.
 #[derive(Debug, Clone, Default)]
 pub struct Pod {
     /// Its name.
     pub name: String,
     /// Whether it is ready.
     pub ready: bool,
-    /// Why it is not, as far as it says.
+    /// Why it is not, if known.
     pub why: String,
     /// Whether it has a proxy.
     pub meshed: bool,
@@ -141,18 +141,18 @@ pub struct Pod {
     pub port_names: Vec<String>,
 }
 
-/// What makes pods.
+/// What creates pods.
 #[derive(Debug, Clone, Default)]
 pub struct Workload {
     /// `Deployment` or `StatefulSet`.
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// How many pods are wanted.
+    /// The number of replicas.
     pub replicas: i32,
 }
 
-/// One of Istio's objects.
+/// An Istio object.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// Its namespace.
@@ -164,13 +164,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether it is about a pod of a namespace: one of the mesh's own namespace is about all.
+    /// Whether it applies to a pod of a namespace: objects in the mesh's root namespace apply to all.
     pub fn is_about(&self, namespace: &str, pod: &Pod) -> bool {
         (self.namespace == namespace || self.namespace == crate::cluster::mesh::ISTIO_NAMESPACE)
             && self.selects(pod)
     }
 
-    /// Whether its selector, if it has one, fits a pod.
+    /// Whether its selector, if it has one, matches a pod.
     pub fn selects(&self, pod: &Pod) -> bool {
         self.selector()
             .into_iter()
@@ -178,35 +178,36 @@ impl Policy {
             .all(|(key, value)| pod.labels.get(key).map(String::as_str) == value.as_str())
     }
 
-    /// Which pods it is about; none for all of its namespace.
+    /// Its selector; none for its whole namespace.
     pub fn selector(&self) -> Option<&serde_json::Map<String, Value>> {
         self.spec.pointer("/selector/matchLabels").and_then(Value::as_object).filter(|labels| !labels.is_empty())
     }
 }
 
-/// What the caller's proxy would do.
+/// The configuration of the caller's proxy.
 #[derive(Debug, Clone, Default)]
 pub struct Proxy {
     /// Its route for the host and port.
     pub route: Option<Route>,
-    /// The clusters of endpoints that it knows, with how each is spoken to.
+    /// Its clusters of endpoints, with the TLS setting of each.
     pub clusters: BTreeMap<String, Transport>,
-    /// The endpoints of each, with their health as Envoy writes it.
+    /// The endpoints of each, with their health as Envoy prints it.
     pub endpoints: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Facts {
-    /// The caller's cluster.
+    /// Returns the caller's cluster.
     pub fn here(&self) -> Option<&Cluster> {
         self.clusters.first()
     }
 
-    /// The Service's full name.
+    /// Returns the Service's full name.
     pub fn host(&self) -> String {
         format!("{}.{}.svc.cluster.local", self.call.name, self.call.service_namespace)
     }
 
-    /// The ready pods that may answer, each with its cluster: of clusters that have a Service of that name.
+    /// Returns the ready pods that may respond, each with its cluster: of clusters that have a Service of that
+    /// name.
     pub fn ready(&self) -> Vec<(&Cluster, &Pod)> {
         let served = self.clusters.iter().filter(|cluster| cluster.service.is_some());
         served
@@ -214,7 +215,7 @@ impl Facts {
             .collect()
     }
 
-    /// The clusters with ready pods that may answer.
+    /// Returns the clusters with ready pods that may respond.
     pub fn serving(&self) -> Vec<&Cluster> {
         let served = self.clusters.iter().filter(|cluster| cluster.service.is_some());
         served.filter(|cluster| cluster.pods.iter().any(|pod| pod.ready)).collect()
@@ -233,12 +234,12 @@ impl Facts {
         self.is_here(cluster) || self.synced.as_ref().is_none_or(synced)
     }
 
-    /// The start of a kubectl command for the Service's namespace in a cluster.
+    /// Returns the start of a kubectl command for the Service's namespace in a cluster.
     pub fn kubectl(&self, cluster: &Cluster) -> String {
         format!("kubectl --context {} -n {}", cluster.context, self.call.service_namespace)
     }
 
-    /// A command of kindmesh on this environment.
+    /// Returns a kindmesh command for this environment.
     pub fn kindmesh(&self, command: &str) -> String {
         match self.environment.as_str() {
             "kindmesh" => format!("kindmesh {command}"),
@@ -247,7 +248,7 @@ impl Facts {
     }
 }
 
-/// `one`, `one and two`, `one, two and three`.
+/// Joins words: `one`, `one and two`, `one, two and three`.
 pub(super) fn listed<T: AsRef<str>>(names: &[T]) -> String {
     match names {
         [] => String::new(),

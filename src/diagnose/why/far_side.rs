@@ -1,4 +1,4 @@
-//! The far side: the pods have the port that the Service leads to.
+//! The server side: the pods have the port that the Service uses.
 
 use super::{Facts, Hop};
 
@@ -6,7 +6,7 @@ const HOP: &str = "farSide";
 
 pub(super) fn judge(facts: &Facts) -> Hop {
     let ready = facts.ready();
-    let Some((cluster, pod)) = ready.first() else { return Hop::skipped(HOP, "there is nobody") };
+    let Some((cluster, pod)) = ready.first() else { return Hop::skipped(HOP, "there are no endpoints") };
     let port = cluster.service.as_ref().and_then(|s| s.ports.iter().find(|port| port.number == facts.call.port));
     let Some(port) = port else { return Hop::skipped(HOP, "there is no such port") };
     let is_number = port.target.parse::<u16>().is_ok();
@@ -14,7 +14,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::wrong(
             HOP,
             format!(
-                "the Service in {} leads to the pods' port \"{}\", and {} names no such port: {}",
+                "the Service in {} uses the pods' port \"{}\", but {} names no such port: {}",
                 cluster.name,
                 port.target,
                 pod.name,
@@ -28,7 +28,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         0 => "with a proxy".to_owned(),
         some => format!("{some} of them without a proxy"),
     };
-    Hop::ok(HOP, format!("{} ready pods take it at port {}, {mesh}", ready.len(), port.target))
+    Hop::ok(HOP, format!("{} ready pods serve it on port {}, {mesh}", ready.len(), port.target))
 }
 
 #[cfg(test)]

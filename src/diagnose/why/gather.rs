@@ -1,4 +1,4 @@
-//! Looks at everything that decides a call, side by side, each look bounded in time.
+//! Gathers everything that decides about a call, in parallel, each request limited in time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub(super) async fn gather(
     );
     let mut facts = Facts { environment: environment.name().to_owned(), clusters, ..here? };
     let selector = facts.clusters.iter().find_map(|c| c.service.as_ref().map(|service| service.selector.clone()));
-    // Where a cluster has no Service, the pods that another's would select are of interest.
+    // If a cluster has no Service, the pods that another cluster's Service would select are relevant.
     for found in facts.clusters.iter_mut().filter(|found| found.service.is_none() && found.silent.is_none()) {
         if let (Some(selector), Ok(client)) = (&selector, environment.client(&found.name).await) {
             let _ = look.within(look.behind(&client, selector, found)).await;
@@ -76,11 +76,11 @@ struct Look<'a> {
 
 impl Look<'_> {
     async fn within<T>(&self, look: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let late = || anyhow::anyhow!("no answer within {} s", self.within.as_secs());
+        let late = || anyhow::anyhow!("no response within {} s", self.within.as_secs());
         tokio::time::timeout(self.within, look).await.map_err(|_| late())?
     }
 
-    /// What a cluster has of the Service. One that does not answer is told as such.
+    /// Returns a cluster's facts about the Service. A cluster that does not respond is recorded as such.
     async fn cluster(&self, name: &str) -> Cluster {
         let mut found =
             Cluster { name: name.to_owned(), context: self.environment.context(name), ..Cluster::default() };
@@ -110,14 +110,14 @@ impl Look<'_> {
         found
     }
 
-    /// The pods that a selector finds, and what makes them.
+    /// Returns the pods that a selector matches, and what creates them.
     async fn behind(
         &self,
         client: &Client,
         selector: &BTreeMap<String, String>,
         found: &mut Cluster,
     ) -> anyhow::Result<()> {
-        // A Service without a selector finds nobody, while an empty one lists all.
+        // A Service without a selector matches nothing, while an empty selector lists all pods.
         if selector.is_empty() {
             return Ok(());
         }
@@ -152,10 +152,10 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// What the caller's cluster alone tells: who calls, what istiod sees, what the proxy would do.
+    /// Returns the facts of the caller's cluster: the caller, istiod's view, the proxy's configuration.
     async fn here(&self, client: &Client) -> anyhow::Result<Facts> {
         let caller = self.within(self.caller(client)).await;
-        let caller = caller.with_context(|| format!("asking {} who calls", self.call.cluster))?;
+        let caller = caller.with_context(|| format!("looking for the caller in {}", self.call.cluster))?;
         let proxy = async {
             let caller = caller.as_ref().filter(|caller| caller.meshed)?;
             self.within(self.proxy(client, &caller.pod)).await.ok()
@@ -167,7 +167,7 @@ impl Look<'_> {
             self.within(policies(client, "networking.istio.io", "DestinationRule", None)),
             self.within(self.other_namespaces(client)),
         );
-        // All istiods of a cluster have to know a cluster.
+        // All istiods of a cluster must know a cluster.
         let synced = synced.ok().map(|all| {
             let first = all.first().cloned().unwrap_or_default();
             first.into_iter().map(|known| (known.id, known.sync_status)).collect()
@@ -183,7 +183,7 @@ impl Look<'_> {
         })
     }
 
-    /// The pod that calls: the one that was named, else a ready one, with a proxy before one without.
+    /// Returns the caller's pod: the named one, else a ready one, preferably with a proxy.
     async fn caller(&self, client: &Client) -> anyhow::Result<Option<Caller>> {
         let api: Api<Pod> = Api::namespaced(client.clone(), &self.call.namespace);
         let mut pods = api.list(&ListParams::default()).await?.items;
@@ -247,7 +247,7 @@ impl Look<'_> {
         Ok(found)
     }
 
-    /// Whether the nodes of the caller's cluster and of each other reach each other's pods.
+    /// Returns whether the nodes of the caller's cluster and of each other cluster reach each other's pods.
     async fn links(&self, names: &[&str]) -> BTreeMap<String, Linked> {
         let look = async {
             let engine = Engine::connect().await?;
@@ -267,7 +267,7 @@ async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow
     if here == there {
         return Ok(Linked::Yes);
     }
-    let find = |name: &str| plan.cluster(name).with_context(|| format!("no cluster {name} is planned"));
+    let find = |name: &str| plan.cluster(name).with_context(|| format!("the plan has no cluster {name}"));
     let (one, other): (&plan::Cluster, &plan::Cluster) = (find(here)?, find(there)?);
     for (from, to) in [(one, other), (other, one)] {
         for name in &from.nodes {
@@ -283,12 +283,12 @@ async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow
 async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<String>> {
     const CLUSTER: &str = "networking.istio.io/cluster";
     let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    // Only the names: what is in them is nobody's business here.
+    // Only the names: the content is secret.
     let found = api.list_metadata(&ListParams::default().labels("istio/multiCluster=true")).await?;
     Ok(found.items.iter().filter_map(|secret| secret.annotations().get(CLUSTER).cloned()).collect())
 }
 
-/// Istio's objects of a kind in a namespace, or in all.
+/// Returns Istio's objects of a kind in a namespace, or in all.
 async fn policies(
     client: &Client,
     group: &str,

@@ -8,7 +8,7 @@ const HOP: &str = "link";
 pub(super) fn judge(facts: &Facts) -> Hop {
     let here = &facts.call.cluster;
     let serving = facts.serving();
-    // What the control plane does not see is not called.
+    // Pods that the control plane does not know are not called.
     let others: Vec<&&Cluster> =
         serving.iter().filter(|cluster| !facts.is_here(cluster) && facts.sees(cluster)).collect();
     if others.is_empty() {
@@ -25,15 +25,15 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 );
                 return Hop::wrong(
                     HOP,
-                    format!("the link between {here} and {name} is cut on purpose"),
+                    format!("the link between {here} and {name} is disabled"),
                     format!("remove /etc/kindmesh/cut on {nodes}: docker exec NODE rm /etc/kindmesh/cut"),
                 );
             }
             Linked::No(node) => {
                 return Hop::wrong(
                     HOP,
-                    format!("{node} has no route to the pods on the other side, between {here} and {name}"),
-                    format!("{}; if it stays: {}", facts.kindmesh("logs link"), facts.kindmesh("up")),
+                    format!("{node} has no route to the peer's pods, between {here} and {name}"),
+                    format!("{}; if that does not help: {}", facts.kindmesh("logs link"), facts.kindmesh("up")),
                 );
             }
         }
@@ -42,7 +42,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     match others.iter().find(|cluster| cluster.linked == Linked::Unknown) {
         Some(cluster) => Hop {
             verdict: Verdict::Unknown,
-            ..Hop::ok(HOP, format!("the routes to {} were not to be had", cluster.name))
+            ..Hop::ok(HOP, format!("the routes to {} could not be read", cluster.name))
         },
         None => {
             Hop::ok(HOP, format!("nodes of {here} and of {} have routes to each other's pods", listed(&names)))

@@ -1,4 +1,4 @@
-//! The name: it resolves where there is a Service of that name, and nowhere else.
+//! The name: it resolves in clusters with a Service of that name, and nowhere else.
 
 use serde_json::json;
 
@@ -9,29 +9,30 @@ const HOP: &str = "name";
 
 pub(super) fn judge(facts: &Facts) -> Hop {
     let call = &facts.call;
-    let Some(here) = facts.here() else { return Hop::unknown(HOP, "no cluster was seen") };
+    let Some(here) = facts.here() else { return Hop::unknown(HOP, "no cluster responded") };
     let (name, namespace, cluster) = (&call.name, &call.service_namespace, &here.name);
     if let Some(service) = &here.service {
         if let Some(other) = &service.external_name {
             return Hop::wrong(
                 HOP,
-                format!("Service {name} in {cluster} stands for the external name {other}, not for pods"),
-                format!("{} delete service {name}, and make one with a selector", facts.kubectl(here)),
+                format!("Service {name} in {cluster} is for the external name {other}, not for pods"),
+                format!("{} delete service {name}, and create one with a selector", facts.kubectl(here)),
             );
         }
         if service.headless && !here.pods.iter().any(|pod| pod.ready) {
             return Hop::wrong(
                 HOP,
                 format!(
-                    "Service {name} in {cluster} is headless: its name stands for pods of {cluster}, and there are none"
+                    "Service {name} in {cluster} is headless: its name resolves to pods of {cluster}, and there \
+                        are none"
                 ),
                 format!(
-                    "give it an address: make it anew without clusterIP: None ({} edit …)",
+                    "give it an address: recreate it without clusterIP: None ({} edit …)",
                     facts.kubectl(here)
                 ),
             );
         }
-        return Hop::ok(HOP, format!("Service {name} of namespace {namespace} is in {cluster}"));
+        return Hop::ok(HOP, format!("Service {name} of namespace {namespace} exists in {cluster}"));
     }
     let there: Vec<&str> =
         facts.clusters.iter().filter(|c| c.service.is_some()).map(|cluster| cluster.name.as_str()).collect();
@@ -48,24 +49,24 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let saw = match there.is_empty() {
         true => format!(
-            "there is no Service {name} in namespace {namespace} of any cluster: the name does not resolve"
+            "Service {name} is missing in namespace {namespace} of any cluster: the name does not resolve"
         ),
         false => format!(
-            "there is no Service {name} in namespace {namespace} of {cluster}, though there is one in {}: the name does not \
-             resolve in {cluster}",
+            "Service {name} is missing in namespace {namespace} of {cluster}, only in {}: the name does not \
+                resolve in {cluster}",
             listed(&there)
         ),
     };
     Hop::wrong(HOP, saw, make(facts))
 }
 
-/// The command that makes the Service, as another cluster has it.
+/// Returns the command that creates the Service as in another cluster.
 fn make(facts: &Facts) -> String {
     let call = &facts.call;
     let Some(here) = facts.here() else { return String::new() };
     let Some(service) = facts.clusters.iter().find_map(|cluster| cluster.service.as_ref()) else {
         return format!(
-            "make the Service where its pods are, and kindmesh deploy makes the stub in {}",
+            "create the Service in the cluster of its pods; kindmesh deploy creates the stub Service in {}",
             here.name
         );
     };
@@ -87,7 +88,7 @@ fn make(facts: &Facts) -> String {
         false => format!("kubectl --context {} create namespace {}; ", here.context, call.service_namespace),
     };
     format!(
-        "{namespace}{} apply -f - <<<'{stub}' (kindmesh deploy makes such stubs by itself)",
+        "{namespace}{} apply -f - <<<'{stub}' (kindmesh deploy creates such stub Services itself)",
         facts.kubectl(here)
     )
 }

@@ -1,4 +1,4 @@
-//! Policy: whether the AuthorizationPolicies where the pods are let this caller call.
+//! Policies: whether the AuthorizationPolicies in the pods' clusters allow this caller.
 
 use crate::base::names;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use super::{Facts, Hop};
 
 const HOP: &str = "policy";
 
-/// Whether a condition holds, as far as it can be known beforehand.
+/// Whether a condition holds, as far as this is known without the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holds {
     Yes,
@@ -41,7 +41,7 @@ impl Holds {
 pub(super) fn judge(facts: &Facts) -> Hop {
     let ready: Vec<_> = facts.ready().into_iter().filter(|(_, pod)| pod.meshed).collect();
     if ready.is_empty() {
-        return Hop::skipped(HOP, "no pod has a proxy that could refuse a call");
+        return Hop::skipped(HOP, "no pod has a proxy that could deny a call");
     }
     let mut unknown = None;
     let mut asked = 0;
@@ -64,12 +64,12 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         (Some((policy, cluster)), _) => Hop::unknown(
             HOP,
             format!(
-                "AuthorizationPolicy {} in {} asks for what only the call itself tells",
+                "AuthorizationPolicy {} in {} matches on the request itself",
                 policy.name, cluster.name
             ),
         ),
-        (None, 0) => Hop::ok(HOP, "no AuthorizationPolicy is about these pods"),
-        (None, _) => Hop::ok(HOP, "the AuthorizationPolicies about these pods let this caller call"),
+        (None, 0) => Hop::ok(HOP, "no AuthorizationPolicy selects these pods"),
+        (None, _) => Hop::ok(HOP, "the AuthorizationPolicies that select these pods allow this caller"),
     }
 }
 
@@ -77,7 +77,7 @@ fn denied(facts: &Facts, cluster: &Cluster, pod: &Pod, policy: &Policy, caller: 
     Hop::wrong(
         HOP,
         format!(
-            "AuthorizationPolicy {} of namespace {} in {} denies it to {}: {} would answer 403",
+            "AuthorizationPolicy {} of namespace {} in {} denies it to {}: {} would respond with 403",
             policy.name,
             policy.namespace,
             cluster.name,
@@ -100,7 +100,7 @@ fn not_allowed(facts: &Facts, cluster: &Cluster, pod: &Pod, policies: &[&Policy]
     Hop::wrong(
         HOP,
         format!(
-            "AuthorizationPolicy {} in {} allows others, and not {}: {} would answer 403",
+            "AuthorizationPolicy {} in {} allows others, but not {}: {} would respond with 403",
             super::facts::listed(&names),
             cluster.name,
             caller.told(),
@@ -116,7 +116,7 @@ fn not_allowed(facts: &Facts, cluster: &Cluster, pod: &Pod, policies: &[&Policy]
 }
 
 impl Hop {
-    /// Puts the way back of kindmesh's own policies before the cure, where it is one of them.
+    /// Puts the kindmesh command that removes the policy before the fix, if it is kindmesh's policy.
     fn with_hint(mut self, facts: &Facts) -> Self {
         self.cure = self.cure.map(|cure| format!("{}{cure}", hint(facts)));
         self
@@ -126,13 +126,13 @@ impl Hop {
 fn hint(facts: &Facts) -> String {
     let samples = facts.call.name == names::PRODUCER_NAME;
     if samples {
-        format!("if it is one of kindmesh's: {}; else ", facts.kindmesh("unapply --all"))
+        format!("if kindmesh applied it: {}; otherwise ", facts.kindmesh("unapply --all"))
     } else {
         String::new()
     }
 }
 
-/// Who calls, as the pods' proxies are told.
+/// Returns the caller's identity, as the pods' proxies receive it.
 struct Identity {
     principal: Option<String>,
     namespace: Option<String>,
@@ -149,7 +149,7 @@ impl Identity {
     }
 
     fn told(&self) -> String {
-        self.principal.clone().unwrap_or_else(|| "a caller that the pods are told nothing of".into())
+        self.principal.clone().unwrap_or_else(|| "a caller without an identity".into())
     }
 }
 
@@ -160,7 +160,7 @@ enum Decision<'a> {
     Unknown(&'a Policy),
 }
 
-/// Istio's order: what denies comes first; where anything allows, all that is not allowed is refused.
+/// Istio's order: DENY comes first; if any policy allows, everything that is not allowed is denied.
 fn decide<'a>(policies: &[&'a Policy], caller: &Identity, facts: &Facts) -> Decision<'a> {
     let action = |policy: &Policy| policy.spec["action"].as_str().unwrap_or("ALLOW").to_owned();
     let of = |wanted: &'static str| policies.iter().copied().filter(move |policy| action(policy) == wanted);
@@ -181,7 +181,7 @@ fn decide<'a>(policies: &[&'a Policy], caller: &Identity, facts: &Facts) -> Deci
     unknown.map_or(Decision::Allowed, Decision::Unknown)
 }
 
-/// Whether any rule of a policy is about this call; a policy without rules is about none.
+/// Whether any rule of a policy matches this call; a policy without rules matches nothing.
 fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Holds {
     let rules = policy.spec["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
     Holds::any(rules.iter().map(|rule| {
@@ -192,7 +192,7 @@ fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Holds {
     }))
 }
 
-/// Whether one of a list's items fits; without a list, all do.
+/// Whether an item of a list matches; without a list, everything matches.
 fn any_of(list: &Value, key: &str, fits: impl Fn(&Value) -> Holds) -> Holds {
     match list.as_array() {
         Some(items) => Holds::any(items.iter().map(|item| fits(&item[key]))),
@@ -208,7 +208,7 @@ fn is_source(source: &Value, caller: &Identity) -> Holds {
             "notPrincipals" => none(patterns, caller.principal.as_deref()),
             "namespaces" => one(patterns, caller.namespace.as_deref()),
             "notNamespaces" => none(patterns, caller.namespace.as_deref()),
-            // Addresses, tokens: known when the call is made.
+            // Addresses, tokens: known only when the call is sent.
             _ => Holds::Unknown,
         })
     })
@@ -221,7 +221,7 @@ fn is_operation(operation: &Value, facts: &Facts) -> Holds {
         holds.and(match field.as_str() {
             "paths" => one(patterns, Some(path)),
             "notPaths" => none(patterns, Some(path)),
-            // A call that is explained is a GET; ports are the pods' own, and hosts what the caller writes.
+            // The explained call is a GET; ports are the pods' own, and hosts are as in the URL.
             "methods" => one(patterns, Some("GET")),
             "notMethods" => none(patterns, Some("GET")),
             _ => Holds::Unknown,
@@ -243,7 +243,7 @@ fn none(patterns: &Value, value: Option<&str>) -> Holds {
     }
 }
 
-/// Istio's patterns: exact, `*` for anything there is, a `*` at one end.
+/// Istio's patterns: exact, `*` for any value, a `*` at one end.
 fn fits(pattern: &str, value: &str) -> bool {
     match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(""), _) => !value.is_empty(),
@@ -284,7 +284,7 @@ mod tests {
             (vec![from("ALLOW", "notNamespaces", "shop")], Verdict::Wrong),
             (vec![from("DENY", "principals", CHECKOUT)], Verdict::Wrong),
             (vec![from("DENY", "namespaces", "other")], Verdict::Ok),
-            // Without rules nothing is allowed, and with an empty one everything.
+            // Without rules nothing is allowed, and with an empty rule everything.
             (vec![json!({})], Verdict::Wrong),
             (vec![json!({"rules": [{}]})], Verdict::Ok),
             (vec![json!({"action": "DENY", "rules": [{}]})], Verdict::Wrong),
@@ -325,6 +325,6 @@ mod tests {
         facts.caller.as_mut().unwrap().meshed = false;
         let allow = Policy { namespace: "shop".into(), name: "p".into(), spec: from("ALLOW", "principals", "*") };
         facts.clusters[1].authorization_policies = vec![allow];
-        assert!(judge(&facts).saw.contains("a caller that the pods are told nothing of"));
+        assert!(judge(&facts).saw.contains("a caller without an identity"));
     }
 }

@@ -1,4 +1,5 @@
-//! Remote clusters: the caller's control plane reads the endpoints of other clusters by a remote secret for each.
+//! Remote clusters: the caller's control plane reads the endpoints of other clusters with a remote secret for
+//! each.
 
 use super::facts::listed;
 use super::{Facts, Hop};
@@ -17,7 +18,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::wrong(
             HOP,
             format!(
-                "istiod of {here} does not answer, which tells the proxies where the pods of {} are",
+                "istiod of {here}, which tells the proxies where the pods of {} are, does not respond",
                 listed(&names)
             ),
             facts.kindmesh("status"),
@@ -31,15 +32,15 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     let why = match (facts.remote_secrets.contains(&first.name), state) {
         (false, _) => format!("{here} has no remote secret for {}", first.name),
         (true, None) => {
-            format!("{here} has a remote secret for {}, and istiod does not know the cluster", first.name)
+            format!("{here} has a remote secret for {}, but istiod does not list the cluster", first.name)
         }
-        (true, Some(state)) => format!("istiod of {here} says of {}: {state}", first.name),
+        (true, Some(state)) => format!("istiod of {here} reports for {}: {state}", first.name),
     };
-    // Pods that are seen answer; a call is none the worse for those that are not.
+    // Pods that it knows respond; a call does not suffer from those that it does not know.
     if unseen.len() < serving.len() {
-        return Hop::ok(HOP, format!("{why}, so that its pods take no part; others do"));
+        return Hop::ok(HOP, format!("{why}: its pods are left out, others are not"));
     }
-    Hop::wrong(HOP, format!("{why}: its endpoints are not known there"), facts.kindmesh("up"))
+    Hop::wrong(HOP, format!("{why}: its endpoints are not known in the caller's cluster"), facts.kindmesh("up"))
 }
 
 #[cfg(test)]

@@ -13,21 +13,21 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             "the caller has no proxy: the call goes to the Service's address, within its own cluster",
         );
     }
-    let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy gave no answer") };
+    let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy did not respond") };
     let host = facts.host();
     let Some(route) = &proxy.route else {
-        // Not of HTTP: it is found by its address, without a route.
+        // Not HTTP: matched by address, without a route.
         if proxy.clusters.contains_key(&facts.pool()) {
-            return Hop::ok(HOP, format!("by its address, since port {} is not declared as HTTP", call.port));
+            return Hop::ok(HOP, format!("by address, since port {} is not declared as HTTP", call.port));
         }
         return Hop::wrong(
             HOP,
             format!("the caller's proxy has no route for {host}:{}", call.port),
-            format!("look for what narrows its view: kubectl --context {} get sidecars -A", facts.context()),
+            format!("check what limits its configuration: kubectl --context {} get sidecars -A", facts.context()),
         );
     };
     let from = route.virtual_service.as_deref().map_or_else(
-        || "the Service's own route".to_owned(),
+        || "the Service's default route".to_owned(),
         |virtual_service| format!("VirtualService {}", virtual_service.replace(" -n ", " of namespace ")),
     );
     let edit = || match &route.virtual_service {
@@ -37,23 +37,23 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         None => facts.kindmesh("up"),
     };
     if let Some(status) = route.direct {
-        return Hop::wrong(HOP, format!("{from} answers with {status} itself"), edit());
+        return Hop::wrong(HOP, format!("{from} responds with {status} itself"), edit());
     }
     if route.aborts >= 100.0 {
-        return Hop::wrong(HOP, format!("{from} fails every call on purpose"), edit());
+        return Hop::wrong(HOP, format!("{from} injects a fault into every call"), edit());
     }
     let missing = route.clusters.iter().find(|cluster| !proxy.clusters.contains_key(*cluster));
     if let Some(missing) = missing {
         return Hop::wrong(
             HOP,
-            format!("{from} leads to {}, which is not there", shown(missing)),
-            format!("name a host and a subset that are there: {}", edit()),
+            format!("{from} routes to {}, which does not exist", shown(missing)),
+            format!("use an existing host and subset: {}", edit()),
         );
     }
     Hop::ok(
         HOP,
         format!(
-            "{from} leads to {}{}",
+            "{from} routes to {}{}",
             route.clusters.iter().map(|c| shown(c)).collect::<Vec<_>>().join(", "),
             limits(route)
         ),
@@ -63,15 +63,15 @@ pub(super) fn judge(facts: &Facts) -> Hop {
 fn limits(route: &Route) -> String {
     let mut limits = String::new();
     if let Some(timeout) = &route.timeout {
-        limits.push_str(&format!(", within {timeout}"));
+        limits.push_str(&format!(", timeout {timeout}"));
     }
     if route.aborts > 0.0 {
-        limits.push_str(&format!(", and fails {} % of calls on purpose", route.aborts));
+        limits.push_str(&format!(", and injects faults into {} % of calls", route.aborts));
     }
     limits
 }
 
-/// A proxy's name for endpoints, in words: `outbound|8080|v2|orders.shop.svc.cluster.local`.
+/// Describes a proxy's cluster name: `outbound|8080|v2|orders.shop.svc.cluster.local`.
 fn shown(cluster: &str) -> String {
     match cluster.split('|').collect::<Vec<_>>().as_slice() {
         ["outbound", port, "", host] => format!("{host}:{port}"),
@@ -81,12 +81,12 @@ fn shown(cluster: &str) -> String {
 }
 
 impl Facts {
-    /// The proxy's name for the Service's endpoints.
+    /// Returns the proxy's cluster name of the Service.
     pub(super) fn pool(&self) -> String {
         format!("outbound|{}||{}", self.call.port, self.host())
     }
 
-    /// The names of the endpoints that the call is sent to.
+    /// Returns the proxy's cluster names that the call is sent to.
     pub(super) fn pools(&self) -> Vec<String> {
         let route = self.proxy.as_ref().and_then(|proxy| proxy.route.as_ref());
         route
@@ -95,7 +95,7 @@ impl Facts {
             .unwrap_or_else(|| vec![self.pool()])
     }
 
-    /// The context of the caller's cluster.
+    /// Returns the context of the caller's cluster.
     pub(super) fn context(&self) -> String {
         self.here().map(|here| here.context.clone()).unwrap_or_default()
     }
@@ -132,7 +132,7 @@ mod tests {
             route.timeout = Some("5s".into());
         });
         assert!(
-            hop.verdict == Verdict::Ok && hop.saw.ends_with("within 5s, and fails 50 % of calls on purpose"),
+            hop.verdict == Verdict::Ok && hop.saw.ends_with("within 5s, and injects faults into 50 % of calls"),
             "{hop:?}"
         );
     }

@@ -1,4 +1,4 @@
-//! The Service: it has the port that is called, and says that it speaks HTTP.
+//! The Service: it has the called port, and declares HTTP.
 
 use super::facts::{Port, listed};
 use super::{Facts, Hop};
@@ -23,21 +23,21 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             },
         );
     };
-    // Endpoints of several clusters come together by the port's number in each.
+    // Endpoints of several clusters are matched by the port's number in each.
     let differs = facts.clusters.iter().filter_map(|cluster| Some((cluster, cluster.service.as_ref()?)));
     let lacks = differs.into_iter().find(|(_, other)| !other.ports.iter().any(|other| other.number == call.port));
     if let Some((other, _)) = lacks {
         return Hop::wrong(
             HOP,
-            format!("Service {} has port {} in {}, and not in {}", call.name, call.port, here.name, other.name),
+            format!("Service {} has port {} in {}, but not in {}", call.name, call.port, here.name, other.name),
             format!("give both the same ports: {} edit service {}", facts.kubectl(other), call.name),
         );
     }
-    let http = if speaks_http(port) { "HTTP" } else { "not declared as HTTP: the proxy has to guess" };
-    Hop::ok(HOP, format!("port {} ({http}) leads to port {} of the pods", port.number, port.target))
+    let http = if speaks_http(port) { "HTTP" } else { "not declared as HTTP: the proxy detects the protocol" };
+    Hop::ok(HOP, format!("port {} ({http}) maps to port {} of the pods", port.number, port.target))
 }
 
-/// Whether a port is declared as one of HTTP, by its protocol or by the beginning of its name.
+/// Whether a port is declared as HTTP, by its protocol or by the prefix of its name.
 pub(super) fn speaks_http(port: &Port) -> bool {
     let said = port.protocol.clone().unwrap_or_else(|| port.name.split('-').next().unwrap_or_default().to_owned());
     ["http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c"].contains(&said.to_ascii_lowercase().as_str())

@@ -1,4 +1,4 @@
-//! Facts of a call that works, to be broken by tests.
+//! Facts of a call that works, which tests break.
 
 use super::facts::{Call, Caller, Cluster, Facts, Linked, Pod, Port, Proxy, Route, Service, Transport, Workload};
 

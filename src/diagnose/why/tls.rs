@@ -1,4 +1,4 @@
-//! TLS: what the caller's side sends, and what the pods' proxies take.
+//! TLS: what the caller's side sends, and what the pods' proxies accept.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ const HOP: &str = "tls";
 pub(super) fn judge(facts: &Facts) -> Hop {
     let ready = facts.ready();
     if ready.is_empty() {
-        return Hop::skipped(HOP, "there is nobody to speak to");
+        return Hop::skipped(HOP, "there are no endpoints");
     }
     let Some(sends) = facts.sends() else { return Hop::unknown(HOP, "what the caller's side sends is not known") };
     let mut takes: Vec<String> = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 return Hop::wrong(
                     HOP,
                     format!(
-                        "{} in {} takes mutual TLS only (STRICT{by}), and {}",
+                        "{} in {} accepts only mutual TLS (STRICT{by}), but {}",
                         pod.name,
                         cluster.name,
                         why_plain(facts)
@@ -35,13 +35,13 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 return Hop::wrong(
                     HOP,
                     format!(
-                        "{} has no proxy in {}, and the caller's proxy is told to send TLS{}",
+                        "{} has no proxy in {}, but the caller's proxy is configured to send TLS{}",
                         pod.name,
                         cluster.name,
                         rule(facts)
                     ),
                     format!(
-                        "{} label namespace {} istio-injection=enabled, then make its pods anew",
+                        "{} label namespace {} istio-injection=enabled, then recreate its pods",
                         context(cluster),
                         facts.call.service_namespace
                     ),
@@ -51,7 +51,8 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 return Hop::wrong(
                     HOP,
                     format!(
-                        "{} in {} takes no TLS (DISABLE{by}), and the caller's proxy is told to send it{}",
+                        "{} in {} does not accept TLS (DISABLE{by}), but the caller's proxy is configured to \
+                            send it{}",
                         pod.name,
                         cluster.name,
                         rule(facts)
@@ -60,7 +61,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 );
             }
             (_, mode, true) => takes.push(format!("{mode}{by}")),
-            (_, _, false) => takes.push("plain, without a proxy".into()),
+            (_, _, false) => takes.push("plain text, without a proxy".into()),
         }
     }
     takes.sort();
@@ -69,9 +70,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     let sent = match (sends, mutual) {
         (_, true) => "mutual TLS",
         (Transport::Plain, _) => "plain text",
-        _ => "mutual TLS where the pods have proxies, plain text to others",
+        _ => "mutual TLS to pods with proxies, plain text to others",
     };
-    Hop::ok(HOP, format!("{sent}; the pods take: {}", takes.join(", ")))
+    Hop::ok(HOP, format!("{sent}; the pods accept: {}", takes.join(", ")))
 }
 
 fn context(cluster: &Cluster) -> String {
@@ -84,9 +85,9 @@ fn is_meshed(facts: &Facts) -> bool {
 
 fn why_plain(facts: &Facts) -> String {
     match (is_meshed(facts), facts.disabling()) {
-        (false, _) => "the caller has no proxy, so that it sends plain text".into(),
+        (false, _) => "the caller has no proxy and sends plain text".into(),
         (true, Some(rule)) => {
-            format!("DestinationRule {rule} in {} makes its caller's proxy send plain text", facts.call.cluster)
+            format!("DestinationRule {rule} in {} makes the caller's proxy send plain text", facts.call.cluster)
         }
         (true, None) => "the caller's proxy sends plain text".into(),
     }
@@ -95,12 +96,13 @@ fn why_plain(facts: &Facts) -> String {
 fn cure_plain(facts: &Facts, far: &Cluster, by: Option<&str>) -> String {
     let relax = by.map(|by| {
         let (name, namespace) = by.split_once(" of namespace ").unwrap_or((by, &facts.call.service_namespace));
-        format!("; or let the pods take both: {} -n {namespace} edit peerauthentication {name}", context(far))
+        format!("; or let the pods accept both: {} -n {namespace} edit peerauthentication {name}", context(far))
     });
     let relax = relax.unwrap_or_default();
     match (is_meshed(facts), facts.disabling()) {
         (false, _) => format!(
-            "bring the caller into the mesh: kubectl --context {} label namespace {} istio-injection=enabled, then make its pods anew{relax}",
+            "add the caller to the mesh: kubectl --context {} label namespace {} istio-injection=enabled, then \
+                recreate its pods{relax}",
             facts.context(),
             facts.call.namespace
         ),
@@ -108,12 +110,13 @@ fn cure_plain(facts: &Facts, far: &Cluster, by: Option<&str>) -> String {
             let (name, namespace) =
                 rule.split_once(" of namespace ").unwrap_or((&rule, &facts.call.service_namespace));
             format!(
-                "set its tls.mode to ISTIO_MUTUAL, or leave it out: kubectl --context {} -n {namespace} edit destinationrule {name}{relax}",
+                "set its tls.mode to ISTIO_MUTUAL, or remove it: kubectl --context {} -n {namespace} edit \
+                    destinationrule {name}{relax}",
                 facts.context()
             )
         }
         (true, None) => {
-            format!("look for what says so: kubectl --context {} get destinationrules -A{relax}", facts.context())
+            format!("find the rule: kubectl --context {} get destinationrules -A{relax}", facts.context())
         }
     }
 }
@@ -122,13 +125,13 @@ fn rule(facts: &Facts) -> String {
     facts.rule_with(|mode| mode != "DISABLE").map(|rule| format!(" by DestinationRule {rule}")).unwrap_or_default()
 }
 
-/// What a pod's proxy takes, and the PeerAuthentication that says so.
+/// What a pod's proxy accepts, and the PeerAuthentication that decides it.
 struct Mode {
     mode: String,
     by: Option<String>,
 }
 
-/// The narrowest PeerAuthentication that says anything: of the pod, of its namespace, of the mesh.
+/// Returns the most specific PeerAuthentication with a mode: of the pod, of its namespace, of the mesh.
 fn mode(cluster: &Cluster, namespace: &str, pod: &Pod) -> Mode {
     let said = |policy: &&super::facts::Policy| {
         policy.spec.pointer("/mtls/mode").and_then(Value::as_str).is_some_and(|mode| mode != "UNSET")
@@ -160,18 +163,18 @@ impl Facts {
         }
     }
 
-    /// Whether a pod is called by mutual TLS, and so is told who calls.
+    /// Whether a pod is called with mutual TLS, and so receives the caller's identity.
     pub(super) fn is_mutual(&self, cluster: &Cluster, pod: &Pod) -> bool {
         let takes = mode(cluster, &self.call.service_namespace, pod).mode != "DISABLE";
         pod.meshed && takes && matches!(self.sends(), Some(Transport::Automatic | Transport::Tls))
     }
 
-    /// The DestinationRule that has the caller's proxy send plain text.
+    /// Returns the DestinationRule that makes the caller's proxy send plain text.
     fn disabling(&self) -> Option<String> {
         self.rule_with(|mode| mode == "DISABLE")
     }
 
-    /// The DestinationRule about the host whose TLS mode is so.
+    /// Returns the DestinationRule about the host with this TLS mode.
     fn rule_with(&self, is: impl Fn(&str) -> bool) -> Option<String> {
         let host = self.host();
         let found = self.destination_rules.iter().find(|rule| {
@@ -225,10 +228,10 @@ mod tests {
             cure.contains("kubectl --context kind-e-cluster2 -n shop edit peerauthentication strict"),
             "{cure}"
         );
-        // From outside the mesh, too.
+        // Also from outside the mesh.
         facts.destination_rules.clear();
         facts.caller.as_mut().unwrap().meshed = false;
-        assert!(judge(&facts).saw.ends_with("the caller has no proxy, so that it sends plain text"));
+        assert!(judge(&facts).saw.ends_with("the caller has no proxy and sends plain text"));
     }
 
     #[test]

@@ -1,24 +1,24 @@
-//! The address of a call: which Service it means.
+//! The URL of a call, and the Service that it names.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `http://HOST[:PORT][/PATH]`, where the host is the name of a Service.
+/// `http://HOST[:PORT][/PATH]`, in the host's cluster the name of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     text: String,
     /// The Service's name.
     pub name: String,
-    /// Its namespace, if the address has it.
+    /// Its namespace, if the URL has it.
     pub namespace: Option<String>,
-    /// The port, 80 when the address has none.
+    /// The port, 80 if the URL has none.
     pub port: u16,
-    /// The path, `/` when the address has none.
+    /// The path, `/` if the URL has none.
     pub path: String,
 }
 
 impl Address {
-    /// As it was written.
+    /// The URL as given.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -35,13 +35,13 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
-            |why: &str| format!("{why}: it looks like http://orders:8080/path, or http://orders.shop:8080");
+            |why: &str| format!("{why}: use http://orders:8080/path, or http://orders.shop:8080");
         let rest = match text.split_once("://") {
             Some(("http", rest)) => rest,
             Some(("https", _)) => {
-                return Err(wrong("https is not explained, since encrypting is the mesh's work"));
+                return Err(wrong("https is not supported: the mesh encrypts"));
             }
-            _ => return Err(wrong("the address does not begin with http://")),
+            _ => return Err(wrong("the URL does not begin with http://")),
         };
         let (host, path) = match rest.find(['/', '?']) {
             Some(end) => rest.split_at(end),
@@ -50,7 +50,7 @@ impl FromStr for Address {
         let (host, port) = match host.split_once(':') {
             Some((host, port)) => {
                 let port = port.parse::<u16>().ok().filter(|port| *port != 0);
-                (host, port.ok_or_else(|| wrong("the port is not 1 to 65535"))?)
+                (host, port.ok_or_else(|| wrong("the port is not between 1 and 65535"))?)
             }
             None => (host, 80),
         };
@@ -62,7 +62,7 @@ impl FromStr for Address {
         let is_address = host.parse::<std::net::IpAddr>().is_ok();
         let ends = matches!(rest.as_slice(), [] | ["svc"] | ["svc", "cluster", "local"]);
         if is_address || !ends || !fits(&name) || namespace.as_deref().is_some_and(|label| !fits(label)) {
-            return Err(wrong("the host is not a Service's name"));
+            return Err(wrong("the host is not the name of a Service"));
         }
         Ok(Self { text: text.to_owned(), name, namespace, port, path: path.to_owned() })
     }

@@ -1,5 +1,5 @@
-//! The baked node image: kind's node image with the images that every node needs already in its containerd. Made once
-//! for a set of images, then every cluster starts from it, and nothing has to be loaded into nodes.
+//! The built node image: kind's node image with the images that every node needs in its containerd. It is built
+//! once for a set of images; then every cluster starts from it, and no images have to be loaded into nodes.
 
 use anyhow::Context;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, ImageInspect, ImageSummary};
@@ -11,22 +11,22 @@ use super::{Engine, image, is_not_found, node};
 use crate::base::event::{Outcome, Step};
 use crate::plan::images::{self, reference};
 
-/// The label of every baked node image, with the digest of its set: how it is found again.
+/// The label of every built node image, with the digest of its set, to find it again.
 pub const LABEL: &str = "kindmesh.node";
-/// The label with the node image that it was made from, as the spec names it.
+/// The label with the node image that it was built from, as in the spec.
 pub const FROM_LABEL: &str = "kindmesh.node.from";
-/// The label with the images in it, separated by commas.
+/// The label with the included images, separated by commas.
 pub const IMAGES_LABEL: &str = "kindmesh.node.images";
-/// The label of the container in which one is being made, with that container's own name: its image, and so every node
-/// made from it, inherits the label, and is called otherwise.
+/// The label of a build's container, with that container's own name: its image, and every node created from it,
+/// inherits the label but has another name.
 pub const CONTAINER_LABEL: &str = "kindmesh.bake";
 
-/// How long the container of a bake lives, in seconds. The engine removes it then, whatever became of us.
+/// The lifetime of a build's container, in seconds. The engine removes it then, whatever happened to kindmesh.
 const LIVES: &str = "600";
 
-/// Runs containerd alone, imports what comes by standard input and ends containerd, so that its database is whole.
-/// Not unpacked, as kind itself preloads images: that would need a file system which overlayfs can be put on, a
-/// volume, and what is on a volume is not in the image. Kubernetes unpacks an image when its first pod starts.
+/// Runs only containerd, imports standard input and stops containerd, so that its database is complete. Images are
+/// not unpacked, as when kind preloads images: that would require a file system that supports overlayfs, so a
+/// volume, and the content of a volume is not in the image. Kubernetes unpacks an image when its first pod starts.
 const IMPORT: &str = r#"
 set -eu
 log=/tmp/kindmesh-containerd.log
@@ -52,11 +52,11 @@ wait $daemon || true
 rm -f $log
 "#;
 
-/// Makes sure that the engine has the node image with these images in it; gives its name. All of them have to be in
-/// the engine. The name depends on nothing but their identities and names, so one that is there is the right one.
+/// Ensures that the engine has the node image with these images; returns its name. The engine must have all of
+/// them. The name depends only on their identities and names, so an existing image is the right one.
 ///
 /// # Errors
-/// The engine's, or containerd's with what it said.
+/// Errors of the engine, or of containerd with its message.
 pub async fn ensure(
     engine: &Engine,
     node_image: &str,
@@ -71,7 +71,7 @@ pub async fn ensure(
         Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(error).with_context(|| format!("looking for the image {name}")),
     }
-    step.waiting("the node image", &format!("putting {} into {node_image}", wanted.join(", ")));
+    step.waiting("the node image", &format!("adding {} to {node_image}", wanted.join(", ")));
     let container = create(engine, node_image, &digest).await?;
     let baked = async {
         fill(engine, &container, wanted).await?;
@@ -80,23 +80,23 @@ pub async fn ensure(
     };
     let baked = baked.await;
     let removed = node::remove(engine, &container).await;
-    baked.with_context(|| format!("baking {} into {node_image}", wanted.join(", ")))?;
+    baked.with_context(|| format!("building a node image from {node_image} with {}", wanted.join(", ")))?;
     removed?;
     Ok(Outcome::changed(name))
 }
 
-/// The name of the node image with these images in it, whether or not it was made; none when the engine lacks one of
-/// them.
+/// Returns the name of the node image with these images, whether or not it was built; none if the engine lacks one
+/// of them.
 pub async fn name(engine: &Engine, node_image: &str, wanted: &[String]) -> Option<String> {
     let from = inspect(engine, node_image).await.ok()?;
     Some(images::baked(&set_in(engine, &from, wanted).await.ok()?))
 }
 
-/// The node image with these images in it that came in an archive, where the engine has it and lacks any of those that
-/// it was made of.
+/// Returns the node image with these images from an archive, if the engine has it and lacks any of its source
+/// images.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn brought(engine: &Engine, node_image: &str, wanted: &[String]) -> anyhow::Result<Option<String>> {
     if name(engine, node_image, wanted).await.is_some() {
         return Ok(None);
@@ -105,10 +105,10 @@ pub async fn brought(engine: &Engine, node_image: &str, wanted: &[String]) -> an
     Ok(set(engine, &brought).await?.map(|_| brought))
 }
 
-/// The set that a baked node image was made for, as its label says; none for another image, and where there is none.
+/// Returns the set that a built node image is for, from its label; none for another or a missing image.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn set(engine: &Engine, name: &str) -> anyhow::Result<Option<String>> {
     match engine.docker.inspect_image(name).await {
         Ok(found) => Ok(found.config.and_then(|config| config.labels).and_then(|mut labels| labels.remove(LABEL))),
@@ -117,10 +117,10 @@ pub async fn set(engine: &Engine, name: &str) -> anyhow::Result<Option<String>> 
     }
 }
 
-/// What the archives that were loaded are for: each the node image, and the images in it, separated by commas.
+/// Returns what the loaded archives are for: each the node image, and the included images, separated by commas.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn archives(engine: &Engine) -> anyhow::Result<Vec<(String, String)>> {
     let filters = [("reference".to_owned(), vec![images::ARCHIVE_REPOSITORY.to_owned()])].into();
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
@@ -130,10 +130,10 @@ pub async fn archives(engine: &Engine) -> anyhow::Result<Vec<(String, String)>> 
 }
 
 async fn inspect(engine: &Engine, name: &str) -> anyhow::Result<ImageInspect> {
-    engine.docker.inspect_image(name).await.with_context(|| format!("looking at the image {name}"))
+    engine.docker.inspect_image(name).await.with_context(|| format!("inspecting the image {name}"))
 }
 
-/// The digest of the set: see [`images::set_of`].
+/// Returns the digest of the set: see [`images::set_of`].
 async fn set_in(engine: &Engine, from: &ImageInspect, wanted: &[String]) -> anyhow::Result<String> {
     let identity = |image: &ImageInspect| image.id.clone().unwrap_or_default();
     let mut identities = Vec::new();
@@ -143,16 +143,16 @@ async fn set_in(engine: &Engine, from: &ImageInspect, wanted: &[String]) -> anyh
     Ok(images::set_of(&identity(from), &identities))
 }
 
-/// The process that bakes in a container, if that is what the container is for.
+/// Returns the process that builds in a container, if that is what the container is for.
 pub fn baker(name: &str, label: &str) -> Option<u32> {
     name.rsplit('-').next().filter(|_| name == label)?.parse().ok()
 }
 
-/// Starts a container of the node image in which nothing runs yet. It is no kind node: those have an anonymous volume
-/// on `/var`, and a commit leaves volumes out.
+/// Starts a container of the node image in which nothing runs yet. It is not a kind node: those have an anonymous
+/// volume on `/var`, and a commit excludes volumes.
 async fn create(engine: &Engine, node_image: &str, digest: &str) -> anyhow::Result<String> {
-    let what = || format!("making a container of {node_image}");
-    // The process in the name: another one may be baking the same set just now.
+    let what = || format!("creating a container of {node_image}");
+    // The process ID in the name: another process may be building the same set.
     let name = format!("kindmesh-bake-{digest}-{}", std::process::id());
     let options = CreateContainerOptionsBuilder::default().name(&name).build();
     let body = ContainerCreateBody {
@@ -183,7 +183,7 @@ async fn fill(engine: &Engine, container: &str, wanted: &[String]) -> anyhow::Re
     Ok(())
 }
 
-/// Keeps the container as an image that starts the way the node image does.
+/// Commits the container as an image that starts like the node image.
 async fn commit(
     engine: &Engine,
     container: &str,
@@ -204,7 +204,7 @@ async fn commit(
         .tag(tag)
         .pause(false)
         .build();
-    engine.docker.commit_container(options, config).await.context("keeping it as an image")?;
+    engine.docker.commit_container(options, config).await.context("committing it as an image")?;
     Ok(())
 }
 

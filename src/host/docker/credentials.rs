@@ -1,4 +1,4 @@
-//! Registry credentials from the Docker configuration, as the docker client would use them.
+//! Registry credentials from the Docker configuration, used like the docker client does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -17,9 +17,9 @@ use crate::plan::images::reference;
 
 /// How long a credential helper may take; a locked key chain may ask the user.
 const HELPER_WITHIN: Duration = Duration::from_secs(20);
-/// The key under which Docker Hub's credentials are kept.
+/// The key of Docker Hub's credentials.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// The user name by which the helpers' protocol marks an identity token.
+/// The user name that marks an identity token in the helpers' protocol.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Deserialize, Default)]
@@ -58,15 +58,15 @@ impl Config {
         serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).ok()?).ok()
     }
 
-    /// The helper that keeps the credentials under this key, if one does.
+    /// Returns the helper for the credentials with this key, if there is one.
     fn helper(&self, key: &str) -> Option<&str> {
         let helper = self.helpers.get(key).unwrap_or(&self.store);
         Some(helper.as_str()).filter(|helper| !helper.is_empty())
     }
 }
 
-/// The helper that the configuration in `folder` names for the registry of `image`, when it is not on this PATH: then
-/// the docker client ends with an error where it would pull.
+/// Returns the helper that the configuration in `folder` names for the registry of `image`, if it is not on this
+/// PATH: then the docker client fails where it would pull.
 pub fn missing_helper(folder: &Path, image: &str, path: &OsStr) -> Option<String> {
     let config = Config::read(folder)?;
     let helper = config.helper(key(image))?;
@@ -75,8 +75,8 @@ pub fn missing_helper(folder: &Path, image: &str, path: &OsStr) -> Option<String
     (!there).then(|| helper.to_owned())
 }
 
-/// The credentials for the registry of `image`, if the configuration in `folder` has any. A helper that fails or
-/// is missing is no reason to go without those in the file.
+/// Returns the credentials for the registry of `image`, if the configuration in `folder` has any. If a helper
+/// fails or is missing, those in the file are used.
 pub async fn for_image(folder: &Path, image: &str) -> Option<DockerCredentials> {
     let config = Config::read(folder)?;
     let key = key(image);
@@ -89,7 +89,7 @@ pub async fn for_image(folder: &Path, image: &str) -> Option<DockerCredentials> 
     of_file(&config.auths, key)
 }
 
-/// The name under which credentials for an image's registry are kept.
+/// Returns the key of the credentials for an image's registry.
 fn key(image: &str) -> &str {
     match reference::registry(image) {
         "docker.io" | "index.docker.io" => DOCKER_HUB,
@@ -97,14 +97,14 @@ fn key(image: &str) -> &str {
     }
 }
 
-/// What the file has under the key itself, else under another spelling of the same host.
+/// Returns the file's entry with the key itself, else with another spelling of the same host.
 fn of_file(auths: &BTreeMap<String, Auth>, key: &str) -> Option<DockerCredentials> {
     let exact = auths.get(key).and_then(|auth| usable(auth, key));
     let same_host = || auths.iter().filter(|(other, _)| host(other) == host(key));
     exact.or_else(|| same_host().find_map(|(_, auth)| usable(auth, key)))
 }
 
-/// The host, with its port if it has one, of `host`, `host:port` or `https://host/v1/`.
+/// Returns the host, with its port if it has one, of `host`, `host:port` or `https://host/v1/`.
 fn host(key: &str) -> &str {
     let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
     match bare.split('/').next().unwrap_or(bare) {
@@ -113,13 +113,13 @@ fn host(key: &str) -> &str {
     }
 }
 
-/// The engine wants the user and the password, or an identity token: `auth` is the file's way of writing the
-/// former, and must be taken apart here.
+/// The engine requires the user and the password, or an identity token: `auth` is the file's encoding of the
+/// former, and must be decoded here.
 fn usable(auth: &Auth, key: &str) -> Option<DockerCredentials> {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let decoded = BASE64_STANDARD.decode(auth.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
-    // Old clients padded the text with NULs before they encoded it.
+    // Old clients padded the text with NULs before encoding it.
     let (username, password) = match pair {
         Some((username, password)) => (username, password.trim_end_matches('\0')),
         None => (auth.username.as_str(), auth.password.as_str()),
@@ -134,13 +134,13 @@ fn usable(auth: &Auth, key: &str) -> Option<DockerCredentials> {
     })
 }
 
-/// Asks a credential helper (`docker-credential-NAME get`), whose protocol is the docker client's.
+/// Asks a credential helper (`docker-credential-NAME get`), with the docker client's protocol.
 async fn ask(mut command: Command, key: &str) -> Option<DockerCredentials> {
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let answer = async {
         let mut child = command.spawn().ok()?;
         let mut input = child.stdin.take()?;
-        // A helper that does not read is judged by its answer.
+        // A helper that does not read its input is judged by its output.
         let _ = input.write_all(key.as_bytes()).await;
         drop(input);
         child.wait_with_output().await.ok()

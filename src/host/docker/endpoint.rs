@@ -1,4 +1,4 @@
-//! Which engine: found once as the docker client finds it, and handed to everything that talks to one.
+//! Which engine to use: determined once, in the way of the docker client, for everything that connects to it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -12,30 +12,30 @@ use super::{Reason, Refused};
 use crate::base::digest::hex;
 use crate::base::error::Error;
 
-/// Where the engine answers.
+/// The address of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// As in `DOCKER_HOST`: `unix:///var/run/docker.sock`, `tcp://10.0.0.1:2376`.
     pub host: String,
-    /// The folder with `ca.pem`, `cert.pem` and `key.pem` for a TCP endpoint with TLS.
+    /// The directory with `ca.pem`, `cert.pem` and `key.pem` for a TCP endpoint with TLS.
     pub tls: Option<PathBuf>,
-    /// What decided: for messages.
+    /// What selected it, for messages.
     pub source: String,
 }
 
-/// What the choice depends on, so that it can be tested without touching the process.
+/// What the choice depends on, so that it can be tested without the process's environment.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     /// Environment variables.
     pub variables: HashMap<String, String>,
-    /// The user's home folder.
+    /// The user's home directory.
     pub home: PathBuf,
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// Reads them from this process.
     pub fn of_process() -> Self {
-        // One that is no text is nobody's that is looked for here.
+        // A variable that is not UTF-8 is none of those used here.
         let text =
             |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         let variables: HashMap<_, _> = std::env::vars_os().filter_map(text).collect();
@@ -47,13 +47,13 @@ impl Surroundings {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The folder of the Docker configuration.
+    /// Returns the directory of the Docker configuration.
     pub fn docker_config(&self) -> PathBuf {
         self.get("DOCKER_CONFIG").map_or_else(|| self.home.join(".docker"), PathBuf::from)
     }
 }
 
-/// The socket where an engine usually answers.
+/// Returns the default socket of an engine.
 pub const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 
 #[derive(Deserialize)]
@@ -76,11 +76,11 @@ struct ContextEndpoint {
     skip_tls_verify: bool,
 }
 
-/// Finds the engine in the order of the docker client: `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context of
-/// the Docker configuration, the default socket.
+/// Finds the engine in the order of the docker client: `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context of the
+/// Docker configuration, the default socket.
 ///
 /// # Errors
-/// A missing prerequisite when a named context does not exist, or the endpoint is of a kind that cannot be used.
+/// A missing prerequisite if a named context does not exist, or the endpoint is of an unsupported type.
 pub fn resolve(around: &Surroundings) -> Result<Endpoint, Refused> {
     let config = around.docker_config();
     let found = if let Some(host) = around.get("DOCKER_HOST") {
@@ -98,10 +98,10 @@ pub fn resolve(around: &Surroundings) -> Result<Endpoint, Refused> {
     usable(found)
 }
 
-/// An endpoint as configured, which may be one that cannot be used.
+/// An endpoint as configured, which may be unsupported.
 struct Found {
     endpoint: Endpoint,
-    /// What says that the engine's certificate is not to be verified, if anything does.
+    /// The setting that disables the verification of the engine's certificate, if any does.
     unverified: Option<&'static str>,
 }
 
@@ -123,12 +123,12 @@ fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Refuse
     if name == "default" {
         return Ok(default_socket(&source));
     }
-    // The docker client keeps each context in a folder named by the SHA-256 of the context's name.
+    // The docker client keeps each context in a directory named by the SHA-256 of the context's name.
     let id = hex(&Sha256::digest(name));
     let path = config.join("contexts/meta").join(&id).join("meta.json");
     let missing = |why: String| {
         let error = Error::prerequisite(format!("the Docker {source} cannot be used: {why}"))
-            .hint("docker context ls shows those there are; docker context use default goes back");
+            .hint("list the contexts: docker context ls; switch back: docker context use default");
         Refused::new(Reason::Address, error)
     };
     let text = std::fs::read_to_string(&path).map_err(|e| missing(format!("{}: {e}", path.display())))?;
@@ -143,7 +143,7 @@ fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Refuse
     Ok(Found { endpoint: Endpoint { host: docker.host, tls, source }, unverified })
 }
 
-/// Refuses what does not work, or not safely, before anything is tried with it.
+/// Rejects what does not work, or not safely, before it is tried.
 fn usable(found: Found) -> Result<Endpoint, Refused> {
     let Found { mut endpoint, unverified } = found;
     let where_to = format!("the engine at {} ({})", endpoint.host, endpoint.source);
@@ -151,13 +151,13 @@ fn usable(found: Found) -> Result<Endpoint, Refused> {
         Err(Refused::new(reason, Error::prerequisite(message).hint(hint)))
     };
     match endpoint.host.split_once("://").map(|(scheme, _)| scheme) {
-        // A socket has no TLS, whatever the variables say: so the docker client does.
+        // A socket has no TLS, whatever the variables say, as in the docker client.
         Some("unix") => endpoint.tls = None,
         Some("tcp" | "http" | "https") => {
             if !is_this_machine(&endpoint.host) {
                 let message = format!(
-                    "{where_to} is on another machine: kind would publish the API servers on that machine's \
-                     127.0.0.1, where they cannot be reached from here"
+                    "{where_to} is on another host: kind would publish the API servers on that host's \
+                        127.0.0.1, which cannot be reached from this host"
                 );
                 return refuse(Reason::Remote, message, forward_hint());
             }
@@ -168,12 +168,12 @@ fn usable(found: Found) -> Result<Endpoint, Refused> {
             check_tls(&endpoint, &where_to).map_err(|error| Refused::new(Reason::Address, error))?;
         }
         Some("ssh") => {
-            let message = format!("{where_to} is reached over ssh, which kindmesh does not speak");
+            let message = format!("{where_to} uses ssh, which kindmesh does not support");
             return refuse(Reason::Remote, message, forward_hint());
         }
         _ => {
             let message = format!(
-                "\"{}\" ({}) is no engine address: it must begin with unix:// or tcp://",
+                "\"{}\" ({}) is not an engine address: it must begin with unix:// or tcp://",
                 endpoint.host, endpoint.source
             );
             return refuse(Reason::Address, message, "unset DOCKER_HOST, or: docker context ls".into());
@@ -182,12 +182,12 @@ fn usable(found: Found) -> Result<Endpoint, Refused> {
     Ok(endpoint)
 }
 
-/// Both sides are verified or none: the client library knows no TLS without a certificate of its own.
+/// Both sides are verified or none: the client library does not support TLS without a client certificate.
 fn check_tls(endpoint: &Endpoint, where_to: &str) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::prerequisite(format!("{where_to} {why}")).hint(TLS_HINT));
     let Some(folder) = &endpoint.tls else {
         return match endpoint.host.starts_with("https://") {
-            true => refuse("is for TLS, and there are no certificates for it".into()),
+            true => refuse("requires TLS, but there are no certificates for it".into()),
             false => Ok(()),
         };
     };
@@ -195,7 +195,7 @@ fn check_tls(endpoint: &Endpoint, where_to: &str) -> Result<(), Error> {
     match missing.is_empty() {
         true => Ok(()),
         false => refuse(format!(
-            "uses TLS, and {} has no {}: TLS without all of {} is not supported",
+            "uses TLS, but {} has no {}: TLS without all of {} is not supported",
             folder.display(),
             missing.join(", "),
             TLS_FILES.join(", ")
@@ -203,19 +203,19 @@ fn check_tls(endpoint: &Endpoint, where_to: &str) -> Result<(), Error> {
     }
 }
 
-/// The files of a TLS endpoint: who signs the engine's certificate, and the client's own.
+/// The files of a TLS endpoint: the CA of the engine's certificate, and the client's certificate and key.
 const TLS_FILES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
-const TLS_HINT: &str = "give it all three: DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, \
-    or docker context update NAME --docker host=…,ca=…,cert=…,key=…";
+const TLS_HINT: &str = "set all three: DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or docker context update NAME \
+    --docker host=…,ca=…,cert=…,key=…";
 
 fn forward_hint() -> String {
-    "run kindmesh on that machine; or forward its socket, and for each cluster the port that you set in its \
-     kind.networking.apiServerPort: ssh -NL /tmp/docker.sock:/var/run/docker.sock -L PORT:127.0.0.1:PORT HOST, \
-     then DOCKER_HOST=unix:///tmp/docker.sock"
+    "run kindmesh on that host; or forward its socket, and for each cluster the port that you set in its \
+        kind.networking.apiServerPort: ssh -NL /tmp/docker.sock:/var/run/docker.sock -L PORT:127.0.0.1:PORT \
+        HOST, then DOCKER_HOST=unix:///tmp/docker.sock"
         .into()
 }
 
-/// Whether a TCP address is this machine's own. What cannot be read is left to the connection to complain about.
+/// Whether a TCP address is this host's own. An invalid address fails later, when connecting.
 fn is_this_machine(address: &str) -> bool {
     let Ok(address) = address.parse::<http::Uri>() else { return true };
     let Some(host) = address.host() else { return true };
@@ -226,7 +226,7 @@ fn is_this_machine(address: &str) -> bool {
 }
 
 impl Endpoint {
-    /// The environment variables that make the docker client, and so kind, use this engine.
+    /// Returns the environment variables that make the docker client, and so kind, use this engine.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![("DOCKER_HOST", self.host.clone())];
         if let Some(folder) = &self.tls {
@@ -236,8 +236,8 @@ impl Endpoint {
         variables
     }
 
-    /// The environment variables that must not reach the docker client, since they could make it use another
-    /// engine, or this one in another way. None of them is among [`Self::variables`].
+    /// Returns the environment variables that must not reach the docker client, since it might use another engine,
+    /// or this one differently. None of them is in [`Self::variables`].
     pub fn removed_variables(&self) -> Vec<&'static str> {
         let mut removed = vec!["DOCKER_CONTEXT", "DOCKER_TLS"];
         if self.tls.is_none() {
@@ -271,7 +271,7 @@ mod tests {
         serde_json::json!({"Host": host})
     }
 
-    /// Puts TLS files into a folder.
+    /// Writes TLS files to a directory.
     fn certificates(folder: &Path, names: &[&str]) {
         std::fs::create_dir_all(folder).unwrap();
         for name in names {

@@ -1,4 +1,4 @@
-//! The engine: connected to once, and what it says of itself.
+//! The engine: one connection, and what it reports about itself.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::base::error::Error;
 use crate::plan::engine::EngineIdentity;
 use crate::plan::inventory::EngineFacts;
 
-/// The oldest engine API that is known to have all that is used here (Docker 20.10, 2020).
+/// The oldest engine API that is known to support all requests of kindmesh (Docker 20.10, 2020).
 const OLDEST_API: (usize, usize) = (1, 41);
-/// How long the engine may take to answer the first questions.
+/// How long the engine may take to respond to the first requests.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long a single later request may take, in seconds: long, since pulls and exports are requests too.
+/// The timeout of a later request, in seconds: long, since pulls and exports are requests too.
 const REQUEST_SECONDS: u64 = 600;
-/// The network whose MTU a new one takes over.
+/// The network whose MTU a new one inherits.
 const DEFAULT_BRIDGE: &str = "bridge";
 /// Docker's default MTU, which needs no option.
 const DEFAULT_MTU: u32 = 1500;
@@ -31,34 +31,34 @@ const DEFAULT_MTU: u32 = 1500;
 pub struct Engine {
     /// The API.
     pub docker: Docker,
-    /// Where it answers.
+    /// Its address.
     pub endpoint: Endpoint,
-    /// What it says of itself.
+    /// What it reports about itself.
     pub facts: EngineFacts,
 }
 
 impl Engine {
-    /// Finds the engine and asks it who it is.
+    /// Connects to the engine and asks for its identity.
     ///
     /// # Errors
-    /// A missing prerequisite when there is none, it does not answer, or is too old.
+    /// A missing prerequisite if there is none, it does not respond, or is too old.
     pub async fn connect() -> Result<Self, Error> {
         Ok(Self::try_connect(ANSWER_WITHIN).await?)
     }
 
-    /// The same for a command that has to end by a deadline.
+    /// The same for a command with a deadline.
     ///
     /// # Errors
-    /// As [`Self::connect`].
+    /// As for [`Self::connect`].
     pub async fn connect_by(deadline: Instant) -> Result<Self, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         Ok(Self::try_connect(ANSWER_WITHIN.min(left)).await?)
     }
 
-    /// The same for who tells the reasons apart, and with the time that all of it may take.
+    /// The same for callers that distinguish reasons, with a timeout for everything.
     ///
     /// # Errors
-    /// The reason, with the error that [`Self::connect`] would give.
+    /// The reason, with the error of [`Self::connect`].
     pub async fn try_connect(within: Duration) -> Result<Self, Refused> {
         let endpoint = endpoint::resolve(&Surroundings::of_process())?;
         match tokio::time::timeout(within, ask(&endpoint)).await {
@@ -67,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Which engine it is, as an environment's files name it.
+    /// Returns the engine's identity, as in an environment's files.
     pub fn identity(&self) -> EngineIdentity {
         EngineIdentity::of(&self.facts, &self.endpoint.host)
     }
@@ -79,7 +79,7 @@ async fn ask(endpoint: &Endpoint) -> Result<(Docker, EngineFacts), Refused> {
     let api = docker.client_version();
     if (api.major_version, api.minor_version) < OLDEST_API {
         let error = Error::prerequisite(format!(
-            "the engine at {} speaks API {}.{}, kindmesh needs {}.{}",
+            "the engine at {} speaks API {}.{}, but kindmesh requires {}.{}",
             endpoint.host, api.major_version, api.minor_version, OLDEST_API.0, OLDEST_API.1
         ));
         return Err(Refused::new(Reason::TooOld, error.hint("update Docker to 20.10 or newer")));
@@ -113,8 +113,8 @@ fn open(endpoint: &Endpoint) -> Result<Docker, bollard::errors::Error> {
     }))
 }
 
-/// The engine reads credentials as Base64 in its form for URLs, bollard 0.21 writes the other one: some passwords
-/// with `?`, `>` or `~` would be refused as malformed.
+/// The engine decodes credentials as URL-safe Base64, but bollard 0.21 encodes the standard alphabet: some
+/// passwords with `?`, `>` or `~` would be rejected as malformed.
 fn encode_credentials(mut request: BollardRequest) -> BollardRequest {
     const HEADER: &str = "X-Registry-Auth";
     let found = request.headers().get(HEADER).and_then(|value| value.to_str().ok());
@@ -124,7 +124,7 @@ fn encode_credentials(mut request: BollardRequest) -> BollardRequest {
     request
 }
 
-/// Whether an engine's default bridge has IPv6 alone: then the engine was told to do without IPv4.
+/// Whether an engine's default bridge is IPv6-only: then the engine was configured without IPv4.
 fn has_only_ipv6(bridge: &NetworkInspect) -> bool {
     let configs = bridge.ipam.iter().flat_map(|ipam| &ipam.config).flatten();
     let subnets: Vec<_> = configs.filter_map(|config| config.subnet.as_deref()).collect();
@@ -134,10 +134,11 @@ fn has_only_ipv6(bridge: &NetworkInspect) -> bool {
 
 fn only_ipv6(endpoint: &Endpoint) -> Error {
     Error::prerequisite(format!(
-        "the engine at {} ({}) is IPv6-only: its network {DEFAULT_BRIDGE} has no IPv4, by which clusters are linked",
+        "the engine at {} ({}) is IPv6-only: its network {DEFAULT_BRIDGE} has no IPv4, which links between \
+            clusters require",
         endpoint.host, endpoint.source
     ))
-    .hint("give it IPv4 in /etc/docker/daemon.json (\"bip\"), or name another engine with DOCKER_HOST")
+    .hint("enable IPv4 in /etc/docker/daemon.json (\"bip\"), or select another engine with DOCKER_HOST")
 }
 
 async fn facts(docker: &Docker) -> Result<(EngineFacts, Option<NetworkInspect>), bollard::errors::Error> {
@@ -183,8 +184,8 @@ async fn facts(docker: &Docker) -> Result<(EngineFacts, Option<NetworkInspect>),
     Ok((facts, bridge))
 }
 
-/// The controllers that a kubelet needs, as far as the engine says that it lacks them: what it does not mention counts
-/// as there.
+/// Returns the controllers required by a kubelet that the engine reports as missing; what it does not mention
+/// counts as present.
 fn missing_controllers(info: &SystemInfo) -> Vec<String> {
     let controllers = [
         ("cpu", info.cpu_shares),
@@ -196,8 +197,8 @@ fn missing_controllers(info: &SystemInfo) -> Vec<String> {
     missing.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// How far the engine's clock is ahead, in milliseconds: nothing as long as what it told lies between the question
-/// and the answer.
+/// Returns how far the engine's clock is ahead, in milliseconds: nothing if its time is between the request and
+/// the response.
 fn clock_ahead(engine: Option<&str>, asked: Timestamp, told: Timestamp) -> i64 {
     let Some(engine) = engine.and_then(|text| text.parse::<Timestamp>().ok()) else { return 0 };
     let (engine, asked, told) = (engine.as_millisecond(), asked.as_millisecond(), told.as_millisecond());
@@ -206,7 +207,7 @@ fn clock_ahead(engine: Option<&str>, asked: Timestamp, told: Timestamp) -> i64 {
 
 fn no_answer(endpoint: &Endpoint, within: Duration) -> Refused {
     let error = Error::prerequisite(format!(
-        "the container engine at {} ({}) does not answer within {} s",
+        "the container engine at {} ({}) did not respond within {} s",
         endpoint.host,
         endpoint.source,
         within.as_secs_f32()
@@ -222,16 +223,16 @@ fn unreachable(endpoint: &Endpoint, error: &bollard::errors::Error) -> Refused {
     } else {
         (Reason::Absent, start_hint())
     };
-    let message = format!("no container engine answers at {} ({})", endpoint.host, endpoint.source);
+    let message = format!("no container engine responds at {} ({})", endpoint.host, endpoint.source);
     Refused::new(reason, Error::prerequisite(message).evidence(text).hint(hint))
 }
 
 fn start_hint() -> String {
     let start = if cfg!(target_os = "macos") { "open -a Docker" } else { "sudo systemctl start docker" };
-    format!("start Docker: {start}; or name another engine with DOCKER_HOST or docker context use")
+    format!("start Docker: {start}; or select another engine with DOCKER_HOST or docker context use")
 }
 
-/// An error with all its causes.
+/// Returns an error with all its causes.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Images that change under one name, as those a developer builds do: a node tells by a mark which of them it has.
+//! Images that change under one name, such as those a developer builds: a mark on a node says which one it has.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use super::image::CTR;
 use super::{Engine, is_not_found, node};
 use crate::plan::images::reference::containerd_name;
 
-/// containerd's label of an image that was loaded here, with the identity that the engine gave it then. The node's own
-/// is no help: an engine that keeps images as containerd does names them by something else.
+/// containerd's label of a loaded image, with its identity in the engine at that time. The node's own identity
+/// does not help: an engine with containerd's image store identifies images differently.
 const MARK: &str = "kindmesh.image";
 
-/// The identity of an image in the engine; none when it has none of that name.
+/// Returns the identity of an image in the engine; none if it has no image of that name.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn in_engine(engine: &Engine, image: &str) -> anyhow::Result<Option<String>> {
     match engine.docker.inspect_image(image).await {
         Ok(found) => Ok(found.id),
@@ -24,15 +24,15 @@ pub async fn in_engine(engine: &Engine, image: &str) -> anyhow::Result<Option<St
     }
 }
 
-/// The images that a node has, by containerd's names for them, each with its mark.
+/// Returns the images of a node, by containerd's names, each with its mark.
 ///
 /// # Errors
-/// The engine's or containerd's, with what they said.
+/// Errors of the engine or containerd, with their message.
 pub async fn on_node(engine: &Engine, name: &str) -> anyhow::Result<BTreeMap<String, Option<String>>> {
     Ok(listed(&node::run(engine, name, &[&CTR[..], &["ls"]].concat()).await?))
 }
 
-/// Reads containerd's table: the name is the first word of a line, labels are the last.
+/// Parses containerd's table: the name is the first word of a line, labels are the last.
 fn listed(table: &str) -> BTreeMap<String, Option<String>> {
     let row = |line: &str| {
         let name = line.split_whitespace().next()?.to_owned();
@@ -46,7 +46,7 @@ fn listed(table: &str) -> BTreeMap<String, Option<String>> {
 /// Marks an image that was just loaded into a node.
 ///
 /// # Errors
-/// As those of [`on_node`].
+/// As for [`on_node`].
 pub async fn mark(engine: &Engine, name: &str, image: &str, identity: &str) -> anyhow::Result<()> {
     let (image, label) = (containerd_name(image), format!("{MARK}={identity}"));
     node::run(engine, name, &[&CTR[..], &["label", &image, &label]].concat()).await.map(drop)

@@ -1,4 +1,4 @@
-//! Images: in the engine, and from the engine into the nodes.
+//! Images in the engine, and loading them from the engine into the nodes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,7 +25,8 @@ use crate::base::error::Error;
 use crate::base::event::{Outcome, Step};
 use crate::plan::images::reference::{containerd_name, names_by_digest, tagged, travel_name};
 
-/// The names under which images travel; those named by their digest get theirs from the engine here.
+/// Returns the names under which images are loaded; images with a digest as their name get a tag in the engine
+/// here.
 pub(super) async fn travel_names(engine: &Engine, images: &[String]) -> anyhow::Result<Vec<String>> {
     for image in images.iter().filter(|image| image.contains('@')) {
         let name = travel_name(image);
@@ -36,10 +37,10 @@ pub(super) async fn travel_names(engine: &Engine, images: &[String]) -> anyhow::
     Ok(images.iter().map(|image| travel_name(image)).collect())
 }
 
-/// Makes sure that the engine has some images: those that it has not are pulled side by side, for its platform.
+/// Ensures that the engine has these images: missing ones are pulled in parallel, for its platform.
 ///
 /// # Errors
-/// The registry's refusal, with what it said; or that a pull stalled.
+/// The registry's error, with its message; or that a pull stalled.
 pub async fn ensure(
     engine: &Engine,
     images: impl IntoIterator<Item = &String>,
@@ -51,7 +52,7 @@ pub async fn ensure(
     Ok(Outcome { value: (), changed })
 }
 
-/// Says whether the image had to be pulled.
+/// Returns whether the image had to be pulled.
 async fn ensure_one(
     engine: &Engine,
     image: &str,
@@ -70,12 +71,12 @@ async fn ensure_one(
     let credentials = credentials::for_image(&folder, image).await;
     let progress = engine.docker.create_image(Some(options), None, credentials);
     let pulled = follow(progress, image, pulls, STALLED_AFTER, step).await;
-    let hint = || format!("see whether the engine can: docker pull --platform {platform} {image}");
+    let hint = || format!("check whether the engine can pull it: docker pull --platform {platform} {image}");
     pulled.map_err(|error| error.hint(hint()))?;
     Ok(true)
 }
 
-/// Follows a pull to its end, and tells how far all of them are.
+/// Follows a pull to its end, and reports the progress of all pulls.
 async fn follow(
     progress: impl Stream<Item = Result<CreateImageInfo, bollard::errors::Error>>,
     image: &str,
@@ -87,7 +88,7 @@ async fn follow(
     let mut progress = std::pin::pin!(progress);
     let mut stalled_at = Instant::now() + stalled_after;
     loop {
-        // What came a moment after something else was told is told later, also where nothing follows.
+        // Progress that came too early after a report is reported later, even if nothing follows.
         let until = stalled_at.min(Instant::now() + TOLD_EVERY);
         let info = match tokio::time::timeout_at(until, progress.next()).await {
             Ok(Some(Ok(info))) => info,
@@ -105,8 +106,8 @@ async fn follow(
             Err(_) => {
                 let (message, seconds) = (format!("the pull of {image} stalled"), stalled_after.as_secs_f32());
                 let seen = pulls().told_of(image).unwrap_or_else(|| "nothing".into());
-                return Err(Error::environment(format!("{message}: nothing came for {seconds} s"))
-                    .evidence(format!("until then: {seen}")));
+                return Err(Error::environment(format!("{message}: no data for {seconds} s"))
+                    .evidence(format!("before that: {seen}")));
             }
         };
         let mut pulls = pulls();
@@ -121,7 +122,7 @@ async fn follow(
     Ok(())
 }
 
-/// Images on their way from the engine to nodes: each set that a node turns out to lack is exported once.
+/// Images to load from the engine into nodes: each set that a node lacks is exported once.
 #[derive(Debug)]
 pub struct Load {
     folder: PathBuf,
@@ -129,31 +130,31 @@ pub struct Load {
     archives: Mutex<BTreeMap<Vec<String>, Archive>>,
 }
 
-/// An archive, made by the first node that needs it while the others wait.
+/// An archive, written by the first node that needs it while the others wait.
 type Archive = Arc<OnceCell<Arc<File>>>;
 
 impl Load {
-    /// For nodes that are to have these images. Archives are written to `folder`, without a name: however this
-    /// process ends, nothing is left of them.
+    /// Creates a load of these images. Archives are unlinked files in `folder`, so that nothing is left however
+    /// this process ends.
     pub fn new(folder: &Path, images: impl IntoIterator<Item = impl ToString>) -> Self {
         let images = images.into_iter().map(|image| image.to_string()).collect();
         Self { folder: folder.to_owned(), images, archives: Mutex::default() }
     }
 
-    /// The images that a node's containerd lacks.
+    /// Returns the images that a node's containerd lacks.
     ///
     /// # Errors
-    /// The engine's or containerd's, with what they said.
+    /// Errors of the engine or containerd, with their message.
     pub async fn missing_on(&self, engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> {
         let list = node::run(engine, name, &[&CTR[..], &["ls", "-q"]].concat()).await?;
         let there = |image: &str| list.lines().any(|line| line == containerd_name(image));
         Ok(self.images.iter().filter(|image| !there(image)).cloned().collect())
     }
 
-    /// Brings images that a node lacks from the engine, which has to have them.
+    /// Loads images that a node lacks from the engine, which must have them.
     ///
     /// # Errors
-    /// As those of [`Load::missing_on`].
+    /// As for [`Load::missing_on`].
     pub async fn bring(&self, engine: &Engine, name: &str, missing: Vec<String>) -> anyhow::Result<Outcome<()>> {
         if missing.is_empty() {
             return Ok(Outcome::unchanged(()));
@@ -162,7 +163,7 @@ impl Load {
         let archive = self.archives.lock().await.entry(missing.clone()).or_default().clone();
         let archive = archive.get_or_try_init(|| self.export(engine, &missing)).await.with_context(what)?;
         let snapshotter = snapshotter(engine, name).await.with_context(what)?;
-        // `kind load` imports with --all-platforms, which fails where the engine has one platform only (kind#3795).
+        // `kind load` imports with --all-platforms, which fails if the engine has only one platform (kind#3795).
         let import = [&CTR[..], &["import", "--snapshotter", &snapshotter, "-"]].concat();
         node::run_with_input(engine, name, &import, read(archive.clone())).await.with_context(what)?;
         for (has, wanted) in names_by_digest(&missing) {
@@ -189,13 +190,13 @@ impl Load {
     }
 }
 
-/// containerd's client, on the images that Kubernetes uses.
+/// containerd's client, for the images of Kubernetes.
 pub(super) const CTR: [&str; 4] = ["ctr", "--namespace", "k8s.io", "images"];
 
 /// How much of an archive is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 
-/// An archive from its beginning, whoever else reads it meanwhile: the file's own position is left alone.
+/// Reads an archive from its start, independent of other readers: the file's own position is not used.
 fn read(archive: Arc<File>) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
     futures::stream::try_unfold(0, move |offset: u64| {
         let archive = archive.clone();
@@ -213,18 +214,18 @@ fn read(archive: Arc<File>) -> impl Stream<Item = Result<Bytes, std::io::Error>>
     })
 }
 
-/// The snapshotter that Kubernetes uses on a node: kind chooses another where overlayfs does not work, and an image
-/// unpacked into the wrong one could not be started.
+/// Returns the snapshotter of Kubernetes on a node: kind chooses another one if overlayfs does not work, and an
+/// image unpacked into the wrong one cannot start.
 async fn snapshotter(engine: &Engine, name: &str) -> anyhow::Result<String> {
     let config = node::run(engine, name, &["containerd", "config", "dump"]).await?;
     Ok(configured_snapshotter(&config).unwrap_or(DEFAULT_SNAPSHOTTER).to_owned())
 }
 
-/// containerd's own choice.
+/// containerd's default.
 const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
 
-/// Finds the snapshotter of the Kubernetes plugin in containerd's configuration: in one table up to version 2 of the
-/// configuration, in another since. Other plugins have settings of that name too.
+/// Finds the snapshotter of the Kubernetes plugin in containerd's configuration: in one table up to version 2 of
+/// the configuration, in another one since. Other plugins have settings of that name too.
 pub fn configured_snapshotter(config: &str) -> Option<&str> {
     const TABLES: [&str; 2] =
         ["plugins.io.containerd.grpc.v1.cri.containerd", "plugins.io.containerd.cri.v1.images"];
@@ -261,14 +262,14 @@ mod tests {
         };
         let pulls = std::sync::Mutex::default();
         let soon = Duration::from_secs(1);
-        // An engine that repeats itself for ever says nothing new.
+        // An engine that repeats itself reports no progress.
         let stalls = stream::iter([line(1), line(34_000_000)]).chain(stream::repeat_with(|| line(34_000_000)));
         let paced = stalls.then(|line| async {
             tokio::task::yield_now().await;
             line
         });
         let error = follow(paced, "istio/pilot:1", &pulls, soon, &step).await.unwrap_err();
-        assert_eq!(error.message, "the pull of istio/pilot:1 stalled: nothing came for 1 s");
+        assert_eq!(error.message, "the pull of istio/pilot:1 stalled: no data for 1 s");
         assert_eq!(error.evidence, ["until then: 34 of 128 MB"]);
         let error = follow(stream::pending(), "istio/proxyv2:1", &pulls, soon, &step).await.unwrap_err();
         assert_eq!(error.evidence, ["until then: nothing"]);
@@ -281,7 +282,7 @@ mod tests {
                 told.push(last);
             }
         }
-        // The newest takes the place of those that nobody has read.
+        // The newest replaces those that were not read.
         assert!(
             matches!(told.as_slice(), [last] if last.starts_with("pilot ") && last.ends_with(" of 128 MB")),
             "{told:?}"

@@ -14,24 +14,25 @@ use crate::plan;
 use crate::plan::admission::foreign_network;
 use crate::plan::inventory::{self, ENVIRONMENT_LABEL};
 
-/// Whether a planned network could be made.
+/// Whether a planned network could be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Made {
-    /// It is there.
+    /// It exists.
     Yes,
-    /// Somebody else took a planned subnet, or made this very network from another plan: plan again, and without
-    /// these subnets, since the engine reserves one some time before it lists the network that has it.
+    /// Another process took a planned subnet, or created this network from another plan: plan again, without these
+    /// subnets, since the engine reserves one some time before it lists its network.
     SubnetTaken,
 }
 
-/// How an engine says that a subnet is taken: its address management, and its bridge driver. The status is 403 in
-/// old engines, 400 or 500 in newer ones.
+/// How an engine reports that a subnet is in use: its address management, and its bridge driver. The status is 403
+/// in old engines, 400 or 500 in newer ones.
 const OVERLAPS: [&str; 2] = ["Pool overlaps with other one on this address space", "networks have overlapping"];
 
-/// Makes the environment's networks unless they are there. `have` names those known to be the environment's.
+/// Creates the environment's networks unless they exist. `have` names those known to belong to the environment.
 ///
 /// # Errors
-/// A usage error when a network of the same name is not the environment's; the engine's own, with what it said.
+/// A usage error if a network of the same name does not belong to the environment; otherwise the engine's error,
+/// with its message.
 pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> anyhow::Result<Outcome<Made>> {
     let mut changed = false;
     for request in requests(plan).into_iter().filter(|request| !have.contains(&request.name)) {
@@ -44,7 +45,7 @@ pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> a
     Ok(Outcome { value: Made::Yes, changed })
 }
 
-/// What is asked of the engine: the network itself, then its registers.
+/// The requests to the engine: the network itself, then its registers.
 fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
     let mtu = plan.mtu.map(|mtu| ("com.docker.network.driver.mtu".to_owned(), mtu.to_string()));
     let request = |name: &str, subnet: Ipv4Net, labels: &std::collections::BTreeMap<String, String>| {
@@ -67,7 +68,7 @@ fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
 }
 
 async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<Outcome<Made>> {
-    // Docker before 25 makes a second network of the same name without a word.
+    // Docker before 25 silently creates a second network of the same name.
     let there = named(engine, &request.name).await?;
     if !there.is_empty() {
         return Ok(Outcome::unchanged(judge(&there, &request)?));
@@ -84,7 +85,7 @@ async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<
     }
 }
 
-/// What the networks of a wanted name mean: another `up` of the environment made it first, or it is somebody else's.
+/// Decides what existing networks of a planned name are: created by another `up` of the environment, or by others.
 fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Made, Error> {
     let environment = wanted.labels.iter().flatten().find(|(key, _)| *key == ENVIRONMENT_LABEL);
     let ours = |network: &Network| network.labels.iter().flatten().any(|label| Some(label) == environment);
@@ -99,7 +100,7 @@ fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Made, Error
     Ok(if there.iter().any(as_planned) { Made::Yes } else { Made::SubnetTaken })
 }
 
-/// The networks of exactly this name: the engine's filter takes a part for the whole.
+/// Returns the networks of exactly this name: the engine's filter also matches parts of names.
 async fn named(engine: &Engine, name: &str) -> anyhow::Result<Vec<Network>> {
     let filters = HashMap::from([("name", vec![name])]);
     let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
@@ -112,12 +113,11 @@ async fn named(engine: &Engine, name: &str) -> anyhow::Result<Vec<Network>> {
     Ok(found)
 }
 
-/// Removes the networks of this name that are labelled as an environment's, each by its id: a name can belong to
-/// more than one, and to others. One that is gone is fine. One that containers are attached to is left; gives their
-/// names.
+/// Removes the networks of this name with an environment's labels, each by its ID: several networks can share a
+/// name. A missing network is not an error. A network with attached containers is kept; returns their names.
 ///
 /// # Errors
-/// The engine's own.
+/// The engine's errors.
 pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> {
     let mut in_use = Vec::new();
     for network in named(engine, name).await? {
@@ -135,7 +135,7 @@ pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> 
                 }
                 return Err(Error::environment(format!("the Docker network {name} could not be removed"))
                     .evidence(engine::chain(&error))
-                    .hint(format!("see what is attached: docker network inspect {name}"))
+                    .hint(format!("check what is attached: docker network inspect {name}"))
                     .into());
             }
             _ => {}
@@ -144,7 +144,7 @@ pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> 
     Ok(in_use)
 }
 
-/// The names of the containers that are attached to a network; none when the engine does not say.
+/// Returns the names of the containers attached to a network; none if the engine does not say.
 async fn attached(engine: &Engine, id: &str) -> Vec<String> {
     let found = engine.docker.inspect_network(id, None).await.ok().and_then(|network| network.containers);
     let mut names: Vec<_> =

@@ -1,4 +1,4 @@
-//! Nodes: containers that kind made. Commands in them, files into them, their rest, and their removal.
+//! Nodes: containers that kind created. Running commands, copying files, pausing, stopping and removing them.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::base::error::Error;
 use crate::host::tool::process;
 use crate::plan::inventory;
 
-/// What a command in a node said.
+/// The result of a command in a node.
 #[derive(Debug, Clone)]
 pub struct Said {
     /// Its exit status.
@@ -30,41 +30,41 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// How long a command may take that gets no input: those look at a file, ask systemd, list images.
+/// How long a command without input may take: such commands read a file, ask systemd, list images.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);
-/// How often the engine is asked whether a command has ended whose output has.
+/// How often the engine is asked for the exit status of a command whose output has ended.
 const ENDED_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs a command in a node and gives what it said, whatever its exit status.
+/// Runs a command in a node and returns its result, whatever its exit status.
 ///
 /// # Errors
-/// The engine's own, or when the command does not end within half a minute.
+/// The engine's errors, or that the command does not exit within 30 s.
 pub async fn try_exec(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<Said> {
     let nothing = None::<futures::stream::Empty<Result<Bytes, std::io::Error>>>;
     match tokio::time::timeout(COMMAND_WITHIN, exec(engine, node, command, nothing)).await {
         Ok(said) => said,
         Err(_) => Err(Error::environment(format!(
-            "a command in node {node} did not end within {} s",
+            "a command in node {node} did not exit within {} s",
             COMMAND_WITHIN.as_secs()
         ))
         .evidence(shown(node, command))
-        .hint(format!("see what keeps the node busy: docker top {node}"))
+        .hint(format!("check what keeps the node busy: docker top {node}"))
         .into()),
     }
 }
 
-/// Runs a command in a node that must succeed; gives its standard output.
+/// Runs a command in a node that must succeed; returns its standard output.
 ///
 /// # Errors
-/// The engine's own, when the command does not end within half a minute, or its exit status with what it said.
+/// The engine's errors, that the command does not exit within 30 s, or its exit status with its output.
 pub async fn run(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<String> {
     checked(node, command, try_exec(engine, node, command).await?)
 }
 
-/// Runs a command in a node that must succeed, with `input` as its standard input; it may take as long as it wants.
+/// Runs a command in a node that must succeed, with `input` as its standard input, without a timeout.
 ///
 /// # Errors
-/// The engine's own, the input's, or the command's exit status with what it said.
+/// Errors of the engine or the input, or the command's exit status with its output.
 pub async fn run_with_input<E: std::error::Error + Send + Sync + 'static>(
     engine: &Engine,
     node: &str,
@@ -85,7 +85,7 @@ fn checked(node: &str, command: &[&str], said: Said) -> anyhow::Result<String> {
         .into())
 }
 
-/// The command as it can be pasted into a shell.
+/// The command, for pasting into a shell.
 fn shown(node: &str, command: &[&str]) -> String {
     process::command_line(tokio::process::Command::new("docker").args(["exec", node]).args(command))
 }
@@ -125,15 +125,15 @@ async fn exec<E: std::error::Error + Send + Sync + 'static>(
     };
     let (stdout, stderr) = read.with_context(what)?;
     let status = exit_status(engine, &id).await.with_context(what)?;
-    // A command that got only a part of its input may say anything about it.
+    // A command that received only a part of its input may report anything about it.
     fed.with_context(what)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Said { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// Writes a command's standard input and closes it, also when there is no more to be had: the command would wait
-/// for it forever, since dropping one half of the connection does not close it. That the command itself reads no
-/// further (a tar reader stops at the end marks) is no error; its exit status tells whether it had enough.
+/// Writes a command's standard input and closes it, also after an error: otherwise the command would wait forever,
+/// since dropping one half of the connection does not close it. If the command itself stops reading (a tar reader
+/// stops at the end marker), that is not an error; its exit status says whether it had enough.
 async fn feed<E: std::error::Error + Send + Sync + 'static>(
     mut stdin: Pin<Box<dyn AsyncWrite + Send>>,
     input: impl Stream<Item = Result<Bytes, E>>,
@@ -161,19 +161,19 @@ fn accept_closed<E: From<std::io::Error>>(error: std::io::Error) -> Result<(), E
     }
 }
 
-/// The exit status of a command whose output has ended: the engine may write it down a moment later.
+/// Returns the exit status of a command whose output has ended: the engine may record it a moment later.
 async fn exit_status(engine: &Engine, id: &str) -> anyhow::Result<i64> {
     loop {
         let command = engine.docker.inspect_exec(id).await?;
         match (command.running, command.exit_code) {
             (Some(true), _) => tokio::time::sleep(ENDED_EVERY).await,
             (_, Some(status)) => return Ok(status),
-            (_, None) => anyhow::bail!("the engine does not say its exit status"),
+            (_, None) => anyhow::bail!("the engine did not report its exit status"),
         }
     }
 }
 
-/// A file to be put on a node.
+/// A file to copy to a node.
 #[derive(Debug, Clone)]
 pub struct NodeFile {
     /// Its absolute path.
@@ -184,10 +184,10 @@ pub struct NodeFile {
     pub mode: u32,
 }
 
-/// Puts files on a node, owned by root, missing folders included.
+/// Copies files to a node, owned by root, and creates missing directories.
 ///
 /// # Errors
-/// The engine's own.
+/// The engine's errors.
 pub async fn put(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<()> {
     let mut archive = tar::Builder::new(Vec::new());
     for file in files {
@@ -204,13 +204,13 @@ pub async fn put(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Res
         .docker
         .upload_to_container(node, Some(options), body)
         .await
-        .with_context(|| format!("putting files on node {node}"))
+        .with_context(|| format!("copying files to node {node}"))
 }
 
-/// How long reading what a node wrote may take.
+/// How long reading a node's output may take.
 const LOG_WITHIN: Duration = Duration::from_secs(5);
 
-/// The last lines that a node wrote; none when there is no such node, or nothing comes.
+/// Returns the last lines of a node's output; none if the node does not exist, or nothing arrives.
 pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
     let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
     let mut log = engine.docker.logs(node, Some(options));
@@ -220,59 +220,59 @@ pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
             text.extend_from_slice(&part.into_bytes());
         }
     };
-    // What came until then is shown.
+    // What arrived until then is returned.
     let _ = tokio::time::timeout(LOG_WITHIN, read).await;
     let text = String::from_utf8_lossy(&text);
     let said: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     said[said.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// Freezes a node that runs.
+/// Freezes a running node.
 ///
 /// # Errors
-/// The engine's own.
+/// The engine's errors.
 pub async fn pause(engine: &Engine, node: &str) -> anyhow::Result<()> {
     let paused = engine.docker.pause_container(node).await;
-    paused.map_err(|error| refused(node, "be paused", &error, format!("see why: docker pause {node}")).into())
+    paused.map_err(|error| refused(node, "be paused", &error, format!("check why: docker pause {node}")).into())
 }
 
-/// Stops a node, frozen or not. What its pods do not do within ten seconds is cut off.
+/// Stops a node, frozen or not. Its pods are killed after ten seconds.
 ///
 /// # Errors
-/// The engine's own.
+/// The engine's errors.
 pub async fn stop(engine: &Engine, node: &str) -> anyhow::Result<()> {
     let options = StopContainerOptionsBuilder::default().t(STOPPED_WITHIN).build();
     let stopped = engine.docker.stop_container(node, Some(options)).await;
-    stopped.map_err(|error| refused(node, "be stopped", &error, format!("see why: docker stop {node}")).into())
+    stopped.map_err(|error| refused(node, "be stopped", &error, format!("check why: docker stop {node}")).into())
 }
 
-/// How long a node has to end by itself, in seconds: Docker's default.
+/// How long a node has to exit by itself, in seconds: Docker's default.
 const STOPPED_WITHIN: i32 = 10;
 
-/// Brings a node back that is frozen or stopped; says whether it had to. `remedy` is what helps when it cannot be.
+/// Starts a frozen or stopped node; returns whether it had to. `remedy` is what helps if it cannot start.
 ///
 /// # Errors
-/// The engine's own.
+/// The engine's errors.
 pub async fn revive(engine: &Engine, node: &inventory::Node, remedy: &str) -> anyhow::Result<bool> {
     let revived = match node.state.as_str() {
         "running" => return Ok(false),
         "paused" => engine.docker.unpause_container(&node.name).await,
         _ => engine.docker.start_container(&node.name, None).await,
     };
-    let hint = || format!("see why: docker logs --tail 20 {}; or {remedy}", node.name);
+    let hint = || format!("check why: docker logs --tail 20 {}; or {remedy}", node.name);
     match revived {
         Ok(()) => Ok(true),
         Err(error) => {
-            Err(refused(&node.name, &format!("be brought back: it is {}", node.state), &error, hint()).into())
+            Err(refused(&node.name, &format!("be started: it is {}", node.state), &error, hint()).into())
         }
     }
 }
 
-/// How long ago a node was started, if the engine tells.
+/// Returns how long ago a node was started, if the engine reports it.
 pub async fn runs_for(engine: &Engine, node: &str) -> Option<Duration> {
     let state = engine.docker.inspect_container(node, None).await.ok()?.state?;
     let started = state.started_at?.parse::<jiff::Timestamp>().ok()?;
-    // The engine's clock may be ahead of this machine's.
+    // The engine's clock may be ahead of the host's.
     Some(Duration::try_from(jiff::Timestamp::now().duration_since(started)).unwrap_or_default())
 }
 
@@ -280,10 +280,10 @@ fn refused(node: &str, what: &str, error: &bollard::errors::Error, hint: String)
     Error::environment(format!("node {node} cannot {what}")).evidence(engine::chain(error)).hint(hint)
 }
 
-/// Removes a node with its anonymous volumes, running or not; one that is gone is fine.
+/// Removes a node with its anonymous volumes, running or not; a missing node is not an error.
 ///
 /// # Errors
-/// The engine's own.
+/// The engine's errors.
 pub async fn remove(engine: &Engine, node: &str) -> anyhow::Result<()> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     match engine.docker.remove_container(node, Some(options)).await {
@@ -313,7 +313,7 @@ mod tests {
         let (ours, mut commands) = tokio::io::duplex(64);
         let input = chunks(vec![Ok("begin "), Err(io::Error::other("disk gone")), Ok("end")]);
         let mut got = String::new();
-        // The other half stays, as that of the output does: only a shutdown ends the input.
+        // The other half stays open, as that of the output does: only a shutdown ends the input.
         let (_output, stdin) = tokio::io::split(ours);
         let (fed, read) = futures::join!(feed(Box::pin(stdin), input), commands.read_to_string(&mut got));
         read.unwrap();

@@ -1,4 +1,4 @@
-//! How far pulls are: what the engine says of each layer, told as megabytes of each image.
+//! The progress of pulls: the engine's reports about layers, as megabytes of images.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,33 +6,34 @@ use std::time::Duration;
 use bollard::models::CreateImageInfo;
 use tokio::time::Instant;
 
-/// How long a pull may go on without anything new. A layer of hundreds of megabytes is unpacked in seconds, and an engine
-/// that tries a registry again says so.
+/// How long a pull may make no progress. A layer of hundreds of megabytes is unpacked in seconds, and an engine
+/// that retries a registry reports it.
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(120);
-/// How often a person wants news; more would only fill the log of a workflow and the record of a run.
+/// How often progress is reported; more would only fill the log of a workflow and the record of a run.
 pub(super) const TOLD_EVERY: Duration = Duration::from_secs(1);
 const MEGABYTE: u64 = 1_000_000;
 
-/// One layer. Sizes are those that are loaded, in bytes: layers are compressed.
+/// One layer. Sizes are download sizes, in bytes: layers are compressed.
 #[derive(Debug, Default, PartialEq)]
 struct Layer {
-    /// None as long as its download has not begun.
+    /// None until its download has begun.
     size: Option<u64>,
     loaded: u64,
-    /// The engine's word for what it does with it, and how far it is with that.
+    /// The engine's last status of it, and the progress of that.
     said: (String, u64),
 }
 
-/// How far one pull is.
+/// The progress of one pull.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     layers: BTreeMap<String, Layer>,
-    /// What was said last of the whole.
+    /// The last status of the whole image.
     said: String,
 }
 
 impl Progress {
-    /// Takes in what the engine says; says whether it is news. Some engines repeat the same ten times a second.
+    /// Takes a report of the engine; returns whether it is new. Some engines repeat the same one ten times per
+    /// second.
     pub(super) fn take(&mut self, info: &CreateImageInfo) -> bool {
         let status = info.status.clone().unwrap_or_default();
         let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
@@ -49,7 +50,7 @@ impl Progress {
                 layer.size = Some(total.max(current)).filter(|size| *size > 0).or(layer.size);
             }
             "Already exists" => *layer = Layer { size: Some(0), ..Layer::default() },
-            // A small one is never said to be on its way.
+            // A small layer is never reported as downloading.
             "Verifying Checksum" | "Download complete" | "Extracting" | "Pull complete" => {
                 layer.loaded = *layer.size.get_or_insert(if status == "Extracting" { total } else { 0 });
             }
@@ -59,7 +60,8 @@ impl Progress {
         std::mem::replace(&mut layer.said, said.clone()) != said
     }
 
-    /// `34 of 128 MB`; nothing as long as no size is known. The number moves by at least a hundredth of the whole.
+    /// Returns `34 of 128 MB`; nothing until a size is known. The number changes by at least a hundredth of the
+    /// total.
     pub(super) fn told(&self) -> Option<String> {
         let size: u64 = self.layers.values().filter_map(|layer| layer.size).sum();
         let loaded: u64 = self.layers.values().map(|layer| layer.loaded).sum();
@@ -80,32 +82,32 @@ impl Progress {
     }
 }
 
-/// Pulls that go on side by side, by the image's name.
+/// Parallel pulls, by the image's name.
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
     pulls: BTreeMap<String, Progress>,
-    /// What was told last, and when.
+    /// The last report, and when.
     told: Option<(String, Instant)>,
 }
 
 impl Pulls {
-    /// Takes in what the engine says of an image; says whether it is news.
+    /// Takes a report of the engine about an image; returns whether it is new.
     pub(super) fn take(&mut self, image: &str, info: &CreateImageInfo) -> bool {
         self.pulls.entry(image.to_owned()).or_default().take(info)
     }
 
-    /// How far one is.
+    /// Returns the progress of one pull.
     pub(super) fn told_of(&self, image: &str) -> Option<String> {
         self.pulls.get(image)?.told()
     }
 
-    /// One has ended.
+    /// Removes a pull that has ended.
     pub(super) fn end(&mut self, image: &str) {
         self.pulls.remove(image);
     }
 
-    /// What is to be told now: `pilot 34 of 128 MB, proxyv2 12 of 90 MB`; nothing where that is no news, or where
-    /// something was told a moment ago.
+    /// Returns what to report now: `pilot 34 of 128 MB, proxyv2 12 of 90 MB`; nothing if it has not changed, or if
+    /// the last report is too recent.
     pub(super) fn news(&mut self, now: Instant) -> Option<String> {
         if self.told.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < TOLD_EVERY) {
             return None;
@@ -120,7 +122,7 @@ impl Pulls {
     }
 }
 
-/// An image's name without registry, folder, tag and digest.
+/// Returns an image's name without registry, directory, tag and digest.
 fn short(image: &str) -> &str {
     let name = image.split('@').next().unwrap_or(image);
     let name = name.rsplit('/').next().unwrap_or(name);
@@ -159,13 +161,13 @@ mod tests {
         assert_eq!(told(said("c", "Already exists")), "");
         assert_eq!(told(downloading("a", 4_400_000, 28_000_000)), "4 of at least 28 MB");
         assert_eq!(told(downloading("b", 30_000_000, 100_000_000)), "34 of 128 MB");
-        // Tried again from the beginning.
+        // Retried from the beginning.
         assert_eq!(told(downloading("b", 0, 100_000_000)), "4 of 128 MB");
         assert_eq!(told(said("b", "Verifying Checksum")), "104 of 128 MB");
         assert_eq!(told(said("a", "Download complete")), "128 MB loaded, unpacking");
         let extracting = r#"{"status":"Extracting","progressDetail":{"current":9,"total":28000000},"id":"a"}"#;
         assert_eq!(told(info(extracting)), "128 MB loaded, unpacking");
-        // A small layer is complete without a word of its size.
+        // A small layer completes without a reported size.
         assert_eq!(told(said("d", "Download complete")), "128 MB loaded, unpacking");
         assert_eq!(told(said("a", "Pull complete")), "128 MB loaded, unpacking");
     }

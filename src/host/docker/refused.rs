@@ -1,4 +1,4 @@
-//! Why an engine cannot be used: a reason for who branches on it, and the error for who reads it.
+//! Why an engine cannot be used: a reason for code that branches on it, and the error for the user.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use crate::base::error::Error;
 /// Why an engine cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// What names it (a context, an address, TLS files) is wrong.
+    /// Its setting (a context, an address, TLS files) is wrong.
     Address,
-    /// It is on another machine.
+    /// It is on another host.
     Remote,
-    /// Nothing answers where it should be.
+    /// Nothing responds at its address.
     Absent,
-    /// This user may not talk to it.
+    /// This user may not access it.
     NotAllowed,
-    /// It takes the connection and does not answer in time.
+    /// It accepts the connection and does not respond in time.
     Silent,
-    /// It speaks too old a version of the API.
+    /// Its API is too old.
     TooOld,
     /// It has no IPv4.
     OnlyIpv6,
@@ -26,14 +26,14 @@ pub enum Reason {
 /// An engine that cannot be used.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why, in short.
+    /// The reason.
     pub reason: Reason,
-    /// Why, with the evidence and the next command.
+    /// The error, with the evidence and the next command.
     pub error: Error,
 }
 
 impl Refused {
-    /// Gives an error its reason.
+    /// Adds a reason to an error.
     pub(crate) fn new(reason: Reason, error: Error) -> Self {
         Self { reason, error }
     }

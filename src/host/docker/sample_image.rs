@@ -1,5 +1,5 @@
-//! The sample image: the kindmesh executable with the shared libraries it loads, made through the engine's
-//! API. No registry, no Dockerfile.
+//! The sample image: the kindmesh executable with its shared libraries, built through the engine's API. No
+//! registry, no Dockerfile.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,15 +19,15 @@ use crate::plan;
 use crate::plan::admission::foreign_image;
 use crate::plan::inventory::Executable;
 
-/// Where the executable stands in the image.
+/// The path of the executable in the image.
 pub const ENTRYPOINT: &str = "/kindmesh";
-/// The user that the samples run as.
+/// The user of the samples' processes.
 pub const USER: u32 = 1000;
-/// The label of every sample image, by which those of earlier executables can be found.
+/// The label of every sample image, to find those of earlier executables.
 pub const LABEL: &str = "kindmesh.sample";
 
-/// The kindmesh executable that a sample image is made from: `KINDMESH_EXE`, else this one if it is kindmesh,
-/// else a kindmesh of the same version on PATH (a test binary has no samples in it).
+/// Returns the kindmesh executable for a sample image: `KINDMESH_EXE`, else this one if it is kindmesh, else a
+/// kindmesh of the same version on PATH (a test binary contains no samples).
 pub async fn executable() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("KINDMESH_EXE").filter(|named| !named.is_empty()) {
         return Some(PathBuf::from(named));
@@ -49,10 +49,10 @@ pub async fn executable() -> Option<PathBuf> {
     None
 }
 
-/// What a plan needs to know of the executable.
+/// Returns the facts about the executable that a plan needs.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// If the file cannot be read.
 pub async fn describe(path: &Path) -> anyhow::Result<Executable> {
     let path = path.to_owned();
     elsewhere(move || Ok(read(&path)?)).await
@@ -62,7 +62,7 @@ pub async fn describe(path: &Path) -> anyhow::Result<Executable> {
 fn read(path: &Path) -> Result<Executable, Error> {
     let content = std::fs::read(path).map_err(|error| {
         Error::prerequisite(format!("the kindmesh executable {} cannot be read: {error}", path.display()))
-            .hint("name one with KINDMESH_EXE")
+            .hint("set KINDMESH_EXE to one")
     })?;
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -84,14 +84,14 @@ pub enum Found {
     Nothing,
     /// A sample image.
     Ours,
-    /// An image that kindmesh did not make.
+    /// An image that kindmesh did not create.
     Foreign,
 }
 
 /// Looks for a sample image of that name.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn look(engine: &Engine, image: &str) -> anyhow::Result<Found> {
     let found = match engine.docker.inspect_image(image).await {
         Ok(found) => found,
@@ -102,12 +102,12 @@ pub async fn look(engine: &Engine, image: &str) -> anyhow::Result<Found> {
     Ok(if labels.contains_key(LABEL) { Found::Ours } else { Found::Foreign })
 }
 
-/// Makes the sample image unless the engine has it. Its tag is the executable's digest, so one that is there
-/// is the right one.
+/// Builds the sample image unless the engine has it. Its tag is the executable's digest, so an existing one is the
+/// right one.
 ///
 /// # Errors
-/// Wrong usage when an image of that name is somebody else's; when the executable or its libraries cannot be read, or the
-/// engine refuses the image.
+/// A usage error if kindmesh did not create an image of that name; or if the executable or its libraries cannot be
+/// read, or the engine rejects the image.
 pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path) -> anyhow::Result<Outcome<()>> {
     ensure_named(engine, &samples.image, executable).await
 }
@@ -115,7 +115,7 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
 /// The same under a name that ends with the executable's digest.
 ///
 /// # Errors
-/// As [`ensure`].
+/// As for [`ensure`].
 pub async fn ensure_named(engine: &Engine, image: &str, executable: &Path) -> anyhow::Result<Outcome<()>> {
     match look(engine, image).await? {
         Found::Ours => return Ok(Outcome::unchanged(())),
@@ -127,7 +127,7 @@ pub async fn ensure_named(engine: &Engine, image: &str, executable: &Path) -> an
     Ok(Outcome::changed(()))
 }
 
-/// Makes an image of a root folder, whose process runs as no special user.
+/// Creates an image of a root directory, whose process runs as an unprivileged user.
 pub(crate) async fn import(
     engine: &Engine,
     image: &str,
@@ -148,16 +148,15 @@ pub(crate) async fn import(
     let mut progress =
         engine.docker.create_image(Some(options), Some(bollard::body_full(Bytes::from(archive))), None).boxed();
     while let Some(info) = progress.next().await {
-        info.with_context(|| format!("making the image {image}"))?;
+        info.with_context(|| format!("building the image {image}"))?;
     }
     Ok(())
 }
 
-/// An image's root folder as a tar archive: the executable under the path it is to have, and the shared libraries that
-/// it loads.
+/// Returns an image's root directory as a tar archive: the executable at its path, and its shared libraries.
 ///
 /// # Errors
-/// When the executable cannot be run, or a file not be read.
+/// If the executable cannot run, or a file cannot be read.
 pub async fn root_folder(executable: &Path, entrypoint: &str) -> anyhow::Result<Vec<u8>> {
     let mut libraries = libraries(executable).await?;
     libraries.extend(name_lookup(&libraries));
@@ -168,25 +167,25 @@ pub async fn root_folder(executable: &Path, entrypoint: &str) -> anyhow::Result<
     .await
 }
 
-/// The shared libraries that an executable loads, the loader included: what the loader itself says when
-/// asked to list instead of run. A static executable runs with `--version` and lists none.
+/// Returns the shared libraries of an executable, including the loader: what the loader lists instead of running
+/// it. A static executable runs with `--version` and lists none.
 async fn libraries(executable: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let output = tokio::process::Command::new(executable)
         .arg("--version")
         .env("LD_TRACE_LOADED_OBJECTS", "1")
         .output()
         .await
-        .with_context(|| format!("asking {} for its libraries", executable.display()))?;
+        .with_context(|| format!("listing the libraries of {}", executable.display()))?;
     if !output.status.success() {
-        return Err(Error::prerequisite(format!("{} cannot be run: {}", executable.display(), output.status))
+        return Err(Error::prerequisite(format!("{} cannot run: {}", executable.display(), output.status))
             .evidence(String::from_utf8_lossy(&output.stderr))
-            .hint("name a kindmesh for this machine with KINDMESH_EXE")
+            .hint("set KINDMESH_EXE to a kindmesh for this host")
             .into());
     }
     Ok(listed(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Reads `name => /path (address)` and `/path (address)` lines; each path once.
+/// Parses `name => /path (address)` and `/path (address)` lines; each path once.
 pub fn listed(said: &str) -> Vec<PathBuf> {
     let paths: BTreeSet<PathBuf> = said
         .lines()
@@ -196,8 +195,8 @@ pub fn listed(said: &str) -> Vec<PathBuf> {
     paths.into_iter().collect()
 }
 
-/// The libraries by which the C library looks up host names. Before glibc 2.34 it loads them only then, so that the
-/// loader's list lacks them. A static executable brings its own.
+/// Returns the libraries that the C library uses to resolve host names. glibc before 2.34 loads them only at that
+/// time, so the loader does not list them. A static executable contains its own.
 fn name_lookup(listed: &[PathBuf]) -> Vec<PathBuf> {
     let c_library = listed.iter().find(|path| path.file_name().is_some_and(|name| name == "libc.so.6"));
     let Some(folder) = c_library.and_then(|path| path.parent()) else { return Vec::new() };

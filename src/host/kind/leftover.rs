@@ -1,5 +1,5 @@
-//! kind outlives a kindmesh that is killed, and goes on making nodes. Nothing has to be written down to find it: its
-//! command line names a file of the environment.
+//! kind survives a killed kindmesh and continues to create nodes. It can be found without a record: its command
+//! line names a file of the environment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::host::state::Files;
 use crate::host::tool::process::{self, Process};
 use crate::plan::inventory::KIND_CLUSTER_LABEL;
 
-/// How long the engine may take for nodes that were asked for already. Seen: 5 s on a machine with much else to do.
+/// How long the engine may take for nodes that were requested already. Seen: 5 s on a busy host.
 const MADE_WITHIN: Duration = Duration::from_secs(120);
 
-/// Ends what a killed `up` left running for an environment, before anybody looks at what there is.
+/// Stops what a killed `up` left running for an environment, before the inventory.
 ///
-/// kind itself is killed. The docker clients that it started are waited for: the engine carries a request to make a
-/// container to its end, whether or not the one who asked is there, and lists the container only then. So a client
-/// that is left alone tells when a look shows all.
+/// kind itself is killed. The docker clients that it started are waited for: the engine completes a request to
+/// create a container even if the client exits, and lists the container only then. So the exit of an undisturbed
+/// client shows when the list is complete.
 ///
 /// # Errors
-/// When a client does not end.
+/// If a client does not exit.
 pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> anyhow::Result<()> {
     let clusters = files.clusters();
     if clusters.is_empty() {
@@ -41,27 +41,27 @@ pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> any
     let deadline = Instant::now() + MADE_WITHIN;
     let mut clients = Vec::new();
     let mut noted = false;
-    let ended = wait::until(step, "an earlier kind to end", deadline, async || {
+    let ended = wait::until(step, "an earlier kind to exit", deadline, async || {
         let leftovers = leftovers.clone();
         let (kinds, found) = elsewhere(move || Ok(leftovers.kill_kinds())).await?;
         clients = found;
         if !kinds.is_empty() && !std::mem::replace(&mut noted, true) {
-            step.note("kind was still at work for a kindmesh that was killed: ended it");
+            step.note("stopped a kind that was still running for a killed kindmesh");
         }
         Ok(match (kinds.first(), clients.first()) {
             (None, None) => Poll::Ready(()),
-            (Some(kind), _) => Poll::NotYet(format!("kind, process {kind}, is still there")),
-            (None, Some(client)) => Poll::NotYet(format!("docker run, process {client}, is making a node")),
+            (Some(kind), _) => Poll::NotYet(format!("kind, process {kind}, is still running")),
+            (None, Some(client)) => Poll::NotYet(format!("docker run, process {client}, is creating a node")),
         })
     });
     ended.await.map_err(|error| match (error.downcast::<Error>(), clients.first()) {
-        (Ok(error), Some(client)) => error.hint(format!("if the engine answers, end it: kill {client}")).into(),
+        (Ok(error), Some(client)) => error.hint(format!("if the engine responds, stop it: kill {client}")).into(),
         (Ok(error), None) => error.into(),
         (Err(error), _) => error,
     })
 }
 
-/// By what the processes are known that work on an environment.
+/// How processes that work on an environment are identified.
 struct Leftovers {
     /// kind's configurations.
     configs: Vec<String>,
@@ -70,8 +70,8 @@ struct Leftovers {
 }
 
 impl Leftovers {
-    /// Kills every kind; gives their processes, and those that ask the engine to make nodes. Blocks: there may be
-    /// thousands of processes to look at.
+    /// Kills every kind process; returns them, and the processes that ask the engine to create nodes. Blocks:
+    /// there may be thousands of processes.
     fn kill_kinds(&self) -> (Vec<u32>, Vec<u32>) {
         let processes = process::all();
         let of = |is: &dyn Fn(&Process) -> bool| -> Vec<u32> {
@@ -82,16 +82,16 @@ impl Leftovers {
         (kinds, of(&|process| self.makes_node(process)))
     }
 
-    /// Whether a process is kind at work on one of the configurations.
+    /// Whether a process is kind with one of the configurations.
     fn creates(&self, process: &Process) -> bool {
         let words = &process.arguments;
-        // Split at spaces on some systems, so the file is looked for in the whole.
+        // Some systems split it at spaces, so the whole command line is searched.
         let line = words.join(" ");
         words.windows(2).any(|pair| pair == ["create", "cluster"])
             && self.configs.iter().any(|config| line.contains(&format!("--config {config}")))
     }
 
-    /// Whether a process asks the engine to make a node with one of the labels.
+    /// Whether a process asks the engine to create a node with one of the labels.
     fn makes_node(&self, process: &Process) -> bool {
         process.arguments.iter().any(|word| self.labels.contains(word))
     }
@@ -122,7 +122,7 @@ mod tests {
         let config = files.of_cluster("a", CONFIG_FILE);
         state::write_private(&config, b"x").unwrap();
         let shell = |arguments: &[&str]| {
-            // Each waits for its input to be closed.
+            // Each waits until its input is closed.
             let mut command = Command::new("sh");
             command.args(["-c", "read line; exit 0", "sh"]).args(arguments).stdin(Stdio::piped()).spawn().unwrap()
         };

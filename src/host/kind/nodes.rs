@@ -1,4 +1,4 @@
-//! The nodes of kind clusters on a network: looked at without the network's labels, and removed until there are none.
+//! The nodes of kind clusters on a network: found without the network's labels, and removed until there are none.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::base::wait::{self, Poll};
 use crate::host::docker::{Engine, is_not_found, node};
 use crate::plan::inventory::KIND_CLUSTER_LABEL;
 
-/// How often nodes are looked for again after those that were there have been removed.
+/// How often nodes are listed again after the existing ones were removed.
 const ROUNDS: usize = 3;
-/// How long the engine may take for a removal that somebody else began.
+/// How long the engine may take for a removal that was already in progress.
 const REMOVED_WITHIN: Duration = Duration::from_secs(60);
 
-/// A node of a kind cluster that is attached to a network, or would be when it was started: one that was only created
-/// names its network too, even when that is gone.
+/// A node of a kind cluster that is attached to a network, or will be when it starts: a created container names
+/// its network too, even if that no longer exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
     /// The container's name.
     pub name: String,
-    /// kind's name for its cluster.
+    /// kind's name of its cluster.
     pub kind_name: String,
-    /// Whether it was only created and never ran.
+    /// Whether it was created but never ran.
     pub created: bool,
 }
 
@@ -49,10 +49,10 @@ async fn attached_to(engine: &Engine, network: &str) -> anyhow::Result<Vec<Attac
     Ok(containers.iter().filter_map(|container| Attached::read(container, network)).collect())
 }
 
-/// Removes those nodes on a network that are ours, and looks again until there are none. Says whether there were any.
+/// Removes the matching nodes on a network, and lists again until there are none. Returns whether there were any.
 ///
 /// # Errors
-/// The engine's, or when nodes keep appearing.
+/// The engine's errors, or that nodes keep appearing.
 pub async fn remove_nodes(
     engine: &Engine,
     network: &str,
@@ -76,15 +76,15 @@ pub async fn remove_nodes(
         return Ok(any);
     }
     Err(Error::environment(format!("nodes keep appearing on network {network}: {}", nodes.join(", ")))
-        .hint("another program makes them: see which kind runs with ps ax, end it, and try again")
+        .hint("another program creates them: find the kind process with ps ax, stop it, and try again")
         .into())
 }
 
-/// Removes nodes of an environment whose network is gone, which only a container that is not running outlives. Where
-/// there is a network of that name, it tells whose the nodes are, and nothing is done here.
+/// Removes nodes of an environment whose network no longer exists, which only stopped containers survive. Does
+/// nothing if a network of that name exists: then it decides whose the nodes are.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub async fn remove_strays(
     engine: &Engine,
     environment: &str,
@@ -94,7 +94,7 @@ pub async fn remove_strays(
     let network = names::network_name(environment);
     match engine.docker.inspect_network(&network, None).await {
         Err(error) if is_not_found(&error) => {}
-        Err(error) => return Err(error).with_context(|| format!("looking at network {network}")),
+        Err(error) => return Err(error).with_context(|| format!("inspecting network {network}")),
         Ok(_) => return Ok(false),
     }
     let any_cluster = names::kind_name(environment, "");
@@ -103,7 +103,7 @@ pub async fn remove_strays(
 
 async fn remove(engine: &Engine, name: &str, step: &Step) -> anyhow::Result<()> {
     let Err(error) = node::remove(engine, name).await else { return Ok(()) };
-    // The engine's words when a command that was killed since had asked for the same.
+    // The engine's message when a killed command had requested the same.
     let under_way = |line: &String| line.contains("already in progress");
     if !error::find(&error).is_some_and(|error| error.evidence.iter().any(under_way)) {
         return Err(error);

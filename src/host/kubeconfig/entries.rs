@@ -1,33 +1,34 @@
-//! An environment's entries in somebody's kubeconfig: put in with a mark, known by it, and taken out again. Text in, text
-//! out; whatever else is in the file stays, fields that nobody here knows included.
+//! An environment's entries in a user's kubeconfig: added with a mark, found by it, and removed. Text in, text
+//! out; everything else in the file stays, including unknown fields.
 
 use serde_yaml::{Mapping, Value};
 
 use crate::base::error::Error;
 
-/// Whose an entry is: kept in its `extensions`, which are there for tools to write into.
+/// The owner of an entry, in its `extensions`, which are meant for tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The environment.
     pub environment: String,
-    /// The identity of the engine that it is on, empty where that is not known.
+    /// The identity of its engine, empty if unknown.
     pub engine: String,
 }
 
-/// The name of our extension.
+/// The name of kindmesh's extension.
 const EXTENSION: &str = "kindmesh";
-/// The lists of a kubeconfig, what an entry of each keeps its content in, and what kubectl deletes one with.
+/// The lists of a kubeconfig, the field with an entry's content in each, and the kubectl command to delete an
+/// entry.
 const LISTS: [(&str, &str, &str); 3] = [
     ("clusters", "cluster", "delete-cluster"),
     ("users", "user", "delete-user"),
     ("contexts", "context", "delete-context"),
 ];
 
-/// The text of a kubeconfig with an environment's entries in it, in place of those that it had before; none when it has
-/// them already. `shown` names the file in messages.
+/// Returns the text of a kubeconfig with an environment's entries, replacing its earlier ones; none if they are up
+/// to date. `shown` names the file in messages.
 ///
 /// # Errors
-/// A broken file, with the place; wrong usage when an entry of a wanted name is somebody else's.
+/// An invalid file, with the position; a usage error if kindmesh did not add an entry of a planned name.
 pub fn with(text: &str, environment: &str, mark: &Mark, shown: &str) -> Result<Option<String>, Error> {
     let old = read(text, shown)?;
     let from = read(environment, "the environment's kubeconfig")?;
@@ -42,10 +43,11 @@ pub fn with(text: &str, environment: &str, mark: &Mark, shown: &str) -> Result<O
                 .any(|other| self::name(other) == name && owner(other, inner) != Some(&mark.environment))
             {
                 return Err(Error::usage(format!(
-                    "{shown} has \"{name}\" among its {list} already, and kindmesh did not put it there"
+                    "{shown} already has \"{name}\" among its {list}, but kindmesh did not add it"
                 ))
                 .hint(format!(
-                    "rename it, or: kubectl config {delete} {name}; or make the environment with another --name"
+                    "rename it, or: kubectl config {delete} {name}; or create the environment with another \
+                        --name"
                 )));
             }
             match there.iter_mut().find(|other| self::name(other) == name) {
@@ -69,10 +71,10 @@ pub fn with(text: &str, environment: &str, mark: &Mark, shown: &str) -> Result<O
     written(&old, new)
 }
 
-/// The text of a kubeconfig without an environment's entries; none when it has none of them.
+/// Returns the text of a kubeconfig without an environment's entries; none if it has none of them.
 ///
 /// # Errors
-/// A broken file, with the place.
+/// An invalid file, with the position.
 pub fn without(text: &str, mark: &Mark, shown: &str) -> Result<Option<String>, Error> {
     let old = read(text, shown)?;
     let mut new = old.clone();
@@ -112,26 +114,26 @@ fn written(old: &Mapping, new: Mapping) -> Result<Option<String>, Error> {
 fn read(text: &str, shown: &str) -> Result<Mapping, Error> {
     let broken = |what: String| {
         Error::environment(format!("{shown}{what}"))
-            .hint("it is left as it is; kubectl config view shows what is wrong with it")
+            .hint("it is unchanged; see what is wrong with it: kubectl config view")
     };
     match serde_yaml::from_str(text) {
         Ok(Value::Mapping(fields)) => Ok(fields),
         Ok(Value::Null) => Ok(Mapping::new()),
-        Ok(_) => Err(broken(": this is no kubeconfig: it is no map of fields".into())),
+        Ok(_) => Err(broken(": this is not a kubeconfig: it is not a map of fields".into())),
         Err(error) => Err(broken(match error.location() {
-            Some(at) => format!(":{}:{}: this is no kubeconfig: {error}", at.line(), at.column()),
-            None => format!(": this is no kubeconfig: {error}"),
+            Some(at) => format!(":{}:{}: this is not a kubeconfig: {error}", at.line(), at.column()),
+            None => format!(": this is not a kubeconfig: {error}"),
         })),
     }
 }
 
-/// A list of a kubeconfig; one that is not there is empty.
+/// Returns a list of a kubeconfig; a missing list is empty.
 fn entries(config: &Mapping, list: &str, shown: &str) -> Result<Vec<Value>, Error> {
     match config.get(list) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Sequence(entries)) => Ok(entries.clone()),
-        Some(_) => Err(Error::environment(format!("{shown}: this is no kubeconfig: its {list} are no list"))
-            .hint("it is left as it is; kubectl config view shows what is wrong with it")),
+        Some(_) => Err(Error::environment(format!("{shown}: this is not a kubeconfig: its {list} are not a list"))
+            .hint("it is unchanged; see what is wrong with it: kubectl config view")),
     }
 }
 
@@ -139,7 +141,7 @@ fn name(entry: &Value) -> &str {
     entry.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Entries with the mark in what they hold.
+/// Adds the mark to the content of entries.
 fn marked(entries: Vec<Value>, inner: &str, mark: &Mark) -> Vec<Value> {
     let mut extension = Mapping::new();
     extension.insert("environment".into(), mark.environment.clone().into());
@@ -161,12 +163,12 @@ fn extension<'a>(entry: &'a Value, inner: &str) -> Option<&'a Value> {
     extensions.iter().find(|named| name(named) == EXTENSION)?.get("extension")
 }
 
-/// The environment that an entry's mark names.
+/// Returns the environment that an entry's mark names.
 fn owner<'a>(entry: &'a Value, inner: &str) -> Option<&'a str> {
     extension(entry, inner)?.get("environment")?.as_str()
 }
 
-/// Whether an entry is of this environment on this engine.
+/// Whether an entry belongs to this environment on this engine.
 fn is_marked(entry: &Value, inner: &str, mark: &Mark) -> bool {
     let engine = extension(entry, inner).and_then(|found| found.get("engine")?.as_str()).unwrap_or_default();
     owner(entry, inner) == Some(&mark.environment)
@@ -231,8 +233,8 @@ mod tests {
         for (text, starts) in [
             ("clusters: [\n", "f:2:1: this is no kubeconfig"),
             ("- a\n", "f: this is no kubeconfig"),
-            ("clusters: 3\n", "f: this is no kubeconfig: its clusters are no list"),
-            ("a: 1\na: 2\n", "f:1:1: this is no kubeconfig: duplicate"),
+            ("clusters: 3\n", "f: this is not a kubeconfig: its clusters are not a list"),
+            ("a: 1\na: 2\n", "f:1:1: this is not a kubeconfig: duplicate"),
         ] {
             let error = with(text, &kubeconfig("a", "s"), &mark("e"), "f").unwrap_err();
             assert!(error.message.starts_with(starts), "{}", error.message);

@@ -1,4 +1,4 @@
-//! The user's own kubeconfig on disk: read, locked, and replaced whole.
+//! The user's own kubeconfig on disk: read, locked, and replaced as a whole.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use crate::base::event::{Events, Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::host::state::{self, Files};
 
-/// The user's own kubeconfig: the first of `KUBECONFIG`, else `~/.kube/config`.
+/// Returns the user's own kubeconfig: the first of `KUBECONFIG`, else `~/.kube/config`.
 ///
 /// # Errors
-/// When neither that variable nor HOME is set.
+/// If neither that variable nor HOME is set.
 pub fn users_own() -> Result<PathBuf, Error> {
     let listed = std::env::var_os("KUBECONFIG").unwrap_or_default();
     let first = std::env::split_paths(&listed).find(|path| !path.as_os_str().is_empty());
@@ -26,16 +26,16 @@ pub fn users_own() -> Result<PathBuf, Error> {
 
 /// How long `down` waits for another program that is changing the file: kubectl takes milliseconds.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
-/// How long somebody waits who asked for nothing else: kind holds the lock for as long as it writes a whole cluster.
+/// How long a merge waits: kind holds the lock while it writes a whole cluster.
 pub const MERGE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Puts an environment's clusters, users and contexts into the user's own file, replacing those that it had put there
-/// before and leaving all else, the current context included. Another program that has the file locked is waited for,
-/// `within` so long.
+/// Adds an environment's clusters, users and contexts to the user's own file, replacing those that it added before
+/// and keeping everything else, including the current context. Waits at most `within` for another program that has
+/// locked the file.
 ///
 /// # Errors
-/// Wrong usage when an entry of the same name is somebody else's; when a file cannot be read or written, or another
-/// program keeps the user's file locked.
+/// A usage error if kindmesh did not add an entry of the same name; or if a file cannot be read or written, or
+/// another program keeps the user's file locked.
 pub async fn merge_into(
     users: &Path,
     files: &Files,
@@ -59,7 +59,7 @@ pub async fn merge_into(
         Some(lock) => lock,
         None => {
             let step = events.step("merge", None);
-            // The step's name would say nothing in the error: the command has no other.
+            // The step's name would add nothing to the error: the command has no other step.
             let lock = lock(&users, within, &step).await?;
             step.run(async |_| Ok(Outcome::unchanged(lock))).await?
         }
@@ -70,8 +70,8 @@ pub async fn merge_into(
     }
 }
 
-/// The files that have entries of an environment on this engine: of those that it was merged into, and the user's own.
-/// One that is broken is among them when it was merged into, else it is none of ours.
+/// Returns the files with entries of an environment on this engine: those that it was merged into, and the user's
+/// own. An invalid file is included if it was merged into.
 pub fn merged_into(files: &Files, mark: &Mark) -> Vec<PathBuf> {
     let listed = noted(files);
     let mut found = listed.clone();
@@ -86,10 +86,10 @@ pub fn merged_into(files: &Files, mark: &Mark) -> Vec<PathBuf> {
     found
 }
 
-/// Takes an environment's entries out of a file.
+/// Removes an environment's entries from a file.
 ///
 /// # Errors
-/// When the file is broken, cannot be written, or another program keeps it locked.
+/// If the file is invalid, cannot be written, or another program keeps it locked.
 pub async fn remove_from(users: &Path, mark: &Mark, step: &Step) -> anyhow::Result<bool> {
     let _lock = lock(users, LOCK_WITHIN, step).await?;
     match entries::without(&read(users)?, mark, &users.display().to_string())? {
@@ -98,16 +98,16 @@ pub async fn remove_from(users: &Path, mark: &Mark, step: &Step) -> anyhow::Resu
     }
 }
 
-/// Waits for the right to change a file.
+/// Waits for the lock of a file.
 ///
 /// # Errors
-/// When another program keeps it; the file system's.
+/// If another program keeps it; otherwise the file system's errors.
 async fn lock(users: &Path, within: Duration, step: &Step) -> anyhow::Result<Lock> {
-    let what = format!("another program to have changed {}", users.display());
+    let what = format!("another program to finish changing {}", users.display());
     let lock = wait::until(step, &what, Instant::now() + within, async || {
         Ok(match Lock::take(users)? {
             Some(lock) => Poll::Ready(lock),
-            None => Poll::NotYet(format!("{} is there", lock::path(users).display())),
+            None => Poll::NotYet(format!("{} exists", lock::path(users).display())),
         })
     });
     lock.await.map_err(|error| match error.is::<Error>() {
@@ -116,33 +116,33 @@ async fn lock(users: &Path, within: Duration, step: &Step) -> anyhow::Result<Loc
     })
 }
 
-/// Where a file is a link, as dotfiles often are, what it leads to is changed, be it there or not.
+/// If a file is a link, as dotfiles often are, its target is changed, whether or not it exists.
 fn real(users: &Path) -> PathBuf {
     let target = || Some(users.parent()?.join(std::fs::read_link(users).ok()?));
     users.canonicalize().ok().or_else(target).unwrap_or_else(|| users.to_owned())
 }
 
-/// The file's text; none of it where there is none.
+/// Returns the file's text; empty if it does not exist.
 fn read(users: &Path) -> anyhow::Result<String> {
-    // Nobody may ever write to a pipe.
+    // A pipe may never have a writer.
     if std::fs::metadata(users).is_ok_and(|found| !found.is_file()) {
-        return Err(Error::environment(format!("{}: this is no kubeconfig: it is no file", users.display()))
-            .hint("name one with KUBECONFIG")
+        return Err(Error::environment(format!("{}: this is not a kubeconfig: it is not a file", users.display()))
+            .hint("set KUBECONFIG to a kubeconfig file")
             .into());
     }
     match std::fs::read_to_string(users) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            Err(Error::environment(format!("{}: this is no kubeconfig: it is no UTF-8 text", users.display()))
-                .hint("it is left as it is")
+            Err(Error::environment(format!("{}: this is not a kubeconfig: it is not UTF-8 text", users.display()))
+                .hint("it is unchanged")
                 .into())
         }
         Err(error) => Err(error).with_context(|| format!("reading {}", users.display())),
     }
 }
 
-/// The files that the environment was merged into, as its own files tell.
+/// Returns the files that the environment was merged into, from its own files.
 fn noted(files: &Files) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(files.merged()).unwrap_or_default();
     text.lines().map(PathBuf::from).collect()
@@ -217,7 +217,7 @@ mod tests {
         let merge = Merge::locked();
         let error = merge.merge(Duration::from_millis(100), Events::silent()).await.unwrap_err();
         let error = error::find(&error).unwrap();
-        let hint = format!("try again; if none is, remove {}", merge.lock.display());
+        let hint = format!("try again; if no other program is running, remove {}", merge.lock.display());
         assert_eq!(error.hint.as_deref(), Some(hint.as_str()));
         assert!(merge.lock.exists() && !merge.users.exists());
     }

@@ -1,4 +1,4 @@
-//! The file that says which engine an environment is on.
+//! The file that records the engine of an environment.
 
 use std::io::ErrorKind;
 
@@ -8,18 +8,18 @@ use super::{Files, write_private};
 use crate::plan::engine::{EngineIdentity, EngineOnFile, Relation};
 
 impl Files {
-    /// Writes down that the environment is on this engine.
+    /// Records that the environment is on this engine.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's errors.
     pub fn store_engine(&self, engine: &EngineIdentity) -> anyhow::Result<bool> {
         write_private(&self.engine(), serde_yaml::to_string(engine)?.as_bytes())
     }
 
-    /// What is written down of the engine that the environment was made on.
+    /// Returns the recorded engine of the environment.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// If the file exists and cannot be read.
     pub fn engine_on_file(&self) -> anyhow::Result<EngineOnFile> {
         let file = self.engine();
         let what = || format!("reading {}", file.display());
@@ -31,7 +31,7 @@ impl Files {
         Ok(EngineOnFile { engine, file, folder: self.root.clone() })
     }
 
-    /// Whether the environment was made on this engine, or on nobody knows which.
+    /// Whether the environment was created on this engine, or on an unknown one.
     pub fn are_of(&self, engine: &EngineIdentity) -> bool {
         match self.engine_on_file().map(|on_file| on_file.engine) {
             Ok(Some(made_on)) => engine.relation(&made_on, false) == Relation::Same,

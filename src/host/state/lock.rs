@@ -1,8 +1,8 @@
-//! Who works on an environment. Whoever makes it, puts it to rest, brings it back or takes it down works alone; those who
-//! change what is in it work beside each other. So neither meets the other half-way.
+//! The lock of an environment. Commands that create, pause, stop, start or delete it lock it exclusively; commands
+//! that change what is in it share the lock. So neither kind sees the other's incomplete work.
 //!
-//! It is the kernel's lock on a file, given back however a process ends. Nobody who holds it asks for it again: a command
-//! takes the kind that it needs once, at its top.
+//! It is the kernel's lock on a file, released however a process ends. A holder never acquires it again: a command
+//! locks once, at its top level.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -19,43 +19,44 @@ use crate::base::event::{Events, Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::host::tool::process;
 
-/// The right to work on an environment, until it is dropped.
+/// The lock of an environment, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// How long a command waits for another.
+/// How long a command waits for another one.
 const LOCK_WITHIN: Duration = Duration::from_secs(600);
 /// What it waits for.
 const WHAT: &str = "the other kindmesh to end";
 
 impl Lock {
-    /// The right to make, rest, bring back or remove an environment: alone. Waits for all others, saying which those are;
-    /// makes the environment's folder.
+    /// Acquires the lock exclusively, to create, pause, stop, start or delete an environment. Waits for all other
+    /// holders, and reports them; creates the environment's directory.
     ///
     /// # Errors
-    /// When it is not to be had in time, or the file system refuses.
+    /// If it is not available in time, or the file system reports an error.
     pub async fn alone(files: &Files, step: &Step) -> anyhow::Result<Self> {
         let path = files.lock();
         wait::until(step, WHAT, Instant::now() + LOCK_WITHIN, async || {
-            // Whoever was before may have put the whole folder aside.
+            // The previous holder may have moved the whole directory aside.
             private_folder(&files.root)?;
             Ok(match take(&path, Kind::Alone)? {
                 Taken::Yes(lock) => Poll::Ready(lock),
                 Taken::Busy(because) => Poll::NotYet(because),
-                // It did so just now.
+                // It has just done so.
                 Taken::Gone => Poll::NotYet(REMOVED.into()),
             })
         })
         .await
     }
 
-    /// The right to change what is in an environment, beside others that do: none where its folder is gone. Waits for one
-    /// that works alone, until the deadline or as long as commands wait for each other; only then a step is told of.
+    /// Acquires the lock together with others, to change what is in an environment: none if its directory does not
+    /// exist. Waits for an exclusive holder until the deadline, or as long as commands wait for each other; a step
+    /// is reported only then.
     ///
     /// # Errors
-    /// As [`Lock::alone`].
+    /// As for [`Lock::alone`].
     pub async fn beside(
         files: &Files,
         deadline: Option<Instant>,
@@ -78,7 +79,7 @@ impl Lock {
         step.run(async |step| Ok(Outcome::unchanged(wait::until(step, WHAT, deadline, look).await?))).await
     }
 
-    /// Whether somebody works alone on it, without taking or making anything.
+    /// Whether another process holds it exclusively, without acquiring or creating anything.
     pub fn is_held(files: &Files) -> bool {
         let Ok(file) = File::open(files.lock()) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
@@ -91,12 +92,12 @@ enum Kind {
     Beside,
 }
 
-/// What came of trying.
+/// The result of an attempt.
 enum Taken {
     Yes(Lock),
-    /// Who works on it.
+    /// The holders.
     Busy(String),
-    /// There is no folder.
+    /// There is no directory.
     Gone,
 }
 
@@ -118,18 +119,18 @@ fn take(path: &Path, kind: Kind) -> anyhow::Result<Taken> {
         Err(TryLockError::WouldBlock) => return Ok(Taken::Busy(holders(&mut file))),
         Err(TryLockError::Error(error)) => return Err(error).with_context(what),
     }
-    // `down` puts the folder aside with the lock in it: then the file that is locked is no longer the one there.
+    // `down` moves the directory aside with its lock: then the locked file is no longer the one at the path.
     let ours = file.metadata().with_context(what)?.ino();
     if std::fs::metadata(path).map(|there| there.ino()).ok() != Some(ours) {
         return Ok(Taken::Busy(REMOVED.into()));
     }
-    // Only for the words of whoever waits: on a full disk they say less. Those beside add theirs at the end.
+    // Only for the message of waiting processes: on a full disk it says less. Shared holders append theirs.
     let emptied = if kind == Kind::Alone { file.set_len(0) } else { Ok(()) };
     let _ = emptied.and_then(|()| file.write_all(format!("\n{}\n", std::process::id()).as_bytes()));
     Ok(Taken::Yes(Lock { _file: file }))
 }
 
-/// Who works on the environment, by what they wrote. Among several, those that have ended are left out.
+/// Returns the holders, from what they wrote. Of several, those that have exited are left out.
 fn holders(file: &mut File) -> String {
     let mut text = String::new();
     let _ = file.read_to_string(&mut text);
@@ -141,11 +142,11 @@ fn holders(file: &mut File) -> String {
         pids.retain(|pid| alive.iter().any(|process| process.pid == *pid));
     }
     match pids.as_slice() {
-        [] => "another process works on this environment".into(),
-        [one] => format!("process {one} works on this environment"),
+        [] => "another process uses this environment".into(),
+        [one] => format!("process {one} uses this environment"),
         several => {
             let several: Vec<_> = several.iter().map(ToString::to_string).collect();
-            format!("processes {} work on this environment", several.join(", "))
+            format!("processes {} use this environment", several.join(", "))
         }
     }
 }
@@ -181,7 +182,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         let first = alone(&files).await;
-        let who = format!("process {} works on this environment", std::process::id());
+        let who = format!("process {} uses this environment", std::process::id());
         assert_eq!(busy(&files, Kind::Alone), who);
         assert_eq!(busy(&files, Kind::Beside), who);
         assert!(Lock::is_held(&files));
@@ -199,7 +200,7 @@ mod tests {
         assert!(first.is_some() && second.is_some());
         assert!(!Lock::is_held(&files), "nobody is alone");
         drop(first);
-        assert_eq!(busy(&files, Kind::Alone), format!("process {} works on this environment", std::process::id()));
+        assert_eq!(busy(&files, Kind::Alone), format!("process {} uses this environment", std::process::id()));
         drop(second);
         alone(&files).await;
     }
@@ -232,11 +233,11 @@ mod tests {
         let error = crate::base::error::find(&error).unwrap();
         assert_eq!(
             error.evidence,
-            [format!("last seen: process {} works on this environment", std::process::id())]
+            [format!("last status: process {} uses this environment", std::process::id())]
         );
     }
 
-    /// As in a process of its own: the lock is the open file's, and a child has inherited it.
+    /// As in another process: the lock belongs to the open file, and a child process has inherited it.
     #[tokio::test]
     async fn a_process_that_is_killed_gives_it_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -256,7 +257,7 @@ mod tests {
     async fn several_are_named_without_those_that_have_ended() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
-        // One that answers is known to run its program: before that it has no command line yet.
+        // A process that responds is known to run its program: before that it has no command line.
         let pipe = std::process::Stdio::piped;
         let mut child = std::process::Command::new("cat").stdin(pipe()).stdout(pipe()).spawn().unwrap();
         child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
@@ -265,14 +266,14 @@ mod tests {
         let _held = beside(&files).await.unwrap();
         let mut pids = [child.id(), std::process::id()];
         pids.sort_unstable();
-        // As another process that shares it writes it down, and one that is gone did.
+        // As another shared holder writes it, and as an exited one wrote it.
         let mut file = File::options().append(true).open(files.lock()).unwrap();
         write!(file, "\n{}\n\n{}\n", child.id(), u32::MAX).unwrap();
-        let both = format!("processes {}, {} work on this environment", pids[0], pids[1]);
+        let both = format!("processes {}, {} use this environment", pids[0], pids[1]);
         assert_eq!(busy(&files, Kind::Alone), both);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(busy(&files, Kind::Alone), format!("process {} works on this environment", std::process::id()));
+        assert_eq!(busy(&files, Kind::Alone), format!("process {} uses this environment", std::process::id()));
     }
 
     #[tokio::test]
@@ -281,7 +282,7 @@ mod tests {
         let files = files(folder.path());
         let first = alone(&files).await;
         assert!(files.remove().unwrap());
-        // The first still holds the lock of the folder that is gone, and that hinders nobody.
+        // The first one still holds the lock of the deleted directory, which affects nobody.
         let _second = alone(&files).await;
         assert!(files.lock().exists());
         drop(first);

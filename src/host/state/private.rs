@@ -1,4 +1,4 @@
-//! Files that only their owner may read, each whole or not there.
+//! Files that only their owner may read, each complete or missing.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -7,13 +7,13 @@ use std::path::Path;
 
 use crate::base::error::Error;
 
-/// What failed with a file of ours, and what to do about it.
+/// Returns the error for one of these files, and what to do about it.
 pub(super) fn failed(doing: &str, path: &Path, error: &io::Error) -> anyhow::Error {
     let failed = Error::environment(format!("{doing} {}: {error}", path.display()));
-    let elsewhere = "or name another place with XDG_STATE_HOME and XDG_CACHE_HOME";
+    let elsewhere = "or set XDG_STATE_HOME and XDG_CACHE_HOME to another directory";
     let failed = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            failed.hint(format!("make room: df -h {}; {elsewhere}", path.parent().unwrap_or(path).display()))
+            failed.hint(format!("free some space: df -h {}; {elsewhere}", path.parent().unwrap_or(path).display()))
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             failed.hint(format!("make it writable; {elsewhere}"))
@@ -23,23 +23,23 @@ pub(super) fn failed(doing: &str, path: &Path, error: &io::Error) -> anyhow::Err
     failed.into()
 }
 
-/// Makes a folder that only its owner may enter. One that is there stays as it is: it may be the user's own.
+/// Creates a directory that only its owner may enter. An existing one is not changed: it may be the user's own.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's errors.
 pub fn private_folder(path: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| failed("making the folder", path, &error))
+        .map_err(|error| failed("creating the directory", path, &error))
 }
 
-/// Writes a file that only its owner may read, and not when it is as wanted. Other processes see all of it or none,
-/// also after a crash.
+/// Writes a file that only its owner may read, unless it has the content already. Other processes see all of it or
+/// nothing, also after a crash.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's errors.
 pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
     if fs::read(path).is_ok_and(|has| has == content) {
         restrict(path, 0o600)?;
@@ -58,11 +58,11 @@ pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Replaces a file of the user's, which keeps its owner and mode; a new one only its owner may read. Other processes see
-/// the old one or the new, also after a crash.
+/// Replaces a file of the user's, which keeps its owner and mode; a new one is readable only by its owner. Other
+/// processes see the old one or the new one, also after a crash.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's errors.
 pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
@@ -76,7 +76,7 @@ pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
                 std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
             }
         }
-        // The process's umask has no say in it.
+        // Independent of the process's umask.
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -85,11 +85,11 @@ pub fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     write().map_err(|error| failed("writing", path, &error))
 }
 
-/// Begins a file that only its owner may read and that is written bit by bit, such as a log; one that was there is
-/// gone.
+/// Creates a file that only its owner may read and that is written in parts, such as a log; an existing one is
+/// replaced.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's errors.
 pub fn begin_private(path: &Path) -> anyhow::Result<File> {
     private_folder(path.parent().unwrap_or(Path::new(".")))?;
     let begin = || {
@@ -102,10 +102,10 @@ pub fn begin_private(path: &Path) -> anyhow::Result<File> {
     begin().map_err(|error| failed("writing", path, &error))
 }
 
-/// Takes away what a file's or a folder's permissions have beyond `mode`.
+/// Removes permissions of a file or directory beyond `mode`.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's errors.
 pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
     let restrict = || -> io::Result<()> {
         let current = fs::metadata(path)?.permissions().mode() & 0o777;
@@ -114,7 +114,7 @@ pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    restrict().map_err(|error| failed("making private", path, &error))
+    restrict().map_err(|error| failed("setting its mode", path, &error))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Downloads a release, and lets nothing through that is not what its publisher published.
+//! Downloads a release, and rejects everything that its publisher did not publish.
 
 use std::{
     fs::{self, Permissions},
@@ -21,13 +21,13 @@ use super::{
 use crate::base::digest::hex;
 use crate::base::error::Error;
 
-/// Larger than any of these files, for the archive and for what is in it.
+/// Larger than any of these files, both the archive and its content.
 const MOST_BYTES: u64 = 1 << 30;
 /// A checksum file is one line.
 const MOST_CHECKSUM_BYTES: u64 = 64 << 10;
 
-/// Downloads the release into the cache and gives the path of its executable, which is there whole or not at
-/// all. Blocks; stops with an error soon after `cancelled` is set.
+/// Downloads the release into the cache and returns the path of its executable, which exists completely or not at
+/// all. Blocks; fails soon after `cancelled` is set.
 pub(super) fn download(
     release: &Release,
     cache: &Path,
@@ -36,7 +36,7 @@ pub(super) fn download(
     cancelled: &AtomicBool,
 ) -> anyhow::Result<PathBuf> {
     if !release.is_published() {
-        return Err(Error::prerequisite(format!("there is no published {release} for this machine"))
+        return Err(Error::prerequisite(format!("there is no published {release} for this host"))
             .hint(release.hint())
             .into());
     }
@@ -44,7 +44,7 @@ pub(super) fn download(
     let record = Record { path: directory.join(format!("{}.sha256", release.asset)) };
     let expected = expected(release, &record, fetch)?;
 
-    fs::create_dir_all(&directory).with_context(|| format!("failed to make {}", directory.display()))?;
+    fs::create_dir_all(&directory).with_context(|| format!("failed to create {}", directory.display()))?;
     let (archive, sha256) = fetch_file(release, &directory, fetch, progress, cancelled)?;
     if sha256 != expected {
         return Err(mismatch(release, &expected, &sha256).into());
@@ -59,13 +59,13 @@ pub(super) fn download(
     Ok(path)
 }
 
-/// What the file's checksum has to be. All that is known of it must agree: what is written in the code, what
-/// the publisher says now, and what an earlier download was.
+/// Returns the required checksum of the file. All known values must agree: the one in the code, the publisher's,
+/// and that of an earlier download.
 fn expected(release: &Release, record: &Record, fetch: &dyn Fetch) -> anyhow::Result<String> {
     let published = published(release, fetch)?;
     let recorded = record.read()?;
     let Some(expected) = release.known.clone().or(published.clone()) else {
-        return Err(Error::prerequisite(format!("{release} cannot be checked: it has no published checksum"))
+        return Err(Error::prerequisite(format!("{release} cannot be verified: it has no published checksum"))
             .evidence(format!("{} does not exist", release.checksum_url))
             .hint(release.hint())
             .into());
@@ -74,8 +74,8 @@ fn expected(release: &Release, record: &Record, fetch: &dyn Fetch) -> anyhow::Re
         return Err(mismatch(release, &expected, &published).into());
     }
     if let Some(recorded) = recorded.filter(|recorded| *recorded != expected) {
-        return Err(Error::prerequisite(format!("the published {release} is not what it was"))
-            .evidence(format!("{} says {recorded}", record.path.display()))
+        return Err(Error::prerequisite(format!("the published {release} has changed"))
+            .evidence(format!("{} records {recorded}", record.path.display()))
             .evidence(format!("{} says {expected}", release.checksum_url))
             .hint(format!(
                 "find out why {} was replaced; to trust the new one, delete {}",
@@ -87,7 +87,7 @@ fn expected(release: &Release, record: &Record, fetch: &dyn Fetch) -> anyhow::Re
     Ok(expected)
 }
 
-/// The publisher's checksum; none if there is no such file.
+/// Returns the publisher's checksum; none if no such file.
 fn published(release: &Release, fetch: &dyn Fetch) -> anyhow::Result<Option<String>> {
     let body = match fetch.open(&release.checksum_url) {
         Ok(body) => body,
@@ -101,15 +101,15 @@ fn published(release: &Release, fetch: &dyn Fetch) -> anyhow::Result<Option<Stri
         .map_err(|error| unavailable(release, &release.checksum_url, &error))?;
     match checksum_in(&text, &release.asset) {
         Some(sha256) => Ok(Some(sha256)),
-        // A sign-in page of the network, for example.
-        None => Err(Error::prerequisite(format!("{} holds no checksum of {release}", release.checksum_url))
+        // Such as a sign-in page of the network.
+        None => Err(Error::prerequisite(format!("{} has no checksum of {release}", release.checksum_url))
             .evidence(text.lines().take(5).collect::<Vec<_>>().join("\n"))
             .hint(release.hint())
             .into()),
     }
 }
 
-/// The checksum of the file from lines as `sha256sum` writes them; the name may be missing.
+/// Finds the checksum of the file in lines as `sha256sum` writes them; the name may be missing.
 fn checksum_in(text: &str, asset: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -121,7 +121,7 @@ fn checksum_in(text: &str, asset: &str) -> Option<String> {
     })
 }
 
-/// The checksum of what was downloaded first, beside it.
+/// The checksum of the first download, beside it.
 struct Record {
     path: PathBuf,
 }
@@ -137,7 +137,7 @@ impl Record {
         };
         let asset = self.path.file_stem().unwrap_or_default().to_string_lossy();
         let damaged = || {
-            Error::prerequisite(format!("{} holds no checksum", self.path.display()))
+            Error::prerequisite(format!("{} has no checksum", self.path.display()))
                 .hint(format!("delete it: `rm {}`", self.path.display()))
         };
         Ok(Some(checksum_in(&text, &asset).ok_or_else(damaged)?))
@@ -156,7 +156,7 @@ impl Record {
     }
 }
 
-/// Downloads the file to a temporary place and tells its checksum.
+/// Downloads the file to a temporary file and returns its checksum.
 fn fetch_file(
     release: &Release,
     directory: &Path,
@@ -164,9 +164,9 @@ fn fetch_file(
     progress: &dyn Fn(&str),
     cancelled: &AtomicBool,
 ) -> anyhow::Result<(NamedTempFile, String)> {
-    progress(&format!("asking {}", release.url));
+    progress(&format!("requesting {}", release.url));
     let mut body = fetch.open(&release.url).map_err(|error| unavailable(release, &release.url, &error))?;
-    let mut file = NamedTempFile::new_in(directory).context("failed to make a temporary file")?;
+    let mut file = NamedTempFile::new_in(directory).context("failed to create a temporary file")?;
     let (mut hash, mut buffer, mut bytes, mut told) = (Sha256::new(), vec![0; 64 << 10], 0_u64, 0);
     loop {
         anyhow::ensure!(!cancelled.load(Ordering::Relaxed), "the download of {release} was interrupted");
@@ -178,7 +178,7 @@ fn fetch_file(
         };
         bytes += count as u64;
         if bytes > MOST_BYTES {
-            return Err(unavailable(release, &release.url, &"it does not end").into());
+            return Err(unavailable(release, &release.url, &"it is larger than expected").into());
         }
         hash.update(&buffer[..count]);
         file.write_all(&buffer[..count]).with_context(|| format!("failed to write to {}", directory.display()))?;
@@ -194,7 +194,7 @@ fn fetch_file(
     Ok((file, hex(&hash.finalize())))
 }
 
-/// The executable out of the archive, in a temporary place.
+/// Extracts the executable from the archive to a temporary file.
 fn unpack(release: &Release, archive: NamedTempFile, directory: &Path) -> anyhow::Result<NamedTempFile> {
     let broken = |error: io::Error| {
         Error::prerequisite(format!("the archive of {release} cannot be read: {error}")).hint(release.hint())
@@ -206,23 +206,23 @@ fn unpack(release: &Release, archive: NamedTempFile, directory: &Path) -> anyhow
         let is_executable = entry.header().entry_type().is_file()
             && entry.path().map_err(broken)?.file_name().is_some_and(|name| name == release.tool.name());
         if is_executable {
-            // Its name in the archive is not used any further: it cannot be written anywhere else.
-            let mut file = NamedTempFile::new_in(directory).context("failed to make a temporary file")?;
+            // Its name in the archive is not used as a path, so it cannot be written anywhere else.
+            let mut file = NamedTempFile::new_in(directory).context("failed to create a temporary file")?;
             io::copy(&mut (&mut entry).take(MOST_BYTES), &mut file).map_err(broken)?;
             return Ok(file);
         }
     }
-    Err(Error::prerequisite(format!("the archive of {release} holds no {}", release.tool))
+    Err(Error::prerequisite(format!("the archive of {release} has no {}", release.tool))
         .evidence(&release.url)
         .hint(release.hint())
         .into())
 }
 
-/// Moves the executable to its place. It is on the disk before it has its name: a crash cannot leave half.
+/// Moves the executable to its path. It is synced before the rename: a crash cannot leave a part of it.
 fn install(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().set_permissions(Permissions::from_mode(0o755))?;
     file.as_file().sync_all()?;
-    // Closed before it is renamed: a file that is open for writing cannot be run.
+    // Closed before the rename: a file that is open for writing cannot be executed.
     file.into_temp_path().persist(path)?;
     Ok(())
 }
@@ -234,9 +234,9 @@ fn unavailable(release: &Release, url: &str, cause: &dyn std::fmt::Display) -> E
 }
 
 fn mismatch(release: &Release, expected: &str, actual: &str) -> Error {
-    Error::prerequisite(format!("{release} has another checksum than it should have; nothing of it is kept"))
+    Error::prerequisite(format!("the checksum of {release} does not match; nothing of it is kept"))
         .evidence(&release.url)
         .evidence(format!("expected sha256 {expected}"))
         .evidence(format!("found sha256 {actual}"))
-        .hint(format!("try again; if it stays so, {}", release.hint()))
+        .hint(format!("try again; if it still fails, {}", release.hint()))
 }

@@ -7,7 +7,7 @@ use ureq::{
     tls::{RootCerts, TlsConfig},
 };
 
-/// Reads files from the net; tests answer from memory.
+/// Reads files from the network; tests respond from memory.
 pub(super) trait Fetch: Send + Sync {
     /// Opens the file for reading. Blocks.
     fn open(&self, url: &str) -> Result<Body, FetchError>;
@@ -15,23 +15,23 @@ pub(super) trait Fetch: Send + Sync {
 
 /// A file that is being read.
 pub(super) struct Body {
-    /// Its size in bytes, if the server said it.
+    /// Its size in bytes, if the server reported it.
     pub(super) length: Option<u64>,
     pub(super) reader: Box<dyn Read + Send>,
 }
 
-/// Why a file cannot be had.
+/// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    /// The server answered, but not with the file.
-    #[error("the server answered with status {0}")]
+    /// The server responded, but not with the file.
+    #[error("the server responded with status {0}")]
     Status(u16),
-    /// There was no answer.
+    /// There was no response.
     #[error("{0}")]
     NoAnswer(String),
 }
 
-/// HTTPS, verified against the certificates that this system trusts, through the proxy of the environment
+/// HTTPS, verified against the certificates that this system trusts, through the proxy in the environment
 /// (`HTTPS_PROXY`, `NO_PROXY`).
 pub(super) struct Https;
 
@@ -47,7 +47,7 @@ impl Fetch for Https {
 }
 
 fn agent() -> Agent {
-    // Named here, so that it works whatever provider the process has chosen, or none.
+    // Named here, so that it works with whatever default provider the process has, or without one.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
@@ -57,7 +57,7 @@ fn agent() -> Agent {
         .tls_config(tls)
         .https_only(true)
         .user_agent(concat!("kindmesh/", env!("CARGO_PKG_VERSION")))
-        // The checksum is that of the file as it is published.
+        // The checksum is that of the published file.
         .accept_encoding("identity")
         .timeout_resolve(Some(Duration::from_secs(15)))
         .timeout_connect(Some(Duration::from_secs(15)))

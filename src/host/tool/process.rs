@@ -1,4 +1,4 @@
-//! Runs child processes so that a failure can be understood, and typed again.
+//! Runs child processes, with errors that show the command line to repeat it.
 
 use std::{
     ffi::OsStr,
@@ -21,19 +21,19 @@ use crate::base::error::Error;
 /// How much of a child's output an error shows.
 const EVIDENCE_LINES: usize = 20;
 
-/// Runs the command to its end, with nothing on its standard input; it is killed when the future is dropped.
+/// Runs the command to its end, without standard input; it is killed when the future is dropped.
 ///
 /// # Errors
-/// When it cannot be started or does not succeed: the command line as a shell takes it, the exit status, and
-/// the last lines it wrote. Command lines and output are shown to the user: keep secrets out of both.
+/// If it cannot be started or does not succeed: the command line for a shell, the exit status, and the last lines
+/// of its output. Users see command lines and output: keep secrets out of both.
 pub async fn run(command: &mut Command) -> anyhow::Result<Output> {
     run_for(command, None).await
 }
 
-/// The same, but it is killed and counts as failed when it takes longer than `limit`.
+/// The same, but it is killed and counts as failed if it takes longer than `limit`.
 ///
 /// # Errors
-/// As [`run`].
+/// As for [`run`].
 pub async fn run_within(command: &mut Command, limit: Duration) -> anyhow::Result<Output> {
     run_for(command, Some(limit)).await
 }
@@ -55,7 +55,7 @@ async fn run_for(command: &mut Command, limit: Option<Duration>) -> anyhow::Resu
         }
     };
     let Ok(finished) = finished else {
-        // It may be gone already; and what it wrote so far says more than a failure to kill it.
+        // It may have exited; and its output says more than an error of killing it.
         let _ = child.kill().await;
         return Err(too_long(&line, limit.unwrap_or_default()).evidence(last_lines(&stdout, &stderr)).into());
     };
@@ -66,14 +66,14 @@ async fn run_for(command: &mut Command, limit: Option<Duration>) -> anyhow::Resu
     Ok(Output { status, stdout, stderr })
 }
 
-/// Runs a command that starts others, all of whose output goes to `log`; it is killed when it takes longer than `limit`
-/// or the future is dropped.
+/// Runs a command that starts other processes, with all output going to `log`; it is killed if it takes longer
+/// than `limit` or the future is dropped.
 ///
-/// It has a process group of its own, so that the Ctrl-C of a terminal does not reach the others: what they have asked
-/// somebody else to do would be done all the same, and they are how one can see that it is ([`all`]).
+/// It has its own process group, so that a terminal's Ctrl-C does not reach the other processes: their requests to
+/// the engine would be completed anyway, and their exit shows when they are ([`all`]).
 ///
 /// # Errors
-/// As [`run`].
+/// As for [`run`].
 pub async fn run_apart(command: &mut Command, limit: Duration, mut log: File) -> anyhow::Result<()> {
     let line = command_line(command);
     let (stdout, stderr) = (log.try_clone()?, log.try_clone()?);
@@ -85,7 +85,7 @@ pub async fn run_apart(command: &mut Command, limit: Duration, mut log: File) ->
             status => failed(&line, status),
         },
         Err(_) => {
-            // It may be gone already; and what it wrote so far says more than a failure to kill it.
+            // It may have exited; and its output says more than an error of killing it.
             let _ = child.kill().await;
             too_long(&line, limit)
         }
@@ -100,11 +100,11 @@ fn failed(line: &str, status: std::process::ExitStatus) -> Error {
 }
 
 fn too_long(line: &str, limit: Duration) -> Error {
-    Error::environment(format!("`{line}` did not finish within {} seconds", limit.as_secs_f64()))
+    Error::environment(format!("`{line}` did not finish within {} s", limit.as_secs_f64()))
 }
 
-/// An executable that was written a moment ago counts as open for writing while another thread is between
-/// fork and exec, and cannot be started; that passes.
+/// A newly written executable counts as open for writing while another thread is between fork and exec, and cannot
+/// be started; that is temporary.
 async fn spawn(command: &mut Command) -> io::Result<Child> {
     counts::process();
     for _ in 0..50 {
@@ -126,16 +126,16 @@ fn not_started(line: &str, error: &io::Error) -> Error {
     }
 }
 
-/// A process of this machine.
+/// A process on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its number, used again some time after it has ended.
+    /// Its ID, which is reused some time after it has exited.
     pub pid: u32,
-    /// Its command line. Where only the text of it can be had, it is split at every space.
+    /// Its command line. If only its text is available, it is split at every space.
     pub arguments: Vec<String>,
 }
 
-/// The processes of this machine that run now, as far as one may see them.
+/// Returns the running processes on this host, as far as they are visible.
 pub fn all() -> Vec<Process> {
     if cfg!(target_os = "linux") {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -149,7 +149,7 @@ pub fn all() -> Vec<Process> {
         .collect()
 }
 
-/// One that has ended, and is only not waited for, has no command line.
+/// A zombie has no command line.
 fn look(pid: u32) -> Option<Process> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
@@ -157,14 +157,14 @@ fn look(pid: u32) -> Option<Process> {
     Some(Process { pid, arguments })
 }
 
-/// Kills a process. One that is gone already is as well.
+/// Kills a process. An exited process is not an error.
 pub fn kill(pid: u32) {
     // The shell's own `kill`: without unsafe code and without another dependency.
     let command = format!("kill -s KILL {pid}");
     let _ = std::process::Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
-/// The end of what it said about the failure: on standard error, or where it said anything at all.
+/// Returns the end of its output about the failure: standard error, or else standard output.
 fn last_lines(stdout: &[u8], stderr: &[u8]) -> String {
     let text = [stderr, stdout]
         .into_iter()
@@ -175,7 +175,7 @@ fn last_lines(stdout: &[u8], stderr: &[u8]) -> String {
     lines[lines.len().saturating_sub(EVIDENCE_LINES)..].join("\n")
 }
 
-/// The command as one can paste it into a shell, with the variables and the directory that were set for it.
+/// Returns the command for pasting into a shell, with its variables and its directory.
 pub fn command_line(command: &Command) -> String {
     let command = command.as_std();
     let mut words = Vec::new();
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_takes_too_long_is_killed_and_shows_what_it_wrote() {
-        // `read` from a pipe that nobody writes to: it waits for ever without a sleep.
+        // `read` from a pipe without a writer: it waits forever without a sleep.
         let script = "mkfifo \"$1\"; echo stuck >&2; exec cat \"$1\"";
         let dir = tempfile::tempdir().unwrap();
         let mut command = shell(script);
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_is_found_by_an_argument_and_killed() {
-        // `read` from a pipe that nobody writes to: it waits for ever without a sleep.
+        // `read` from a pipe without a writer: it waits forever without a sleep.
         let dir = tempfile::tempdir().unwrap();
         let mut command = shell("mkfifo \"$2\"; read line <\"$2\"");
         command.args(["sh", "--of-this-test=killed"]).arg(dir.path().join("pipe"));

@@ -1,4 +1,4 @@
-//! What the tools' publishers call their releases, and what is known of them.
+//! The publishers' names of releases, and their known checksums.
 
 use std::{
     env, fmt,
@@ -8,15 +8,15 @@ use std::{
 use super::Tool;
 use crate::base::error::Error;
 
-/// Where both publishers keep their releases.
+/// The server of both publishers' releases.
 pub(super) const GITHUB: &str = "https://github.com";
 
 /// Tool, version, platform, and the SHA-256 of the published file: for istioctl that of the archive.
 ///
-/// Where they come from, since a download was not possible when they were written down (2026-11-23): kind's
-/// four are in several independent public projects that pin the release; istioctl's two each in the record
-/// of one public project that had compared its download with the publisher's checksum file. A file has to
-/// fit both the value here and the publisher's, so that a wrong one can only refuse.
+/// Their sources, since no download was possible when they were added (2026-11-23): kind's four are in several
+/// independent public projects that pin the release; istioctl's two are each in the record of one public project
+/// that had compared its download with the publisher's checksum file. A file must match both the value here and
+/// the publisher's, so a wrong value can only cause a rejection.
 const KNOWN: [(Tool, &str, &str, &str); 6] = [
     (Tool::Kind, "v0.33.0", "linux-amd64", "aee6151561422756b764a4ae28e7f44cda5af5a9eead3cc9985112b1de8d8e0d"),
     (Tool::Kind, "v0.33.0", "linux-arm64", "20022bee6cfcd5086cb7234d218e3454e6090022f2a8f55d1fa7fcf42c3867a2"),
@@ -26,7 +26,7 @@ const KNOWN: [(Tool, &str, &str, &str); 6] = [
     (Tool::Istioctl, "1.31.1", "darwin-arm64", "3f37edda91e51a5948d688681c9db64971ee3abb38cda65d797dec51f46fecd1"),
 ];
 
-/// The operating system and the processor architecture, as Rust names them.
+/// The operating system and the CPU architecture, as Rust names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Platform {
     pub(super) os: String,
@@ -34,7 +34,7 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    /// Those of this machine.
+    /// Returns those of this host.
     pub(super) fn here() -> Self {
         Self { os: env::consts::OS.into(), arch: env::consts::ARCH.into() }
     }
@@ -53,24 +53,24 @@ impl Platform {
 }
 
 impl fmt::Display for Platform {
-    /// As Go names it, and so both publishers.
+    /// Returns Go's name of it, which both publishers use.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.os(), self.arch())
     }
 }
 
-/// A tool at a version for a platform, and where it is published.
+/// A version of a tool for a platform, and where it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Release {
     pub(super) tool: Tool,
     /// As the publisher writes it: kind's with a `v`, Istio's without.
     pub(super) version: String,
-    /// The name of the published file.
+    /// Returns the name of the published file.
     pub(super) asset: String,
     pub(super) url: String,
-    /// Where its SHA-256 is published.
+    /// Returns the URL of its SHA-256.
     pub(super) checksum_url: String,
-    /// Its SHA-256 in lower-case hexadecimal, where it is known beforehand.
+    /// Returns its SHA-256 in lower-case hexadecimal, if it is pinned.
     pub(super) known: Option<String>,
     platform: Platform,
 }
@@ -114,18 +114,18 @@ impl Release {
         Ok(Self { tool, version, asset, url, checksum_url, known, platform: platform.clone() })
     }
 
-    /// Whether an executable that says it is `version` is this one.
+    /// Whether an executable that reports `version` is this one.
     pub(super) fn is(&self, version: &str) -> bool {
         let number = |text: &str| text.strip_prefix('v').unwrap_or(text).to_owned();
         number(version) == number(&self.version)
     }
 
-    /// The directory in the cache that holds it and what is remembered of it.
+    /// Returns the cache directory of it and its metadata.
     pub(super) fn directory(&self, cache: &Path) -> PathBuf {
         cache.join(super::FOLDER).join(format!("{}-{}-{}", self.tool, self.version, self.platform))
     }
 
-    /// Where it is kept, ready to run.
+    /// Returns the path of the executable.
     pub(super) fn executable(&self, cache: &Path) -> PathBuf {
         self.directory(cache).join(self.tool.name())
     }
@@ -135,7 +135,7 @@ impl Release {
         matches!(self.platform.os(), "linux" | "darwin") && matches!(self.platform.arch(), "amd64" | "arm64")
     }
 
-    /// What to do when it cannot be downloaded.
+    /// Returns what to do if it cannot be downloaded.
     pub(super) fn hint(&self) -> String {
         format!(
             "install {self} yourself and set {variable} to its path, for example \

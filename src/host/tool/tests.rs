@@ -18,7 +18,7 @@ use crate::base::event::Events;
 
 const BASE: &str = "https://releases.test";
 
-/// Answers recorded beforehand, by URL; everything else is not found. Notes what was asked.
+/// Recorded responses, by URL; everything else is not found. Records the requests.
 #[derive(Default)]
 struct Recorded {
     answers: HashMap<String, Vec<u8>>,
@@ -67,7 +67,7 @@ impl Lab {
         self.finder.fetch = Arc::new(Recorded { answers, ..Recorded::default() });
     }
 
-    /// Makes a tool in a directory of its own and gives its path.
+    /// Creates a tool in its own directory and returns its path.
     fn tool(&self, directory: &str, tool: Tool, content: &[u8]) -> PathBuf {
         let directory = self.dir.path().join(directory);
         fs::create_dir_all(&directory).unwrap();
@@ -85,7 +85,7 @@ impl Lab {
         self.finder.find(tool, version, &Events::silent().step("tools", None)).await
     }
 
-    /// Asserts that a prerequisite is missing, with a way out.
+    /// Asserts that a prerequisite is missing, with a hint.
     async fn refused(&self, tool: Tool, version: &str) -> Error {
         let error = self.find(tool, version).await.unwrap_err();
         let error = error.downcast::<Error>().expect("a kindmesh error");
@@ -112,7 +112,7 @@ impl Lab {
     }
 }
 
-/// A script that says it is kind, and counts in `runs` beside it how often it was asked.
+/// A script that claims to be kind, and counts its runs in the file `runs` beside it.
 fn kind(version: &str) -> Vec<u8> {
     format!("#!/bin/sh\necho run >>\"$0.runs\"\necho \"kind {version} go1.26.8 linux/amd64\"\nexit\n").into_bytes()
 }
@@ -153,7 +153,7 @@ fn istioctl_url(version: &str) -> String {
     format!("{BASE}/istio/istio/releases/download/{version}/istioctl-{version}-linux-amd64.tar.gz")
 }
 
-/// A release of kind as it is published.
+/// A release of kind as published.
 fn published_kind(version: &str, content: &[u8]) -> [(String, Vec<u8>); 2] {
     let (url, sum) = (kind_url(version), format!("{}  kind-linux-amd64\n", sha256(content)));
     [(format!("{url}.sha256sum"), sum.into_bytes()), (url, content.to_vec())]
@@ -247,7 +247,7 @@ async fn an_archive_is_unpacked() {
 async fn an_archive_without_the_tool_leaves_nothing() {
     let lab = Lab::with_answers(published_istioctl("9.0.0", &archive("README", b"hello")));
     let error = lab.refused(Tool::Istioctl, "9.0.0").await;
-    assert_eq!(error.message, "the archive of istioctl 9.0.0 holds no istioctl");
+    assert_eq!(error.message, "the archive of istioctl 9.0.0 has no istioctl");
     assert_eq!(lab.cached(), BTreeSet::new());
 
     let lab = Lab::with_answers(published_istioctl("9.0.0", b"no archive"));
@@ -274,7 +274,7 @@ async fn a_known_checksum_cannot_be_overruled_by_the_publisher() {
     let error = lab.refused(Tool::Kind, "v0.33.0").await;
     assert!(error.message.contains("another checksum"), "{error}");
     assert_eq!(lab.cached(), BTreeSet::new());
-    // It stands also where the publisher says nothing.
+    // It also applies if the publisher has none.
     lab.answer([(kind_url("v0.33.0"), content)]);
     let error = lab.refused(Tool::Kind, "v0.33.0").await;
     assert!(error.evidence.iter().any(|line| line.starts_with("expected sha256 aee61515")), "{error:?}");
@@ -304,7 +304,7 @@ async fn a_release_that_changed_is_refused() {
     changed.extend(b"# changed\n");
     lab.answer(published_kind("v9.0.0", &changed));
     let error = lab.refused(Tool::Kind, "v9.0.0").await;
-    assert_eq!(error.message, "the published kind v9.0.0 is not what it was");
+    assert_eq!(error.message, "the published kind v9.0.0 has changed");
     assert!(!found.path.exists());
 
     lab.answer(published_kind("v9.0.0", &kind("v9.0.0")));
@@ -412,7 +412,7 @@ async fn a_cache_that_cannot_be_written_does_no_harm() {
     assert_eq!(lab.find(Tool::Kind, KIND_VERSION).await.unwrap().source, Source::Path);
 }
 
-/// Sets the flag at the first byte, as an interrupt in the middle would.
+/// Sets the flag at the first byte, like an interrupt during the download.
 struct Interrupting(Arc<AtomicBool>);
 
 impl Fetch for Interrupting {

@@ -1,4 +1,4 @@
-//! What version an executable is: asked of itself, and remembered as long as the file stays the same.
+//! The version of an executable: it is asked once, and the answer is stored while the file is unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,13 @@ use tokio::process::Command;
 
 use super::{Tool, process};
 
-/// An executable that does not answer by then never will.
+/// An executable that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Smaller files are scripts of a version manager: what they run changes while they stay the same.
 const SMALLEST_BINARY: u64 = 1 << 20;
 
-/// Remembered versions, by path.
+/// Stored versions, by path.
 type Remembered = BTreeMap<String, Entry>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,26 +32,27 @@ struct Entry {
     version: String,
 }
 
-/// Tells versions. What it remembers is only a saving: it may be lost, broken or impossible to write.
+/// Determines versions. The stored ones are only an optimization: they may be missing, broken or impossible to
+/// write.
 #[derive(Debug)]
 pub(super) struct Versions {
     file: PathBuf,
-    /// Whether what is learnt is written down.
+    /// Whether new versions are stored.
     remembers: bool,
 }
 
 impl Versions {
-    /// Remembers in `versions.json` in that directory.
+    /// Stores versions in `versions.json` in that directory.
     pub(super) fn new(directory: &Path) -> Self {
         Self { file: directory.join("versions.json"), remembers: true }
     }
 
-    /// Knows what was remembered there, and adds nothing.
+    /// Reads the versions stored there, and adds none.
     pub(super) fn unremembered(directory: &Path) -> Self {
         Self { remembers: false, ..Self::new(directory) }
     }
 
-    /// The version that the executable says it is.
+    /// Returns the version that the executable reports.
     pub(super) async fn of(&self, tool: Tool, path: &Path) -> anyhow::Result<String> {
         let key = identity(tool, path);
         if let Some((name, size, modified)) = &key
@@ -62,7 +63,7 @@ impl Versions {
         }
         let version = ask(tool, path).await?;
         if let Some((name, size, modified)) = key.filter(|_| self.remembers) {
-            // See above: without it the next command asks again.
+            // See above: without it, the next command asks again.
             let _ = self.remember(name, Entry { size, modified, version: version.clone() });
         }
         Ok(version)
@@ -90,11 +91,11 @@ pub(super) fn is_program(tool: Tool, path: &Path) -> bool {
     identity(tool, path).is_some()
 }
 
-/// By what a file is known again; none if it must be asked every time.
+/// Returns what identifies a file; none if it must be asked every time.
 fn identity(tool: Tool, path: &Path) -> Option<(String, u64, (i64, i64))> {
     let real = fs::canonicalize(path).ok()?;
     let metadata = fs::metadata(&real).ok()?;
-    // A version manager's link leads to the manager itself.
+    // A version manager's link points to the manager itself.
     let is_tool = real.file_name()?.to_str()?.starts_with(tool.name());
     (is_tool && metadata.size() >= SMALLEST_BINARY)
         .then(|| Some((real.to_str()?.to_owned(), metadata.size(), (metadata.mtime(), metadata.mtime_nsec()))))?
@@ -104,18 +105,18 @@ async fn ask(tool: Tool, path: &Path) -> anyhow::Result<String> {
     let mut command = Command::new(path);
     match tool {
         Tool::Kind => command.arg("version"),
-        // Without asking a cluster.
+        // Does not contact a cluster.
         Tool::Istioctl => command.args(["version", "--remote=false", "--output=json"]),
     };
     let output = process::run_within(&mut command, LIMIT).await?;
     let text = String::from_utf8_lossy(&output.stdout);
-    parse(tool, &text).with_context(|| format!("`{}` said {:?}", process::command_line(&command), text.trim()))
+    parse(tool, &text).with_context(|| format!("`{}` printed {:?}", process::command_line(&command), text.trim()))
 }
 
-/// Reads what a tool says of its version.
+/// Parses a tool's output about its version.
 ///
 /// # Errors
-/// When it says none.
+/// If version is missing in it.
 pub fn parse(tool: Tool, text: &str) -> anyhow::Result<String> {
     let version = match tool {
         // kind v0.33.0 go1.26.8 linux/amd64
@@ -123,11 +124,11 @@ pub fn parse(tool: Tool, text: &str) -> anyhow::Result<String> {
             text.strip_prefix("kind ").and_then(|rest| rest.split_whitespace().next()).map(str::to_owned)
         }
         Tool::Istioctl => {
-            let answer: serde_json::Value = serde_json::from_str(text).context("its answer is not JSON")?;
+            let answer: serde_json::Value = serde_json::from_str(text).context("its output is not JSON")?;
             answer["clientVersion"]["version"].as_str().map(str::to_owned)
         }
     };
-    version.filter(|version| !version.is_empty()).context("its answer holds no version")
+    version.filter(|version| !version.is_empty()).context("its output has no version")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where pairs of certificate and key lie: each file whole or not there, and for its owner only.
+//! The files of certificates and keys: each complete or missing, and only for its owner.
 
 use std::{
     fs, io,
@@ -9,19 +9,19 @@ use anyhow::Context;
 
 use crate::host::state;
 
-/// Makes the directory if it is missing, and closes it to others.
+/// Creates the directory if it is missing, and makes it private.
 pub(super) fn private_directory(dir: &Path) -> anyhow::Result<()> {
     state::private_folder(dir)?;
     state::restrict(dir, 0o700)
 }
 
-/// The files of a cluster's intermediate: certificate and key. The prefix keeps a cluster that is called
-/// `root` from taking the root's place.
+/// The files of a cluster's intermediate CA: certificate and key. The prefix distinguishes a cluster named `root`
+/// from the root CA.
 pub(super) fn intermediate(dir: &Path, cluster: &str) -> (PathBuf, PathBuf) {
     (dir.join(format!("intermediate-{cluster}-cert.pem")), dir.join(format!("intermediate-{cluster}-key.pem")))
 }
 
-/// Whether there is any intermediate: if so, the root has been used.
+/// Whether any intermediate CA exists: if so, the root CA has been used.
 pub(super) fn holds_intermediates(dir: &Path) -> anyhow::Result<bool> {
     let failed = || format!("failed to read {}", dir.display());
     for entry in fs::read_dir(dir).with_context(failed)? {
@@ -32,7 +32,7 @@ pub(super) fn holds_intermediates(dir: &Path) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// The file's text, if there is such a file. What is not UTF-8 comes back as no valid PEM.
+/// Returns the file's text, if the file exists. Invalid UTF-8 results in invalid PEM.
 pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
@@ -41,7 +41,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// The same for a key, which is closed to others if it was not.
+/// The same for a key, which is made private if it was not.
 pub(super) fn read_private(path: &Path) -> anyhow::Result<Option<String>> {
     let text = read(path)?;
     if text.is_some() {

@@ -1,4 +1,4 @@
-//! Reads certificates: what they say, and who signed them.
+//! Reads certificates: their content, and their issuers.
 
 use crate::base::digest::hex;
 use anyhow::{Context, ensure};
@@ -8,39 +8,39 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use x509_parser::{certificate::X509Certificate, pem::Pem};
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateInfo {
-    /// For example `O=kindmesh, CN=kindmesh root`; empty in workload certificates of a mesh.
+    /// For example `O=kindmesh, CN=kindmesh root`; empty in a mesh's workload certificates.
     pub subject: String,
-    /// The subject of the certificate that signed it.
+    /// The subject of the issuer's certificate.
     pub issuer: String,
-    /// Bytes in hexadecimal with colons between them.
+    /// Bytes in hexadecimal, separated by colons.
     pub serial: String,
-    /// When it begins to be valid.
+    /// The start of its validity.
     pub not_before: Timestamp,
-    /// When it stops being valid.
+    /// The end of its validity.
     pub not_after: Timestamp,
-    /// Whether it may sign others.
+    /// Whether it may sign other certificates.
     pub is_ca: bool,
-    /// How many CAs may follow below it; none is no limit.
+    /// How many CAs may follow below it; none means no limit.
     pub path_len: Option<u32>,
     /// SHA-256 of the certificate, in lower-case hexadecimal.
     pub sha256: String,
 }
 
-/// Reads all certificates of a PEM text, in its order.
+/// Parses all certificates of a PEM text, in order.
 ///
 /// # Errors
-/// When it holds none, or anything that is not a certificate.
+/// If it has none, or contains anything else.
 pub fn inspect(pem: &[u8]) -> anyhow::Result<Vec<CertificateInfo>> {
     let blocks = blocks(pem)?;
     blocks.iter().map(|block| info(&parse(block)?)).collect()
 }
 
-/// Whether the first certificate of `issuer_pem` signed the first one of `child_pem`: the name fits, the
-/// issuer is a CA and the signature is right. Says nothing of validity or path lengths.
+/// Whether the first certificate of `issuer_pem` signed the first one of `child_pem`: the name matches, the issuer
+/// is a CA and the signature is valid. Does not check validity periods or path lengths.
 pub fn chains_to(child_pem: &[u8], issuer_pem: &[u8]) -> bool {
     let (Ok(child), Ok(issuer)) = (blocks(child_pem), blocks(issuer_pem)) else { return false };
     let (Ok(child), Ok(issuer)) = (parse(&child[0]), parse(&issuer[0])) else { return false };
@@ -49,22 +49,22 @@ pub fn chains_to(child_pem: &[u8], issuer_pem: &[u8]) -> bool {
         && child.verify_signature(Some(issuer.public_key())).is_ok()
 }
 
-/// Whether the first certificate is that of the key.
+/// Whether the key belongs to the first certificate.
 pub(super) fn certifies(pem: &[u8], key: &KeyPair) -> bool {
     let Ok(blocks) = blocks(pem) else { return false };
     parse(&blocks[0]).is_ok_and(|certificate| certificate.public_key().raw == key.subject_public_key_info())
 }
 
-/// The PEM blocks; at least one.
+/// Returns the PEM blocks; at least one.
 fn blocks(pem: &[u8]) -> anyhow::Result<Vec<Pem>> {
     let blocks: Vec<Pem> = Pem::iter_from_buffer(pem).collect::<Result<_, _>>().context("it is not valid PEM")?;
-    ensure!(!blocks.is_empty(), "it holds no certificate");
+    ensure!(!blocks.is_empty(), "it has no certificate");
     Ok(blocks)
 }
 
 fn parse(block: &Pem) -> anyhow::Result<X509Certificate<'_>> {
-    ensure!(block.label == "CERTIFICATE", "it holds a {}, not a certificate", block.label);
-    block.parse_x509().context("it holds no valid certificate")
+    ensure!(block.label == "CERTIFICATE", "it has a {}, not a certificate", block.label);
+    block.parse_x509().context("it has no valid certificate")
 }
 
 fn info(certificate: &X509Certificate<'_>) -> anyhow::Result<CertificateInfo> {

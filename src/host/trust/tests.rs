@@ -20,7 +20,7 @@ fn mode(path: impl AsRef<Path>) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// Asserts that the root is refused as the environment's failure, and gives the message.
+/// Asserts that the root is rejected with an environment error, and returns the message.
 fn refused(dir: &TempDir) -> String {
     let error = Root::ensure(dir.path(), "demo").unwrap_err();
     let error = error::find(&error).expect("a kindmesh error");
@@ -104,7 +104,7 @@ fn inspection_tells_names_and_validity() {
 #[test]
 fn chains_are_told_from_strangers() {
     let (dir, other_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    // The same name, another key: only the signature tells them apart.
+    // The same name, another key: only the signature distinguishes them.
     let (root, stranger) = (root(&dir), self::root(&other_dir));
     let intermediate = intermediate(&dir, &root, "cluster1").value;
     let cert = intermediate.cert_pem.as_bytes();

@@ -1,4 +1,4 @@
-//! The images of what is deployed: those that the engine has are loaded into the nodes that need them.
+//! The images of deployed objects: those that the engine has are loaded into the nodes that need them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use crate::cluster::mesh::apply::kind;
 use crate::host::docker::{Engine, fresh};
 use crate::plan::images::reference::tagged;
 
-/// The annotation of pods with the identities of their images: pods of an image that was built anew under the same name
-/// start anew.
+/// The annotation of pods with the identities of their images: pods restart when their image was rebuilt under the
+/// same name.
 const IMAGES: &str = "kindmesh/images";
 
-/// The images that the pods of each cluster need.
+/// Returns the images that the pods of each cluster need.
 pub(super) fn needed(placed: &[Placed]) -> BTreeMap<String, BTreeSet<String>> {
     let mut needed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for placed in placed {
@@ -34,7 +34,7 @@ fn named(placed: &Placed) -> Vec<String> {
     containers.filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
 }
 
-/// Of images, those that the engine has, with their identities.
+/// Returns those images that the engine has, with their identities.
 pub(super) async fn in_engine<'a>(
     engine: &Engine,
     images: impl Iterator<Item = &'a String>,
@@ -48,8 +48,8 @@ pub(super) async fn in_engine<'a>(
     Ok(found)
 }
 
-/// Makes an object's pods use the images that were loaded: they are not pulled again, and pods start anew when the
-/// image is another one. Says what was changed of what the manifest asks for.
+/// Makes an object's pods use the loaded images: they are not pulled again, and pods restart when the image has
+/// changed. Returns the notes about changed pull policies.
 pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>) -> Option<String> {
     let path = pod_spec(&placed.object)?;
     let (what, name) = (kind(&placed.object).to_owned(), placed.object.name_any());
@@ -63,9 +63,10 @@ pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>)
             let policy = container["imagePullPolicy"].as_str();
             if policy == Some("Always") {
                 overruled =
-                    Some(format!("{what} {name} asks to pull {image} always: taken from the engine instead"));
+                    Some(format!("{what} {name} has imagePullPolicy Always for {image}: loaded from the engine \
+                        instead"));
             }
-            // Without a policy, Kubernetes pulls what is tagged latest.
+            // Without a policy, Kubernetes pulls images with the tag latest.
             if policy == Some("Always") || policy.is_none() && tagged(&image).ends_with(":latest") {
                 container["imagePullPolicy"] = json!("IfNotPresent");
             }
@@ -78,7 +79,7 @@ pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>)
     overruled
 }
 
-/// Annotates the pods that a template makes.
+/// Annotates the pods of a template.
 fn annotate(data: &mut Value, template: &str, key: &str, value: &str) {
     let Some(template) = data.pointer_mut(template) else { return };
     if !template["metadata"]["annotations"].is_object() {

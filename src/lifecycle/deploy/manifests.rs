@@ -1,4 +1,4 @@
-//! Reading a folder of plain manifests.
+//! Reads a directory of plain manifests.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +12,17 @@ use crate::cluster::mesh::apply;
 /// An object of a manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// The object, labelled as kindmesh's.
+    /// The object, with kindmesh's labels.
     pub object: DynamicObject,
-    /// The file it came from, as seen from the folder.
+    /// Its file, relative to the directory.
     pub file: String,
 }
 
-/// Reads every `.yaml`, `.yml` and `.json` file of a folder and the folders in it, in the order of their names; or one
-/// file. Lists are taken apart.
+/// Reads every `.yaml`, `.yml` and `.json` file of a directory and its subdirectories, in the order of their
+/// names; or one file. Lists are split into their items.
 ///
 /// # Errors
-/// A usage error that names the file: it cannot be read, is no manifest, or has to be made one by another tool first.
+/// A usage error that names the file: it cannot be read, is not a manifest, or another tool must render it first.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Manifest>> {
     let files = if path.is_dir() { files_below(path)? } else { vec![path.to_owned()] };
     let mut manifests = Vec::new();
@@ -39,8 +39,8 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Manifest>> {
         }
     }
     if manifests.is_empty() {
-        return Err(Error::usage(format!("{} has no manifests", path.display()))
-            .hint("name a folder with files .yaml, .yml or .json")
+        return Err(Error::usage(format!("{} contains no manifests", path.display()))
+            .hint("choose a directory with .yaml, .yml or .json files")
             .into());
     }
     Ok(manifests)
@@ -70,13 +70,13 @@ fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 fn unreadable(file: &Path, text: &str, error: &anyhow::Error) -> Error {
     let hint = match text.contains("{{") {
-        true => "it looks like a template: deploy what helm template made of it",
-        false => "kubectl apply --dry-run=client -f shows what kubectl thinks of it",
+        true => "it looks like a Helm template: deploy the output of helm template",
+        false => "see what kubectl reports: kubectl apply --dry-run=client -f",
     };
-    Error::usage(format!("{} is no manifest", file.display())).evidence(format!("{error:#}")).hint(hint)
+    Error::usage(format!("{} is not a manifest", file.display())).evidence(format!("{error:#}")).hint(hint)
 }
 
-/// The objects of a List; any other object alone.
+/// Returns the objects of a List; any other object alone.
 fn taken_apart(mut object: DynamicObject) -> anyhow::Result<Vec<DynamicObject>> {
     let is_list = apply::kind(&object).ends_with("List");
     match object.data.get_mut("items").map(Value::take) {
@@ -92,7 +92,7 @@ fn taken_apart(mut object: DynamicObject) -> anyhow::Result<Vec<DynamicObject>> 
 fn checked(object: DynamicObject, file: &str) -> Result<Manifest, Error> {
     if apply::kind(&object) == "Kustomization" {
         return Err(Error::usage(format!("{file} is for kustomize, not for a cluster"))
-            .hint("deploy what it makes: kubectl kustomize FOLDER >OTHER/all.yaml"));
+            .hint("deploy its output: kubectl kustomize DIRECTORY >OTHER/all.yaml"));
     }
     if apply::kind(&object).is_empty() || object.metadata.name.is_none() {
         return Err(Error::usage(format!("{file} has an object without a kind or a name")));

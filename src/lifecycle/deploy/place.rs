@@ -1,4 +1,4 @@
-//! Which object goes to which clusters: a pure function of the manifests and of what was said about them.
+//! Which object goes to which clusters: a pure function of the manifests and of the given placement.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use super::manifests::Manifest;
 use crate::base::error::Error;
 use crate::cluster::mesh::apply::kind;
 
-/// The annotation that names an object's clusters, divided by commas; `*` is all of them.
+/// The annotation with an object's clusters, separated by commas; `*` means all of them.
 pub const CLUSTERS: &str = "kindmesh/clusters";
 
-/// Who said where an object goes.
+/// What decided where an object goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum By {
@@ -24,7 +24,7 @@ pub enum By {
     Annotation,
     /// The spec's `deploy`, under this name.
     Spec(String),
-    /// It goes where the pods are that it is about.
+    /// It goes to the clusters of the pods that it refers to.
     Pods,
 }
 
@@ -35,27 +35,27 @@ pub struct Placed {
     pub object: DynamicObject,
     /// Its clusters, in the order of the spec.
     pub clusters: Vec<String>,
-    /// Who said so.
+    /// What decided.
     pub by: By,
 }
 
-/// What was said about places.
+/// The given placement.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// The cluster that all goes to, whatever else is said.
+    /// The cluster for everything, which overrides all else.
     pub to: Option<&'a str>,
-    /// The spec's: clusters by the name of an object, or of its application.
+    /// The spec's clusters by the name of an object, or of its application.
     pub spec: &'a BTreeMap<String, Vec<String>>,
     /// All clusters.
     pub clusters: &'a [String],
-    /// The namespace of objects that name none.
+    /// The namespace of objects without one.
     pub namespace: &'a str,
-    /// Whether the others are moved to that namespace, too.
+    /// Whether objects with a namespace move to it too.
     pub force_namespace: bool,
 }
 
 impl Rules<'_> {
-    /// What was said about one object itself.
+    /// Returns the placement of one object itself.
     fn said(&self, manifest: &Manifest) -> Result<Option<(Vec<String>, By)>, Error> {
         let object = &manifest.object;
         if let Some(to) = self.to {
@@ -79,12 +79,12 @@ impl Rules<'_> {
         match names.iter().find(|name| !self.clusters.contains(name)) {
             None => Ok(self.ordered(&names)),
             Some(unknown) => Err(Error::usage(format!(
-                "{}: {CLUSTERS} of {} {} names \"{unknown}\", which is no cluster of this environment",
+                "{}: {CLUSTERS} of {} {} names \"{unknown}\", which is not a cluster of this environment",
                 manifest.file,
                 kind(&manifest.object),
                 manifest.object.name_any()
             ))
-            .hint(format!("its clusters are: {}; \"*\" is all of them", self.clusters.join(", ")))),
+            .hint(format!("its clusters are: {}; \"*\" means all of them", self.clusters.join(", ")))),
         }
     }
 
@@ -98,11 +98,12 @@ impl Rules<'_> {
     }
 }
 
-/// Places every object. Whatever makes pods has to be placed by `--to`, an annotation or the spec; what is about pods
-/// follows them: a Service those it selects, all else those of its namespace, routing and cluster-wide objects all.
+/// Places every object. Objects that create pods must be placed by `--to`, an annotation or the spec. The others
+/// follow those pods: a Service follows the pods that it selects, other objects those of their namespace, and
+/// routing and cluster-wide objects all of them.
 ///
 /// # Errors
-/// A usage error that names what nobody placed, and what was placed in clusters that are none.
+/// A usage error that names objects without a placement, and unknown clusters.
 pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>, Error> {
     let mut placed = Vec::new();
     let mut rest = Vec::new();
@@ -129,10 +130,10 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
     }
     if !nowhere.is_empty() {
         let first = &rules.clusters[rules.clusters.len() - 1];
-        return Err(Error::usage("nobody says which cluster these go to").evidence(nowhere.join("\n")).hint(
+        return Err(Error::usage("no cluster is specified for these").evidence(nowhere.join("\n")).hint(
             format!(
-                "annotate them with {CLUSTERS}: {first}; or deploy: {{NAME: [{first}]}} in the spec; or --to {first} \
-                 for all of them"
+                "annotate them with {CLUSTERS}: {first}; or set deploy: {{NAME: [{first}]}} in the spec; or use \
+                    --to {first} for all of them"
             ),
         ));
     }
@@ -144,7 +145,7 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
     Ok(placed)
 }
 
-/// The clusters of the pods that an object is about.
+/// Returns the clusters of the pods that an object refers to.
 fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Vec<String> {
     let namespace = object.namespace();
     let here = || workloads.iter().filter(|workload| workload.object.namespace() == namespace);
@@ -154,16 +155,16 @@ fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Ve
             let name = object.name_any();
             rules.union(workloads.iter().filter(|workload| workload.object.namespace().as_ref() == Some(&name)))
         }
-        // Routing acts where the caller is, wherever that is.
+        // Routing takes effect in the caller's cluster, wherever that is.
         "VirtualService" | "DestinationRule" | "ServiceEntry" => rules.union(workloads.iter()),
         _ if namespace.is_none() => rules.union(workloads.iter()),
         _ => rules.union(here()),
     };
-    // About nothing that is deployed here: about what is there already, or will be.
+    // It refers to nothing in these manifests: to something that exists already, or will.
     if clusters.is_empty() { rules.clusters.to_vec() } else { clusters }
 }
 
-/// The clusters with pods that a Service selects.
+/// Returns the clusters with pods that a Service selects.
 pub fn served_in(service: &DynamicObject, placed: &[Placed], clusters: &[String]) -> Vec<String> {
     let namespace = service.namespace();
     let serves =
@@ -172,7 +173,7 @@ pub fn served_in(service: &DynamicObject, placed: &[Placed], clusters: &[String]
     clusters.iter().filter(|cluster| found.contains(cluster)).cloned().collect()
 }
 
-/// Whether a Service selects the pods that an object makes.
+/// Whether a Service selects the pods that an object creates.
 fn selects(service: &DynamicObject, workload: &DynamicObject) -> bool {
     let Some(Value::Object(selector)) = service.data.pointer("/spec/selector") else { return false };
     let Some(labels) = pod_labels(workload) else { return false };
@@ -186,14 +187,14 @@ fn pod_labels(object: &DynamicObject) -> Option<Value> {
     }
 }
 
-/// Where the template of the pods is that an object makes; none for a pod itself, too.
+/// Returns the path of an object's pod template; none for a pod itself.
 pub fn pod_template(object: &DynamicObject) -> Option<&'static str> {
     ["/spec/template", "/spec/jobTemplate/spec/template"]
         .into_iter()
         .find(|path| object.data.pointer(&format!("{path}/spec/containers")).is_some())
 }
 
-/// Where the pods' own spec is, if an object makes pods or is one.
+/// Returns the path of the pod spec, if an object is a pod or creates pods.
 pub fn pod_spec(object: &DynamicObject) -> Option<String> {
     match pod_template(object) {
         Some(path) => Some(format!("{path}/spec")),
@@ -201,7 +202,7 @@ pub fn pod_spec(object: &DynamicObject) -> Option<String> {
     }
 }
 
-/// Kinds without a namespace that people write themselves; the API server has the last word when it is asked.
+/// Common kinds without a namespace; the API server decides when it is asked.
 fn is_namespaced(object: &DynamicObject) -> bool {
     const CLUSTER_WIDE: [&str; 13] = [
         "Namespace",

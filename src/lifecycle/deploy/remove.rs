@@ -1,4 +1,5 @@
-//! Removing what a folder's deploy made, found by label in every cluster; what no manifest tells of any more, too.
+//! Deletes what a directory's deployment created, found by label in every cluster; also what its manifests no
+//! longer contain.
 
 use std::collections::BTreeSet;
 
@@ -12,36 +13,36 @@ use super::{DEPLOY, Object};
 use crate::cluster::kinds::{Addressed, Known};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
-/// What Kubernetes and Istio themselves put into every namespace.
+/// Objects that Kubernetes and Istio create in every namespace.
 const OWN: [&str; 4] = ["kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl", "default"];
-/// Kinds that others make about what is there.
+/// Kinds of objects that controllers create about other objects.
 const ABOUT: [&str; 4] = ["Event", "Endpoints", "EndpointSlice", "Lease"];
 
-/// An object in a cluster, and how its kind is addressed.
+/// An object in a cluster, and the API resource of its kind.
 struct Found {
     addressed: Addressed,
     object: DynamicObject,
 }
 
-/// Deletes the objects of a deploy in one cluster that are not among the wanted. Namespaces go last, and only those in
-/// which nothing else is. Says what was deleted, and what was left.
+/// Deletes the objects of a deployment in one cluster that are not in the manifests anymore. Namespaces are
+/// deleted last, and only those that contain nothing else. Returns what was deleted, and what was kept.
 ///
 /// # Errors
-/// The API server's.
+/// The API server's errors.
 pub(super) async fn prune(
     cluster: &str,
     client: &Client,
     deploy: &str,
     wanted: &BTreeSet<Object>,
 ) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
-    let known = Known::ask(client).await.context("asking for all kinds")?;
+    let known = Known::ask(client).await.context("discovering all kinds")?;
     let can = |kind: &Addressed, verb| kind.capabilities.supports_operation(verb);
     let kinds: Vec<_> = known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{DEPLOY}={deploy}");
     let parameters = ListParams::default().labels(&selector);
     let lists = kinds.iter().map(|addressed| list(client, addressed, &parameters));
     let mut found: Vec<Found> = try_join_all(lists).await?.into_iter().flatten().collect();
-    // Controllers copy labels to what they make; and what is going already is gone.
+    // Controllers copy labels to the objects that they create; and objects may be in deletion already.
     found.retain(|found| is_applied(&found.object) && found.object.metadata.deletion_timestamp.is_none());
     found.retain(|found| {
         let there = told(cluster, found);
@@ -66,7 +67,7 @@ pub(super) async fn prune(
             delete(client, &found).await?;
             removed.push(told(cluster, &found));
         } else {
-            notes.push(format!("left alone: namespace {name} in {cluster}, which has {}", left.join(", ")));
+            notes.push(format!("skipped: namespace {name} in {cluster}, which has {}", left.join(", ")));
         }
     }
     Ok((removed, notes))
@@ -105,7 +106,7 @@ async fn delete(client: &Client, found: &Found) -> anyhow::Result<()> {
     }
 }
 
-/// What is in a namespace that neither goes with what was removed nor is there in every namespace.
+/// Returns the objects of a namespace that neither are deleted nor exist in every namespace.
 async fn foreign(
     client: &Client,
     kinds: &[Addressed],

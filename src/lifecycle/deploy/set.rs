@@ -1,4 +1,4 @@
-//! What one cluster gets: labelled, seen to be nobody else's, applied, awaited.
+//! The objects of one cluster: labeled, checked for their owner, applied, awaited.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 const INJECTION: &str = "istio-injection";
 
-/// What is to be applied in one cluster.
+/// What to apply in one cluster.
 pub(super) struct Set {
     cluster: String,
     client: Client,
@@ -43,7 +43,7 @@ fn is_of(live: &DynamicObject, origin: &Origin) -> bool {
     labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGED_BY) && labels.get(DEPLOY) == Some(&origin.label)
 }
 
-/// An object that is not of this deploy.
+/// An object that is not part of this deployment.
 struct Foreign {
     called: String,
     whose: String,
@@ -58,8 +58,9 @@ impl Foreign {
         let other = live.annotations().get(FROM).filter(|_| live.labels().contains_key(DEPLOY));
         let whose = match (other, live.labels().get(MANAGED_BY_LABEL).map(String::as_str)) {
             (Some(folder), _) => format!("{called} was deployed from {folder}"),
-            (None, Some(MANAGED_BY)) => format!("{called} is one of kindmesh's own"),
-            _ => format!("{called} has no label {MANAGED_BY_LABEL}={MANAGED_BY}: somebody else made it"),
+            (None, Some(MANAGED_BY)) => format!("{called} is part of kindmesh itself"),
+            _ => format!("{called} exists without the label {MANAGED_BY_LABEL}={MANAGED_BY}: kindmesh did not \
+                create it"),
         };
         let namespace = live.namespace().map(|namespace| format!("-n {namespace} ")).unwrap_or_default();
         Self { called, whose, delete: format!("{namespace}delete {} {name}", what.to_lowercase()) }
@@ -71,18 +72,20 @@ fn is_injected(namespace: &DynamicObject) -> bool {
     labels.get(INJECTION).is_some_and(|value| value == "enabled") || labels.contains_key("istio.io/rev")
 }
 
-/// Brings the pods of a namespace that is made here into the mesh, unless its manifest says otherwise.
+/// Labels a new namespace for sidecar injection, unless its manifest says otherwise.
 fn in_mesh(namespace: &mut DynamicObject) {
     if !namespace.labels().keys().any(|key| key == INJECTION || key == "istio.io/rev") {
         namespace.labels_mut().insert(INJECTION.to_owned(), "enabled".to_owned());
     }
 }
 
-/// Brings an object's pods into the mesh in a namespace that is somebody else's, unless they say otherwise.
+/// Labels an object's pods for sidecar injection in a namespace that kindmesh did not create, unless they say
+/// otherwise.
 fn inject(object: &mut DynamicObject) -> Option<String> {
     const LABEL: &str = "sidecar.istio.io/inject";
     let note = format!(
-        "namespace {} is outside the mesh and not kindmesh's: the pods of {} {} are labelled {LABEL}=true",
+        "namespace {} is outside the mesh, and kindmesh did not create it: the pods of {} {} get the label \
+            {LABEL}=true",
         object.namespace().unwrap_or_default(),
         kind(object),
         object.name_any()
@@ -101,7 +104,7 @@ fn inject(object: &mut DynamicObject) -> Option<String> {
 }
 
 impl Set {
-    /// Labels a cluster's objects, adds the namespaces that they need, and sees that none is somebody else's.
+    /// Labels a cluster's objects, adds the namespaces that they need, and checks that kindmesh owns each of them.
     pub(super) async fn prepare(
         environment: &Environment,
         cluster: &str,
@@ -110,7 +113,7 @@ impl Set {
         origin: &Origin,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Self> {
-        // Moved by force, a namespace of the manifests would be one that nothing is in.
+        // With all objects moved to another namespace, a namespace of the manifests would be empty.
         let used: BTreeSet<String> = objects.iter().filter_map(ResourceExt::namespace).collect();
         objects
             .retain(|object| kind(object) != "Namespace" || used.contains(&object.name_any()) || used.is_empty());
@@ -123,21 +126,21 @@ impl Set {
         }
         let step = Events::silent().step("deploy", None);
         let mut applier = Applier::new(client.clone(), &step, Instant::now());
-        let live = applier.live(&objects).await.with_context(|| format!("asking {cluster} what is there"))?;
+        let live = applier.live(&objects).await.with_context(|| format!("inspecting {cluster}"))?;
         let mut kept = Vec::new();
         let mut outside = BTreeSet::new();
         let mut refused = Vec::new();
         for (mut object, live) in objects.into_iter().zip(live) {
             let (what, name) = (kind(&object).to_owned(), object.name_any());
             if !applier.knows(&object) && !defined(&kept, &what) {
-                return Err(Error::usage(format!("cluster {cluster} knows no kind {what}, which {name} is"))
-                    .hint("put the definition of the kind (its CustomResourceDefinition) into the folder, too")
+                return Err(Error::usage(format!("cluster {cluster} has no kind {what}, which {name} is"))
+                    .hint("add the CustomResourceDefinition of the kind to the directory")
                     .into());
             }
             if what == "Namespace" {
                 match &live {
                     Some(live) if !is_of(live, origin) => {
-                        // Somebody else's stays as it is; its pods come into the mesh one by one.
+                        // Other namespaces are not changed; their pods are labeled one by one.
                         if !is_injected(live) {
                             outside.insert(name);
                         }
@@ -157,9 +160,9 @@ impl Set {
         if let Some(first) = refused.first() {
             let context = environment.context(cluster);
             let whose: Vec<_> = refused.iter().map(|foreign| foreign.whose.as_str()).collect();
-            return Err(Error::usage(format!("{} is not of this deploy: nothing was changed", first.called))
+            return Err(Error::usage(format!("{} is not part of this deployment: nothing was changed", first.called))
                 .evidence(whose.join("\n"))
-                .hint(format!("rename yours, or remove the other: kubectl --context {context} {}", first.delete))
+                .hint(format!("rename yours, or delete the other: kubectl --context {context} {}", first.delete))
                 .into());
         }
         for object in &mut kept {
@@ -211,7 +214,7 @@ impl Set {
     }
 }
 
-/// An object as it is told.
+/// Returns an object's reference for messages.
 pub(super) fn named(cluster: &str, object: &DynamicObject) -> Object {
     Object {
         cluster: cluster.to_owned(),

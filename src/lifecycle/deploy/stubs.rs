@@ -1,5 +1,5 @@
-//! Stub Services: a name resolves only where there is a Service of that name. Where something names a Service whose pods
-//! are elsewhere, a Service without pods is made there. Which ones, and why, is a pure function.
+//! Stub Services: a name resolves only in clusters with a Service of that name. Where an object refers to a
+//! Service whose pods run elsewhere, a Service without pods is created. Which ones, and why, is a pure function.
 
 use std::collections::BTreeMap;
 
@@ -15,35 +15,35 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 pub const STUB: &str = "kindmesh/stub";
 /// The annotation with the reason for a stub.
 pub const BECAUSE: &str = "kindmesh/because";
-/// The annotation of a Service that names the clusters where a stub is wanted though nothing there names it, divided by
-/// commas; `*` is all of them.
+/// The annotation of a Service with the clusters that need a stub although no object there refers to it, separated
+/// by commas; `*` means all of them.
 pub const STUB_IN: &str = "kindmesh/stub-in";
 
-/// A Service that is to be made where its pods are not.
+/// A Service to create in a cluster without its pods.
 #[derive(Debug, Clone)]
 pub struct Stub {
-    /// The cluster it is made in.
+    /// The cluster where it is created.
     pub cluster: String,
     /// The Service.
     pub object: DynamicObject,
-    /// The clusters where its pods are.
+    /// The clusters of its pods.
     pub served_in: Vec<String>,
-    /// Who names it, and where.
+    /// What refers to it, and where.
     pub because: String,
 }
 
-/// A Service whose name may be needed elsewhere.
+/// A Service whose name other clusters may need.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The Service.
     pub object: DynamicObject,
-    /// The clusters where its pods are.
+    /// The clusters of its pods.
     pub served_in: Vec<String>,
     /// The clusters that have a Service of that name, or get one.
     pub there_in: Vec<String>,
 }
 
-/// The Services of the manifests, and those that are in the clusters already: `live` is by cluster.
+/// Returns the Services of the manifests, and those that exist in the clusters; `live` is by cluster.
 pub fn candidates(
     placed: &[Placed],
     live: &BTreeMap<String, Vec<DynamicObject>>,
@@ -65,7 +65,7 @@ pub fn candidates(
             match candidates.iter_mut().find(|candidate| same(&candidate.object, service)) {
                 Some(known) if known.there_in.contains(cluster) => {}
                 Some(known) => {
-                    // Of the manifests' own, the manifests tell where the pods are.
+                    // For Services in the manifests, the manifests decide where the pods are.
                     if !placed.iter().any(|placed| same(&placed.object, &known.object)) {
                         known.served_in.push(cluster.clone());
                     }
@@ -86,7 +86,7 @@ fn same(one: &DynamicObject, other: &DynamicObject) -> bool {
     one.name_any() == other.name_any() && one.namespace() == other.namespace()
 }
 
-/// The stubs that the placed objects need, and what else there is to say.
+/// Returns the stubs that the placed objects need, and notes.
 pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -> (Vec<Stub>, Vec<String>) {
     let (mut stubs, mut notes) = (Vec::new(), Vec::new());
     for candidate in candidates {
@@ -95,8 +95,8 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
             let Some(because) = reason(placed, service, cluster, candidate) else { continue };
             if service.data.pointer("/spec/clusterIP") == Some(&json!("None")) {
                 notes.push(format!(
-                    "no stub of {} in {cluster}, though {because}: it is headless, and such a name stands for pods of its \
-                     own cluster; give it an address, without clusterIP: None",
+                    "no stub Service for {} in {cluster}, though {because}: it is headless, and its name \
+                        resolves to pods of its own cluster; give it an address, without clusterIP: None",
                     service.name_any()
                 ));
                 continue;
@@ -121,8 +121,8 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
             && runs_elsewhere(placed, candidate)
         {
             notes.push(format!(
-                "nothing in other clusters names {}: no stub of it; if its name is in a program's code, annotate the Service \
-                 with {STUB_IN}: \"*\"",
+                "nothing in other clusters refers to {}: no stub Service; if its name is in a program's code, \
+                    annotate the Service with {STUB_IN}: \"*\"",
                 service.name_any()
             ));
         }
@@ -130,13 +130,13 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
     (stubs, notes)
 }
 
-/// Whether something that is deployed runs where a Service is not.
+/// Whether a deployed object runs in a cluster without the Service.
 fn runs_elsewhere(placed: &[Placed], candidate: &Candidate) -> bool {
     let runs = placed.iter().filter(|placed| pod_spec(&placed.object).is_some());
     runs.flat_map(|placed| &placed.clusters).any(|cluster| !candidate.there_in.contains(cluster))
 }
 
-/// Why a Service is needed in a cluster, if it is.
+/// Returns why a cluster needs a Service, if it does.
 fn reason(placed: &[Placed], service: &DynamicObject, cluster: &str, candidate: &Candidate) -> Option<String> {
     let elsewhere = candidate.served_in.join(" and ");
     if let Some(named) = names(placed, service, cluster) {
@@ -147,10 +147,10 @@ fn reason(placed: &[Placed], service: &DynamicObject, cluster: &str, candidate: 
     }
     let asked = service.annotations().get(STUB_IN)?;
     let asked = asked.trim() == "*" || asked.split(',').any(|name| name.trim() == cluster);
-    asked.then(|| format!("its annotation {STUB_IN} asks for it"))
+    asked.then(|| format!("its annotation {STUB_IN} requests it"))
 }
 
-/// Who in a cluster names a Service.
+/// Returns what refers to a Service in a cluster.
 fn names(placed: &[Placed], service: &DynamicObject, cluster: &str) -> Option<String> {
     let here = placed.iter().filter(|placed| placed.clusters.iter().any(|name| name == cluster));
     here.filter(|placed| kind(&placed.object) != "Service").find_map(|placed| {
@@ -158,7 +158,7 @@ fn names(placed: &[Placed], service: &DynamicObject, cluster: &str) -> Option<St
         let from = object.namespace();
         let found = texts(object).into_iter().find(|(_, text)| mentions(text, service, from.as_deref()));
         let (place, text) = found?;
-        Some(format!("{} {} in {cluster} names {} ({place})", kind(object), object.name_any(), shown(&text)))
+        Some(format!("{} {} in {cluster} refers to {} ({place})", kind(object), object.name_any(), shown(&text)))
     })
 }
 
@@ -168,7 +168,7 @@ fn shown(text: &str) -> String {
     if cut.len() < text.len() { format!("{cut}…") } else { cut }
 }
 
-/// The texts of an object in which a host may be named, each behind the name of its place.
+/// Returns the texts of an object that may contain a host, each with its path.
 fn texts(object: &DynamicObject) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if let Some(path) = pod_spec(object) {
@@ -193,7 +193,7 @@ fn texts(object: &DynamicObject) -> Vec<(String, String)> {
     match kind(object) {
         "ConfigMap" => {
             for (key, value) in object.data["data"].as_object().into_iter().flatten() {
-                // Of a whole file, line by line.
+                // A whole file is searched line by line.
                 for line in value.as_str().unwrap_or_default().lines() {
                     found.push((key.clone(), line.trim().to_owned()));
                 }
@@ -212,8 +212,8 @@ fn texts(object: &DynamicObject) -> Vec<(String, String)> {
     found
 }
 
-/// Whether a text names a Service as a host. A bare name counts where it can only be a host: behind `//` or `@`, before
-/// a port, or as the whole text.
+/// Whether a text refers to a Service as a host. A bare name counts only where it must be a host: after `//` or
+/// `@`, before a port, or as the whole text.
 fn mentions(text: &str, service: &DynamicObject, from: Option<&str>) -> bool {
     let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
     let long = [
@@ -243,7 +243,7 @@ fn mentions(text: &str, service: &DynamicObject, from: Option<&str>) -> bool {
     false
 }
 
-/// The Service as it is made where its pods are not: ports and selector, nothing of one cluster's own.
+/// Returns the Service for clusters without its pods: ports and selector, without cluster-specific fields.
 fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
     let mut ports = service.data["spec"]["ports"].clone();
     for port in ports.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {

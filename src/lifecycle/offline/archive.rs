@@ -1,5 +1,5 @@
-//! The archive as a file: a tar of an OCI layout. Written once, and read with every blob held against its digest before
-//! anything in it is used.
+//! The archive as a file: a tar of an OCI layout. It is written once. Reading verifies every blob's digest before
+//! anything is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,17 +18,17 @@ use crate::base::error::Error;
 
 /// How much is read at once, in bytes.
 pub(super) const CHUNK: usize = 1 << 20;
-/// Larger than any file of JSON here: more is not read into memory.
+/// Larger than any JSON file here: more is not read into memory.
 const MOST_JSON: u64 = 4 << 20;
 
-/// A place in a file that blobs are read from.
+/// The position of a blob in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub offset: u64,
     pub size: u64,
 }
 
-/// Reads a place in a file; the file's own position is left alone.
+/// Reads a part of a file, without changing the file's own position.
 pub(super) struct Part<'a> {
     file: &'a File,
     place: Place,
@@ -53,7 +53,7 @@ impl Read for Part<'_> {
     }
 }
 
-/// Content that ends in an error as soon as nobody wants it any more.
+/// Content that ends in an error as soon as the work was canceled.
 pub(super) struct Unless<'a, R> {
     pub stopped: &'a AtomicBool,
     pub content: R,
@@ -68,7 +68,7 @@ impl<R: Read> Read for Unless<'_, R> {
     }
 }
 
-/// The digest of all that comes.
+/// The digest of all content.
 pub(super) fn digest_of(mut content: impl Read) -> io::Result<String> {
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
     loop {
@@ -81,7 +81,7 @@ pub(super) fn digest_of(mut content: impl Read) -> io::Result<String> {
     }
 }
 
-/// Where the files of a tar are, by their names. Of what is between their headers nothing is read.
+/// Returns the positions of a tar's files, by name. Reads only the headers.
 pub(super) fn places(mut file: &File) -> io::Result<BTreeMap<String, Place>> {
     file.rewind()?;
     let mut archive = tar::Archive::new(file);
@@ -97,7 +97,7 @@ pub(super) fn places(mut file: &File) -> io::Result<BTreeMap<String, Place>> {
     Ok(places)
 }
 
-/// Writes an archive: its index first, so that half of one is known to be half.
+/// Writes an archive: its index first, so that an incomplete archive is detected.
 pub(super) struct Writer<W: Write> {
     tar: tar::Builder<W>,
     written: BTreeSet<String>,
@@ -111,7 +111,7 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Adds a blob unless it is there: layers may be the same.
+    /// Adds a blob unless it exists: layers may be identical.
     pub(super) fn blob(&mut self, of: &Descriptor, content: impl Read) -> io::Result<()> {
         if self.written.insert(of.digest.clone()) {
             self.file(&layout::blob_path(&of.digest), of.size, content)?;
@@ -119,7 +119,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends the archive; gives how many blobs are in it.
+    /// Finishes the archive; returns the number of its blobs.
     pub(super) fn finish(self) -> io::Result<(W, usize)> {
         Ok((self.tar.into_inner()?, self.written.len()))
     }
@@ -132,7 +132,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// An archive whose blobs are all what their digests say.
+/// An archive with verified blobs.
 #[derive(Debug)]
 pub(super) struct Verified {
     path: PathBuf,
@@ -142,24 +142,24 @@ pub(super) struct Verified {
 }
 
 impl Verified {
-    /// Opens an archive and reads all of it. `progress` is told what was read so far, in bytes. Blocks.
+    /// Opens an archive and reads all of it. `progress` receives the number of bytes read so far. Blocks.
     ///
     /// # Errors
-    /// A usage error when the file is not there or is no such archive, an environment error that names a blob which is
-    /// not what its digest says; the file system's.
+    /// A usage error if the file does not exist or is not such an archive, an environment error that names a blob
+    /// with a wrong digest; otherwise the file system's errors.
     pub(super) fn open(path: &Path, progress: &dyn Fn(u64, u64)) -> anyhow::Result<Self> {
         let what = || format!("reading {}", path.display());
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::usage(format!("there is no file {}", path.display())).hint(GIVE).into());
+                return Err(Error::usage(format!("file {} not found", path.display())).hint(GIVE).into());
             }
             opened => opened.with_context(what)?,
         };
         let total = file.metadata().with_context(what)?.len();
         if !is_tar(&file) {
-            return Err(foreign(path, "it is no tar").into());
+            return Err(foreign(path, "it is not a tar archive").into());
         }
-        let mut places = places(&file).map_err(|error| damaged(path, format!("as a tar: {error}")))?;
+        let mut places = places(&file).map_err(|error| damaged(path, format!("as a tar archive: {error}")))?;
         let index = places.remove(layout::INDEX_FILE).filter(|_| places.contains_key(layout::VERSION_FILE));
         let Some(index) = index else {
             let lacks = format!("it has no {} and {}", layout::VERSION_FILE, layout::INDEX_FILE);
@@ -183,10 +183,10 @@ impl Verified {
         Ok(archive)
     }
 
-    /// Where a blob is.
+    /// Returns the position of a blob.
     ///
     /// # Errors
-    /// When it is missing, or has another size.
+    /// If it is missing, or has another size.
     pub(super) fn place(&self, of: &Descriptor) -> Result<Place, Error> {
         match self.blobs.get(&of.digest) {
             Some(place) if place.size == of.size => Ok(*place),
@@ -197,32 +197,32 @@ impl Verified {
         }
     }
 
-    /// A blob's content, which is small.
+    /// Returns a blob's content, which is small.
     ///
     /// # Errors
-    /// As those of [`Self::place`].
+    /// As for [`Self::place`].
     pub(super) fn content(&self, of: &Descriptor) -> anyhow::Result<Vec<u8>> {
         let place = self.place(of)?;
         self.read(&of.digest, place)
     }
 
-    /// A blob's content as JSON.
+    /// Returns a blob's content as JSON.
     ///
     /// # Errors
-    /// As those of [`Self::place`], and when it is not as it should be.
+    /// As for [`Self::place`], or if the JSON is invalid.
     pub(super) fn json<T: DeserializeOwned>(&self, of: &Descriptor) -> anyhow::Result<T> {
         self.parse(&of.digest, &self.content(of)?)
     }
 
-    /// JSON of this archive.
+    /// Parses JSON of this archive.
     ///
     /// # Errors
-    /// When it is not as it should be.
+    /// If it is invalid.
     pub(super) fn parse<T: DeserializeOwned>(&self, name: &str, json: &[u8]) -> anyhow::Result<T> {
         Ok(serde_json::from_slice(json).map_err(|error| damaged(&self.path, format!("{name}: {error}")))?)
     }
 
-    /// How many blobs there are.
+    /// Returns the number of blobs.
     pub(super) fn len(&self) -> usize {
         self.blobs.len()
     }
@@ -238,7 +238,7 @@ impl Verified {
     }
 }
 
-/// Whether it begins as a tar does.
+/// Whether it begins like a tar.
 fn is_tar(file: &File) -> bool {
     const MAGIC: &[u8; 5] = b"ustar";
     let mut found = [0; MAGIC.len()];
@@ -246,18 +246,18 @@ fn is_tar(file: &File) -> bool {
 }
 
 /// What to load.
-const GIVE: &str = "give a file that kindmesh offline save wrote";
+const GIVE: &str = "choose a file that kindmesh offline save wrote";
 
 /// The file is something else.
 pub(super) fn foreign(path: &Path, why: &str) -> Error {
-    Error::usage(format!("{} is no archive of kindmesh offline save", path.display())).evidence(why).hint(GIVE)
+    Error::usage(format!("{} is not an archive of kindmesh offline save", path.display())).evidence(why).hint(GIVE)
 }
 
-/// The archive is not what was written.
+/// The archive differs from what was written.
 pub(super) fn damaged(path: &Path, what: String) -> Error {
-    Error::environment(format!("{} is damaged: nothing of it is loaded", path.display()))
+    Error::environment(format!("{} is damaged: nothing was loaded", path.display()))
         .evidence(what)
-        .hint("copy it again from where it was made, or make it again: kindmesh offline save")
+        .hint("copy it again from its source, or save it again: kindmesh offline save")
 }
 
 #[cfg(test)]
@@ -299,7 +299,7 @@ mod tests {
         assert!(archive.place(&other).unwrap_err().evidence[0].ends_with("has 2 bytes, not 3"));
     }
 
-    /// No byte of a header or of a blob can be another one; padding is nobody's.
+    /// Every byte of a header or of a blob is verified; padding is not.
     #[test]
     fn a_flipped_byte_is_found_wherever_it_is() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The files of the cache folder that an archive carries: programs for this machine and Istio's manifests as rendered.
+//! The files of the cache directory in an archive: programs for this host and Istio's rendered manifests.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
@@ -17,7 +17,7 @@ use crate::host::state;
 use crate::host::tool::{self, Tool};
 use crate::plan::Plan;
 
-/// A file that goes into an archive.
+/// A file of an archive.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub descriptor: Descriptor,
@@ -41,11 +41,11 @@ impl Packed {
     }
 }
 
-/// The programs and renderings that `up` with this plan uses; what is missing is downloaded. Renderings are there when
-/// all else was made beforehand.
+/// Returns the programs and rendered manifests that `up` uses for this plan; missing programs are downloaded. The
+/// manifests exist when everything else was prepared.
 ///
 /// # Errors
-/// When a program can neither be taken along nor downloaded; or the file system's.
+/// If a program can be neither used nor downloaded; or the file system's errors.
 pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Result<Vec<Packed>> {
     let mut found = Vec::new();
     for (tool, version) in tools(&plan.mesh.version) {
@@ -56,7 +56,7 @@ pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Re
     for cluster in &plan.clusters {
         renderings.push(render::kept(cache, plan, cluster)?);
     }
-    // Clusters may have the same.
+    // Clusters may share one.
     renderings.dedup();
     found.extend(renderings.into_iter().filter(|path| path.exists()).map(|path| {
         let title = title(cache, &path);
@@ -65,11 +65,11 @@ pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Re
     elsewhere(move || found.iter().map(|(path, title)| Packed::open(path, title)).collect()).await
 }
 
-/// Puts the files of an archive where `up` looks for them. Gives the names of those that were missing here, and of those
-/// that are of no use to this kindmesh on this machine. Blocks.
+/// Copies the files of an archive to the cache directory. Returns the names of those that were missing, and of
+/// those that this kindmesh cannot use on this host. Blocks.
 ///
 /// # Errors
-/// The file system's.
+/// The file system's errors.
 pub(super) fn place(
     cache: &Path,
     istio: &str,
@@ -92,7 +92,7 @@ pub(super) fn place(
                 continue;
             }
         };
-        // One that is there is of the same version: for a program asked, for a rendering by its name.
+        // An existing file has the same version: a program was asked, rendered manifests have it in their name.
         let path = cache.join(&name);
         if !path.exists() {
             let content = Part::new(&archive.file, archive.place(layer)?);
@@ -108,25 +108,25 @@ fn tools(istio: &str) -> [(Tool, &str); 2] {
     [(Tool::Kind, tool::KIND_VERSION), (Tool::Istioctl, istio)]
 }
 
-/// A file's place in the cache folder, as an archive names it.
+/// Returns a file's path in the cache directory from its name in an archive.
 fn title(cache: &Path, path: &Path) -> String {
     path.strip_prefix(cache).unwrap_or(path).display().to_string()
 }
 
-/// Whether it is the name of a rendering and of nothing else, wherever it comes from.
+/// Whether it is the name of rendered manifests and nothing else, since an archive can contain any name.
 fn is_rendering(name: &str) -> bool {
     let digest = name.strip_prefix(render::FOLDER).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".yaml"));
     digest.is_some_and(|digest| digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Writes a file that is there whole or not at all.
+/// Writes an executable completely or not at all.
 fn write(path: &Path, mode: u32, mut content: impl Read) -> anyhow::Result<()> {
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
     state::private_folder(&folder)?;
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(&folder)?;
     io::copy(&mut content, &mut file)?;
     file.as_file().sync_all()?;
-    // Closed before it is renamed: a file that is open for writing cannot be run.
+    // Closed before the rename: a file that is open for writing cannot be executed.
     file.into_temp_path().persist(path)?;
     Ok(())
 }
@@ -152,7 +152,7 @@ mod tests {
         writer.finish().unwrap();
         let archive = Verified::open(&path, &|_, _| ()).unwrap();
 
-        // What is given up leaves nothing behind.
+        // A canceled write leaves nothing behind.
         assert!(place(&cache, "1.31.1", &archive, &layers, &AtomicBool::new(true)).is_err());
         assert_eq!(std::fs::read_dir(cache.join(&kind).parent().unwrap()).unwrap().count(), 0);
 
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!((mode(&kind), mode(&rendering)), (0o755, 0o600));
         assert_eq!(std::fs::read(cache.join(&kind)).unwrap(), b"content");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
-        // What is there stays.
+        // An existing file is kept.
         std::fs::write(cache.join(&kind), "own").unwrap();
         assert!(place().0.is_empty());
         assert_eq!(std::fs::read(cache.join(&kind)).unwrap(), b"own");

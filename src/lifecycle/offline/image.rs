@@ -1,4 +1,4 @@
-//! An image on its way from the engine into blobs, and from blobs into an engine.
+//! An image as blobs: exported from an engine, and loaded into one.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use super::layout::{self, Descriptor, Manifest, Platform};
 use crate::base::event::Step;
 use crate::host::docker::Engine;
 
-/// An image as the engine exported it: a file without a name, and where each blob is in it.
+/// An exported image: an unlinked file, and the position of each blob in it.
 #[derive(Debug)]
 pub(super) struct Exported {
     pub file: File,
@@ -26,7 +26,7 @@ pub(super) struct Exported {
     places: Vec<Place>,
 }
 
-/// The file in an export that says what is in it; written by every engine, whatever else its export is.
+/// The file in an export that describes it; every engine writes it, whatever else its export contains.
 const LIST: &str = "manifest.json";
 
 /// An image in [`LIST`].
@@ -38,10 +38,10 @@ struct Listed {
     layers: Vec<String>,
 }
 
-/// Exports an image to a file in `folder`, of which nothing is left however this process ends.
+/// Exports an image to a file in `folder`, which disappears when this process ends.
 ///
 /// # Errors
-/// The engine's, or the file system's.
+/// Errors of the engine or the file system.
 pub(super) async fn export(engine: &Engine, image: &str, folder: &Path, step: &Step) -> anyhow::Result<File> {
     let what = || format!("exporting {image} from the engine to {}", folder.display());
     let file = tempfile::tempfile_in(folder).with_context(what)?;
@@ -54,7 +54,7 @@ pub(super) async fn export(engine: &Engine, image: &str, folder: &Path, step: &S
         bytes += chunk.len() as u64;
         if bytes >> 27 > told {
             told = bytes >> 27;
-            step.waiting("the image", &format!("{} MB came from the engine", bytes / 1_000_000));
+            step.waiting("the image", &format!("{} MB read from the engine", bytes / 1_000_000));
         }
     }
     to.flush().await.with_context(what)?;
@@ -62,10 +62,10 @@ pub(super) async fn export(engine: &Engine, image: &str, folder: &Path, step: &S
 }
 
 impl Exported {
-    /// Reads what the engine exported. Blocks.
+    /// Reads the engine's export. Blocks.
     ///
     /// # Errors
-    /// When it is not one whole image.
+    /// If it is not one complete image.
     pub(super) fn read(file: File) -> anyhow::Result<Self> {
         let places_of = places(&file).context("reading the engine's export")?;
         let place = |name: &str| {
@@ -93,30 +93,30 @@ impl Exported {
         Ok(Self { file, manifest: Manifest::new(None, config, descriptors), places: all })
     }
 
-    /// Each blob and its content.
+    /// Returns each blob and its content.
     pub(super) fn blobs(&self) -> impl Iterator<Item = (&Descriptor, Part<'_>)> {
         self.manifest.blobs().zip(self.places.iter().map(|place| Part::new(&self.file, *place)))
     }
 }
 
-/// The platform that the configuration of an image says.
+/// Returns the platform in an image's configuration.
 pub(super) fn platform(config: &[u8]) -> anyhow::Result<Platform> {
     serde_json::from_slice(config).context("reading the image's configuration")
 }
 
-/// An image to be loaded: where its blobs are in a file.
+/// An image to load: the positions of its blobs in a file.
 #[derive(Debug)]
 pub(super) struct Blobs {
     pub file: Arc<File>,
     pub manifest: Manifest,
-    /// As [`Manifest::blobs`] lists them.
+    /// In the order of [`Manifest::blobs`].
     pub places: Vec<Place>,
 }
 
-/// Loads an image under a name, in the form that every engine reads.
+/// Loads an image under a name, in the format that every engine reads.
 ///
 /// # Errors
-/// The engine's, or the file's.
+/// Errors of the engine or the file.
 pub(super) async fn load(engine: &Engine, blobs: Blobs, name: &str, step: &Step) -> anyhow::Result<()> {
     let what = || format!("loading {name} into the engine");
     let (sender, receiver) = mpsc::channel(4);
@@ -124,7 +124,7 @@ pub(super) async fn load(engine: &Engine, blobs: Blobs, name: &str, step: &Step)
     let name_of = name.to_owned();
     let writing = tokio::task::spawn_blocking(move || {
         let failed = write(&blobs, &name_of, Channel(sender.clone())).err();
-        // An engine that is told nothing would take half an image for all of it.
+        // Without an error, the engine would accept half an image as complete.
         if let Some(error) = failed {
             let _ = sender.blocking_send(Err(error));
         }
@@ -149,7 +149,7 @@ pub(super) async fn load(engine: &Engine, blobs: Blobs, name: &str, step: &Step)
     Ok(())
 }
 
-/// Writes an image as `docker save` does. Blocks.
+/// Writes an image like `docker save`. Blocks.
 fn write(blobs: &Blobs, name: &str, to: impl Write) -> io::Result<()> {
     let mut tar = tar::Builder::new(io::BufWriter::with_capacity(CHUNK, to));
     let mut file = |path: &str, size: u64, content: &mut dyn Read| {
@@ -165,7 +165,7 @@ fn write(blobs: &Blobs, name: &str, to: impl Write) -> io::Result<()> {
     let listed = serde_json::to_vec(&[listed])?;
     file(LIST, listed.len() as u64, &mut listed.as_slice())?;
     for (number, (path, place)) in paths.iter().zip(&blobs.places).enumerate() {
-        // The same layer twice is one file.
+        // Identical layers are one file.
         if !paths[..number].contains(path) {
             file(path, place.size, &mut Part::new(&blobs.file, *place))?;
         }
@@ -174,7 +174,7 @@ fn write(blobs: &Blobs, name: &str, to: impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Hands what is written over to who reads it elsewhere.
+/// Passes written data to an asynchronous reader.
 struct Channel(mpsc::Sender<io::Result<Bytes>>);
 
 impl Write for Channel {
@@ -193,7 +193,7 @@ pub(super) mod tests {
     use super::*;
     use std::io::Seek;
 
-    /// What an engine exports of an image with three layers, two of them the same.
+    /// An engine's export of an image with three layers, two of them identical.
     pub fn exported(config: &str) -> File {
         let mut tar = tar::Builder::new(tempfile::tempfile().unwrap());
         let mut add = |path: &str, content: &[u8]| {

@@ -1,5 +1,5 @@
-//! The parts of an OCI image layout that an archive has: descriptors, manifests and the index over them, as the OCI image
-//! specification 1.1 names them.
+//! The parts of an OCI image layout that an archive uses: descriptors, manifests and the index, as in the OCI
+//! image specification 1.1.
 
 use std::collections::BTreeMap;
 
@@ -13,45 +13,45 @@ pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// What is in an archive beside the image: a manifest of this type, its configuration a [`super::Contents`].
+/// The artifact beside the image: a manifest of this type, with a [`super::Contents`] as its configuration.
 pub(super) const ARTIFACT: &str = "application/vnd.kindmesh.offline.v1";
 pub(super) const CONTENTS: &str = "application/vnd.kindmesh.offline.config.v1+json";
-/// A file of the cache folder, its path there in [`TITLE`].
+/// A file of the cache directory, its path in [`TITLE`].
 pub(super) const FILE: &str = "application/vnd.kindmesh.offline.file.v1";
 pub(super) const TITLE: &str = "org.opencontainers.image.title";
-/// The name of an image, as tools for layouts look for it.
+/// The annotation with an image's name, as tools for layouts read it.
 pub(super) const REFERENCE: &str = "org.opencontainers.image.ref.name";
 
-/// The files of a layout that are no blobs.
+/// The files of a layout other than blobs.
 pub(super) const VERSION_FILE: &str = "oci-layout";
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(super) const INDEX_FILE: &str = "index.json";
 const BLOBS: &str = "blobs/sha256/";
 const SHA256: &str = "sha256:";
 
-/// The digest of content: `sha256:` and 64 hexadecimal digits.
+/// Returns the digest of content: `sha256:` and 64 hexadecimal digits.
 pub(super) fn digest(content: &[u8]) -> String {
     of_hash(Sha256::new_with_prefix(content))
 }
 
-/// The digest that a hash comes to.
+/// Returns the digest of a hash.
 pub(super) fn of_hash(hash: Sha256) -> String {
     format!("{SHA256}{}", hex(&hash.finalize()))
 }
 
-/// Where the blob with a digest stands.
+/// Returns the path of the blob with a digest.
 pub(super) fn blob_path(digest: &str) -> String {
     format!("{BLOBS}{}", digest.trim_start_matches(SHA256))
 }
 
-/// The digest of the blob that stands there, if it is the place of one.
+/// Returns the digest of the blob at a path, if it is the path of a blob.
 pub(super) fn blob_digest(path: &str) -> Option<String> {
     let name = path.strip_prefix(BLOBS)?;
     let is_sha256 = name.len() == 64 && name.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
     is_sha256.then(|| format!("{SHA256}{name}"))
 }
 
-/// The media type of a layer, by its first bytes.
+/// Returns the media type of a layer, from its first bytes.
 pub(super) fn layer_type(begins: &[u8]) -> String {
     let compression = match begins {
         [0x1f, 0x8b, ..] => "+gzip",
@@ -61,7 +61,7 @@ pub(super) fn layer_type(begins: &[u8]) -> String {
     format!("{LAYER}{compression}")
 }
 
-/// A blob, as others name it.
+/// A reference to a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -105,7 +105,7 @@ pub(super) struct Platform {
     pub os: String,
 }
 
-/// Of an image, or of an artifact.
+/// A manifest of an image or an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest {
@@ -133,7 +133,7 @@ impl Manifest {
     }
 }
 
-/// What an archive holds.
+/// The index of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Index {

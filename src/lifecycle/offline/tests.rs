@@ -34,7 +34,7 @@ fn what_is_written_is_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     let saved = written(&path);
-    // The image's configuration and two layers, its manifest, and what is beside it.
+    // The image's configuration and two layers, its manifest, and other files.
     assert_eq!(saved.blobs, 6);
     assert_eq!(saved.bytes, std::fs::metadata(&path).unwrap().len());
     let archive = open(&path).unwrap();

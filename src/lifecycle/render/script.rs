@@ -1,11 +1,11 @@
-//! The script that applies rendered files by hand: the same steps as `up`, with everybody's tools.
+//! The script that applies rendered files by hand: the same steps as `up`, with standard tools.
 
 use crate::cluster::mesh::remote::READER_TOKEN_NAME;
 use crate::host::docker::sample_image::{ENTRYPOINT, USER};
 use crate::plan::{Cluster, MANAGED_BY, Plan};
 use crate::spec::Profile;
 
-/// The script for a plan.
+/// Returns the script for a plan.
 pub(super) fn apply(plan: &Plan) -> String {
     let mut script = format!(
         "#!/usr/bin/env bash\n\
@@ -28,7 +28,8 @@ pub(super) fn apply(plan: &Plan) -> String {
         plan.network.name, plan.network.subnet
     ));
     line(
-        "\n# Images: pulled where the engine has them not; the samples' is made from the kindmesh executable."
+        "\n# Images are pulled if the engine does not have them; the sample image is built from the kindmesh \
+            executable."
             .into(),
     );
     if let Some(samples) = plan.samples.as_ref().filter(|samples| samples.build) {
@@ -99,7 +100,7 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
     line(format!("kubectl --context {} -n istio-system rollout status deployment/istiod", cluster.context));
 }
 
-/// `reader CONTEXT PEER_CONTEXT PEER SERVER`: the cluster of CONTEXT gets the secret to read PEER.
+/// `reader CONTEXT PEER_CONTEXT PEER SERVER`: creates the secret to read PEER in the cluster of CONTEXT.
 const READER: &str = r#"reader() {
   local ca token secret=TOKEN_NAME
   until token=$(kubectl --context "$2" -n istio-system get secret $secret -o 'jsonpath={.data.token}') && [ -n "$token" ]; do sleep 1; done

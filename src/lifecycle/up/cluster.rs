@@ -1,4 +1,4 @@
-//! One cluster, from nothing to samples that run: a chain of its own, beside the other clusters'.
+//! One cluster, from nothing to running samples: a chain of steps, beside the other clusters' chains.
 
 use std::time::Duration;
 
@@ -24,23 +24,23 @@ use crate::host::trust::Intermediate;
 use crate::plan::Cluster;
 use crate::spec::Profile;
 
-/// How long after its node's start an API server may take to be ready.
+/// How long after its node's start an API server may take to become ready.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// A cluster in which all is as wanted.
+/// A cluster with its mesh in place.
 pub(super) struct Made<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: Client,
     /// The kinds of its API server.
     kinds: Kinds,
-    /// Why it may refuse something for a while.
+    /// The known reasons for temporary refusals.
     pub(super) record: Record,
-    /// Binds its pods to what its istiod signs with.
+    /// The version of the CA that its istiod signs with; pods are annotated with it.
     pub(super) trust: String,
 }
 
 impl Made<'_> {
-    /// Applies to it on behalf of a step.
+    /// Returns an applier for a step.
     pub(super) fn applier<'a>(&self, step: &'a Step, deadline: Instant) -> Applier<'a> {
         Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds).recording(&self.record)
     }
@@ -60,7 +60,7 @@ impl Run {
                 self.ensure_mesh(&made, &rendered),
                 self.ensure_sample_image(cluster)
             )?;
-            // Pods of the samples go through istiod's webhook, and istiod checks the objects that route.
+            // Pods of the samples go through istiod's webhook, and istiod validates routing objects.
             futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))?;
             anyhow::Ok(made)
         };
@@ -68,14 +68,15 @@ impl Run {
         Ok(made)
     }
 
-    /// istiod is there, with all that it needs to begin with, and ready.
+    /// Applies istiod with its prerequisites, and waits until it is ready.
     async fn ensure_mesh(&self, made: &Made<'_>, rendered: &str) -> anyhow::Result<()> {
         let objects = istio::objects(rendered, &made.trust)?;
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
         futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
-        // The reader is known to the others before istiod runs: theirs need not wait for ours. And istiod takes up kinds
-        // that are defined while it runs, which costs the API server more than all the rest.
+        // The reader is published before istiod runs, so that other clusters need not wait for this istiod. And
+        // istiod picks up kinds that are defined while it runs; defining them costs the API server more than
+        // everything else.
         futures::try_join!(
             self.ensure_reader(made),
             self.ensure_istiod(made, pods),
@@ -84,7 +85,7 @@ impl Run {
         Ok(())
     }
 
-    /// The nodes run and the API server answers.
+    /// Starts the nodes, or creates them, and waits for the API server.
     async fn ensure_kubernetes(&self, cluster: &Cluster, record: &Record) -> anyhow::Result<Client> {
         let kind = Kind { engine: &self.engine, plan: &self.plan, files: &self.files };
         let step = self.events.step("cluster", Some(&cluster.name));
@@ -102,7 +103,7 @@ impl Run {
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
             let started = revived != Revived::Running;
-            let what = "the API server to answer";
+            let what = "the API server to respond";
             let mut patience = Patience::new(record);
             let waited = wait::until(step, what, self.wait_deadline(), async || {
                 let Err(error) = client.apiserver_version().await else { return Ok(Poll::Ready(())) };
@@ -134,13 +135,13 @@ impl Run {
         .await
     }
 
-    /// The mesh's images are in the nodes.
+    /// Loads the mesh's images into the nodes.
     async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("images", Some(&cluster.name));
         step.run(async |_| self.bring(cluster, &self.mesh_images).await).await
     }
 
-    /// The samples' image is in the nodes; nothing but the samples waits for it.
+    /// Loads the sample image into the nodes; only the samples wait for it.
     async fn ensure_sample_image(&self, cluster: &Cluster) -> anyhow::Result<()> {
         if self.plan.samples.is_none() {
             return Ok(());
@@ -149,7 +150,7 @@ impl Run {
         step.run(async |_| self.bring(cluster, &self.sample_images).await).await
     }
 
-    /// Brings images to the nodes of a cluster. The engine needs to have them only where a node lacks one.
+    /// Loads images into the nodes of a cluster. The engine needs them only if a node lacks one.
     async fn bring(&self, cluster: &Cluster, load: &image::Load) -> anyhow::Result<Outcome> {
         let on_node = async |node: &String| {
             let missing = load.missing_on(&self.engine, node).await?;
@@ -160,7 +161,7 @@ impl Run {
         Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
     }
 
-    /// The cluster's intermediate is where istiod looks for it; says which.
+    /// Applies the cluster's intermediate CA for istiod, and returns its version.
     async fn ensure_cacerts(&self, made: &Made<'_>) -> anyhow::Result<String> {
         let cluster = made.cluster;
         let step = self.events.step("cacerts", Some(&cluster.name));
@@ -175,7 +176,7 @@ impl Run {
         .await
     }
 
-    /// CoreDNS is as a cluster wants it that is meant to be thrown away.
+    /// Applies the CoreDNS settings of a disposable cluster.
     async fn ensure_dns(&self, made: &Made<'_>) -> anyhow::Result<()> {
         match self.plan.kubernetes.profile {
             Profile::Disposable => self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await,
@@ -183,7 +184,7 @@ impl Run {
         }
     }
 
-    /// Istio's manifests are rendered, which needs no cluster.
+    /// Renders Istio's manifests, which requires no cluster.
     async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
         let step = self.events.step("render", Some(&cluster.name));
         step.run(async |_| {
@@ -192,7 +193,7 @@ impl Run {
         .await
     }
 
-    /// These objects are in the cluster: a step of its own, by this name.
+    /// Applies objects in a step with this ID.
     async fn ensure_objects(
         &self,
         made: &Made<'_>,
@@ -207,7 +208,8 @@ impl Run {
         .await
     }
 
-    /// istiod is as rendered and ready; it is not created before the API server answers where it will look for it.
+    /// Applies istiod and waits until it is ready. It is not created before the API server responds at its Service
+    /// address.
     async fn ensure_istiod(&self, made: &Made<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
         let step = self.events.step("istiod", Some(&made.cluster.name));
         step.run(async |step| {

@@ -1,4 +1,4 @@
-//! Looks for what is somebody else's and has a name that the plan needs.
+//! Finds objects that kindmesh did not create under names that the plan uses.
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -8,11 +8,11 @@ use crate::plan::Plan;
 use crate::plan::admission::Foreign;
 use crate::plan::inventory::Environment;
 
-/// Looks for containers and an image that kindmesh did not make under names that it would use. kind clusters are in the
-/// inventory, and networks are told by their labels when the first one is made.
+/// Finds containers and an image under planned names that kindmesh did not create. kind clusters are in the
+/// inventory, and networks are checked by their labels when the first one is created.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's errors.
 pub(super) async fn look(engine: &Engine, plan: &Plan, existing: &Environment) -> anyhow::Result<Foreign> {
     let ours = |name: &String| existing.nodes.iter().any(|found| found.name == *name);
     let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes).filter(|name| !ours(name));

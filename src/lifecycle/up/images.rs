@@ -1,4 +1,5 @@
-//! The images in the engine, and the node image that new nodes start from: made once in a run, whoever asks first.
+//! The images in the engine, and the node image of new nodes: built once in a run, by whichever cluster needs it
+//! first.
 
 use tokio::sync::OnceCell;
 
@@ -13,7 +14,7 @@ pub(super) struct Images {
     node_image: String,
     stable: Vec<String>,
     to_pull: Vec<String>,
-    /// The samples whose image is built here.
+    /// The samples whose image kindmesh builds.
     built: Option<Samples>,
     pulled: OnceCell<()>,
     sample: OnceCell<()>,
@@ -35,11 +36,11 @@ impl Images {
         }
     }
 
-    /// The image that new nodes start from: the spec's, with the images in it that every node needs. What fails in
-    /// making it costs time, no more; so it is said, and nodes get their images one by one.
+    /// Returns the image of new nodes: the spec's image with the images that every node needs. A failed build only
+    /// costs time: it is reported, and images are loaded into each node instead.
     pub(super) async fn ensure_baked(&self) -> anyhow::Result<String> {
         let bake = || async {
-            // One that came in an archive takes the place of all that it was made of.
+            // An image from an archive replaces everything that it was built from.
             if let Some(brought) = bake::brought(&self.engine, &self.node_image, &self.stable).await? {
                 return Ok(brought);
             }
@@ -47,7 +48,7 @@ impl Images {
             let step = self.events.step("bake", None);
             step.run(async |step| match bake::ensure(&self.engine, &self.node_image, &self.stable, step).await {
                 Err(error) => {
-                    step.note(format!("images are loaded into each node, which takes longer: {error:#}"));
+                    step.note(format!("loading images into each node instead, which takes longer: {error:#}"));
                     Ok(Outcome::unchanged(self.node_image.clone()))
                 }
                 baked => baked,
@@ -57,7 +58,7 @@ impl Images {
         self.baked.get_or_try_init(bake).await.cloned()
     }
 
-    /// Those of these images are in the engine that are to come from there into a node.
+    /// Ensures that the engine has those images that a node must get from it.
     pub(super) async fn ensure(&self, images: &[String]) -> anyhow::Result<()> {
         let (stable, built): (Vec<_>, Vec<_>) = images.iter().partition(|image| self.stable.contains(image));
         let pulled = async { if stable.is_empty() { Ok(()) } else { self.ensure_pulled().await } };
@@ -65,7 +66,7 @@ impl Images {
         futures::try_join!(pulled, sample).map(drop)
     }
 
-    /// What is built nowhere here is in the engine.
+    /// Ensures that the engine has what kindmesh does not build.
     async fn ensure_pulled(&self) -> anyhow::Result<()> {
         let pull = || async {
             let step = self.events.step("pull", None);
@@ -78,7 +79,7 @@ impl Images {
         self.pulled.get_or_try_init(pull).await.copied()
     }
 
-    /// Who has loaded an archive expects nothing to be pulled: what it is for is said beside the error.
+    /// After loading an archive, the user expects no pull: the error names what the archive was for.
     async fn with_archives(&self, error: anyhow::Error) -> anyhow::Error {
         let archives = bake::archives(&self.engine).await.unwrap_or_default();
         match error.downcast::<Error>() {
@@ -87,7 +88,7 @@ impl Images {
                 .fold(error, |error, (node, images)| {
                     let wanted = format!("{} with {}", self.node_image, self.stable.join(", "));
                     error.evidence(format!(
-                        "an archive was loaded for {node} with {}, and this spec names {wanted}",
+                        "an archive was loaded for {node} with {}, but this spec has {wanted}",
                         images.replace(',', ", ")
                     ))
                 })
@@ -96,7 +97,7 @@ impl Images {
         }
     }
 
-    /// The sample image that is built here is in the engine, if there is to be one.
+    /// Builds the sample image, if kindmesh builds it.
     pub(super) async fn ensure_sample(&self) -> anyhow::Result<()> {
         let Some(samples) = &self.built else { return Ok(()) };
         let build = || async {
@@ -113,5 +114,5 @@ impl Images {
 
 fn no_executable() -> Error {
     Error::prerequisite("there is no kindmesh executable to build the sample image from")
-        .hint("name one with KINDMESH_EXE")
+        .hint("set KINDMESH_EXE to one")
 }

@@ -1,4 +1,4 @@
-//! Plans, and takes what is planned by making the network: what two may want at once are its subnets and its name.
+//! Plans, and claims the plan by creating the network: two processes may compete for its subnets and its name.
 
 use super::foreign;
 use crate::base::error::Error;
@@ -9,18 +9,18 @@ use crate::plan::inventory::{Environment, Inventory, Taken};
 use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};
 
-/// How often a plan is made again when another process takes a planned subnet first.
+/// How often to plan again when another process takes a planned subnet first.
 const PLANS: usize = 5;
 
-/// What was decided.
+/// The decisions.
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    /// What there is of the environment already.
+    /// What already exists of the environment.
     pub(super) existing: Environment,
 }
 
-/// Plans on what was seen, and makes the network. Looks again, and plans again, only if another process took a planned
-/// subnet meanwhile.
+/// Plans from the inventory, and creates the network. Inspects and plans again only if another process took a
+/// planned subnet in the meantime.
 pub(super) async fn ensure(
     engine: &Engine,
     spec: &Spec,
@@ -41,15 +41,15 @@ pub(super) async fn ensure(
             if made.value == network::Made::Yes {
                 return Ok(Outcome { value: Planned { plan, existing }, changed: made.changed });
             }
-            // The engine gives a subnet away some time before it lists the network.
+            // The engine reserves a subnet some time before it lists the network.
             let planned =
                 std::iter::once(plan.network.subnet).chain(plan.network.registers.iter().map(|r| r.subnet));
             refused.extend(planned.map(|subnet| Taken { subnet, by: "another process".into() }));
             inventory = Inventory { executable: executable.clone(), ..gather::gather(engine).await? };
             inventory.taken.extend(refused.iter().cloned());
         }
-        Err(Error::environment(format!("{PLANS} planned subnets in turn were taken by others"))
-            .hint("set network.subnet in kindmesh.yaml to one that is free: docker network ls")
+        Err(Error::environment(format!("{PLANS} planned subnets in a row were taken by others"))
+            .hint("set network.subnet in kindmesh.yaml to a free one: docker network ls")
             .into())
     })
     .await

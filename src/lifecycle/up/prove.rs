@@ -1,4 +1,4 @@
-//! The proof: a call that crosses, from every cluster with a caller.
+//! The final check: a cross-cluster call from every cluster with a caller.
 
 use super::Run;
 use super::cluster::Made;
@@ -9,7 +9,7 @@ use crate::diagnose::diagnosis::{self, gather};
 use crate::lifecycle::prove;
 
 impl Run {
-    /// Calls from every caller until the answer is what the pattern promises.
+    /// Calls from every caller until the response is as the pattern requires.
     pub(super) async fn prove(&self, made: &[Made<'_>]) -> anyhow::Result<Vec<(String, Answer)>> {
         let Some(samples) = &self.plan.samples else { return Ok(Vec::new()) };
         let mut calls = Vec::new();

@@ -1,4 +1,4 @@
-//! What joins the clusters: each istiod gets a secret of every other cluster, with which it reads that one's API server.
+//! Joins the clusters: each istiod gets a secret for every other cluster, to read that cluster's API server.
 
 use super::Run;
 use super::cluster::Made;
@@ -7,7 +7,7 @@ use crate::cluster::mesh::remote;
 use crate::diagnose::diagnosis::waits;
 
 impl Run {
-    /// What others need to read this cluster is known.
+    /// Publishes what other clusters need to read this cluster.
     pub(super) async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
         let step = self.events.step("reader", Some(&made.cluster.name));
         let reader = step
@@ -22,7 +22,7 @@ impl Run {
         Ok(())
     }
 
-    /// This cluster's istiod reads every other cluster.
+    /// Gives this cluster's istiod access to every other cluster.
     pub(super) async fn ensure_remote_clusters(&self, made: &Made<'_>) -> anyhow::Result<()> {
         let name = &made.cluster.name;
         let mut peers = Vec::new();

@@ -1,4 +1,4 @@
-//! The sample services in a cluster.
+//! The sample services of a cluster.
 
 use super::Run;
 use super::cluster::Made;
@@ -9,7 +9,7 @@ use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 
 impl Run {
-    /// The samples that belong in this cluster run; those that no longer do are gone.
+    /// Applies the samples of this cluster, and deletes those that no longer belong to it.
     pub(super) async fn ensure_samples(&self, made: &Made<'_>) -> anyhow::Result<()> {
         let Some(cluster) = self.spec.clusters.iter().find(|c| c.name.as_str() == made.cluster.name) else {
             return Ok(());

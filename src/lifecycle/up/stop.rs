@@ -1,5 +1,6 @@
-//! Ctrl-C: every step may be cut anywhere and is repeated by the next `up`, except for kind, whose docker clients go on
-//! making nodes. So the safe point is when those have ended and nodes without a working control plane are gone.
+//! Ctrl-C: every step may be canceled at any point and is repeated by the next `up`, except for kind, whose docker
+//! clients continue to create nodes. So the consistent state is reached when those have exited and nodes without a
+//! working control plane are removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,22 +14,22 @@ use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::state::Files;
 
-/// How long putting away may take: docker clients end when the engine has done what they asked for.
+/// How long the cleanup may take: docker clients exit when the engine has completed their requests.
 const STOPPED_WITHIN: Duration = Duration::from_secs(180);
 
-/// Puts away what is half-made, and gives the error that says what exists and how to go on.
+/// Removes incomplete nodes, and returns the error that says what exists and how to continue.
 pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, events: &Events) -> anyhow::Error {
     let step = events.step("put-away", None);
     let put_away = step.run(async |step| {
         let put_away = tokio::time::timeout(STOPPED_WITHIN, put_away(engine, environment, files, step)).await;
         let late =
-            |_| Error::environment(format!("not everything was put away within {} s", STOPPED_WITHIN.as_secs()));
+            |_| Error::environment(format!("cleanup did not finish within {} s", STOPPED_WITHIN.as_secs()));
         Ok(Outcome::changed(put_away.map_err(late)??))
     });
     match put_away.await {
         Ok(exists) => Error::environment("interrupted")
             .evidence(exists.join("\n"))
-            .hint(format!("{} goes on, {} removes it", up_hint(environment), down_hint(environment)))
+            .hint(format!("{} continues, {} removes it", up_hint(environment), down_hint(environment)))
             .into(),
         Err(error) => error.context("interrupted"),
     }
@@ -38,11 +39,11 @@ async fn put_away(engine: &Engine, environment: &str, files: &Files, step: &Step
     kind::end_leftovers(environment, files, step).await?;
     let Some(found) = gather::gather(engine).await?.environments.remove(environment) else {
         kind::remove_strays(engine, environment, step, |_| true).await?;
-        return Ok(vec!["nothing was made on the engine".into()]);
+        return Ok(vec!["nothing was created on the engine".into()]);
     };
     let mut half_made = BTreeSet::new();
     let mut exists = vec![format!(
-        "there is: {}",
+        "created so far: {}",
         found.networks.iter().map(|n| format!("network {n}")).collect::<Vec<_>>().join(", ")
     )];
     for cluster in found.clusters.keys() {
@@ -54,8 +55,8 @@ async fn put_away(engine: &Engine, environment: &str, files: &Files, step: &Step
         };
         exists.push(match (finished, nodes.is_empty()) {
             (true, _) => format!("cluster {cluster}: {}", nodes.join(", ")),
-            (false, true) => format!("cluster {cluster}: not yet made"),
-            (false, false) => format!("cluster {cluster}: not yet made; what was begun of it is removed"),
+            (false, true) => format!("cluster {cluster}: not created"),
+            (false, false) => format!("cluster {cluster}: not created; its incomplete nodes are removed"),
         });
         if !finished {
             half_made.insert(names::kind_name(environment, cluster));

@@ -1,4 +1,4 @@
-//! The programs that `up` runs, each looked for only when it is needed.
+//! The programs that `up` runs, each located only when it is needed.
 
 use std::path::PathBuf;
 

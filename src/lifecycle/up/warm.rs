@@ -1,4 +1,5 @@
-//! All that `up` does without a cluster, done beforehand: tools, images, the baked node image, renderings.
+//! Everything that `up` does without a cluster, in advance: tools, images, the built node image, rendered
+//! manifests.
 
 use std::time::Duration;
 
@@ -19,21 +20,21 @@ use crate::plan::inventory::Inventory;
 use crate::plan::{self, Plan, admission};
 use crate::spec::Loaded;
 
-/// What was made beforehand.
+/// What was prepared.
 #[derive(Debug, Clone)]
 pub struct Warm {
-    /// Where the images are.
+    /// The engine that has the images.
     pub engine: Engine,
-    /// What `up` would decide.
+    /// The plan of `up`.
     pub plan: Plan,
-    /// The image that nodes would start from.
+    /// The image of new nodes.
     pub node_image: String,
 }
 
-/// Makes what `up` with this spec would find missing and needs no cluster for, in so much time.
+/// Prepares what `up` would need for this spec without a cluster, within a timeout.
 ///
 /// # Errors
-/// As those of [`warm`], or one that says what was under way when the time was over.
+/// As for [`warm`], or an error with what was running at the deadline.
 pub async fn warm_within(
     timeout: Duration,
     loaded: &Loaded,
@@ -41,16 +42,16 @@ pub async fn warm_within(
     events: &Events,
 ) -> anyhow::Result<Warm> {
     let late = || {
-        Error::environment(format!("not all is made after {} s", timeout.as_secs()))
-            .hint("what was made is kept: the same command goes on; --timeout gives it longer")
+        Error::environment(format!("not finished after {} s", timeout.as_secs()))
+            .hint("the same command continues where this run stopped; --timeout allows more time")
     };
     wait::within(Instant::now() + timeout, events, warm(loaded, folders, events), late).await
 }
 
-/// Makes what `up` with this spec would find missing and needs no cluster for.
+/// Prepares what `up` would need for this spec without a cluster.
 ///
 /// # Errors
-/// As those of `up`; here a node image that cannot be baked is one of them.
+/// As for `up`; here a failed build of the node image is also an error.
 pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow::Result<Warm> {
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;

@@ -29,7 +29,7 @@ fn inventory(states: [&str; 2]) -> Inventory {
     Inventory { environments: [("shop".to_owned(), environment)].into(), ..Inventory::default() }
 }
 
-/// What is refused, each with its kind and all that is said, as it stays.
+/// Pins every refusal with its kind, message, evidence and hint.
 #[test]
 fn every_refusal_names_what_is_in_the_way_and_what_to_do() {
     let (there, nothing) = (inventory(["running", "running"]), Inventory::default());
@@ -57,21 +57,21 @@ fn every_refusal_names_what_is_in_the_way_and_what_to_do() {
     let elsewhere = Environment { subnet: "172.30.0.0/24".parse().ok(), ..Environment::default() };
 
     let refusals: [(&str, Result<(), Error>); 15] = [
-        ("a spec that is wrong", spec(&one, Some(shop.clone())).map(drop)),
-        ("a machine", machine([obstacle("memory")])),
-        ("a machine with two obstacles", machine(["memory", "a disk"].map(obstacle))),
-        ("an engine elsewhere", wanted(&hub, &past(Some(a.clone())), &b, &nothing)),
-        ("an engine in the place of another", wanted(&hub, &past(Some(a.clone())), &c, &there)),
+        ("an invalid spec", spec(&one, Some(shop.clone())).map(drop)),
+        ("a host", machine([obstacle("memory")])),
+        ("a host with two obstacles", machine(["memory", "a disk"].map(obstacle))),
+        ("an engine at another endpoint", wanted(&hub, &past(Some(a.clone())), &b, &nothing)),
+        ("another engine at the same endpoint", wanted(&hub, &past(Some(a.clone())), &c, &there)),
         ("another hub", wanted(&hub, &past(Some(a.clone())), &a, &there)),
-        ("a kind cluster of somebody else", clusters(&shop, &mine)),
-        ("a subnet of somebody else", subnet(&fixed, &Environment::default(), Some(&by_a))),
-        ("another subnet than there is", subnet(&fixed, &elsewhere, None)),
+        ("a kind cluster", clusters(&shop, &mine)),
+        ("a subnet in use", subnet(&fixed, &Environment::default(), Some(&by_a))),
+        ("a subnet that differs from the existing one", subnet(&fixed, &elsewhere, None)),
         ("a container", names(&foreign(&["shop-cluster1-control-plane"], Some("kindmesh.local/sample:1")))),
         ("an image", names(&foreign(&[], Some("kindmesh.local/sample:1")))),
         ("a network", Err(foreign_network("kindmesh-shop"))),
-        ("all at rest", resting(&inventory(["paused", "paused"]), "shop", &["cluster1", "cluster2"])),
-        ("one at rest", resting(&inventory(["running", "exited"]), "shop", &["cluster1", "cluster2"])),
-        ("the one that is asked", resting(&inventory(["paused", "paused"]), "shop", &["cluster1"])),
+        ("all clusters paused", resting(&inventory(["paused", "paused"]), "shop", &["cluster1", "cluster2"])),
+        ("one cluster stopped", resting(&inventory(["running", "exited"]), "shop", &["cluster1", "cluster2"])),
+        ("the requested cluster paused", resting(&inventory(["paused", "paused"]), "shop", &["cluster1"])),
     ];
     let mut text = String::new();
     for (what, refused) in refusals {
@@ -95,14 +95,14 @@ fn what_is_well_is_admitted() {
         environment(&wanted.spec, &wanted.origins, &past, engine, inventory)
     };
     admitted(&shop, &engine("A", "unix:///a"), &there).unwrap();
-    // One that was made anew, with nothing of the environment on it: neither engine nor spec bind any more.
+    // A replaced engine with nothing of the environment on it: neither the recorded engine nor the stored spec matters.
     admitted(&hub, &engine("B", "unix:///a"), &nothing).unwrap();
     let unknown = Past { spec: None, engine: on_file(None) };
     environment(&hub.spec, &hub.origins, &unknown, &engine("B", "unix:///b"), &there).unwrap();
     machine([]).unwrap();
     clusters(&shop.spec, &there).unwrap();
     names(&Foreign::default()).unwrap();
-    // A call asks only the caller's cluster: a producer's that is stopped is what somebody may want to try.
+    // A call needs only the caller's cluster: stopping a producer's cluster is a valid experiment.
     resting(&there, "shop", &["cluster1"]).unwrap();
     resting(&nothing, "shop", &["cluster1", "cluster2"]).unwrap();
 }
@@ -116,7 +116,7 @@ fn the_stored_spec_counts_where_no_file_says_another() {
     assert_eq!(spec(&without_files, None).unwrap(), plain.spec);
 }
 
-/// A command with the wrong engine selected hears of that, and not of a spec that it cannot know.
+/// With the wrong engine selected, the error is about the engine, not about a change of the spec.
 #[test]
 fn another_engine_is_told_before_a_change() {
     let hub = loaded("name: shop\nmesh: {hub: registry.example/istio}");

@@ -1,9 +1,10 @@
-//! References to images: their registry, and the names under which engines and nodes keep them. Pure.
+//! Image references: their registry, and their names on engines and nodes. Pure functions.
 
-/// The repository of tags made for images that are named by their digest; never pulled.
+/// The repository of tags for images that are referenced by digest; never pulled.
 const BY_DIGEST: &str = "kindmesh.local/by-digest";
 
-/// The registry of an image name, by the docker client's rule: the first part is one if it looks like a host.
+/// Returns the registry of an image, by the docker client's rule: the first part is a registry if it looks like a host
+/// name.
 pub fn registry(image: &str) -> &str {
     match image.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
@@ -11,14 +12,14 @@ pub fn registry(image: &str) -> &str {
     }
 }
 
-/// An image name with a tag or digest. Without one, Docker would pull and export every tag there is.
+/// Returns an image reference with a tag or digest. Without one, Docker would pull and export every tag.
 pub fn tagged(image: &str) -> String {
     let has = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
     format!("{image}{}", if has { "" } else { ":latest" })
 }
 
-/// The name under which containerd keeps an image: with its registry, and `library/` on Docker Hub; with the
-/// digest alone where there is one.
+/// Returns containerd's name for an image: with the registry, and with `library/` on Docker Hub. If the reference has a
+/// digest, the tag is dropped.
 pub fn containerd_name(image: &str) -> String {
     let path = image.strip_prefix(registry(image)).map_or(image, |rest| rest.trim_start_matches('/'));
     let registry = registry(image);
@@ -35,8 +36,8 @@ pub fn containerd_name(image: &str) -> String {
     format!("{registry}/{path}")
 }
 
-/// The name under which an image travels. An exported archive has none for an image named by its digest
-/// (moby#43570), so such a one gets a tag, which its digest decides.
+/// Returns the name under which an image is exported. The engine exports an image that is referenced by digest without a
+/// name (moby#43570), so such an image gets a tag made from its digest.
 pub(crate) fn travel_name(image: &str) -> String {
     match image.rsplit_once("@sha256:") {
         Some((_, digest)) => format!("{BY_DIGEST}:{digest}"),
@@ -44,7 +45,7 @@ pub(crate) fn travel_name(image: &str) -> String {
     }
 }
 
-/// Of images that are named by their digest: the name under which each travels, and the one it is to have.
+/// Returns, for each image that is referenced by digest, the name under which it is exported and its final name.
 pub(crate) fn names_by_digest(images: &[String]) -> Vec<(String, String)> {
     let by_digest = images.iter().filter(|image| image.contains('@'));
     by_digest.map(|image| (travel_name(image), containerd_name(image))).collect()

@@ -1,4 +1,4 @@
-//! The chart as one page that needs nothing else.
+//! The chart as a self-contained page.
 
 use super::{headline, label, pieces};
 use crate::report::escape::html as escape;
@@ -8,7 +8,7 @@ use crate::report::timeline::{Bar, Timeline};
 
 const STYLE: &str = include_str!("style.css");
 
-/// A whole document without scripts, and with nothing that is loaded from elsewhere.
+/// Returns a document without scripts and without external resources.
 pub fn page(timeline: &Timeline, environment: &str) -> String {
     let environment = escape(environment);
     let headline = escape(&headline(timeline));
@@ -25,10 +25,9 @@ pub fn page(timeline: &Timeline, environment: &str) -> String {
         })
         .collect();
     let main = format!(
-        "<h1>{environment}: {headline}</h1>\n\
-         <p>Filled bars are the critical path: what would have to be faster for the whole to be faster.</p>\n\
-         <div class=\"chart\">\n<div class=\"ticks\">{ticks}</div>\n{rows}</div>\n\
-         <h2>What the whole waited for, in turn</h2>\n<table>\n{path}</table>\n"
+        "<h1>{environment}: {headline}</h1>\n<p>Filled bars are the critical path: the steps that must become \
+            faster for the run to become faster.</p>\n<div class=\"chart\">\n<div \
+            class=\"ticks\">{ticks}</div>\n{rows}</div>\n<h2>Critical path</h2>\n<table>\n{path}</table>\n"
     );
     document(&format!("kindmesh {environment}: {headline}"), STYLE, &main)
 }
@@ -57,7 +56,7 @@ fn row(timeline: &Timeline, bar: &Bar) -> String {
     )
 }
 
-/// Marks at round seconds: at most nine of them.
+/// Returns at most nine tick marks, at round seconds.
 fn ticks(seconds: f64) -> String {
     let every = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
     let every = every.into_iter().find(|every| seconds / every <= 9.0).unwrap_or(1800.0);

@@ -21,7 +21,7 @@ fn the_page_keeps_others_text_as_text() {
     assert!(page.contains("waited for &lt;script&gt;&quot;"));
     assert!(!page.contains("<script"));
     assert!(page.contains("<h1>shop: up of 2026-07-01 08:00:00 UTC: ready after 25.0s</h1>"));
-    // Nothing is loaded from anywhere.
+    // No external resources.
     assert!(
         !page.contains("http:") && !page.contains("https:") && !page.contains("url(") && !page.contains("src=")
     );

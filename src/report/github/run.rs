@@ -1,4 +1,4 @@
-//! The summary of an `up` in a workflow: the environment, then how long each step took; or why it failed.
+//! The summary of an `up` in a workflow: the environment and the duration of each step, or the failure.
 
 use jiff::Timestamp;
 
@@ -8,11 +8,11 @@ use crate::lifecycle::up::Up;
 use crate::report::escape;
 use crate::report::{Printer, title};
 
-/// A table of the clusters, and the calls that crossed.
+/// Returns a table of the clusters, and the verified calls.
 pub fn environment(up: &Up) -> String {
     let plan = &up.plan;
     let mut text = format!(
-        "## kindmesh: environment {} is up after {} s\n\n\
+        "## kindmesh: environment {} ready after {} s\n\n\
          | cluster | context | nodes | pods | Services | samples |\n|---|---|---:|---|---|---|\n",
         escape::code(&plan.environment),
         up.seconds
@@ -53,18 +53,18 @@ pub fn environment(up: &Up) -> String {
     text
 }
 
-/// A sink that gathers steps and, at the end, adds them to the step's summary.
+/// A sink that collects steps and, at the end, adds them to the step's summary.
 pub struct Run {
     surroundings: Surroundings,
     printer: Printer,
-    /// The command, for its heading.
+    /// The command, for the heading.
     command: &'static str,
     steps: Vec<String>,
     failed: Option<String>,
 }
 
 impl Run {
-    /// For a run of `command`.
+    /// Creates the sink for a run of `command`.
     pub fn new(surroundings: &Surroundings, command: &'static str, printer: &Printer) -> Self {
         Self {
             surroundings: surroundings.clone(),

@@ -1,18 +1,18 @@
-//! What each step of `up` cannot end before: the order that `src/lifecycle/up` keeps, as data.
+//! The dependencies of each step of `up`, as data: the order that `src/lifecycle/up` keeps.
 
 use super::Bar;
 
-/// Of which clusters' step the end is needed.
+/// In which clusters a dependency must have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
-    /// The environment's own, or the same cluster's.
+    /// The environment's own step, or that of the same cluster.
     Same,
-    /// Every cluster's.
+    /// The step of every cluster.
     All,
 }
 use Of::{All, Same};
 
-/// Each step, and those that it cannot end before.
+/// Each step, and the steps that must end before it.
 const NEEDS: &[(&str, &[(&str, Of)])] = &[
     ("lock", &[("engine", Same)]),
     ("network", &[("lock", Same)]),
@@ -40,7 +40,7 @@ const NEEDS: &[(&str, &[(&str, Of)])] = &[
     ("call", &[("endpoints", Same)]),
 ];
 
-/// Whether a step cannot end before the other one has.
+/// Whether a step depends on another one.
 pub(super) fn needs(bar: &Bar, other: &Bar) -> bool {
     let needs = NEEDS.iter().find(|(step, _)| *step == bar.step).map_or(&[][..], |(_, needs)| needs);
     let fits = |of: &Of| *of == All || other.cluster.is_none() || other.cluster == bar.cluster;
@@ -56,7 +56,7 @@ mod tests {
         for (step, needs) in NEEDS {
             assert!(!needs.is_empty());
             for (needed, _) in *needs {
-                // What is needed stands above: no circle.
+                // Dependencies come first in the list: no cycle.
                 let place = |name| NEEDS.iter().position(|(step, _)| *step == name);
                 assert!(*needed == "engine" || place(*needed) < place(*step), "{step} needs {needed}");
             }

@@ -5,7 +5,7 @@ fn recorded(run: Vec<(f64, Option<Event>)>) -> Vec<Recorded> {
     run.into_iter().filter_map(|(seconds, event)| Some(Recorded { time: at(seconds), event: event? })).collect()
 }
 
-/// Two clusters, of which the second one's images come late.
+/// Two clusters; the second one's images are late.
 pub(crate) fn two_clusters() -> Timeline {
     let (one, two) = (Some("cluster1"), Some("cluster2"));
     let run = vec![

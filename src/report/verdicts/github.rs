@@ -1,14 +1,14 @@
-//! What GitHub shows of a `verify` in a workflow: an annotation for each failed check, and the verdicts.
+//! The output of `verify` in a GitHub workflow: an annotation for each failed check, and the verdicts.
 
 use super::markdown;
 use crate::diagnose::verify::{Status, Subject, Verdicts};
 use crate::report::Printer;
 use crate::report::github::{Surroundings, annotation};
 
-/// Tells GitHub, where this process is a step of a workflow.
+/// Reports to GitHub if this process is a step of a workflow.
 ///
 /// # Errors
-/// When the step's summary cannot be written.
+/// If the step's summary cannot be written.
 pub fn tell(
     surroundings: &Surroundings,
     verdicts: &Verdicts,
@@ -19,7 +19,7 @@ pub fn tell(
     surroundings.summarise(&markdown::report(verdicts, subject))
 }
 
-/// A workflow command for each failed check.
+/// Returns a workflow command for each failed check.
 pub fn annotations(verdicts: &Verdicts) -> Vec<String> {
     let failed = verdicts.checks.iter().filter(|verdict| verdict.status == Status::Failed);
     failed

@@ -1,4 +1,4 @@
-//! One HTML file that needs nothing else: to attach to a ticket, to keep with a build, to print.
+//! A self-contained HTML file: to attach to a ticket, to keep with a build, to print.
 
 use crate::diagnose::verify::{Status, Subject, Verdict, Verdicts};
 use crate::report::escape::html as escape;
@@ -8,7 +8,7 @@ mod topology;
 
 const STYLE: &str = include_str!("html/style.css");
 
-/// The report: a whole document without scripts, and with nothing that is loaded from elsewhere.
+/// Returns the report: a document without scripts and without external resources.
 pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
     let environment = escape(&verdicts.environment);
     let headline = headline(verdicts);
@@ -33,7 +33,7 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
 fn headline(verdicts: &Verdicts) -> String {
     let Verdicts { passed, failed, skipped, checks, .. } = verdicts;
     match (checks.len(), failed, skipped) {
-        (0, ..) => "no claim was tried".to_owned(),
+        (0, ..) => "no claim was checked".to_owned(),
         (all, 0, 0) => format!("{passed} of {all} claims hold"),
         (all, 0, _) => format!("{passed} of {all} claims hold, {skipped} skipped"),
         (all, ..) => format!("{failed} of {all} claims failed"),
@@ -49,7 +49,7 @@ fn mark(status: Status) -> &'static str {
 }
 
 fn count(status: Status, number: usize) -> String {
-    // Colour draws the eye, so none for what did not happen.
+    // Color draws attention, so a count of zero has none.
     let class = if number == 0 { "none" } else { status.as_str() };
     format!("<li class=\"{class}\"><b>{number}</b> {} {}</li>\n", mark(status), status.as_str())
 }
@@ -88,7 +88,7 @@ fn claim(index: usize, verdict: &Verdict) -> String {
         duration(*seconds),
         escape(claim),
     );
-    // Evidence of a skipped claim is folded, but nobody should have to look for why there is no verdict.
+    // Evidence of a skipped claim is folded, but the reason for the missing verdict is visible.
     if let (Status::Skipped, Some(why)) = (status, evidence.last()) {
         text.push_str(&format!("<p><b>Skipped:</b> {}</p>\n", escape(why)));
     }
@@ -102,7 +102,7 @@ fn claim(index: usize, verdict: &Verdict) -> String {
 
 fn details(status: Status, evidence: &[String]) -> String {
     let Some((last, before)) = evidence.split_last() else {
-        return "<p class=\"missing\">No evidence was recorded.</p>\n".to_owned();
+        return "<p class=\"missing\">No evidence recorded.</p>\n".to_owned();
     };
     let open = if status == Status::Failed { " open" } else { "" };
     let why = if status == Status::Passed { "" } else { " class=\"why\"" };

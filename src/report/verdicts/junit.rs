@@ -1,4 +1,4 @@
-//! JUnit XML, which every CI reads.
+//! JUnit XML, which every CI system reads.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::diagnose::verify::{Status, Subject, Verdicts};
 
-/// The report: one suite, one test case a check.
+/// Returns the report: one suite, one test case for each check.
 ///
 /// # Errors
-/// When it cannot be written as XML.
+/// If it cannot be written as XML.
 pub fn report(verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<String> {
     let mut suite = TestSuite::new("kindmesh verify");
     suite.set_time(duration(subject.seconds));
@@ -40,8 +40,8 @@ pub fn report(verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<String> 
     Ok(without_skipped(&report.to_string()?))
 }
 
-/// The schema of Jenkins' xunit plugin has the number of skipped tests on suites, and not on what holds them, where
-/// quick-junit writes it too.
+/// The schema of Jenkins' xunit plugin allows the number of skipped tests on suites, but not on their parent,
+/// where quick-junit also writes it.
 fn without_skipped(report: &str) -> String {
     let Some((before, root)) = report.split_once("<testsuites ") else { return report.to_owned() };
     let Some((attributes, rest)) = root.split_once('>') else { return report.to_owned() };
@@ -49,7 +49,7 @@ fn without_skipped(report: &str) -> String {
     format!("{before}<testsuites {}>{rest}", kept.join(" "))
 }
 
-/// None that is negative or no number, which would be no reason to write no report.
+/// A negative or invalid duration must not prevent the report.
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
@@ -64,8 +64,8 @@ mod tests {
     use super::*;
     use crate::report::verdicts::tests::{hostile, sample};
 
-    /// What Jenkins' schema for JUnit allows of what is written here: an element, its parent, its attributes, and
-    /// those of them that it must have.
+    /// The subset of Jenkins' JUnit schema that the report uses: an element, its parent, its attributes, and its
+    /// required attributes.
     const SCHEMA: [(&str, &str, &[&str], &[&str]); 6] = [
         ("testsuites", "", &["name", "time", "tests", "failures", "errors", "disabled"], &[]),
         (
@@ -80,7 +80,7 @@ mod tests {
         ("system-out", "testcase", &[], &[]),
     ];
 
-    /// One element: its name, its attributes and the text inside it.
+    /// One element: its name, its attributes and its text.
     type Element = (String, BTreeMap<String, String>, String);
 
     fn element(tag: &BytesStart, parent: &str) -> Element {
@@ -102,7 +102,7 @@ mod tests {
         (name, attributes, String::new())
     }
 
-    /// All elements, each as the schema allows it.
+    /// Every element, as the schema allows it.
     fn parse(xml: &str) -> Vec<Element> {
         let mut reader = Reader::from_str(xml);
         let (mut all, mut open): (Vec<Element>, Vec<usize>) = (Vec::new(), Vec::new());

@@ -1,9 +1,9 @@
-//! Markdown, for the summary of a GitHub workflow above all.
+//! Markdown, mainly for the summary of a GitHub workflow.
 
 use crate::diagnose::verify::{Status, Subject, Verdicts};
 use crate::report::escape;
 
-/// The report: a table, and the evidence folded below it.
+/// Returns the report: a table, and the folded evidence below it.
 pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
     let Verdicts { passed, failed, skipped, .. } = verdicts;
     let clusters: Vec<_> = subject.clusters.iter().map(|cluster| escape::markdown(&cluster.name)).collect();
@@ -76,11 +76,11 @@ mod tests {
         let table: Vec<_> = lines.iter().filter(|line| line.starts_with('|')).collect();
         assert_eq!(table.len(), 2 + verdicts.checks.len());
         for row in table {
-            // As GitHub splits rows: a backslash takes the character behind it along.
+            // As GitHub splits rows: a backslash escapes the next character.
             let row = row.replace("\\\\", "").replace("\\|", "");
             assert_eq!(row.matches('|').count(), 5, "{row}");
         }
-        // Markup is within fences only, which the evidence does not end.
+        // Markup is inside fences only, and the evidence cannot end a fence.
         let mut fenced = false;
         for line in lines {
             fenced ^= line.starts_with("````");

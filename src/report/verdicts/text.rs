@@ -1,9 +1,9 @@
-//! The end of `verify` on a terminal: how many held, and the evidence for those that did not.
+//! The summary of `verify` on a terminal: how many claims hold, and the evidence for the others.
 
 use crate::diagnose::verify::{Status, Verdict, Verdicts};
 use crate::report::Style;
 
-/// The summary; with `verbose` it has the evidence for every claim.
+/// Returns the summary; with `verbose`, it contains the evidence for every claim.
 pub fn summary(verdicts: &Verdicts, style: Style, verbose: bool) -> String {
     let mut text = String::new();
     let shown = |verdict: &&Verdict| verbose || verdict.status == Status::Failed;

@@ -1,4 +1,4 @@
-//! The caller: passes a message to the producer, and tells what both sides saw. Serves the page, too.
+//! The caller: passes a message to the producer, and returns what both sides saw. It also serves the caller page.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,11 @@ use crate::sample::{CallerAnswer, Message, Metadata, ProducerAnswer, Refusal};
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page's script and style are in the page, and it talks to nobody but its own server.
+/// The page contains its script and style, and connects only to its own server.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      img-src data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
-/// What tells a tracer that the two requests belong together.
+/// The headers by which a tracer correlates the two requests.
 const FORWARDED: [HeaderName; 4] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("traceparent"),
@@ -36,7 +36,7 @@ const FORWARDED: [HeaderName; 4] = [
     HeaderName::from_static("baggage"),
 ];
 
-/// The longest reason given, in characters: an answer that is not the producer's may be a whole page.
+/// The maximum length of a reason, in characters: a response that is not the producer's may be a whole page.
 const MAX_REASON: usize = 1000;
 
 struct Caller {
@@ -59,7 +59,7 @@ async fn page() -> impl IntoResponse {
         (CONTENT_SECURITY_POLICY, PAGE_POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        // Another version of the page may come from the same forwarded port a minute later.
+        // Another version of the page may be served on the same forwarded port a minute later.
         (CACHE_CONTROL, "no-store"),
     ];
     (headers, Html(PAGE))
@@ -88,7 +88,7 @@ async fn call(
     Ok((Extension(MessageId(id)), Json(answer)).into_response())
 }
 
-/// What came of a call: a producer's answer, or the reason why there is none.
+/// The result of a call: a producer's response, or the reason why there is none.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     status: StatusCode,
@@ -103,7 +103,7 @@ impl Caller {
             Ok(Err(error)) => Outcome::failed(error.to_string()),
             Err(_) => {
                 let seconds = self.timeout.as_secs_f64();
-                Outcome::failed(format!("no answer from {} within {seconds} s", self.producer.url()))
+                Outcome::failed(format!("no response from {} within {seconds} s", self.producer.url()))
             }
         }
     }
@@ -144,7 +144,7 @@ impl Outcome {
     }
 }
 
-/// What an answer that is not a producer's says for itself: a proxy's one line of text, as a rule.
+/// Returns what a response of another origin says: usually a proxy's one line of text.
 fn reason(status: StatusCode, body: &[u8]) -> String {
     let text = match serde_json::from_slice::<Refusal>(body) {
         Ok(refusal) => refusal.reason,

@@ -1,4 +1,4 @@
-//! How the caller reaches the producer: one HTTP/1.1 request on a connection that is new or was kept.
+//! How the caller reaches the producer: one HTTP/1.1 request on a new or kept connection.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,13 +18,13 @@ use crate::sample::ProducerUrl;
 
 /// Connections kept for later calls.
 const MAX_IDLE: usize = 8;
-/// How long a connection is kept; shorter than what proxies and servers allow (Envoy: an hour), so that a
-/// call seldom meets one that is just being closed.
+/// How long a connection is kept; shorter than what proxies and servers allow (Envoy: an hour), so that a call
+/// rarely meets one that is being closed.
 const IDLE_TIME: Duration = Duration::from_secs(15);
-/// The largest answer read. A producer's holds the request's payload, at most 1 MiB, and its headers.
+/// The maximum size of a response. A producer's contains the request's payload, at most 1 MiB, and its headers.
 const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error("the host name {host} does not resolve: {source}")]
@@ -33,19 +33,19 @@ pub(super) enum CallError {
     Connect { url: ProducerUrl, address: SocketAddr, source: std::io::Error },
     #[error("the connection to {url} failed: {}", chain(source))]
     Http { url: ProducerUrl, source: hyper::Error },
-    #[error("cannot read the answer of {url}: {}", chain(source.as_ref()))]
+    #[error("cannot read the response of {url}: {}", chain(source.as_ref()))]
     Body { url: ProducerUrl, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
-/// A status and a body, whoever sent them: the producer or a proxy on the way.
+/// A status and a body, from the producer or a proxy in between.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
 
-/// Reaches one producer. Every call looks the name up, and keeps to a connection only while the name still
-/// leads to its address: a Service that is gone must fail the next call, not the one after the idle time.
+/// Reaches one producer. Every call resolves the name, and reuses a connection only while the name still resolves
+/// to its address: a deleted Service must fail the next call, not the one after the idle time.
 pub(super) struct Connections {
     url: ProducerUrl,
     idle: Mutex<Vec<Connection>>,
@@ -66,7 +66,7 @@ impl Connections {
         &self.url
     }
 
-    /// Sends `request`, whose target is a path. With `fresh`, on a connection of its own that is closed afterwards.
+    /// Sends `request`, whose target is a path. With `fresh`, on a new connection that is closed afterwards.
     pub(super) async fn send(&self, mut request: Request<Full<Bytes>>, fresh: bool) -> Result<Answer, CallError> {
         let peers = self.look_up().await?;
         let host = HeaderValue::try_from(self.url.authority()).expect("a URL's authority is a valid header");
@@ -78,7 +78,7 @@ impl Connections {
             match connection.sender.try_send_request(request).await {
                 Ok(response) => return self.finish(connection, response, fresh).await,
                 Err(mut error) => match error.take_message() {
-                    // Not a byte of it was sent, so that sending it again is safe.
+                    // Not a byte was sent, so it is safe to send it again.
                     Some(unsent) => request = unsent,
                     None => return Err(self.http_error(error.into_error())),
                 },
@@ -121,11 +121,11 @@ impl Connections {
         }
         let fail = |source| CallError::Connect { url: self.url.clone(), address: peer, source };
         let stream = connected.map_err(fail)?;
-        // A small request must not wait for the acknowledgement of the one before.
+        // A small request must not wait for the acknowledgment of the one before.
         stream.set_nodelay(true).map_err(fail)?;
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|source| self.http_error(source))?;
-        // Ends with the connection, which ends when its sender is dropped; an error reaches the sender, too.
+        // Ends with the connection, which ends when its sender is dropped; the sender also receives an error.
         tokio::spawn(driver);
         Ok(Connection { sender, peer, used: Instant::now() })
     }
@@ -161,7 +161,7 @@ impl Connections {
     }
 }
 
-/// An error with its causes in one line; hyper's own text leaves them out.
+/// Returns an error with its causes in one line; hyper's own text omits them.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

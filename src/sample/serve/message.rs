@@ -1,4 +1,4 @@
-//! A request's body becomes a message, or is refused with the reason; headers become text.
+//! Parses a request's body into a message, or rejects it with the reason; turns headers into text.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::sample::protocol::{HeaderValues, Message, Refusal};
 
 impl Message {
-    /// Reads and validates a request's body, and gives the message an id if it has none.
+    /// Reads and validates a request's body, and adds an ID if the message has none.
     pub(super) fn read(body: Result<Bytes, BytesRejection>) -> Result<(String, Self), Refused> {
         let body =
             body.map_err(|rejection| Refused { status: rejection.status(), reason: rejection.body_text() })?;
@@ -20,20 +20,20 @@ impl Message {
         if let Some(code) = message.response_code
             && !(200..=599).contains(&code)
         {
-            return Err(Refused::bad_request(format!("responseCode is {code}, and must be 200 to 599")));
+            return Err(Refused::bad_request(format!("responseCode is {code}, but must be 200 to 599")));
         }
         let id = message.id.get_or_insert_with(new_id).clone();
         Ok((id, message))
     }
 }
 
-/// 16 hexadecimal digits, unlikely enough to come twice.
+/// Returns 16 hexadecimal digits, unlikely to repeat.
 fn new_id() -> String {
-    // Its keys are random and differ with every call, which is all that an id for reading logs needs.
+    // Its keys are random and differ with every call, which is enough for an ID in logs.
     format!("{:016x}", RandomState::new().hash_one(()))
 }
 
-/// A request that is refused, on its way to becoming a [`Refusal`].
+/// A rejected request, which becomes a [`Refusal`].
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) status: StatusCode,
@@ -52,7 +52,7 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Headers as the answers show them. A value that is not UTF-8 is shown as far as it is.
+/// Returns headers as in the responses. Invalid UTF-8 in a value is replaced.
 pub(super) fn header_values(headers: &HeaderMap) -> HeaderValues {
     let mut values = HeaderValues::new();
     for (name, value) in headers {

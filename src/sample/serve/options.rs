@@ -1,24 +1,25 @@
-//! What a sample service is started with.
+//! The options of a sample service.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::sample::{Metadata, ProducerUrl};
 
-/// The port both sample services listen on, and the one of the producer's Service.
+/// The port of both sample services, and of the producer's Service.
 const PORT: u16 = 8080;
 
-/// What a sample service is started with; `Options::default()` is what the manifests rely on.
+/// The options of a sample service; the manifests rely on `Options::default()`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen. Port 0 picks a free one, told by [`Server::address`](super::Server::address).
+    /// The address to listen on. Port 0 selects a free one, which [`Server::address`](super::Server::address)
+    /// returns.
     pub listen: SocketAddr,
-    /// Where the caller finds the producer. The producer itself does not look at it.
+    /// The producer's URL, for the caller. The producer does not use it.
     pub producer: ProducerUrl,
-    /// Where this process runs, for its answers.
+    /// Where this process runs, for its responses.
     pub metadata: Metadata,
-    /// How long the caller waits for a whole call. Longer than any timeout that a mesh in between is likely
-    /// to be given, so that the mesh's own answer is the one seen.
+    /// How long the caller waits for a whole call. Longer than typical timeouts of a mesh, so that the mesh's own
+    /// response is visible.
     pub call_timeout: Duration,
     /// How long requests in flight may take to finish after the signal to stop.
     pub drain_timeout: Duration,
@@ -31,7 +32,7 @@ impl Default for Options {
             producer: ProducerUrl::new("sample-producer", PORT),
             metadata: Metadata::default(),
             call_timeout: Duration::from_secs(30),
-            // One second short of the ten within which the process is to be gone.
+            // One second less than the ten seconds within which the process must exit.
             drain_timeout: Duration::from_secs(9),
         }
     }

@@ -1,5 +1,5 @@
-//! The probe: a caller and a producer in one, which also sends any request that it is asked to and tells who
-//! called. Checks of a mesh run it in namespaces of their own, never beside what a user made.
+//! The probe: a caller and a producer in one, which also sends any requested request and reports who called.
+//! Checks run it in their own namespaces, never beside a user's objects.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use super::connection::{Answer, Connections};
 use super::{Options, caller, producer};
 use crate::sample::{Probe, Probed, ProducerUrl, ProducerUrlError};
 
-/// How many hosts are told apart; a check has one each.
+/// The maximum number of distinct hosts; a check uses one each.
 const MAX_HOSTS: usize = 64;
 
 #[derive(Clone, Default)]
@@ -38,12 +38,13 @@ pub(super) fn router(options: Options) -> Router {
         .route("/probe/counts", get(counted).with_state(counts))
 }
 
-/// Which address the connection comes from.
+/// Returns the address that the connection comes from.
 async fn peer(ConnectInfo(address): ConnectInfo<SocketAddr>) -> Json<Value> {
     Json(serde_json::json!({"address": address.ip()}))
 }
 
-/// Requests received as a producer, by the host that they were sent to: Services that share pods are told apart.
+/// Requests received as a producer, by the host they were sent to: Services that share pods are counted
+/// separately.
 async fn counted(State(counts): State<Counts>) -> Json<BTreeMap<String, u64>> {
     Json(counts.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
@@ -63,7 +64,7 @@ async fn request(Json(probe): Json<Probe>) -> Json<Probed> {
     let within = Duration::from_millis(probe.timeout_millis);
     let result = match tokio::time::timeout(within, send(&probe)).await {
         Ok(result) => result,
-        Err(_) => Err(format!("no answer within {} ms", probe.timeout_millis)),
+        Err(_) => Err(format!("no response within {} ms", probe.timeout_millis)),
     };
     let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Json(match result {
@@ -90,8 +91,8 @@ async fn send(probe: &Probe) -> Result<Answer, String> {
         .body(Full::new(body.into()))
         .map_err(|error| error.to_string())?;
     for (name, value) in &probe.headers {
-        let name: HeaderName = name.parse().map_err(|_| format!("{name} is no header"))?;
-        let value: HeaderValue = value.parse().map_err(|_| format!("{value} is no header's value"))?;
+        let name: HeaderName = name.parse().map_err(|_| format!("{name} is not a header name"))?;
+        let value: HeaderValue = value.parse().map_err(|_| format!("{value} is not a header value"))?;
         request.headers_mut().insert(name, value);
     }
     Connections::new(url).send(request, true).await.map_err(|error| error.to_string())

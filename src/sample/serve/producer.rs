@@ -1,4 +1,4 @@
-//! The producer: answers a message in the way the message asks for.
+//! The producer: responds to a message as the message asks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use super::message::{Refused, header_values};
 use super::request_log::MessageId;
 use crate::sample::{Count, Message, Metadata, ProducerAnswer};
 
-/// Counts the attempts of one request, the first being 1; Envoy sets it on what it forwards.
+/// The number of the attempt, the first being 1; Envoy sets it on forwarded requests.
 const ATTEMPT_HEADER: &str = "x-envoy-attempt-count";
 
 struct Producer {
@@ -37,7 +37,7 @@ async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let (id, message) = Message::read(body)?;
-    // Before the delay: a message that the mesh gives up on has been received all the same.
+    // Before the delay: a message that the mesh times out was still received.
     producer.received.fetch_add(1, Ordering::Relaxed);
     if let Some(delay) = message.delay {
         tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -64,7 +64,7 @@ fn attempt(headers: &HeaderMap) -> u64 {
 fn status(message: &Message, attempt: u64) -> StatusCode {
     match message.fail_attempts {
         Some(failing) if attempt > failing => StatusCode::OK,
-        // `Message::read` let only valid codes through.
+        // `Message::read` accepts only valid codes.
         _ => message.response_code.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::OK),
     }
 }

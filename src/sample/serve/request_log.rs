@@ -1,4 +1,4 @@
-//! One line of log for every request, for one whose client went away as well.
+//! One log line for every request, including those whose client closed the connection.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -6,17 +6,17 @@ use axum::response::Response;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Put among a response's extensions by a handler, so that the request's line names the message.
+/// A response extension of a handler: the message ID for the request's log line.
 #[derive(Debug, Clone)]
 pub(super) struct MessageId(pub(super) String);
 
-/// Answers a request and logs it.
+/// Handles a request and logs it.
 pub(super) async fn log(request: Request, next: Next) -> Response {
     let line = Line::of(&request);
     let abandoned = line.clone();
     let (answered, answer) = oneshot::channel::<()>();
-    // This function is dropped in its middle when the client goes away, as a proxy does when its timeout is
-    // over. The sender is dropped with it, which is how the task gets to know.
+    // This function is dropped when the client closes the connection, as a proxy does at its timeout. The sender
+    // is dropped with it, and so the task notices.
     tokio::spawn(async move {
         if answer.await.is_err() {
             abandoned.write(None, None);
@@ -29,7 +29,7 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
     response
 }
 
-/// What the line says of the request itself.
+/// The request's part of the log line.
 #[derive(Clone)]
 struct Line {
     method: String,
@@ -53,8 +53,9 @@ impl Line {
         let Self { method, path, request_id, started } = self;
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let request_id = request_id.as_deref();
-        let text = if status.is_some() { "answered" } else { "the client went away before the answer" };
-        // Probes come every few seconds, and would bury what a person looks for.
+        let text = if status.is_some() { "answered" } else { "the client closed the connection before the \
+            response" };
+        // Probes come every few seconds, and would bury everything else.
         if path.starts_with("/healthz/") {
             tracing::debug!(method, path, status, ms, "x-request-id" = request_id, id, "{text}");
         } else {

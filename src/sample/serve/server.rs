@@ -1,4 +1,4 @@
-//! The listener of a sample service: routes, health, and an end that loses no request.
+//! The listener of a sample service: routes, health, and a shutdown that loses no request.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use tokio::sync::oneshot;
 use super::message::Refused;
 use super::{Options, Role, caller, probe, producer, request_log};
 
-/// The largest body of a request.
+/// The maximum size of a request's body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// A sample service that listens, and answers once it runs.
+/// A sample service that listens, and responds once it runs.
 #[derive(Debug)]
 pub struct Server {
     role: Role,
@@ -33,15 +33,15 @@ pub struct Server {
     drain_timeout: Duration,
 }
 
-/// Whether the service has been told to stop.
+/// Whether the service is shutting down.
 #[derive(Debug, Clone, Default)]
 struct Stopping(Arc<AtomicBool>);
 
 impl Server {
-    /// Takes the address of `options.listen`.
+    /// Binds the address of `options.listen`.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// If the address cannot be bound.
     pub async fn bind(role: Role, options: Options) -> anyhow::Result<Self> {
         let while_listening = || format!("while listening on {}", options.listen);
         let listener = TcpListener::bind(options.listen).await.with_context(while_listening)?;
@@ -61,21 +61,21 @@ impl Server {
         Ok(Self { role, address, listener, router, stopping, drain_timeout })
     }
 
-    /// The address listened on, with the port that was picked for port 0.
+    /// Returns the bound address, with the chosen port for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` ends; then accepts nothing more, lets requests in flight finish, and returns
-    /// when they have or when `Options::drain_timeout` is over.
+    /// Serves until `shutdown` completes; then accepts no more connections, lets requests in flight finish, and
+    /// returns when they have or after `Options::drain_timeout`.
     ///
     /// # Errors
-    /// None are known: a failure to accept one connection is logged by axum and tried again.
+    /// None known: axum logs a failure to accept one connection and retries.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let Self { role, address, listener, router, stopping, drain_timeout } = self;
         let (stopped, drain_begins) = oneshot::channel();
         let listener = listener.tap_io(|connection| {
-            // A small answer must not wait for an acknowledgement; without it, it is only slower.
+            // A small response must not wait for an acknowledgment; without this it is only slower.
             let _ = connection.set_nodelay(true);
         });
         tracing::info!(%role, %address, "listening");
@@ -88,7 +88,7 @@ impl Server {
         let drain_over = async {
             match drain_begins.await {
                 Ok(()) => tokio::time::sleep(drain_timeout).await,
-                // `serving` ended by itself, and its result is the one that counts.
+                // `serving` ended by itself, and its result counts.
                 Err(_) => std::future::pending().await,
             }
         };
@@ -108,13 +108,13 @@ fn health(stopping: Stopping) -> Router {
         .with_state(stopping)
 }
 
-/// Not ready once stopping: a probe on a connection from before must not bring new traffic.
+/// Not ready during shutdown: a probe on an existing connection must not attract new traffic.
 async fn ready(State(stopping): State<Stopping>) -> StatusCode {
     if stopping.0.load(Ordering::Relaxed) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
 
 async fn unknown(method: Method, uri: Uri) -> Refused {
-    Refused { status: StatusCode::NOT_FOUND, reason: format!("there is no {method} {}", uri.path()) }
+    Refused { status: StatusCode::NOT_FOUND, reason: format!("no {method} {}", uri.path()) }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a proxy says of its own configuration: Envoy's page `config_dump`.
+//! A proxy's configuration: Envoy's admin page `config_dump`.
 
 use std::collections::BTreeMap;
 
@@ -7,47 +7,47 @@ use base64::Engine;
 use kube::Client;
 use serde_json::Value;
 
-/// One part of the configuration of the proxy in a pod, such as `dynamic_route_configs`.
+/// Returns one part of the configuration of the proxy in a pod, such as `dynamic_route_configs`.
 ///
 /// # Errors
-/// When the proxy gives no answer, or one that cannot be read.
+/// If the proxy does not respond, or the response cannot be parsed.
 pub async fn part(client: &Client, namespace: &str, pod: &str, resource: &str) -> anyhow::Result<Value> {
     let said = super::page(client, namespace, pod, &format!("config_dump?resource={resource}")).await?;
     serde_json::from_str(&said).with_context(|| format!("reading {resource} of the proxy of {pod}"))
 }
 
-/// A route.
+/// An HTTP route.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Route {
-    /// The clusters of endpoints that it leads to; more than one when it divides calls.
+    /// The Envoy clusters that it routes to; more than one if it splits calls.
     pub clusters: Vec<String>,
-    /// The status that it answers with itself, if it does.
+    /// The status of a direct response, if any.
     pub direct: Option<u64>,
-    /// How long a call may take, if that is bounded.
+    /// The timeout of a call, if any.
     pub timeout: Option<String>,
-    /// The VirtualService it comes from.
+    /// The VirtualService that defines it.
     pub virtual_service: Option<String>,
-    /// The share of calls that it fails on purpose, in percent.
+    /// The share of calls that fault injection aborts, in percent.
     pub aborts: f64,
 }
 
-/// How a proxy speaks to endpoints.
+/// The protocol that a proxy uses to endpoints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// Mutual TLS to those with a proxy, plain to others.
+    /// Mutual TLS to endpoints with a proxy, plain text to others.
     Automatic,
-    /// TLS to all.
+    /// TLS to all endpoints.
     Tls,
-    /// Plain to all.
+    /// Plain text to all endpoints.
     #[default]
     Plain,
 }
 
-/// The route for a host and port among a dump of dynamic route configurations: of the first that fits the path.
+/// Returns the first HTTP route for a host, port and path in a dump of dynamic route configurations.
 pub fn route(dump: &Value, host: &str, port: u16, path: &str) -> Option<Route> {
     let configs = dump["configs"].as_array().into_iter().flatten();
     let mut tables = configs.map(|config| &config["route_config"]);
-    // Of outbound HTTP there is a table for each port, named after it; or one for a host that shares a port with others.
+    // Outbound HTTP has a route table for each port, named after it, or for a host that shares a port with others.
     let named = |table: &&Value| {
         let name = table["name"].as_str().unwrap_or_default();
         name == port.to_string() || name == format!("{host}:{port}")
@@ -65,7 +65,7 @@ pub fn route(dump: &Value, host: &str, port: u16, path: &str) -> Option<Route> {
 
 fn fits(matches: &Value, path: &str) -> bool {
     let bare = path.split('?').next().unwrap_or_default();
-    // What a header or a query decides is not known here: another route may be taken.
+    // Matches on headers or query parameters cannot be evaluated: skip such routes.
     if matches.get("headers").is_some() || matches.get("query_parameters").is_some() {
         return false;
     }
@@ -85,14 +85,14 @@ fn read(route: &Value) -> Route {
     Route {
         clusters,
         direct: route.pointer("/direct_response/status").and_then(Value::as_u64),
-        // Envoy writes 0s for no bound.
+        // In Envoy, 0s means no timeout.
         timeout: action["timeout"].as_str().filter(|timeout| *timeout != "0s").map(str::to_owned),
         virtual_service: virtual_service(route),
         aborts: aborts(route),
     }
 }
 
-/// The VirtualService that istiod says a route is of: `…/namespaces/shop/virtual-service/orders`.
+/// Returns the VirtualService in istiod's metadata of a route: `…/namespaces/shop/virtual-service/orders`.
 fn virtual_service(route: &Value) -> Option<String> {
     let config = route.pointer("/metadata/filter_metadata/istio/config")?.as_str()?;
     let (before, name) = config.split_once("/virtual-service/")?;
@@ -100,7 +100,7 @@ fn virtual_service(route: &Value) -> Option<String> {
     Some(format!("{name} -n {namespace}"))
 }
 
-/// The share of calls that a route's fault fails.
+/// Returns the share of calls that a route's fault injection aborts.
 fn aborts(route: &Value) -> f64 {
     let fault = route.pointer("/typed_per_filter_config/envoy.filters.http.fault/abort/percentage");
     let Some(share) = fault else { return 0.0 };
@@ -112,7 +112,7 @@ fn aborts(route: &Value) -> f64 {
     share["numerator"].as_f64().unwrap_or_default() / of * 100.0
 }
 
-/// How each cluster of a dump of active clusters is spoken to.
+/// Returns the transport of each Envoy cluster in a dump of active clusters.
 pub fn transports(dump: &Value) -> BTreeMap<String, Transport> {
     let configs = dump["configs"].as_array().into_iter().flatten();
     let named = |config: &Value| {
@@ -130,18 +130,18 @@ pub fn transports(dump: &Value) -> BTreeMap<String, Transport> {
     configs.filter_map(named).collect()
 }
 
-/// What a proxy holds under a name, in PEM: `path` leads to its bytes.
+/// Returns a secret of a proxy in PEM; `path` is the JSON pointer to its bytes.
 fn secret(dump: &Value, name: &str, path: &str) -> Option<Vec<u8>> {
     let found = dump["configs"].as_array()?.iter().find(|secret| secret["name"] == name)?;
     base64::engine::general_purpose::STANDARD.decode(found.pointer(path)?.as_str()?).ok()
 }
 
-/// The certificate of a proxy and those that signed it, of a dump of `dynamic_active_secrets`, in PEM.
+/// Returns the certificate chain of a proxy from a dump of `dynamic_active_secrets`, in PEM.
 pub fn chain(dump: &Value) -> Option<Vec<u8>> {
     secret(dump, "default", "/secret/tls_certificate/certificate_chain/inline_bytes")
 }
 
-/// The certificates that a proxy trusts, of the same dump.
+/// Returns the root certificates that a proxy trusts, from the same dump.
 pub fn roots(dump: &Value) -> Option<Vec<u8>> {
     secret(dump, "ROOTCA", "/secret/validation_context/trusted_ca/inline_bytes")
 }

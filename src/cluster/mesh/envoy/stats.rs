@@ -1,4 +1,4 @@
-//! What a proxy has counted: Envoy's pages `stats` and `clusters`, as JSON.
+//! A proxy's counters: Envoy's admin pages `stats` and `clusters`, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -6,54 +6,54 @@ use serde_json::Value;
 
 use crate::cluster::mesh::PodConnection;
 
-/// Asks over a connection to a proxy's administration interface what it counted for the endpoints that it calls
-/// `cluster`; of its statistics it sends those whose names have `filter` in them.
+/// Reads from a proxy's admin interface the counters of the endpoints in the Envoy cluster `cluster`. The proxy sends only
+/// statistics whose names contain `filter`.
 ///
 /// # Errors
-/// When the proxy gives no answer.
+/// If the proxy does not respond.
 pub async fn ask(connection: &mut PodConnection, filter: &str, cluster: &str) -> anyhow::Result<Counted> {
     let stats: Value = connection.get(&format!("/stats?format=json&filter={filter}")).await?;
     let clusters: Value = connection.get("/clusters?format=json").await?;
     Ok(read(&stats, &clusters, cluster))
 }
 
-/// What a proxy has counted since it started.
+/// The counters of a proxy since it started.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counted {
-    /// Calls that got a status, by status: each counts once, whatever was tried again for it.
+    /// The number of calls by response status. Each call counts once, regardless of retries.
     pub by_status: BTreeMap<u16, u64>,
-    /// The middle and the slow end of the calls of the last seconds, in milliseconds; none without calls.
+    /// The median duration of recent calls, in milliseconds; `None` without calls.
     pub p50: Option<f64>,
-    /// 99 of 100 took no longer.
+    /// The 99th percentile of the duration of recent calls, in milliseconds; `None` without calls.
     pub p99: Option<f64>,
-    /// TLS handshakes with producers.
+    /// The number of TLS handshakes with producers.
     pub handshakes: u64,
-    /// Attempts by producer address.
+    /// The endpoints by producer address.
     pub endpoints: BTreeMap<String, Endpoint>,
 }
 
-/// A producer's address as the caller's proxy has it.
+/// A producer endpoint in the caller's proxy.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Endpoint {
-    /// Attempts.
+    /// The number of attempts.
     pub attempts: u64,
-    /// Those that failed.
+    /// The number of failed attempts.
     pub errors: u64,
-    /// Whether it gets calls: not ejected, and healthy.
+    /// Whether it receives calls: it is healthy and not ejected.
     pub healthy: bool,
 }
 
 impl Counted {
-    /// The calls that got a status.
+    /// Returns the number of calls with a response status.
     pub fn of(&self, status: u16) -> u64 {
         self.by_status.get(&status).copied().unwrap_or_default()
     }
 }
 
-/// Reads Envoy's `/stats?format=json` and `/clusters?format=json`. `cluster` is Envoy's name for the producers.
+/// Parses Envoy's `/stats?format=json` and `/clusters?format=json`. `cluster` is Envoy's name for the producers.
 pub fn read(stats: &Value, clusters: &Value, cluster: &str) -> Counted {
     let mut counted = Counted::default();
-    // Istio ends the name in statistics with a semicolon.
+    // In statistics, Istio appends a semicolon to the name.
     let prefix = format!("cluster.{cluster}");
     let own = |name: &str| -> Option<String> {
         let rest = name.strip_prefix(&prefix)?;
@@ -94,7 +94,7 @@ pub fn read(stats: &Value, clusters: &Value, cluster: &str) -> Counted {
     counted
 }
 
-/// The median and the 99th percentile of the last interval.
+/// Returns the median and the 99th percentile of the last interval.
 fn quantiles(histograms: &Value, own: &impl Fn(&str) -> Option<String>) -> Option<(Option<f64>, Option<f64>)> {
     let supported = histograms["supported_quantiles"].as_array()?;
     let time = histograms["computed_quantiles"].as_array()?.iter().find(|histogram| {

@@ -5,13 +5,13 @@ use super::*;
 use crate::diagnose::verify::SubjectCluster;
 use crate::report::verdicts::tests::{hostile, sample};
 
-/// Elements that HTML leaves open.
+/// Elements without an end tag.
 const VOID: [&str; 1] = ["meta"];
 
-/// Every element's name, in order; panics when one is not closed by its own end.
+/// Returns the name of every element, in order; panics if one is not closed by its own end tag.
 fn elements(text: &str) -> Vec<String> {
     let mut reader = Reader::from_str(text.strip_prefix("<!DOCTYPE html>\n").unwrap());
-    // As HTML has it: `<details open>`, `<meta …>`.
+    // HTML syntax: `<details open>`, `<meta …>`.
     reader.config_mut().check_end_names = false;
     let (mut open, mut all) = (Vec::new(), Vec::new());
     loop {
@@ -73,7 +73,7 @@ fn hostile_text_stays_text() {
     let (verdicts, subject) = sample();
     let (bad, bad_subject) = hostile();
     let text = report(&bad, &bad_subject);
-    // The same elements as of a document that is well behaved.
+    // The same elements as in a document of harmless text.
     assert_eq!(elements(&text), elements(&report(&verdicts, &subject)));
     assert!(!text.contains(['\0', '\u{1b}', '\u{202e}']));
 }
@@ -123,7 +123,7 @@ fn the_headline_says_what_matters() {
         }
         headline(&Verdicts::new("kindmesh", checks))
     };
-    assert_eq!(of(&[]), "no claim was tried");
+    assert_eq!(of(&[]), "no claim was checked");
     assert_eq!(of(&[Status::Passed, Status::Passed]), "2 of 2 claims hold");
     assert_eq!(of(&[Status::Passed, Status::Skipped]), "1 of 2 claims hold, 1 skipped");
 }

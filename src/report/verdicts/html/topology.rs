@@ -1,6 +1,7 @@
-//! A drawing of the clusters and what joins them, as SVG inside the document.
+//! A drawing of the clusters and their connections, as SVG inside the document.
 //!
-//! It is drawn twice: clusters beside each other, and below each other for narrow screens. The style shows one.
+//! It is drawn twice: with the clusters side by side, and stacked for narrow screens. The style shows one of the
+//! two.
 
 use crate::diagnose::verify::{Status, Subject, SubjectCluster, Verdicts};
 use crate::report::escape::html as escape;
@@ -9,14 +10,13 @@ const WIDTH: usize = 200;
 const HEIGHT: usize = 156;
 const GAP: usize = 28;
 const MARGIN: usize = 8;
-/// Between the boxes and a line beside them, with room for the line's label.
+/// The space between the boxes and a line beside them, for the line's label.
 const LANE: usize = 46;
 const PILL: usize = 24;
 /// How many characters fit into a box.
 const FITS: usize = 24;
 
-/// The style that shows one drawing: the more clusters, the wider a screen has to be for them to be beside each
-/// other.
+/// Returns the style that shows one drawing: the more clusters, the wider the screen must be for the wide one.
 pub fn style(clusters: usize) -> String {
     let breakpoint = clusters * WIDTH;
     format!(
@@ -26,7 +26,7 @@ pub fn style(clusters: usize) -> String {
     )
 }
 
-/// The drawing with its heading, or nothing when there are no clusters.
+/// Returns the drawing with its heading, or nothing without clusters.
 pub fn figure(verdicts: &Verdicts, subject: &Subject) -> String {
     let clusters = &subject.clusters;
     if clusters.is_empty() {
@@ -41,14 +41,14 @@ pub fn figure(verdicts: &Verdicts, subject: &Subject) -> String {
     )
 }
 
-/// The way from callers to producers, as the claims about mutual TLS leave it.
+/// The path from callers to producers, as the mutual TLS checks found it.
 struct Wire {
     class: &'static str,
     label: &'static str,
 }
 
 impl Wire {
-    /// None when there is no caller or no producer.
+    /// None without a caller or a producer.
     fn of(verdicts: &Verdicts, clusters: &[SubjectCluster]) -> Option<Self> {
         let sample =
             clusters.iter().any(|cluster| cluster.caller) && clusters.iter().any(|cluster| cluster.producer);
@@ -58,7 +58,7 @@ impl Wire {
         } else if mtls().count() > 0 && mtls().all(|verdict| verdict.status == Status::Passed) {
             ("is-passed", "✓ mTLS")
         } else {
-            ("is-open", "mTLS not decided")
+            ("is-open", "mTLS not checked")
         };
         sample.then_some(Self { class, label })
     }
@@ -88,7 +88,7 @@ fn wide_width(clusters: usize) -> usize {
     2 * MARGIN + clusters * WIDTH + clusters.saturating_sub(1) * GAP
 }
 
-/// Beside each other: calls go along a line above, the network is a line below.
+/// Side by side: calls follow a line above, the network is a line below.
 fn wide(clusters: &[SubjectCluster], wire: Option<&Wire>, described: &str) -> String {
     let width = wide_width(clusters.len());
     let top = if wire.is_some() { LANE } else { MARGIN };
@@ -127,7 +127,7 @@ fn wide(clusters: &[SubjectCluster], wire: Option<&Wire>, described: &str) -> St
     text + "</svg>\n"
 }
 
-/// Below each other: the network is a line on the left, calls go along a line on the right.
+/// Stacked: the network is a line on the left, calls follow a line on the right.
 fn narrow(clusters: &[SubjectCluster], wire: Option<&Wire>, described: &str) -> String {
     let (left, gap) = (50, 14);
     let right = left + WIDTH;
@@ -161,7 +161,7 @@ fn narrow(clusters: &[SubjectCluster], wire: Option<&Wire>, described: &str) -> 
         }
         let (from, to) = span(&ends);
         text.push_str(&line("wire", &format!("M{lane} {from}V{to}")));
-        // Beside a short line, a label would be cut off at the edge.
+        // Beside a short line, the edge would cut off a label.
         let middle = ((from + to) / 2).clamp(HEIGHT / 2, height - HEIGHT / 2);
         text.push_str(&upright("", lane + 19, middle, wire.label));
         text.push_str("</g>\n");
@@ -174,8 +174,8 @@ fn span(ends: &[usize]) -> (usize, usize) {
     (least, ends.iter().max().copied().unwrap_or(least))
 }
 
-/// A part of the sample in a box: where it is along the top when boxes are beside each other, and how far down when
-/// they are below each other.
+/// A part of the sample in a box: its position along the top if boxes are side by side, and from the top if they
+/// are stacked.
 struct Role {
     name: &'static str,
     width: usize,
@@ -232,7 +232,7 @@ fn label(class: &str, x: usize, y: usize, text: &str) -> String {
     format!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>\n", escape(text))
 }
 
-/// A label that is read from bottom to top.
+/// A label that reads from bottom to top.
 fn upright(class: &str, x: usize, y: usize, text: &str) -> String {
     let turned = format!("transform=\"translate({x} {y}) rotate(-90)\"");
     format!("<text class=\"middle {class}\" {turned}>{}</text>\n", escape(text))
