@@ -5,13 +5,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use crate::report::{ColorChoice, Output};
 use crate::spec::{Label, environment_name};
 
 mod commands;
 mod context;
+mod help;
 mod run;
 mod signals;
 mod task;
@@ -93,13 +94,13 @@ pub enum Command {
     /// Check for what would make up fail, without changing anything
     Doctor(doctor::DoctorArgs),
     /// Freeze the nodes: no CPU used, memory kept
-    Pause(pause::RestArgs),
+    Pause(pause::PauseArgs),
     /// Resume a paused environment, and wait for a cross-cluster call
-    Resume(start::WakeArgs),
+    Resume(start::StartArgs),
     /// Stop the nodes: memory freed
-    Stop(pause::RestArgs),
+    Stop(pause::PauseArgs),
     /// Start a stopped environment, and wait for a cross-cluster call
-    Start(start::WakeArgs),
+    Start(start::StartArgs),
     /// Print what up would do, without changing anything
     Plan(plan::PlanArgs),
     /// Write every file that up would use to a directory
@@ -132,8 +133,10 @@ pub enum Command {
     Serve(serve::ServeArgs),
 }
 
-/// Runs a command and returns its exit status.
-pub fn main(cli: Cli) -> ExitCode {
+/// Parses the process's arguments, runs the command and returns its exit status.
+pub fn main() -> ExitCode {
+    let parsed = Cli::from_arg_matches(&help::command().get_matches());
+    let cli = parsed.unwrap_or_else(|error| error.exit());
     run::main(cli.global, cli.command.task())
 }
 

@@ -76,7 +76,7 @@ pub use base::error::{Error, Kind as ErrorKind, find as find_error};
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub fn main() -> std::process::ExitCode {
-    cli::main(<cli::Cli as clap::Parser>::parse())
+    cli::main()
 }
 
 /// Internals that the tests in this repository use besides the public API. They may change at any time.
@@ -137,10 +137,10 @@ pub mod internals {
                 pub use crate::host::docker::image::{Load, configured_snapshotter, ensure};
             }
             pub mod network {
-                pub use crate::host::docker::network::{Made, ensure, remove};
+                pub use crate::host::docker::network::{Created, ensure, remove};
             }
             pub mod node {
-                pub use crate::host::docker::node::{NodeFile, put, remove, run, run_with_input, try_exec};
+                pub use crate::host::docker::node::{NodeFile, copy_files, remove, run, run_with_input, try_exec};
             }
             pub mod sample_image {
                 pub use crate::host::docker::sample_image::{ENTRYPOINT, LABEL, USER, ensure, listed};

@@ -4,7 +4,7 @@
 pub mod cache;
 pub mod deploy;
 pub mod down;
-pub mod hold;
+pub mod locked;
 #[cfg(feature = "cli")]
 pub mod offline;
 pub mod pause;

@@ -108,7 +108,7 @@ async fn made(engine: &Engine, environment: &str, change: impl Fn(&mut plan::Net
         let mut network = planned(&inventory, environment);
         change(&mut network);
         let made = network::ensure(engine, &network, &[]).await.unwrap();
-        if made.value == network::Made::Yes {
+        if made.value == network::Created::Yes {
             assert!(made.changed);
             return network;
         }
@@ -138,14 +138,14 @@ async fn a_network_is_made_once_and_found_by_its_labels() {
 
     for have in [vec![network.name.clone()], vec![]] {
         let again = network::ensure(&engine, &network, &have).await.unwrap();
-        assert_eq!((again.value, again.changed), (network::Made::Yes, false), "known: {have:?}");
+        assert_eq!((again.value, again.changed), (network::Created::Yes, false), "known: {have:?}");
     }
 
     // Another process made it, from another plan.
     let mut other = network.clone();
     other.labels.insert("kindmesh.clusters".into(), "a,b".into());
     let raced = network::ensure(&engine, &other, &[]).await.unwrap();
-    assert_eq!((raced.value, raced.changed), (network::Made::SubnetTaken, false));
+    assert_eq!((raced.value, raced.changed), (network::Created::SubnetTaken, false));
 
     network::remove(&engine, &network.name).await.unwrap();
     network::remove(&engine, &network.name).await.unwrap();
@@ -163,7 +163,7 @@ async fn a_subnet_that_somebody_took_is_said_so() {
     let mut second = planned(&inventory(&engine).await, OTHER);
     second.subnet = network.subnet;
     let outcome = network::ensure(&engine, &second, &[]).await.unwrap();
-    assert_eq!((outcome.value, outcome.changed), (network::Made::SubnetTaken, false));
+    assert_eq!((outcome.value, outcome.changed), (network::Created::SubnetTaken, false));
     assert!(!inventory(&engine).await.environments.contains_key(OTHER));
 }
 
@@ -319,7 +319,7 @@ async fn files_on_a_node_and_its_removal() {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
     let files =
         [file("/etc/kindmesh/new/a", "one\n", 0o640), file("/usr/local/bin/b", "#!/bin/sh\necho two\n", 0o755)];
-    node::put(&engine, NODE, &files).await.unwrap();
+    node::copy_files(&engine, NODE, &files).await.unwrap();
     let stat = ["stat", "-c", "%a %u:%g", files[0].path, files[1].path];
     assert_eq!(node::run(&engine, NODE, &stat).await.unwrap(), "640 0:0\n755 0:0\n");
     assert_eq!(node::run(&engine, NODE, &["cat", files[0].path]).await.unwrap(), "one\n");

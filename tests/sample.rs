@@ -225,7 +225,7 @@ async fn a_wrong_request_is_refused_with_a_reason() {
             assert!(refusal.reason.contains(why), "{}", refusal.reason);
         }
         let (status, refusal): (_, Refusal) = get(to, "/nothing").await.json();
-        assert_eq!((status.as_u16(), refusal.reason.as_str()), (404, "there is no GET /nothing"));
+        assert_eq!((status.as_u16(), refusal.reason.as_str()), (404, "no GET /nothing"));
         assert_eq!(get(to, path).await.status, StatusCode::METHOD_NOT_ALLOWED);
     }
 }

@@ -77,11 +77,11 @@ fn spec(text: &str) -> Spec {
 }
 
 /// A working directory with files, and sources that start there.
-struct Desk {
+struct Sandbox {
     directory: tempfile::TempDir,
 }
 
-impl Desk {
+impl Sandbox {
     fn with(files: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -199,14 +199,14 @@ fn text_that_looks_like_a_number_stays_text() {
 fn an_empty_file_says_nothing() {
     for text in ["", "\n", "# only a comment\n", "---\n", "{}\n", "\u{feff}"] {
         assert_eq!(spec(text), Spec::default(), "{text:?}");
-        let desk = Desk::with(&[("kindmesh.yaml", text)]);
-        assert_eq!(desk.sources().name().unwrap(), Spec::default().name, "{text:?}");
+        let sandbox = Sandbox::with(&[("kindmesh.yaml", text)]);
+        assert_eq!(sandbox.sources().name().unwrap(), Spec::default().name, "{text:?}");
     }
 }
 
 #[test]
 fn maps_merge_and_lists_are_replaced() {
-    let desk = Desk::with(&[
+    let sandbox = Sandbox::with(&[
         ("kindmesh.yaml", "name: one\nmesh: {version: 1.30.4, values: {pilot: {cpu: 1, env: {A: x}}}}\n"),
         ("env.yaml", "name: two\nclusters: [{name: a}, {name: b}, {name: c}]\n"),
         ("team.yaml", "clusters: [{name: east, zone: z}, {name: west}]\nmesh: {values: {pilot: {env: {B: y}}}}\n"),
@@ -215,7 +215,7 @@ fn maps_merge_and_lists_are_replaced() {
         variable: Some(":env.yaml:".into()),
         files: vec!["team.yaml".into()],
         name: Some("mine".parse().unwrap()),
-        ..desk.sources()
+        ..sandbox.sources()
     };
     let loaded = sources.load().unwrap();
     assert!(loaded.from_files);
@@ -231,11 +231,11 @@ fn maps_merge_and_lists_are_replaced() {
 
 #[test]
 fn without_files_there_are_the_defaults() {
-    let desk = Desk::with(&[]);
-    let loaded = desk.sources().load().unwrap();
+    let sandbox = Sandbox::with(&[]);
+    let loaded = sandbox.sources().load().unwrap();
     assert!(!loaded.from_files);
     assert_eq!(loaded.spec, Spec::default());
-    let named = Sources { name: Some("mine".parse().unwrap()), ..desk.sources() }.load().unwrap();
+    let named = Sources { name: Some("mine".parse().unwrap()), ..sandbox.sources() }.load().unwrap();
     assert!(!named.from_files);
     assert_eq!(named.spec.name.as_str(), "mine");
 }
@@ -251,36 +251,36 @@ fn the_samples_follow_the_clusters_until_they_are_placed() {
 
 #[test]
 fn named_files_have_to_be_there() {
-    let desk = Desk::with(&[("latin1.yaml", "")]);
-    std::fs::write(desk.directory.path().join("latin1.yaml"), b"name: \xe9").unwrap();
-    let mut text = shown(&desk.load(&["missing.yaml"]).unwrap_err());
-    let variable = Sources { variable: Some("sub/gone.yaml".into()), ..desk.sources() };
+    let sandbox = Sandbox::with(&[("latin1.yaml", "")]);
+    std::fs::write(sandbox.directory.path().join("latin1.yaml"), b"name: \xe9").unwrap();
+    let mut text = shown(&sandbox.load(&["missing.yaml"]).unwrap_err());
+    let variable = Sources { variable: Some("sub/gone.yaml".into()), ..sandbox.sources() };
     text += &shown(&variable.load().unwrap_err());
     text += &shown(&variable.name().unwrap_err());
-    text += &shown(&desk.load(&["latin1.yaml"]).unwrap_err());
+    text += &shown(&sandbox.load(&["latin1.yaml"]).unwrap_err());
     golden("missing_files", &text);
 }
 
 #[test]
 fn the_name_alone_needs_little() {
-    let desk = Desk::with(&[("kindmesh.yaml", "name: one\nfrom-the-future: 1\n"), ("b.yaml", "mesh: 3\n")]);
-    let with = |files: &[&str]| Sources { files: files.iter().map(PathBuf::from).collect(), ..desk.sources() };
+    let sandbox = Sandbox::with(&[("kindmesh.yaml", "name: one\nfrom-the-future: 1\n"), ("b.yaml", "mesh: 3\n")]);
+    let with = |files: &[&str]| Sources { files: files.iter().map(PathBuf::from).collect(), ..sandbox.sources() };
     assert_eq!(with(&["b.yaml"]).name().unwrap().as_str(), "one");
     assert!(with(&["b.yaml"]).load().is_err());
     let flagged = Sources { name: Some("mine".parse().unwrap()), ..with(&["missing.yaml"]) };
     assert_eq!(flagged.name().unwrap().as_str(), "mine");
-    assert_eq!(Desk::with(&[]).sources().name().unwrap().as_str(), "kindmesh");
-    let broken = Desk::with(&[("kindmesh.yaml", "name: [\n")]);
+    assert_eq!(Sandbox::with(&[]).sources().name().unwrap().as_str(), "kindmesh");
+    let broken = Sandbox::with(&[("kindmesh.yaml", "name: [\n")]);
     assert!(broken.sources().name().is_err());
 }
 
 #[test]
 fn a_problem_after_merging_names_its_source() {
-    let desk = Desk::with(&[
+    let sandbox = Sandbox::with(&[
         ("kindmesh.yaml", "mesh: {version: 1.29.7}\n"),
         ("team.yaml", "clusters: [{name: cluster1}, {name: cluster1}]\n"),
     ]);
-    let loaded = desk.load(&["team.yaml"]).unwrap();
+    let loaded = sandbox.load(&["team.yaml"]).unwrap();
     golden("origins", &shown(&validate(&loaded.spec, &loaded.origins).unwrap_err()));
 }
 

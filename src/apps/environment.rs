@@ -29,9 +29,9 @@ use crate::base::hint::up_hint;
 use crate::cluster::call::{self, Caller};
 use crate::cluster::environment;
 use crate::host::docker::Engine;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::lifecycle::up::{self, up};
-use crate::lifecycle::{down, hold};
+use crate::lifecycle::{down, locked};
 use crate::spec::load::FILES_VARIABLE;
 use crate::spec::{self, Loaded, Sources, environment_name};
 
@@ -49,7 +49,7 @@ pub struct Builder {
     files: Vec<PathBuf>,
     text: Option<String>,
     timeout: Option<Duration>,
-    folders: Option<Folders>,
+    folders: Option<Directories>,
 }
 
 impl Builder {
@@ -86,7 +86,7 @@ impl Builder {
     /// `$XDG_CACHE_HOME/kindmesh`, as for the command.
     #[must_use]
     pub fn folders(mut self, state: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
-        self.folders = Some(Folders { state: state.into(), cache: cache.into() });
+        self.folders = Some(Directories { state: state.into(), cache: cache.into() });
         self
     }
 
@@ -119,8 +119,8 @@ impl Builder {
         Environment::of(self.state()?, name.as_str())
     }
 
-    fn state(&self) -> Result<Folders, Error> {
-        self.folders.clone().map_or_else(Folders::of_process, Ok)
+    fn state(&self) -> Result<Directories, Error> {
+        self.folders.clone().map_or_else(Directories::of_process, Ok)
     }
 
     fn sources(&self) -> anyhow::Result<Sources> {
@@ -155,7 +155,7 @@ pub(super) fn install_tls() {
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub(super) opened: environment::Environment,
-    pub(super) folders: Folders,
+    pub(super) folders: Directories,
 }
 
 impl Environment {
@@ -164,7 +164,7 @@ impl Environment {
         Builder::default()
     }
 
-    fn of(folders: Folders, name: &str) -> anyhow::Result<Self> {
+    fn of(folders: Directories, name: &str) -> anyhow::Result<Self> {
         Ok(Self { opened: environment::Environment::open(&folders, name)?, folders })
     }
 
@@ -208,7 +208,7 @@ impl Environment {
     /// A usage error for a cluster without a caller; or if the caller itself cannot be reached.
     pub async fn call(&self, from: &str, request: &Request) -> anyhow::Result<Answer> {
         let from = self.opened.caller(Some(&from.parse().map_err(Error::usage)?))?.to_owned();
-        hold::require_running(self.name(), &[&from]).await?;
+        locked::require_running(self.name(), &[&from]).await?;
         let client = self.client(&from).await?;
         let namespace = self.opened.spec.samples.namespace.as_str();
         let called = async {

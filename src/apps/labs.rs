@@ -21,34 +21,34 @@ use crate::cluster::policies::Side;
 use crate::cluster::refusal::Patience;
 use crate::diagnose::diagnosis;
 use crate::host::docker::{Engine, node};
-use crate::host::state::{Folders, Lock};
-use crate::lifecycle::hold;
+use crate::host::state::{Directories, Lock};
+use crate::lifecycle::locked;
 use crate::lifecycle::prove;
 use crate::lifecycle::start;
 use crate::plan::Plan;
 use crate::plan::inventory::Inventory;
 
+mod apply;
 mod clusters;
 mod different;
 mod exercise;
 mod expectation;
 mod look;
 mod progress;
-mod put;
 mod seats;
 
+pub use apply::{Became, Change};
 use clusters::Clusters;
 pub use exercise::{Exercise, Listed, State};
 use look::Look;
 pub use look::Tried;
 pub use progress::Progress;
-pub use put::{Became, Change};
 pub use seats::{Seats, seats};
 
 /// The result of starting, solving or resetting an exercise.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Put {
+pub struct Applied {
     /// What was changed, and what was left unchanged.
     pub changes: Vec<Change>,
     /// The results of the checks at that time.
@@ -74,7 +74,7 @@ pub struct Checked {
 pub struct Labs<'a> {
     environment: &'a Environment,
     engine: Engine,
-    folders: &'a Folders,
+    folders: &'a Directories,
     events: &'a Events,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Labs<'a> {
     pub async fn of(
         environment: &'a Environment,
         deadline: Instant,
-        folders: &'a Folders,
+        folders: &'a Directories,
         events: &'a Events,
     ) -> anyhow::Result<Self> {
         Ok(Self { environment, engine: Engine::connect_by(deadline).await?, folders, events })
@@ -122,7 +122,7 @@ impl<'a> Labs<'a> {
     ///
     /// # Errors
     /// If it cannot be set up in time, or does not fail as described.
-    pub async fn start(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
+    pub async fn start(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Applied> {
         let what = format!("exercise {} is not set up", exercise.number);
         self.by(deadline, what, self.begin(exercise, diagnosis::waits_until(deadline))).await
     }
@@ -142,16 +142,16 @@ impl<'a> Labs<'a> {
         wait::within(deadline, self.events, work, late).await
     }
 
-    async fn begin(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
-        let (_lock, clusters, inventory) = self.alone().await?;
-        let changes = self.put(&exercise.start, &clusters, inventory, deadline).await?;
+    async fn begin(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Applied> {
+        let (_lock, clusters, inventory) = self.lock_exclusive().await?;
+        let changes = self.apply_state(&exercise.start, &clusters, inventory, deadline).await?;
         let mut progress = self.progress()?;
         progress.begin(exercise);
         progress.write(&self.environment.files)?;
         let tried = self.tried(exercise, true).await?;
         let unlike: Vec<_> = tried.iter().filter(|tried| !tried.as_at_first).collect();
         if unlike.is_empty() {
-            return Ok(Put { changes, checkpoints: tried });
+            return Ok(Applied { changes, checkpoints: tried });
         }
         let mut error = Error::environment(format!("exercise {} does not fail as described", exercise.number))
             .hint("check what is wrong: kindmesh status; repair: kindmesh up; then start the exercise again");
@@ -162,7 +162,7 @@ impl<'a> Labs<'a> {
             ));
         }
         let left = changes.iter().filter(|change| change.became == Became::LeftAlone);
-        let left = left.map(Change::told).collect::<Vec<_>>().join("\n");
+        let left = left.map(Change::describe).collect::<Vec<_>>().join("\n");
         Err(error.evidence(left).into())
     }
 
@@ -172,7 +172,7 @@ impl<'a> Labs<'a> {
     /// If there is none, or nothing can be queried; a check that does not hold is not an error.
     pub async fn check(&self) -> anyhow::Result<Checked> {
         let exercise = self.current()?;
-        let _lock = self.beside().await?;
+        let _lock = self.lock_shared().await?;
         let checkpoints = self.tried(exercise, false).await?;
         let passed = checkpoints.iter().all(|tried| tried.works == Some(true));
         let mut progress = self.progress()?;
@@ -191,7 +191,7 @@ impl<'a> Labs<'a> {
     /// If there is none.
     pub async fn hint(&self) -> anyhow::Result<(&'static Exercise, usize)> {
         let exercise = self.current()?;
-        let _lock = self.beside().await?;
+        let _lock = self.lock_shared().await?;
         let mut progress = self.progress()?;
         let attempt = progress.attempt(exercise);
         attempt.hints = (attempt.hints + 1).min(exercise.hints.len());
@@ -204,16 +204,16 @@ impl<'a> Labs<'a> {
     ///
     /// # Errors
     /// If there is none, the state cannot be applied in time, or it does not work.
-    pub async fn solve(&self, deadline: Instant) -> anyhow::Result<(&'static Exercise, Put)> {
+    pub async fn solve(&self, deadline: Instant) -> anyhow::Result<(&'static Exercise, Applied)> {
         let exercise = self.current()?;
         let what = format!("exercise {} is not solved", exercise.number);
         let put = self.by(deadline, what, self.put_solution(exercise, diagnosis::waits_until(deadline))).await?;
         Ok((exercise, put))
     }
 
-    async fn put_solution(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Put> {
-        let (_lock, clusters, inventory) = self.alone().await?;
-        let changes = self.put(&exercise.solution, &clusters, inventory, deadline).await?;
+    async fn put_solution(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Applied> {
+        let (_lock, clusters, inventory) = self.lock_exclusive().await?;
+        let changes = self.apply_state(&exercise.solution, &clusters, inventory, deadline).await?;
         let mut progress = self.progress()?;
         let attempt = progress.attempt(exercise);
         attempt.shown |= attempt.passed.is_none();
@@ -221,11 +221,11 @@ impl<'a> Labs<'a> {
         let tried = self.tried(exercise, false).await?;
         if let Some(fails) = tried.iter().find(|tried| tried.works != Some(true)) {
             return Err(Error::environment(format!("the solution of exercise {} does not work", exercise.number))
-                .evidence(format!("{}: expected: {}; seen: {}", fails.claim, fails.expected, fails.seen))
+                .evidence(format!("{}: expected: {}; got: {}", fails.claim, fails.expected, fails.seen))
                 .hint("check what is wrong: kindmesh status; repair: kindmesh up; then try again")
                 .into());
         }
-        Ok(Put { changes, checkpoints: tried })
+        Ok(Applied { changes, checkpoints: tried })
     }
 
     /// Restores what `up` created, by the deadline; then there is no current exercise. The progress is kept,
@@ -235,9 +235,9 @@ impl<'a> Labs<'a> {
     /// If it fails, or not in time.
     pub async fn reset(&self, forget: bool, deadline: Instant) -> anyhow::Result<Vec<Change>> {
         let put = async {
-            let (lock, clusters, inventory) = self.alone().await?;
+            let (lock, clusters, inventory) = self.lock_exclusive().await?;
             let waits_until = diagnosis::waits_until(deadline);
-            anyhow::Ok((lock, self.put(&State::of_up(), &clusters, inventory, waits_until).await?))
+            anyhow::Ok((lock, self.apply_state(&State::of_up(), &clusters, inventory, waits_until).await?))
         };
         let (_lock, changes) = self.by(deadline, "the environment is not reset".into(), put).await?;
         let progress = match forget {
@@ -249,21 +249,21 @@ impl<'a> Labs<'a> {
     }
 
     /// Locks the environment exclusively to apply states, since nodes are stopped and started; and inspects it.
-    async fn alone(&self) -> anyhow::Result<(Lock, Clusters<'_>, Inventory)> {
+    async fn lock_exclusive(&self) -> anyhow::Result<(Lock, Clusters<'_>, Inventory)> {
         let clusters = Clusters::of(self.environment).await?;
-        let held = hold::alone(&self.engine, self.folders, self.environment.name(), self.events);
+        let held = locked::exclusive(&self.engine, self.folders, self.environment.name(), self.events);
         let (lock, inventory) = held.await?;
         Ok((lock, clusters, inventory))
     }
 
     /// Locks the environment together with others, to run checks and to record progress.
-    async fn beside(&self) -> anyhow::Result<Lock> {
-        hold::beside(&self.environment.files, self.environment.name(), None, self.events).await
+    async fn lock_shared(&self) -> anyhow::Result<Lock> {
+        locked::shared(&self.environment.files, self.environment.name(), None, self.events).await
     }
 
     /// Makes everything that exercises involve match a state: nodes first, since nothing else can be queried
     /// without them.
-    async fn put(
+    async fn apply_state(
         &self,
         state: &State,
         clusters: &Clusters<'_>,
@@ -295,14 +295,14 @@ impl<'a> Labs<'a> {
             }
             if started_any {
                 // Whether everything recovered is visible only if cross-cluster calls are expected.
-                clusters.put(&State::of_up(), step, deadline).await?;
+                clusters.apply(&State::of_up(), step, deadline).await?;
                 if let Some(samples) = &plan.samples {
                     let (client, record) = (clusters.client(Side::Caller), clusters.record(Side::Caller));
                     let from = &clusters.places.caller;
                     prove::crosses(client, from, samples, "lab", record, step, deadline).await?;
                 }
             }
-            changes.extend(clusters.put(state, step, deadline).await?);
+            changes.extend(clusters.apply(state, step, deadline).await?);
             self.break_off(state, clusters, &plan, &mut changes, step, deadline).await?;
             Ok(Outcome { changed: !changes.is_empty(), value: () })
         })
@@ -356,7 +356,7 @@ impl<'a> Labs<'a> {
         let name = self.environment.name();
         if !at_first {
             // A check reports the producer's cluster.
-            hold::require_running(name, &[clusters.places.of(Side::Caller)]).await?;
+            locked::require_running(name, &[clusters.places.of(Side::Caller)]).await?;
         }
         let plan = self.environment.plan(&self.engine, crate::host::inventory::gather(&self.engine).await?)?;
         let look = Look { clusters: &clusters, engine: &self.engine, plan: &plan };

@@ -45,8 +45,8 @@ use crate::cluster::workloads;
 use crate::host::docker::{Engine, image, sample_image};
 use crate::host::images;
 use crate::host::inventory as gather;
-use crate::host::state::{Folders, Lock};
-use crate::lifecycle::hold;
+use crate::host::state::{Directories, Lock};
+use crate::lifecycle::locked;
 use crate::plan::Plan;
 use crate::plan::images::built_of;
 use crate::report::Style;
@@ -131,8 +131,8 @@ impl Mesh {
         Self::of(&environment.folders, environment.opened.clone()).await
     }
 
-    async fn of(folders: &Folders, environment: Environment) -> anyhow::Result<Self> {
-        hold::require_running(environment.name(), &environment.cluster_names()).await?;
+    async fn of(folders: &Directories, environment: Environment) -> anyhow::Result<Self> {
+        locked::require_running(environment.name(), &environment.cluster_names()).await?;
         let (engine, plan) = shared::plan(&environment).await?;
         let mut sides = Vec::new();
         for spec in &environment.spec.clusters {
@@ -258,8 +258,8 @@ impl Mesh {
     }
 
     /// Locks the environment for one change in its clusters: a test may pause the environment afterwards.
-    async fn beside(&self) -> anyhow::Result<Lock> {
-        hold::beside(&self.environment.files, self.environment.name(), None, &Events::silent()).await
+    async fn lock_shared(&self) -> anyhow::Result<Lock> {
+        locked::shared(&self.environment.files, self.environment.name(), None, &Events::silent()).await
     }
 
     fn clients(&self) -> Vec<(&str, &Client)> {
@@ -295,7 +295,7 @@ async fn caller_image(
     let described = gather::executable().await?.context("no executable")?;
     let image = built_of(&described);
     sample_image::ensure_named(engine, &image, &executable).await?;
-    let _lock = hold::beside(&environment.files, environment.name(), None, &Events::silent()).await?;
+    let _lock = locked::shared(&environment.files, environment.name(), None, &Events::silent()).await?;
     let load = image::Load::new(&environment.files.root, [&image]);
     for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {
         let missing = load.missing_on(engine, node).await?;

@@ -1,8 +1,8 @@
 //! The dashboard: clusters, calls between them, and switches; only for this host, protected by a token.
 //!
 //! ```text
-//! watch: status, policies, the caller's proxy ─► desk ─► /api/state ─► page
-//! page ─► /api/call, steady, policy, link, verify, lab ─► desk ─► the library's own calls
+//! watch: status, policies, the caller's proxy ─► session ─► /api/state ─► page
+//! page ─► /api/call, steady, policy, link, verify, lab ─► session ─► the library's own calls
 //! ```
 
 use std::cell::{Cell, RefCell};
@@ -21,19 +21,19 @@ use crate::base::interrupt::Interrupt;
 use crate::cluster::environment::Environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::spec::Label;
 
 mod acting;
-mod desk;
 mod log;
 mod sending;
 mod server;
+mod session;
 mod shown;
 mod traffic;
 mod watch;
 
-use desk::{Desk, Window, Work};
+use session::{Session, Window, Work};
 
 /// How many requests may be queued for the session; further ones wait, and so do their browsers.
 const REQUESTS_UNREAD: usize = 16;
@@ -74,18 +74,18 @@ impl Ui {
         self,
         environment: &Environment,
         from: Option<&Label>,
-        folders: &Folders,
+        folders: &Directories,
         interrupt: &Interrupt,
     ) -> anyhow::Result<()> {
-        let desk = Rc::new(open(environment, from, folders, interrupt).await?);
-        let verifying = desk.verifying.clone();
+        let session = Rc::new(open(environment, from, folders, interrupt).await?);
+        let verifying = session.verifying.clone();
         let (window, work) = mpsc::channel(REQUESTS_UNREAD);
         let guard = server::Guard { window: Window(window), token: self.token, address: self.address };
         let local = LocalSet::new();
-        local.spawn_local(desk.clone().watch_topology());
-        local.spawn_local(desk.clone().watch_traffic());
-        local.spawn_local(desk.clone().send_steadily());
-        local.spawn_local(at_the_desk(desk, work));
+        local.spawn_local(session.clone().watch_topology());
+        local.spawn_local(session.clone().watch_traffic());
+        local.spawn_local(session.clone().send_steadily());
+        local.spawn_local(serve_session(session, work));
         let serving =
             async { axum::serve(self.listener, server::router(guard)).await.context("serving the dashboard") };
         local.run_until(until_interrupted(serving, interrupt, &verifying)).await
@@ -109,22 +109,22 @@ async fn until_interrupted(
 }
 
 /// Handles requests, each independently.
-async fn at_the_desk(desk: Rc<Desk>, mut work: mpsc::Receiver<Work>) {
+async fn serve_session(session: Rc<Session>, mut work: mpsc::Receiver<Work>) {
     while let Some(work) = work.recv().await {
-        spawn_local(work(desk.clone()));
+        spawn_local(work(session.clone()));
     }
 }
 
 async fn open(
     environment: &Environment,
     from: Option<&Label>,
-    folders: &Folders,
+    folders: &Directories,
     interrupt: &Interrupt,
-) -> anyhow::Result<Desk> {
+) -> anyhow::Result<Session> {
     let from = environment.caller(from)?.to_owned();
     let engine = Engine::connect().await?;
     let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
-    Ok(Desk {
+    Ok(Session {
         client: environment.client(&from).await?,
         environment: environment.clone(),
         folders: folders.clone(),

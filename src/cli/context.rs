@@ -5,7 +5,7 @@ use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::base::interrupt::Interrupt;
 use crate::diagnose::diagnosis;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::report::{Output, Printer};
 use crate::spec::{Loaded, Sources, load};
 
@@ -19,7 +19,7 @@ pub struct Context {
     /// The channel of events.
     pub events: Events,
     /// The state and cache directories.
-    pub folders: Folders,
+    pub folders: Directories,
     /// Reports the first Ctrl-C to work that armed it.
     pub interrupt: Interrupt,
 }
@@ -30,7 +30,7 @@ impl Context {
     /// # Errors
     /// If there is no home directory for its files.
     pub fn new(global: Global, printer: &Printer, events: &Events, interrupt: &Interrupt) -> anyhow::Result<Self> {
-        let folders = Folders::of_process()?;
+        let folders = Directories::of_process()?;
         let (printer, events, interrupt) = (printer.clone(), events.clone(), interrupt.clone());
         Ok(Self { global, printer, events, folders, interrupt })
     }

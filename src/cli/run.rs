@@ -13,7 +13,7 @@ use crate::base::event::{Event, Events, Sink};
 use crate::base::interrupt::Interrupt;
 use crate::diagnose::diagnosis;
 use crate::host::record::Record;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::report::failure::{self, Failure};
 use crate::report::github::{self, Surroundings};
 use crate::report::{self, Output, Printer, Several, Verbosity};
@@ -123,7 +123,7 @@ fn sinks(
 fn record(global: &Global, command: &'static str) -> Option<Record> {
     // The command itself reports an invalid name or missing directories.
     let name = global.sources().ok()?.name().ok()?;
-    Some(Record::new(Folders::of_process().ok()?.environment(name.as_str()), command))
+    Some(Record::new(Directories::of_process().ok()?.environment(name.as_str()), command))
 }
 
 /// The final output.

@@ -8,7 +8,7 @@ use crate::base::names;
 use crate::cluster::client;
 use crate::cluster::refusal::{Record, Records};
 use crate::host::docker::Engine;
-use crate::host::state::{self, Files, Folders};
+use crate::host::state::{self, Directories, Files};
 use crate::plan::admission::Past;
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{self, Plan};
@@ -55,7 +55,7 @@ impl Environment {
     ///
     /// # Errors
     /// If it does not exist.
-    pub fn open(folders: &Folders, name: &str) -> anyhow::Result<Self> {
+    pub fn open(folders: &Directories, name: &str) -> anyhow::Result<Self> {
         let files = folders.environment(name);
         match stored(&files)? {
             Some(spec) => Ok(Self { spec, files, records: Records::default() }),

@@ -66,10 +66,10 @@ pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
 pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str) -> anyhow::Result<Outcome<()>> {
     let what = || format!("setting up the link on node {node}");
     let files = files(plan, cluster);
-    if is_as_wanted(engine, node, &files).await.with_context(what)? {
+    if is_up_to_date(engine, node, &files).await.with_context(what)? {
         return Ok(Outcome::unchanged(()));
     }
-    node::put(engine, node, &files).await.with_context(what)?;
+    node::copy_files(engine, node, &files).await.with_context(what)?;
     let units = UNITS.map(|(unit, _, _)| unit);
     let script = format!(
         "systemctl daemon-reload && systemctl enable --quiet {0} && systemctl restart {0}",
@@ -149,7 +149,7 @@ pub async fn is_cut(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool> 
 }
 
 /// Reports whether the files match by digest and the unit `kindmesh-link` is active, with one command.
-async fn is_as_wanted(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<bool> {
+async fn is_up_to_date(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<bool> {
     use sha2::{Digest, Sha256};
     let sums: Vec<String> = files
         .iter()
@@ -203,7 +203,7 @@ pub async fn restore(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool>
 ///
 /// # Errors
 /// The engine's.
-pub async fn leads(engine: &Engine, node: &str, to: &Cluster) -> anyhow::Result<bool> {
+pub async fn has_route(engine: &Engine, node: &str, to: &Cluster) -> anyhow::Result<bool> {
     let subnet = to.pod_subnet.to_string();
     let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
     Ok(said.contains(" via "))

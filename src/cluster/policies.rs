@@ -99,7 +99,7 @@ impl<'a> Policies<'a> {
         for policy in policies {
             let clusters = match to {
                 Some(cluster) => vec![self.environment.cluster(cluster)?.name.to_string()],
-                None => self.acts_in(policy),
+                None => self.takes_effect_in(policy),
             };
             places.extend(clusters.into_iter().map(|cluster| (policy, cluster)));
         }
@@ -143,7 +143,7 @@ impl<'a> Policies<'a> {
             anyhow::Ok(Listed {
                 policy,
                 acts_at: policy.side(),
-                acts_in: self.acts_in(policy),
+                acts_in: self.takes_effect_in(policy),
                 does: policy.does(),
                 applied_in: applied_in.into_iter().flatten().collect(),
             })
@@ -155,7 +155,7 @@ impl<'a> Policies<'a> {
         self.environment.spec.clusters.iter().map(|cluster| cluster.name.to_string()).collect()
     }
 
-    fn acts_in(&self, policy: Policy) -> Vec<String> {
+    fn takes_effect_in(&self, policy: Policy) -> Vec<String> {
         let samples = &self.environment.spec.samples;
         let clusters = match policy.side() {
             Side::Caller => &samples.caller.clusters,
@@ -183,7 +183,7 @@ impl<'a> Policies<'a> {
         if let Some(foreign) = live.as_ref().filter(|live| !is_ours(live)) {
             return Err(self.refused(foreign, &cluster).into());
         }
-        let acts_here = self.acts_in(policy).contains(&cluster);
+        let acts_here = self.takes_effect_in(policy).contains(&cluster);
         Ok(Found { policy, cluster, live, acts_here })
     }
 
@@ -200,7 +200,7 @@ impl<'a> Policies<'a> {
     }
 
     async fn apply_one(&self, found: Found) -> anyhow::Result<Change> {
-        let changed = self.put(&found, found.policy).await?;
+        let changed = self.apply_found(&found, found.policy).await?;
         let replaced = found.there().filter(|there| *there != found.policy);
         Ok(Change { changed, replaced, ..found.unchanged() })
     }
@@ -211,13 +211,13 @@ impl<'a> Policies<'a> {
         };
         let own = found.policy.replaces().filter(|own| found.acts_here && !policies.contains(own));
         match own {
-            Some(own) => self.put(&found, own).await.map(drop)?,
+            Some(own) => self.apply_found(&found, own).await.map(drop)?,
             None => self.delete(&found, live).await?,
         }
         Ok(Change { changed: true, restored: own, ..found.unchanged() })
     }
 
-    async fn put(&self, found: &Found, policy: Policy) -> anyhow::Result<bool> {
+    async fn apply_found(&self, found: &Found, policy: Policy) -> anyhow::Result<bool> {
         let object = policy.object(self.namespace())?;
         // It takes a fraction of a second, so only the result is shown.
         let step = Events::silent().step("policies", Some(&found.cluster));

@@ -48,6 +48,6 @@ impl Probe {
         template["spec"]["serviceAccountName"] = json!(self.name);
         let container = &mut template["spec"]["containers"][0];
         container["image"] = json!(image);
-        workloads::tell_place(container, cluster);
+        workloads::set_location(container, cluster);
     }
 }

@@ -90,11 +90,11 @@ fn adapt(object: &mut DynamicObject, samples: &Samples, cluster: &Cluster) {
     }
     let Some(container) = object.data.pointer_mut("/spec/template/spec/containers/0") else { return };
     container["image"] = json!(samples.image);
-    tell_place(container, cluster);
+    set_location(container, cluster);
 }
 
 /// Sets the environment variables with the cluster, region and zone in a container of the sample image.
-pub fn tell_place(container: &mut Value, cluster: &Cluster) {
+pub fn set_location(container: &mut Value, cluster: &Cluster) {
     for variable in container["env"].as_array_mut().into_iter().flatten() {
         let value = match variable["name"].as_str() {
             Some("CLUSTER_NAME") => cluster.name.as_str(),

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::cluster::environment;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 
 mod archive;
 mod cluster;
@@ -83,7 +83,7 @@ pub struct Written {
 /// A usage error for an existing file, an environment error if the environment does not exist; otherwise the file
 /// system's errors.
 pub async fn bundle(
-    folders: &Folders,
+    folders: &Directories,
     name: &str,
     target: Option<&Path>,
     failure: Option<Value>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::host::docker::Engine;
-use crate::host::state::{Files, Folders};
+use crate::host::state::{Directories, Files};
 use crate::plan::admission::Obstacle;
 use crate::spec::{Origins, Spec};
 
@@ -91,7 +91,7 @@ impl Report {
 
 /// Gathers all facts and judges them, within the timeout: [`WITHIN`] is enough for a healthy engine and
 /// registries.
-pub async fn doctor(spec: &Spec, origins: &Origins, folders: &Folders, within: Duration) -> Report {
+pub async fn doctor(spec: &Spec, origins: &Origins, folders: &Directories, within: Duration) -> Report {
     judge(&gather(spec, origins, folders, within).await)
 }
 

@@ -20,7 +20,6 @@ use crate::cluster::environment::Environment;
 
 mod authz_identity;
 mod balance_replicas;
-mod bench;
 mod breaker;
 mod breaker_closes;
 mod breaker_opens;
@@ -32,6 +31,7 @@ mod mtls_identity;
 mod mtls_strict;
 mod name_absent;
 mod name_stub;
+mod namespaces;
 mod probe;
 mod retry_transient;
 mod telemetry_counted;
@@ -40,9 +40,9 @@ mod trace_carried;
 mod trust_root;
 
 pub use crate::base::verdict::{Status, Subject, SubjectCluster, Verdict, Verdicts};
-use bench::Bench;
 pub use check::Check;
 use check::{Trial, Undecided};
+use namespaces::TestNamespaces;
 
 /// All checks, from the bottom up.
 pub const CHECKS: [Check; 16] = [
@@ -90,8 +90,9 @@ pub fn select(wanted: &[String], skip: &[String]) -> Result<Vec<&'static Check>,
     for name in wanted.iter().chain(skip) {
         if name.is_empty() || !CHECKS.iter().any(|check| check.id.starts_with(name.as_str())) {
             let ids: Vec<_> = CHECKS.iter().map(|check| check.id).collect();
-            return Err(Error::usage(format!("no check \"{name}\""))
-                .hint(format!("the checks are {}", ids.join(", "))));
+            return Err(
+                Error::usage(format!("no check \"{name}\"")).hint(format!("the checks are {}", ids.join(", ")))
+            );
         }
     }
     // A constant promoted to a static: checks are shared by reference.
@@ -177,7 +178,7 @@ async fn once(
     events: &Events,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Vec<Verdict>> {
-    let bench = Bench::open(environment.clone()).await?;
+    let bench = TestNamespaces::open(environment.clone()).await?;
     let armed = interrupt.arm("deleting the test namespaces");
     let tried = async {
         bench.make(events, tokio::time::Instant::now() + options.timeout).await?;
@@ -191,7 +192,7 @@ async fn once(
         events.note(format!("--keep: namespace {} stays in every cluster", bench.namespace));
         Ok(())
     } else {
-        let step = events.step("unbench", None);
+        let step = events.step("remove-probes", None);
         step.run(async |_| Ok(Outcome::changed(bench.remove().await?))).await
     };
     drop(armed);
@@ -200,7 +201,7 @@ async fn once(
     Ok(verdicts)
 }
 
-async fn try_all(bench: &Bench, options: &Options, events: &Events) -> Vec<Verdict> {
+async fn try_all(bench: &TestNamespaces, options: &Options, events: &Events) -> Vec<Verdict> {
     let mut running: FuturesUnordered<_> = options
         .checks
         .iter()
@@ -230,7 +231,7 @@ async fn try_all(bench: &Bench, options: &Options, events: &Events) -> Vec<Verdi
     verdicts.into_values().collect()
 }
 
-async fn try_one(bench: &Bench, check: &Check, options: &Options, events: &Events) -> Verdict {
+async fn try_one(bench: &TestNamespaces, check: &Check, options: &Options, events: &Events) -> Verdict {
     events.send(Event::CheckStarted { id: check.id.into() });
     let started = Instant::now();
     let manifest = options.manifests.get(check.id).map_or(check.manifest, String::as_str);

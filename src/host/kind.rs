@@ -63,19 +63,19 @@ impl Kind<'_> {
     ///
     /// # Errors
     /// The engine's errors.
-    pub async fn revive(&self, cluster: &Cluster, have: &Environment) -> anyhow::Result<Revived> {
+    pub async fn start(&self, cluster: &Cluster, have: &Environment) -> anyhow::Result<Existing> {
         let found = |name: &String| have.nodes_of(&cluster.name).find(|node| node.name == *name);
         let Some(nodes) = cluster.nodes.iter().map(found).collect::<Option<Vec<_>>>() else {
-            return Ok(Revived::HalfMade);
+            return Ok(Existing::HalfMade);
         };
         if !is_finished(self.engine, cluster.control_plane()).await? {
-            return Ok(Revived::HalfMade);
+            return Ok(Existing::HalfMade);
         }
         let environment = &self.plan.environment;
         let anew = format!("recreate the environment: {}, then {}", down_hint(environment), up_hint(environment));
-        let revived = try_join_all(nodes.into_iter().map(|node| node::revive(self.engine, node, &anew))).await?;
+        let revived = try_join_all(nodes.into_iter().map(|node| node::start(self.engine, node, &anew))).await?;
         let changed = revived.contains(&true);
-        Ok(if changed { Revived::Started } else { Revived::Running })
+        Ok(if changed { Existing::Started } else { Existing::Running })
     }
 
     /// Creates a cluster with kind, all nodes from `node_image`; remains of an earlier attempt are removed first.
@@ -236,7 +236,7 @@ fn server_port(path: &Path, context: &str) -> Option<u16> {
 
 /// The result for an existing cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revived {
+pub enum Existing {
     /// All its nodes were running.
     Running,
     /// Nodes had to be started.

@@ -117,11 +117,11 @@ mod tests {
 
     use super::*;
     use crate::diagnose::verify::{Status, Verdict};
-    use crate::host::state::{Folders, write_private};
+    use crate::host::state::{Directories, write_private};
     use crate::report::testing::{at, failing_run, good_run, replay};
 
     fn files(folder: &Path) -> Files {
-        Folders { state: folder.to_owned(), cache: folder.join("cache") }.environment("shop")
+        Directories { state: folder.to_owned(), cache: folder.join("cache") }.environment("shop")
     }
 
     #[test]

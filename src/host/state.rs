@@ -18,14 +18,14 @@ pub use private::{begin_private, private_folder, replace, restrict, write_privat
 
 /// The directories of kindmesh; the same on macOS.
 #[derive(Debug, Clone)]
-pub struct Folders {
+pub struct Directories {
     /// `$XDG_STATE_HOME/kindmesh`: a directory for each environment.
     pub state: PathBuf,
     /// `$XDG_CACHE_HOME/kindmesh`: what can be created again.
     pub cache: PathBuf,
 }
 
-impl Folders {
+impl Directories {
     /// Reads them from this process.
     ///
     /// # Errors
@@ -71,8 +71,9 @@ impl Folders {
     /// # Errors
     /// The file system's errors.
     pub fn sweep(&self) -> anyhow::Result<()> {
-        let aside: Vec<_> =
-            names_in(&self.state).filter_map(|name| Some((put_aside_by(&name)?, self.state.join(name)))).collect();
+        let aside: Vec<_> = names_in(&self.state)
+            .filter_map(|name| Some((moved_aside_by(&name)?, self.state.join(name))))
+            .collect();
         if aside.is_empty() {
             return Ok(());
         }
@@ -173,7 +174,7 @@ impl Files {
 const ASIDE: &str = ".removed-";
 
 /// Returns the process that moved a directory aside, if its name says so.
-fn put_aside_by(name: &str) -> Option<u32> {
+fn moved_aside_by(name: &str) -> Option<u32> {
     let (environment, pid) = name.strip_prefix('.')?.rsplit_once(ASIDE)?;
     environment.parse::<Label>().ok()?;
     pid.parse().ok()
@@ -198,8 +199,8 @@ fn names_in(folder: &Path) -> impl Iterator<Item = String> + use<> {
 mod tests {
     use super::*;
 
-    fn folders(folder: &Path) -> Folders {
-        Folders { state: folder.to_owned(), cache: folder.join("cache") }
+    fn folders(folder: &Path) -> Directories {
+        Directories { state: folder.to_owned(), cache: folder.join("cache") }
     }
 
     #[test]

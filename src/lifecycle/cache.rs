@@ -15,7 +15,7 @@ use crate::cluster::environment;
 use crate::cluster::mesh::render;
 use crate::host::docker::{Engine, bake, node, sample_image, status};
 use crate::host::inventory as gather;
-use crate::host::state::{Folders, Lock};
+use crate::host::state::{Directories, Lock};
 use crate::host::tool;
 use crate::plan;
 use crate::plan::inventory::{Inventory, KIND_CLUSTER_LABEL};
@@ -64,7 +64,7 @@ enum Place {
 ///
 /// # Errors
 /// Errors of the engine or the file system.
-pub async fn list(engine: &Engine, folders: &Folders) -> anyhow::Result<Vec<Item>> {
+pub async fn list(engine: &Engine, folders: &Directories) -> anyhow::Result<Vec<Item>> {
     let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(engine).await? };
     let used = Used::of(&inventory, engine, folders).await?;
     let mut items = Vec::new();
@@ -84,12 +84,12 @@ pub async fn list(engine: &Engine, folders: &Folders) -> anyhow::Result<Vec<Item
 ///
 /// # Errors
 /// Errors of the engine or the file system.
-pub async fn prune(engine: &Engine, folders: &Folders, events: &Events) -> anyhow::Result<Vec<Item>> {
+pub async fn prune(engine: &Engine, folders: &Directories, events: &Events) -> anyhow::Result<Vec<Item>> {
     // What a running `up` is about to use looks unused.
     let locks = events.step("lock", None).run(async |step| {
         let mut locks = Vec::new();
         for name in folders.begun() {
-            locks.push(Lock::alone(&folders.environment(&name), step).await?);
+            locks.push(Lock::exclusive(&folders.environment(&name), step).await?);
         }
         Ok(Outcome::unchanged(locks))
     });
@@ -116,7 +116,7 @@ struct Used {
 }
 
 impl Used {
-    async fn of(inventory: &Inventory, engine: &Engine, folders: &Folders) -> anyhow::Result<Self> {
+    async fn of(inventory: &Inventory, engine: &Engine, folders: &Directories) -> anyhow::Result<Self> {
         let mut used = Self::default();
         used.nodes(inventory, engine).await?;
         let here = folders.environments();

@@ -217,7 +217,7 @@ pub(crate) async fn deploy_manifests(
         deploy: origin.label.clone(),
         changed,
         applied: placed.iter().flat_map(applied).collect(),
-        stubs: stubs.into_iter().map(made).collect(),
+        stubs: stubs.into_iter().map(created).collect(),
         images,
         removed,
         notes,
@@ -308,7 +308,7 @@ fn applied(placed: &Placed) -> impl Iterator<Item = Applied> {
     placed.clusters.iter().map(|cluster| Applied { object: named(cluster, &placed.object), by: placed.by.clone() })
 }
 
-fn made(stub: stubs::Stub) -> StubMade {
+fn created(stub: stubs::Stub) -> StubMade {
     StubMade { object: named(&stub.cluster, &stub.object), served_in: stub.served_in, because: stub.because }
 }
 

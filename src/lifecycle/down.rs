@@ -11,7 +11,7 @@ use crate::host::docker::{Engine, network};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig::{self, entries::Mark};
-use crate::host::state::{Files, Folders, Lock};
+use crate::host::state::{Directories, Files, Lock};
 use crate::plan::admission;
 
 /// The result of `down`.
@@ -27,11 +27,11 @@ pub struct Down {
 ///
 /// # Errors
 /// A usage error for an environment on another engine; otherwise errors of the engine or the file system.
-pub async fn down(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<Down> {
+pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &Events) -> anyhow::Result<Down> {
     let files = folders.environment(name);
     let existed = files.exist();
     let lock = events.step("lock", None).run(async |step| {
-        let lock = Lock::alone(&files, step).await?;
+        let lock = Lock::exclusive(&files, step).await?;
         // Before the inventory: a kind that is still running would create more nodes.
         kind::end_leftovers(name, &files, step).await?;
         Ok(Outcome::unchanged(lock))

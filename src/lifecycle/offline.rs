@@ -25,7 +25,7 @@ use crate::base::event::{Events, Outcome};
 use crate::base::interrupt::Interrupt;
 use crate::base::wait;
 use crate::host::docker::{Engine, bake};
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::host::tool;
 use crate::lifecycle::up;
 use crate::spec::Loaded;
@@ -83,7 +83,7 @@ pub struct Saved {
 /// A loaded archive.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Brought {
+pub struct LoadedArchive {
     /// The version of this format.
     pub schema_version: u8,
     /// The path of the archive.
@@ -111,7 +111,7 @@ pub async fn save(
     loaded: &Loaded,
     path: &Path,
     timeout: Duration,
-    folders: &Folders,
+    folders: &Directories,
     events: &Events,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Saved> {
@@ -255,7 +255,12 @@ fn write(
 /// # Errors
 /// A usage error for a file that is not an archive, an environment error for a damaged one, a missing prerequisite
 /// if it is for another platform; otherwise errors of the engine or the file system.
-pub async fn load(path: &Path, timeout: Duration, folders: &Folders, events: &Events) -> anyhow::Result<Brought> {
+pub async fn load(
+    path: &Path,
+    timeout: Duration,
+    folders: &Directories,
+    events: &Events,
+) -> anyhow::Result<LoadedArchive> {
     let late = || {
         Error::environment(format!("{} is not loaded after {} s", path.display(), timeout.as_secs()))
             .hint("what was loaded is kept: the same command continues; --timeout allows more time")
@@ -263,7 +268,7 @@ pub async fn load(path: &Path, timeout: Duration, folders: &Folders, events: &Ev
     wait::within(Instant::now() + timeout, events, bring(path, folders, events), late).await
 }
 
-async fn bring(path: &Path, folders: &Folders, events: &Events) -> anyhow::Result<Brought> {
+async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::Result<LoadedArchive> {
     let archive = events.step("check", None).run(async |step| {
         let (path, step) = (path.to_owned(), step.clone());
         let read = move || {
@@ -313,7 +318,7 @@ async fn bring(path: &Path, folders: &Folders, events: &Events) -> anyhow::Resul
     });
     let image_loaded = load.await?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Ok(Brought { schema_version: 1, path, digest, blobs, contents, image_loaded, files, left })
+    Ok(LoadedArchive { schema_version: 1, path, digest, blobs, contents, image_loaded, files, left })
 }
 
 /// Returns what an archive contains, and checks that its blobs exist.

@@ -5,16 +5,16 @@ use futures::future::join_all;
 
 use crate::base::event::{Events, Outcome};
 use crate::host::docker::{Engine, node};
-use crate::host::state::Folders;
-use crate::lifecycle::hold;
+use crate::host::state::Directories;
+use crate::lifecycle::locked;
 use crate::plan::inventory::{Inventory, Node};
 
 /// Freezes the running nodes; stopped nodes stay stopped. Returns whether there were any.
 ///
 /// # Errors
 /// If the environment does not exist, or is on another engine; otherwise the engine's errors.
-pub async fn pause(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
-    let (_lock, inventory) = hold::alone(engine, folders, name, events).await?;
+pub async fn pause(engine: &Engine, folders: &Directories, name: &str, events: &Events) -> anyhow::Result<bool> {
+    let (_lock, inventory) = locked::exclusive(engine, folders, name, events).await?;
     let runs = |node: &&Node| node.state == "running";
     events
         .step("pause", None)
@@ -29,8 +29,8 @@ pub async fn pause(engine: &Engine, folders: &Folders, name: &str, events: &Even
 ///
 /// # Errors
 /// As for [`pause`].
-pub async fn stop(engine: &Engine, folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
-    let (_lock, inventory) = hold::alone(engine, folders, name, events).await?;
+pub async fn stop(engine: &Engine, folders: &Directories, name: &str, events: &Events) -> anyhow::Result<bool> {
+    let (_lock, inventory) = locked::exclusive(engine, folders, name, events).await?;
     let lives = |node: &&Node| ["running", "paused", "restarting"].contains(&node.state.as_str());
     events
         .step("stop", None)

@@ -17,9 +17,9 @@ use crate::cluster::refusal::Reason;
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::Engine;
-use crate::host::kind::{Kind, Revived};
-use crate::host::state::Folders;
-use crate::lifecycle::hold;
+use crate::host::kind::{Existing, Kind};
+use crate::host::state::Directories;
+use crate::lifecycle::locked;
 use crate::lifecycle::prove;
 use crate::plan::{Cluster, Plan};
 
@@ -57,7 +57,7 @@ pub struct Started {
 pub async fn start(
     engine: &Engine,
     opened: &Environment,
-    folders: &Folders,
+    folders: &Directories,
     options: &Options,
     events: &Events,
 ) -> anyhow::Result<Started> {
@@ -81,11 +81,11 @@ pub async fn start(
 async fn run(
     engine: &Engine,
     opened: &Environment,
-    folders: &Folders,
+    folders: &Directories,
     deadline: tokio::time::Instant,
     events: &Events,
 ) -> anyhow::Result<Started> {
-    let (_lock, inventory) = hold::alone(engine, folders, opened.name(), events).await?;
+    let (_lock, inventory) = locked::exclusive(engine, folders, opened.name(), events).await?;
     let found = inventory.environments.get(opened.name()).cloned().unwrap_or_default();
     let plan = opened.plan(engine, inventory)?;
     let start = Start { engine, opened, plan: &plan, deadline, events };
@@ -132,17 +132,17 @@ impl Start<'_> {
         let kind = Kind { engine: self.engine, plan: self.plan, files: &self.opened.files };
         let step = self.events.step("start", None);
         step.run(async |_| {
-            let revived = self.plan.clusters.iter().map(|cluster| kind.revive(cluster, found));
+            let revived = self.plan.clusters.iter().map(|cluster| kind.start(cluster, found));
             let revived = try_join_all(revived).await?;
             let clusters = self.plan.clusters.iter().zip(&revived);
-            if let Some((half_made, _)) = clusters.clone().find(|(_, revived)| **revived == Revived::HalfMade) {
+            if let Some((half_made, _)) = clusters.clone().find(|(_, revived)| **revived == Existing::HalfMade) {
                 let message = format!("cluster {} is incomplete", half_made.name);
                 return Err(Error::environment(message).hint(up_hint(self.opened.name())).into());
             }
-            for (cluster, _) in clusters.filter(|(_, revived)| **revived == Revived::Started) {
+            for (cluster, _) in clusters.filter(|(_, revived)| **revived == Existing::Started) {
                 self.opened.record(&cluster.name).note(Reason::ApiServer);
             }
-            let changed = revived.contains(&Revived::Started);
+            let changed = revived.contains(&Existing::Started);
             Ok(Outcome { value: changed, changed })
         })
         .await

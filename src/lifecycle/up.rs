@@ -27,14 +27,13 @@ use crate::host::docker::{Engine, image};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig;
-use crate::host::state::{Files, Folders, Lock};
+use crate::host::state::{Directories, Files, Lock};
 use crate::host::trust::Root;
 use crate::plan::inventory::Environment;
 use crate::plan::{Plan, admission};
 use crate::spec::{Loaded, Spec};
 
 mod cluster;
-mod foreign;
 mod images;
 mod network;
 mod prove;
@@ -42,6 +41,7 @@ mod remote_secrets;
 mod samples;
 mod stop;
 mod tools;
+mod unlabeled;
 mod warm;
 
 use images::Images;
@@ -86,7 +86,7 @@ pub struct Up {
 ///
 /// # Errors
 /// The failed step, with the evidence and the next command.
-pub async fn up(loaded: &Loaded, options: &Options, folders: &Folders, events: &Events) -> anyhow::Result<Up> {
+pub async fn up(loaded: &Loaded, options: &Options, folders: &Directories, events: &Events) -> anyhow::Result<Up> {
     let (started, before) = (Instant::now(), Counts::so_far());
     let late = || {
         Error::environment(format!("not ready after {} s", options.timeout.as_secs())).hint(format!(
@@ -110,7 +110,7 @@ async fn run(
     loaded: &Loaded,
     options: &Options,
     deadline: tokio::time::Instant,
-    folders: &Folders,
+    folders: &Directories,
     events: &Events,
 ) -> anyhow::Result<Up> {
     let waits_until = diagnosis::waits_until(deadline);
@@ -125,7 +125,7 @@ async fn run(
     let engine = engine.await?;
     kind::require_docker_client()?;
     let lock = events.step("lock", None).run(async |step| {
-        let lock = Lock::alone(&files, step).await?;
+        let lock = Lock::exclusive(&files, step).await?;
         // Before the inventory: a kind that is still running would create more nodes.
         kind::end_leftovers(spec.name.as_str(), &files, step).await?;
         // They would count as unlabeled containers, and their names are needed.
@@ -148,7 +148,7 @@ async fn make(
     engine: &Engine,
     files: &Files,
     waits_until: tokio::time::Instant,
-    folders: &Folders,
+    folders: &Directories,
     events: &Events,
 ) -> anyhow::Result<Up> {
     // Files that a killed `down` left are only in the way of the next `down`.

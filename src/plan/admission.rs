@@ -185,7 +185,7 @@ pub(super) fn subnet(wanted: &Spec, existing: &Environment, taken: Option<&Taken
 
 /// Objects of other owners with names that a plan needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Foreign {
+pub struct Unlabeled {
     /// Containers with names of nodes.
     pub containers: Vec<String>,
     /// An image with the name of the sample image.
@@ -197,7 +197,7 @@ pub struct Foreign {
 ///
 /// # Errors
 /// A usage error that names the existing object.
-pub fn names(found: &Foreign) -> Result<(), Error> {
+pub fn names(found: &Unlabeled) -> Result<(), Error> {
     if let Some(container) = found.containers.first() {
         return Err(foreign("container", container, &format!("docker rm {container}")));
     }

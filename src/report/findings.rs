@@ -15,15 +15,19 @@ pub fn text(report: &Report, style: Style) -> String {
     let count = |severity: Severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
     let verdict = match (count(Severity::Blocks), count(Severity::Warns)) {
         (0, 0) => style.green("Nothing found that would make kindmesh up fail."),
-        (0, warns) => style.yellow(&format!("kindmesh up can work; {} may cause trouble.", things(warns))),
-        (blocks, 0) => style.red(&format!("kindmesh up cannot work: {} must be fixed.", stand(blocks))),
+        (0, warns) => style.yellow(&format!("kindmesh up can work; {} may cause trouble.", problems(warns))),
+        (blocks, 0) => style.red(&format!("kindmesh up cannot work: {} must be fixed.", problems(blocks))),
         (blocks, warns) => style.red(&format!(
             "kindmesh up cannot work: {} must be fixed, and {warns} more may cause trouble.",
-            stand(blocks)
+            problems(blocks)
         )),
     };
     let topics: Vec<_> = TOPICS.iter().map(|(topic, _)| *topic).collect();
-    let looked = match report.findings.iter().any(|finding| finding.id.starts_with("engine.") && alone(finding)) {
+    let looked = match report
+        .findings
+        .iter()
+        .any(|finding| finding.id.starts_with("engine.") && is_missing_engine(finding))
+    {
         true => "Without an engine, checks that ask the engine were skipped.".to_owned(),
         false => format!("Checked: {}.", topics.join(", ")),
     };
@@ -31,18 +35,14 @@ pub fn text(report: &Report, style: Style) -> String {
 }
 
 /// Whether a finding means that there is no engine.
-fn alone(finding: &Finding) -> bool {
+fn is_missing_engine(finding: &Finding) -> bool {
     matches!(
         finding.id,
         "engine.missing" | "engine.not-allowed" | "engine.remote" | "engine.address" | "engine.old"
     )
 }
 
-fn things(count: usize) -> String {
-    if count == 1 { "1 thing".into() } else { format!("{count} things") }
-}
-
-fn stand(count: usize) -> String {
+fn problems(count: usize) -> String {
     if count == 1 { "1 problem".into() } else { format!("{count} problems") }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn finding(finding: &Finding, style: Style) -> String {
         Severity::Warns => style.yellow("warns"),
     };
     let mut text = format!("{severity} {id}: {}\n", style.bold(what));
-    for (name, value) in [("seen", evidence), ("so", consequence), ("cure", cure)] {
+    for (name, value) in [("evidence", evidence), ("effect", consequence), ("fix", cure)] {
         let name = style.dim(&format!("{name}:"));
         for line in value.lines().filter(|_| !value.is_empty()) {
             text.push_str(&format!("  {name} {line}\n"));
@@ -84,10 +84,10 @@ mod tests {
     #[test]
     fn what_was_looked_at_is_said_when_nothing_is_found() {
         insta::assert_snapshot!(report(&[], &["the disk: it does not tell"]), @r"
-        not known: the disk: it does not tell
+        unknown: the disk: it does not tell
 
         Nothing found that would make kindmesh up fail.
-        Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
+        Checked: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
         ");
     }
 
@@ -96,21 +96,21 @@ mod tests {
         let (blocks, warns) = (("disk.low", Severity::Blocks), ("cpu.low", Severity::Warns));
         insta::assert_snapshot!(report(&[blocks, warns], &[]), @r"
         blocks disk.low: it is so
-          seen: seen
-          so: it fails
-          cure: do this
+          evidence: seen
+          effect: it fails
+          fix: do this
 
         warns cpu.low: it is so
-          seen: seen
-          so: it fails
-          cure: do this
+          evidence: seen
+          effect: it fails
+          fix: do this
 
-        kindmesh up cannot work: 1 thing is must be fixed, and 1 more may cause trouble.
-        Looked at: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
+        kindmesh up cannot work: 1 problem must be fixed, and 1 more may cause trouble.
+        Checked: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
         ");
         let verdict = |findings: &[_]| report(findings, &[]).lines().rev().nth(1).unwrap().to_owned();
-        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work; 2 things may cause trouble.");
-        assert_eq!(verdict(&[blocks, blocks]), "kindmesh up cannot work: 2 things are must be fixed.");
+        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work; 2 problems may cause trouble.");
+        assert_eq!(verdict(&[blocks, blocks]), "kindmesh up cannot work: 2 problems must be fixed.");
         let without_engine = report(&[("engine.missing", Severity::Blocks)], &[]);
         assert!(without_engine.ends_with("Without an engine, checks that ask the engine were skipped."));
     }

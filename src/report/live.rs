@@ -76,7 +76,7 @@ impl Live {
     }
 
     /// Prints how many steps were unchanged, if no display is drawn.
-    fn tell_unchanged(&mut self) {
+    fn print_unchanged(&mut self) {
         let steps = self.running.take_unchanged();
         if steps > 0 {
             self.printer.progress(&self.look.unchanged(steps));
@@ -125,14 +125,14 @@ impl Sink for Live {
             }
             Event::Ready { seconds, environment, kubeconfig } => {
                 self.erase();
-                self.tell_unchanged();
+                self.print_unchanged();
                 let style = self.printer.stdout_style();
                 self.printer.result(&ready(style, *seconds, environment, kubeconfig));
             }
             // Only which step failed: the command prints the error itself, at the end.
             Event::Failed { step, cluster, .. } => {
                 self.erase();
-                self.tell_unchanged();
+                self.print_unchanged();
                 if let Some(failed) = self.running.end(step, cluster.as_deref()) {
                     let seconds = failed.seconds(time);
                     self.printer.progress(&self.look.failed(step, cluster.as_deref(), seconds));
@@ -150,7 +150,7 @@ impl Sink for Live {
 
     fn finish(&mut self) {
         self.erase();
-        self.tell_unchanged();
+        self.print_unchanged();
     }
 }
 

@@ -26,7 +26,7 @@ impl Plain {
 
     /// Prints a status that is new and due. A status that came too early is printed at a later tick if it still
     /// holds.
-    fn tell_waits(&mut self, time: Timestamp) {
+    fn print_waits(&mut self, time: Timestamp) {
         let all = self.printer.verbosity() == Verbosity::Verbose;
         for step in self.running.iter_mut() {
             let (told_at, told) = &step.told;
@@ -39,7 +39,7 @@ impl Plain {
     }
 
     /// Prints how many steps were unchanged.
-    fn tell_unchanged(&mut self) {
+    fn print_unchanged(&mut self) {
         let steps = self.running.take_unchanged();
         if steps > 0 {
             self.printer.progress(&self.look.unchanged(steps));
@@ -67,7 +67,7 @@ impl Sink for Plain {
             Event::Waiting { step, cluster, r#for, last } => {
                 let waiting = Waiting { what: r#for.clone(), last: last.clone() };
                 self.running.wait(step, cluster.as_deref(), waiting);
-                self.tell_waits(time);
+                self.print_waits(time);
             }
             Event::CheckStarted { id } => self.running.start(time, id, None),
             Event::CheckFinished { verdict } => {
@@ -78,13 +78,13 @@ impl Sink for Plain {
             Event::Counted { .. } => {}
             Event::Note { message } => self.printer.progress(&self.look.note(message)),
             Event::Ready { seconds, environment, kubeconfig } => {
-                self.tell_unchanged();
+                self.print_unchanged();
                 let style = self.printer.stdout_style();
                 self.printer.result(&ready(style, *seconds, environment, kubeconfig));
             }
             // Only which step failed: the command prints the error itself, at the end.
             Event::Failed { step, cluster, .. } => {
-                self.tell_unchanged();
+                self.print_unchanged();
                 if let Some(failed) = self.running.end(step, cluster.as_deref()) {
                     let seconds = failed.seconds(time);
                     self.printer.progress(&self.look.failed(step, cluster.as_deref(), seconds));
@@ -94,11 +94,11 @@ impl Sink for Plain {
     }
 
     fn tick(&mut self, time: Timestamp) {
-        self.tell_waits(time);
+        self.print_waits(time);
     }
 
     fn finish(&mut self) {
-        self.tell_unchanged();
+        self.print_unchanged();
     }
 }
 

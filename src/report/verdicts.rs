@@ -41,9 +41,7 @@ impl FromStr for ReportFile {
             "json" => Kind::Json,
             "markdown" => Kind::Markdown,
             other => {
-                return Err(format!(
-                    "no report \"{other}\": use a kind such as junit, html, json or markdown"
-                ));
+                return Err(format!("no report \"{other}\": use a kind such as junit, html, json or markdown"));
             }
         };
         if path.is_empty() {

@@ -54,8 +54,7 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
     }
     String::from_utf8(bytes).map_err(|error| {
         let (line, column) = place_of(error.as_bytes(), error.utf8_error().valid_up_to());
-        Error::usage(format!("{shown}:{line}:{column}: this is not UTF-8 text"))
-            .hint("save the file as UTF-8")
+        Error::usage(format!("{shown}:{line}:{column}: this is not UTF-8 text")).hint("save the file as UTF-8")
     })
 }
 

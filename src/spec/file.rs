@@ -119,10 +119,9 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
         YamlError::NonFiniteFloat { .. } => {
             told("expected a finite number here", "write digits, or quote it as text")
         }
-        YamlError::UnknownAnchor { .. } => told(
-            "an alias without its anchor",
-            "define the anchor first, as &NAME; quote text that begins with *",
-        ),
+        YamlError::UnknownAnchor { .. } => {
+            told("an alias without its anchor", "define the anchor first, as &NAME; quote text that begins with *")
+        }
         YamlError::Budget { .. }
         | YamlError::AliasReplayLimitExceeded { .. }
         | YamlError::AliasExpansionLimitExceeded { .. }

@@ -165,14 +165,19 @@ impl Problems<'_> {
             self.node_names(spec, &format!("{path}.name"), &cluster.name);
             if cluster.workers > WORKERS_MAX {
                 let what = format!("is {}, at most {WORKERS_MAX} are allowed", cluster.workers);
-                self.add(&format!("{path}.workers"), what, "most environments need none: pods also run on the \
-                    control plane");
+                self.add(
+                    &format!("{path}.workers"),
+                    what,
+                    "most environments need none: pods also run on the \
+                    control plane",
+                );
             }
             for (field, value) in [("region", &cluster.region), ("zone", &cluster.zone)] {
                 if !is_label_value(value) {
-                    let what =
-                        format!("{value:?} is not a Kubernetes label value: at most 63 letters, digits, -, _ \
-                            and .");
+                    let what = format!(
+                        "{value:?} is not a Kubernetes label value: at most 63 letters, digits, -, _ \
+                            and ."
+                    );
                     let hint = format!("a {field} is a name such as eu-west-1; omit it for none");
                     self.add(&format!("{path}.{field}"), what, hint);
                 }
@@ -255,8 +260,12 @@ impl Problems<'_> {
         }
         if !samples.image.is_empty() && !is_reference(&samples.image) {
             let what = format!("{:?} is not an image reference", samples.image);
-            self.add("samples.image", what, "an image such as registry.example/kindmesh:1; without it, kindmesh \
-                builds the image");
+            self.add(
+                "samples.image",
+                what,
+                "an image such as registry.example/kindmesh:1; without it, kindmesh \
+                builds the image",
+            );
         }
         self.places(spec, "samples.caller.clusters", &samples.caller.clusters, NO_SAMPLES);
         self.places(spec, "samples.producer.clusters", &samples.producer.clusters, NO_SAMPLES);

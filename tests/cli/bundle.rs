@@ -4,23 +4,23 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::desk::{Desk, stdout};
+use crate::sandbox::{Sandbox, stdout};
 
 /// Neither engine nor clusters answer: what there is, is in it, and the rest is listed.
 #[test]
 fn a_bundle_of_what_is_broken_says_what_it_lacks_and_has_no_secret() {
-    let desk = Desk::with_environment();
-    desk.write(
+    let sandbox = Sandbox::with_environment();
+    sandbox.write(
         "state/kindmesh/shop/runs/2026-11-24T05-00-00.000Z-up.jsonl",
         "{\"token\": \"secret-of-kind-shop-east\"}\n",
     );
-    let said = stdout(desk.command().args(["bundle", "archive.tar.gz", "--name", "shop", "--output", "json"]));
+    let said = stdout(sandbox.command().args(["bundle", "archive.tar.gz", "--name", "shop", "--output", "json"]));
     let written: Value = serde_json::from_str(&said).unwrap();
     let missing: Vec<_> = written["missing"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     for lacks in ["the engine: ", "the API server of east: ", "the API server of west: "] {
         assert!(missing.iter().any(|line| line.starts_with(lacks)), "{lacks} is not in {missing:?}");
     }
-    let file = std::fs::File::open(desk.root.join("work/archive.tar.gz")).unwrap();
+    let file = std::fs::File::open(sandbox.root.join("work/archive.tar.gz")).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
     let mut names = Vec::new();
     for entry in archive.entries().unwrap() {
@@ -34,6 +34,6 @@ fn a_bundle_of_what_is_broken_says_what_it_lacks_and_has_no_secret() {
     for part in ["README.md", "spec.yaml", "versions.json", "runs/2026-11-24T05-00-00.000Z-up.jsonl"] {
         assert!(names.iter().any(|name| name == part), "{part} is not in {names:?}");
     }
-    let again = desk.command().args(["bundle", "archive.tar.gz", "--name", "shop"]).output().unwrap();
+    let again = sandbox.command().args(["bundle", "archive.tar.gz", "--name", "shop"]).output().unwrap();
     assert_eq!(again.status.code(), Some(2), "what is there is not written over");
 }

@@ -8,7 +8,7 @@ use assert_cmd::Command;
 use kindmesh::internals::spec;
 use serde_json::Value;
 
-use crate::desk::{Desk, KINDMESH, all, golden, stdout};
+use crate::sandbox::{KINDMESH, Sandbox, all, golden, stdout};
 
 #[test]
 fn an_environment_that_was_made() {
@@ -24,14 +24,14 @@ fn an_environment_that_was_made() {
         "unapply strict --from north --name shop",
         "apply strict --name shop",
     ];
-    golden("environment", &all(&Desk::with_environment(), &commands));
+    golden("environment", &all(&Sandbox::with_environment(), &commands));
 }
 
 #[test]
 fn a_call_whose_cluster_is_gone_is_an_error_and_no_answer() {
-    let desk = Desk::with_environment();
+    let sandbox = Sandbox::with_environment();
     for arguments in [&["call", "--name", "shop"][..], &["call", "--name", "shop", "--output", "json"]] {
-        let failed = desk.command().args(arguments).assert().code(1).stdout("");
+        let failed = sandbox.command().args(arguments).assert().code(1).stdout("");
         let said = String::from_utf8(failed.get_output().stderr.clone()).unwrap();
         assert!(said.starts_with("error: ") && said.contains("refused"), "{said}");
     }
@@ -40,15 +40,15 @@ fn a_call_whose_cluster_is_gone_is_an_error_and_no_answer() {
 /// As `up` and `down` hold it, and as another `apply` does.
 #[test]
 fn who_changes_what_is_in_it_waits_for_who_works_on_it_alone_and_for_nobody_else() {
-    let desk = Desk::with_environment();
-    let lock = File::create(desk.root.join("state/kindmesh/shop/lock")).unwrap();
+    let sandbox = Sandbox::with_environment();
+    let lock = File::create(sandbox.root.join("state/kindmesh/shop/lock")).unwrap();
     let me = std::process::id();
-    std::fs::write(desk.root.join("state/kindmesh/shop/lock"), format!("{me}\n")).unwrap();
+    std::fs::write(sandbox.root.join("state/kindmesh/shop/lock"), format!("{me}\n")).unwrap();
     for command in [&["apply", "retry"][..], &["unapply", "--all"], &["deploy", "--delete", "."], &["verify"]] {
         let begin = || {
             let mut process = std::process::Command::new(KINDMESH);
             process.args(command).args(["--name", "shop", "--verbose"]);
-            process.env_clear().envs(desk.variables()).current_dir(desk.root.join("work"));
+            process.env_clear().envs(sandbox.variables()).current_dir(sandbox.root.join("work"));
             process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
         };
         lock.lock().unwrap();
@@ -71,32 +71,32 @@ fn who_changes_what_is_in_it_waits_for_who_works_on_it_alone_and_for_nobody_else
         let mut said = String::new();
         process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(process.wait().unwrap().code(), Some(1), "{said}");
-        assert!(!said.contains("works on this environment"), "{command:?} waits: {said}");
+        assert!(!said.contains("uses this environment"), "{command:?} waits: {said}");
         lock.unlock().unwrap();
     }
 }
 
 #[test]
 fn an_environment_whose_files_are_not_as_left() {
-    let desk = Desk::with_environment();
-    let stored = desk.read("state/kindmesh/shop/kindmesh.yaml");
-    std::fs::remove_file(desk.root.join("state/kindmesh/shop/kubeconfig")).unwrap();
-    std::fs::remove_file(desk.root.join("state/kindmesh/shop/clusters/east/kubeconfig")).unwrap();
-    let mut texts = all(&desk, &["kubeconfig --name shop", "call --name shop"]);
-    desk.write("state/kindmesh/shop/kindmesh.yaml", &format!("{stored}fromTheFuture: 1\n"));
-    texts.extend(all(&desk, &["env --name shop", "plan --offline --name shop"]));
+    let sandbox = Sandbox::with_environment();
+    let stored = sandbox.read("state/kindmesh/shop/kindmesh.yaml");
+    std::fs::remove_file(sandbox.root.join("state/kindmesh/shop/kubeconfig")).unwrap();
+    std::fs::remove_file(sandbox.root.join("state/kindmesh/shop/clusters/east/kubeconfig")).unwrap();
+    let mut texts = all(&sandbox, &["kubeconfig --name shop", "call --name shop"]);
+    sandbox.write("state/kindmesh/shop/kindmesh.yaml", &format!("{stored}fromTheFuture: 1\n"));
+    texts.extend(all(&sandbox, &["env --name shop", "plan --offline --name shop"]));
     let off = spec::from_text("name: shop\nsamples: {enabled: false}\n", "x").unwrap();
-    desk.write("state/kindmesh/shop/kindmesh.yaml", &spec::to_yaml(&off.spec).unwrap());
-    texts.extend(all(&desk, &["call --name shop", "apply strict --name shop"]));
+    sandbox.write("state/kindmesh/shop/kindmesh.yaml", &spec::to_yaml(&off.spec).unwrap());
+    texts.extend(all(&sandbox, &["call --name shop", "apply strict --name shop"]));
     golden("damaged_environment", &texts);
 }
 
 #[test]
 fn a_shell_takes_the_variables_as_they_are() {
-    let desk = Desk::with_environment();
-    let odd = desk.root.join("it's \"$HOME\" here");
-    std::fs::rename(desk.root.join("state"), &odd).unwrap();
-    let variables = stdout(desk.command().env("XDG_STATE_HOME", &odd).args(["env", "--name", "shop"]));
+    let sandbox = Sandbox::with_environment();
+    let odd = sandbox.root.join("it's \"$HOME\" here");
+    std::fs::rename(sandbox.root.join("state"), &odd).unwrap();
+    let variables = stdout(sandbox.command().env("XDG_STATE_HOME", &odd).args(["env", "--name", "shop"]));
     let script = format!("{variables}\nprintf '%s\\n' \"$KUBECONFIG\" \"$CTX_CLUSTER1\" \"$CTX_CLUSTER2\"");
     let said = stdout(Command::new("/bin/sh").args(["-c", &script]));
     let path = odd.join("kindmesh/shop/kubeconfig");
@@ -105,9 +105,9 @@ fn a_shell_takes_the_variables_as_they_are() {
 
 #[test]
 fn a_shell_with_the_variables_of_an_environment_works_on_it() {
-    let desk = Desk::with_environment();
+    let sandbox = Sandbox::with_environment();
     let name = |flags: &[&str]| {
-        let mut command = desk.command();
+        let mut command = sandbox.command();
         let json: Value = serde_json::from_str(&stdout(
             command
                 .env("KINDMESH_ENVIRONMENT", "shop")
@@ -119,14 +119,14 @@ fn a_shell_with_the_variables_of_an_environment_works_on_it() {
     };
     assert_eq!(name(&[]), "shop");
     assert_eq!(name(&["--name", "flag"]), "flag");
-    desk.write("work/kindmesh.yaml", "name: file\n");
+    sandbox.write("work/kindmesh.yaml", "name: file\n");
     assert_eq!(name(&[]), "file");
-    let wrong = desk.command().env("KINDMESH_ENVIRONMENT", "No_Name").arg("env").output().unwrap();
+    let wrong = sandbox.command().env("KINDMESH_ENVIRONMENT", "No_Name").arg("env").output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
 }
 
 #[test]
 fn a_call_whose_cluster_is_gone_names_it_and_the_next_command() {
-    let text = Desk::with_environment().run("call --name shop");
+    let text = Sandbox::with_environment().run("call --name shop");
     assert!(text.contains("east") && text.contains("hint: "), "{text}");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kindmesh::internals::spec;
 use serde_json::Value;
 
-use crate::desk::{Desk, all, golden, stdout};
+use crate::sandbox::{Sandbox, all, golden, stdout};
 
 #[test]
 fn help_and_version() {
@@ -20,19 +20,19 @@ fn help_and_version() {
         "bundle --help",
         "verify -h",
     ];
-    golden("help", &all(&Desk::new(), &commands));
+    golden("help", &all(&Sandbox::new(), &commands));
 }
 
 #[test]
 fn what_the_sample_image_runs_is_not_in_the_help() {
-    let help = stdout(Desk::new().command().arg("--help"));
+    let help = stdout(Sandbox::new().command().arg("--help"));
     let lists = |command: &str| help.lines().any(|line| line.trim_start().starts_with(command));
     assert!(lists("schema ") && !lists("serve "), "{help}");
 }
 
 #[test]
 fn the_schema_has_every_field_of_the_spec() {
-    let schema: Value = serde_json::from_str(&stdout(Desk::new().command().arg("schema"))).unwrap();
+    let schema: Value = serde_json::from_str(&stdout(Sandbox::new().command().arg("schema"))).unwrap();
     assert_eq!(schema, spec::schema());
     let default = serde_json::to_value(spec::Spec::default()).unwrap();
     let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
@@ -42,7 +42,7 @@ fn the_schema_has_every_field_of_the_spec() {
 #[test]
 fn completions_for_common_shells() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = stdout(Desk::new().command().args(["completions", shell]));
+        let script = stdout(Sandbox::new().command().args(["completions", shell]));
         for word in ["kindmesh", "kubeconfig", "offline"] {
             assert!(script.contains(word), "{shell} without {word}");
         }

@@ -4,32 +4,33 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::desk::{Desk, KINDMESH, OWN, golden, stdout};
+use crate::sandbox::{KINDMESH, OWN, Sandbox, golden, stdout};
 
 #[test]
 fn merging_keeps_the_users_own() {
-    let desk = Desk::with_environment();
+    let sandbox = Sandbox::with_environment();
     // As a value: within maps the order of a kubeconfig's fields means nothing.
-    let merged = |path: &str| serde_yaml::from_str::<Value>(&desk.read(path)).unwrap();
+    let merged = |path: &str| serde_yaml::from_str::<Value>(&sandbox.read(path)).unwrap();
     let shown =
         |title: &str| format!("# {title}\n{}", serde_yaml::to_string(&merged("home/.kube/config")).unwrap());
-    let mut texts = vec![desk.run("kubeconfig --name shop --merge"), shown("the user had none")];
+    let mut texts = vec![sandbox.run("kubeconfig --name shop --merge"), shown("the user had none")];
     let alone = merged("home/.kube/config");
-    desk.write("home/.kube/config", "");
-    desk.run("kubeconfig --name shop --merge");
+    sandbox.write("home/.kube/config", "");
+    sandbox.run("kubeconfig --name shop --merge");
     assert_eq!(merged("home/.kube/config"), alone, "into an empty file");
 
-    desk.write("home/.kube/config", OWN);
-    texts.push(desk.run("kubeconfig --name shop --merge --quiet"));
+    sandbox.write("home/.kube/config", OWN);
+    texts.push(sandbox.run("kubeconfig --name shop --merge --quiet"));
     texts.push(shown("the user had one"));
     golden("merge", &texts);
     let both = merged("home/.kube/config");
-    desk.run("kubeconfig --name shop --merge");
+    sandbox.run("kubeconfig --name shop --merge");
     assert_eq!(merged("home/.kube/config"), both, "merged again");
 
-    let first = desk.root.join("mine").display().to_string();
+    let first = sandbox.root.join("mine").display().to_string();
     let listed = format!("{first}:/nonexistent/second");
-    let said = stdout(desk.command().env("KUBECONFIG", listed).args(["kubeconfig", "--merge", "--name", "shop"]));
+    let said =
+        stdout(sandbox.command().env("KUBECONFIG", listed).args(["kubeconfig", "--merge", "--name", "shop"]));
     assert_eq!(said.trim_end(), first);
     assert_eq!(merged("mine"), alone);
     assert_eq!(merged("home/.kube/config"), both, "another file was to be changed");
@@ -38,43 +39,43 @@ fn merging_keeps_the_users_own() {
 /// The wait of ten seconds is told on standard error with its time, which is another one each time: hence quiet.
 #[test]
 fn a_lock_that_nobody_gives_back_is_named() {
-    let desk = Desk::with_environment();
-    desk.write("home/.kube/config.lock", "");
-    golden("merge_locked", &[desk.run("kubeconfig --name shop --merge --quiet")]);
-    assert!(!desk.root.join("home/.kube/config").exists());
+    let sandbox = Sandbox::with_environment();
+    sandbox.write("home/.kube/config.lock", "");
+    golden("merge_locked", &[sandbox.run("kubeconfig --name shop --merge --quiet")]);
+    assert!(!sandbox.root.join("home/.kube/config").exists());
 }
 
 #[test]
 fn merging_writes_through_a_symbolic_link() {
-    let desk = Desk::with_environment();
-    desk.write("dotfiles/config", OWN);
-    std::fs::create_dir(desk.root.join("home/.kube")).unwrap();
-    let link = desk.root.join("home/.kube/config");
-    std::os::unix::fs::symlink(desk.root.join("dotfiles/config"), &link).unwrap();
-    desk.run("kubeconfig --name shop --merge");
+    let sandbox = Sandbox::with_environment();
+    sandbox.write("dotfiles/config", OWN);
+    std::fs::create_dir(sandbox.root.join("home/.kube")).unwrap();
+    let link = sandbox.root.join("home/.kube/config");
+    std::os::unix::fs::symlink(sandbox.root.join("dotfiles/config"), &link).unwrap();
+    sandbox.run("kubeconfig --name shop --merge");
     assert!(link.is_symlink());
-    assert!(desk.read("dotfiles/config").contains("kind-shop-west"));
+    assert!(sandbox.read("dotfiles/config").contains("kind-shop-west"));
 }
 
 #[test]
 fn a_users_own_entry_of_the_same_name_is_left_alone() {
-    let desk = Desk::with_environment();
+    let sandbox = Sandbox::with_environment();
     let mut texts = Vec::new();
     for own in [
         "clusters: [{name: kind-shop-east, cluster: {server: \"https://mine.example\"}}]\n",
         "users: [{name: kind-shop-west, user: {token: mine}}]\n",
         "contexts: [{name: kind-shop-west, context: {cluster: mine, user: mine}}]\n",
     ] {
-        desk.write("home/.kube/config", own);
-        texts.push(desk.run("kubeconfig --name shop --merge"));
-        assert_eq!(desk.read("home/.kube/config"), own);
+        sandbox.write("home/.kube/config", own);
+        texts.push(sandbox.run("kubeconfig --name shop --merge"));
+        assert_eq!(sandbox.read("home/.kube/config"), own);
     }
     golden("merge_foreign", &texts);
 }
 
 #[test]
 fn a_broken_kubeconfig_is_left_alone() {
-    let desk = Desk::with_environment();
+    let sandbox = Sandbox::with_environment();
     let mut texts = Vec::new();
     for broken in [
         "clusters: [\n",
@@ -85,37 +86,37 @@ fn a_broken_kubeconfig_is_left_alone() {
         "a: 1\n---\nb: 2\n",
         "users:\n\t- name: a\n",
     ] {
-        desk.write("home/.kube/config", broken);
-        texts.push(desk.run("kubeconfig --name shop --merge"));
-        assert_eq!(desk.read("home/.kube/config"), broken);
-        assert!(!desk.root.join("home/.kube/config.lock").exists());
+        sandbox.write("home/.kube/config", broken);
+        texts.push(sandbox.run("kubeconfig --name shop --merge"));
+        assert_eq!(sandbox.read("home/.kube/config"), broken);
+        assert!(!sandbox.root.join("home/.kube/config.lock").exists());
     }
-    std::fs::write(desk.root.join("home/.kube/config"), b"users: \xff\n").unwrap();
-    texts.push(desk.run("kubeconfig --name shop --merge"));
-    std::fs::remove_file(desk.root.join("home/.kube/config")).unwrap();
-    let pipe = std::process::Command::new("mkfifo").arg(desk.root.join("home/.kube/config")).status().unwrap();
+    std::fs::write(sandbox.root.join("home/.kube/config"), b"users: \xff\n").unwrap();
+    texts.push(sandbox.run("kubeconfig --name shop --merge"));
+    std::fs::remove_file(sandbox.root.join("home/.kube/config")).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(sandbox.root.join("home/.kube/config")).status().unwrap();
     assert!(pipe.success());
-    texts.push(desk.run("kubeconfig --name shop --merge"));
+    texts.push(sandbox.run("kubeconfig --name shop --merge"));
     golden("merge_broken", &texts);
 }
 
 #[test]
 fn merging_keeps_the_mode_whatever_the_umask() {
-    let desk = Desk::with_environment();
-    let path = desk.root.join("home/.kube/config");
+    let sandbox = Sandbox::with_environment();
+    let path = sandbox.root.join("home/.kube/config");
     let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     for umask in ["000", "077"] {
         let merge = || {
             let script = format!("umask {umask}; exec \"{KINDMESH}\" kubeconfig --merge --name shop");
-            desk.command_of("sh").args(["-c", &script]).assert().success();
+            sandbox.command_of("sh").args(["-c", &script]).assert().success();
         };
         let _ = std::fs::remove_file(&path);
         merge();
         assert_eq!(mode(), 0o600, "a new file, umask {umask}");
-        desk.write("home/.kube/config", OWN);
+        sandbox.write("home/.kube/config", OWN);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         merge();
         assert_eq!(mode(), 0o640, "umask {umask}");
-        assert!(desk.read("home/.kube/config").contains("fromTheFuture"));
+        assert!(sandbox.read("home/.kube/config").contains("fromTheFuture"));
     }
 }

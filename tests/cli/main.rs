@@ -2,12 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bundle;
-mod desk;
 mod engine;
 mod environment;
 mod help;
 mod kubeconfig;
 mod plans;
+mod sandbox;
 mod streams;
 mod surroundings;
 mod timeouts;

@@ -2,44 +2,44 @@
 
 use serde_json::Value;
 
-use crate::desk::{Desk, all, golden, stdout};
+use crate::sandbox::{Sandbox, all, golden, stdout};
 
 #[test]
 fn a_plan_without_an_engine() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let commands = ["plan --offline", "plan --offline --output json", "plan --offline --output yaml"];
-    golden("plan", &all(&desk, &commands));
-    let json: Value = serde_json::from_str(&stdout(desk.command().args(commands[1].split(' ')))).unwrap();
-    let yaml: Value = serde_yaml::from_str(&stdout(desk.command().args(commands[2].split(' ')))).unwrap();
+    golden("plan", &all(&sandbox, &commands));
+    let json: Value = serde_json::from_str(&stdout(sandbox.command().args(commands[1].split(' ')))).unwrap();
+    let yaml: Value = serde_yaml::from_str(&stdout(sandbox.command().args(commands[2].split(' ')))).unwrap();
     assert_eq!(json, yaml);
 }
 
 #[test]
 fn a_plan_is_the_same_every_time() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     for format in ["human", "json", "yaml"] {
-        let plan = || stdout(desk.command().args(["plan", "--offline", "--output", format]));
+        let plan = || stdout(sandbox.command().args(["plan", "--offline", "--output", format]));
         assert_eq!(plan(), plan(), "{format}");
     }
 }
 
 #[test]
 fn a_plan_of_an_environment_that_was_made_is_of_its_stored_spec() {
-    let desk = Desk::with_environment();
-    let plan = stdout(desk.command().args(["plan", "--offline", "--name", "shop"]));
+    let sandbox = Sandbox::with_environment();
+    let plan = stdout(sandbox.command().args(["plan", "--offline", "--name", "shop"]));
     assert!(plan.contains("kind-shop-east"), "{plan}");
 }
 
 #[test]
 fn a_plan_needs_the_executable_that_is_named() {
-    let desk = Desk::new();
-    golden("no_executable", &[desk.run_with(&[("KINDMESH_EXE", "/nonexistent/kindmesh")], "plan --offline")]);
+    let sandbox = Sandbox::new();
+    golden("no_executable", &[sandbox.run_with(&[("KINDMESH_EXE", "/nonexistent/kindmesh")], "plan --offline")]);
 }
 
 #[test]
 fn later_files_win() {
     let file = |name: &str, more: &str| format!("name: {name}\n{more}");
-    let desk = Desk::with(&[
+    let sandbox = Sandbox::with(&[
         ("kindmesh.yaml", &file("default", "mesh: {version: 1.30.4, hub: default.example/istio}\n")),
         ("first.yaml", &file("first", "clusters: [{name: east}, {name: west}]\n")),
         ("second.yaml", &file("second", "mesh: {hub: second.example/istio}\n")),
@@ -47,7 +47,7 @@ fn later_files_win() {
         ("fourth.yaml", &file("fourth", "samples: {producer: {replicas: 4}}\n")),
     ]);
     let name = |variable: &str, flags: &str| {
-        let mut command = desk.command();
+        let mut command = sandbox.command();
         command.env("KINDMESH_FILE", variable).args(["plan", "--offline", "--output", "json"]);
         let plan: Value = serde_json::from_str(&stdout(command.args(flags.split_whitespace()))).unwrap();
         plan["environment"].as_str().unwrap().to_owned()
@@ -60,5 +60,5 @@ fn later_files_win() {
     assert_eq!(name("second.yaml", "-f first.yaml"), "first");
     assert_eq!(name("first.yaml", "--name flag -f third.yaml"), "flag");
     let variable = [("KINDMESH_FILE", "first.yaml:second.yaml")];
-    golden("merged", &[desk.run_with(&variable, "plan --offline -f third.yaml -f fourth.yaml")]);
+    golden("merged", &[sandbox.run_with(&variable, "plan --offline -f third.yaml -f fourth.yaml")]);
 }

@@ -7,13 +7,13 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::desk::{Desk, ENDS_WITHIN, KINDMESH};
+use crate::sandbox::{ENDS_WITHIN, KINDMESH, Sandbox};
 
 #[test]
 fn colours_only_where_they_are_asked_for() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let coloured = |arguments: &[&str], variable: &str| {
-        let output = desk.command().env(variable, "1").args(arguments).output().unwrap();
+        let output = sandbox.command().env(variable, "1").args(arguments).output().unwrap();
         String::from_utf8(output.stderr).unwrap().contains('\x1b')
     };
     assert!(coloured(&["list", "--color", "always"], "X"));
@@ -32,23 +32,23 @@ fn completions_into_a_closed_pipe_are_no_panic() {
 }
 
 /// What a shell makes of a script with `$KINDMESH` in it: its exit status, and what it printed.
-fn shell(desk: &Desk, script: &str) -> (Option<i32>, String) {
-    let output = desk.command_of("bash").env("KINDMESH", KINDMESH).args(["-c", script]).output().unwrap();
+fn shell(sandbox: &Sandbox, script: &str) -> (Option<i32>, String) {
+    let output = sandbox.command_of("bash").env("KINDMESH", KINDMESH).args(["-c", script]).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 #[test]
 fn a_stream_that_is_closed_or_not_read_is_no_panic() {
-    let desk = Desk::with_environment();
+    let sandbox = Sandbox::with_environment();
     for command in
         ["schema", "plan --offline", "list", "env --name shop", "kubeconfig --raw --name shop", "--help"]
     {
         for redirected in [">&-", "2>&-", "<&- >&- 2>&-", "| head -1", "2>&1 | head -c 1", "| true"] {
-            let (_, said) = shell(&desk, &format!("\"$KINDMESH\" {command} {redirected}"));
+            let (_, said) = shell(&sandbox, &format!("\"$KINDMESH\" {command} {redirected}"));
             assert!(!said.contains("panicked"), "{command} {redirected}: {said}");
             let (code, _) =
-                shell(&desk, &format!("\"$KINDMESH\" {command} {redirected}; exit ${{PIPESTATUS[0]}}"));
+                shell(&sandbox, &format!("\"$KINDMESH\" {command} {redirected}; exit ${{PIPESTATUS[0]}}"));
             // Nothing lists without an engine.
             let expected = if command == "list" { 4 } else { 0 };
             assert_eq!(code, Some(expected), "{command} {redirected}");
@@ -58,16 +58,16 @@ fn a_stream_that_is_closed_or_not_read_is_no_panic() {
 
 #[test]
 fn a_result_that_cannot_be_written_is_a_failure() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     for command in ["schema", "plan --offline"] {
-        let (code, said) = shell(&desk, &format!("\"$KINDMESH\" {command} >/dev/full"));
+        let (code, said) = shell(&sandbox, &format!("\"$KINDMESH\" {command} >/dev/full"));
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("error: writing the result: "), "{said}");
     }
 }
 
 /// `up` without an engine, with a stdout that is full and that nobody reads yet; and its end as it comes.
-fn stalled(desk: &Desk) -> (u32, UnixStream, usize, mpsc::Receiver<ExitStatus>) {
+fn stalled(sandbox: &Sandbox) -> (u32, UnixStream, usize, mpsc::Receiver<ExitStatus>) {
     let (reader, writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
     let mut filled = 0;
@@ -77,7 +77,7 @@ fn stalled(desk: &Desk) -> (u32, UnixStream, usize, mpsc::Receiver<ExitStatus>) 
         }
     }
     writer.set_nonblocking(false).unwrap();
-    let mut command = desk.process_of(KINDMESH);
+    let mut command = sandbox.process_of(KINDMESH);
     let mut child = command
         .args(["up", "--output", "json"])
         .stdout(OwnedFd::from(writer))
@@ -95,8 +95,8 @@ fn stalled(desk: &Desk) -> (u32, UnixStream, usize, mpsc::Receiver<ExitStatus>) 
 
 #[test]
 fn the_last_event_reaches_a_reader_that_is_late() {
-    let desk = Desk::new();
-    let (_, mut reader, filled, end) = stalled(&desk);
+    let sandbox = Sandbox::new();
+    let (_, mut reader, filled, end) = stalled(&sandbox);
     let mut read = String::new();
     reader.read_to_string(&mut read).unwrap();
     assert!(read[filled..].lines().any(|line| line.contains(r#""event":"failed""#)), "{}", &read[filled..]);
@@ -105,8 +105,8 @@ fn the_last_event_reaches_a_reader_that_is_late() {
 
 #[test]
 fn ctrl_c_ends_the_wait_for_a_reader_that_stalls() {
-    let desk = Desk::new();
-    let (id, _reader, _, end) = stalled(&desk);
+    let sandbox = Sandbox::new();
+    let (id, _reader, _, end) = stalled(&sandbox);
     assert!(std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());
     assert_eq!(end.recv_timeout(ENDS_WITHIN).unwrap().code(), Some(130));
 }

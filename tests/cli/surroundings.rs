@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::desk::{Desk, KINDMESH, all, golden};
+use crate::sandbox::{KINDMESH, Sandbox, all, golden};
 
 #[test]
 fn without_an_environment_the_way_to_one_is_said() {
@@ -22,12 +22,12 @@ fn without_an_environment_the_way_to_one_is_said() {
         "env --output json",
         "call --output json",
     ];
-    golden("no_environment", &all(&Desk::new(), &commands));
+    golden("no_environment", &all(&Sandbox::new(), &commands));
 }
 
 #[test]
 fn without_an_engine_the_cure_is_said_and_nothing_made() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let commands = [
         "up",
         "up --output json",
@@ -45,25 +45,25 @@ fn without_an_engine_the_cure_is_said_and_nothing_made() {
         "plan",
         "render out",
     ];
-    golden("no_engine", &all(&desk, &commands));
+    golden("no_engine", &all(&sandbox, &commands));
     for folder in ["state", "cache", "config", "work/out", "home/.kube"] {
-        assert!(!desk.root.join(folder).exists(), "{folder}");
+        assert!(!sandbox.root.join(folder).exists(), "{folder}");
     }
 }
 
 #[test]
 fn an_engine_that_cannot_be_used_is_named() {
-    let desk = Desk::new();
-    desk.write("other/config.json", "{\"currentContext\": \"colima\"}");
-    let configuration = desk.root.join("other").display().to_string();
+    let sandbox = Sandbox::new();
+    sandbox.write("other/config.json", "{\"currentContext\": \"colima\"}");
+    let configuration = sandbox.root.join("other").display().to_string();
     golden(
         "wrong_engines",
         &[
-            desk.run_with(&[("DOCKER_HOST", ""), ("DOCKER_CONTEXT", "gone")], "list"),
-            desk.run_with(&[("DOCKER_HOST", ""), ("DOCKER_CONFIG", &configuration)], "list"),
-            desk.run_with(&[("DOCKER_HOST", "ssh://me@far.example")], "list"),
-            desk.run_with(&[("DOCKER_HOST", "/var/run/docker.sock")], "list"),
-            desk.run_with(&[("DOCKER_HOST", "tcp://127.0.0.1:1")], "list"),
+            sandbox.run_with(&[("DOCKER_HOST", ""), ("DOCKER_CONTEXT", "gone")], "list"),
+            sandbox.run_with(&[("DOCKER_HOST", ""), ("DOCKER_CONFIG", &configuration)], "list"),
+            sandbox.run_with(&[("DOCKER_HOST", "ssh://me@far.example")], "list"),
+            sandbox.run_with(&[("DOCKER_HOST", "/var/run/docker.sock")], "list"),
+            sandbox.run_with(&[("DOCKER_HOST", "tcp://127.0.0.1:1")], "list"),
         ],
     );
 }
@@ -71,14 +71,14 @@ fn an_engine_that_cannot_be_used_is_named() {
 #[test]
 fn without_a_home_there_is_no_place_for_files() {
     let unset = [("HOME", ""), ("XDG_STATE_HOME", ""), ("XDG_CACHE_HOME", "")];
-    golden("no_home", &[Desk::new().run_with(&unset, "env")]);
+    golden("no_home", &[Sandbox::new().run_with(&unset, "env")]);
 }
 
 #[test]
 fn without_a_home_what_needs_no_files_works() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     for command in ["schema", "completions bash", "--version"] {
-        let mut without = desk.command();
+        let mut without = sandbox.command();
         without.env_remove("HOME").env_remove("XDG_STATE_HOME").env_remove("XDG_CACHE_HOME");
         without.args(command.split(' ')).assert().success();
     }
@@ -86,9 +86,9 @@ fn without_a_home_what_needs_no_files_works() {
 
 #[test]
 fn any_locale_will_do() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     for locale in ["C", "POSIX", "tr_TR.UTF-8", "ja_JP.eucJP", "xx_YY.nonsense", "\u{1F980}", ""] {
-        let mut command = desk.command();
+        let mut command = sandbox.command();
         command.env("LC_ALL", locale).env("LANG", locale).env("LANGUAGE", locale);
         command.args(["plan", "--offline"]).assert().success();
     }
@@ -96,27 +96,27 @@ fn any_locale_will_do() {
 
 #[test]
 fn variables_that_are_no_text_are_no_panic() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let broken = OsStr::from_bytes(b"\xff\xfe");
     for name in ["BROKEN", "DOCKER_CONFIG", "DOCKER_CONTEXT", "TERM", "LANG", "NO_COLOR", "HOME", "KINDMESH_EXE"] {
-        let output = desk.command().env(name, broken).arg("list").output().unwrap();
+        let output = sandbox.command().env(name, broken).arg("list").output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
     for (name, arguments) in [("KINDMESH_ENVIRONMENT", "plan"), ("KINDMESH_FILE", "plan")] {
-        let output = desk.command().env(name, broken).args([arguments, "--offline"]).output().unwrap();
+        let output = sandbox.command().env(name, broken).args([arguments, "--offline"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
     for arguments in [&[OsStr::new("up"), OsStr::new("--name"), broken][..], &[broken]] {
-        let output = desk.command().args(arguments).output().unwrap();
+        let output = sandbox.command().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
 #[test]
 fn a_working_directory_that_is_gone_is_told() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let script = "mkdir gone && cd gone && rmdir ../gone && \"$KINDMESH\" plan --offline";
-    let output = desk.command_of("sh").env("KINDMESH", KINDMESH).args(["-c", script]).output().unwrap();
+    let output = sandbox.command_of("sh").env("KINDMESH", KINDMESH).args(["-c", script]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("the working directory cannot be used") && said.contains("hint: "), "{said}");

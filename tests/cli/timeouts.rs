@@ -3,16 +3,16 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use crate::desk::{Desk, KINDMESH};
 use crate::engine::Engine;
+use crate::sandbox::{KINDMESH, Sandbox};
 
 /// What a command says that ends when its time is over: soon after, with exit status 1.
-fn late(desk: &Desk, engine: &Engine, arguments: &str) -> String {
+fn late(sandbox: &Sandbox, engine: &Engine, arguments: &str) -> String {
     let began = Instant::now();
-    let mut command = desk.command();
+    let mut command = sandbox.command();
     command.env("DOCKER_HOST", &engine.host).env("KINDMESH_EXE", KINDMESH);
     for (variable, tool) in [("KINDMESH_KIND", "kind"), ("KINDMESH_ISTIOCTL", "istioctl")] {
-        command.env(variable, desk.root.join(tool));
+        command.env(variable, sandbox.root.join(tool));
     }
     let output = command.args(arguments.split_whitespace()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -23,47 +23,47 @@ fn late(desk: &Desk, engine: &Engine, arguments: &str) -> String {
 
 #[test]
 fn an_exercise_is_given_up_when_its_time_is_over() {
-    let desk = Desk::with_environment();
-    let engine = Engine::serve(&desk.root);
-    desk.write("state/kindmesh/shop/labs/progress.json", "{}");
+    let sandbox = Sandbox::with_environment();
+    let engine = Engine::serve(&sandbox.root);
+    sandbox.write("state/kindmesh/shop/labs/progress.json", "{}");
     // Another command is at work, and does not end.
-    desk.write("state/kindmesh/shop/lock", "4711");
-    let lock = std::fs::File::open(desk.root.join("state/kindmesh/shop/lock")).unwrap();
+    sandbox.write("state/kindmesh/shop/lock", "4711");
+    let lock = std::fs::File::open(sandbox.root.join("state/kindmesh/shop/lock")).unwrap();
     lock.lock().unwrap();
     for (arguments, message) in [
         ("lab start 1 --name shop --timeout 10s", "error: exercise 1 is not set up after 10 s"),
         ("lab reset --name shop --timeout 10s", "error: the environment is not reset after 10 s"),
     ] {
-        let said = late(&desk, &engine, arguments);
+        let said = late(&sandbox, &engine, arguments);
         assert!(said.contains(message), "{said}");
         assert!(
             said.contains("still running: lock (waiting for the other kindmesh to end: process 4711"),
             "{said}"
         );
-        assert!(said.contains("--timeout gives it longer"), "{said}");
+        assert!(said.contains("--timeout allows more time"), "{said}");
     }
 }
 
 #[test]
 fn what_is_made_beforehand_is_given_up_when_its_time_is_over() {
-    let desk = Desk::new();
-    let engine = Engine::serve(&desk.root);
+    let sandbox = Sandbox::new();
+    let engine = Engine::serve(&sandbox.root);
     for (tool, says) in [
         ("kind", "kind v0.33.0 go1.26.8 linux/amd64"),
         ("istioctl", r#"{"clientVersion": {"version": "1.31.1"}}"#),
     ] {
         // What it prints is not a manifest, but all that is asked of it here.
-        desk.write(tool, &format!("#!/bin/sh\necho '{says}'\n"));
-        std::fs::set_permissions(desk.root.join(tool), std::fs::Permissions::from_mode(0o755)).unwrap();
+        sandbox.write(tool, &format!("#!/bin/sh\necho '{says}'\n"));
+        std::fs::set_permissions(sandbox.root.join(tool), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     for (arguments, message) in [
         ("cache warm --timeout 20s", "error: not finished after 20 s".to_owned()),
         ("offline save a.tar --timeout 20s", "error: a.tar is not complete after 20 s".to_owned()),
     ] {
-        let said = late(&desk, &engine, arguments);
+        let said = late(&sandbox, &engine, arguments);
         assert!(said.contains(&message), "{said}");
         assert!(said.contains("still running: pull (waiting for the image: "), "{said}");
         assert!(said.contains("34 of 128 MB"), "{said}");
     }
-    assert!(!desk.root.join("work/a.tar").exists());
+    assert!(!sandbox.root.join("work/a.tar").exists());
 }

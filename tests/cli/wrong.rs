@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::desk::{Desk, all, golden};
+use crate::sandbox::{Sandbox, all, golden};
 
 const SPECS: &str = include_str!("wrong/specs.txt");
 const COMMANDS: &str = include_str!("wrong/commands.txt");
@@ -18,7 +18,7 @@ const RIGHT: [&str; 10] = [
     "Usage: ",
     "[possible values: ",
     "a value is required",
-    "give a ",
+    "expected a ",
     "lower-case letters",
     "neither ",
     "at most",
@@ -30,7 +30,7 @@ fn specs() -> Vec<(&'static str, &'static str)> {
     cases.map(|case| case.split_once('\n').unwrap_or((case, ""))).collect()
 }
 
-/// What is missing of what every wrong input is told; `shown` is what [`Desk::run`] shows.
+/// What is missing of what every wrong input is told; `shown` is what [`Sandbox::run`] shows.
 fn flaw(shown: &str) -> Option<&'static str> {
     let errors = shown.lines().filter(|line| line.starts_with("error: ")).count();
     match () {
@@ -69,13 +69,13 @@ fn has_place(line: &str) -> bool {
 
 #[test]
 fn every_wrong_spec_is_told_with_its_place() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let specs = specs();
     assert!(specs.len() >= AT_LEAST.0, "{}", specs.len());
     let started = Instant::now();
     let run = |(title, text): &(&str, &str)| {
-        desk.write("work/wrong.yaml", text);
-        desk.run("plan --offline -f wrong.yaml").replacen("$ kindmesh plan --offline -f wrong.yaml", title, 1)
+        sandbox.write("work/wrong.yaml", text);
+        sandbox.run("plan --offline -f wrong.yaml").replacen("$ kindmesh plan --offline -f wrong.yaml", title, 1)
     };
     let texts: Vec<_> = specs.iter().map(run).collect();
     eprintln!("{} wrong specs in {:.1} s", specs.len(), started.elapsed().as_secs_f64());
@@ -87,11 +87,11 @@ fn every_wrong_spec_is_told_with_its_place() {
 
 #[test]
 fn every_wrong_command_line_is_told_with_its_argument() {
-    let desk = Desk::with_environment();
+    let sandbox = Sandbox::with_environment();
     let commands: Vec<_> = COMMANDS.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(commands.len() >= AT_LEAST.1, "{}", commands.len());
     let started = Instant::now();
-    let texts: Vec<_> = commands.iter().map(|command| desk.run(command)).collect();
+    let texts: Vec<_> = commands.iter().map(|command| sandbox.run(command)).collect();
     eprintln!("{} wrong command lines in {:.1} s", commands.len(), started.elapsed().as_secs_f64());
     assert_flawless(&texts);
     golden("wrong_commands", &texts);
@@ -99,8 +99,8 @@ fn every_wrong_command_line_is_told_with_its_argument() {
 
 #[test]
 fn what_is_no_spec_file_is_named() {
-    let desk = Desk::with(&[("one.yaml", "clusters: [{name: east}]\n"), ("fine.yaml", "name: shop\n")]);
-    let work = desk.root.join("work");
+    let sandbox = Sandbox::with(&[("one.yaml", "clusters: [{name: east}]\n"), ("fine.yaml", "name: shop\n")]);
+    let work = sandbox.root.join("work");
     let write = |name: &str, bytes: &[u8]| std::fs::write(work.join(name), bytes).unwrap();
     write("latin1.yaml", b"name: shop\nclusters: [{name: caf\xe9}]\n");
     write("utf16.yaml", b"\xff\xfen\0a\0m\0e\0:\0");
@@ -139,35 +139,35 @@ fn what_is_no_spec_file_is_named() {
         "missing/kindmesh.yaml",
         "one.yaml/kindmesh.yaml",
     ];
-    let mut texts: Vec<_> = files.iter().map(|file| desk.run(&format!("plan --offline -f {file}"))).collect();
+    let mut texts: Vec<_> = files.iter().map(|file| sandbox.run(&format!("plan --offline -f {file}"))).collect();
     let long = "x".repeat(300);
-    texts.push(desk.run(&format!("plan --offline -f {long}")).replace(&long, "[300 characters]"));
+    texts.push(sandbox.run(&format!("plan --offline -f {long}")).replace(&long, "[300 characters]"));
     for list in
         ["one.yaml:gone.yaml", "fine.yaml:folder", "gone.yaml::", "fine.yaml:one.yaml", "fine.yaml one.yaml"]
     {
-        texts.push(desk.run_with(&[("KINDMESH_FILE", list)], "plan --offline"));
+        texts.push(sandbox.run_with(&[("KINDMESH_FILE", list)], "plan --offline"));
     }
-    texts.push(desk.run_with(&[("KINDMESH_ENVIRONMENT", "No_Name")], "plan --offline"));
-    texts.push(desk.run_with(&[("KINDMESH_ENVIRONMENT", "twenty-one-characters")], "status"));
+    texts.push(sandbox.run_with(&[("KINDMESH_ENVIRONMENT", "No_Name")], "plan --offline"));
+    texts.push(sandbox.run_with(&[("KINDMESH_ENVIRONMENT", "twenty-one-characters")], "status"));
     assert_flawless(&texts);
     golden("wrong_files", &texts);
 }
 
 #[test]
 fn the_default_file_is_as_wrong_as_one_that_is_named() {
-    let desk = Desk::new();
-    std::fs::create_dir(desk.root.join("work/kindmesh.yaml")).unwrap();
-    let mut texts = vec![desk.run("plan --offline")];
-    std::fs::remove_dir(desk.root.join("work/kindmesh.yaml")).unwrap();
-    std::os::unix::fs::symlink("gone.yaml", desk.root.join("work/kindmesh.yaml")).unwrap();
-    texts.push(desk.run("plan --offline"));
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.root.join("work/kindmesh.yaml")).unwrap();
+    let mut texts = vec![sandbox.run("plan --offline")];
+    std::fs::remove_dir(sandbox.root.join("work/kindmesh.yaml")).unwrap();
+    std::os::unix::fs::symlink("gone.yaml", sandbox.root.join("work/kindmesh.yaml")).unwrap();
+    texts.push(sandbox.run("plan --offline"));
     assert_flawless(&texts);
     golden("wrong_default_file", &texts);
 }
 
 #[test]
 fn every_command_that_reads_a_spec_says_the_same() {
-    let desk = Desk::with(&[
+    let sandbox = Sandbox::with(&[
         ("unknown.yaml", "name: shop\nsamples:\n  produecr:\n    replicas: 3\n"),
         ("syntax.yaml", "name: shop\nclusters: [{name: east}\n"),
         ("one.yaml", "clusters: [{name: east}]\n"),
@@ -180,24 +180,24 @@ fn every_command_that_reads_a_spec_says_the_same() {
         "status -f syntax.yaml",
         "down -f syntax.yaml",
     ];
-    golden("wrong_spec_elsewhere", &all(&desk, &commands));
+    golden("wrong_spec_elsewhere", &all(&sandbox, &commands));
 }
 
 #[test]
 fn a_wrong_spec_is_told_before_an_engine_is_asked() {
-    let desk = Desk::with(&[("one.yaml", "clusters: [{name: east}]\n")]);
+    let sandbox = Sandbox::with(&[("one.yaml", "clusters: [{name: east}]\n")]);
     for arguments in ["up -f one.yaml", "plan -f one.yaml", "render out -f one.yaml", "down -f missing.yaml"] {
-        let text = desk.run(arguments);
+        let text = sandbox.run(arguments);
         assert!(text.contains("exit status: 2"), "{text}");
     }
 }
 
 #[test]
 fn a_spec_may_come_from_the_shell() {
-    let desk = Desk::new();
-    let kindmesh = crate::desk::KINDMESH;
+    let sandbox = Sandbox::new();
+    let kindmesh = crate::sandbox::KINDMESH;
     let script = format!("\"{kindmesh}\" plan --offline -f <(echo 'name: shop') | head -1");
-    let output = desk.command_of("bash").args(["-c", &script]).output().unwrap();
+    let output = sandbox.command_of("bash").args(["-c", &script]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("shop"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -102,7 +102,7 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let refused = kindmesh(work, path, &["offline", "load", "a.tar"]);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{error}");
-    assert!(error.contains("is damaged: nothing of it is loaded") && error.contains("blobs/sha256/"), "{error}");
+    assert!(error.contains("is damaged: nothing was loaded") && error.contains("blobs/sha256/"), "{error}");
     assert!(!docker(&["image", "inspect", &name]).status.success() && !work.join("cache/kindmesh/tools").exists());
 
     flip(&file, middle);

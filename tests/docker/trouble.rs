@@ -47,7 +47,7 @@ async fn one_interrupt_stops_where_nothing_is_half_made() {
         assert_eq!(output.status.code(), Some(130), "{text}");
         for words in [
             "interrupted: stopping at a consistent state; interrupt again to exit at once",
-            "there is: network kindmesh-docker-test-stop",
+            "created so far: network kindmesh-docker-test-stop",
             "cluster a: not created; its incomplete nodes are removed",
             "hint: kindmesh up --name docker-test-stop continues, kindmesh down --name docker-test-stop removes it",
         ] {

@@ -2,26 +2,26 @@
 //! (`real.rs`), by an engine's recorded answers where not.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod desk;
 #[cfg(target_os = "linux")]
 mod real;
 mod recorded;
+mod sandbox;
 
 use std::os::unix::net::UnixListener;
 
-use desk::{Desk, Said};
 use recorded::Recorded;
+use sandbox::{Said, Sandbox};
 use serde_json::{Value, json};
 
 /// What `doctor` says of an engine whose answers are changed.
 fn with(changes: &[(&str, Value)]) -> Said {
-    let desk = Desk::new();
-    let engine = Recorded::serve(&desk.root, changes);
-    let said = desk.doctor(&engine.host(), &[]);
+    let sandbox = Sandbox::new();
+    let engine = Recorded::serve(&sandbox.root, changes);
+    let said = sandbox.doctor(&engine.host(), &[]);
     let changing: Vec<_> = engine.asked().into_iter().filter(|asked| !asked.starts_with("GET ")).collect();
     assert!(changing.is_empty(), "doctor changes nothing, and asked {changing:?}");
     for folder in ["state", "cache"] {
-        assert!(!desk.root.join(folder).exists(), "doctor made {folder}");
+        assert!(!sandbox.root.join(folder).exists(), "doctor made {folder}");
     }
     said
 }
@@ -32,32 +32,29 @@ fn a_good_engine_elsewhere() {
     said.is(&[]);
     // It says that it is on another machine than this one.
     assert_eq!(said.unknown.len(), 2, "{:?}", said.unknown);
-    let desk = Desk::new();
-    let engine = Recorded::serve(&desk.root, &[]);
-    let output = desk.kindmesh(&engine.host()).arg("doctor").output().unwrap();
+    let sandbox = Sandbox::new();
+    let engine = Recorded::serve(&sandbox.root, &[]);
+    let output = sandbox.kindmesh(&engine.host()).arg("doctor").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("\nNothing found that would make kindmesh up fail.\nLooked at: the engine, "),
-        "{text}"
-    );
+    assert!(text.contains("\nNothing found that would make kindmesh up fail.\nChecked: the engine, "), "{text}");
     assert!(engine.asked().iter().all(|asked| !asked.contains("/distribution/")), "registries were asked");
 }
 
 #[test]
 fn engines_that_cannot_be_used() {
-    let desk = Desk::new();
-    desk.doctor("unix:///nonexistent.sock", &[]).is(&["blocks engine.missing"]);
-    desk.doctor("tcp://127.0.0.1:1", &[]).is(&["blocks engine.missing"]);
-    desk.doctor("ssh://me@far.example", &[]).is(&["blocks engine.remote"]);
-    desk.doctor("tcp://192.0.2.1:2375", &[]).is(&["blocks engine.remote"]);
-    desk.doctor("/var/run/docker.sock", &[]).is(&["blocks engine.address"]);
-    desk.doctor("", &[("DOCKER_HOST", ""), ("DOCKER_CONTEXT", "gone")]).is(&["blocks engine.address"]);
+    let sandbox = Sandbox::new();
+    sandbox.doctor("unix:///nonexistent.sock", &[]).is(&["blocks engine.missing"]);
+    sandbox.doctor("tcp://127.0.0.1:1", &[]).is(&["blocks engine.missing"]);
+    sandbox.doctor("ssh://me@far.example", &[]).is(&["blocks engine.remote"]);
+    sandbox.doctor("tcp://192.0.2.1:2375", &[]).is(&["blocks engine.remote"]);
+    sandbox.doctor("/var/run/docker.sock", &[]).is(&["blocks engine.address"]);
+    sandbox.doctor("", &[("DOCKER_HOST", ""), ("DOCKER_CONTEXT", "gone")]).is(&["blocks engine.address"]);
 
-    let socket = desk.root.join("silent.sock");
+    let socket = sandbox.root.join("silent.sock");
     let _listens = UnixListener::bind(&socket).unwrap();
-    let said = desk.doctor_within(2, &format!("unix://{}", socket.display()), &[]);
+    let said = sandbox.doctor_within(2, &format!("unix://{}", socket.display()), &[]);
     let what = said.is(&["blocks engine.missing"]).finding("engine.missing")["what"].as_str().unwrap().to_owned();
-    assert!(what.ends_with("does not answer within 1.8 s"), "{what}");
+    assert!(what.ends_with("did not respond within 1.8 s"), "{what}");
 }
 
 #[test]
@@ -106,58 +103,58 @@ fn old_sample_images() {
 
 #[test]
 fn tools_of_other_versions() {
-    let desk = Desk::new();
-    let engine = Recorded::serve(&desk.root, &[]);
-    desk.program("kind", "echo kind v0.20.0 go1.20 linux/amd64");
-    let said = desk.doctor(&engine.host(), &[]);
+    let sandbox = Sandbox::new();
+    let engine = Recorded::serve(&sandbox.root, &[]);
+    sandbox.program("kind", "echo kind v0.20.0 go1.20 linux/amd64");
+    let said = sandbox.doctor(&engine.host(), &[]);
     let seen = said.is(&["warns tools.version"]).finding("tools.version")["evidence"].as_str().unwrap();
     assert!(seen.ends_with("/bin/kind is v0.20.0"), "{seen}");
 
-    let named = desk.root.join("bin/kind").display().to_string();
-    desk.doctor(&engine.host(), &[("KINDMESH_KIND", &named)]).is(&["warns tools.version"]);
-    desk.doctor(&engine.host(), &[("KINDMESH_KIND", "/nonexistent/kind")]).is(&["blocks tools.version"]);
+    let named = sandbox.root.join("bin/kind").display().to_string();
+    sandbox.doctor(&engine.host(), &[("KINDMESH_KIND", &named)]).is(&["warns tools.version"]);
+    sandbox.doctor(&engine.host(), &[("KINDMESH_KIND", "/nonexistent/kind")]).is(&["blocks tools.version"]);
 
-    let desk = Desk::new();
-    let engine = Recorded::serve(&desk.root, &[]);
-    std::fs::remove_file(desk.root.join("bin/docker")).unwrap();
-    let path = desk.root.join("bin").display().to_string();
-    desk.doctor(&engine.host(), &[("PATH", &path)]).is(&["blocks tools.docker"]);
+    let sandbox = Sandbox::new();
+    let engine = Recorded::serve(&sandbox.root, &[]);
+    std::fs::remove_file(sandbox.root.join("bin/docker")).unwrap();
+    let path = sandbox.root.join("bin").display().to_string();
+    sandbox.doctor(&engine.host(), &[("PATH", &path)]).is(&["blocks tools.docker"]);
 }
 
 #[test]
 fn proxies_of_the_environment() {
-    let desk = Desk::new();
-    let engine = Recorded::serve(&desk.root, &[]);
-    desk.doctor(&engine.host(), &[("HTTPS_PROXY", "http://proxy.example:3128")]).is(&["warns proxy.except"]);
+    let sandbox = Sandbox::new();
+    let engine = Recorded::serve(&sandbox.root, &[]);
+    sandbox.doctor(&engine.host(), &[("HTTPS_PROXY", "http://proxy.example:3128")]).is(&["warns proxy.except"]);
     let here = [("http_proxy", "http://127.0.0.1:3128"), ("NO_PROXY", "localhost,127.0.0.1")];
-    desk.doctor(&engine.host(), &here).is(&["warns proxy.loopback"]);
+    sandbox.doctor(&engine.host(), &here).is(&["warns proxy.loopback"]);
     let covered = [("HTTPS_PROXY", "http://proxy.example:3128"), ("no_proxy", "localhost,127.0.0.0/8")];
-    desk.doctor(&engine.host(), &covered).is(&[]);
+    sandbox.doctor(&engine.host(), &covered).is(&[]);
 }
 
 #[test]
 fn files_of_environments() {
-    let desk = Desk::new();
-    let engine = Recorded::serve(&desk.root, &[]);
-    let key = desk.write("state/kindmesh/shop/trust/root-key.pem", "secret");
-    let said = desk.doctor(&engine.host(), &[]);
+    let sandbox = Sandbox::new();
+    let engine = Recorded::serve(&sandbox.root, &[]);
+    let key = sandbox.write("state/kindmesh/shop/trust/root-key.pem", "secret");
+    let said = sandbox.doctor(&engine.host(), &[]);
     said.is(&["warns state.readable", "warns leftovers.files"]);
     let cure = said.finding("state.readable")["cure"].as_str().unwrap();
     assert!(std::process::Command::new("sh").args(["-c", cure]).status().unwrap().success());
-    let said = desk.doctor(&engine.host(), &[]);
+    let said = sandbox.doctor(&engine.host(), &[]);
     assert_eq!(
         said.is(&["warns leftovers.files"]).finding("leftovers.files")["cure"],
         "kindmesh down --name shop"
     );
 
     // On another engine, it is nobody's leftover.
-    desk.write("state/kindmesh/shop/engine", "id: another\nhost: unix:///another.sock\n");
-    desk.doctor(&engine.host(), &[]).is(&[]);
+    sandbox.write("state/kindmesh/shop/engine", "id: another\nhost: unix:///another.sock\n");
+    sandbox.doctor(&engine.host(), &[]).is(&[]);
     // Whoever works on it just now will leave nothing.
-    std::fs::remove_file(desk.root.join("state/kindmesh/shop/engine")).unwrap();
-    let lock = std::fs::File::create(desk.root.join("state/kindmesh/shop/lock")).unwrap();
+    std::fs::remove_file(sandbox.root.join("state/kindmesh/shop/engine")).unwrap();
+    let lock = std::fs::File::create(sandbox.root.join("state/kindmesh/shop/lock")).unwrap();
     lock.lock().unwrap();
-    desk.doctor(&engine.host(), &[]).is(&[]);
+    sandbox.doctor(&engine.host(), &[]).is(&[]);
     assert!(key.exists());
 }
 
@@ -174,30 +171,30 @@ fn an_environment_whose_nodes_are_gone() {
 
 #[test]
 fn up_stops_before_it_touches_anything() {
-    let desk = Desk::new();
-    let engine = Recorded::serve(&desk.root, &[("/info", json!({"MemTotal": 1_000_000_000, "NCPU": 1}))]);
-    let output = desk.kindmesh(&engine.host()).args(["up", "--output", "json"]).output().unwrap();
+    let sandbox = Sandbox::new();
+    let engine = Recorded::serve(&sandbox.root, &[("/info", json!({"MemTotal": 1_000_000_000, "NCPU": 1}))]);
+    let output = sandbox.kindmesh(&engine.host()).args(["up", "--output", "json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     let text = String::from_utf8(output.stdout).unwrap();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["step"]), (&json!("failed"), &json!("engine")));
     let error = "the engine has 1.0 GB of memory: 2 clusters with mesh and samples use 1.4 GB when idle";
     assert_eq!(last["error"], error);
-    assert!(last["hint"].as_str().unwrap().contains("give its machine more"), "{text}");
-    assert!(!desk.root.join("state").exists());
+    assert!(last["hint"].as_str().unwrap().contains("raise the memory of its host"), "{text}");
+    assert!(!sandbox.root.join("state").exists());
     assert!(engine.asked().iter().all(|asked| asked.starts_with("GET ")), "{:?}", engine.asked());
 
     // An environment that is there is not refused its repair: it goes on, here to an engine that cannot go on.
-    desk.write("state/kindmesh/kindmesh/kubeconfig", "x");
-    let output = desk.kindmesh(&engine.host()).args(["up", "--output", "json"]).output().unwrap();
+    sandbox.write("state/kindmesh/kindmesh/kubeconfig", "x");
+    let output = sandbox.kindmesh(&engine.host()).args(["up", "--output", "json"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("\"event\":\"stepFinished\",\"step\":\"engine\""), "{text}");
 }
 
 #[test]
 fn a_wrong_spec_is_no_finding() {
-    let desk = Desk::new();
-    desk.write("work/kindmesh.yaml", "clusters: [{name: east}]\n");
-    let output = desk.kindmesh("unix:///nonexistent.sock").arg("doctor").output().unwrap();
+    let sandbox = Sandbox::new();
+    sandbox.write("work/kindmesh.yaml", "clusters: [{name: east}]\n");
+    let output = sandbox.kindmesh("unix:///nonexistent.sock").arg("doctor").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::desk::{ARGUMENTS, Desk, KINDMESH, Said, said};
+use crate::sandbox::{ARGUMENTS, KINDMESH, Said, Sandbox, said};
 
 /// Held to write by the test that starts a process which every other would find.
 static PROCESSES: RwLock<()> = RwLock::new(());
@@ -38,32 +38,32 @@ fn closed() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A desk whose spec names a registry that nobody runs, so that all there is to find of images is that.
-fn desk() -> Desk {
-    let desk = Desk::new();
-    desk.write("work/kindmesh.yaml", &spec(&closed(), "node:v1.36.4", "istio"));
-    desk
+/// A sandbox whose spec names a registry that nobody runs, so that all there is to find of images is that.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("work/kindmesh.yaml", &spec(&closed(), "node:v1.36.4", "istio"));
+    sandbox
 }
 
 /// What is found when `doctor` runs in namespaces of its own, after a script has changed them.
-fn in_namespace(desk: &Desk, namespace: &str, script: &str, variables: &[(&str, &str)]) -> Said {
+fn in_namespace(sandbox: &Sandbox, namespace: &str, script: &str, variables: &[(&str, &str)]) -> Said {
     let _others = PROCESSES.read().unwrap();
-    begin(desk, namespace, script, variables)
+    begin(sandbox, namespace, script, variables)
 }
 
-fn begin(desk: &Desk, namespace: &str, script: &str, variables: &[(&str, &str)]) -> Said {
-    let mut command = as_root(desk, "unshare");
+fn begin(sandbox: &Sandbox, namespace: &str, script: &str, variables: &[(&str, &str)]) -> Said {
+    let mut command = as_root(sandbox, "unshare");
     command.envs(variables.iter().copied()).args(namespace.split(' '));
-    let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", desk.root.join("bin").display());
+    let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", sandbox.root.join("bin").display());
     let script = format!("set -e; export PATH={path}; {script}; exec {KINDMESH} {}", ARGUMENTS.join(" "));
     ours(said(command.args(["sh", "-c", &script])))
 }
 
-fn as_root(desk: &Desk, program: &str) -> Command {
+fn as_root(sandbox: &Sandbox, program: &str) -> Command {
     if Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
-        return desk.run(Path::new(program), &engine());
+        return sandbox.run(Path::new(program), &engine());
     }
-    let mut command = desk.run(Path::new("sudo"), &engine());
+    let mut command = sandbox.run(Path::new("sudo"), &engine());
     command.args(["-n", "-E", program]);
     command
 }
@@ -75,9 +75,9 @@ fn ours(mut said: Said) -> Said {
 }
 
 /// What is found on this machine as it is.
-fn doctor(desk: &Desk, variables: &[(&str, &str)]) -> Said {
+fn doctor(sandbox: &Sandbox, variables: &[(&str, &str)]) -> Said {
     let _others = PROCESSES.read().unwrap();
-    ours(desk.doctor(&engine(), variables))
+    ours(sandbox.doctor(&engine(), variables))
 }
 
 /// Without what is found for the registry that nobody runs.
@@ -111,11 +111,11 @@ impl Drop for Network {
 #[test]
 #[ignore = "needs a container engine on this machine"]
 fn this_machine_is_good_and_its_disk_is_known() {
-    let desk = desk();
-    let said = doctor(&desk, &[]);
+    let sandbox = sandbox();
+    let said = doctor(&sandbox, &[]);
     assert_eq!(others(&said), Vec::<String>::new(), "{:#?}", said.findings);
     assert!(said.unknown.iter().all(|why| why.starts_with("iptables: only root")), "{:?}", said.unknown);
-    assert!(!desk.root.join("state").exists() && !desk.root.join("cache").exists());
+    assert!(!sandbox.root.join("state").exists() && !sandbox.root.join("cache").exists());
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn this_machine_is_good_and_its_disk_is_known() {
 fn a_vpn_has_every_address() {
     let routes = "ip link add tun0 type bridge; ip link set tun0 up; for net in 10.0.0.0/8 172.16.0.0/12 \
         192.168.0.0/16; do ip route add $net dev tun0; done";
-    let said = in_namespace(&Desk::new(), "--net", routes, &[]);
+    let said = in_namespace(&Sandbox::new(), "--net", routes, &[]);
     let found = said.finding("addresses.none");
     assert_eq!(said.code, 4);
     assert!(found["evidence"].as_str().unwrap().contains("10.0.0.0/8 by the route via tun0"), "{found}");
@@ -132,40 +132,40 @@ fn a_vpn_has_every_address() {
 #[test]
 #[ignore = "needs a container engine on this machine, and root"]
 fn a_machine_that_forwards_nothing_or_drops_it() {
-    let desk = desk();
-    let off = in_namespace(&desk, "--net", "echo 0 > /proc/sys/net/ipv4/ip_forward", &[]);
+    let sandbox = sandbox();
+    let off = in_namespace(&sandbox, "--net", "echo 0 > /proc/sys/net/ipv4/ip_forward", &[]);
     assert_eq!(others(&off), ["warns forward.off"]);
     let on = "echo 1 > /proc/sys/net/ipv4/ip_forward; iptables -P FORWARD";
-    assert_eq!(others(&in_namespace(&desk, "--net", &format!("{on} ACCEPT"), &[])), Vec::<String>::new());
-    let dropped = in_namespace(&desk, "--net", &format!("{on} DROP"), &[]);
+    assert_eq!(others(&in_namespace(&sandbox, "--net", &format!("{on} ACCEPT"), &[])), Vec::<String>::new());
+    let dropped = in_namespace(&sandbox, "--net", &format!("{on} DROP"), &[]);
     let found = dropped.finding("firewall.iptables");
     assert_eq!(found["evidence"], "iptables -S FORWARD: -P FORWARD DROP");
     // As the engine writes them: its rules first.
     let engines = "DROP; iptables -N DOCKER-FORWARD; iptables -A FORWARD -j DOCKER-FORWARD";
-    assert_eq!(others(&in_namespace(&desk, "--net", &format!("{on} {engines}"), &[])), Vec::<String>::new());
+    assert_eq!(others(&in_namespace(&sandbox, "--net", &format!("{on} {engines}"), &[])), Vec::<String>::new());
 }
 
 #[test]
 #[ignore = "needs a container engine on this machine, and root"]
 fn firewalld_that_started_after_the_engine() {
-    let desk = desk();
-    let firewalld = desk.program("firewalld", "read line");
-    let pipe = desk.root.join("pipe");
+    let sandbox = sandbox();
+    let firewalld = sandbox.program("firewalld", "read line");
+    let pipe = sandbox.root.join("pipe");
     // In a process namespace of its own, where it ends with what is looked for.
     let beside = format!("mkfifo {0}; {1} <>{0} &", pipe.display(), firewalld.display());
     let script = format!("{beside} until grep -qa firewalld /proc/[0-9]*/cmdline; do :; done");
     let _alone = PROCESSES.write().unwrap();
-    let said = begin(&desk, "--pid --fork --mount-proc --kill-child", &script, &[]);
+    let said = begin(&sandbox, "--pid --fork --mount-proc --kill-child", &script, &[]);
     assert_eq!(others(&said), ["warns firewall.firewalld"]);
 }
 
 #[test]
 #[ignore = "needs a container engine on this machine, and root"]
 fn limits_and_memory_of_the_kernel() {
-    let desk = desk();
-    let (low, little) = (desk.write("low", "128\n"), desk.root.join("meminfo"));
+    let sandbox = sandbox();
+    let (low, little) = (sandbox.write("low", "128\n"), sandbox.root.join("meminfo"));
     let over = format!("mount --bind {} /proc/sys/fs/inotify/max_user_instances", low.display());
-    let said = in_namespace(&desk, "--mount", &over, &[]);
+    let said = in_namespace(&sandbox, "--mount", &over, &[]);
     assert_eq!(others(&said), ["warns inotify.low"]);
     assert_eq!(said.finding("inotify.low")["evidence"], "fs.inotify.max_user_instances = 128");
 
@@ -173,40 +173,40 @@ fn limits_and_memory_of_the_kernel() {
     let over = format!(
         "sed 's/^MemAvailable:.*/MemAvailable: 500000 kB/' /proc/meminfo > {little}; mount --bind {little} /proc/meminfo"
     );
-    assert_eq!(others(&in_namespace(&desk, "--mount", &over, &[])), ["warns memory.used"]);
+    assert_eq!(others(&in_namespace(&sandbox, "--mount", &over, &[])), ["warns memory.used"]);
 }
 
 #[test]
 #[ignore = "needs a container engine on this machine, and root"]
 fn disks_that_are_full_or_read_only() {
-    let desk = desk();
+    let sandbox = sandbox();
     let folder = Command::new("docker").args(["info", "--format", "{{.DockerRootDir}}"]).output().unwrap();
     let folder = String::from_utf8(folder.stdout).unwrap();
     let small = format!("mount -t tmpfs -o size=100m none {}", folder.trim());
-    let said = in_namespace(&desk, "--mount", &small, &[]);
+    let said = in_namespace(&sandbox, "--mount", &small, &[]);
     assert_eq!(others(&said), ["blocks disk.low"]);
 
-    let disk = desk.root.join("disk");
+    let disk = sandbox.root.join("disk");
     std::fs::create_dir(&disk).unwrap();
     let on = |options: &str| format!("mount -t tmpfs -o {options} none {}", disk.display());
     let state = [("XDG_STATE_HOME", disk.to_str().unwrap())];
-    let said = in_namespace(&desk, "--mount", &on("size=100m"), &state);
+    let said = in_namespace(&sandbox, "--mount", &on("size=100m"), &state);
     assert_eq!(others(&said), ["blocks disk.state"]);
-    let said = in_namespace(&desk, "--mount", &on("ro,size=2g"), &state);
+    let said = in_namespace(&sandbox, "--mount", &on("ro,size=2g"), &state);
     assert_eq!(others(&said), ["blocks state.read-only"]);
 }
 
 #[test]
 #[ignore = "needs a container engine on this machine, and root"]
 fn another_user_is_not_allowed() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     // That user may not enter folders of this one.
-    let copy = desk.root.join("kindmesh");
+    let copy = sandbox.root.join("kindmesh");
     std::fs::copy(KINDMESH, &copy).unwrap();
-    for folder in [desk.root.clone(), desk.root.join("work"), desk.root.join("bin")] {
+    for folder in [sandbox.root.clone(), sandbox.root.join("work"), sandbox.root.join("bin")] {
         std::fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).unwrap();
     }
-    let mut command = as_root(&desk, "setpriv");
+    let mut command = as_root(&sandbox, "setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy).args(ARGUMENTS);
     said(&mut command).is(&["blocks engine.not-allowed"]);
 }
@@ -214,19 +214,19 @@ fn another_user_is_not_allowed() {
 #[test]
 #[ignore = "needs a container engine on this machine"]
 fn a_docker_network_in_the_way_and_one_that_was_left() {
-    let desk = desk();
+    let sandbox = sandbox();
     let taken = Network::new("docker-test-doc-taken", &["--subnet", "192.168.251.0/29"]);
     let fixed = spec(&closed(), "node:v1.36.4", "istio") + "network: {subnet: 192.168.251.0/24}\n";
-    desk.write("work/kindmesh.yaml", &fixed);
+    sandbox.write("work/kindmesh.yaml", &fixed);
     // Without a plan, no images are wanted.
-    doctor(&desk, &[]).is(&["blocks spec.conflict"]);
+    doctor(&sandbox, &[]).is(&["blocks spec.conflict"]);
     drop(taken);
 
     let labels = ["--label", "kindmesh.environment=docker-test-left", "--label", "kindmesh.clusters=a,b"];
     let _left = Network::new("kindmesh-docker-test-left", &labels);
-    desk.write("work/kindmesh.yaml", &spec(&closed(), "node:v1.36.4", "istio"));
+    sandbox.write("work/kindmesh.yaml", &spec(&closed(), "node:v1.36.4", "istio"));
     let cure = "kindmesh down --name docker-test-left";
-    let said = desk.doctor(&engine(), &[]);
+    let said = sandbox.doctor(&engine(), &[]);
     let left = said.findings.iter().find(|found| found["cure"] == cure);
     assert_eq!(left.unwrap()["id"], "leftovers.networks");
 }
@@ -282,12 +282,12 @@ async fn answer(request: Request) -> Response {
 #[ignore = "needs a container engine on this machine"]
 fn what_registries_say_through_the_engine() {
     let registry = Registry::serve();
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let asked = |node: &str, hub: &str, variables: &[(&str, &str)]| {
-        desk.write("work/kindmesh.yaml", &spec(&registry.address, node, hub));
+        sandbox.write("work/kindmesh.yaml", &spec(&registry.address, node, hub));
         let _others = PROCESSES.read().unwrap();
         // Long enough for who answers, and not too long to wait for who does not.
-        ours(desk.doctor_within(8, &engine(), variables))
+        ours(sandbox.doctor_within(8, &engine(), variables))
     };
     let said = asked("arm/node:v1.36.4", "absent", &[]);
     said.is(&["blocks registry.image", "blocks registry.platform"]);
@@ -299,12 +299,12 @@ fn what_registries_say_through_the_engine() {
 
     // Credentials that are there, and a helper that is not.
     let config = json!({"auths": {registry.address.as_str(): {"username": "ada", "password": "secret"}}});
-    desk.write("home/.docker/config.json", &config.to_string());
+    sandbox.write("home/.docker/config.json", &config.to_string());
     let said = asked("locked/node:v1.36.4", "locked", &[]);
     let found = said.is(&["blocks registry.credentials"]).finding("registry.credentials");
-    assert!(found["what"].as_str().unwrap().contains("does not take the credentials"), "{found}");
+    assert!(found["what"].as_str().unwrap().contains("rejects the credentials"), "{found}");
     assert!(!said.findings.iter().any(|found| found.to_string().contains("secret")));
-    desk.write("home/.docker/config.json", &json!({"credsStore": "of-kindmesh-tests"}).to_string());
+    sandbox.write("home/.docker/config.json", &json!({"credsStore": "of-kindmesh-tests"}).to_string());
     let said = asked("silent/node:v1.36.4", "silent", &[]);
     said.is(&["blocks registry.helper", "warns registry.unreachable"]);
 }
@@ -312,13 +312,13 @@ fn what_registries_say_through_the_engine() {
 #[test]
 #[ignore = "needs a container engine on this machine"]
 fn an_image_for_another_architecture() {
-    let desk = desk();
+    let sandbox = sandbox();
     let registry = closed();
     let name = format!("{registry}/docker-test-doc:v1.36.4");
     let import = format!("tar -c --files-from /dev/null | docker import --platform linux/riscv64 - {name}");
     assert!(Command::new("sh").args(["-c", &import]).output().unwrap().status.success());
-    desk.write("work/kindmesh.yaml", &spec(&registry, "docker-test-doc:v1.36.4", "istio"));
-    let said = doctor(&desk, &[]);
+    sandbox.write("work/kindmesh.yaml", &spec(&registry, "docker-test-doc:v1.36.4", "istio"));
+    let said = doctor(&sandbox, &[]);
     assert!(docker(&["image", "rm", &name]));
     assert_eq!(others(&said), ["blocks images.platform"]);
 }
@@ -327,5 +327,5 @@ fn an_image_for_another_architecture() {
 #[ignore = "needs a container engine on this machine"]
 fn an_engine_without_the_proxy_of_the_shell() {
     let variables = [("HTTPS_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "*")];
-    doctor(&desk(), &variables).is(&["blocks registry.unreachable", "warns proxy.engine"]);
+    doctor(&sandbox(), &variables).is(&["blocks registry.unreachable", "warns proxy.engine"]);
 }

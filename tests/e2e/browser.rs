@@ -16,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
 /// How long the page may take for something that should be immediate.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const ELEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A browser, closed when this value is dropped.
 pub struct Browser {
@@ -35,7 +35,7 @@ impl Driver {
     fn shut_down(&self) -> std::io::Result<()> {
         let Some(port) = self.port else { return Ok(()) };
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(AT_ONCE))?;
+        stream.set_read_timeout(Some(ELEMENT_TIMEOUT))?;
         write!(stream, "GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
         stream.read_to_end(&mut Vec::new()).map(drop)
     }
@@ -52,15 +52,15 @@ impl Drop for Driver {
 impl Browser {
     /// Starts a browser with a window of the given size.
     pub async fn open(width: u32, height: u32) -> Self {
-        Self::with(width, height, &[]).await
+        Self::start(width, height, &[]).await
     }
 
     /// Starts a browser that prefers a dark color scheme.
     pub async fn dark(width: u32, height: u32) -> Self {
-        Self::with(width, height, &["--blink-settings=preferredColorScheme=0"]).await
+        Self::start(width, height, &["--blink-settings=preferredColorScheme=0"]).await
     }
 
-    async fn with(width: u32, height: u32, more: &[&str]) -> Self {
+    async fn start(width: u32, height: u32, extra_arguments: &[&str]) -> Self {
         let process = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -68,14 +68,14 @@ impl Browser {
             .spawn()
             .expect("run chromedriver (see tests/lab/browser)");
         let mut driver = Driver { process, port: None };
-        let said = BufReader::new(driver.process.stdout.take().unwrap()).lines();
-        let port = said
+        let output = BufReader::new(driver.process.stdout.take().unwrap()).lines();
+        let port = output
             .map(Result::unwrap)
             .find_map(|line| line.split_once("started successfully on port ")?.1.trim_matches('.').parse().ok())
             .expect("chromedriver exited");
         driver.port = Some(port);
         let mut arguments = vec!["--headless=new".to_owned(), format!("--window-size={width},{height}")];
-        arguments.extend(more.iter().map(ToString::to_string));
+        arguments.extend(extra_arguments.iter().map(ToString::to_string));
         // Chromium's sandbox refuses to start as root, and the lab runs as root.
         if std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
             arguments.push("--no-sandbox".into());
@@ -91,16 +91,16 @@ impl Browser {
 
     /// Returns the element that matches a CSS selector, as soon as it exists.
     pub async fn find(&self, css: &str) -> Element {
-        self.find_within(AT_ONCE, css).await
+        self.find_within(ELEMENT_TIMEOUT, css).await
     }
 
     /// The same, with a timeout for what the page itself waits for.
-    pub async fn find_within(&self, time: Duration, css: &str) -> Element {
-        match self.client.wait().at_most(time).for_element(Locator::Css(css)).await {
+    pub async fn find_within(&self, timeout: Duration, css: &str) -> Element {
+        match self.client.wait().at_most(timeout).for_element(Locator::Css(css)).await {
             Ok(element) => element,
             Err(error) => {
-                let picture = self.picture("failed").await;
-                panic!("{css}: {error}; screenshot: {}", picture.display());
+                let path = self.screenshot("failed").await;
+                panic!("{css}: {error}; screenshot: {}", path.display());
             }
         }
     }
@@ -128,18 +128,18 @@ impl Browser {
     }
 
     /// Returns the id of the focused element.
-    pub async fn focused(&self) -> String {
+    pub async fn focused_id(&self) -> String {
         self.client.active_element().await.unwrap().attr("id").await.unwrap().unwrap_or_default()
     }
 
     /// Whether the page scrolls horizontally.
-    pub async fn overflows(&self) -> bool {
+    pub async fn has_horizontal_overflow(&self) -> bool {
         let script = "return document.documentElement.scrollWidth > window.innerWidth";
         self.client.execute(script, Vec::new()).await.unwrap().as_bool().unwrap()
     }
 
     /// Saves a screenshot for inspection, and returns its path.
-    pub async fn picture(&self, name: &str) -> PathBuf {
+    pub async fn screenshot(&self, name: &str) -> PathBuf {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
         std::fs::write(&path, self.client.screenshot().await.unwrap()).unwrap();
         path

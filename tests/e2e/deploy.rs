@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::environment::{E2E, Kindmesh, Said};
+use super::environment::{E2E, Kindmesh, Output};
 
 const IMAGE: &str = "shop:e2e";
 
@@ -16,14 +16,14 @@ fn program() -> PathBuf {
 }
 
 /// The example's manifests, with a different image name.
-fn manifests() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("create a temporary directory");
+fn copy_manifests() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("create a temporary directory");
     for file in ["checkout.yaml", "orders.yaml"] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop/manifests").join(file);
-        let text = std::fs::read_to_string(from).expect("the example's manifests");
-        std::fs::write(folder.path().join(file), text.replace("shop:dev", IMAGE)).expect("write the file");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop/manifests").join(file);
+        let text = std::fs::read_to_string(source).expect("the example's manifests");
+        std::fs::write(dir.path().join(file), text.replace("shop:dev", IMAGE)).expect("write the file");
     }
-    folder
+    dir
 }
 
 async fn build_image() {
@@ -31,47 +31,44 @@ async fn build_image() {
     kindmesh::internals::host::images::of_program(&engine, IMAGE, &program()).await.expect("build the image");
 }
 
-fn document(said: &Said) -> Value {
-    assert_eq!(said.code, 0, "{said:?}");
-    serde_json::from_str(&said.stdout).expect(&said.stdout)
+fn document(output: &Output) -> Value {
+    assert_eq!(output.code, 0, "{output:?}");
+    serde_json::from_str(&output.stdout).expect(&output.stdout)
 }
 
-fn deploy(kindmesh: &Kindmesh, arguments: &[&str]) -> Said {
+fn deploy(kindmesh: &Kindmesh, arguments: &[&str]) -> Output {
     kindmesh.run(&[&["deploy"], arguments, &["--output", "json"]].concat())
 }
 
 /// The response of checkout through the API server's proxy: from the node to the address of its pod, like its readiness probe.
-fn checkout(kindmesh: &Kindmesh) -> Said {
+fn call_checkout(kindmesh: &Kindmesh) -> Output {
     let service = "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout";
     kindmesh.kubectl("cluster1", &["get", "--raw", service])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a container engine, kubectl and minutes"]
-async fn an_application_is_deployed_where_it_belongs_its_call_crosses_and_all_of_it_is_removed() {
+async fn application_is_deployed_across_clusters_and_deleted() {
     let kindmesh = E2E.up();
     build_image().await;
-    let folder = manifests();
-    let path = folder.path().to_str().expect("a UTF-8 path");
-    let said = deploy(kindmesh, &[path]);
-    let deployed = document(&said)["deployed"].clone();
+    let dir = copy_manifests();
+    let path = dir.path().to_str().expect("a UTF-8 path");
+    let output = deploy(kindmesh, &[path]);
+    let deployed = document(&output)["deployed"].clone();
     let stubs = deployed["stubs"].as_array().expect("an array");
     assert_eq!(stubs.len(), 1, "{deployed}");
     assert_eq!(
         (&stubs[0]["object"]["cluster"], &stubs[0]["object"]["name"]),
         (&"cluster1".into(), &"orders".into())
     );
-    let because = stubs[0]["because"].as_str().expect("a reason");
-    assert!(
-        because.contains("Deployment checkout in cluster1 names http://orders:8080 (ORDERS_URL)"),
-        "{because}"
-    );
-    assert!(because.contains("cluster2"), "{because}");
+    let reason = stubs[0]["because"].as_str().expect("a reason");
+    assert!(reason.contains("Deployment checkout in cluster1 refers to http://orders:8080 (ORDERS_URL)"), "{reason}");
+    assert!(reason.contains("cluster2"), "{reason}");
     let images = deployed["images"].as_array().expect("an array");
     assert!(images.iter().all(|image| image["changed"] == true) && images.len() == 2, "{deployed}");
 
-    let crossed = checkout(kindmesh);
-    assert_eq!((crossed.code, crossed.stdout.contains("\"onOrder\":3")), (0, true), "{crossed:?}");
+    let response = call_checkout(kindmesh);
+    assert_eq!((response.code, response.stdout.contains("\"onOrder\":3")), (0, true), "{response:?}");
     let pods = |cluster: &str| {
         kindmesh.kubectl(cluster, &["-n", "shop", "get", "pods", "-o", "jsonpath={.items[*].metadata.labels.app}"])
     };
@@ -84,48 +81,51 @@ async fn an_application_is_deployed_where_it_belongs_its_call_crosses_and_all_of
     assert_eq!(loaded["images"][0]["changed"], false, "{loaded}");
 
     // Objects that are no longer in the manifests are deleted.
-    let orders = folder.path().join("orders.yaml");
-    let kept = std::fs::read_to_string(&orders).expect("read the file");
+    let orders = dir.path().join("orders.yaml");
+    let orders_manifest = std::fs::read_to_string(&orders).expect("read the file");
     std::fs::remove_file(&orders).expect("remove the file");
-    let fewer = document(&deploy(kindmesh, &[path]))["deployed"].clone();
-    let mut gone: Vec<_> =
-        fewer["removed"].as_array().expect("an array").iter().map(|o| o["kind"].clone()).collect();
-    gone.sort_by_key(ToString::to_string);
-    assert!(gone.contains(&"Deployment".into()) && gone.contains(&"Service".into()), "{fewer}");
+    let after_removal = document(&deploy(kindmesh, &[path]))["deployed"].clone();
+    let mut removed_kinds: Vec<_> =
+        after_removal["removed"].as_array().expect("an array").iter().map(|o| o["kind"].clone()).collect();
+    removed_kinds.sort_by_key(ToString::to_string);
+    assert!(
+        removed_kinds.contains(&"Deployment".into()) && removed_kinds.contains(&"Service".into()),
+        "{after_removal}"
+    );
     assert_eq!(pods("cluster1").stdout, "checkout");
-    std::fs::write(&orders, kept).expect("write the file");
+    std::fs::write(&orders, orders_manifest).expect("write the file");
 
     let removed = document(&deploy(kindmesh, &["--delete", path]))["removed"].clone();
     assert!(removed.as_array().is_some_and(|removed| !removed.is_empty()), "{removed}");
     assert_eq!(document(&deploy(kindmesh, &["--delete", path]))["removed"], serde_json::json!([]));
-    assert_ne!(checkout(kindmesh).code, 0);
+    assert_ne!(call_checkout(kindmesh).code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a container engine, kubectl and minutes"]
-async fn what_is_somebody_elses_or_has_no_place_is_refused_before_anything_changes() {
+async fn deploy_rejects_user_objects_and_unplaced_pods() {
     let kindmesh = E2E.up();
-    let folder = tempfile::tempdir().expect("create a temporary directory");
-    let path = folder.path().to_str().expect("a UTF-8 path");
-    let write = |text: &str| std::fs::write(folder.path().join("a.yaml"), text).expect("write the file");
-    let made = kindmesh.kubectl("cluster1", &["create", "configmap", "e2e-deploy", "--from-literal=a=b"]);
-    assert_eq!(made.code, 0, "{made:?}");
+    let dir = tempfile::tempdir().expect("create a temporary directory");
+    let path = dir.path().to_str().expect("a UTF-8 path");
+    let write = |text: &str| std::fs::write(dir.path().join("a.yaml"), text).expect("write the file");
+    let created = kindmesh.kubectl("cluster1", &["create", "configmap", "e2e-deploy", "--from-literal=a=b"]);
+    assert_eq!(created.code, 0, "{created:?}");
     write(
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: e2e-deploy}, data: {a: c}}\n---\n\
         {apiVersion: v1, kind: ConfigMap, metadata: {name: e2e-deploy-2}}\n",
     );
     let refused = kindmesh.run(&["deploy", path]);
-    let kept = kindmesh.kubectl("cluster1", &["get", "configmap", "e2e-deploy", "-o", "jsonpath={.data.a}"]);
+    let data = kindmesh.kubectl("cluster1", &["get", "configmap", "e2e-deploy", "-o", "jsonpath={.data.a}"]);
     let other = kindmesh.kubectl("cluster2", &["get", "configmap", "e2e-deploy-2"]);
     let deleted = kindmesh.kubectl("cluster1", &["delete", "configmap", "e2e-deploy"]);
     assert_eq!((refused.code, deleted.code), (2, 0), "{refused:?}");
     assert!(refused.stderr.contains("ConfigMap e2e-deploy in cluster cluster1"), "{refused:?}");
-    assert_eq!((kept.stdout.as_str(), other.code), ("b", 1), "{other:?}");
+    assert_eq!((data.stdout.as_str(), other.code), ("b", 1), "{other:?}");
 
     write("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: b}]}}");
-    let nowhere = kindmesh.run(&["deploy", path]);
-    assert_eq!(nowhere.code, 2, "{nowhere:?}");
-    assert!(nowhere.stderr.contains("a.yaml: Pod a") && nowhere.stderr.contains("--to"), "{nowhere:?}");
+    let unplaced = kindmesh.run(&["deploy", path]);
+    assert_eq!(unplaced.code, 2, "{unplaced:?}");
+    assert!(unplaced.stderr.contains("a.yaml: Pod a") && unplaced.stderr.contains("--to"), "{unplaced:?}");
     let unknown = kindmesh.run(&["image", "load", "no-such-image:1"]);
     assert_eq!(unknown.code, 2, "{unknown:?}");
 }

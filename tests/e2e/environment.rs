@@ -53,7 +53,7 @@ pub fn name() -> String {
 
 /// The result of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct Output {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -91,8 +91,8 @@ impl Kindmesh {
         ]
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Said {
-        said(&mut self.command(arguments))
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        output_of(&mut self.command(arguments))
     }
 
     /// Returns a command to start, for tests that do more than wait for its end.
@@ -108,28 +108,28 @@ impl Kindmesh {
 
     /// Runs a command with JSON output, which must succeed, and returns its lines.
     pub fn json_lines(&self, arguments: &[&str]) -> Vec<Value> {
-        let mut with_output = arguments.to_vec();
-        with_output.extend(["--output", "json"]);
-        let said = self.run(&with_output);
-        assert_eq!(said.code, 0, "{said:?}");
-        said.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+        let mut with_format = arguments.to_vec();
+        with_format.extend(["--output", "json"]);
+        let output = self.run(&with_format);
+        assert_eq!(output.code, 0, "{output:?}");
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
     /// Calls repeatedly, with no other command. Returns whether a cross-cluster call succeeded in time.
-    pub fn calls_until_one_crosses(&self, deadline: Instant) -> bool {
-        let mut left = deadline.saturating_duration_since(Instant::now());
-        while !left.is_zero() {
+    pub fn wait_for_cross_cluster_call(&self, deadline: Instant) -> bool {
+        let mut remaining = deadline.saturating_duration_since(Instant::now());
+        while !remaining.is_zero() {
             if self.run(&["call", "--expect", "200", "--timeout", "3s"]).code == 0 {
                 return true;
             }
-            left = deadline.saturating_duration_since(Instant::now());
+            remaining = deadline.saturating_duration_since(Instant::now());
         }
         false
     }
 
     /// Runs kubectl on one of the environment's clusters.
-    pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> Said {
-        said(
+    pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> Output {
+        output_of(
             Command::new("kubectl")
                 .arg("--kubeconfig")
                 .arg(self.state().join("kubeconfig"))
@@ -140,11 +140,11 @@ impl Kindmesh {
 }
 
 /// A kind cluster created by hand, as a user may have one. It is deleted at the end, even if the test fails.
-pub struct ByHand {
+pub struct UserCluster {
     kubeconfig: tempfile::NamedTempFile,
 }
 
-impl ByHand {
+impl UserCluster {
     const NAME: &str = "e2e-by-hand";
 
     /// Creates it with the kind configuration from `plan`, under a different name.
@@ -161,16 +161,16 @@ impl ByHand {
         this
     }
 
-    fn kind(&self, arguments: &[&str]) -> Said {
-        said(Command::new("kind").args(arguments).arg("--kubeconfig").arg(self.kubeconfig.path()))
+    fn kind(&self, arguments: &[&str]) -> Output {
+        output_of(Command::new("kind").args(arguments).arg("--kubeconfig").arg(self.kubeconfig.path()))
     }
 
-    pub fn kubectl(&self, arguments: &[&str]) -> Said {
-        said(Command::new("kubectl").arg("--kubeconfig").arg(self.kubeconfig.path()).args(arguments))
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        output_of(Command::new("kubectl").arg("--kubeconfig").arg(self.kubeconfig.path()).args(arguments))
     }
 }
 
-impl Drop for ByHand {
+impl Drop for UserCluster {
     fn drop(&mut self) {
         self.kind(&["delete", "cluster", "--name", Self::NAME]);
     }
@@ -178,28 +178,28 @@ impl Drop for ByHand {
 
 /// Runs the docker client, which must succeed, and returns its output.
 pub fn docker(arguments: &[&str]) -> String {
-    let said = said(Command::new("docker").args(arguments));
-    assert_eq!(said.code, 0, "{said:?}");
-    said.stdout.trim().to_owned()
+    let output = output_of(Command::new("docker").args(arguments));
+    assert_eq!(output.code, 0, "{output:?}");
+    output.stdout.trim().to_owned()
 }
 
 /// The lines of a text, sorted.
-pub fn lines_of(text: &str) -> Vec<String> {
+pub fn sorted_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }
 
-fn said(command: &mut Command) -> Said {
+fn output_of(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Output { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// Chooses one of many cases: a different one in each run, the same one for the same KINDMESH_TEST_SEED.
 pub fn seed() -> u64 {
-    let given = std::env::var("KINDMESH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
+    let from_variable = std::env::var("KINDMESH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = from_variable.unwrap_or_else(|| u64::from(std::process::id()));
     println!("KINDMESH_TEST_SEED={seed}");
     seed
 }

@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::environment::{E2E, Kindmesh};
 
 /// A spec that requests more than any node has, one with an image that no registry has, and one that restores the default.
-const GREEDY: &str = "mesh: {values: {pilot: {resources: {requests: {cpu: \"64\"}}}}}\n";
+const TOO_MUCH_CPU: &str = "mesh: {values: {pilot: {resources: {requests: {cpu: \"64\"}}}}}\n";
 const NO_IMAGE: &str = "samples: {image: \"localhost:1/nosuch:1\"}\n";
 const DEFAULT: &str = "mesh: {values: {}}\n";
 
-fn archive(path: &Path) -> BTreeMap<String, String> {
+fn read_archive(path: &Path) -> BTreeMap<String, String> {
     let file = std::fs::File::open(path).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
     let entries = archive.entries().unwrap().map(|entry| {
@@ -33,20 +33,24 @@ fn archive(path: &Path) -> BTreeMap<String, String> {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn every_part_has_a_log() {
+fn every_component_has_logs() {
     let kindmesh = E2E.up();
     let list = kindmesh.run(&["logs"]);
     assert_eq!(list.code, 0, "{list:?}");
-    for what in ["caller", "producer", "proxy", "istiod", "node", "link"] {
-        assert!(list.stdout.lines().any(|line| line.starts_with(what)), "{what} is missing in {}", list.stdout);
-        let said = kindmesh.run(&["logs", what, "--lines", "5", "--output", "json"]);
-        assert_eq!(said.code, 0, "{said:?}");
-        let document: Value = serde_json::from_str(&said.stdout).unwrap();
+    for component in ["caller", "producer", "proxy", "istiod", "node", "link"] {
+        assert!(
+            list.stdout.lines().any(|line| line.starts_with(component)),
+            "{component} is missing in {}",
+            list.stdout
+        );
+        let output = kindmesh.run(&["logs", component, "--lines", "5", "--output", "json"]);
+        assert_eq!(output.code, 0, "{output:?}");
+        let document: Value = serde_json::from_str(&output.stdout).unwrap();
         let logs = document["logs"].as_array().unwrap();
         assert!(!logs.is_empty());
         for log in logs {
             let lines = log["lines"].as_array().unwrap().len();
-            assert!((1..=5).contains(&lines), "{what}: {log}");
+            assert!((1..=5).contains(&lines), "{component}: {log}");
         }
     }
     let one = kindmesh.run(&["logs", "istiod", "--cluster", "cluster2", "--lines", "1"]);
@@ -55,11 +59,11 @@ fn every_part_has_a_log() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn a_log_is_followed_until_it_is_interrupted() {
+fn logs_follow_ends_on_interrupt() {
     let kindmesh = E2E.up();
-    for what in ["caller", "node"] {
+    for component in ["caller", "node"] {
         let mut follow = kindmesh
-            .command(&["logs", what, "--cluster", "cluster1", "--follow", "--lines", "1"])
+            .command(&["logs", component, "--cluster", "cluster1", "--follow", "--lines", "1"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -73,44 +77,48 @@ fn a_log_is_followed_until_it_is_interrupted() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn a_failure_is_called_by_its_name_and_the_archive_about_it_has_it() {
+fn failure_cause_is_named_and_in_support_archive() {
     let kindmesh = E2E.up();
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let spec = |name: &str, text: &str| {
-        let path = folder.path().join(name);
+        let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let (greedy, no_image, default) =
-        (spec("greedy.yaml", GREEDY), spec("no-image.yaml", NO_IMAGE), spec("default.yaml", DEFAULT));
-    let bundle = folder.path().join("failure.tar.gz");
-    let asked = format!("--bundle-on-failure={}", bundle.display());
+    let (too_much_cpu, no_image, default) =
+        (spec("greedy.yaml", TOO_MUCH_CPU), spec("no-image.yaml", NO_IMAGE), spec("default.yaml", DEFAULT));
+    let archive_path = dir.path().join("failure.tar.gz");
+    let bundle_option = format!("--bundle-on-failure={}", archive_path.display());
 
-    let refused = kindmesh.run(&["up", "-f", &no_image, "--timeout", "20s", "--output", "json"]);
-    let pending = kindmesh.run(&["up", "-f", &greedy, "--timeout", "20s", &asked]);
+    let image_failure = kindmesh.run(&["up", "-f", &no_image, "--timeout", "20s", "--output", "json"]);
+    let scheduling_failure = kindmesh.run(&["up", "-f", &too_much_cpu, "--timeout", "20s", &bundle_option]);
     // The environment is shared, so it is repaired before anything is asserted.
-    let repaired = kindmesh.run(&["up", "-f", &default]);
-    assert_eq!(repaired.code, 0, "{repaired:?}");
+    let repair = kindmesh.run(&["up", "-f", &default]);
+    assert_eq!(repair.code, 0, "{repair:?}");
 
-    assert_eq!(refused.code, 1, "{refused:?}");
-    let failed: Value = serde_json::from_str(refused.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(image_failure.code, 1, "{image_failure:?}");
+    let event: Value = serde_json::from_str(image_failure.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(
-        (&failed["event"], &failed["cause"]),
+        (&event["event"], &event["cause"]),
         (&"failed".into(), &"registry.unreachable".into()),
-        "{failed:#}"
+        "{event:#}"
     );
 
-    assert_eq!(pending.code, 1, "{pending:?}");
-    for said in [
+    assert_eq!(scheduling_failure.code, 1, "{scheduling_failure:?}");
+    for expected in [
         "waiting for istiod to be ready",
         "no node has enough cpu left for the pod's request",
         "Insufficient cpu",
         "hint: ask for less in mesh.values",
-        &format!("support archive: {}", bundle.display()),
+        &format!("support archive: {}", archive_path.display()),
     ] {
-        assert!(pending.stderr.contains(said), "{said:?} is missing in {}", pending.stderr);
+        assert!(
+            scheduling_failure.stderr.contains(expected),
+            "{expected:?} is missing in {}",
+            scheduling_failure.stderr
+        );
     }
-    let parts = archive(&bundle);
+    let parts = read_archive(&archive_path);
     let failure: Value = serde_json::from_str(&parts["failure.json"]).unwrap();
     assert_eq!(failure["cause"], "pod.unschedulable", "{failure:#}");
     let runs: Vec<_> =
@@ -120,9 +128,9 @@ fn a_failure_is_called_by_its_name_and_the_archive_about_it_has_it() {
 }
 
 /// Returns the values of all Secrets of a cluster that are not public, and the tokens in their kubeconfigs.
-fn secrets_of(kindmesh: &Kindmesh, cluster: &str) -> BTreeSet<String> {
-    let got = kindmesh.kubectl(cluster, &["get", "secrets", "-A", "-o", "json"]);
-    let list: Value = serde_json::from_str(&got.stdout).unwrap();
+fn cluster_secrets(kindmesh: &Kindmesh, cluster: &str) -> BTreeSet<String> {
+    let output = kindmesh.kubectl(cluster, &["get", "secrets", "-A", "-o", "json"]);
+    let list: Value = serde_json::from_str(&output.stdout).unwrap();
     let mut secrets = BTreeSet::new();
     for secret in list["items"].as_array().unwrap() {
         for (key, value) in secret["data"].as_object().into_iter().flatten() {
@@ -145,7 +153,7 @@ fn secrets_of(kindmesh: &Kindmesh, cluster: &str) -> BTreeSet<String> {
 }
 
 /// Returns key files, line by line and as a whole in Base64, and the credentials of the kubeconfig's users.
-fn secrets_of_files(kindmesh: &Kindmesh) -> BTreeSet<String> {
+fn local_secrets(kindmesh: &Kindmesh) -> BTreeSet<String> {
     let mut secrets = BTreeSet::new();
     for entry in std::fs::read_dir(kindmesh.state().join("trust")).unwrap() {
         let path = entry.unwrap().path();
@@ -164,7 +172,7 @@ fn secrets_of_files(kindmesh: &Kindmesh) -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-fn a_bundle_has_everything_but_secrets() {
+fn support_archive_is_complete_without_secrets() {
     let kindmesh = E2E.up();
     // A secret that is also used elsewhere, to test that known values are found anywhere.
     let planted = format!("planted-{}-{}", std::process::id(), "0123456789abcdef");
@@ -172,19 +180,19 @@ fn a_bundle_has_everything_but_secrets() {
     let annotation = format!("kindmesh.test/planted={planted}");
     kindmesh.kubectl("cluster1", &["-n", "sample", "create", "secret", "generic", "planted", &literal]);
     kindmesh.kubectl("cluster1", &["annotate", "namespace", "sample", &annotation]);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bundle.tar.gz");
-    let said = kindmesh.run(&["bundle", path.to_str().unwrap(), "--output", "json"]);
-    let mut secrets = secrets_of_files(kindmesh);
-    secrets.extend(["cluster1", "cluster2"].iter().flat_map(|cluster| secrets_of(kindmesh, cluster)));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bundle.tar.gz");
+    let output = kindmesh.run(&["bundle", path.to_str().unwrap(), "--output", "json"]);
+    let mut secrets = local_secrets(kindmesh);
+    secrets.extend(["cluster1", "cluster2"].iter().flat_map(|cluster| cluster_secrets(kindmesh, cluster)));
     kindmesh.kubectl("cluster1", &["annotate", "namespace", "sample", "kindmesh.test/planted-"]);
     kindmesh.kubectl("cluster1", &["-n", "sample", "delete", "secret", "planted"]);
 
-    assert_eq!(said.code, 0, "{said:?}");
-    let written: Value = serde_json::from_str(&said.stdout).unwrap();
-    let parts = archive(&path);
-    println!("{} files, {} bytes, missing {}", written["files"], written["bytes"], written["missing"]);
-    assert_eq!(written["missing"].as_array().unwrap().len(), 0, "{:#}", written["missing"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let parts = read_archive(&path);
+    println!("{} files, {} bytes, missing {}", report["files"], report["bytes"], report["missing"]);
+    assert_eq!(report["missing"].as_array().unwrap().len(), 0, "{:#}", report["missing"]);
     for part in [
         "README.md",
         "spec.yaml",
@@ -205,7 +213,7 @@ fn a_bundle_has_everything_but_secrets() {
     ] {
         assert!(parts.get(part).is_some_and(|text| !text.is_empty()), "{part} is missing in {:?}", parts.keys());
     }
-    for (place, file) in [
+    for (prefix, suffix) in [
         ("clusters/cluster1/pods/istio-system/istiod-", "debug-clusterz.json"),
         ("clusters/cluster1/pods/istio-system/istiod-", "discovery.log"),
         ("clusters/cluster1/pods/sample/sample-caller-", "config_dump.json"),
@@ -213,15 +221,15 @@ fn a_bundle_has_everything_but_secrets() {
         ("clusters/cluster2/pods/kube-system/kube-proxy-", "kube-proxy.log"),
         ("runs/", "-up.jsonl"),
     ] {
-        assert!(parts.keys().any(|name| name.starts_with(place) && name.ends_with(file)), "{place}…{file}");
+        assert!(parts.keys().any(|name| name.starts_with(prefix) && name.ends_with(suffix)), "{prefix}…{suffix}");
     }
 
     secrets.retain(|secret| secret.len() >= 16);
     assert!(secrets.len() > 20 && secrets.contains(&planted), "{} secrets", secrets.len());
     println!("searched for {} secrets in {} files", secrets.len(), parts.len());
     for (name, text) in &parts {
-        if let Some(found) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
-            panic!("{name} contains a secret: {}…", &found[..8]);
+        if let Some(secret) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
+            panic!("{name} contains a secret: {}…", &secret[..8]);
         }
         assert!(!text.contains("PRIVATE KEY-----\n") && !text.contains("PRIVATE KEY-----\\n"), "{name} has a key");
     }

@@ -11,23 +11,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::environment::{Kindmesh, docker, lines_of};
+use crate::environment::{Kindmesh, docker, sorted_lines};
 
 /// An event that recurs in every run: a step of a cluster starts or finishes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment {
+pub struct StepEvent {
     event: String,
     pub step: String,
     cluster: String,
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for StepEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.event, self.step, self.cluster)
     }
 }
 
-impl Moment {
+impl StepEvent {
     /// Whether a step starts.
     pub fn is_start(&self) -> bool {
         self.event == "stepStarted"
@@ -39,21 +39,21 @@ impl Moment {
     }
 
     /// Parses a line of `--output json`; `None` for other events.
-    fn of(line: &str) -> Option<Self> {
+    fn parse(line: &str) -> Option<Self> {
         let event: Value = serde_json::from_str(line).unwrap();
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        let moment = Self { event: text("event"), step: text("step"), cluster: text("cluster") };
-        ["stepStarted", "stepFinished"].contains(&moment.event.as_str()).then_some(moment)
+        let parsed = Self { event: text("event"), step: text("step"), cluster: text("cluster") };
+        ["stepStarted", "stepFinished"].contains(&parsed.event.as_str()).then_some(parsed)
     }
 }
 
 /// A running kindmesh whose events are read as they arrive.
-pub struct Working {
+pub struct RunningCommand {
     child: Child,
     lines: Receiver<String>,
 }
 
-impl Working {
+impl RunningCommand {
     pub fn start(kindmesh: &Kindmesh, arguments: &[&str]) -> Self {
         let mut command = kindmesh.command(arguments);
         command.args(["--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -64,13 +64,13 @@ impl Working {
         Self { child, lines }
     }
 
-    /// Kills it with SIGKILL at the first moment that is `wanted`, or after the timeout. Returns whether it was
+    /// Kills it with SIGKILL at the first event that `matches`, or after the timeout. Returns whether it was
     /// killed rather than exited by itself.
-    pub fn kill_at(mut self, mut wanted: impl FnMut(&Moment) -> bool, within: Duration) -> bool {
-        let deadline = Instant::now() + within;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        while let Ok(line) = self.lines.recv_timeout(left()) {
-            if Moment::of(&line).is_some_and(|moment| wanted(&moment)) {
+    pub fn kill_at(mut self, mut matches: impl FnMut(&StepEvent) -> bool, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let remaining = || deadline.saturating_duration_since(Instant::now());
+        while let Ok(line) = self.lines.recv_timeout(remaining()) {
+            if StepEvent::parse(&line).is_some_and(|event| matches(&event)) {
                 break;
             }
         }
@@ -78,32 +78,32 @@ impl Working {
         self.child.wait().unwrap().code().is_none()
     }
 
-    /// Waits for its end, which must be a success, and returns its moments in order.
-    pub fn finish(mut self) -> Vec<Moment> {
-        let moments = self.lines.iter().filter_map(|line| Moment::of(&line)).collect();
+    /// Waits for its end, which must be a success, and returns its events in order.
+    pub fn finish(mut self) -> Vec<StepEvent> {
+        let events = self.lines.iter().filter_map(|line| StepEvent::parse(&line)).collect();
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        moments
+        events
     }
 }
 
 /// Everything on the engine that an environment may leave behind.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Left(BTreeSet<String>);
+pub struct Leftovers(BTreeSet<String>);
 
-impl Left {
+impl Leftovers {
     /// Returns what exists of one environment, and all volumes without a container, whatever they belonged to.
     pub fn now(kindmesh: &Kindmesh) -> Self {
         let name = kindmesh.name();
-        let kinds = ["cluster1", "cluster2"].map(|cluster| {
+        let nodes = ["cluster1", "cluster2"].map(|cluster| {
             docker(&["ps", "-aq", "--filter", &format!("label=io.x-k8s.kind.cluster={name}-{cluster}")])
         });
         let networks = docker(&["network", "ls", "-q", "--filter", &format!("label=kindmesh.environment={name}")]);
         let volumes = docker(&["volume", "ls", "-q", "--filter", "dangling=true"]);
-        let mut left: BTreeSet<_> =
-            kinds.iter().chain([&networks, &volumes]).flat_map(|text| lines_of(text)).collect();
+        let mut leftovers: BTreeSet<_> =
+            nodes.iter().chain([&networks, &volumes]).flat_map(|text| sorted_lines(text)).collect();
         if kindmesh.state().exists() {
-            left.insert(kindmesh.state().display().to_string());
+            leftovers.insert(kindmesh.state().display().to_string());
         }
-        Self(left)
+        Self(leftovers)
     }
 }

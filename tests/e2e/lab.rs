@@ -11,41 +11,41 @@ use crate::environment::Kindmesh;
 /// How long each step of an exercise took.
 #[derive(Debug)]
 #[expect(dead_code, reason = "printed with Debug")]
-pub struct Took {
+pub struct Durations {
     start: Duration,
-    check_that_fails: Duration,
+    failing_check: Duration,
     solve: Duration,
-    check_that_passes: Duration,
+    passing_check: Duration,
     reset: Duration,
 }
 
 /// Returns the document that a command prints, and asserts its exit status.
 pub fn document(kindmesh: &Kindmesh, arguments: &[&str], code: i32) -> Value {
-    let said = kindmesh.run(&[arguments, &["--output", "json"]].concat());
-    assert_eq!(said.code, code, "{arguments:?}: {said:?}");
-    serde_json::from_str(&said.stdout).expect(&said.stdout)
+    let output = kindmesh.run(&[arguments, &["--output", "json"]].concat());
+    assert_eq!(output.code, code, "{arguments:?}: {output:?}");
+    serde_json::from_str(&output.stdout).expect(&output.stdout)
 }
 
 /// Starts an exercise, checks that it fails as described, solves it, checks that it passes, and resets.
-pub fn through(kindmesh: &Kindmesh, number: usize) -> Took {
+pub fn run_exercise(kindmesh: &Kindmesh, number: usize) -> Durations {
     let timed = |arguments: &[&str], code: i32| {
-        let began = Instant::now();
-        (document(kindmesh, arguments, code), began.elapsed())
+        let started = Instant::now();
+        (document(kindmesh, arguments, code), started.elapsed())
     };
-    let (begun, start) = timed(&["lab", "start", &number.to_string()], 0);
-    for point in begun["checkpoints"].as_array().unwrap() {
-        assert_eq!(point["asAtFirst"], true, "{number}: {point}");
+    let (exercise, start) = timed(&["lab", "start", &number.to_string()], 0);
+    for check in exercise["checkpoints"].as_array().unwrap() {
+        assert_eq!(check["asAtFirst"], true, "{number}: {check}");
     }
-    let (failed, check_that_fails) = timed(&["lab", "check"], 3);
-    assert_eq!(failed["passed"], false);
-    let first = &failed["checkpoints"][0];
+    let (failing, failing_check) = timed(&["lab", "check"], 3);
+    assert_eq!(failing["passed"], false);
+    let first = &failing["checkpoints"][0];
     assert_eq!((&first["works"], &first["asAtFirst"]), (&false.into(), &true.into()), "{number}: {first}");
     let (_, solve) = timed(&["lab", "solve"], 0);
-    let (passed, check_that_passes) = timed(&["lab", "check"], 0);
-    for point in passed["checkpoints"].as_array().unwrap() {
-        assert_eq!(point["works"], true, "{number}: {point}");
+    let (passing, passing_check) = timed(&["lab", "check"], 0);
+    for check in passing["checkpoints"].as_array().unwrap() {
+        assert_eq!(check["works"], true, "{number}: {check}");
     }
     let (_, reset) = timed(&["lab", "reset"], 0);
     assert_eq!(document(kindmesh, &["lab", "progress"], 0)["current"], Value::Null);
-    Took { start, check_that_fails, solve, check_that_passes, reset }
+    Durations { start, failing_check, solve, passing_check, reset }
 }

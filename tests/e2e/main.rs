@@ -24,19 +24,19 @@ mod why;
 use std::path::Path;
 use std::time::Duration;
 
-use environment::{ByHand, E2E, Kindmesh, docker, lines_of, seed};
-use killing::{Left, Moment, Working};
+use environment::{E2E, Kindmesh, UserCluster, docker, seed, sorted_lines};
+use killing::{Leftovers, RunningCommand, StepEvent};
 use serde_json::Value;
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn a_call_crosses_and_is_mutually_authenticated() {
+fn cross_cluster_call_uses_mutual_tls() {
     let call = E2E.up().json_lines(&["call"]).remove(0);
     assert_eq!(call["statusCode"], 200, "{call}");
     assert_eq!(call["callerMetadata"]["clusterName"], "cluster1");
     assert_eq!(call["producerMetadata"]["clusterName"], "cluster2");
-    let told = call["producerHeaders"]["x-forwarded-client-cert"].as_str().unwrap();
-    assert!(told.contains("URI=spiffe://cluster.local/ns/sample/sa/sample-caller"), "{told}");
+    let client_cert = call["producerHeaders"]["x-forwarded-client-cert"].as_str().unwrap();
+    assert!(client_cert.contains("URI=spiffe://cluster.local/ns/sample/sa/sample-caller"), "{client_cert}");
 }
 
 #[test]
@@ -52,14 +52,14 @@ fn calls_reach_every_producer() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn a_slow_producer_gives_504_by_the_meshs_timeout() {
+fn slow_producer_gives_504_after_mesh_timeout() {
     let kindmesh = E2E.up();
     let call = kindmesh.json_lines(&["call", "--delay-ms", "6000"]).remove(0);
     assert_eq!(call["statusCode"], 504, "{call}");
     assert_eq!(call["producerMetadata"], Value::Null);
     // The caller's timeout is 30 s and the producer answers after 6 s, so the 5 s are the VirtualService's.
-    let took = call["roundTripTimeMillis"].as_u64().unwrap();
-    assert!((5000..6000).contains(&took), "{took} ms");
+    let elapsed_ms = call["roundTripTimeMillis"].as_u64().unwrap();
+    assert!((5000..6000).contains(&elapsed_ms), "{elapsed_ms} ms");
     assert_eq!(kindmesh.run(&["call", "--status", "418", "--expect", "418"]).code, 0);
     assert_eq!(kindmesh.run(&["call", "--status", "418", "--expect", "200"]).code, 3);
 }
@@ -75,9 +75,9 @@ fn up_again_changes_nothing() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn of_two_ups_at_once_the_second_waits() {
+fn concurrent_up_waits_and_succeeds() {
     let kindmesh = E2E.up();
-    let both = [(); 2].map(|()| Working::start(kindmesh, &["up"]));
+    let both = [(); 2].map(|()| RunningCommand::start(kindmesh, &["up"]));
     for up in both {
         assert!(!up.finish().is_empty());
     }
@@ -87,9 +87,9 @@ fn of_two_ups_at_once_the_second_waits() {
 #[ignore = "needs a container engine and minutes"]
 fn status_is_ready_in_every_layer() {
     let kindmesh = E2E.up();
-    let said = kindmesh.run(&["status", "--output", "json"]);
-    assert_eq!(said.code, 0, "{said:?}");
-    let status: Value = serde_json::from_str(&said.stdout).unwrap();
+    let output = kindmesh.run(&["status", "--output", "json"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let status: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(status["phase"], "ready");
     let layers: Vec<_> =
         status["layers"].as_array().unwrap().iter().map(|l| l["layer"].as_str().unwrap()).collect();
@@ -102,18 +102,18 @@ fn status_is_ready_in_every_layer() {
 
 #[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-fn what_render_writes_is_what_up_applied() {
+fn render_matches_what_up_applied() {
     let kindmesh = E2E.up();
-    let folder = tempfile::tempdir().unwrap();
-    let rendered = folder.path().join("rendered");
+    let dir = tempfile::tempdir().unwrap();
+    let rendered = dir.path().join("rendered");
     assert_eq!(kindmesh.run(&["render", rendered.to_str().unwrap()]).code, 0);
     for cluster in ["cluster1", "cluster2"] {
         for file in ["cacerts.yaml", "istio-crds.yaml", "istio.yaml", "samples.yaml"] {
             let path = rendered.join(cluster).join(file);
             // Only the cluster knows its `cacerts`: rendered files contain the digest of the root CA instead.
-            let bound = ["-n", "istio-system", "get", "deployment", "istiod", "-o"];
+            let get_istiod = ["-n", "istio-system", "get", "deployment", "istiod", "-o"];
             let jsonpath = "jsonpath={.spec.template.metadata.annotations.kindmesh/trust}";
-            let live = kindmesh.kubectl(cluster, &[&bound[..], &[jsonpath]].concat()).stdout;
+            let live = kindmesh.kubectl(cluster, &[&get_istiod[..], &[jsonpath]].concat()).stdout;
             let lines = std::fs::read_to_string(&path).unwrap();
             let lines = lines.lines().map(|line| match line.split_once("kindmesh/trust: ") {
                 Some((before, digest)) => {
@@ -129,7 +129,7 @@ fn what_render_writes_is_what_up_applied() {
             );
             assert_eq!(diff.code, 0, "{cluster}/{file} differs from the cluster: {diff:?}");
         }
-        let kind = |folder: &Path| std::fs::read_to_string(folder.join("kind.yaml")).unwrap();
+        let kind = |dir: &Path| std::fs::read_to_string(dir.join("kind.yaml")).unwrap();
         assert_eq!(kind(&rendered.join(cluster)), kind(&kindmesh.state().join("clusters").join(cluster)));
     }
     assert_eq!(kindmesh.run(&["render", rendered.to_str().unwrap()]).code, 2, "an existing directory is refused");
@@ -139,21 +139,21 @@ fn what_render_writes_is_what_up_applied() {
 #[ignore = "needs a container engine, kubectl and minutes"]
 fn samples_follow_the_spec() {
     let kindmesh = E2E.up();
-    let folder = tempfile::tempdir().unwrap();
-    let spec = folder.path().join("both.yaml");
+    let dir = tempfile::tempdir().unwrap();
+    let spec = dir.path().join("both.yaml");
     std::fs::write(&spec, "samples: {producer: {clusters: [cluster1, cluster2], replicas: 1}}\n").unwrap();
     let up = kindmesh.run(&["up", "-f", spec.to_str().unwrap()]);
     assert_eq!(up.code, 0, "{up:?}");
-    let producers = |cluster: &str| {
-        let got =
+    let has_producers = |cluster: &str| {
+        let deployment =
             kindmesh.kubectl(cluster, &["-n", "sample", "get", "deployment", "sample-producer", "-o", "name"]);
-        got.code == 0
+        deployment.code == 0
     };
-    assert!(producers("cluster1"));
+    assert!(has_producers("cluster1"));
     // Back to the spec that the other tests share.
     let up = kindmesh.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
-    assert!(!producers("cluster1") && producers("cluster2"));
+    assert!(!has_producers("cluster1") && has_producers("cluster2"));
     // The Service stays, as a stub.
     let service =
         kindmesh.kubectl("cluster1", &["-n", "sample", "get", "service", "sample-producer", "-o", "name"]);
@@ -162,10 +162,10 @@ fn samples_follow_the_spec() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn what_cannot_change_is_refused_by_name() {
+fn up_rejects_changes_of_immutable_fields() {
     let kindmesh = E2E.up();
-    let folder = tempfile::tempdir().unwrap();
-    let spec = folder.path().join("other.yaml");
+    let dir = tempfile::tempdir().unwrap();
+    let spec = dir.path().join("other.yaml");
     std::fs::write(&spec, "kubernetes: {nodeImage: kindest/node:v1.35.0}\n").unwrap();
     let up = kindmesh.run(&["up", "-f", spec.to_str().unwrap()]);
     assert_eq!(up.code, 2, "{up:?}");
@@ -174,33 +174,33 @@ fn what_cannot_change_is_refused_by_name() {
 
 #[test]
 #[ignore = "needs a container engine, kind, kubectl and minutes"]
-fn down_leaves_nothing_of_its_own_and_others_alone() {
+fn down_removes_only_its_own_environment() {
     let first = E2E.up();
-    let by_hand = ByHand::create(first);
-    let before = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
-    let two = Kindmesh::named("e2e-two");
-    let nothing = Left::now(&two);
+    let user_cluster = UserCluster::create(first);
+    let before = sorted_lines(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
+    let second = Kindmesh::named("e2e-two");
+    let no_leftovers = Leftovers::now(&second);
     // Killed at one of its first events, a different one in each run; tests/long covers all.
     let mut events = seed() % 32;
     println!("killed after {events} events");
-    let at_last = |_: &Moment| {
+    let at_chosen_event = |_: &StepEvent| {
         events = events.saturating_sub(1);
         events == 0
     };
-    assert!(Working::start(&two, &["up"]).kill_at(at_last, Duration::from_secs(300)));
-    let up = two.run(&["up"]);
+    assert!(RunningCommand::start(&second, &["up"]).kill_at(at_chosen_event, Duration::from_secs(300)));
+    let up = second.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
-    assert_eq!(two.json_lines(&["call"])[0]["statusCode"], 200);
+    assert_eq!(second.json_lines(&["call"])[0]["statusCode"], 200);
     assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);
     // Deleting must not need anything that is stored only in the state directory.
-    std::fs::remove_dir_all(two.state()).unwrap();
-    let down = two.run(&["down"]);
+    std::fs::remove_dir_all(second.state()).unwrap();
+    let down = second.run(&["down"]);
     assert_eq!(down.code, 0, "{down:?}");
-    assert_eq!(Left::now(&two), nothing);
-    let after = lines_of(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
+    assert_eq!(Leftovers::now(&second), no_leftovers);
+    let after = sorted_lines(&docker(&["ps", "-aq", "--no-trunc", "--filter", "network=kindmesh-e2e"]));
     assert_eq!(before, after);
     assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);
-    assert_eq!(two.run(&["down"]).code, 0, "down succeeds without an environment");
-    let ready = by_hand.kubectl(&["get", "--raw", "/readyz"]);
+    assert_eq!(second.run(&["down"]).code, 0, "down succeeds without an environment");
+    let ready = user_cluster.kubectl(&["get", "--raw", "/readyz"]);
     assert_eq!((ready.code, ready.stdout.as_str()), (0, "ok"), "{ready:?}");
 }

@@ -12,14 +12,14 @@ use serde_json::Value;
 use crate::environment::Kindmesh;
 
 /// A page, served until this value is dropped.
-pub struct Open {
+pub struct PageServer {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     /// The address of the page.
     pub url: String,
 }
 
-impl Open {
+impl PageServer {
     /// Serves the caller page.
     pub fn start(kindmesh: &Kindmesh) -> Self {
         Self::serve(kindmesh, "open")
@@ -31,29 +31,29 @@ impl Open {
         let mut child = kindmesh.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let line = stdout.by_ref().lines().next().expect("the command exited").unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap();
-        let url = said["url"].as_str().unwrap().to_owned();
+        let event: Value = serde_json::from_str(&line).unwrap();
+        let url = event["url"].as_str().unwrap().to_owned();
         Self { child, stdout: Some(stdout), url }
     }
 
     /// Interrupts it, and returns its exit status; it must exit in time.
-    pub fn interrupted(mut self, within: Duration) -> Option<i32> {
-        let pid = self.process().to_string();
+    pub fn interrupt(mut self, timeout: Duration) -> Option<i32> {
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-        let (sender, ended) = mpsc::channel();
+        let (sender, end_of_output) = mpsc::channel();
         let mut stdout = self.stdout.take().unwrap();
         std::thread::spawn(move || sender.send(stdout.read_to_string(&mut String::new()).is_ok()));
-        assert!(ended.recv_timeout(within).is_ok(), "still running after {within:?}");
+        assert!(end_of_output.recv_timeout(timeout).is_ok(), "still running after {timeout:?}");
         self.child.wait().unwrap().code()
     }
 
     /// Its process id.
-    pub fn process(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 }
 
-impl Drop for Open {
+impl Drop for PageServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

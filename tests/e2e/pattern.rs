@@ -12,17 +12,17 @@ use super::environment::{E2E, Kindmesh};
 
 const DOCUMENT: &str = include_str!("../../docs/pattern.md");
 /// How long applied objects may take to reach the proxies, on two busy cores.
-const TAKES_EFFECT_WITHIN: Duration = Duration::from_secs(30);
+const PROPAGATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// A command that takes longer hangs.
-const ENDS_WITHIN: Duration = Duration::from_secs(120);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-fn the_pattern_by_hand_works_as_written() {
+fn pattern_commands_print_documented_output() {
     let kindmesh = E2E.up();
-    let session = Session::of(kindmesh);
-    let walked = blocks(DOCUMENT).iter().try_for_each(|block| session.follow(block));
-    if let Err(difference) = walked {
+    let session = Session::new(kindmesh);
+    let result = blocks(DOCUMENT).iter().try_for_each(|block| session.run_block(block));
+    if let Err(difference) = result {
         // The other tests need objects that the page may have left deleted.
         let up = kindmesh.run(&["up"]);
         panic!("{difference}\n`kindmesh up` afterwards: exit status {}", up.code);
@@ -39,12 +39,12 @@ struct Command {
 
 impl Command {
     /// Whether it changes nothing: then it may be repeated until earlier changes have taken effect.
-    fn only_asks(&self) -> bool {
-        let asks = |part: &str| {
+    fn is_read_only(&self) -> bool {
+        let reads_only = |part: &str| {
             let part = part.trim_start();
             part.starts_with("kindmesh call") || part.starts_with("kubectl") && part.contains(" exec ")
         };
-        self.text.split([';', '|']).next().is_some_and(asks)
+        self.text.split([';', '|']).next().is_some_and(reads_only)
     }
 }
 
@@ -94,35 +94,35 @@ fn difference(printed: &str, expected: &str) -> Option<String> {
 
 /// A shell whose exported variables are kept from command to command.
 struct Session {
-    folder: tempfile::TempDir,
-    kindmesh: Vec<(String, String)>,
+    dir: tempfile::TempDir,
+    variables: Vec<(String, String)>,
 }
 
 impl Session {
-    fn of(kindmesh: &Kindmesh) -> Self {
+    fn new(kindmesh: &Kindmesh) -> Self {
         let executables = Path::new(env!("CARGO_BIN_EXE_kindmesh")).parent().unwrap().display().to_string();
         let path = std::env::var("PATH").unwrap_or_default();
         let mut variables = kindmesh.variables();
         variables.push(("PATH".into(), format!("{executables}:{path}")));
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("exported"), "").unwrap();
-        Self { folder, kindmesh: variables }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("exported"), "").unwrap();
+        Self { dir, variables }
     }
 
     /// Runs a block. A block that changes nothing is repeated as a whole until its output matches.
-    fn follow(&self, block: &[Command]) -> Result<(), String> {
+    fn run_block(&self, block: &[Command]) -> Result<(), String> {
         let started = Instant::now();
         loop {
-            let followed = block.iter().try_for_each(|command| self.run(command));
-            let again = block.iter().all(Command::only_asks) && started.elapsed() < TAKES_EFFECT_WITHIN;
-            if followed.is_ok() || !again {
-                return followed;
+            let result = block.iter().try_for_each(|command| self.run(command));
+            let retry = block.iter().all(Command::is_read_only) && started.elapsed() < PROPAGATION_TIMEOUT;
+            if result.is_ok() || !retry {
+                return result;
             }
         }
     }
 
     fn run(&self, command: &Command) -> Result<(), String> {
-        let exported = self.folder.path().join("exported");
+        let exported = self.dir.path().join("exported");
         let exported = exported.display();
         let script = format!(
             "exec 2>&1 </dev/null\n. '{exported}'\n{}\nstatus=$?\nexport -p >'{exported}'\nexit $status",
@@ -131,22 +131,22 @@ impl Session {
         let output = assert_cmd::Command::new("bash")
             .args(["-c", &script])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .envs(self.kindmesh.iter().cloned())
-            .timeout(ENDS_WITHIN)
+            .envs(self.variables.iter().cloned())
+            .timeout(COMMAND_TIMEOUT)
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
-        let place = format!("docs/pattern.md:{}: $ {}", command.line, command.text);
+        let location = format!("docs/pattern.md:{}: $ {}", command.line, command.text);
         match (output.status.code(), difference(&printed, &command.expected)) {
             (Some(0), None) => Ok(()),
-            (Some(0), Some(difference)) => Err(format!("{place}\n{difference}")),
-            (code, _) => Err(format!("{place}\nexit status {code:?}\n{printed}")),
+            (Some(0), Some(difference)) => Err(format!("{location}\n{difference}")),
+            (code, _) => Err(format!("{location}\nexit status {code:?}\n{printed}")),
         }
     }
 }
 
 #[test]
-fn commands_are_read_with_their_places() {
+fn commands_are_parsed_with_line_numbers() {
     let document = "a\n```console\n$ one\n> two\nsaid\n$ three\n```\n```yaml\n$ no\n```\n";
     let command =
         |line, text: &str, expected: &str| Command { line, text: text.into(), expected: expected.into() };
@@ -154,7 +154,7 @@ fn commands_are_read_with_their_places() {
 }
 
 #[test]
-fn the_sign_stands_for_anything() {
+fn ellipsis_matches_anything() {
     assert_eq!(difference("a 12 b  \nx\ny\nend\n", "a … b\n…\nend\n"), None);
     assert_eq!(difference("", ""), None);
     assert_eq!(difference("anything\n", "…\n"), None);
@@ -166,10 +166,10 @@ fn the_sign_stands_for_anything() {
 }
 
 #[test]
-fn only_what_changes_nothing_is_repeated() {
-    let asks = |text: &str| Command { line: 1, text: text.into(), expected: String::new() }.only_asks();
-    assert!(asks("kindmesh call --count 3"));
-    assert!(asks("kubectl -n sample exec deploy/a -- curl -s http://b"));
-    assert!(!asks("kubectl delete -f a.yaml"));
-    assert!(!asks("kindmesh apply strict; kindmesh call"));
+fn only_read_only_commands_are_retried() {
+    let is_read_only = |text: &str| Command { line: 1, text: text.into(), expected: String::new() }.is_read_only();
+    assert!(is_read_only("kindmesh call --count 3"));
+    assert!(is_read_only("kubectl -n sample exec deploy/a -- curl -s http://b"));
+    assert!(!is_read_only("kubectl delete -f a.yaml"));
+    assert!(!is_read_only("kindmesh apply strict; kindmesh call"));
 }

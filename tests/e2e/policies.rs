@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::environment::{E2E, Kindmesh};
 
 /// A user's own object with the name of the policy `strict`.
-const OWN: &str = "
+const USER_OBJECT: &str = "
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: sample-producer, namespace: sample}
@@ -14,9 +14,9 @@ spec: {mtls: {mode: PERMISSIVE}}
 
 /// Returns the document that a command prints.
 fn document(kindmesh: &Kindmesh, arguments: &[&str]) -> Value {
-    let said = kindmesh.run(&[arguments, &["--output", "json"]].concat());
-    assert_eq!(said.code, 0, "{said:?}");
-    serde_json::from_str(&said.stdout).expect(&said.stdout)
+    let output = kindmesh.run(&[arguments, &["--output", "json"]].concat());
+    assert_eq!(output.code, 0, "{output:?}");
+    serde_json::from_str(&output.stdout).expect(&output.stdout)
 }
 
 fn change(kindmesh: &Kindmesh, arguments: &[&str]) -> Value {
@@ -31,7 +31,7 @@ fn applied_in(kindmesh: &Kindmesh, policy: &str) -> Value {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn a_policy_outlives_up_unless_it_took_the_place_of_ups_own() {
+fn up_keeps_policies_that_replaced_no_default() {
     let kindmesh = E2E.up();
     let strict = change(kindmesh, &["apply", "strict"]);
     assert_eq!((&strict["cluster"], &strict["changed"]), (&"cluster2".into(), &true.into()), "{strict}");
@@ -49,7 +49,7 @@ fn a_policy_outlives_up_unless_it_took_the_place_of_ups_own() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn what_made_way_comes_back() {
+fn unapply_restores_the_replaced_policy() {
     let kindmesh = E2E.up();
     assert_eq!(change(kindmesh, &["apply", "failover"])["replaced"], "breaker");
     assert_eq!(change(kindmesh, &["unapply", "failover"])["restored"], "breaker");
@@ -61,22 +61,22 @@ fn what_made_way_comes_back() {
 
 #[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-fn a_users_own_object_is_left_alone() {
+fn apply_and_unapply_refuse_a_users_object() {
     let kindmesh = E2E.up();
     let file = tempfile::NamedTempFile::new().expect("create a temporary file");
-    std::fs::write(file.path(), OWN).expect("write the file");
+    std::fs::write(file.path(), USER_OBJECT).expect("write the file");
     let path = file.path().display().to_string();
-    let made = kindmesh.kubectl("cluster2", &["create", "-f", &path]);
-    assert_eq!(made.code, 0, "{made:?}");
+    let created = kindmesh.kubectl("cluster2", &["create", "-f", &path]);
+    assert_eq!(created.code, 0, "{created:?}");
     let refused = ["apply", "unapply"].map(|command| kindmesh.run(&[command, "strict"]));
     let mode = kindmesh.kubectl(
         "cluster2",
         &["-n", "sample", "get", "peerauthentication", "sample-producer", "-o", "jsonpath={.spec.mtls.mode}"],
     );
     let deleted = kindmesh.kubectl("cluster2", &["delete", "-f", &path]);
-    for said in refused {
-        assert_eq!(said.code, 2, "{said:?}");
-        assert!(said.stderr.contains("PeerAuthentication sample-producer in cluster cluster2"), "{said:?}");
+    for output in refused {
+        assert_eq!(output.code, 2, "{output:?}");
+        assert!(output.stderr.contains("PeerAuthentication sample-producer in cluster cluster2"), "{output:?}");
     }
     assert_eq!((mode.stdout.as_str(), deleted.code), ("PERMISSIVE", 0), "{mode:?} {deleted:?}");
 }

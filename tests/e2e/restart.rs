@@ -13,18 +13,18 @@ const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-pl
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn what_was_paused_answers_within_a_second_of_resume() {
+fn calls_succeed_within_two_seconds_of_resume() {
     let kindmesh = E2E.up();
     for _again in 0..2 {
         assert_eq!(kindmesh.run(&["pause"]).code, 0);
-        refuses_and_names(kindmesh, "paused", "kindmesh resume --name e2e");
+        assert_refused_with_hint(kindmesh, "paused", "kindmesh resume --name e2e");
     }
     let resumed = Instant::now();
     let resume = kindmesh.json_lines(&["resume"]);
     assert_eq!(kindmesh.json_lines(&["call"])[0]["statusCode"], 200);
     // The requirement is for the first call after `resume`; in this test, both together meet it.
-    let took = resumed.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}: {resume:?}");
+    let elapsed = resumed.elapsed();
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}: {resume:?}");
     assert_eq!(resume.last().unwrap()["event"], "ready");
     let again = kindmesh.json_lines(&["resume"]);
     assert!(again.iter().all(|event| event["changed"] != true), "{again:?}");
@@ -32,14 +32,14 @@ fn what_was_paused_answers_within_a_second_of_resume() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn what_was_stopped_comes_back_by_start() {
+fn start_recovers_a_stopped_environment() {
     let kindmesh = E2E.up();
     // Frozen nodes can be stopped, too.
-    for rest in ["pause", "stop", "stop"] {
-        let said = kindmesh.run(&[rest]);
-        assert_eq!(said.code, 0, "{said:?}");
+    for command in ["pause", "stop", "stop"] {
+        let output = kindmesh.run(&[command]);
+        assert_eq!(output.code, 0, "{output:?}");
     }
-    refuses_and_names(kindmesh, "stopped", "kindmesh start --name e2e");
+    assert_refused_with_hint(kindmesh, "stopped", "kindmesh start --name e2e");
     let start = kindmesh.json_lines(&["start"]);
     println!("start took {} s", start.last().unwrap()["seconds"]);
     assert_eq!(kindmesh.json_lines(&["call"])[0]["statusCode"], 200);
@@ -47,7 +47,7 @@ fn what_was_stopped_comes_back_by_start() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn up_brings_back_what_was_paused() {
+fn up_resumes_a_paused_environment() {
     let kindmesh = E2E.up();
     assert_eq!(kindmesh.run(&["pause"]).code, 0);
     let up = kindmesh.json_lines(&["up"]);
@@ -57,7 +57,7 @@ fn up_brings_back_what_was_paused() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn a_test_that_fails_leaves_no_frozen_environment_to_the_next() {
+fn failed_test_leaves_no_paused_environment() {
     let failed = std::panic::catch_unwind(|| {
         assert_eq!(E2E.up().run(&["pause"]).code, 0);
         panic!("a failing test");
@@ -68,7 +68,7 @@ fn a_test_that_fails_leaves_no_frozen_environment_to_the_next() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn nodes_that_swap_addresses_heal_with_no_command() {
+fn nodes_with_swapped_addresses_recover() {
     let kindmesh = E2E.up();
     let before = NODES.map(address);
     docker(&["stop", "-t", "1", NODES[0], NODES[1]]);
@@ -79,26 +79,29 @@ fn nodes_that_swap_addresses_heal_with_no_command() {
         docker(&["start", node]);
     }
     assert_eq!(NODES.map(address), [before[1], before[0]], "the addresses are not swapped");
-    let healed = kindmesh.calls_until_one_crosses(started + Duration::from_secs(60));
+    let recovered = kindmesh.wait_for_cross_cluster_call(started + Duration::from_secs(60));
     println!("recovered after {:?}", started.elapsed());
-    assert!(healed, "not recovered within a minute: {:?}", kindmesh.run(&["status"]));
+    assert!(recovered, "not recovered within a minute: {:?}", kindmesh.run(&["status"]));
 }
 
 /// While nodes are paused or stopped, commands fail at once and name the command that brings them back.
-fn refuses_and_names(kindmesh: &Kindmesh, phase: &str, way_back: &str) {
+fn assert_refused_with_hint(kindmesh: &Kindmesh, phase: &str, recovery_command: &str) {
     let status = kindmesh.run(&["status", "--output", "json"]);
     let status: Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status["phase"], phase);
     let hints: Vec<_> = status["layers"].as_array().unwrap().iter().filter_map(|l| l["hint"].as_str()).collect();
-    assert!(!hints.is_empty() && hints.iter().all(|hint| *hint == way_back), "{hints:?}");
+    assert!(!hints.is_empty() && hints.iter().all(|hint| *hint == recovery_command), "{hints:?}");
     let list = kindmesh.run(&["list"]).stdout;
-    assert!(list.contains(way_back), "{list}");
+    assert!(list.contains(recovery_command), "{list}");
     for command in [&["call"][..], &["verify"], &["apply", "retry"], &["unapply", "retry"], &["open"]] {
-        let asked = Instant::now();
-        let said = kindmesh.run(command);
-        assert_eq!(said.code, 1, "{command:?}: {said:?}");
-        assert!(said.stderr.contains(phase) && said.stderr.contains(way_back), "{command:?}: {said:?}");
-        assert!(asked.elapsed() < Duration::from_secs(5), "{command:?} took {:?}", asked.elapsed());
+        let started = Instant::now();
+        let output = kindmesh.run(command);
+        assert_eq!(output.code, 1, "{command:?}: {output:?}");
+        assert!(
+            output.stderr.contains(phase) && output.stderr.contains(recovery_command),
+            "{command:?}: {output:?}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(5), "{command:?} took {:?}", started.elapsed());
     }
 }
 

@@ -9,33 +9,33 @@ use serde_json::Value;
 
 use crate::environment::Kindmesh;
 
-fn folder() -> PathBuf {
+fn sabotage_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sabotage")
 }
 
 /// Returns the checks that have a sabotage of their policy: the files of tests/sabotage.
-pub fn of_policies() -> Vec<String> {
+pub fn policy_checks() -> Vec<String> {
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()
     };
-    let mut all: Vec<String> = std::fs::read_dir(folder()).unwrap().map(name).collect();
+    let mut all: Vec<String> = std::fs::read_dir(sabotage_dir()).unwrap().map(name).collect();
     all.sort();
     all
 }
 
 /// Runs `verify`, with the policies of one check or none sabotaged. Returns the failed checks. All others must pass.
-pub fn failed(kindmesh: &Kindmesh, checks: &[&str], broken: Option<&str>) -> Vec<String> {
-    let laid_over = tempfile::tempdir().unwrap();
+pub fn failed_checks(kindmesh: &Kindmesh, checks: &[&str], sabotaged: Option<&str>) -> Vec<String> {
+    let overlay = tempfile::tempdir().unwrap();
     let mut arguments = vec!["verify"];
     arguments.extend(checks);
-    if let Some(id) = broken {
+    if let Some(id) = sabotaged {
         let file = format!("{id}.yaml");
-        std::fs::copy(folder().join(&file), laid_over.path().join(&file)).unwrap();
-        arguments.extend(["--manifests", laid_over.path().to_str().unwrap()]);
+        std::fs::copy(sabotage_dir().join(&file), overlay.path().join(&file)).unwrap();
+        arguments.extend(["--manifests", overlay.path().to_str().unwrap()]);
     }
     arguments.extend(["--output", "json"]);
-    let said = kindmesh.run(&arguments);
-    let verdicts: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+    let output = kindmesh.run(&arguments);
+    let verdicts: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let mut failed = Vec::new();
     for verdict in verdicts["checks"].as_array().unwrap() {
         match verdict["status"].as_str().unwrap() {
@@ -47,6 +47,6 @@ pub fn failed(kindmesh: &Kindmesh, checks: &[&str], broken: Option<&str>) -> Vec
             other => panic!("{} was {other}", verdict["id"]),
         }
     }
-    assert_eq!(said.code, if failed.is_empty() { 0 } else { 3 }, "{}", said.stderr);
+    assert_eq!(output.code, if failed.is_empty() { 0 } else { 3 }, "{}", output.stderr);
     failed
 }

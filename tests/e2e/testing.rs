@@ -21,7 +21,7 @@ async fn mesh() -> Mesh {
 
 #[tokio::test]
 #[ignore = "needs a container engine and minutes"]
-async fn the_facade_has_a_client_for_each_cluster_and_calls() {
+async fn environment_provides_clients_and_calls() {
     let environment = environment();
     assert_eq!(environment.clusters(), ["cluster1", "cluster2"]);
     for cluster in environment.clusters() {
@@ -35,7 +35,7 @@ async fn the_facade_has_a_client_for_each_cluster_and_calls() {
     assert_eq!(error.to_string(), "cluster cluster2 has no caller");
 }
 
-const BROKEN: &str = "
+const SERVICE_WITHOUT_PODS: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: orders}
@@ -44,13 +44,13 @@ spec: {selector: {app: orders}, ports: [{name: http, port: 8080}]}
 
 #[tokio::test]
 #[ignore = "needs a container engine and minutes"]
-async fn what_fails_is_dumped_and_its_namespace_goes() {
+async fn failed_test_is_dumped_and_its_namespace_deleted() {
     let mesh = mesh().await;
     let mut name = String::new();
-    let failed = mesh
+    let result = mesh
         .test(async |ns| {
             name = ns.name().to_owned();
-            ns.apply("cluster2", BROKEN).await?;
+            ns.apply("cluster2", SERVICE_WITHOUT_PODS).await?;
             let answer = ns.call("cluster1", "http://orders:8080/").await?;
             anyhow::ensure!(
                 answer.status == 200,
@@ -61,33 +61,33 @@ async fn what_fails_is_dumped_and_its_namespace_goes() {
             Ok(())
         })
         .await;
-    let error = format!("{:#}", failed.expect_err("orders has no pods"));
+    let error = format!("{:#}", result.expect_err("orders has no pods"));
     assert!(error.contains("orders answered 503 (UH)"), "{error}");
-    let folder = error.split("dumped to ").nth(1).and_then(|rest| rest.split(" (").next()).expect(&error);
-    let folder = Path::new(folder);
-    let read = |file: &str| std::fs::read_to_string(folder.join(file)).expect(file);
-    let short = read("failure.txt");
-    assert!(short.contains("orders answered 503") && short.contains("\"GET / HTTP/1.1\" 503 UH"), "{short}");
+    let dir = error.split("evidence written to ").nth(1).and_then(|tail| tail.split(" (").next()).expect(&error);
+    let dir = Path::new(dir);
+    let read = |file: &str| std::fs::read_to_string(dir.join(file)).expect(file);
+    let summary = read("failure.txt");
+    assert!(summary.contains("orders answered 503") && summary.contains("\"GET / HTTP/1.1\" 503 UH"), "{summary}");
     assert!(read("clusters/cluster2/objects/services.json").contains("\"orders\""));
-    let pods = std::fs::read_dir(folder.join("clusters/cluster1/pods").join(&name)).expect("pods").count();
+    let pods = std::fs::read_dir(dir.join("clusters/cluster1/pods").join(&name)).expect("pods").count();
     assert_eq!(pods, 1, "only the caller's pod");
-    std::fs::remove_dir_all(folder).expect("remove the directory");
-    for side in mesh.sides() {
-        let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(side.client.clone());
-        let left = api.get_opt(&name).await.expect("a response");
+    std::fs::remove_dir_all(dir).expect("remove the directory");
+    for cluster in mesh.sides() {
+        let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(cluster.client.clone());
+        let namespace = api.get_opt(&name).await.expect("a response");
         assert!(
-            left.is_none_or(|left| left.metadata.deletion_timestamp.is_some()),
+            namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()),
             "{name} is not deleted in {}",
-            side.name
+            cluster.name
         );
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a container engine and minutes"]
-async fn a_link_is_cut_by_a_test_that_runs_alone() {
-    let refused = mesh().await.test(async |ns| ns.cut_link("cluster1", "cluster2").await).await;
-    let error = refused.expect_err("a link is shared by all tests");
-    let told = kindmesh::find_error(&error).expect("an error of kindmesh");
-    assert!(told.hint.as_deref().is_some_and(|hint| hint.contains("test_alone")), "{told:?}");
+async fn disabling_a_link_requires_an_exclusive_test() {
+    let result = mesh().await.test(async |ns| ns.cut_link("cluster1", "cluster2").await).await;
+    let error = result.expect_err("a link is shared by all tests");
+    let kindmesh_error = kindmesh::find_error(&error).expect("an error of kindmesh");
+    assert!(kindmesh_error.hint.as_deref().is_some_and(|hint| hint.contains("test_alone")), "{kindmesh_error:?}");
 }

@@ -14,7 +14,7 @@ struct Shop<'a> {
 }
 
 impl<'a> Shop<'a> {
-    fn open(kindmesh: &'a Kindmesh) -> Self {
+    fn deploy(kindmesh: &'a Kindmesh) -> Self {
         let this = Self { kindmesh };
         let image = kindmesh.kubectl(
             "cluster1",
@@ -38,45 +38,45 @@ impl<'a> Shop<'a> {
     }
 
     fn kubectl(&self, cluster: &str, arguments: &[&str]) {
-        let said = self.kindmesh.kubectl(cluster, &[&["-n", NAMESPACE], arguments].concat());
-        assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
+        let output = self.kindmesh.kubectl(cluster, &[&["-n", NAMESPACE], arguments].concat());
+        assert_eq!(output.code, 0, "{arguments:?}: {output:?}");
     }
 
     fn apply(&self, cluster: &str, yaml: &str) {
         let file = tempfile::NamedTempFile::new().expect("create a temporary file");
         std::fs::write(file.path(), yaml).expect("write the file");
         let path = file.path().display().to_string();
-        let said = self.kindmesh.kubectl(cluster, &["apply", "-f", &path]);
-        assert_eq!(said.code, 0, "{yaml}: {said:?}");
+        let output = self.kindmesh.kubectl(cluster, &["apply", "-f", &path]);
+        assert_eq!(output.code, 0, "{yaml}: {output:?}");
     }
 
     fn why(&self) -> Value {
-        let address = ["why", "cluster1", "http://orders:8080/", "--namespace", NAMESPACE, "--output", "json"];
-        let said = self.kindmesh.run(&address);
-        assert!([0, 3].contains(&said.code), "{said:?}");
-        let explained: Value = serde_json::from_str(&said.stdout).expect(&said.stdout);
-        assert_eq!(said.code == 0, explained["firstWrong"].is_null(), "{explained}");
-        explained
+        let arguments = ["why", "cluster1", "http://orders:8080/", "--namespace", NAMESPACE, "--output", "json"];
+        let output = self.kindmesh.run(&arguments);
+        assert!([0, 3].contains(&output.code), "{output:?}");
+        let explanation: Value = serde_json::from_str(&output.stdout).expect(&output.stdout);
+        assert_eq!(output.code == 0, explanation["firstWrong"].is_null(), "{explanation}");
+        explanation
     }
 
     /// Repeats `why` until it reports this hop as the first wrong one: changes take time to reach every proxy.
-    fn until(&self, hop: Option<&str>) -> Value {
+    fn wait_for(&self, hop: Option<&str>) -> Value {
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
-            let explained = self.why();
-            if explained["firstWrong"].as_str() == hop {
-                return explained;
+            let explanation = self.why();
+            if explanation["firstWrong"].as_str() == hop {
+                return explanation;
             }
-            assert!(Instant::now() < deadline, "not {hop:?}: {explained:#}");
+            assert!(Instant::now() < deadline, "not {hop:?}: {explanation:#}");
         }
     }
 
     /// Returns the fix of the first wrong hop, which must be this one.
-    fn cure(&self, hop: &str) -> String {
-        let explained = self.until(Some(hop));
-        let hops = explained["hops"].as_array().expect("hops");
-        let found = hops.iter().find(|found| found["hop"] == hop).expect(hop);
-        found["cure"].as_str().expect("a fix").to_owned()
+    fn fix(&self, hop: &str) -> String {
+        let explanation = self.wait_for(Some(hop));
+        let hops = explanation["hops"].as_array().expect("hops");
+        let entry = hops.iter().find(|entry| entry["hop"] == hop).expect(hop);
+        entry["cure"].as_str().expect("a fix").to_owned()
     }
 }
 
@@ -90,26 +90,26 @@ impl Drop for Shop<'_> {
 
 #[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-fn each_broken_call_has_the_hop_that_is_broken() {
-    let shop = Shop::open(E2E.up());
-    shop.until(None);
+fn why_names_the_broken_hop_and_its_fix() {
+    let shop = Shop::deploy(E2E.up());
+    shop.wait_for(None);
 
     shop.kubectl("cluster1", &["delete", "service", "orders"]);
-    let cure = shop.cure("name");
-    assert!(cure.contains("apply -f - <<<") && cure.contains("\"app\":\"orders\""), "{cure}");
+    let fix = shop.fix("name");
+    assert!(fix.contains("apply -f - <<<") && fix.contains("\"app\":\"orders\""), "{fix}");
     // The fix is pasted as printed.
-    let typed = std::process::Command::new("bash")
-        .args(["-c", cure.split(" (kindmesh deploy").next().expect("a command")])
+    let shell = std::process::Command::new("bash")
+        .args(["-c", fix.split(" (kindmesh deploy").next().expect("a command")])
         .env("KUBECONFIG", E2E.up().state().join("kubeconfig"))
         .output()
         .expect("run bash");
-    assert!(typed.status.success(), "{typed:?}");
-    shop.until(None);
+    assert!(shell.status.success(), "{shell:?}");
+    shop.wait_for(None);
 
     shop.kubectl("cluster2", &["scale", "deployment", "orders", "--replicas=0"]);
-    assert!(shop.cure("endpoints").contains("scale deployment orders --replicas=1"));
+    assert!(shop.fix("endpoints").contains("scale deployment orders --replicas=1"));
     shop.kubectl("cluster2", &["scale", "deployment", "orders", "--replicas=1"]);
-    shop.until(None);
+    shop.wait_for(None);
 
     for cluster in ["cluster1", "cluster2"] {
         shop.kubectl(
@@ -117,14 +117,14 @@ fn each_broken_call_has_the_hop_that_is_broken() {
             &["patch", "service", "orders", "-p", "{\"spec\":{\"selector\":{\"app\":\"order\"}}}"],
         );
     }
-    assert!(shop.cure("endpoints").contains("compare the labels"));
+    assert!(shop.fix("endpoints").contains("compare the labels"));
     for cluster in ["cluster1", "cluster2"] {
         shop.kubectl(
             cluster,
             &["patch", "service", "orders", "-p", "{\"spec\":{\"selector\":{\"app\":\"orders\"}}}"],
         );
     }
-    shop.until(None);
+    shop.wait_for(None);
 
     let policy = |kind: &str, spec: &str| {
         let group = if kind == "DestinationRule" { "networking" } else { "security" };
@@ -133,48 +133,48 @@ fn each_broken_call_has_the_hop_that_is_broken() {
         )
     };
     shop.apply("cluster2", &policy("AuthorizationPolicy", "{action: DENY, rules: [{}]}"));
-    assert!(shop.cure("policy").contains("edit authorizationpolicy e2e"));
+    assert!(shop.fix("policy").contains("edit authorizationpolicy e2e"));
     shop.kubectl("cluster2", &["delete", "authorizationpolicy", "e2e"]);
 
     shop.apply("cluster2", &policy("PeerAuthentication", "{mtls: {mode: STRICT}}"));
-    shop.until(None);
+    shop.wait_for(None);
     shop.apply("cluster1", &policy("DestinationRule", "{host: orders, trafficPolicy: {tls: {mode: DISABLE}}}"));
-    assert!(shop.cure("tls").contains("edit destinationrule e2e"));
+    assert!(shop.fix("tls").contains("edit destinationrule e2e"));
     shop.kubectl("cluster1", &["delete", "destinationrule", "e2e"]);
-    shop.until(None);
+    shop.wait_for(None);
     // A caller outside the mesh only reaches its own cluster.
     shop.kubectl("cluster1", &["label", "namespace", NAMESPACE, "istio-injection-"]);
     shop.kubectl("cluster1", &["delete", "pod", "-l", "app=checkout"]);
-    assert!(shop.cure("cluster").contains("istio-injection=enabled"));
+    assert!(shop.fix("cluster").contains("istio-injection=enabled"));
 }
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn a_cut_link_and_a_lost_remote_secret_are_named() {
+fn why_names_disabled_link_and_deleted_remote_secret() {
     let kindmesh = E2E.up();
     let first_wrong = || {
-        let said = kindmesh.run(&["why", "cluster1", "http://sample-producer:8080", "--output", "json"]);
-        let explained: Value = serde_json::from_str(&said.stdout).expect(&said.stdout);
-        explained["firstWrong"].as_str().map(str::to_owned)
+        let output = kindmesh.run(&["why", "cluster1", "http://sample-producer:8080", "--output", "json"]);
+        let explanation: Value = serde_json::from_str(&output.stdout).expect(&output.stdout);
+        explanation["firstWrong"].as_str().map(str::to_owned)
     };
-    let until = |hop: Option<&str>| {
+    let wait_for = |hop: Option<&str>| {
         let deadline = Instant::now() + Duration::from_secs(60);
         while first_wrong().as_deref() != hop {
             assert!(Instant::now() < deadline, "not {hop:?}: {:?}", first_wrong());
         }
     };
-    until(None);
+    wait_for(None);
     let node = format!("{}-cluster1-control-plane", kindmesh.name());
     docker(&["exec", &node, "touch", "/etc/kindmesh/cut"]);
-    until(Some("link"));
+    wait_for(Some("link"));
     docker(&["exec", &node, "rm", "/etc/kindmesh/cut"]);
-    until(None);
+    wait_for(None);
     let secret = ["-n", "istio-system", "delete", "secret", "istio-remote-secret-cluster2"];
     let deleted = kindmesh.kubectl("cluster1", &secret);
     assert_eq!(deleted.code, 0, "{deleted:?}");
-    until(Some("remote"));
+    wait_for(Some("remote"));
     // The fix.
     let up = kindmesh.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
-    until(None);
+    wait_for(None);
 }

@@ -21,6 +21,6 @@ mod soak;
 mod three;
 
 /// Repeats a check for a while; the check itself takes time.
-fn until(mut holds: impl FnMut() -> bool) -> bool {
-    (0..60).any(|_| holds())
+fn wait_until(mut condition: impl FnMut() -> bool) -> bool {
+    (0..60).any(|_| condition())
 }

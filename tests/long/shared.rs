@@ -7,53 +7,53 @@ use std::time::{Duration, Instant};
 use kindmesh::testing::{Mesh, Request};
 
 use crate::environment::{docker, name};
-use crate::until;
+use crate::wait_until;
 
 /// Makes this test one of the processes; the value is the name of the environment.
-const USER: &str = "KINDMESH_TEST_USER";
+const USER_VARIABLE: &str = "KINDMESH_TEST_USER";
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: probes}, spec: {selector: {app: kindmesh-caller}, \
     ports: [{name: http, port: 8080}]}}";
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
-fn processes_share_an_environment_that_goes_after_the_last() {
-    if let Ok(name) = std::env::var(USER) {
-        return use_it(&name);
+fn shared_environment_is_deleted_after_the_last_process() {
+    if let Ok(name) = std::env::var(USER_VARIABLE) {
+        return use_environment(&name);
     }
     let name = format!("{}-shared", name());
-    let folder = tempfile::tempdir().expect("create a temporary directory");
-    let spec = folder.path().join("mesh-only.yaml");
+    let dir = tempfile::tempdir().expect("create a temporary directory");
+    let spec = dir.path().join("mesh-only.yaml");
     std::fs::write(&spec, "samples: {enabled: false}\n").expect("write the file");
     let started = Instant::now();
-    let mut users = [(); 2].map(|()| User::start(&name, folder.path(), &spec));
-    users.iter_mut().for_each(User::has_used);
+    let mut users = [(); 2].map(|()| User::start(&name, dir.path(), &spec));
+    users.iter_mut().for_each(User::wait_until_used);
     println!("both processes have used it after {:?}", started.elapsed());
     let [mut first, mut second] = users;
     first.kill();
     // It stays while the other process runs: for twice the idle time after which it is deleted.
     std::thread::sleep(Duration::from_secs(20));
-    assert_eq!(nodes(&name), 2);
+    assert_eq!(node_count(&name), 2);
     second.kill();
-    let left = Instant::now();
-    assert!(until(|| gone(&name)), "not deleted: {} nodes", nodes(&name));
-    println!("deleted {:?} after the last process ended", left.elapsed());
+    let last_exit = Instant::now();
+    assert!(wait_until(|| is_deleted(&name)), "not deleted: {} nodes", node_count(&name));
+    println!("deleted {:?} after the last process ended", last_exit.elapsed());
 }
 
-fn nodes(name: &str) -> usize {
+fn node_count(name: &str) -> usize {
     docker(&["ps", "-aq", "--filter", &format!("network=kindmesh-{name}")]).lines().count()
 }
 
-fn gone(name: &str) -> bool {
+fn is_deleted(name: &str) -> bool {
     std::thread::sleep(Duration::from_secs(1));
     let networks = docker(&["network", "ls", "-q", "--filter", &format!("label=kindmesh.environment={name}")]);
-    nodes(name) == 0 && networks.is_empty()
+    node_count(name) == 0 && networks.is_empty()
 }
 
 /// Runs in each process: one test, then it waits until it is killed.
 #[expect(clippy::print_stdout, reason = "read by the test that started the process")]
-fn use_it(name: &str) {
+fn use_environment(name: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("build the runtime");
-    let used = runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mesh = Mesh::shared(name).await?;
         mesh.test(async |ns| {
             ns.apply("cluster2", SERVICE).await?;
@@ -65,7 +65,7 @@ fn use_it(name: &str) {
         })
         .await
     });
-    used.expect("a passing test");
+    result.expect("a passing test");
     println!("used");
     let _ = std::io::stdin().read(&mut [0]);
 }
@@ -77,9 +77,9 @@ impl User {
         let files = std::env::var_os("KINDMESH_FILE").unwrap_or_default();
         let files = std::env::split_paths(&files).chain([spec.to_owned()]);
         let child = Command::new(std::env::current_exe().expect("the path of this test"))
-            .args(["--exact", "shared::processes_share_an_environment_that_goes_after_the_last"])
+            .args(["--exact", "shared::shared_environment_is_deleted_after_the_last_process"])
             .args(["--include-ignored", "--nocapture"])
-            .env(USER, name)
+            .env(USER_VARIABLE, name)
             .env("KINDMESH_FILE", std::env::join_paths(files).expect("paths"))
             .env("KINDMESH_EXE", env!("CARGO_BIN_EXE_kindmesh"))
             .env("XDG_STATE_HOME", state)
@@ -91,10 +91,10 @@ impl User {
         Self(child.expect("start this test"))
     }
 
-    fn has_used(&mut self) {
+    fn wait_until_used(&mut self) {
         let lines = BufReader::new(self.0.stdout.take().expect("a pipe")).lines();
-        let said: Vec<String> = lines.map_while(Result::ok).take_while(|line| line != "used").collect();
-        assert!(self.0.try_wait().expect("a state").is_none(), "the process exited: {}", said.join("\n"));
+        let output: Vec<String> = lines.map_while(Result::ok).take_while(|line| line != "used").collect();
+        assert!(self.0.try_wait().expect("a state").is_none(), "the process exited: {}", output.join("\n"));
     }
 
     fn kill(&mut self) {

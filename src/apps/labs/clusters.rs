@@ -120,7 +120,7 @@ impl<'a> Clusters<'a> {
         }
         if let Some(container) = object.data.pointer_mut("/spec/template/spec/containers/0") {
             container["image"] = image.into();
-            workloads::tell_place(container, self.spec(side)?);
+            workloads::set_location(container, self.spec(side)?);
         }
         Ok(())
     }

@@ -62,7 +62,9 @@ fn of_policy(wanted: &DynamicObject, side: Side, there: &[Of<'_>], places: &Plac
     let here = places.of(side);
     let Some(found) = find(side) else {
         return Some(match find(other) {
-            Some(_) => format!("{key} is in {}, but takes effect in the {side}'s cluster: {here}", places.of(other)),
+            Some(_) => {
+                format!("{key} is in {}, but takes effect in the {side}'s cluster: {here}", places.of(other))
+            }
             None => format!("{key} is missing in {here}"),
         });
     };
@@ -137,8 +139,11 @@ mod tests {
         let is = |text: &str| Some(format!("VirtualService sample-producer {text}"));
         assert_eq!(told(&[timeout("2s")], &[]), None);
         assert_eq!(told(&[], &[]).unwrap(), "VirtualService sample-producer is missing in cluster1");
-        assert_eq!(told(&[], &[timeout("2s")]), is("is in cluster2, and acts where the caller is: in cluster1"));
-        let otherwise = "in cluster1 says something else than the solution about spec.http[0].timeout";
+        assert_eq!(
+            told(&[], &[timeout("2s")]),
+            is("is in cluster2, but takes effect in the caller's cluster: cluster1")
+        );
+        let otherwise = "in cluster1 differs from the solution in spec.http[0].timeout";
         assert_eq!(told(&[timeout("20s")], &[]), is(otherwise));
     }
 

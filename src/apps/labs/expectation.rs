@@ -138,7 +138,7 @@ pub enum Seen {
 
 impl Seen {
     /// Describes it in a few words.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Seen::Calls(calls) => calls_told(calls),
             Seen::PlainText { told, .. } | Seen::Object { told, .. } => told.clone(),
@@ -150,7 +150,7 @@ impl Seen {
 
 impl Expectation {
     /// Describes it in a few words.
-    pub fn told(&self, places: &Places) -> String {
+    pub fn describe(&self, places: &Places) -> String {
         let mut parts = Vec::new();
         if !self.status.is_empty() {
             parts.push(statuses(self.status.iter().copied().collect()));
@@ -301,10 +301,10 @@ mod tests {
     #[test]
     fn both_are_told_in_the_same_words() {
         let expected = expectation("{status: [504], answeredBy: [producer], millis: {from: 1, below: 9}}");
-        assert_eq!(expected.told(&places()), "status 504, answered in cluster2, after 1 to 9 ms");
+        assert_eq!(expected.describe(&places()), "status 504, answered in cluster2, after 1 to 9 ms");
         let seen = Seen::Calls(vec![call(504, None, 7), call(200, Some("cluster2"), 3)]);
         assert_eq!(
-            seen.told(),
+            seen.describe(),
             "2 calls: status 200 or 504, answered in cluster2, after 3 to 7 ms, \
              the producer received no caller identity, \"upstream request timeout\""
         );

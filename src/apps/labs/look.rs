@@ -88,8 +88,8 @@ impl Look<'_> {
         Tried {
             claim: checkpoint.claim.clone(),
             works: seen.map(|seen| checkpoint.works.holds(seen, places)),
-            expected: expected.told(places),
-            seen: seen.map(Seen::told).unwrap_or_default(),
+            expected: expected.describe(places),
+            seen: seen.map(Seen::describe).unwrap_or_default(),
             as_at_first: seen.is_some_and(|seen| checkpoint.at_first.holds(seen, places)),
         }
     }
@@ -114,7 +114,7 @@ impl Look<'_> {
             Ok(match expected.holds(&last, places) {
                 true => Poll::Ready(()),
                 false if !may_stand_still && moved.elapsed() > STANDS_STILL_AFTER => Poll::Ready(()),
-                false => Poll::NotYet(last.told()),
+                false => Poll::NotYet(last.describe()),
             })
         })
         .await;
@@ -133,7 +133,7 @@ impl Look<'_> {
         let _ = wait::until(&silent, "an effect", Instant::now() + SETTLES_WITHIN, async || {
             last = self.see(checkpoint).await;
             let done = early && expected.holds(&last, &self.clusters.places);
-            Ok(if done { Poll::Ready(()) } else { Poll::NotYet(last.told()) })
+            Ok(if done { Poll::Ready(()) } else { Poll::NotYet(last.describe()) })
         })
         .await;
         last

@@ -99,12 +99,12 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::state::Folders;
+    use crate::host::state::Directories;
 
     #[test]
     fn what_is_kept_is_read_again_and_the_first_pass_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let folders = Folders { state: folder.path().to_owned(), cache: folder.path().join("cache") };
+        let folders = Directories { state: folder.path().to_owned(), cache: folder.path().join("cache") };
         let files = folders.environment("seat1");
         assert_eq!(Progress::read(&files).unwrap(), Progress::default());
         let exercise = Exercise::of(2).unwrap();

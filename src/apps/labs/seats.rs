@@ -10,7 +10,7 @@ use crate::base::interrupt::Interrupt;
 use crate::diagnose::status::{Phase, phase_of_nodes};
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::lifecycle::pause;
 use crate::lifecycle::up::{self, Options};
 use crate::spec::{Label, Loaded, environment_name};
@@ -48,7 +48,7 @@ pub struct Seat {
 pub async fn seats(
     loaded: &Loaded,
     seats: &Seats,
-    folders: &Folders,
+    folders: &Directories,
     events: &Events,
 ) -> anyhow::Result<Vec<Seat>> {
     let mut prepared = Vec::new();

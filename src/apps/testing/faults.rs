@@ -60,7 +60,7 @@ impl Namespace {
         self.until(what, LINK_WITHIN, async || {
             for (here, there) in pairs {
                 for node in &here.nodes {
-                    if link::leads(&self.mesh.engine, node, there).await? != wanted {
+                    if link::has_route(&self.mesh.engine, node, there).await? != wanted {
                         let has = if wanted { "has no" } else { "still has a" };
                         return Ok(Poll::NotYet(format!("{node} {has} route to the pods of {}", there.name)));
                     }

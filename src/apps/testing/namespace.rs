@@ -55,7 +55,7 @@ impl Namespace {
         let (now, count) = (jiff::Timestamp::now().as_millisecond(), COUNT.fetch_add(1, Ordering::Relaxed));
         let name = format!("test-{now:x}-{:x}-{count}", std::process::id());
         let this = Self { mesh: mesh.clone(), name, alone };
-        let _lock = mesh.beside().await?;
+        let _lock = mesh.lock_shared().await?;
         try_join_all(mesh.sides.iter().map(|side| this.make_in(side)))
             .await
             .context("creating the test's namespace")?;
@@ -74,7 +74,7 @@ impl Namespace {
 
     /// Deletes it in every cluster; it is gone some seconds later.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
-        let _lock = self.mesh.beside().await?;
+        let _lock = self.mesh.lock_shared().await?;
         let gone = join_all(self.mesh.sides.iter().map(|side| lease::delete(&side.client, &self.name))).await;
         gone.into_iter().collect()
     }
@@ -100,7 +100,7 @@ impl Namespace {
         for service in objects.iter_mut().filter(|object| kind(object) == "Service") {
             service.annotations_mut().entry(STUB_IN.to_owned()).or_insert_with(|| "*".to_owned());
         }
-        self.put(objects, Some(cluster)).await
+        self.apply_objects(objects, Some(cluster)).await
     }
 
     /// The same without stubs: a Service exists only in this cluster.
@@ -108,7 +108,7 @@ impl Namespace {
     /// # Errors
     /// As for [`Namespace::apply`].
     pub async fn apply_only(&self, cluster: &str, manifests: &str) -> anyhow::Result<Deployed> {
-        self.put(apply::objects(manifests)?, Some(cluster)).await
+        self.apply_objects(apply::objects(manifests)?, Some(cluster)).await
     }
 
     /// Deploys a directory of manifests like `kindmesh deploy`, into this namespace: placed by annotations, with
@@ -118,10 +118,10 @@ impl Namespace {
     /// A usage error for manifests without a placement; otherwise what keeps the pods from being ready.
     pub async fn deploy(&self, folder: impl AsRef<Path>) -> anyhow::Result<Deployed> {
         let found = manifests::read(folder.as_ref())?;
-        self.put(found.into_iter().map(|manifest| manifest.object).collect(), None).await
+        self.apply_objects(found.into_iter().map(|manifest| manifest.object).collect(), None).await
     }
 
-    async fn put(&self, objects: Vec<DynamicObject>, to: Option<&str>) -> anyhow::Result<Deployed> {
+    async fn apply_objects(&self, objects: Vec<DynamicObject>, to: Option<&str>) -> anyhow::Result<Deployed> {
         let places = &self.mesh.environment.spec.deploy;
         let owned = |(name, at): (&String, &Vec<crate::spec::Label>)| {
             (name.clone(), at.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -140,7 +140,7 @@ impl Namespace {
         // A namespace in the manifests is not the one that everything goes to.
         let found = objects.into_iter().filter(|object| kind(object) != "Namespace").map(manifest).collect();
         let environment = &self.mesh.environment;
-        let lock = self.mesh.beside().await?;
+        let lock = self.mesh.lock_shared().await?;
         let deployed = deploy::deploy_manifests(environment, found, &origin, &options, &Events::silent()).await?;
         drop(lock);
         for (service, port) in services {
@@ -250,10 +250,7 @@ impl Namespace {
         let name = self.mesh.environment.name();
         Error::environment(format!("the call from {cluster} to {url} got no response: {why}"))
             .evidence(format!("after {} ms", probed.millis))
-            .hint(format!(
-                "find out why: kindmesh why {cluster} {url} --namespace {} --name {name}",
-                self.name
-            ))
+            .hint(format!("find out why: kindmesh why {cluster} {url} --namespace {} --name {name}", self.name))
     }
 
     /// Finds out who responded, from the access log of the caller's proxy.

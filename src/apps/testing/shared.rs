@@ -20,9 +20,9 @@ use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
 use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::{Engine, sample_image};
 use crate::host::inventory as gather;
-use crate::host::state::{self, Folders};
+use crate::host::state::{self, Directories};
 use crate::lifecycle::down;
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::lifecycle::up::{self, up};
 use crate::plan::admission;
 use crate::report::{ColorChoice, Printer, Verbosity};
@@ -48,8 +48,8 @@ static HELD: Mutex<BTreeMap<String, Arc<OnceCell<Held>>>> = Mutex::new(BTreeMap:
 
 /// Returns the running environment of that name; or the one that `kindmesh env` selected. Created once in a
 /// process, by the first caller.
-pub(super) async fn environment(name: &str) -> anyhow::Result<(Folders, Environment)> {
-    let folders = Folders::of_process()?;
+pub(super) async fn environment(name: &str) -> anyhow::Result<(Directories, Environment)> {
+    let folders = Directories::of_process()?;
     let selected = std::env::var(NAME_VARIABLE).ok().filter(|name| !name.is_empty());
     if let Some(selected) = selected {
         let environment = Environment::open(&folders, &selected)?;
@@ -64,7 +64,7 @@ pub(super) async fn environment(name: &str) -> anyhow::Result<(Folders, Environm
 }
 
 /// Registers this process as a user of the environment, and creates it if it does not exist or does not work.
-async fn ensure(folders: &Folders, name: &Label) -> anyhow::Result<Held> {
+async fn ensure(folders: &Directories, name: &Label) -> anyhow::Result<Held> {
     let sources = Sources {
         directory: std::env::current_dir().context("reading the working directory")?,
         variable: std::env::var_os(FILES_VARIABLE),
@@ -98,14 +98,14 @@ async fn ensure(folders: &Folders, name: &Label) -> anyhow::Result<Held> {
 
 /// Whether the environment exists, as in the spec, and every istiod works and is connected to the others: takes
 /// less than a second, and replaces another `up`.
-async fn works(folders: &Folders, loaded: &Loaded) -> bool {
+async fn works(folders: &Directories, loaded: &Loaded) -> bool {
     let look = async {
         let name = loaded.spec.name.as_str();
         let environment = Environment::open(folders, name)?;
         let wanted = admission::spec(loaded, Some(environment.spec.clone()))?;
         anyhow::ensure!(wanted == environment.spec, "the spec differs");
         let names = environment.cluster_names();
-        hold::require_running(name, &names).await?;
+        locked::require_running(name, &names).await?;
         for cluster in &names {
             let client = environment.client(cluster).await?;
             let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);
@@ -145,7 +145,7 @@ async fn watch(users: &Users, name: &Label) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As for [`down::down`].
-pub async fn down_when_unused(folders: &Folders, name: &str, events: &Events) -> anyhow::Result<bool> {
+pub async fn down_when_unused(folders: &Directories, name: &str, events: &Events) -> anyhow::Result<bool> {
     let users = Users::of(folders, name);
     let Some(_watching) = users.try_watch()? else { return Ok(false) };
     let step = events.step("unused", None);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 
 /// The files by which test processes coordinate, beside the environment: they outlive it.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct Held {
 }
 
 impl Users {
-    pub fn of(folders: &Folders, name: &str) -> Self {
+    pub fn of(folders: &Directories, name: &str) -> Self {
         Self { folder: folders.cache.join("testing"), name: name.to_owned() }
     }
 
@@ -129,7 +129,7 @@ mod tests {
     use crate::base::event::Events;
 
     fn users(folder: &Path) -> Users {
-        Users::of(&Folders { state: folder.join("state"), cache: folder.to_owned() }, "e")
+        Users::of(&Directories { state: folder.join("state"), cache: folder.to_owned() }, "e")
     }
 
     fn soon() -> Instant {

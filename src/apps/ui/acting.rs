@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::desk::Desk;
+use super::session::Session;
 use super::shown::{Failure, Verification};
 use crate::apps::labs::{Exercise, Labs};
 use crate::base::error::Error;
@@ -17,7 +17,7 @@ use crate::cluster::link;
 use crate::cluster::policies::{Policies, Policy};
 use crate::diagnose::verify;
 use crate::host::state::Lock;
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 
 /// How long a switch may take.
 const SWITCHED_WITHIN: Duration = Duration::from_secs(30);
@@ -58,11 +58,11 @@ impl LabAction {
     }
 }
 
-impl Desk {
+impl Session {
     /// Applies or removes a policy.
     pub async fn switch_policy(&self, policy: Policy, on: bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + SWITCHED_WITHIN;
-        let _lock = self.beside(Some(deadline)).await?;
+        let _lock = self.lock_shared(Some(deadline)).await?;
         let policies = Policies::of(&self.environment, deadline).await?;
         match on {
             true => policies.apply(&[policy], None).await?,
@@ -77,7 +77,7 @@ impl Desk {
         let step = Events::silent().step("link", None);
         let producers = &self.environment.spec.samples.producer.clusters;
         let deadline = Instant::now() + SWITCHED_WITHIN;
-        let _lock = self.beside(Some(deadline)).await?;
+        let _lock = self.lock_shared(Some(deadline)).await?;
         for cluster in &self.plan.clusters {
             let named = cluster.name != self.from && producers.iter().any(|name| name.as_str() == cluster.name);
             if !cut || named {
@@ -89,9 +89,9 @@ impl Desk {
     }
 
     /// Locks the environment for one change in its clusters.
-    async fn beside(&self, deadline: Option<Instant>) -> anyhow::Result<Lock> {
+    async fn lock_shared(&self, deadline: Option<Instant>) -> anyhow::Result<Lock> {
         let (files, name) = (&self.environment.files, self.environment.name());
-        hold::beside(files, name, deadline, &Events::silent()).await
+        locked::shared(files, name, deadline, &Events::silent()).await
     }
 
     /// Starts a verification, unless one is running.
@@ -101,8 +101,8 @@ impl Desk {
         }
         let checks = verify::select(&[], &[])?;
         *self.verify.borrow_mut() = Verification { running: true, of: checks.len(), ..Verification::default() };
-        let desk = self.clone();
-        desk.verifying.send_replace(true);
+        let session = self.clone();
+        session.verifying.send_replace(true);
         spawn_local(async move {
             let (events, mut happened) = Events::channel();
             let options = verify::Options {
@@ -115,26 +115,26 @@ impl Desk {
             };
             let follow = async {
                 while let Some(event) = happened.recv().await {
-                    desk.verify.borrow_mut().follow(event);
+                    session.verify.borrow_mut().follow(event);
                 }
             };
             let work = async {
                 let verified = async {
-                    let _lock = desk.beside(None).await?;
-                    verify::verify(&desk.environment, &options, &events, &desk.interrupt).await
+                    let _lock = session.lock_shared(None).await?;
+                    verify::verify(&session.environment, &options, &events, &session.interrupt).await
                 };
                 let verified = verified.await;
                 events.end();
                 verified
             };
             let (verified, ()) = futures::join!(work, follow);
-            let mut verify = desk.verify.borrow_mut();
+            let mut verify = session.verify.borrow_mut();
             (verify.running, verify.trying) = (false, Vec::new());
             match verified {
                 Ok((verdicts, _)) => verify.checks = verdicts.checks,
                 Err(error) => verify.failure = Some((&error).into()),
             }
-            desk.verifying.send_replace(false);
+            session.verifying.send_replace(false);
         });
         Ok(())
     }
@@ -153,13 +153,13 @@ impl Desk {
             let mut lab = self.lab.borrow_mut();
             (lab.running, lab.failure) = (Some(request.action.word()), None);
         }
-        let desk = self.clone();
+        let session = self.clone();
         let work = async move {
-            let done = desk.lab(request.action, exercise).await;
-            let mut lab = desk.lab.borrow_mut();
+            let done = session.lab(request.action, exercise).await;
+            let mut lab = session.lab.borrow_mut();
             lab.running = None;
             lab.failure = done.as_ref().err().map(Failure::from);
-            desk.look_again.notify_one();
+            session.look_again.notify_one();
             done
         };
         match request.action {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::desk::Desk;
 use super::log::Entry;
+use super::session::Session;
 use super::shown::Steady;
 use crate::cluster::call::{Caller, Request};
 
@@ -19,7 +19,7 @@ const CALL_WITHIN: Duration = Duration::from_secs(35);
 /// The timeout of connecting to the caller.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-impl Desk {
+impl Session {
     /// Sends one call, and records its result.
     pub async fn call(&self, delay: u64, status: u16, payload: String) -> Entry {
         self.log.borrow_mut().counts.sent += 1;
@@ -56,7 +56,8 @@ impl Desk {
             Some(caller) => Ok(caller),
             None => {
                 let connecting = Caller::connect(&self.client, self.namespace());
-                let late = |_| anyhow::anyhow!("no connection to the caller within {} s", CONNECT_WITHIN.as_secs());
+                let late =
+                    |_| anyhow::anyhow!("no connection to the caller within {} s", CONNECT_WITHIN.as_secs());
                 tokio::time::timeout(CONNECT_WITHIN, connecting).await.map_err(late)?
             }
         }
@@ -88,10 +89,10 @@ impl Desk {
                 continue;
             }
             self.under_way.set(self.under_way.get() + 1);
-            let (desk, steady) = (self.clone(), steady.clone());
+            let (session, steady) = (self.clone(), steady.clone());
             spawn_local(async move {
-                desk.call(steady.delay, steady.status, "steady".into()).await;
-                desk.under_way.set(desk.under_way.get() - 1);
+                session.call(steady.delay, steady.status, "steady".into()).await;
+                session.under_way.set(session.under_way.get() - 1);
             });
         }
     }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::acting::LabRequest;
-use super::desk::Window;
+use super::session::Window;
 use super::shown::{Failure, Steady, success};
 use crate::base::error::{self, Error, Kind};
 use crate::cluster::policies::Policy;
@@ -95,9 +95,7 @@ async fn with_the_token(State(guard): State<Guard>, request: Request, next: Next
     // Compares digests, so that the time does not reveal how much of a guess is right.
     match given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(&guard.token)) {
         true => next.run(request).await,
-        false => {
-            refused(StatusCode::UNAUTHORIZED, "the token is missing or wrong: use the printed address")
-        }
+        false => refused(StatusCode::UNAUTHORIZED, "the token is missing or wrong: use the printed address"),
     }
 }
 
@@ -121,7 +119,7 @@ fn answer(status: StatusCode, document: Value) -> Response {
 }
 
 /// Returns a response, or the error as on the command line.
-fn told(result: anyhow::Result<Value>) -> Response {
+fn respond(result: anyhow::Result<Value>) -> Response {
     match result {
         Ok(document) => answer(StatusCode::OK, document),
         Err(failed) => {
@@ -137,16 +135,16 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Error> {
 }
 
 async fn state(State(guard): State<Guard>) -> Response {
-    let state = guard.window.ask(|desk| Box::pin(async move { serde_json::to_value(desk.state()) })).await;
-    told(state.and_then(|state| Ok(state?)))
+    let state = guard.window.ask(|session| Box::pin(async move { serde_json::to_value(session.state()) })).await;
+    respond(state.and_then(|state| Ok(state?)))
 }
 
 async fn calls(State(guard): State<Guard>, uri: Uri) -> Response {
     let after = parameter(&uri, "after").and_then(|after| after.parse().ok()).unwrap_or_default();
     let calls = guard
         .window
-        .ask(move |desk| Box::pin(async move { serde_json::to_value(desk.log.borrow().after(after)) }));
-    told(calls.await.and_then(|calls| Ok(json!({"schemaVersion": 1, "calls": calls?}))))
+        .ask(move |session| Box::pin(async move { serde_json::to_value(session.log.borrow().after(after)) }));
+    respond(calls.await.and_then(|calls| Ok(json!({"schemaVersion": 1, "calls": calls?}))))
 }
 
 #[derive(Debug, Deserialize)]
@@ -186,18 +184,18 @@ async fn call(State(guard): State<Guard>, body: Bytes) -> Response {
     });
     let asked = match asked {
         Ok(asked) => asked,
-        Err(error) => return told(Err(error.into())),
+        Err(error) => return respond(Err(error.into())),
     };
-    let calls = guard.window.ask(move |desk| {
+    let calls = guard.window.ask(move |session| {
         Box::pin(async move {
             let mut calls = Vec::new();
             for _ in 0..asked.count {
-                calls.push(desk.call(asked.delay, asked.status, asked.payload.clone()).await);
+                calls.push(session.call(asked.delay, asked.status, asked.payload.clone()).await);
             }
             calls
         })
     });
-    told(calls.await.map(|calls| json!({"schemaVersion": 1, "calls": calls})))
+    respond(calls.await.map(|calls| json!({"schemaVersion": 1, "calls": calls})))
 }
 
 async fn steady(State(guard): State<Guard>, body: Bytes) -> Response {
@@ -211,15 +209,15 @@ async fn steady(State(guard): State<Guard>, body: Bytes) -> Response {
     });
     match asked {
         Ok(asked) => {
-            let set = guard.window.ask(move |desk| {
+            let set = guard.window.ask(move |session| {
                 Box::pin(async move {
-                    *desk.steady.borrow_mut() = asked;
-                    desk.steady_changed.notify_one();
+                    *session.steady.borrow_mut() = asked;
+                    session.steady_changed.notify_one();
                 })
             });
-            told(set.await.map(|()| json!({"schemaVersion": 1})))
+            respond(set.await.map(|()| json!({"schemaVersion": 1})))
         }
-        Err(error) => told(Err(error.into())),
+        Err(error) => respond(Err(error.into())),
     }
 }
 
@@ -237,10 +235,11 @@ async fn policy(State(guard): State<Guard>, body: Bytes) -> Response {
     });
     match asked {
         Ok((policy, on)) => {
-            let done = guard.window.ask(move |desk| Box::pin(async move { desk.switch_policy(policy, on).await }));
-            told(done.await.and_then(|done| done).map(|()| json!({"schemaVersion": 1})))
+            let done =
+                guard.window.ask(move |session| Box::pin(async move { session.switch_policy(policy, on).await }));
+            respond(done.await.and_then(|done| done).map(|()| json!({"schemaVersion": 1})))
         }
-        Err(error) => told(Err(error.into())),
+        Err(error) => respond(Err(error.into())),
     }
 }
 
@@ -253,25 +252,25 @@ struct LinkRequest {
 async fn link(State(guard): State<Guard>, body: Bytes) -> Response {
     match read::<LinkRequest>(&body) {
         Ok(LinkRequest { cut }) => {
-            let done = guard.window.ask(move |desk| Box::pin(async move { desk.switch_link(cut).await }));
-            told(done.await.and_then(|done| done).map(|()| json!({"schemaVersion": 1})))
+            let done = guard.window.ask(move |session| Box::pin(async move { session.switch_link(cut).await }));
+            respond(done.await.and_then(|done| done).map(|()| json!({"schemaVersion": 1})))
         }
-        Err(error) => told(Err(error.into())),
+        Err(error) => respond(Err(error.into())),
     }
 }
 
 async fn verify(State(guard): State<Guard>) -> Response {
-    let done = guard.window.ask(|desk| Box::pin(async move { desk.begin_verification() })).await;
-    told(done.and_then(|done| Ok(done?)).map(|()| json!({"schemaVersion": 1})))
+    let done = guard.window.ask(|session| Box::pin(async move { session.begin_verification() })).await;
+    respond(done.and_then(|done| Ok(done?)).map(|()| json!({"schemaVersion": 1})))
 }
 
 async fn lab(State(guard): State<Guard>, body: Bytes) -> Response {
     match read::<LabRequest>(&body) {
         Ok(asked) => {
-            let done = guard.window.ask(move |desk| Box::pin(async move { desk.begin_lab(asked).await }));
-            told(done.await.and_then(|done| done).map(|()| json!({"schemaVersion": 1})))
+            let done = guard.window.ask(move |session| Box::pin(async move { session.begin_lab(asked).await }));
+            respond(done.await.and_then(|done| done).map(|()| json!({"schemaVersion": 1})))
         }
-        Err(error) => told(Err(error.into())),
+        Err(error) => respond(Err(error.into())),
     }
 }
 

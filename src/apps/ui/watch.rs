@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::desk::Desk;
+use super::session::Session;
 use super::shown::{Cluster, Service, Topology};
 use super::traffic::{self, Traffic};
 use crate::base::names::{PORT, PRODUCER_NAME};
@@ -30,7 +30,7 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 const LOOKED_EVERY: Duration = Duration::from_secs(3);
 const LOOKED_WITHIN: Duration = Duration::from_secs(4);
 
-impl Desk {
+impl Session {
     /// Polls what exists, forever.
     pub async fn watch_topology(self: Rc<Self>) {
         let mut ticks = interval(LOOKED_EVERY);

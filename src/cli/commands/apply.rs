@@ -11,7 +11,7 @@ use crate::base::hint::up_hint;
 use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
 use crate::cluster::policies::{Change, Policies, Policy};
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::report::Table;
 use crate::spec::Label;
 
@@ -66,7 +66,7 @@ async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
         return list(context, args).await;
     }
     let name = context.environment_name()?;
-    let (_lock, environment) = hold::inside(&context.folders, &name, None, &context.events).await?;
+    let (_lock, environment) = locked::open_shared(&context.folders, &name, None, &context.events).await?;
     let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
     let changes = policies.apply(&args.policies, args.to.as_ref().map(|to| to.as_str())).await?;
     done(context, &environment, &changes, applied)
@@ -74,7 +74,7 @@ async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
 
 async fn run_unapply(context: &Context, args: &UnapplyArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
-    let (_lock, environment) = hold::inside(&context.folders, &name, None, &context.events).await?;
+    let (_lock, environment) = locked::open_shared(&context.folders, &name, None, &context.events).await?;
     let policies = Policies::of(&environment, Instant::now() + args.timeout).await?;
     let named = if args.all { Policy::all() } else { &args.policies[..] };
     let mut changes = policies.unapply(named, args.from.as_ref().map(|from| from.as_str())).await?;
@@ -110,8 +110,10 @@ fn applied(change: &Change) -> String {
     };
     if !change.acts_here {
         let side = policy.side();
-        text.push_str(&format!(", without effect: it takes effect in the {side}'s cluster, and there is none \
-            here"));
+        text.push_str(&format!(
+            ", without effect: it takes effect in the {side}'s cluster, and there is none \
+            here"
+        ));
     }
     text
 }
@@ -128,7 +130,7 @@ fn unapplied(change: &Change, up: &str) -> String {
 
 async fn list(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
-    hold::require_running(environment.name(), &environment.cluster_names()).await?;
+    locked::require_running(environment.name(), &environment.cluster_names()).await?;
     let policies = Policies::of(&environment, Instant::now() + args.timeout).await?.list().await?;
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "policies": policies}));

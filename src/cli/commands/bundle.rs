@@ -31,10 +31,10 @@ async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
     if context.is_json() {
         return Done::json(&written);
     }
-    Ok(Done::text(told(&written)))
+    Ok(Done::text(describe(&written)))
 }
 
-fn told(written: &Written) -> String {
+fn describe(written: &Written) -> String {
     let mut text = format!(
         "{}\n{} files, {:.1} MB. It contains no keys and no tokens, but names and logs: check it before you \
             share it",

@@ -11,7 +11,7 @@ use crate::base::hint::up_hint;
 use crate::cli::values::{DELAY_MAX, duration, whole};
 use crate::cluster::call::{self, Answer, Caller, Request};
 use crate::cluster::environment::Environment;
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::report::Style;
 use crate::spec::Label;
 
@@ -51,7 +51,7 @@ pub fn command(args: CallArgs) -> Task {
 async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
-    hold::require_running(environment.name(), &[from]).await?;
+    locked::require_running(environment.name(), &[from]).await?;
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let late = || {
@@ -134,7 +134,7 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
         "{} in {} ms, from {from} to {}\n",
         status(answer, style),
         answer.round_trip_time_millis,
-        answer.served_by().unwrap_or("nobody")
+        answer.served_by().unwrap_or("none")
     );
     if let Some(reason) = &answer.reason {
         text.push_str(&format!("reason: {reason}\n"));

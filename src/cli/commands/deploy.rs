@@ -13,7 +13,7 @@ use crate::base::error::Error;
 use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
 use crate::lifecycle::deploy::{self, Deployed, Object, Options};
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::spec::Label;
 
 /// `deploy`.
@@ -50,7 +50,8 @@ async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
     // Waits end a little earlier, and report their last status.
     let deadline = Instant::now() + args.timeout;
     let done = async {
-        let (_lock, environment) = hold::inside(&context.folders, &name, Some(deadline), &context.events).await?;
+        let (_lock, environment) =
+            locked::open_shared(&context.folders, &name, Some(deadline), &context.events).await?;
         match args.delete {
             true => delete(context, &environment, args).await,
             false => apply(context, &environment, args, deadline).await,
@@ -80,7 +81,7 @@ async fn apply(
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "deployed": deployed}));
     }
-    Ok(Done::text(told(&deployed, !args.no_wait)))
+    Ok(Done::text(describe(&deployed, !args.no_wait)))
 }
 
 /// Returns `deploy` of the spec files, since it does not change the environment; otherwise that of the stored
@@ -115,7 +116,7 @@ fn called(object: &Object) -> String {
     format!("{}: {} {}", object.cluster, object.kind, object.name)
 }
 
-fn told(deployed: &Deployed, waited: bool) -> String {
+fn describe(deployed: &Deployed, waited: bool) -> String {
     let mut lines = Vec::new();
     let mut clusters: Vec<&str> = deployed.applied.iter().map(|applied| applied.object.cluster.as_str()).collect();
     clusters.sort_unstable();
@@ -131,7 +132,10 @@ fn told(deployed: &Deployed, waited: bool) -> String {
         lines.push(format!("{}: stub Service {}: {}", stub.object.cluster, stub.object.name, stub.because));
     }
     lines.extend(
-        deployed.removed.iter().map(|object| format!("{} deleted: it is not in the manifests anymore", called(object))),
+        deployed
+            .removed
+            .iter()
+            .map(|object| format!("{} deleted: it is not in the manifests anymore", called(object))),
     );
     lines.extend(deployed.notes.iter().map(|note| format!("note: {note}")));
     lines.push(match (deployed.changed, waited) {

@@ -29,7 +29,7 @@ pub struct DownArgs {
 }
 
 pub fn command(args: DownArgs) -> Task {
-    let after_signal: fn(&str) -> String = if args.all { |_| goes_on(" --all") } else { goes_on };
+    let after_signal: fn(&str) -> String = if args.all { |_| after_signal(" --all") } else { after_signal };
     let description = Description {
         streams_events: true,
         after_signal: Some(after_signal),
@@ -41,7 +41,7 @@ pub fn command(args: DownArgs) -> Task {
 }
 
 /// Returns how to continue after a signal.
-fn goes_on(which: &str) -> String {
+fn after_signal(which: &str) -> String {
     format!("kindmesh down{which} continues: what is left is found by its labels")
 }
 
@@ -59,8 +59,10 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     match tokio::time::timeout(args.timeout, down_all(context, args)).await {
         Ok(result) => result,
         Err(_) => Err(Error::environment(format!("not deleted after {} s", args.timeout.as_secs()))
-            .hint("kindmesh down continues; --timeout allows more time; check whether the engine responds: \
-                docker ps")
+            .hint(
+                "kindmesh down continues; --timeout allows more time; check whether the engine responds: \
+                docker ps",
+            )
             .into()),
     }
 }

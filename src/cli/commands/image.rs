@@ -13,7 +13,7 @@ use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::host::images::{self, Loaded};
 use crate::host::inventory as gather;
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::spec::Label;
 
 /// `image`.
@@ -45,7 +45,8 @@ pub fn command(command: ImageCommand) -> Task {
 
 async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
     let (name, deadline) = (context.environment_name()?, Instant::now() + args.timeout);
-    let (_lock, environment) = hold::inside(&context.folders, &name, Some(deadline), &context.events).await?;
+    let (_lock, environment) =
+        locked::open_shared(&context.folders, &name, Some(deadline), &context.events).await?;
     let to = args.to.as_ref().map(|to| environment.cluster(to.as_str())).transpose()?;
     let engine = Engine::connect().await?;
     let plan = environment.plan(&engine, gather::gather(&engine).await?)?;

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Context, Description, Done, Task, kept};
-use crate::apps::labs::{self, Change, Checked, Exercise, Labs, Progress, Put, Seats, Tried};
+use crate::apps::labs::{self, Applied, Change, Checked, Exercise, Labs, Progress, Seats, Tried};
 use crate::base::error::Kind;
 use crate::cli::values::{duration, whole};
 use crate::cluster::environment::Environment;
@@ -146,7 +146,7 @@ fn list(context: &Context) -> anyhow::Result<Done> {
     Ok(Done::text(table.render(context.printer.stdout_style())))
 }
 
-fn begun(context: &Context, exercise: &Exercise, put: &Put) -> anyhow::Result<Done> {
+fn begun(context: &Context, exercise: &Exercise, put: &Applied) -> anyhow::Result<Done> {
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "exercise": exercise.listed(), "page": exercise.page(),
             "changes": put.changes, "checkpoints": put.checkpoints}));
@@ -195,7 +195,7 @@ fn points(tried: &[Tried], style: Style) -> String {
             Some(true) => text.push_str(&format!("{} {}\n    {}\n", style.green("✓"), tried.claim, tried.seen)),
             Some(false) => {
                 text.push_str(&format!("{} {}\n", style.red("✗"), tried.claim));
-                text.push_str(&format!("    expected: {}\n    seen:     {}\n", tried.expected, tried.seen));
+                text.push_str(&format!("    expected: {}\n    got:      {}\n", tried.expected, tried.seen));
                 text.push_str(match tried.as_at_first {
                     true => "    unchanged from the start\n",
                     false => "    changed, but not correct yet\n",
@@ -222,7 +222,7 @@ fn hints(context: &Context, exercise: &Exercise, given: usize) -> anyhow::Result
     Ok(Done::text(lines.join("\n")))
 }
 
-fn solved(context: &Context, exercise: &Exercise, put: &Put) -> anyhow::Result<Done> {
+fn solved(context: &Context, exercise: &Exercise, put: &Applied) -> anyhow::Result<Done> {
     let answer = exercise.answer();
     if context.is_json() {
         let answer: Vec<_> = answer
@@ -306,7 +306,7 @@ async fn seats(context: &Context, args: &SeatsArgs) -> anyhow::Result<Done> {
 }
 
 fn changes(changes: &[Change]) -> String {
-    changes.iter().map(|change| format!("  {}\n", change.told())).collect()
+    changes.iter().map(|change| format!("  {}\n", change.describe())).collect()
 }
 
 fn indented(text: &str) -> String {

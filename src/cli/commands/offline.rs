@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{Context, Description, Done, Task, cache::size};
 use crate::cli::values::duration;
-use crate::lifecycle::offline::{self, Brought, Contents, Saved};
+use crate::lifecycle::offline::{self, Contents, LoadedArchive, Saved};
 
 /// `offline`.
 #[derive(Debug, Subcommand)]
@@ -42,16 +42,16 @@ async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done
             let (loaded, interrupt) = (context.load()?, &context.interrupt);
             let (folders, events) = (&context.folders, &context.events);
             let saved = offline::save(&loaded, file, *timeout, folders, events, interrupt).await?;
-            if context.is_json() { Done::json(&saved) } else { Ok(Done::text(told(&saved))) }
+            if context.is_json() { Done::json(&saved) } else { Ok(Done::text(describe(&saved))) }
         }
         OfflineCommand::Load { file, timeout } => {
             let brought = offline::load(file, *timeout, &context.folders, &context.events).await?;
-            if context.is_json() { Done::json(&brought) } else { Ok(Done::text(told_of(&brought))) }
+            if context.is_json() { Done::json(&brought) } else { Ok(Done::text(describe_loaded(&brought))) }
         }
     }
 }
 
-fn told(saved: &Saved) -> String {
+fn describe(saved: &Saved) -> String {
     format!(
         "{}\n{}, {} blobs, {}\n{}\n\nOn a host without a network, with this kindmesh and a Docker engine for \
             {}:\n  kindmesh offline load {}\n  kindmesh up",
@@ -65,13 +65,9 @@ fn told(saved: &Saved) -> String {
     )
 }
 
-fn told_of(brought: &Brought) -> String {
-    let mut text = format!(
-        "All {} checksums match: {}\n{}",
-        brought.blobs,
-        brought.digest,
-        contents(&brought.contents)
-    );
+fn describe_loaded(brought: &LoadedArchive) -> String {
+    let mut text =
+        format!("All {} checksums match: {}\n{}", brought.blobs, brought.digest, contents(&brought.contents));
     if brought.contents.kindmesh != env!("CARGO_PKG_VERSION") {
         text.push_str(&format!(
             "\nkindmesh {} wrote it, and this is {}: up may require other versions, and then the network.",

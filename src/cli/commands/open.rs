@@ -7,7 +7,7 @@ use super::{Context, Description, Done, Task};
 use crate::cli::values::whole;
 use crate::cluster::environment::Environment;
 use crate::cluster::forward::{self, Forward};
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::spec::Label;
 
 /// `open` and `ui`.
@@ -33,7 +33,7 @@ pub fn command(args: OpenArgs) -> Task {
 async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
-    hold::require_running(environment.name(), &[from]).await?;
+    locked::require_running(environment.name(), &[from]).await?;
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let to_caller = async || forward::to_caller(&client, namespace).await;

@@ -13,13 +13,13 @@ use crate::lifecycle::pause;
 
 /// `pause` and `stop`.
 #[derive(Debug, Args)]
-pub struct RestArgs {
+pub struct PauseArgs {
     /// Timeout, such as 30s or 2m
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
     pub timeout: Duration,
 }
 
-pub fn command(args: RestArgs) -> Task {
+pub fn command(args: PauseArgs) -> Task {
     Task::new(
         Description {
             streams_events: true,
@@ -35,7 +35,7 @@ pub fn command(args: RestArgs) -> Task {
     )
 }
 
-pub fn stop_command(args: RestArgs) -> Task {
+pub fn stop_command(args: PauseArgs) -> Task {
     Task::new(
         Description {
             streams_events: true,
@@ -51,7 +51,7 @@ pub fn stop_command(args: RestArgs) -> Task {
     )
 }
 
-async fn run(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
+async fn run(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::pause(&engine, &context.folders, &name, &context.events);
@@ -59,7 +59,7 @@ async fn run(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
     Ok(done(context, &name, if changed { "paused" } else { "was paused already" }, &resume_hint(&name)))
 }
 
-async fn run_stop(context: &Context, args: &RestArgs) -> anyhow::Result<Done> {
+async fn run_stop(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::stop(&engine, &context.folders, &name, &context.events);
@@ -74,7 +74,7 @@ fn done(context: &Context, name: &str, what: &str, back: &str) -> Done {
     }
 }
 
-fn late(what: &str, args: &RestArgs) -> Error {
+fn late(what: &str, args: &PauseArgs) -> Error {
     Error::environment(format!("not {what} after {} s", args.timeout.as_secs()))
         .hint("the same command continues; --timeout allows more time")
 }

@@ -12,21 +12,21 @@ use crate::lifecycle::start::{self, Options};
 
 /// `resume` and `start`.
 #[derive(Debug, Args)]
-pub struct WakeArgs {
+pub struct StartArgs {
     /// Timeout until a cross-cluster call succeeds, such as 90s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
 
-pub fn resume_command(args: WakeArgs) -> Task {
+pub fn resume_command(args: StartArgs) -> Task {
     named("resume", args)
 }
 
-pub fn command(args: WakeArgs) -> Task {
+pub fn command(args: StartArgs) -> Task {
     named("start", args)
 }
 
-fn named(name: &'static str, args: WakeArgs) -> Task {
+fn named(name: &'static str, args: StartArgs) -> Task {
     let description = Description {
         streams_events: true,
         after_signal: Some(|flags| {
@@ -38,7 +38,7 @@ fn named(name: &'static str, args: WakeArgs) -> Task {
     Task::new(description, async move |context| run(context, &args).await)
 }
 
-async fn run(context: &Context, args: &WakeArgs) -> anyhow::Result<Done> {
+async fn run(context: &Context, args: &StartArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let engine = Engine::connect().await?;
     let options = Options { timeout: args.timeout };

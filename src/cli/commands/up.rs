@@ -27,8 +27,10 @@ pub fn command(args: UpArgs) -> Task {
         Description {
             streams_events: true,
             after_signal: Some(|flags| {
-                format!("kindmesh up{flags} continues where this run stopped, kindmesh down{flags} deletes \
-                    everything")
+                format!(
+                    "kindmesh up{flags} continues where this run stopped, kindmesh down{flags} deletes \
+                    everything"
+                )
             }),
             annotated: true,
             recorded: true,

@@ -9,7 +9,7 @@ use super::{Context, Description, Done, Task, bundle};
 use crate::base::error::Kind;
 use crate::cli::values::{duration, whole};
 use crate::diagnose::verify::{self, Check, Options};
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::report::verdicts::{ReportFile, github, text};
 use crate::report::{Table, Verbosity, github::Surroundings};
 
@@ -69,7 +69,7 @@ async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {
         timeout: args.timeout,
     };
     let name = context.environment_name()?;
-    let (_lock, environment) = hold::inside(&context.folders, &name, None, &context.events).await?;
+    let (_lock, environment) = locked::open_shared(&context.folders, &name, None, &context.events).await?;
     let asked = args.bundle_on_failure.as_deref();
     let verified = verify::verify(&environment, &options, &context.events, &context.interrupt).await;
     let (verdicts, subject) = match verified {
@@ -83,7 +83,7 @@ async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {
     for report in &args.report {
         report.write(&verdicts, &subject)?;
     }
-    github::tell(&Surroundings::of_process(), &verdicts, &subject, &context.printer)?;
+    github::report(&Surroundings::of_process(), &verdicts, &subject, &context.printer)?;
     if verdicts.failed > 0 {
         bundle::on_failure(context, environment.name(), asked, None).await;
     }

@@ -10,7 +10,7 @@ use crate::base::error::Kind;
 use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
 use crate::diagnose::why::{self, Address, Explanation, From, Hop, Verdict};
-use crate::lifecycle::hold;
+use crate::lifecycle::locked;
 use crate::report::Style;
 use crate::spec::Label;
 
@@ -41,7 +41,7 @@ pub fn command(args: WhyArgs) -> Task {
 async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let cluster = environment.cluster(args.cluster.as_str())?.name.to_string();
-    hold::require_running(environment.name(), &[&cluster]).await?;
+    locked::require_running(environment.name(), &[&cluster]).await?;
     let from = From { namespace: args.namespace.as_ref().map(ToString::to_string), pod: args.pod.clone() };
     let explained = why::why(&environment, &cluster, &args.url, &from, args.timeout).await?;
     let code = if explained.first_wrong.is_some() { Kind::Check.exit_code() } else { 0 };
@@ -121,8 +121,8 @@ mod tests {
         - tls        what tls is
         ✗ policy     what policy is
 
-        The first hop that is wrong is endpoints: what endpoints is
-        cure: do this
+        The first failing hop is endpoints: what endpoints is
+        fix: do this
         ");
     }
 }

@@ -14,7 +14,7 @@ use crate::diagnose::status;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::record;
-use crate::host::state::{Files, Folders};
+use crate::host::state::{Directories, Files};
 use crate::host::trust;
 use crate::plan::inventory::{Executable, Inventory};
 use crate::plan::{self, Plan};
@@ -28,7 +28,7 @@ const STATUS_WITHIN: Duration = Duration::from_secs(5);
 /// An environment, as far as it can be reached.
 pub(super) struct Look {
     name: String,
-    folders: Folders,
+    folders: Directories,
     files: Files,
     opened: Option<Environment>,
     pub(super) engine: Option<Engine>,
@@ -40,7 +40,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) async fn around(folders: &Folders, name: &str) -> Self {
+    pub(super) async fn around(folders: &Directories, name: &str) -> Self {
         let files = folders.environment(name);
         let mut look = Self {
             name: name.to_owned(),

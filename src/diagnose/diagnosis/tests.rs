@@ -8,7 +8,7 @@ fn rules() -> impl Iterator<Item = &'static Rule> {
     CAUSES.iter().chain(SYMPTOMS)
 }
 
-fn told(of: Source, line: &str) -> Option<&'static str> {
+fn cause_of(of: Source, line: &str) -> Option<&'static str> {
     diagnose(&Evidence { sections: vec![Section::new(of, "here", [line.to_owned()])] }).map(|cause| cause.id)
 }
 
@@ -260,7 +260,7 @@ fn recorded_texts_are_called_by_their_names() {
         ),
     ];
     for (id, of, line) in recorded {
-        assert_eq!(told(of, line), Some(id), "{line}");
+        assert_eq!(cause_of(of, line), Some(id), "{line}");
     }
     let never: Vec<_> =
         rules().map(|rule| rule.id).filter(|id| !recorded.iter().any(|(known, ..)| known == id)).collect();
@@ -279,16 +279,20 @@ fn what_a_healthy_environment_says_is_no_cause() {
         (Source::Error, "timed out after 240 s waiting for istiod to be ready"),
         (Source::Error, "0 of 1 ready"),
     ] {
-        assert_eq!(told(of, line), None, "{line}");
+        assert_eq!(cause_of(of, line), None, "{line}");
     }
 }
 
 #[test]
 fn the_same_words_mean_different_things_in_different_places() {
     let refused = r#"Get "https://127.0.0.1:43345/api": dial tcp 127.0.0.1:43345: connect: connection refused"#;
-    assert_eq!(told(Source::Istiod, refused), Some("remote-secret.loopback"));
-    assert_eq!(told(Source::Node, refused), None, "a kubelet says this of its own API server while that starts");
-    assert_eq!(told(Source::Log, "lookup x: no such host"), None);
+    assert_eq!(cause_of(Source::Istiod, refused), Some("remote-secret.loopback"));
+    assert_eq!(
+        cause_of(Source::Node, refused),
+        None,
+        "a kubelet says this of its own API server while that starts"
+    );
+    assert_eq!(cause_of(Source::Log, "lookup x: no such host"), None);
 }
 
 #[test]

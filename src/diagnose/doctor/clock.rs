@@ -43,9 +43,7 @@ fn skew(facts: &Facts) -> Vec<Judgement> {
         (_, "Docker Desktop") => {
             "restart its virtual machine, whose clock stops while a laptop sleeps: docker desktop restart"
         }
-        _ => {
-            "restart its virtual machine, whose clock stops while a laptop sleeps (with Colima: colima restart)"
-        }
+        _ => "restart its virtual machine, whose clock stops while a laptop sleeps (with Colima: colima restart)",
     };
     Judgement::found(
         severity,

@@ -40,7 +40,7 @@ pub struct Facts {
     /// The required programs.
     pub tools: Vec<LookedFor>,
     /// Leftovers of former environments.
-    pub left: Left,
+    pub left: Leftovers,
     /// What could not be gathered, and why, in addition to what single facts say.
     pub unseen: Vec<String>,
 }
@@ -170,7 +170,7 @@ pub struct LookedFor {
 
 /// Leftovers of former environments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct Leftovers {
     /// Environments with networks but without nodes.
     pub networks: Vec<(String, Vec<String>)>,
     /// Environments with files for this engine, but nothing on it.

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::facts::{Facts, Firewall, Left, LookedFor, Proxy, RegistryAnswer, Space, Wanted, WantedImage};
+use super::facts::{Facts, Firewall, Leftovers, LookedFor, Proxy, RegistryAnswer, Space, Wanted, WantedImage};
 use super::{host, state};
 use crate::base::blocking::elsewhere;
 use crate::base::error::Error;
@@ -18,7 +18,7 @@ use crate::cluster::environment;
 use crate::host::docker::endpoint::Surroundings;
 use crate::host::docker::{self, Engine, bake, credentials, is_not_found, sample_image};
 use crate::host::kind;
-use crate::host::state::{Folders, Lock};
+use crate::host::state::{Directories, Lock};
 use crate::host::tool::{self, Tool, process};
 use crate::plan::engine::EngineIdentity;
 use crate::plan::images::reference;
@@ -31,7 +31,7 @@ const PRINTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Gathers everything that decides whether `up` works for this spec. A tenth of the time is reserved for starting
 /// and ending the command.
-pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: Duration) -> Facts {
+pub async fn gather(spec: &Spec, origins: &Origins, folders: &Directories, within: Duration) -> Facts {
     let within = within * 9 / 10;
     let deadline = Instant::now() + within;
     let mut facts = Facts {
@@ -39,7 +39,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Folders, within: D
         host: host::look(host::PROC.as_ref()),
         state: state::look(&folders.environment(spec.name.as_str()).root),
         proxy: proxy(|name| std::env::var(name).ok()),
-        left: Left { readable: state::readable(folders), ..Left::default() },
+        left: Leftovers { readable: state::readable(folders), ..Leftovers::default() },
         ..Facts::default()
     };
     // Reading a file of many megabytes.
@@ -74,7 +74,7 @@ pub(super) fn engine_disk(facts: &Facts) -> Option<Space> {
 async fn of_engine(
     engine: &Engine,
     wanted: (&Spec, &Origins),
-    folders: &Folders,
+    folders: &Directories,
     executable: anyhow::Result<Option<Executable>>,
     facts: &mut Facts,
     deadline: Instant,
@@ -108,7 +108,7 @@ async fn of_engine(
 /// What `up` would decide, with all its refusals.
 fn plan(
     (spec, origins): (&Spec, &Origins),
-    folders: &Folders,
+    folders: &Directories,
     identity: &EngineIdentity,
     inventory: &Inventory,
 ) -> anyhow::Result<Plan> {
@@ -124,7 +124,7 @@ fn in_our_words(error: anyhow::Error) -> Error {
 /// The images that the plan needs and the engine lacks.
 async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<WantedImage> {
     // An image from an archive replaces everything that could be pulled.
-    if let Ok(Some(_)) = bake::brought(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
+    if let Ok(Some(_)) = bake::from_archive(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
         return Vec::new();
     }
     let is_node = |name: &String| *name == plan.kubernetes.node_image;
@@ -203,13 +203,13 @@ async fn sample_images(engine: &Engine) -> Vec<(String, u64)> {
     named.collect()
 }
 
-fn networks_left(folders: &Folders, inventory: &Inventory) -> Vec<(String, Vec<String>)> {
+fn networks_left(folders: &Directories, inventory: &Inventory) -> Vec<(String, Vec<String>)> {
     let without_nodes = inventory.environments.iter().filter(|(_, found)| found.nodes.is_empty());
     let idle = without_nodes.filter(|(name, _)| !Lock::is_held(&folders.environment(name)));
     idle.map(|(name, found)| (name.clone(), found.networks.clone())).collect()
 }
 
-fn files_left(folders: &Folders, identity: &EngineIdentity, inventory: &Inventory) -> Vec<(String, PathBuf)> {
+fn files_left(folders: &Directories, identity: &EngineIdentity, inventory: &Inventory) -> Vec<(String, PathBuf)> {
     let gone = folders.environments().into_iter().filter(|name| !inventory.environments.contains_key(name));
     let files = gone.map(|name| (folders.environment(&name), name));
     let left = files.filter(|(files, _)| files.are_of(identity) && !Lock::is_held(files));

@@ -169,8 +169,10 @@ fn credentials(facts: &Facts) -> Vec<Judgement> {
     for (registry, images) in by_registry(facts, Trouble::Credentials) {
         let what = match images[0].credentials {
             true => format!("the registry {registry} rejects the credentials in the Docker configuration"),
-            false => format!("the registry {registry} requires credentials, and the Docker configuration has \
-                none"),
+            false => format!(
+                "the registry {registry} requires credentials, and the Docker configuration has \
+                none"
+            ),
         };
         all.extend(Judgement::found(
             Severity::Blocks,
@@ -218,8 +220,10 @@ fn platform(facts: &Facts) -> Vec<Judgement> {
             format!("{} does not exist for {wanted}", image.name),
             format!("its registry has it for {}", platforms.join(", ")),
             "nodes on this engine cannot run it",
-            format!("use an image for {wanted} in kindmesh.yaml, or an engine of the image's architecture: \
-                docker context ls"),
+            format!(
+                "use an image for {wanted} in kindmesh.yaml, or an engine of the image's architecture: \
+                docker context ls"
+            ),
         ));
     }
     all
@@ -248,9 +252,7 @@ fn helper(facts: &Facts) -> Vec<Judgement> {
     let Some(image) = missing.max_by_key(|image| image.node) else { return good() };
     let helper = image.missing_helper.clone().unwrap_or_default();
     let (severity, consequence) = match image.node {
-        true => {
-            (Severity::Blocks, "kind pulls the node image with the docker client, which then fails")
-        }
+        true => (Severity::Blocks, "kind pulls the node image with the docker client, which then fails"),
         false => (Severity::Warns, "images are pulled without credentials"),
     };
     Judgement::found(
@@ -322,7 +324,7 @@ mod tests {
         let mut facts = answers(refused(401, "unauthorized: authentication required"));
         golden("registry_credentials", &facts);
         facts.images[0].credentials = true;
-        assert!(only(&facts, "registry.credentials").what.contains("does not take"));
+        assert!(only(&facts, "registry.credentials").what.contains("rejects the credentials"));
         facts.images.push(WantedImage { name: "istio/proxyv2:1".into(), ..facts.images[0].clone() });
         facts.images.push(WantedImage { name: "r.example/proxyv2:1".into(), ..facts.images[0].clone() });
         assert_eq!(found(&facts).matches("registry.credentials").count(), 2);

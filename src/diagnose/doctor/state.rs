@@ -7,7 +7,7 @@ use rustix::fs::{Access, access};
 
 use super::facts::State;
 use super::host;
-use crate::host::state::{Files, Folders};
+use crate::host::state::{Directories, Files};
 
 /// Inspects a directory, or where it would be created.
 pub(super) fn look(folder: &Path) -> Option<State> {
@@ -17,7 +17,7 @@ pub(super) fn look(folder: &Path) -> Option<State> {
 
 /// Returns files with keys that other users may read: the environment's directory, the file, its mode. A directory
 /// that others may not enter protects its files.
-pub(super) fn readable(folders: &Folders) -> Vec<(PathBuf, PathBuf, u32)> {
+pub(super) fn readable(folders: &Directories) -> Vec<(PathBuf, PathBuf, u32)> {
     let environments = folders.environments().into_iter().map(|name| folders.environment(&name));
     let found = environments.flat_map(|files| {
         let folders = |path: &PathBuf| -> Vec<PathBuf> {
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn keys_that_others_may_read_are_found_unless_their_folder_is_closed() {
         let folder = tempfile::tempdir().unwrap();
-        let folders = Folders { state: folder.path().to_owned(), cache: folder.path().join("cache") };
+        let folders = Directories { state: folder.path().to_owned(), cache: folder.path().join("cache") };
         let files = folders.environment("shop");
         let key = files.trust().join("root-key.pem");
         for path in [&key, &files.kubeconfig(), &files.spec()] {

@@ -30,8 +30,10 @@ fn versions(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
     for looked in &facts.tools {
         let (tool, wanted) = (looked.tool, &looked.wanted);
-        let consequence = format!("kindmesh is built for {tool} {wanted}; another version may use other names \
-            or behave differently");
+        let consequence = format!(
+            "kindmesh is built for {tool} {wanted}; another version may use other names \
+            or behave differently"
+        );
         match &looked.here {
             None => all.extend(Judgement::unknown(format!("{tool}: it did not report its version in time"))),
             Some(Err(error)) => all.extend(Judgement::found(
@@ -62,9 +64,14 @@ fn versions(facts: &Facts) -> Vec<Judgement> {
                     Severity::Warns,
                     format!("no {tool} of the required version found"),
                     here.passed_over.join("; "),
-                    format!("kindmesh downloads {tool} {wanted} from github.com and uses it instead; without a \
-                        network, up fails"),
-                    format!("install {tool} {wanted}, or set {} to an executable of that version", tool.variable()),
+                    format!(
+                        "kindmesh downloads {tool} {wanted} from github.com and uses it instead; without a \
+                        network, up fails"
+                    ),
+                    format!(
+                        "install {tool} {wanted}, or set {} to an executable of that version",
+                        tool.variable()
+                    ),
                 )),
             },
         }

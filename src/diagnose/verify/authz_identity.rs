@@ -19,21 +19,21 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut calling = bench.calling().await?;
     let before = trial.until("the other identity to be allowed without a policy", async || {
         let outcome = stranger.message("guarded", json!({})).await?;
-        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
-    trial.saw(format!(
+    trial.record(format!(
         "before: POST http://guarded:8080/producer/messages as sa/stranger: {}",
-        before.await?.told()
+        before.await?.describe()
     ));
     trial.apply().await?;
     let refused = trial.until("the other identity to be denied", async || {
         let outcome = stranger.message("guarded", json!({})).await?;
-        Ok(if outcome.status() == 403 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 403 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
-    trial.saw(format!("after: as sa/stranger: {}", refused.await?.told()));
+    trial.record(format!("after: as sa/stranger: {}", refused.await?.describe()));
     let allowed = calling.message("guarded", json!({})).await?;
-    trial.saw(format!("after: as sa/caller: {}", allowed.told()));
-    ensure!(allowed.status() == 200, "the allowed identity was denied: {}", allowed.told());
+    trial.record(format!("after: as sa/caller: {}", allowed.describe()));
+    ensure!(allowed.status() == 200, "the allowed identity was denied: {}", allowed.describe());
     for policy in &trial.policies {
         bench.unapply(policy).await?;
     }

@@ -24,10 +24,10 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut pods: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..CALLS {
         let outcome = calling.message("replicas", json!({})).await?;
-        ensure!(outcome.status() == 200, "a call failed: {}", outcome.told());
+        ensure!(outcome.status() == 200, "a call failed: {}", outcome.describe());
         *pods.entry(outcome.pod().to_owned()).or_default() += 1;
     }
-    trial.saw(format!("{CALLS} × POST http://replicas:8080/producer/messages: answered by {pods:?}"));
+    trial.record(format!("{CALLS} × POST http://replicas:8080/producer/messages: answered by {pods:?}"));
     ensure!(pods.len() == expected, "{} of {expected} producer pods answered {CALLS} calls", pods.len());
     Ok(())
 }

@@ -25,9 +25,13 @@ pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str)
     // Endpoints that cannot be reached are ejected too, which would prove nothing.
     let works = trial.until("a call to succeed before", async || {
         let outcome = calling.message(service, json!({})).await?;
-        Ok(if outcome.status() == 200 { Poll::Ready(outcome.told()) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 200 {
+            Poll::Ready(outcome.describe())
+        } else {
+            Poll::NotYet(outcome.describe())
+        })
     });
-    trial.saw(format!("before: POST http://{service}:8080/producer/messages: {}", works.await?));
+    trial.record(format!("before: POST http://{service}:8080/producer/messages: {}", works.await?));
     let failing = json!({"responseCode": 500});
     let mut sent = 0;
     let endpoints = trial.until("every endpoint to be ejected after 3 consecutive errors", async || {
@@ -40,8 +44,8 @@ pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str)
         let told = format!("after {sent} calls with 500: {}", flags.join(", "));
         Ok(if ejected > 0 && ejected == flags.len() { Poll::Ready(told) } else { Poll::NotYet(told) })
     });
-    trial.saw(format!("POST http://{service}:8080/producer/messages {failing}: {}", endpoints.await?));
-    trial.saw(format!(
+    trial.record(format!("POST http://{service}:8080/producer/messages {failing}: {}", endpoints.await?));
+    trial.record(format!(
         "{} exec deploy/caller -c istio-proxy -- pilot-agent request GET clusters",
         bench.kubectl(bench.caller())
     ));
@@ -49,11 +53,15 @@ pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str)
     // Envoy notifies its workers of ejections at most once per second.
     let refused = trial.until("calls to be rejected by the caller's own proxy", async || {
         let outcome = calling.message(service, json!({})).await?;
-        Ok(if outcome.status() == 503 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 503 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
     let refused = refused.await?;
-    trial.saw(format!("then: {}", refused.told()));
-    ensure!(refused.probed.body.contains("no healthy upstream"), "something else rejected it: {}", refused.told());
+    trial.record(format!("then: {}", refused.describe()));
+    ensure!(
+        refused.probed.body.contains("no healthy upstream"),
+        "something else rejected it: {}",
+        refused.describe()
+    );
     Ok(Opened { refused, at })
 }
 

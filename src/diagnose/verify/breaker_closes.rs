@@ -34,14 +34,14 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     );
     let closed = trial.within(promised, "a call to succeed again", async || {
         let outcome = calling.message(SERVICE, json!({})).await?;
-        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
     let closed = closed.await?;
     let after = (Instant::now() - opened.at).as_secs_f64();
-    trial.saw(format!(
+    trial.record(format!(
         "{after:.1} s after the last ejection: {} (before: {})",
-        closed.told(),
-        opened.refused.told()
+        closed.describe(),
+        opened.refused.describe()
     ));
     Ok(())
 }

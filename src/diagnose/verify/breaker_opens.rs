@@ -28,10 +28,11 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let before = received(&mut producers, SERVICE).await?;
     for _ in 0..CALLS {
         let outcome = calling.message(SERVICE, json!({})).await?;
-        ensure!(outcome.status() == 503, "a call while the circuit is open returned: {}", outcome.told());
+        ensure!(outcome.status() == 503, "a call while the circuit is open returned: {}", outcome.describe());
     }
     let after = received(&mut producers, SERVICE).await?;
-    trial.saw(format!("{CALLS} more calls: 503 each; received by producers before {before:?}, after {after:?}"));
+    trial
+        .record(format!("{CALLS} more calls: 503 each; received by producers before {before:?}, after {after:?}"));
     ensure!(before == after, "calls reached a producer while the circuit was open: {before:?} became {after:?}");
     Ok(())
 }

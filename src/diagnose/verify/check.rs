@@ -8,7 +8,7 @@ use futures::future::LocalBoxFuture;
 use kube::api::DynamicObject;
 use tokio::time::Instant;
 
-use super::bench::Bench;
+use super::namespaces::TestNamespaces;
 use crate::base::event::Events;
 use crate::base::wait::{self, Poll};
 use crate::cluster::mesh::apply;
@@ -63,7 +63,7 @@ const TAKES_EFFECT_WITHIN: Duration = Duration::from_secs(8);
 
 /// A running check.
 pub(super) struct Trial<'a> {
-    pub bench: &'a Bench,
+    pub bench: &'a TestNamespaces,
     /// The policies: the check's own, or their replacements.
     pub policies: Vec<DynamicObject>,
     /// The deadline of the check.
@@ -72,13 +72,13 @@ pub(super) struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    pub fn new(bench: &'a Bench, manifest: &str, deadline: Instant) -> anyhow::Result<Self> {
+    pub fn new(bench: &'a TestNamespaces, manifest: &str, deadline: Instant) -> anyhow::Result<Self> {
         let policies = apply::objects(manifest).context("reading the check's manifest")?;
         Ok(Self { bench, policies, deadline, evidence: Mutex::default() })
     }
 
     /// Records a line of evidence.
-    pub fn saw(&self, line: impl Into<String>) {
+    pub fn record(&self, line: impl Into<String>) {
         self.evidence.lock().unwrap_or_else(PoisonError::into_inner).push(line.into());
     }
 
@@ -93,7 +93,7 @@ impl<'a> Trial<'a> {
         for object in &self.policies {
             let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
             let name = object.metadata.name.as_deref().unwrap_or_default();
-            self.saw(format!("applied {kind} {name}: {}", object.data.get("spec").unwrap_or(&object.data)));
+            self.record(format!("applied {kind} {name}: {}", object.data.get("spec").unwrap_or(&object.data)));
             // istiod adds the source of a route or a cluster to the configuration that it sends.
             let (page, mark) = match kind {
                 "VirtualService" => ("dynamic_route_configs", format!("virtual-service/{name}\"")),

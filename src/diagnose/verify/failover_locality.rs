@@ -29,13 +29,14 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
             for _ in 0..CALLS {
                 let outcome = calling.message("failover", json!({})).await?;
                 if outcome.served_by() != near.name() {
-                    return Ok(Poll::NotYet(outcome.told()));
+                    return Ok(Poll::NotYet(outcome.describe()));
                 }
             }
             Ok(Poll::Ready(()))
         })
         .await?;
-    trial.saw(format!("{CALLS} × POST http://failover:8080/producer/messages: all answered in {}", near.name()));
+    trial
+        .record(format!("{CALLS} × POST http://failover:8080/producer/messages: all answered in {}", near.name()));
     bench.scale(near, "near", 0).await?;
     let (mut during, mut failed, mut in_a_row) = (0, Vec::new(), 0);
     trial
@@ -43,15 +44,15 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
             let outcome = calling.message("failover", json!({})).await?;
             during += 1;
             if outcome.status() != 200 {
-                failed.push(outcome.told());
+                failed.push(outcome.describe());
             }
             in_a_row = if outcome.served_by() == far.name() { in_a_row + 1 } else { 0 };
             let ended = bench.pods(near, "near").await?.is_empty() && in_a_row >= CALLS;
-            Ok(if ended { Poll::Ready(()) } else { Poll::NotYet(outcome.told()) })
+            Ok(if ended { Poll::Ready(()) } else { Poll::NotYet(outcome.describe()) })
         })
         .await?;
-    trial.saw(format!("{} scale deploy near --replicas 0; {during} calls meanwhile", bench.kubectl(near)));
-    trial.saw(format!("the last {CALLS} were answered in {}", far.name()));
+    trial.record(format!("{} scale deploy near --replicas 0; {during} calls meanwhile", bench.kubectl(near)));
+    trial.record(format!("the last {CALLS} were answered in {}", far.name()));
     ensure!(failed.is_empty(), "{} of {during} calls failed in between: {}", failed.len(), failed.join("; "));
     Ok(())
 }

@@ -22,14 +22,14 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
                 anyhow::bail!("{way}: no response after {} ms: {error}", probed.millis);
             }
             let seen: Value = serde_json::from_str(&probed.body).unwrap_or_default();
-            trial.saw(format!("{way}: {} after {} ms", probed.body, probed.millis));
+            trial.record(format!("{way}: {} after {} ms", probed.body, probed.millis));
             anyhow::ensure!(
                 seen["address"] == prober.address.as_str(),
                 "{way}: the server saw {}: the address was translated on the way",
                 seen["address"]
             );
         }
-        trial.saw(format!("{} get pods -o wide", bench.kubectl(from)));
+        trial.record(format!("{} get pods -o wide", bench.kubectl(from)));
     }
     Ok(())
 }

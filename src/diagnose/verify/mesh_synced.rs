@@ -19,7 +19,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     for cluster in &bench.clusters {
         for known in istiod::remote_clusters(&cluster.client).await? {
             let told: Vec<_> = known.iter().map(|other| format!("{} {}", other.id, other.sync_status)).collect();
-            trial.saw(format!("istiod of {} lists: {}", cluster.name(), told.join(", ")));
+            trial.record(format!("istiod of {} lists: {}", cluster.name(), told.join(", ")));
             for other in bench.clusters.iter().filter(|other| other.name() != cluster.name()) {
                 let synced = known.iter().any(|known| known.id == other.name() && known.sync_status == "synced");
                 ensure!(
@@ -30,7 +30,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
                 );
             }
         }
-        trial.saw(format!(
+        trial.record(format!(
             "kubectl --context {} -n istio-system exec deploy/istiod -- pilot-discovery request GET /debug/clusterz",
             cluster.context
         ));
@@ -44,8 +44,8 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         let told = format!("it has {known:?}, the pods are {expected:?}");
         Ok(if known == expected { Poll::Ready(known) } else { Poll::NotYet(told) })
     });
-    trial.saw(format!("the caller's proxy has {}", known.await?.join(", ")));
-    trial.saw(format!(
+    trial.record(format!("the caller's proxy has {}", known.await?.join(", ")));
+    trial.record(format!(
         "{} exec deploy/caller -c istio-proxy -- pilot-agent request GET clusters",
         bench.kubectl(bench.caller())
     ));

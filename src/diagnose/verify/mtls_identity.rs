@@ -20,14 +20,14 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial.apply().await?;
     let bench = trial.bench;
     let outcome = bench.calling().await?.message("identity", json!({})).await?;
-    trial.saw(format!("POST http://identity:8080/producer/messages: {}", outcome.told()));
-    ensure!(outcome.status() == 200, "the call failed: {}", outcome.told());
+    trial.record(format!("POST http://identity:8080/producer/messages: {}", outcome.describe()));
+    ensure!(outcome.status() == 200, "the call failed: {}", outcome.describe());
     let header = outcome.header("x-forwarded-client-cert");
     let header = header.context("the producer received no caller identity: the call came without mutual TLS")?;
     let last = header.rsplit(',').next().unwrap_or_default();
     let part = |name: &str| last.split(';').find_map(|part| part.trim().strip_prefix(name));
     let uri = part("URI=").context("x-forwarded-client-cert has no identity")?;
-    trial.saw(format!("x-forwarded-client-cert: By={};URI={uri}", part("By=").unwrap_or_default()));
+    trial.record(format!("x-forwarded-client-cert: By={};URI={uri}", part("By=").unwrap_or_default()));
     let expected = format!("spiffe://cluster.local/ns/{}/sa/caller", bench.namespace);
     ensure!(uri == expected, "the producer received the identity {uri}, not {expected}");
 
@@ -35,9 +35,10 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let chain = decoded(chain.trim_matches('"'));
     let api: Api<Secret> = Api::namespaced(bench.caller().client.clone(), ISTIO_NAMESPACE);
     let cacerts = api.get("cacerts").await.context("reading the caller's cluster's cacerts")?;
-    let intermediate = cacerts.data.and_then(|mut data| data.remove("ca-cert.pem")).context("no intermediate CA CA")?.0;
+    let intermediate =
+        cacerts.data.and_then(|mut data| data.remove("ca-cert.pem")).context("no intermediate CA CA")?.0;
     let issuer = inspect(&chain)?.first().map(|leaf| leaf.issuer.clone()).unwrap_or_default();
-    trial.saw(format!("the caller's certificate was issued by {issuer}"));
+    trial.record(format!("the caller's certificate was issued by {issuer}"));
     ensure!(
         chains_to(&chain, &intermediate),
         "the caller's certificate was issued by {issuer}, which is not the intermediate CA of {}",

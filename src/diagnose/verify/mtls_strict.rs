@@ -25,25 +25,28 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     bench.apply(&trial.policies.iter().cloned().map(permissive).collect::<Vec<_>>(), trial.deadline).await?;
     let outcome = trial.until("a plain-text call to succeed under PERMISSIVE", async || {
         let outcome = plain.message(&pod, json!({})).await?;
-        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
-    trial.saw(format!("PERMISSIVE: plain-text POST http://{pod}:8080/producer/messages: {}", outcome.await?.told()));
+    trial.record(format!(
+        "PERMISSIVE: plain-text POST http://{pod}:8080/producer/messages: {}",
+        outcome.await?.describe()
+    ));
     let mesh = calling.message("guarded", json!({})).await?;
-    trial.saw(format!("PERMISSIVE: POST http://guarded:8080 through the mesh: {}", mesh.told()));
-    ensure!(mesh.status() == 200, "a mesh call failed under PERMISSIVE: {}", mesh.told());
+    trial.record(format!("PERMISSIVE: POST http://guarded:8080 through the mesh: {}", mesh.describe()));
+    ensure!(mesh.status() == 200, "a mesh call failed under PERMISSIVE: {}", mesh.describe());
 
     trial.apply().await?;
     let outcome = trial.until("a plain-text call to be reset under STRICT", async || {
         let outcome = plain.message(&pod, json!({})).await?;
-        Ok(if outcome.probed.status.is_none() { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.probed.status.is_none() { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
     let outcome = outcome.await?;
-    trial.saw(format!("STRICT: the same plain-text call: {}", outcome.told()));
+    trial.record(format!("STRICT: the same plain-text call: {}", outcome.describe()));
     let error = outcome.probed.error.clone().unwrap_or_default();
     ensure!(error.contains("reset") || error.contains("closed"), "it was not reset: {error}");
     let mesh = calling.message("guarded", json!({})).await?;
-    trial.saw(format!("STRICT: through the mesh: {}", mesh.told()));
-    ensure!(mesh.status() == 200, "a mesh call failed under STRICT: {}", mesh.told());
+    trial.record(format!("STRICT: through the mesh: {}", mesh.describe()));
+    ensure!(mesh.status() == 200, "a mesh call failed under STRICT: {}", mesh.describe());
     for policy in &trial.policies {
         bench.unapply(policy).await?;
     }

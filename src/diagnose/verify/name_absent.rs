@@ -18,8 +18,11 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial.apply().await?;
     let outcome = trial.bench.calling().await?.message("absent", json!({})).await?;
     let at = trial.bench.producer().name();
-    trial.saw(format!("POST http://absent:8080/producer/messages (a Service of {at} only): {}", outcome.told()));
-    ensure!(outcome.probed.status.is_none(), "the call succeeded: {}", outcome.told());
+    trial.record(format!(
+        "POST http://absent:8080/producer/messages (a Service of {at} only): {}",
+        outcome.describe()
+    ));
+    ensure!(outcome.probed.status.is_none(), "the call succeeded: {}", outcome.describe());
     let error = outcome.probed.error.clone().unwrap_or_default();
     ensure!(error.contains("does not resolve"), "the call failed, but not because of its name: {error}");
     ensure!(outcome.probed.millis < AT_ONCE_MILLIS, "the call failed only after {} ms", outcome.probed.millis);

@@ -17,15 +17,19 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;
     let mut calling = bench.calling().await?;
     let before = calling.message("stub", json!({})).await?;
-    trial.saw(format!("before: POST http://stub:8080/producer/messages: {}", before.told()));
-    ensure!(before.probed.status.is_none(), "the call succeeded before the Service existed: {}", before.told());
+    trial.record(format!("before: POST http://stub:8080/producer/messages: {}", before.describe()));
+    ensure!(
+        before.probed.status.is_none(),
+        "the call succeeded before the Service existed: {}",
+        before.describe()
+    );
     trial.apply().await?;
     let after = trial.until("the call to succeed", async || {
         let outcome = calling.message("stub", json!({})).await?;
-        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
     let after = after.await?;
-    trial.saw(format!("after: the same call: {}", after.told()));
+    trial.record(format!("after: the same call: {}", after.describe()));
     let producer = bench.producer().name();
     ensure!(after.served_by() == producer, "{} responded, not {producer}", after.served_by());
     Ok(())

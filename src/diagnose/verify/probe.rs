@@ -50,7 +50,7 @@ impl Outcome {
     }
 
     /// Describes it in a few words.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let Probed { status, body, error, millis } = &self.probed;
         match (status, &self.answer) {
             (Some(status), Some(_)) => {

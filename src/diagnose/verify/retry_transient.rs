@@ -18,16 +18,16 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     // The mesh does not retry 500 by default.
     let flaky = json!({"responseCode": 500, "failAttempts": 1});
     let before = calling.message("flaky", flaky.clone()).await?;
-    trial.saw(format!("without: POST http://flaky:8080/producer/messages {flaky}: {}", before.told()));
-    ensure!(before.status() == 500, "without retries the call returned {}, not 500", before.told());
+    trial.record(format!("without: POST http://flaky:8080/producer/messages {flaky}: {}", before.describe()));
+    ensure!(before.status() == 500, "without retries the call returned {}, not 500", before.describe());
     trial.apply().await?;
     let after = trial.until("the call to be retried", async || {
         let outcome = calling.message("flaky", flaky.clone()).await?;
-        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 200 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
     let after = after.await?;
     let attempt = after.header("x-envoy-attempt-count").unwrap_or("none");
-    trial.saw(format!("with retries: {}, x-envoy-attempt-count: {attempt}", after.told()));
+    trial.record(format!("with retries: {}, x-envoy-attempt-count: {attempt}", after.describe()));
     ensure!(attempt == "2", "the response came at attempt {attempt}, not 2");
     Ok(())
 }

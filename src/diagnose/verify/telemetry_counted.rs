@@ -21,17 +21,17 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial
         .until("a call to succeed", async || {
             let outcome = calling.message("counted", json!({})).await?;
-            Ok(if outcome.status() == 200 { Poll::Ready(()) } else { Poll::NotYet(outcome.told()) })
+            Ok(if outcome.status() == 200 { Poll::Ready(()) } else { Poll::NotYet(outcome.describe()) })
         })
         .await?;
     let before = total(&bench.proxy_says("clusters").await?, &bench.proxy_cluster("counted"));
     for _ in 0..CALLS {
         let outcome = calling.message("counted", json!({})).await?;
-        ensure!(outcome.status() == 200, "a call failed: {}", outcome.told());
+        ensure!(outcome.status() == 200, "a call failed: {}", outcome.describe());
     }
     let after = total(&bench.proxy_says("clusters").await?, &bench.proxy_cluster("counted"));
-    trial.saw(format!("{CALLS} × POST http://counted:8080/producer/messages: 200 each"));
-    trial.saw(format!("rq_total of the caller's proxy: {before} before, {after} after"));
+    trial.record(format!("{CALLS} × POST http://counted:8080/producer/messages: 200 each"));
+    trial.record(format!("rq_total of the caller's proxy: {before} before, {after} after"));
     ensure!(after == before + CALLS, "{CALLS} calls were counted as {}", after.saturating_sub(before));
     Ok(())
 }

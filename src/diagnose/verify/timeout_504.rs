@@ -21,15 +21,15 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut calling = trial.bench.calling().await?;
     let slow = json!({"delay": DELAY_MILLIS});
     let before = calling.message("slow", slow.clone()).await?;
-    trial.saw(format!("without: POST http://slow:8080/producer/messages {slow}: {}", before.told()));
-    ensure!(before.status() == 200, "the slow call failed without a timeout: {}", before.told());
+    trial.record(format!("without: POST http://slow:8080/producer/messages {slow}: {}", before.describe()));
+    ensure!(before.status() == 200, "the slow call failed without a timeout: {}", before.describe());
     trial.apply().await?;
     let after = trial.until("the slow call to return 504", async || {
         let outcome = calling.message("slow", slow.clone()).await?;
-        Ok(if outcome.status() == 504 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.told()) })
+        Ok(if outcome.status() == 504 { Poll::Ready(outcome) } else { Poll::NotYet(outcome.describe()) })
     });
     let after = after.await?;
-    trial.saw(format!("with timeout: 1s: {}", after.told()));
+    trial.record(format!("with timeout: 1s: {}", after.describe()));
     let millis = after.probed.millis;
     ensure!(
         (TIMEOUT_MILLIS - EARLY_MILLIS..DELAY_MILLIS).contains(&millis),

@@ -27,15 +27,21 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         Ok(if answer.status_code == 200 { Poll::Ready(answer) } else { Poll::NotYet(told) })
     });
     let answer = answer.await?;
-    trial.saw(format!("sent: traceparent: {parent}; x-request-id: {REQUEST}"));
+    trial.record(format!("sent: traceparent: {parent}; x-request-id: {REQUEST}"));
     let received = answer.producer_headers.context("the producer's headers are missing")?;
     let header = |name: &str| received.get(name).map(String::as_str).unwrap_or("none");
     let (trace, request) = (header("traceparent"), header("x-request-id"));
-    trial.saw(format!("received: traceparent: {trace}; x-request-id: {request}"));
-    ensure!(trace.split('-').nth(1) == Some(TRACE), "the producer received the traceparent {trace}, not trace \
-        {TRACE}");
+    trial.record(format!("received: traceparent: {trace}; x-request-id: {request}"));
+    ensure!(
+        trace.split('-').nth(1) == Some(TRACE),
+        "the producer received the traceparent {trace}, not trace \
+        {TRACE}"
+    );
     let without = |id: &str| id.char_indices().filter(|(at, _)| *at != MARKED).map(|(_, c)| c).collect::<String>();
-    ensure!(without(request) == without(REQUEST), "the producer received the x-request-id {request}, not \
-        {REQUEST}");
+    ensure!(
+        without(request) == without(REQUEST),
+        "the producer received the x-request-id {request}, not \
+        {REQUEST}"
+    );
     Ok(())
 }

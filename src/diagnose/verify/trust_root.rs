@@ -10,8 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
-use super::bench::Cluster;
 use super::check::{Trial, check};
+use super::namespaces::Cluster;
 use crate::cluster::mesh::envoy::config_dump;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod, pod};
 use crate::host::trust::{chains_to, inspect};
@@ -35,7 +35,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         let intermediate = cacerts("ca-cert.pem")?;
         let known = (inspect(&root)?, inspect(&intermediate)?);
         let (root_is, intermediate_is) = (&known.0[0], &known.1[0]);
-        trial.saw(format!(
+        trial.record(format!(
             "{}: root {} ({}), intermediate {} ({})",
             cluster.name(),
             root_is.subject,
@@ -102,7 +102,7 @@ async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate
             "{name} of {} chains to the root, but not through its cluster's intermediate CA CA",
             cluster.name()
         );
-        trial.saw(format!(
+        trial.record(format!(
             "{}: {name}:{ISTIOD_PORT} presents {} certificates, verified",
             cluster.name(),
             chain.len()
@@ -136,7 +136,10 @@ async fn workloads(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermedia
                 "the certificate of {pod} is not signed by the intermediate CA of {}",
                 cluster.name()
             );
-            trial.saw(format!("{}: the proxy of {pod} has a certificate of this intermediate CA", cluster.name()));
+            trial.record(format!(
+                "{}: the proxy of {pod} has a certificate of this intermediate CA",
+                cluster.name()
+            ));
         }
     }
     Ok(())

@@ -123,7 +123,7 @@ mod tests {
         facts.clusters.iter_mut().for_each(|c| c.service.as_mut().unwrap().selector.clear());
         assert!(judge(&facts).saw.contains("no selector"));
         facts.clusters[1].silent = Some("connection refused".into());
-        assert!(judge(&facts).saw.contains("cluster2 does not answer"));
+        assert!(judge(&facts).saw.contains("cluster2 does not respond"));
     }
 
     #[test]

@@ -42,7 +42,7 @@ mod tests {
         let mut facts = works();
         facts.clusters[1].pods[0].port_names = vec!["web".into()];
         let hop = judge(&facts);
-        assert!(hop.saw.contains("port \"http\", and orders-1 names no such port: web"), "{hop:?}");
+        assert!(hop.saw.contains("port \"http\", but orders-1 names no such port: web"), "{hop:?}");
         facts.clusters[1].service.as_mut().unwrap().ports[0].target = "8080".into();
         assert_eq!(judge(&facts).verdict, Verdict::Ok);
     }

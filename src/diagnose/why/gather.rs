@@ -271,7 +271,7 @@ async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow
     let (one, other): (&plan::Cluster, &plan::Cluster) = (find(here)?, find(there)?);
     for (from, to) in [(one, other), (other, one)] {
         for name in &from.nodes {
-            if !link::leads(engine, name, to).await? {
+            if !link::has_route(engine, name, to).await? {
                 let cut = node::try_exec(engine, name, &["test", "-e", link::CUT]).await?.status == 0;
                 return Ok(if cut { Linked::Cut } else { Linked::No(name.clone()) });
             }

@@ -48,9 +48,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         );
     }
     let saw = match there.is_empty() {
-        true => format!(
-            "Service {name} is missing in namespace {namespace} of any cluster: the name does not resolve"
-        ),
+        true => {
+            format!("Service {name} is missing in namespace {namespace} of any cluster: the name does not resolve")
+        }
         false => format!(
             "Service {name} is missing in namespace {namespace} of {cluster}, only in {}: the name does not \
                 resolve in {cluster}",
@@ -105,7 +105,7 @@ mod tests {
         facts.clusters[0].service = None;
         facts.clusters[0].has_namespace = false;
         let hop = judge(&facts);
-        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("though there is one in cluster2"), "{hop:?}");
+        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("only in cluster2"), "{hop:?}");
         let cure = hop.cure.unwrap();
         assert!(cure.starts_with("kubectl --context kind-e-cluster1 create namespace shop; "), "{cure}");
         assert!(cure.contains(r#""selector":{"app":"orders"}"#), "{cure}");

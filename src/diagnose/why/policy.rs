@@ -10,13 +10,13 @@ const HOP: &str = "policy";
 
 /// Whether a condition holds, as far as this is known without the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holds {
+enum Match {
     Yes,
     No,
     Unknown,
 }
 
-impl Holds {
+impl Match {
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
@@ -63,10 +63,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     match (unknown, asked) {
         (Some((policy, cluster)), _) => Hop::unknown(
             HOP,
-            format!(
-                "AuthorizationPolicy {} in {} matches on the request itself",
-                policy.name, cluster.name
-            ),
+            format!("AuthorizationPolicy {} in {} matches on the request itself", policy.name, cluster.name),
         ),
         (None, 0) => Hop::ok(HOP, "no AuthorizationPolicy selects these pods"),
         (None, _) => Hop::ok(HOP, "the AuthorizationPolicies that select these pods allow this caller"),
@@ -167,25 +164,25 @@ fn decide<'a>(policies: &[&'a Policy], caller: &Identity, facts: &Facts) -> Deci
     let mut unknown = of("CUSTOM").next();
     for policy in of("DENY") {
         match matches(policy, caller, facts) {
-            Holds::Yes => return Decision::Denied(policy),
-            Holds::Unknown => unknown = Some(policy),
-            Holds::No => {}
+            Match::Yes => return Decision::Denied(policy),
+            Match::Unknown => unknown = Some(policy),
+            Match::No => {}
         }
     }
     let allowing: Vec<&Policy> = of("ALLOW").collect();
-    match Holds::any(allowing.iter().map(|policy| matches(policy, caller, facts))) {
-        Holds::No if !allowing.is_empty() => return Decision::NotAllowed(allowing),
-        Holds::Unknown => unknown = unknown.or(allowing.first().copied()),
+    match Match::any(allowing.iter().map(|policy| matches(policy, caller, facts))) {
+        Match::No if !allowing.is_empty() => return Decision::NotAllowed(allowing),
+        Match::Unknown => unknown = unknown.or(allowing.first().copied()),
         _ => {}
     }
     unknown.map_or(Decision::Allowed, Decision::Unknown)
 }
 
 /// Whether any rule of a policy matches this call; a policy without rules matches nothing.
-fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Holds {
+fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Match {
     let rules = policy.spec["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Holds::any(rules.iter().map(|rule| {
-        let when = if rule.get("when").is_some() { Holds::Unknown } else { Holds::Yes };
+    Match::any(rules.iter().map(|rule| {
+        let when = if rule.get("when").is_some() { Match::Unknown } else { Match::Yes };
         let from = any_of(&rule["from"], "source", |source| is_source(source, caller));
         let to = any_of(&rule["to"], "operation", |operation| is_operation(operation, facts));
         when.and(from).and(to)
@@ -193,53 +190,53 @@ fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Holds {
 }
 
 /// Whether an item of a list matches; without a list, everything matches.
-fn any_of(list: &Value, key: &str, fits: impl Fn(&Value) -> Holds) -> Holds {
+fn any_of(list: &Value, key: &str, fits: impl Fn(&Value) -> Match) -> Match {
     match list.as_array() {
-        Some(items) => Holds::any(items.iter().map(|item| fits(&item[key]))),
-        None => Holds::Yes,
+        Some(items) => Match::any(items.iter().map(|item| fits(&item[key]))),
+        None => Match::Yes,
     }
 }
 
-fn is_source(source: &Value, caller: &Identity) -> Holds {
+fn is_source(source: &Value, caller: &Identity) -> Match {
     let fields = source.as_object().into_iter().flatten();
-    fields.fold(Holds::Yes, |holds, (field, patterns)| {
+    fields.fold(Match::Yes, |holds, (field, patterns)| {
         holds.and(match field.as_str() {
             "principals" => one(patterns, caller.principal.as_deref()),
             "notPrincipals" => none(patterns, caller.principal.as_deref()),
             "namespaces" => one(patterns, caller.namespace.as_deref()),
             "notNamespaces" => none(patterns, caller.namespace.as_deref()),
             // Addresses, tokens: known only when the call is sent.
-            _ => Holds::Unknown,
+            _ => Match::Unknown,
         })
     })
 }
 
-fn is_operation(operation: &Value, facts: &Facts) -> Holds {
+fn is_operation(operation: &Value, facts: &Facts) -> Match {
     let path = facts.call.path.split('?').next().unwrap_or_default();
     let fields = operation.as_object().into_iter().flatten();
-    fields.fold(Holds::Yes, |holds, (field, patterns)| {
+    fields.fold(Match::Yes, |holds, (field, patterns)| {
         holds.and(match field.as_str() {
             "paths" => one(patterns, Some(path)),
             "notPaths" => none(patterns, Some(path)),
             // The explained call is a GET; ports are the pods' own, and hosts are as in the URL.
             "methods" => one(patterns, Some("GET")),
             "notMethods" => none(patterns, Some("GET")),
-            _ => Holds::Unknown,
+            _ => Match::Unknown,
         })
     })
 }
 
-fn one(patterns: &Value, value: Option<&str>) -> Holds {
+fn one(patterns: &Value, value: Option<&str>) -> Match {
     let patterns = patterns.as_array().map(Vec::as_slice).unwrap_or_default();
-    Holds::is(
+    Match::is(
         value.is_some_and(|value| patterns.iter().filter_map(Value::as_str).any(|pattern| fits(pattern, value))),
     )
 }
 
-fn none(patterns: &Value, value: Option<&str>) -> Holds {
+fn none(patterns: &Value, value: Option<&str>) -> Match {
     match one(patterns, value) {
-        Holds::Yes => Holds::No,
-        _ => Holds::Yes,
+        Match::Yes => Match::No,
+        _ => Match::Yes,
     }
 }
 
@@ -313,7 +310,7 @@ mod tests {
     fn who_is_refused_by_what_is_named() {
         let hop = with(&[from("DENY", "principals", CHECKOUT)]);
         assert!(
-            hop.saw.contains("denies it to cluster.local/ns/shop/sa/checkout: orders-1 would answer 403"),
+            hop.saw.contains("denies it to cluster.local/ns/shop/sa/checkout: orders-1 would respond with 403"),
             "{hop:?}"
         );
         assert_eq!(hop.cure.unwrap(), "kubectl --context kind-e-cluster2 -n shop edit authorizationpolicy p");

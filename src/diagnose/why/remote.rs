@@ -53,14 +53,14 @@ mod tests {
     fn a_lost_secret_is_told_from_a_cluster_that_is_not_synced() {
         let mut facts = works();
         facts.synced = Some(vec![("cluster2".into(), "timeout".into())]);
-        assert!(judge(&facts).saw.contains("says of cluster2: timeout"));
+        assert!(judge(&facts).saw.contains("reports for cluster2: timeout"));
         facts.synced = Some(Vec::new());
         facts.remote_secrets.clear();
         let hop = judge(&facts);
         assert!(hop.saw.starts_with("cluster1 has no remote secret for cluster2"), "{hop:?}");
         assert_eq!(hop.cure.unwrap(), "kindmesh up --name e");
         facts.synced = None;
-        assert!(judge(&facts).saw.contains("does not answer"));
+        assert!(judge(&facts).saw.contains("does not respond"));
     }
 
     #[test]
@@ -69,7 +69,7 @@ mod tests {
         facts.clusters[0].pods = facts.clusters[1].pods.clone();
         facts.synced = Some(Vec::new());
         let hop = judge(&facts);
-        assert!(hop.verdict == Verdict::Ok && hop.saw.contains("take no part"), "{hop:?}");
+        assert!(hop.verdict == Verdict::Ok && hop.saw.contains("are left out"), "{hop:?}");
         facts.clusters[1].pods.clear();
         assert_eq!(judge(&facts).verdict, Verdict::Skipped);
     }

@@ -118,7 +118,7 @@ mod tests {
         let subset = POOL.replace("||", "|v2|");
         let hop = with(|route| route.clusters = vec![subset]);
         assert!(
-            hop.saw.contains("subset v2 of orders.shop.svc.cluster.local:8080, which is not there"),
+            hop.saw.contains("subset v2 of orders.shop.svc.cluster.local:8080, which does not exist"),
             "{hop:?}"
         );
         assert!(with(|route| route.direct = Some(404)).saw.contains("404 itself"));
@@ -132,7 +132,7 @@ mod tests {
             route.timeout = Some("5s".into());
         });
         assert!(
-            hop.verdict == Verdict::Ok && hop.saw.ends_with("within 5s, and injects faults into 50 % of calls"),
+            hop.verdict == Verdict::Ok && hop.saw.ends_with("timeout 5s, and injects faults into 50 % of calls"),
             "{hop:?}"
         );
     }

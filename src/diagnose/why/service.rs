@@ -62,7 +62,7 @@ mod tests {
     fn both_clusters_need_the_port() {
         let mut facts = works();
         facts.clusters[1].service.as_mut().unwrap().ports[0].number = 9090;
-        assert!(judge(&facts).saw.contains("and not in cluster2"));
+        assert!(judge(&facts).saw.contains("but not in cluster2"));
     }
 
     #[test]

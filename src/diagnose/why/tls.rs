@@ -28,7 +28,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                         cluster.name,
                         why_plain(facts)
                     ),
-                    cure_plain(facts, cluster, mode.by.as_deref()),
+                    fix_plain_text(facts, cluster, mode.by.as_deref()),
                 );
             }
             (Transport::Tls, _, false) => {
@@ -93,7 +93,7 @@ fn why_plain(facts: &Facts) -> String {
     }
 }
 
-fn cure_plain(facts: &Facts, far: &Cluster, by: Option<&str>) -> String {
+fn fix_plain_text(facts: &Facts, far: &Cluster, by: Option<&str>) -> String {
     let relax = by.map(|by| {
         let (name, namespace) = by.split_once(" of namespace ").unwrap_or((by, &facts.call.service_namespace));
         format!("; or let the pods accept both: {} -n {namespace} edit peerauthentication {name}", context(far))

@@ -34,8 +34,7 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            |why: &str| format!("{why}: use http://orders:8080/path, or http://orders.shop:8080");
+        let wrong = |why: &str| format!("{why}: use http://orders:8080/path, or http://orders.shop:8080");
         let rest = match text.split_once("://") {
             Some(("http", rest)) => rest,
             Some(("https", _)) => {

@@ -97,7 +97,7 @@ pub async fn name(engine: &Engine, node_image: &str, wanted: &[String]) -> Optio
 ///
 /// # Errors
 /// The engine's errors.
-pub async fn brought(engine: &Engine, node_image: &str, wanted: &[String]) -> anyhow::Result<Option<String>> {
+pub async fn from_archive(engine: &Engine, node_image: &str, wanted: &[String]) -> anyhow::Result<Option<String>> {
     if name(engine, node_image, wanted).await.is_some() {
         return Ok(None);
     }

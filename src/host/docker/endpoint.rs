@@ -396,7 +396,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         for host in ["localhost:2375", "npipe:////./pipe/docker_engine", "/var/run/docker.sock"] {
             assert!(
-                refused(home.path(), &[("DOCKER_HOST", host)]).message.contains("no engine address"),
+                refused(home.path(), &[("DOCKER_HOST", host)]).message.contains("is not an engine address"),
                 "{host}"
             );
         }

@@ -105,7 +105,7 @@ async fn follow(
             }
             Err(_) => {
                 let (message, seconds) = (format!("the pull of {image} stalled"), stalled_after.as_secs_f32());
-                let seen = pulls().told_of(image).unwrap_or_else(|| "nothing".into());
+                let seen = pulls().describe(image).unwrap_or_else(|| "nothing".into());
                 return Err(Error::environment(format!("{message}: no data for {seconds} s"))
                     .evidence(format!("before that: {seen}")));
             }
@@ -270,9 +270,9 @@ mod tests {
         });
         let error = follow(paced, "istio/pilot:1", &pulls, soon, &step).await.unwrap_err();
         assert_eq!(error.message, "the pull of istio/pilot:1 stalled: no data for 1 s");
-        assert_eq!(error.evidence, ["until then: 34 of 128 MB"]);
+        assert_eq!(error.evidence, ["before that: 34 of 128 MB"]);
         let error = follow(stream::pending(), "istio/proxyv2:1", &pulls, soon, &step).await.unwrap_err();
-        assert_eq!(error.evidence, ["until then: nothing"]);
+        assert_eq!(error.evidence, ["before that: nothing"]);
         follow(stream::iter([line(64_000_000)]), "istio/pilot:1", &pulls, soon, &step).await.unwrap();
 
         events.end();

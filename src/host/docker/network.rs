@@ -16,7 +16,7 @@ use crate::plan::inventory::{self, ENVIRONMENT_LABEL};
 
 /// Whether a planned network could be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Made {
+pub enum Created {
     /// It exists.
     Yes,
     /// Another process took a planned subnet, or created this network from another plan: plan again, without these
@@ -33,16 +33,16 @@ const OVERLAPS: [&str; 2] = ["Pool overlaps with other one on this address space
 /// # Errors
 /// A usage error if a network of the same name does not belong to the environment; otherwise the engine's error,
 /// with its message.
-pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> anyhow::Result<Outcome<Made>> {
+pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> anyhow::Result<Outcome<Created>> {
     let mut changed = false;
     for request in requests(plan).into_iter().filter(|request| !have.contains(&request.name)) {
         let made = make(engine, request).await?;
         changed |= made.changed;
-        if made.value == Made::SubnetTaken {
-            return Ok(Outcome { value: Made::SubnetTaken, changed });
+        if made.value == Created::SubnetTaken {
+            return Ok(Outcome { value: Created::SubnetTaken, changed });
         }
     }
-    Ok(Outcome { value: Made::Yes, changed })
+    Ok(Outcome { value: Created::Yes, changed })
 }
 
 /// The requests to the engine: the network itself, then its registers.
@@ -67,16 +67,16 @@ fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
     std::iter::once(main).chain(registers).collect()
 }
 
-async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<Outcome<Made>> {
+async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<Outcome<Created>> {
     // Docker before 25 silently creates a second network of the same name.
     let there = named(engine, &request.name).await?;
     if !there.is_empty() {
         return Ok(Outcome::unchanged(judge(&there, &request)?));
     }
     match engine.docker.create_network(request.clone()).await {
-        Ok(_) => Ok(Outcome::changed(Made::Yes)),
+        Ok(_) => Ok(Outcome::changed(Created::Yes)),
         Err(error) if OVERLAPS.iter().any(|words| engine::chain(&error).contains(words)) => {
-            Ok(Outcome::unchanged(Made::SubnetTaken))
+            Ok(Outcome::unchanged(Created::SubnetTaken))
         }
         Err(error) if status(&error) == Some(409) => {
             Ok(Outcome::unchanged(judge(&named(engine, &request.name).await?, &request)?))
@@ -86,7 +86,7 @@ async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<
 }
 
 /// Decides what existing networks of a planned name are: created by another `up` of the environment, or by others.
-fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Made, Error> {
+fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Created, Error> {
     let environment = wanted.labels.iter().flatten().find(|(key, _)| *key == ENVIRONMENT_LABEL);
     let ours = |network: &Network| network.labels.iter().flatten().any(|label| Some(label) == environment);
     if !there.iter().all(ours) {
@@ -97,7 +97,7 @@ fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Made, Error
     };
     let as_planned =
         |network: &Network| network.labels == wanted.labels && subnet(&network.ipam) == subnet(&wanted.ipam);
-    Ok(if there.iter().any(as_planned) { Made::Yes } else { Made::SubnetTaken })
+    Ok(if there.iter().any(as_planned) { Created::Yes } else { Created::SubnetTaken })
 }
 
 /// Returns the networks of exactly this name: the engine's filter also matches parts of names.
@@ -181,9 +181,9 @@ mod tests {
         let ours = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a"});
         let others = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a,b"});
         let judge = |there: &[Network]| judge(there, &wanted());
-        assert_eq!(judge(&[there(ours.clone(), "172.30.0.0/24")]).unwrap(), Made::Yes);
-        assert_eq!(judge(&[there(ours.clone(), "172.30.1.0/24")]).unwrap(), Made::SubnetTaken);
-        assert_eq!(judge(&[there(others, "172.30.0.0/24")]).unwrap(), Made::SubnetTaken);
+        assert_eq!(judge(&[there(ours.clone(), "172.30.0.0/24")]).unwrap(), Created::Yes);
+        assert_eq!(judge(&[there(ours.clone(), "172.30.1.0/24")]).unwrap(), Created::SubnetTaken);
+        assert_eq!(judge(&[there(others, "172.30.0.0/24")]).unwrap(), Created::SubnetTaken);
         for foreign in [json!({}), json!({"kindmesh.environment": "f"})] {
             let networks = [there(ours.clone(), "172.30.0.0/24"), there(foreign, "172.30.0.0/24")];
             assert_eq!(judge(&networks).unwrap_err().kind, Kind::Usage);

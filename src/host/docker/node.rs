@@ -188,7 +188,7 @@ pub struct NodeFile {
 ///
 /// # Errors
 /// The engine's errors.
-pub async fn put(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<()> {
+pub async fn copy_files(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<()> {
     let mut archive = tar::Builder::new(Vec::new());
     for file in files {
         let mut header = tar::Header::new_gnu();
@@ -253,7 +253,7 @@ const STOPPED_WITHIN: i32 = 10;
 ///
 /// # Errors
 /// The engine's errors.
-pub async fn revive(engine: &Engine, node: &inventory::Node, remedy: &str) -> anyhow::Result<bool> {
+pub async fn start(engine: &Engine, node: &inventory::Node, remedy: &str) -> anyhow::Result<bool> {
     let revived = match node.state.as_str() {
         "running" => return Ok(false),
         "paused" => engine.docker.unpause_container(&node.name).await,

@@ -62,7 +62,7 @@ impl Progress {
 
     /// Returns `34 of 128 MB`; nothing until a size is known. The number changes by at least a hundredth of the
     /// total.
-    pub(super) fn told(&self) -> Option<String> {
+    pub(super) fn describe(&self) -> Option<String> {
         let size: u64 = self.layers.values().filter_map(|layer| layer.size).sum();
         let loaded: u64 = self.layers.values().map(|layer| layer.loaded).sum();
         let whole = size.div_ceil(MEGABYTE);
@@ -97,8 +97,8 @@ impl Pulls {
     }
 
     /// Returns the progress of one pull.
-    pub(super) fn told_of(&self, image: &str) -> Option<String> {
-        self.pulls.get(image)?.told()
+    pub(super) fn describe(&self, image: &str) -> Option<String> {
+        self.pulls.get(image)?.describe()
     }
 
     /// Removes a pull that has ended.
@@ -112,7 +112,8 @@ impl Pulls {
         if self.told.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < TOLD_EVERY) {
             return None;
         }
-        let of = |(image, progress): (&String, &Progress)| Some(format!("{} {}", short(image), progress.told()?));
+        let of =
+            |(image, progress): (&String, &Progress)| Some(format!("{} {}", short(image), progress.describe()?));
         let text = self.pulls.iter().filter_map(of).collect::<Vec<_>>().join(", ");
         if text.is_empty() || self.told.as_ref().is_some_and(|(told, _)| *told == text) {
             return None;
@@ -153,7 +154,7 @@ mod tests {
         let mut pull = Progress::default();
         let mut told = |info: CreateImageInfo| {
             pull.take(&info);
-            pull.told().unwrap_or_default()
+            pull.describe().unwrap_or_default()
         };
         assert_eq!(told(info(r#"{"status":"Pulling from istio/pilot","id":"1.31.1"}"#)), "");
         assert_eq!(told(said("a", "Pulling fs layer")), "");
@@ -178,7 +179,7 @@ mod tests {
         let mut texts = std::collections::BTreeSet::new();
         for loaded in 0..1000 {
             pull.take(&downloading("a", loaded * MEGABYTE, 1000 * MEGABYTE));
-            texts.insert(pull.told().unwrap());
+            texts.insert(pull.describe().unwrap());
         }
         assert_eq!(texts.len(), 100);
         assert!(texts.contains("990 of 1000 MB"), "{texts:?}");
@@ -211,6 +212,6 @@ mod tests {
         assert_eq!(pulls.news(at(3000)), None, "nothing new");
         pulls.end("kindest/node:v1@sha256:0");
         assert_eq!(pulls.news(at(3000)).as_deref(), Some("pilot 34 of 128 MB"));
-        assert_eq!(pulls.told_of(PILOT).as_deref(), Some("34 of 128 MB"));
+        assert_eq!(pulls.describe(PILOT).as_deref(), Some("34 of 128 MB"));
     }
 }

@@ -85,7 +85,7 @@ pub enum Found {
     /// A sample image.
     Ours,
     /// An image that kindmesh did not create.
-    Foreign,
+    Unlabeled,
 }
 
 /// Looks for a sample image of that name.
@@ -99,7 +99,7 @@ pub async fn look(engine: &Engine, image: &str) -> anyhow::Result<Found> {
         Err(error) => return Err(error).context("looking for the sample image"),
     };
     let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-    Ok(if labels.contains_key(LABEL) { Found::Ours } else { Found::Foreign })
+    Ok(if labels.contains_key(LABEL) { Found::Ours } else { Found::Unlabeled })
 }
 
 /// Builds the sample image unless the engine has it. Its tag is the executable's digest, so an existing one is the
@@ -119,7 +119,7 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
 pub async fn ensure_named(engine: &Engine, image: &str, executable: &Path) -> anyhow::Result<Outcome<()>> {
     match look(engine, image).await? {
         Found::Ours => return Ok(Outcome::unchanged(())),
-        Found::Foreign => return Err(foreign_image(image).into()),
+        Found::Unlabeled => return Err(foreign_image(image).into()),
         Found::Nothing => {}
     }
     let labels = format!("LABEL org.opencontainers.image.title=kindmesh-sample {LABEL}=true");

@@ -132,8 +132,10 @@ fn entries(config: &Mapping, list: &str, shown: &str) -> Result<Vec<Value>, Erro
     match config.get(list) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Sequence(entries)) => Ok(entries.clone()),
-        Some(_) => Err(Error::environment(format!("{shown}: this is not a kubeconfig: its {list} are not a list"))
-            .hint("it is unchanged; see what is wrong with it: kubectl config view")),
+        Some(_) => {
+            Err(Error::environment(format!("{shown}: this is not a kubeconfig: its {list} are not a list"))
+                .hint("it is unchanged; see what is wrong with it: kubectl config view"))
+        }
     }
 }
 
@@ -218,7 +220,7 @@ mod tests {
         let own = kubeconfig("kind-e-a", "https://mine");
         let error = with(&own, &kubeconfig("kind-e-a", "https://new"), &mark("e"), "f").unwrap_err();
         assert_eq!(error.kind, Kind::Usage);
-        assert!(error.message.starts_with("f has \"kind-e-a\" among its clusters already"), "{}", error.message);
+        assert!(error.message.starts_with("f already has \"kind-e-a\" among its clusters"), "{}", error.message);
         assert_eq!(without(&own, &mark("e"), "f").unwrap(), None);
         let others = with("", &own, &mark("other"), "f").unwrap().unwrap();
         assert_eq!(without(&others, &mark("e"), "f").unwrap(), None);
@@ -231,8 +233,8 @@ mod tests {
     #[test]
     fn a_broken_file_is_named_with_its_place() {
         for (text, starts) in [
-            ("clusters: [\n", "f:2:1: this is no kubeconfig"),
-            ("- a\n", "f: this is no kubeconfig"),
+            ("clusters: [\n", "f:2:1: this is not a kubeconfig"),
+            ("- a\n", "f: this is not a kubeconfig"),
             ("clusters: 3\n", "f: this is not a kubeconfig: its clusters are not a list"),
             ("a: 1\na: 2\n", "f:1:1: this is not a kubeconfig: duplicate"),
         ] {

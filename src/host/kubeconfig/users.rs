@@ -126,9 +126,12 @@ fn real(users: &Path) -> PathBuf {
 fn read(users: &Path) -> anyhow::Result<String> {
     // A pipe may never have a writer.
     if std::fs::metadata(users).is_ok_and(|found| !found.is_file()) {
-        return Err(Error::environment(format!("{}: this is not a kubeconfig: it is not a file", users.display()))
-            .hint("set KUBECONFIG to a kubeconfig file")
-            .into());
+        return Err(Error::environment(format!(
+            "{}: this is not a kubeconfig: it is not a file",
+            users.display()
+        ))
+        .hint("set KUBECONFIG to a kubeconfig file")
+        .into());
     }
     match std::fs::read_to_string(users) {
         Ok(text) => Ok(text),
@@ -196,7 +199,7 @@ mod tests {
         let unlock = async {
             while let Some(event) = happened.recv().await {
                 if let Event::Waiting { step, last, .. } = event {
-                    assert_eq!((step.as_str(), last), ("merge", format!("{} is there", merge.lock.display())));
+                    assert_eq!((step.as_str(), last), ("merge", format!("{} exists", merge.lock.display())));
                     std::fs::remove_file(&merge.lock).unwrap();
                 }
             }

@@ -44,12 +44,12 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::state::Folders;
+    use crate::host::state::Directories;
 
     #[test]
     fn what_is_written_is_read_and_what_is_broken_is_not_taken_for_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let folders = Folders { state: folder.path().to_owned(), cache: folder.path().join("cache") };
+        let folders = Directories { state: folder.path().to_owned(), cache: folder.path().join("cache") };
         let files = folders.environment("shop");
         let engine = |id: &str| EngineIdentity { id: id.into(), host: format!("unix:///{id}") };
         assert_eq!(files.engine_on_file().unwrap().engine, None);

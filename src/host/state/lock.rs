@@ -36,7 +36,7 @@ impl Lock {
     ///
     /// # Errors
     /// If it is not available in time, or the file system reports an error.
-    pub async fn alone(files: &Files, step: &Step) -> anyhow::Result<Self> {
+    pub async fn exclusive(files: &Files, step: &Step) -> anyhow::Result<Self> {
         let path = files.lock();
         wait::until(step, WHAT, Instant::now() + LOCK_WITHIN, async || {
             // The previous holder may have moved the whole directory aside.
@@ -57,7 +57,7 @@ impl Lock {
     ///
     /// # Errors
     /// As for [`Lock::alone`].
-    pub async fn beside(
+    pub async fn shared(
         files: &Files,
         deadline: Option<Instant>,
         events: &Events,
@@ -155,10 +155,10 @@ fn holders(file: &mut File) -> String {
 mod tests {
     use super::*;
     use crate::base::event::{Event, Events};
-    use crate::host::state::Folders;
+    use crate::host::state::Directories;
 
     fn files(folder: &Path) -> Files {
-        Folders { state: folder.to_owned(), cache: folder.join("cache") }.environment("e")
+        Directories { state: folder.to_owned(), cache: folder.join("cache") }.environment("e")
     }
 
     fn busy(files: &Files, kind: Kind) -> String {
@@ -170,11 +170,11 @@ mod tests {
     }
 
     async fn alone(files: &Files) -> Lock {
-        Lock::alone(files, &Events::silent().step("lock", None)).await.unwrap()
+        Lock::exclusive(files, &Events::silent().step("lock", None)).await.unwrap()
     }
 
     async fn beside(files: &Files) -> Option<Lock> {
-        Lock::beside(files, None, &Events::silent()).await.unwrap()
+        Lock::shared(files, None, &Events::silent()).await.unwrap()
     }
 
     #[tokio::test]
@@ -211,7 +211,7 @@ mod tests {
         let files = files(folder.path());
         let first = alone(&files).await;
         let (events, mut happened) = Events::channel();
-        let waiting = Lock::beside(&files, None, &events);
+        let waiting = Lock::shared(&files, None, &events);
         let release = async move {
             loop {
                 let Event::Waiting { last, .. } = happened.recv().await.unwrap() else { continue };
@@ -229,12 +229,9 @@ mod tests {
         let files = files(folder.path());
         let _first = alone(&files).await;
         let soon = Instant::now() + Duration::from_millis(60);
-        let error = Lock::beside(&files, Some(soon), &Events::silent()).await.unwrap_err();
+        let error = Lock::shared(&files, Some(soon), &Events::silent()).await.unwrap_err();
         let error = crate::base::error::find(&error).unwrap();
-        assert_eq!(
-            error.evidence,
-            [format!("last status: process {} uses this environment", std::process::id())]
-        );
+        assert_eq!(error.evidence, [format!("last status: process {} uses this environment", std::process::id())]);
     }
 
     /// As in another process: the lock belongs to the open file, and a child process has inherited it.

@@ -251,7 +251,7 @@ mod tests {
         command.arg("sh").arg(dir.path().join("pipe"));
         let error = run_within(&mut command, Duration::from_secs(2)).await.unwrap_err();
         let error = error::find(&error).unwrap();
-        assert!(error.message.ends_with("did not finish within 2 seconds"), "{}", error.message);
+        assert!(error.message.ends_with("did not finish within 2 s"), "{}", error.message);
         assert_eq!(error.evidence, ["stuck"]);
     }
 
@@ -313,7 +313,7 @@ mod tests {
         command.arg("sh").arg(dir.path().join("pipe"));
         let run = run_apart(&mut command, Duration::from_secs(1), tempfile::tempfile().unwrap());
         let error = run.await.unwrap_err();
-        assert!(error.to_string().ends_with("did not finish within 1 seconds"), "{error}");
+        assert!(error.to_string().ends_with("did not finish within 1 s"), "{error}");
         assert_eq!(error::find(&error).unwrap().evidence, ["stuck"]);
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::place::{Placed, pod_spec, pod_template};
 use crate::cluster::mesh::apply::kind;
-use crate::host::docker::{Engine, fresh};
+use crate::host::docker::{Engine, node_images};
 use crate::plan::images::reference::tagged;
 
 /// The annotation of pods with the identities of their images: pods restart when their image was rebuilt under the
@@ -41,7 +41,7 @@ pub(super) async fn in_engine<'a>(
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for image in images {
-        if let Some(identity) = fresh::in_engine(engine, image).await? {
+        if let Some(identity) = node_images::in_engine(engine, image).await? {
             found.insert(image.clone(), identity);
         }
     }
@@ -62,9 +62,10 @@ pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>)
             identities.insert(identity.trim_start_matches("sha256:").chars().take(12).collect::<String>());
             let policy = container["imagePullPolicy"].as_str();
             if policy == Some("Always") {
-                overruled =
-                    Some(format!("{what} {name} has imagePullPolicy Always for {image}: loaded from the engine \
-                        instead"));
+                overruled = Some(format!(
+                    "{what} {name} has imagePullPolicy Always for {image}: loaded from the engine \
+                        instead"
+                ));
             }
             // Without a policy, Kubernetes pulls images with the tag latest.
             if policy == Some("Always") || policy.is_none() && tagged(&image).ends_with(":latest") {

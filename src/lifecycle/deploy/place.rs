@@ -130,12 +130,10 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
     }
     if !nowhere.is_empty() {
         let first = &rules.clusters[rules.clusters.len() - 1];
-        return Err(Error::usage("no cluster is specified for these").evidence(nowhere.join("\n")).hint(
-            format!(
-                "annotate them with {CLUSTERS}: {first}; or set deploy: {{NAME: [{first}]}} in the spec; or use \
+        return Err(Error::usage("no cluster is specified for these").evidence(nowhere.join("\n")).hint(format!(
+            "annotate them with {CLUSTERS}: {first}; or set deploy: {{NAME: [{first}]}} in the spec; or use \
                     --to {first} for all of them"
-            ),
-        ));
+        )));
     }
     let workloads: Vec<Placed> = placed.iter().filter(|p| pod_spec(&p.object).is_some()).cloned().collect();
     for Manifest { object, .. } in rest {

@@ -45,7 +45,7 @@ pub(super) async fn prune(
     // Controllers copy labels to the objects that they create; and objects may be in deletion already.
     found.retain(|found| is_applied(&found.object) && found.object.metadata.deletion_timestamp.is_none());
     found.retain(|found| {
-        let there = told(cluster, found);
+        let there = object_of(cluster, found);
         let everywhere = !found.addressed.is_namespaced();
         let same = |wanted: &Object| {
             (&wanted.kind, &wanted.name) == (&there.kind, &there.name)
@@ -58,14 +58,14 @@ pub(super) async fn prune(
     let (mut removed, mut notes) = (Vec::new(), Vec::new());
     for found in others {
         delete(client, &found).await?;
-        removed.push(told(cluster, &found));
+        removed.push(object_of(cluster, &found));
     }
     for found in namespaces {
         let name = found.object.name_any();
         let left = foreign(client, &kinds, &name, &removed).await?;
         if left.is_empty() {
             delete(client, &found).await?;
-            removed.push(told(cluster, &found));
+            removed.push(object_of(cluster, &found));
         } else {
             notes.push(format!("skipped: namespace {name} in {cluster}, which has {}", left.join(", ")));
         }
@@ -85,7 +85,7 @@ fn is_applied(object: &DynamicObject) -> bool {
     managers.filter_map(|fields| fields.manager.as_deref()).any(|manager| manager == MANAGED_BY)
 }
 
-fn told(cluster: &str, found: &Found) -> Object {
+fn object_of(cluster: &str, found: &Found) -> Object {
     let namespace = if found.addressed.is_namespaced() { found.object.namespace() } else { None };
     Object {
         cluster: cluster.to_owned(),

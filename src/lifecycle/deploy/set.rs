@@ -44,14 +44,14 @@ fn is_of(live: &DynamicObject, origin: &Origin) -> bool {
 }
 
 /// An object that is not part of this deployment.
-struct Foreign {
+struct Conflict {
     called: String,
     whose: String,
     /// The end of a kubectl command.
     delete: String,
 }
 
-impl Foreign {
+impl Conflict {
     fn of(live: &DynamicObject, what: &str, cluster: &str) -> Self {
         let name = live.name_any();
         let called = format!("{what} {name} in cluster {cluster}");
@@ -59,8 +59,10 @@ impl Foreign {
         let whose = match (other, live.labels().get(MANAGED_BY_LABEL).map(String::as_str)) {
             (Some(folder), _) => format!("{called} was deployed from {folder}"),
             (None, Some(MANAGED_BY)) => format!("{called} is part of kindmesh itself"),
-            _ => format!("{called} exists without the label {MANAGED_BY_LABEL}={MANAGED_BY}: kindmesh did not \
-                create it"),
+            _ => format!(
+                "{called} exists without the label {MANAGED_BY_LABEL}={MANAGED_BY}: kindmesh did not \
+                create it"
+            ),
         };
         let namespace = live.namespace().map(|namespace| format!("-n {namespace} ")).unwrap_or_default();
         Self { called, whose, delete: format!("{namespace}delete {} {name}", what.to_lowercase()) }
@@ -151,7 +153,7 @@ impl Set {
             } else if let Some(live) =
                 live.filter(|live| !is_of(live, origin) && !live.labels().contains_key(STUB))
             {
-                refused.push(Foreign::of(&live, &what, cluster));
+                refused.push(Conflict::of(&live, &what, cluster));
             }
             object.labels_mut().insert(DEPLOY.to_owned(), origin.label.clone());
             object.annotations_mut().insert(FROM.to_owned(), origin.path.clone());
@@ -160,10 +162,13 @@ impl Set {
         if let Some(first) = refused.first() {
             let context = environment.context(cluster);
             let whose: Vec<_> = refused.iter().map(|foreign| foreign.whose.as_str()).collect();
-            return Err(Error::usage(format!("{} is not part of this deployment: nothing was changed", first.called))
-                .evidence(whose.join("\n"))
-                .hint(format!("rename yours, or delete the other: kubectl --context {context} {}", first.delete))
-                .into());
+            return Err(Error::usage(format!(
+                "{} is not part of this deployment: nothing was changed",
+                first.called
+            ))
+            .evidence(whose.join("\n"))
+            .hint(format!("rename yours, or delete the other: kubectl --context {context} {}", first.delete))
+            .into());
         }
         for object in &mut kept {
             if object.namespace().is_some_and(|namespace| outside.contains(&namespace))

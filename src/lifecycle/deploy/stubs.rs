@@ -312,8 +312,7 @@ mod tests {
         let (stubs, notes) = made(&[service(), orders(), caller("http://orders:8080/v1")], &BTreeMap::new());
         assert_eq!((stubs.len(), notes.len()), (1, 0));
         assert_eq!(stubs[0].cluster, "cluster1");
-        let because =
-            "Deployment checkout in cluster1 names http://orders:8080/v1 (ORDERS_URL), whose pods are in cluster2";
+        let because = "Deployment checkout in cluster1 refers to http://orders:8080/v1 (ORDERS_URL), whose pods are in cluster2";
         assert_eq!(stubs[0].because, because);
         let spec = json!({"ports": [{"name": "http", "port": 8080}], "selector": {"app": "orders"}});
         assert_eq!(stubs[0].object.data, json!({"spec": spec}));
@@ -325,7 +324,7 @@ mod tests {
         let (stubs, notes) = made(&[service(), orders(), caller("http://payments:8080")], &BTreeMap::new());
         assert!(stubs.is_empty());
         assert!(
-            notes[0].contains("nothing in other clusters names orders") && notes[0].contains(STUB_IN),
+            notes[0].contains("nothing in other clusters refers to orders") && notes[0].contains(STUB_IN),
             "{notes:?}"
         );
         let mut asked = service();

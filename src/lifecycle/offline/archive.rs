@@ -316,7 +316,7 @@ mod tests {
                 std::fs::write(&path, &bytes).unwrap();
                 let error = open(&path).unwrap_err();
                 assert_eq!(error::exit_code(&error), 1, "{name} at {offset}");
-                assert!(error.to_string().ends_with("is damaged: nothing of it is loaded"), "{error:#}");
+                assert!(error.to_string().ends_with("is damaged: nothing was loaded"), "{error:#}");
                 flipped += 1;
             }
         }

@@ -19,7 +19,7 @@ use crate::cluster::refusal::{Patience, Reason, Record};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
 use crate::host::docker::{image, node};
-use crate::host::kind::{self, Kind, Revived};
+use crate::host::kind::{self, Existing, Kind};
 use crate::host::trust::Intermediate;
 use crate::plan::Cluster;
 use crate::spec::Profile;
@@ -28,7 +28,7 @@ use crate::spec::Profile;
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A cluster with its mesh in place.
-pub(super) struct Made<'a> {
+pub(super) struct Ready<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: Client,
     /// The kinds of its API server.
@@ -39,7 +39,7 @@ pub(super) struct Made<'a> {
     pub(super) trust: String,
 }
 
-impl Made<'_> {
+impl Ready<'_> {
     /// Returns an applier for a step.
     pub(super) fn applier<'a>(&self, step: &'a Step, deadline: Instant) -> Applier<'a> {
         Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds).recording(&self.record)
@@ -47,11 +47,11 @@ impl Made<'_> {
 }
 
 impl Run {
-    pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Made<'a>> {
+    pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Ready<'a>> {
         let record = Record::default();
         let (client, rendered) =
             futures::try_join!(self.ensure_kubernetes(cluster, &record), self.ensure_rendered(cluster))?;
-        let mut made = Made { cluster, client, kinds: Kinds::default(), record, trust: String::new() };
+        let mut made = Ready { cluster, client, kinds: Kinds::default(), record, trust: String::new() };
         let mesh = async {
             made.trust = self.ensure_cacerts(&made).await?;
             let made = made;
@@ -69,7 +69,7 @@ impl Run {
     }
 
     /// Applies istiod with its prerequisites, and waits until it is ready.
-    async fn ensure_mesh(&self, made: &Made<'_>, rendered: &str) -> anyhow::Result<()> {
+    async fn ensure_mesh(&self, made: &Ready<'_>, rendered: &str) -> anyhow::Result<()> {
         let objects = istio::objects(rendered, &made.trust)?;
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
@@ -90,8 +90,8 @@ impl Run {
         let kind = Kind { engine: &self.engine, plan: &self.plan, files: &self.files };
         let step = self.events.step("cluster", Some(&cluster.name));
         step.run(async |step| {
-            let revived = kind.revive(cluster, &self.existing).await?;
-            if revived == Revived::HalfMade {
+            let revived = kind.start(cluster, &self.existing).await?;
+            if revived == Existing::HalfMade {
                 let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
                 if let Err(error) = kind.create(cluster, &tool, &image, step).await {
                     return Err(diagnosis::explain(
@@ -102,7 +102,7 @@ impl Run {
             }
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
             let client = client::connect(&kubeconfig).await?;
-            let started = revived != Revived::Running;
+            let started = revived != Existing::Running;
             let what = "the API server to respond";
             let mut patience = Patience::new(record);
             let waited = wait::until(step, what, self.wait_deadline(), async || {
@@ -162,7 +162,7 @@ impl Run {
     }
 
     /// Applies the cluster's intermediate CA for istiod, and returns its version.
-    async fn ensure_cacerts(&self, made: &Made<'_>) -> anyhow::Result<String> {
+    async fn ensure_cacerts(&self, made: &Ready<'_>) -> anyhow::Result<String> {
         let cluster = made.cluster;
         let step = self.events.step("cacerts", Some(&cluster.name));
         step.run(async |step| {
@@ -177,7 +177,7 @@ impl Run {
     }
 
     /// Applies the CoreDNS settings of a disposable cluster.
-    async fn ensure_dns(&self, made: &Made<'_>) -> anyhow::Result<()> {
+    async fn ensure_dns(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         match self.plan.kubernetes.profile {
             Profile::Disposable => self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await,
             Profile::Standard => Ok(()),
@@ -196,7 +196,7 @@ impl Run {
     /// Applies objects in a step with this ID.
     async fn ensure_objects(
         &self,
-        made: &Made<'_>,
+        made: &Ready<'_>,
         step: &'static str,
         objects: Vec<DynamicObject>,
     ) -> anyhow::Result<()> {
@@ -210,7 +210,7 @@ impl Run {
 
     /// Applies istiod and waits until it is ready. It is not created before the API server responds at its Service
     /// address.
-    async fn ensure_istiod(&self, made: &Made<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
+    async fn ensure_istiod(&self, made: &Ready<'_>, pods: Vec<DynamicObject>) -> anyhow::Result<()> {
         let step = self.events.step("istiod", Some(&made.cluster.name));
         step.run(async |step| {
             let deadline = self.wait_deadline();

@@ -41,7 +41,7 @@ impl Images {
     pub(super) async fn ensure_baked(&self) -> anyhow::Result<String> {
         let bake = || async {
             // An image from an archive replaces everything that it was built from.
-            if let Some(brought) = bake::brought(&self.engine, &self.node_image, &self.stable).await? {
+            if let Some(brought) = bake::from_archive(&self.engine, &self.node_image, &self.stable).await? {
                 return Ok(brought);
             }
             self.ensure_pulled().await?;

@@ -1,6 +1,6 @@
 //! Plans, and claims the plan by creating the network: two processes may compete for its subnets and its name.
 
-use super::foreign;
+use super::unlabeled;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::host::docker::{Engine, network};
@@ -36,9 +36,9 @@ pub(super) async fn ensure(
         for _ in 0..PLANS {
             let plan = plan::plan(spec, &inventory).map_err(|error| origins.place(error))?;
             let existing = inventory.environments.remove(&plan.environment).unwrap_or_default();
-            admission::names(&foreign::look(engine, &plan, &existing).await?)?;
+            admission::names(&unlabeled::look(engine, &plan, &existing).await?)?;
             let made = network::ensure(engine, &plan.network, &existing.networks).await?;
-            if made.value == network::Made::Yes {
+            if made.value == network::Created::Yes {
                 return Ok(Outcome { value: Planned { plan, existing }, changed: made.changed });
             }
             // The engine reserves a subnet some time before it lists the network.

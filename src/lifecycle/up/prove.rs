@@ -1,7 +1,7 @@
 //! The final check: a cross-cluster call from every cluster with a caller.
 
 use super::Run;
-use super::cluster::Made;
+use super::cluster::Ready;
 use crate::base::event::Outcome;
 use crate::cluster::call::Answer;
 use crate::cluster::workloads;
@@ -10,7 +10,7 @@ use crate::lifecycle::prove;
 
 impl Run {
     /// Calls from every caller until the response is as the pattern requires.
-    pub(super) async fn prove(&self, made: &[Made<'_>]) -> anyhow::Result<Vec<(String, Answer)>> {
+    pub(super) async fn prove(&self, made: &[Ready<'_>]) -> anyhow::Result<Vec<(String, Answer)>> {
         let Some(samples) = &self.plan.samples else { return Ok(Vec::new()) };
         let mut calls = Vec::new();
         for from in made.iter().filter(|made| samples.callers.contains(&made.cluster.name)) {

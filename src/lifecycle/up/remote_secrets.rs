@@ -1,14 +1,14 @@
 //! Joins the clusters: each istiod gets a secret for every other cluster, to read that cluster's API server.
 
 use super::Run;
-use super::cluster::Made;
+use super::cluster::Ready;
 use crate::base::event::Outcome;
 use crate::cluster::mesh::remote;
 use crate::diagnose::diagnosis::waits;
 
 impl Run {
     /// Publishes what other clusters need to read this cluster.
-    pub(super) async fn ensure_reader(&self, made: &Made<'_>) -> anyhow::Result<()> {
+    pub(super) async fn ensure_reader(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let step = self.events.step("reader", Some(&made.cluster.name));
         let reader = step
             .run(async |step| {
@@ -23,7 +23,7 @@ impl Run {
     }
 
     /// Gives this cluster's istiod access to every other cluster.
-    pub(super) async fn ensure_remote_clusters(&self, made: &Made<'_>) -> anyhow::Result<()> {
+    pub(super) async fn ensure_remote_clusters(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let name = &made.cluster.name;
         let mut peers = Vec::new();
         for peer in self.plan.peers(made.cluster) {

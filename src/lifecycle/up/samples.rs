@@ -1,7 +1,7 @@
 //! The sample services of a cluster.
 
 use super::Run;
-use super::cluster::Made;
+use super::cluster::Ready;
 use crate::base::event::Outcome;
 use crate::base::names;
 use crate::cluster::rollout::Workload;
@@ -10,7 +10,7 @@ use crate::diagnose::diagnosis::waits;
 
 impl Run {
     /// Applies the samples of this cluster, and deletes those that no longer belong to it.
-    pub(super) async fn ensure_samples(&self, made: &Made<'_>) -> anyhow::Result<()> {
+    pub(super) async fn ensure_samples(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let Some(cluster) = self.spec.clusters.iter().find(|c| c.name.as_str() == made.cluster.name) else {
             return Ok(());
         };

@@ -21,9 +21,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(180);
 pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, events: &Events) -> anyhow::Error {
     let step = events.step("put-away", None);
     let put_away = step.run(async |step| {
-        let put_away = tokio::time::timeout(STOPPED_WITHIN, put_away(engine, environment, files, step)).await;
-        let late =
-            |_| Error::environment(format!("cleanup did not finish within {} s", STOPPED_WITHIN.as_secs()));
+        let put_away = tokio::time::timeout(STOPPED_WITHIN, clean_up(engine, environment, files, step)).await;
+        let late = |_| Error::environment(format!("cleanup did not finish within {} s", STOPPED_WITHIN.as_secs()));
         Ok(Outcome::changed(put_away.map_err(late)??))
     });
     match put_away.await {
@@ -35,7 +34,7 @@ pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, even
     }
 }
 
-async fn put_away(engine: &Engine, environment: &str, files: &Files, step: &Step) -> anyhow::Result<Vec<String>> {
+async fn clean_up(engine: &Engine, environment: &str, files: &Files, step: &Step) -> anyhow::Result<Vec<String>> {
     kind::end_leftovers(environment, files, step).await?;
     let Some(found) = gather::gather(engine).await?.environments.remove(environment) else {
         kind::remove_strays(engine, environment, step, |_| true).await?;

@@ -15,7 +15,7 @@ use crate::cluster::environment;
 use crate::cluster::mesh::render;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::plan::inventory::Inventory;
 use crate::plan::{self, Plan, admission};
 use crate::spec::Loaded;
@@ -38,7 +38,7 @@ pub struct Warm {
 pub async fn warm_within(
     timeout: Duration,
     loaded: &Loaded,
-    folders: &Folders,
+    folders: &Directories,
     events: &Events,
 ) -> anyhow::Result<Warm> {
     let late = || {
@@ -52,7 +52,7 @@ pub async fn warm_within(
 ///
 /// # Errors
 /// As for `up`; here a failed build of the node image is also an error.
-pub async fn warm(loaded: &Loaded, folders: &Folders, events: &Events) -> anyhow::Result<Warm> {
+pub async fn warm(loaded: &Loaded, folders: &Directories, events: &Events) -> anyhow::Result<Warm> {
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;
     let engine =

@@ -47,7 +47,7 @@ fn every_refusal_names_what_is_in_the_way_and_what_to_do() {
         evidence: format!("no {what}"),
         cure: format!("get {what}"),
     };
-    let foreign = |containers: &[&str], image: Option<&str>| Foreign {
+    let foreign = |containers: &[&str], image: Option<&str>| Unlabeled {
         containers: containers.iter().map(|name| (*name).to_owned()).collect(),
         image: image.map(str::to_owned),
     };
@@ -101,7 +101,7 @@ fn what_is_well_is_admitted() {
     environment(&hub.spec, &hub.origins, &unknown, &engine("B", "unix:///b"), &there).unwrap();
     machine([]).unwrap();
     clusters(&shop.spec, &there).unwrap();
-    names(&Foreign::default()).unwrap();
+    names(&Unlabeled::default()).unwrap();
     // A call needs only the caller's cluster: stopping a producer's cluster is a valid experiment.
     resting(&there, "shop", &["cluster1"]).unwrap();
     resting(&nothing, "shop", &["cluster1", "cluster2"]).unwrap();

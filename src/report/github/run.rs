@@ -176,7 +176,7 @@ mod tests {
         .unwrap();
         let up = Up { plan, kubeconfig: String::new(), calls: vec![("cluster1".into(), answer)], seconds: 29.8 };
         let text = environment(&up);
-        assert!(text.starts_with("## kindmesh: environment <code>shop</code> is up after 29.8 s\n"), "{text}");
+        assert!(text.starts_with("## kindmesh: environment <code>shop</code> ready after 29.8 s\n"), "{text}");
         let row = format!("| cluster1 | <code>kind-shop-cluster1</code> | 1 | {pods} |");
         assert!(
             text.contains(&row) && text.contains("| caller |\n") && text.contains("| producer ×2 |\n"),

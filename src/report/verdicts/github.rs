@@ -9,7 +9,7 @@ use crate::report::github::{Surroundings, annotation};
 ///
 /// # Errors
 /// If the step's summary cannot be written.
-pub fn tell(
+pub fn report(
     surroundings: &Surroundings,
     verdicts: &Verdicts,
     subject: &Subject,

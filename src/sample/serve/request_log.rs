@@ -53,8 +53,12 @@ impl Line {
         let Self { method, path, request_id, started } = self;
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let request_id = request_id.as_deref();
-        let text = if status.is_some() { "answered" } else { "the client closed the connection before the \
-            response" };
+        let text = if status.is_some() {
+            "answered"
+        } else {
+            "the client closed the connection before the \
+            response"
+        };
         // Probes come every few seconds, and would bury everything else.
         if path.starts_with("/healthz/") {
             tracing::debug!(method, path, status, ms, "x-request-id" = request_id, id, "{text}");

@@ -58,7 +58,7 @@ pub enum Became {
 
 impl Change {
     /// Describes it in one line.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let became = match self.became {
             Became::Applied => "applied",
             Became::Replaced => "replaced",
@@ -82,18 +82,18 @@ impl Change {
 impl Clusters<'_> {
     /// Makes the objects of both sides match a state: deletes what exercises name and the state does not contain,
     /// applies the rest.
-    pub async fn put(&self, state: &State, step: &Step, deadline: Instant) -> anyhow::Result<Vec<Change>> {
+    pub async fn apply(&self, state: &State, step: &Step, deadline: Instant) -> anyhow::Result<Vec<Change>> {
         let image = workloads::sample_image(self.client(Side::Caller), self.environment).await?;
         let (caller, producer) = futures::join!(
-            self.put_on(state, Side::Caller, &image, step, deadline),
-            self.put_on(state, Side::Producer, &image, step, deadline)
+            self.apply_on(state, Side::Caller, &image, step, deadline),
+            self.apply_on(state, Side::Producer, &image, step, deadline)
         );
         let mut changes = caller?;
         changes.extend(producer?);
         Ok(changes)
     }
 
-    async fn put_on(
+    async fn apply_on(
         &self,
         state: &State,
         side: Side,
@@ -223,11 +223,8 @@ mod tests {
             became: Became::Replaced,
             kept: Some("/k/a.yaml".into()),
         };
-        assert_eq!(
-            change.told(),
-            "cluster1: the VirtualService sample-producer is replaced; a copy is in /k/a.yaml"
-        );
+        assert_eq!(change.describe(), "cluster1: VirtualService sample-producer replaced; a copy is in /k/a.yaml");
         let left = Change { became: Became::LeftAlone, kept: None, ..change };
-        assert!(left.told().ends_with("is not of an exercise: left as it is"));
+        assert!(left.describe().ends_with("is not part of an exercise: unchanged"));
     }
 }

@@ -68,7 +68,7 @@ impl Cluster {
 }
 
 /// The namespaces and probes of the checks.
-pub(super) struct Bench {
+pub(super) struct TestNamespaces {
     pub namespace: String,
     pub clusters: Vec<Cluster>,
     caller: usize,
@@ -78,7 +78,7 @@ pub(super) struct Bench {
     pub guarded: tokio::sync::Mutex<()>,
 }
 
-impl Bench {
+impl TestNamespaces {
     /// Connects to the clusters; creates nothing yet.
     pub async fn open(environment: Environment) -> anyhow::Result<Self> {
         let samples = &environment.spec.samples;
@@ -104,9 +104,8 @@ impl Bench {
         };
         let other = (0..clusters.len()).find(|index| *index != caller);
         let producer = clusters.iter().enumerate().find(produces).map(|(index, _)| index).or(other);
-        let producer = producer.ok_or_else(|| {
-            Error::usage("this environment has one cluster: no cross-cluster call is possible")
-        })?;
+        let producer = producer
+            .ok_or_else(|| Error::usage("this environment has one cluster: no cross-cluster call is possible"))?;
         clusters[caller].roles.extend([CALLER, STRANGER, NEAR]);
         clusters[producer].roles.extend([PRODUCER, GUARDED]);
         let image = workloads::sample_image(&clusters[caller].client, &environment).await?;
@@ -127,7 +126,7 @@ impl Bench {
     /// Deletes what killed runs left, creates this run's namespaces and waits for the probes.
     pub async fn make(&self, events: &Events, deadline: Instant) -> anyhow::Result<()> {
         events
-            .step("bench", None)
+            .step("probes", None)
             .run(async |step| {
                 try_join_all(self.clusters.iter().map(|cluster| self.make_in(cluster, step, deadline))).await?;
                 self.settle(step, deadline).await?;

@@ -1,12 +1,12 @@
 //! Who may work on an existing environment. A command locks once, at its top level, and functions that it calls do
 //! not lock:
 //!
-//! | | takes |
+//! | command | lock |
 //! |---|---|
-//! | `up`, `down` | it alone, whether or not the environment is there |
-//! | `pause`, `stop`, `start`, `resume`, `lab start`, `solve`, `reset` | it [`alone`]: they freeze, stop or start nodes |
-//! | `apply`, `unapply`, `deploy`, `image load`, `verify`, `lab check`, `hint`, a test's changes | it [`inside`], beside each other |
-//! | what only looks or calls | nothing |
+//! | `up`, `down` | exclusive, whether or not the environment exists |
+//! | `pause`, `stop`, `start`, `resume`, `lab start`, `solve`, `reset` | [`exclusive`]: they freeze, stop or start nodes |
+//! | `apply`, `unapply`, `deploy`, `image load`, `verify`, `lab check`, `hint`, a test's changes | [`open_shared`], together with each other |
+//! | commands that only read or call | none |
 //!
 //! The dashboard locks for each action, never while it waits for a click.
 
@@ -19,7 +19,7 @@ use crate::base::event::{Events, Outcome};
 use crate::cluster::environment::{self, Environment};
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
-use crate::host::state::{Files, Folders, Lock};
+use crate::host::state::{Directories, Files, Lock};
 use crate::plan::admission;
 use crate::plan::inventory::Inventory;
 
@@ -30,9 +30,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// If the environment does not exist, or is on another engine; otherwise the engine's errors.
-pub(crate) async fn alone(
+pub(crate) async fn exclusive(
     engine: &Engine,
-    folders: &Folders,
+    folders: &Directories,
     name: &str,
     events: &Events,
 ) -> anyhow::Result<(Lock, Inventory)> {
@@ -42,7 +42,7 @@ pub(crate) async fn alone(
     }
     let files = folders.environment(name);
     let lock = events.step("lock", None);
-    let lock = lock.run(async |step| Ok(Outcome::unchanged(Lock::alone(&files, step).await?))).await?;
+    let lock = lock.run(async |step| Ok(Outcome::unchanged(Lock::exclusive(&files, step).await?))).await?;
     let inventory = gather::gather(engine).await?;
     admission::another_engine(name, &files.engine_on_file()?, &engine.identity(), &inventory)?;
     match inventory.environments.contains_key(name) {
@@ -57,14 +57,14 @@ pub(crate) async fn alone(
 ///
 /// # Errors
 /// If the environment does not exist, is paused or stopped, or stays locked until the deadline.
-pub(crate) async fn inside(
-    folders: &Folders,
+pub(crate) async fn open_shared(
+    folders: &Directories,
     name: &str,
     deadline: Option<Instant>,
     events: &Events,
 ) -> anyhow::Result<(Lock, Environment)> {
     let files = Environment::open(folders, name)?.files;
-    let lock = beside(&files, name, deadline, events).await?;
+    let lock = shared(&files, name, deadline, events).await?;
     // The previous holder may have deleted, changed, paused or stopped it.
     let environment = Environment::open(folders, name)?;
     require_running(name, &environment.cluster_names()).await?;
@@ -74,14 +74,14 @@ pub(crate) async fn inside(
 /// The same for a caller that has opened it already; paused or stopped clusters report that themselves.
 ///
 /// # Errors
-/// As for [`inside`].
-pub(crate) async fn beside(
+/// As for [`open_shared`].
+pub(crate) async fn shared(
     files: &Files,
     name: &str,
     deadline: Option<Instant>,
     events: &Events,
 ) -> anyhow::Result<Lock> {
-    Ok(Lock::beside(files, deadline, events).await?.ok_or_else(|| environment::absent(name))?)
+    Ok(Lock::shared(files, deadline, events).await?.ok_or_else(|| environment::absent(name))?)
 }
 
 /// Fails if a cluster's control plane is known to be frozen or stopped. An engine that does not respond is not a

@@ -39,12 +39,12 @@ contexts:
 ";
 
 /// A home, a working directory and nothing else.
-pub struct Desk {
+pub struct Sandbox {
     _folder: TempDir,
     pub root: PathBuf,
 }
 
-impl Desk {
+impl Sandbox {
     pub fn new() -> Self {
         Self::with(&[])
     }
@@ -58,24 +58,24 @@ impl Desk {
         }
         // What a sample image would be made from: always the same, so that its digest is.
         std::fs::write(root.join("executable"), "kindmesh").unwrap();
-        let desk = Self { _folder: folder, root };
+        let sandbox = Self { _folder: folder, root };
         for (name, text) in files {
-            desk.write(&format!("work/{name}"), text);
+            sandbox.write(&format!("work/{name}"), text);
         }
-        desk
+        sandbox
     }
 
     /// With an environment that was made here, of two clusters whose API servers are gone.
     pub fn with_environment() -> Self {
-        let desk = Self::new();
+        let sandbox = Self::new();
         let loaded = spec::from_text("name: shop\nclusters: [{name: east}, {name: west}]\n", "x").unwrap();
-        desk.write("state/kindmesh/shop/kindmesh.yaml", &spec::to_yaml(&loaded.spec).unwrap());
-        desk.write("state/kindmesh/shop/kubeconfig", &kubeconfig(&["kind-shop-east", "kind-shop-west"]));
+        sandbox.write("state/kindmesh/shop/kindmesh.yaml", &spec::to_yaml(&loaded.spec).unwrap());
+        sandbox.write("state/kindmesh/shop/kubeconfig", &kubeconfig(&["kind-shop-east", "kind-shop-west"]));
         for cluster in ["east", "west"] {
             let name = format!("kind-shop-{cluster}");
-            desk.write(&format!("state/kindmesh/shop/clusters/{cluster}/kubeconfig"), &kubeconfig(&[&name]));
+            sandbox.write(&format!("state/kindmesh/shop/clusters/{cluster}/kubeconfig"), &kubeconfig(&[&name]));
         }
-        desk
+        sandbox
     }
 
     pub fn write(&self, path: &str, text: &str) {
@@ -128,7 +128,7 @@ impl Desk {
         self.run_with(&[], arguments)
     }
 
-    /// As [`Desk::run`], with environment variables; an empty value unsets one.
+    /// As [`Sandbox::run`], with environment variables; an empty value unsets one.
     pub fn run_with(&self, variables: &[(&str, &str)], arguments: &str) -> String {
         let mut command = self.command();
         let mut shown = String::from("$ ");
@@ -164,7 +164,7 @@ impl Desk {
         };
         let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
         let text = text
-            .replace(self.root.to_str().unwrap(), "[desk]")
+            .replace(self.root.to_str().unwrap(), "[sandbox]")
             .replace(&format!("kindmesh {version}"), "kindmesh [version]")
             .replace(&format!("kindmesh.version: {version}"), "kindmesh.version: [version]")
             .replace(&format!("\"kindmesh.version\": \"{version}\""), "\"kindmesh.version\": \"[version]\"")
@@ -213,8 +213,8 @@ pub fn golden(name: &str, texts: &[String]) {
     });
 }
 
-pub fn all(desk: &Desk, commands: &[&str]) -> Vec<String> {
-    commands.iter().map(|arguments| desk.run(arguments)).collect()
+pub fn all(sandbox: &Sandbox, commands: &[&str]) -> Vec<String> {
+    commands.iter().map(|arguments| sandbox.run(arguments)).collect()
 }
 
 pub fn stdout(command: &mut Command) -> String {

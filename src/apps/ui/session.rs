@@ -16,18 +16,18 @@ use crate::base::interrupt::Interrupt;
 use crate::cluster::call::Caller;
 use crate::cluster::environment::Environment;
 use crate::host::docker::Engine;
-use crate::host::state::Folders;
+use crate::host::state::Directories;
 use crate::plan::Plan;
 
 use super::shown::{Calls, Failure};
 
 /// A request to the session: a function that runs on its thread.
-pub(super) type Work = Box<dyn FnOnce(Rc<Desk>) -> LocalBoxFuture<'static, ()> + Send>;
+pub(super) type Work = Box<dyn FnOnce(Rc<Session>) -> LocalBoxFuture<'static, ()> + Send>;
 
 /// The dashboard's session.
-pub(super) struct Desk {
+pub(super) struct Session {
     pub environment: Environment,
-    pub folders: Folders,
+    pub folders: Directories,
     pub engine: Engine,
     pub plan: Plan,
     /// The caller's cluster.
@@ -58,7 +58,7 @@ pub(super) struct LabWork {
     pub failure: Option<Failure>,
 }
 
-impl Desk {
+impl Session {
     /// The displayed state.
     pub fn state(&self) -> State {
         let (topology, topology_error) = self.topology.borrow().clone();
@@ -118,13 +118,13 @@ impl Window {
     /// Runs a function in the session; returns its result.
     pub async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(Rc<Desk>) -> LocalBoxFuture<'static, T> + Send + 'static,
+        work: impl FnOnce(Rc<Session>) -> LocalBoxFuture<'static, T> + Send + 'static,
     ) -> anyhow::Result<T> {
         let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |desk| {
+        let work: Work = Box::new(move |session| {
             Box::pin(async move {
                 // The requester may be gone.
-                let _ = answer.send(work(desk).await);
+                let _ = answer.send(work(session).await);
             })
         });
         self.0.send(work).await.map_err(|_| anyhow::anyhow!("kindmesh ui is exiting"))?;

@@ -5,7 +5,7 @@ use futures::future::try_join_all;
 
 use crate::host::docker::{Engine, is_not_found, sample_image};
 use crate::plan::Plan;
-use crate::plan::admission::Foreign;
+use crate::plan::admission::Unlabeled;
 use crate::plan::inventory::Environment;
 
 /// Finds containers and an image under planned names that kindmesh did not create. kind clusters are in the
@@ -13,7 +13,7 @@ use crate::plan::inventory::Environment;
 ///
 /// # Errors
 /// The engine's errors.
-pub(super) async fn look(engine: &Engine, plan: &Plan, existing: &Environment) -> anyhow::Result<Foreign> {
+pub(super) async fn look(engine: &Engine, plan: &Plan, existing: &Environment) -> anyhow::Result<Unlabeled> {
     let ours = |name: &String| existing.nodes.iter().any(|found| found.name == *name);
     let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes).filter(|name| !ours(name));
     let is_there = async |name: &String| match engine.docker.inspect_container(name, None).await {
@@ -24,10 +24,10 @@ pub(super) async fn look(engine: &Engine, plan: &Plan, existing: &Environment) -
     let containers = try_join_all(nodes.map(is_there)).await?.into_iter().flatten().collect();
     let built = plan.samples.as_ref().filter(|samples| samples.build).map(|samples| &samples.image);
     let image = match built {
-        Some(image) if sample_image::look(engine, image).await? == sample_image::Found::Foreign => {
+        Some(image) if sample_image::look(engine, image).await? == sample_image::Found::Unlabeled => {
             Some(image.clone())
         }
         _ => None,
     };
-    Ok(Foreign { containers, image })
+    Ok(Unlabeled { containers, image })
 }

@@ -17,7 +17,7 @@ const SPARE: Duration = Duration::from_secs(3);
 /// What `kindmesh` is asked.
 pub const ARGUMENTS: [&str; 5] = ["doctor", "--output", "json", "--timeout", PATIENT];
 
-pub struct Desk {
+pub struct Sandbox {
     _folder: TempDir,
     pub root: PathBuf,
 }
@@ -52,19 +52,19 @@ impl Said {
     }
 }
 
-impl Desk {
+impl Sandbox {
     /// With executables that stand in for docker, kind and istioctl.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
-        let desk = Self { _folder: folder, root };
+        let sandbox = Self { _folder: folder, root };
         for name in ["home", "work", "bin"] {
-            std::fs::create_dir(desk.root.join(name)).unwrap();
+            std::fs::create_dir(sandbox.root.join(name)).unwrap();
         }
-        desk.program("docker", "true");
-        desk.program("kind", "echo kind v0.33.0 go1.26.8 linux/amd64");
-        desk.program("istioctl", r#"echo '{"clientVersion": {"version": "1.31.1"}}'"#);
-        desk
+        sandbox.program("docker", "true");
+        sandbox.program("kind", "echo kind v0.33.0 go1.26.8 linux/amd64");
+        sandbox.program("istioctl", r#"echo '{"clientVersion": {"version": "1.31.1"}}'"#);
+        sandbox
     }
 
     pub fn program(&self, name: &str, script: &str) -> PathBuf {
@@ -81,7 +81,7 @@ impl Desk {
         path
     }
 
-    /// A command with this desk's variables and no others.
+    /// A command with this sandbox's variables and no others.
     pub fn run(&self, program: &Path, docker_host: &str) -> Command {
         let mut command = Command::new(program);
         command
