@@ -56,7 +56,7 @@ impl Lock {
     /// is reported only then.
     ///
     /// # Errors
-    /// As for [`Lock::alone`].
+    /// As for [`Lock::exclusive`].
     pub async fn shared(
         files: &Files,
         deadline: Option<Instant>,
