@@ -1,4 +1,4 @@
-//! Brings an environment up, lists the nodes of each cluster, calls from one cluster to the other, takes it down.
+//! Creates an environment, lists the nodes of each cluster, calls from one cluster to the other, and deletes it.
 //!
 //! ```text
 //! KINDMESH_EXE=target/debug/kindmesh cargo run --example environment -- NAME

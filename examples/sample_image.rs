@@ -1,5 +1,4 @@
-//! Makes the sample image from a kindmesh executable, as `up` does, under a name to publish it by: what the release
-//! workflow runs.
+//! Builds the sample image from a kindmesh executable, like `up`, under a name for publishing. The release workflow runs it.
 //!
 //! ```text
 //! cargo run --release --example sample_image -- target/release/kindmesh registry.example/kindmesh-sample:1.2.3

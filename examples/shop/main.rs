@@ -1,8 +1,8 @@
-//! A small application of two services that kindmesh knows nothing of: `checkout` calls `orders` by the name of its
-//! Service. `manifests/` says where each runs, `tests.rs` shows how to test them on two clusters.
+//! A small application of two services that is independent of kindmesh: `checkout` calls `orders` by the name of its
+//! Service. `manifests/` defines the cluster of each, and `tests.rs` shows how to test them on two clusters.
 //!
 //!     shop orders      GET /orders     what is on order
-//!     shop checkout    GET /checkout   asks orders, at the address in ORDERS_URL
+//!     shop checkout    GET /checkout   calls orders, at the URL in ORDERS_URL
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn ask(url: &str) -> anyhow::Result<(StatusCode, Value)> {
     Ok((status, serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)))))
 }
 
-/// Ends when Kubernetes asks: process 1 of a container ignores every signal that it has no handler for.
+/// Exits on SIGTERM: process 1 of a container ignores every signal without a handler.
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
     if let Ok(mut terminated) = signal(SignalKind::terminate()) {

@@ -1,4 +1,4 @@
-//! Tests of the shop on two clusters, as one would write them in a package of one's own. They need a container engine:
+//! Tests of the shop on two clusters, as in a package that uses kindmesh. They require a container engine:
 //!
 //!     cargo test --test example -- --ignored
 
@@ -18,7 +18,7 @@ async fn mesh() -> anyhow::Result<Mesh> {
     Ok(mesh)
 }
 
-/// The shop's program. Of a package of one's own, it is `env!("CARGO_BIN_EXE_shop")`.
+/// The shop's program. In another package, it is `env!("CARGO_BIN_EXE_shop")`.
 fn program() -> anyhow::Result<PathBuf> {
     let tests = std::env::current_exe()?;
     let program = tests.ancestors().nth(2).map(|target| target.join("examples/shop")).unwrap_or_default();
@@ -111,7 +111,7 @@ async fn a_cut_link_is_an_error_in_time_and_ends_with_it() -> anyhow::Result<()>
         .await?
         .test_alone(async |ns| {
             ns.apply("cluster2", ORDERS).await?;
-            // Without it, a call on a connection that was open before the cut waits for ever.
+            // Without it, a call on a connection from before the link was disabled waits forever.
             ns.apply("cluster1", TIMEOUT).await?;
             let crosses = async |ns: &Namespace| {
                 ns.until("the call to cross", Duration::from_secs(30), async || {
@@ -131,7 +131,7 @@ async fn a_cut_link_is_an_error_in_time_and_ends_with_it() -> anyhow::Result<()>
         .await
 }
 
-/// A call of orders takes at most two seconds. Routing acts where the caller is.
+/// Limits a call of orders to two seconds. Routing takes effect in the caller's cluster.
 const TIMEOUT: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService

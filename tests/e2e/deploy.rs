@@ -62,7 +62,10 @@ async fn application_is_deployed_across_clusters_and_deleted() {
         (&"cluster1".into(), &"orders".into())
     );
     let reason = stubs[0]["because"].as_str().expect("a reason");
-    assert!(reason.contains("Deployment checkout in cluster1 refers to http://orders:8080 (ORDERS_URL)"), "{reason}");
+    assert!(
+        reason.contains("Deployment checkout in cluster1 refers to http://orders:8080 (ORDERS_URL)"),
+        "{reason}"
+    );
     assert!(reason.contains("cluster2"), "{reason}");
     let images = deployed["images"].as_array().expect("an array");
     assert!(images.iter().all(|image| image["changed"] == true) && images.len() == 2, "{deployed}");

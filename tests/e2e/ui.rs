@@ -154,7 +154,7 @@ async fn dashboard_shows_and_changes_live_state() {
     browser.find_within(DISPLAY_TIMEOUT * 2, "#switch-link[aria-checked=false][aria-disabled=false]").await;
     let node = &format!("{}-cluster2-control-plane", E2E.up().name());
     docker(&["exec", node, "test", "-e", "/etc/kindmesh/cut"]);
-    assert!(browser.text("#way-cluster2").await.contains("the link is cut"));
+    assert!(browser.text("#way-cluster2").await.contains("the link is disabled"));
     browser.screenshot("ui-cut-1280").await;
     browser.client.set_window_size(400, 2600).await.unwrap();
     browser.screenshot("ui-cut-400").await;
@@ -166,7 +166,7 @@ async fn dashboard_shows_and_changes_live_state() {
     // A policy that was switched on in the dashboard is also known to kindmesh apply.
     click(&browser, "#switch-strict").await;
     browser.find_within(DISPLAY_TIMEOUT, "#switch-strict[aria-checked=true][aria-disabled=false]").await;
-    assert!(E2E.up().run(&["unapply", "strict"]).stdout.contains("strict is gone"));
+    assert!(E2E.up().run(&["unapply", "strict"]).stdout.contains("strict removed"));
     wait_until(&browser, RECOVERY_TIMEOUT, "the circuit to close", |state| {
         state["traffic"]["edges"][0]["healthy"] == 2
     })

@@ -4,13 +4,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kindmesh::testing::{Mesh, Request};
+use kindmesh::testing::{Mesh, Poll, Request};
 
 use crate::environment::{docker, name};
 use crate::wait_until;
 
 /// Makes this test one of the processes; the value is the name of the environment.
 const USER_VARIABLE: &str = "KINDMESH_TEST_USER";
+/// How long the caller's pod and its endpoint may take.
+const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(60);
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: probes}, spec: {selector: {app: kindmesh-caller}, \
     ports: [{name: http, port: 8080}]}}";
 
@@ -57,6 +59,12 @@ fn use_environment(name: &str) {
         let mesh = Mesh::shared(name).await?;
         mesh.test(async |ns| {
             ns.apply("cluster2", SERVICE).await?;
+            // The manifests have no pods, so `apply` does not wait for any: the Service selects the namespace's own caller.
+            ns.until("the Service to have an endpoint", ENDPOINT_TIMEOUT, async || {
+                let known = ns.endpoints("cluster1", "probes", 8080).await?;
+                Ok(if known.is_empty() { Poll::NotYet("no endpoint".into()) } else { Poll::Ready(()) })
+            })
+            .await?;
             let ready = Request::get("http://probes:8080/healthz/ready");
             for answer in ns.send_times("cluster1", &ready, 5).await? {
                 assert!(answer.status == 200 && !answer.served_by.cluster.is_empty(), "{answer:?}");

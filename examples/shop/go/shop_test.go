@@ -1,4 +1,4 @@
-// The shop on two clusters, with go test and kubectl. What `kindmesh env` prints has to be in the environment:
+// The shop on two clusters, with go test and kubectl. They need the variables of `kindmesh env`:
 //
 //	kindmesh up && eval "$(kindmesh env)" && (cd examples/shop/go && go test ./...)
 package shop
@@ -14,7 +14,7 @@ import (
 
 const manifests = "../manifests"
 
-// run runs a command that has to succeed, and gives what it said.
+// run runs a command that must succeed, and returns its output.
 func run(name string, arguments ...string) (string, error) {
 	command := exec.Command(name, arguments...)
 	var said, trouble strings.Builder
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestACheckoutAsksForOrdersInTheOtherCluster(t *testing.T) {
-	// By way of the cluster's API server: no port of this machine is needed.
+	// Through the cluster's API server: no port of the host is needed.
 	said := kubectl(t, 1, "get", "--raw", "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout")
 	var answer struct {
 		Orders struct{ OnOrder int }

@@ -1,4 +1,4 @@
-"""The shop on two clusters, with pytest and kubectl. What `kindmesh env` prints has to be in the environment:
+"""The shop on two clusters, with pytest and kubectl. They need the variables of `kindmesh env`:
 
     kindmesh up && eval "$(kindmesh env)" && pytest examples/shop/pytest
 """
@@ -14,7 +14,7 @@ MANIFESTS = pathlib.Path(__file__).parent.parent / "manifests"
 
 
 def run(*command):
-    """Runs a command that has to succeed, and gives what it said."""
+    """Runs a command that must succeed, and returns its output."""
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -26,7 +26,7 @@ def kubectl(cluster, *arguments):
 
 
 def get(cluster, service, path):
-    """Asks a Service by HTTP, by way of the cluster's API server: no port of this machine is needed."""
+    """Sends a GET to a Service through the cluster's API server: no port of the host is needed."""
     return json.loads(kubectl(cluster, "get", "--raw", f"/api/v1/namespaces/shop/services/{service}:8080/proxy{path}"))
 
 

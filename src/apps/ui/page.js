@@ -1,4 +1,4 @@
-// Asks the server every second, and tells it what a person wants.
+// Polls the server every second, and sends it the user's actions.
 
 import { $, make, tell, failureText, kindOf, drawPhase, drawMap, drawChart, drawCalls, drawVerify, drawLab } from "./show.js";
 
@@ -15,7 +15,7 @@ async function ask(path, body) {
   try {
     response = await fetch(`/api/${path}`, options);
   } catch {
-    throw { error: "kindmesh ui does not answer any more", evidence: [], hint: "start it again, and open the address that it prints" };
+    throw { error: "kindmesh ui does not respond anymore", evidence: [], hint: "start it again, and open the URL that it prints" };
   }
   const answer = await response.json().catch(() => ({ error: `${response.status}`, evidence: [], hint: null }));
   if (!response.ok) throw answer;
@@ -25,10 +25,10 @@ async function ask(path, body) {
 // ---- switches
 
 const SWITCHES = [
-  { id: "timeout", name: "Timeout", does: "a call that takes longer than 5 s gives 504" },
-  { id: "breaker", name: "Circuit breaker", does: "producers that keep failing are left alone" },
-  { id: "strict", name: "Strict", does: "producers take mutual TLS only" },
-  { id: "link", name: "Link", does: "off: cut between the clusters" },
+  { id: "timeout", name: "Timeout", does: "a call that takes longer than 5 s fails with 504" },
+  { id: "breaker", name: "Circuit breaker", does: "producers with consecutive errors are ejected" },
+  { id: "strict", name: "Strict", does: "producers accept only mutual TLS" },
+  { id: "link", name: "Link", does: "off: disabled between the clusters" },
 ];
 const pending = new Set();
 
@@ -55,7 +55,7 @@ async function flip(id) {
   try {
     await (id === "link" ? ask("link", { cut: !on }) : ask("policy", { policy: id, on }));
     tell($("switch-trouble"), "");
-    // What was changed is seen at the next look at what exists.
+    // The change is visible after the next refresh.
     for (let look = 0; look < 20 && isOn(id) !== on; look++) await update();
   } catch (failure) {
     tell($("switch-trouble"), failureText(failure));
@@ -115,8 +115,8 @@ function drawSteady() {
   const rate = steady?.rate ?? 0;
   if (!turning && document.activeElement !== $("rate")) $("rate").value = rate;
   if (!turning) $("rate-told").textContent = rate ? `${rate} a second` : "off";
-  const late = counts.late ? `, ${counts.late} not sent: too many under way` : "";
-  $("counts").textContent = `Sent from here: ${counts.sent}, ended: ${counts.ended}${late}`;
+  const late = counts.late ? `, ${counts.late} not sent: too many in flight` : "";
+  $("counts").textContent = `Sent: ${counts.sent}, completed: ${counts.ended}${late}`;
 }
 
 // ---- everything, every second
@@ -127,7 +127,7 @@ async function update() {
     const [now, news] = await Promise.all([ask("state"), ask(`calls?after=${after}`)]);
     state = now;
     calls = calls.concat(news.calls.filter((call) => call.number > after)).slice(-KEPT);
-    tell($("trouble"), state.topologyError ? `What exists cannot be seen: ${state.topologyError}` : "");
+    tell($("trouble"), state.topologyError ? `The state could not be refreshed: ${state.topologyError}` : "");
     $("environment").textContent = state.environment;
     document.title = `${state.environment} · kindmesh`;
     drawPhase(state);
@@ -160,7 +160,7 @@ const lab = (action, number) => async () => {
   }
 };
 
-// Another address, another token.
+// Another URL, another token.
 addEventListener("hashchange", () => location.reload());
 makeSwitches();
 $("call").addEventListener("submit", send);

@@ -1,4 +1,4 @@
-// Draws what the server says. No state but what is on the page, and no text as markup.
+// Draws the server's state. The page holds no other state, and text is never markup.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -12,7 +12,7 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 const drawn = new Map();
-// Draws a part anew only when what it shows has changed, so that nobody loses their place.
+// Redraws a part only when its content has changed, so that focus and scroll position stay.
 export function redraw(element, shown, draw) {
   const text = JSON.stringify(shown);
   if (drawn.get(element) === text) return;
@@ -34,7 +34,7 @@ export const kindOf = (status) => (status === 0 || status >= 500 ? "bad" : statu
 const number = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 const millis = (value) => (value === null ? "–" : value >= 1000 ? `${(value / 1000).toFixed(1)} s` : `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`);
 
-// A long name that may be broken where it has slashes.
+// A long name that may wrap at its slashes.
 const broken = (name) => name.split(/(?<=\/)/).flatMap((part) => [part, make("wbr")]);
 
 // ---- the clusters and the calls between them
@@ -46,7 +46,7 @@ export function drawPhase(state) {
   $("phase").className = `badge ${PHASES[phase] ?? ""}`;
 }
 
-const LAYERS = { nodes: "nodes", link: "link", api: "API server", istiod: "istiod", remoteClusters: "other clusters", workloads: "samples" };
+const LAYERS = { nodes: "nodes", link: "link", api: "API server", istiod: "istiod", remoteClusters: "remote clusters", workloads: "samples" };
 function clusterCard(cluster, state, here) {
   const item = (ok, title, detail) =>
     make("li", { class: ok ? "good" : "bad" }, make("span", { class: "dot" }), make("span", {}, make("b", {}, title), detail ? ` ${detail}` : ""));
@@ -54,7 +54,7 @@ function clusterCard(cluster, state, here) {
   const layers = cluster.layers.filter((layer) => layer.layer !== "nodes")
     .map((layer) => item(layer.ok, LAYERS[layer.layer] ?? layer.layer, layer.detail));
   const services = (cluster.services ?? []).filter((service) => service.name.startsWith("sample-")).map((service) =>
-    item(true, `Service ${service.name}`, service.pods === 1 ? "1 pod here" : service.pods ? `${service.pods} pods here` : "no pods here: a stub"));
+    item(true, `Service ${service.name}`, service.pods === 1 ? "1 pod" : service.pods ? `${service.pods} pods` : "no pods: a stub"));
   if (cluster.services && !cluster.services.some((service) => service.name === "sample-producer")) {
     services.push(make("li", { class: "warn" }, make("span", { class: "dot" }), make("span", {}, make("b", {}, "no Service sample-producer"))));
   }
@@ -62,7 +62,7 @@ function clusterCard(cluster, state, here) {
   const down = cluster.nodes.some((node) => node.state !== "running");
   return make("article", { class: `cluster ${down ? "bad" : ""}`, id: `cluster-${cluster.name}` },
     make("p", { class: "name" }, cluster.name, " ", make("small", {}, `${cluster.region}, ${cluster.zone}`)),
-    roles && make("div", { class: "pod" }, make("b", {}, roles), here ? ` · ${number(here.rate)}/s answered here` : ""),
+    roles && make("div", { class: "pod" }, make("b", {}, roles), here ? ` · ${number(here.rate)}/s answered` : ""),
     make("ul", {}, ...nodes, ...layers, ...services));
 }
 
@@ -73,16 +73,16 @@ function way(edge, state, cut) {
   const open = edge.endpoints > 0 && edge.healthy === 0;
   const kind = cut || open || errors > 0 ? "bad" : (traffic?.rate ?? 0) > 0 ? "good" : "";
   const figure = (name, value, bad) => [make("dt", {}, name), make("dd", { class: bad ? "bad" : null }, value)];
-  const told = traffic === null ? (state.trafficError ?? "asking the caller’s proxy")
-    : open ? "circuit open: every producer is left alone"
-    : edge.endpoints === 0 ? "the caller’s proxy knows no producer there"
-    : `${edge.healthy} of ${edge.endpoints} producers get calls`;
+  const told = traffic === null ? (state.trafficError ?? "querying the caller’s proxy")
+    : open ? "circuit open: every producer is ejected"
+    : edge.endpoints === 0 ? "the caller’s proxy has no endpoints there"
+    : `${edge.healthy} of ${edge.endpoints} producers receive calls`;
   return make("div", { class: `way ${kind} ${(traffic?.rate ?? 0) > 0 ? "live" : ""}`, id: `way-${edge.cluster}` },
     make("div", {}, make("span", { class: "big", id: "rate-seen" }, traffic ? number(traffic.rate) : "–"), " calls/s"),
     make("dl", { class: "figures" }, ...figure("errors/s", traffic ? number(errors) : "–", errors > 0),
       ...figure("p50", millis(traffic?.p50 ?? null)), ...figure("p99", millis(traffic?.p99 ?? null))),
     make("div", { class: "wire" }, make("i")),
-    make("p", {}, cut ? "the link is cut" : told),
+    make("p", {}, cut ? "the link is disabled" : told),
     last && make("p", {}, ...(last.identity ? ["mTLS from ", ...broken(last.identity)] : ["plain text: the producer receives no caller identity"])),
     !last && traffic && traffic.handshakes > 0 ? make("p", {}, "mTLS") : null);
 }
@@ -207,7 +207,7 @@ export function drawVerify(verify) {
 
 // ---- exercises
 
-// As much Markdown as the pages use.
+// The subset of Markdown that the pages use.
 function markdown(text) {
   const inline = (line) => line.split(/(`[^`]+`|\*[^*]+\*)/).filter(Boolean).map((part) =>
     part.startsWith("`") ? make("code", {}, part.slice(1, -1)) : part.startsWith("*") ? make("em", {}, part.slice(1, -1)) : part);
@@ -245,8 +245,8 @@ export function drawLab(lab) {
   for (const id of ["lab-start", "lab-check", "lab-hint", "lab-solve", "lab-reset"]) $(id).setAttribute("aria-disabled", Boolean(lab.running));
   $("lab-actions").hidden = !current && !lab.running;
   const now = lab.exercises.find((exercise) => exercise.id === current);
-  const words = { start: "setting it up …", check: "checking …", solve: "solving …", reset: "tidying up …", hint: "…" };
-  $("lab-told").textContent = lab.running ? words[lab.running] : now ? `${now.number}. ${now.title}` : "none is begun";
+  const words = { start: "setting it up …", check: "checking …", solve: "solving …", reset: "resetting …", hint: "…" };
+  $("lab-told").textContent = lab.running ? words[lab.running] : now ? `${now.number}. ${now.title}` : "none started";
   tell($("lab-trouble"), failureText(lab.failure));
   const found = lab.checked;
   redraw($("lab-found"), [found, lab.hints], () => {
@@ -254,7 +254,7 @@ export function drawLab(lab) {
       const kind = point.works === null ? "" : point.works ? "good" : "bad";
       return make("li", { class: kind }, make("span", { class: "dot" }), ` ${point.claim}`,
         point.works === false ? make("small", {}, `expected: ${point.expected}`) : null,
-        make("small", {}, point.works === null ? "not tried: one before it does not hold" : `seen: ${point.seen}`));
+        make("small", {}, point.works === null ? "skipped: an earlier check failed" : `got: ${point.seen}`));
     });
     const different = (found?.different ?? []).map((line) => make("li", { class: "warn" }, make("span", { class: "dot" }), ` ${line}`));
     const hints = lab.hints.map((hint, index) => make("li", {}, make("b", {}, `Hint ${index + 1} of ${lab.hintsOf} `), hint));

@@ -135,7 +135,7 @@ async fn list(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "policies": policies}));
     }
-    let mut table = Table::new(["POLICY", "ACTS IN", "APPLIED IN", "WHAT IT DOES"]);
+    let mut table = Table::new(["POLICY", "TAKES EFFECT IN", "APPLIED IN", "WHAT IT DOES"]);
     for listed in &policies {
         let or_dash = |clusters: &[String]| if clusters.is_empty() { "-".into() } else { clusters.join(", ") };
         table.row([

@@ -134,7 +134,7 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
         "{} in {} ms, from {from} to {}\n",
         status(answer, style),
         answer.round_trip_time_millis,
-        answer.served_by().unwrap_or("none")
+        answer.served_by().unwrap_or("no cluster")
     );
     if let Some(reason) = &answer.reason {
         text.push_str(&format!("reason: {reason}\n"));
