@@ -170,23 +170,23 @@ fn files() -> BTreeMap<Module, String> {
 }
 
 #[test]
-fn nothing_imports_from_a_floor_above() {
+fn no_import_from_a_higher_layer() {
     assert_eq!(Imports::of(&files()).upward(), [""; 0]);
 }
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn imports_have_no_cycle() {
     assert_eq!(Imports::of(&files()).circle(), None);
 }
 
 #[test]
-fn there_is_no_module_beside_the_floors() {
+fn every_module_is_in_a_layer() {
     let found: BTreeSet<String> = files().into_keys().map(|module| module[0].clone()).collect();
     assert_eq!(found, FLOORS.map(str::to_owned).into());
 }
 
 #[test]
-fn an_import_from_above_and_a_circle_are_found() {
+fn upward_imports_and_cycles_are_detected() {
     let of = |files: &[(&str, &str)]| {
         let files = files
             .iter()

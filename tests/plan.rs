@@ -166,13 +166,13 @@ fn cgroup_v1_between_docker_networks_and_a_vpn() {
 }
 
 #[test]
-fn an_added_cluster_is_planned_beside_what_is_there() {
+fn added_cluster_is_planned_beside_existing_ones() {
     let before = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
     pin("added", &named("shop", &["quay", "west", "east"]), &before);
 }
 
 #[test]
-fn the_same_inputs_give_the_same_bytes() {
+fn same_input_gives_same_bytes() {
     for text in ["{}", THREE] {
         let spec = spec(text);
         assert_eq!(yaml(&made(&spec, &machine())), yaml(&made(&spec, &machine())));
@@ -180,7 +180,7 @@ fn the_same_inputs_give_the_same_bytes() {
 }
 
 #[test]
-fn the_order_in_which_the_engine_lists_does_not_matter() {
+fn order_of_the_engines_lists_does_not_matter() {
     let mut one = machine();
     one.taken = ["172.30.0.0/24", "10.100.0.0/16", "172.30.2.0/24", "10.102.0.0/15"].map(|s| taken(s, "x")).into();
     let mut other = one.clone();
@@ -189,7 +189,7 @@ fn the_order_in_which_the_engine_lists_does_not_matter() {
 }
 
 #[test]
-fn an_existing_environment_keeps_its_subnets_by_name() {
+fn existing_environment_keeps_subnets_by_cluster_name() {
     let first = made(&named("shop", &["east", "west"]), &machine());
     let there = carried_out(&first, machine());
     assert_eq!(made(&named("shop", &["east", "west"]), &there), first, "again");
@@ -208,7 +208,7 @@ fn an_existing_environment_keeps_its_subnets_by_name() {
 }
 
 #[test]
-fn a_subnet_that_no_label_tells_is_chosen_again() {
+fn subnet_without_a_label_is_chosen_again() {
     let mut there = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
     let environment = there.environments.get_mut("shop").unwrap();
     environment.clusters = inventory::clusters_of_labels("east,west", "west=10.100.0.0/16+10.101.0.0/16");
@@ -219,7 +219,7 @@ fn a_subnet_that_no_label_tells_is_chosen_again() {
 }
 
 #[test]
-fn an_added_cluster_gets_a_register_once() {
+fn added_cluster_gets_one_register() {
     let two = made(&named("shop", &["east", "west"]), &machine());
     assert_eq!(two.network.registers, []);
     let there = carried_out(&two, machine());
@@ -238,7 +238,7 @@ fn an_added_cluster_gets_a_register_once() {
 }
 
 #[test]
-fn a_network_that_is_gone_is_made_again_with_all_clusters() {
+fn missing_network_is_created_again_with_all_clusters() {
     let two = made(&named("shop", &["east", "west"]), &machine());
     let three = made(&named("shop", &["east", "west", "quay"]), &carried_out(&two, machine()));
     let register = &three.network.registers[0];
@@ -258,7 +258,7 @@ fn a_network_that_is_gone_is_made_again_with_all_clusters() {
 }
 
 #[test]
-fn what_conflicts_with_the_machine_is_refused_with_both_names() {
+fn conflict_with_the_host_names_both_sides() {
     let mut text = String::new();
     let mut refuse = |what: &str, spec: &Spec, inventory: &Inventory, kind: Kind| {
         let error = refused(spec, inventory);
@@ -315,7 +315,7 @@ fn what_conflicts_with_the_machine_is_refused_with_both_names() {
 }
 
 #[test]
-fn names_that_only_look_alike_are_not_refused() {
+fn similar_names_are_accepted() {
     let of_a = carried_out(&made(&named("a", &["b-c", "d"]), &machine()), machine());
     made(&named("a-b", &["x", "d"]), &of_a);
     // An environment's own clusters are no conflict.
@@ -326,7 +326,7 @@ fn names_that_only_look_alike_are_not_refused() {
 }
 
 #[test]
-fn a_fixed_subnet_is_taken_where_nobody_has_it() {
+fn fixed_subnet_is_used_if_free() {
     let fixed = spec("name: shop\nnetwork: {subnet: 10.100.0.0/16}\n");
     let plan = made(&fixed, &machine());
     assert_eq!(plan.network.subnet, net("10.100.0.0/16"));
@@ -338,7 +338,7 @@ fn a_fixed_subnet_is_taken_where_nobody_has_it() {
 }
 
 #[test]
-fn the_samples_image_needs_an_executable_only_to_be_built() {
+fn sample_image_requires_an_executable_only_to_build() {
     let pulled = spec("samples: {image: registry.example/sample:1}");
     let mut foreign = Inventory::of_an_empty_machine(None);
     foreign.engine.architecture = "s390x".into();
@@ -351,7 +351,7 @@ fn the_samples_image_needs_an_executable_only_to_be_built() {
 }
 
 #[test]
-fn the_kubelet_is_told_of_cgroup_v1_where_it_asks() {
+fn kubelet_is_configured_for_cgroup_v1_if_needed() {
     let flags = |image: &str, istio: &str, inventory: &Inventory| {
         let text = format!("kubernetes: {{nodeImage: {image:?}}}\nmesh: {{version: {istio}}}\n");
         let plan = made(&spec(&text), inventory);
@@ -376,7 +376,7 @@ fn the_kubelet_is_told_of_cgroup_v1_where_it_asks() {
 }
 
 #[test]
-fn the_users_patches_come_after_the_planned_ones() {
+fn user_patches_follow_planned_ones() {
     let patched = spec("clusters: [{name: a, kind: {kubeadmConfigPatches: [\"kind: X\"]}}, {name: b}]");
     let plan = made(&patched, &on_cgroup_v1(machine()));
     let patches = |cluster: &str| {
@@ -388,14 +388,14 @@ fn the_users_patches_come_after_the_planned_ones() {
 }
 
 #[test]
-fn the_standard_profile_leaves_out_what_only_saves_time() {
+fn standard_profile_omits_startup_optimizations() {
     let patches = |plan: &Plan| plan.clusters[0].kind_config["kubeadmConfigPatches"].as_array().unwrap().len();
     let standard = patches(&made(&spec("kubernetes: {profile: standard}"), &machine()));
     assert_eq!(patches(&made(&Spec::default(), &machine())), standard + 1);
 }
 
 #[test]
-fn a_name_is_never_given_twice() {
+fn name_is_never_assigned_twice() {
     let plan = made(&spec(THREE), &machine());
     let mut seen = BTreeSet::new();
     for cluster in &plan.clusters {
@@ -468,7 +468,7 @@ impl Numbers {
 }
 
 #[test]
-fn no_two_subnets_overlap_on_any_machine() {
+fn subnets_never_overlap() {
     let names = ["a", "b", "c", "d", "e"];
     let of = |names: &[&str]| named("shop", names);
     let specs = [2, 3, 4].map(|count| of(&names[..count]));
@@ -501,13 +501,13 @@ fn no_two_subnets_overlap_on_any_machine() {
 }
 
 #[test]
-fn the_specs_of_these_tests_are_right() {
+fn test_specs_are_valid() {
     assert!(validate(&Spec::default(), &Origins::default()).is_ok());
     spec(THREE);
 }
 
 #[test]
-fn subnets_of_a_kept_cluster_are_taken_before_the_network_chooses_its_own() {
+fn subnets_of_existing_clusters_are_reserved_before_the_networks() {
     let mut left = machine();
     let clusters = inventory::clusters_of_labels("quay", "quay=172.30.0.0/16+172.31.0.0/16");
     let register = Environment { networks: vec!["kindmesh-shop.quay".into()], clusters, ..Environment::default() };
@@ -516,7 +516,7 @@ fn subnets_of_a_kept_cluster_are_taken_before_the_network_chooses_its_own() {
 }
 
 #[test]
-fn a_new_cluster_does_not_get_the_subnets_of_one_that_still_runs() {
+fn new_cluster_does_not_get_subnets_of_a_running_one() {
     let there = carried_out(&made(&named("shop", &["east", "west", "quay"]), &machine()), machine());
     let other = made(&named("shop", &["east", "west", "other"]), &there).cluster("other").unwrap().pod_subnet;
     assert_ne!(Some(other), there.environments["shop"].clusters["quay"].pods);

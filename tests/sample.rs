@@ -151,7 +151,7 @@ async fn write_answer(stream: &mut TcpStream, status: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn the_producer_answers_as_asked() {
+async fn producer_responds_as_requested() {
     let producer = Service::producer().await;
     let message = json!({"id": "7", "payload": "grüße \"<b>\"", "responseCode": 418});
     let headers = [("X-Twice", "a"), ("x-twice", "b"), ("content-type", "application/json")];
@@ -171,7 +171,7 @@ async fn the_producer_answers_as_asked() {
 }
 
 #[tokio::test]
-async fn the_producer_waits_before_it_answers() {
+async fn producer_delays_its_response() {
     let producer = Service::producer().await;
     let started = tokio::time::Instant::now();
     let (_, _): (_, ProducerAnswer) =
@@ -180,7 +180,7 @@ async fn the_producer_waits_before_it_answers() {
 }
 
 #[tokio::test]
-async fn the_first_attempts_fail_as_the_attempt_header_counts_them() {
+async fn first_attempts_fail_by_the_attempt_header() {
     let producer = Service::producer().await;
     let message = json!({"responseCode": 503, "failAttempts": 2});
     let attempts: [(&[(&str, &str)], u16); 4] = [
@@ -197,7 +197,7 @@ async fn the_first_attempts_fail_as_the_attempt_header_counts_them() {
 }
 
 #[tokio::test]
-async fn the_producer_counts_the_messages_it_received() {
+async fn producer_counts_received_messages() {
     let producer = Service::producer().await;
     assert_eq!(producer.received().await, 0);
     for message in [json!({}), json!({"responseCode": 500}), json!({"responseCode": 42})] {
@@ -208,7 +208,7 @@ async fn the_producer_counts_the_messages_it_received() {
 }
 
 #[tokio::test]
-async fn a_wrong_request_is_refused_with_a_reason() {
+async fn invalid_request_is_rejected_with_a_reason() {
     let producer = Service::producer().await;
     let caller = Service::caller(producer.address).await;
     let too_long = json!({"payload": "x".repeat(1024 * 1024)}).to_string();
@@ -231,7 +231,7 @@ async fn a_wrong_request_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_call_tells_what_both_sides_saw() {
+async fn call_returns_what_both_sides_saw() {
     let producer = Service::producer().await;
     let caller = Service::caller(producer.address).await;
     let message = json!({"id": "c-1", "payload": "hello", "delay": 20});
@@ -260,7 +260,7 @@ async fn a_call_tells_what_both_sides_saw() {
 }
 
 #[tokio::test]
-async fn a_call_forwards_the_headers_of_a_trace() {
+async fn call_forwards_trace_headers() {
     let producer = Service::producer().await;
     let caller = Service::caller(producer.address).await;
     let headers = [
@@ -281,7 +281,7 @@ async fn a_call_forwards_the_headers_of_a_trace() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_producer_is_inside_the_answer() {
+async fn producer_failure_is_in_the_response() {
     let producer = Service::producer().await;
     let caller = Service::caller(producer.address).await;
     let answer = caller.call(json!({"payload": "x", "responseCode": 503})).await;
@@ -295,7 +295,7 @@ async fn a_failure_of_the_producer_is_inside_the_answer() {
 }
 
 #[tokio::test]
-async fn the_answer_of_a_proxy_is_the_reason() {
+async fn proxy_response_is_the_reason() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let caller = Service::caller(listener.local_addr().unwrap()).await;
     let proxy = async {
@@ -309,7 +309,7 @@ async fn the_answer_of_a_proxy_is_the_reason() {
 }
 
 #[tokio::test]
-async fn a_producer_that_cannot_be_reached_is_500_and_the_reason() {
+async fn unreachable_producer_gives_500_and_the_reason() {
     // A listener that is gone leaves a port that refuses.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let refused = listener.local_addr().unwrap();
@@ -331,7 +331,7 @@ async fn a_producer_that_cannot_be_reached_is_500_and_the_reason() {
 }
 
 #[tokio::test]
-async fn a_producer_that_hangs_is_500_after_the_callers_timeout() {
+async fn hanging_producer_gives_500_after_the_timeout() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let producer = url(listener.local_addr().unwrap());
     let options = Options { call_timeout: Duration::from_millis(50), ..options("cluster1", producer.clone()) };
@@ -343,7 +343,7 @@ async fn a_producer_that_hangs_is_500_after_the_callers_timeout() {
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_unless_a_fresh_one_is_asked_for() {
+async fn connection_is_kept_unless_fresh_is_requested() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let caller = Service::caller(listener.local_addr().unwrap()).await;
     // Answers each request with the number of the connection it came on.
@@ -365,7 +365,7 @@ async fn a_connection_is_kept_unless_a_fresh_one_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_the_producer_closed_is_not_used() {
+async fn closed_kept_connection_is_not_used() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let caller = Service::caller(listener.local_addr().unwrap()).await;
     let producer = async {
@@ -395,7 +395,7 @@ async fn both_are_live_and_ready() {
 }
 
 #[tokio::test]
-async fn stopping_finishes_the_request_in_flight_and_takes_no_other() {
+async fn shutdown_finishes_requests_in_flight_and_accepts_no_more() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let Service { address, stop, ended } = Service::caller(listener.local_addr().unwrap()).await;
     let in_flight = tokio::spawn(async move {
@@ -417,7 +417,7 @@ async fn stopping_finishes_the_request_in_flight_and_takes_no_other() {
 }
 
 #[tokio::test]
-async fn stopping_does_not_wait_for_ever() {
+async fn shutdown_has_a_timeout() {
     let options = Options { drain_timeout: Duration::from_millis(20), ..options("cluster2", unused_url()) };
     let producer = Service::start(Role::Producer, options).await;
     let address = producer.address;
@@ -433,7 +433,7 @@ async fn stopping_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
-async fn the_page_needs_nothing_from_elsewhere() {
+async fn page_has_no_external_resources() {
     let caller = Service::caller("127.0.0.1:1".parse().unwrap()).await;
     let response = get(caller.address, "/").await;
     assert_eq!(response.status, StatusCode::OK);
@@ -455,7 +455,7 @@ async fn the_page_needs_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_an_error_that_names_it() {
+async fn address_in_use_is_named_in_the_error() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let listen = listener.local_addr().unwrap();
     let error = Server::bind(Role::Producer, Options { listen, ..Options::default() }).await.unwrap_err();

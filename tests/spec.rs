@@ -100,7 +100,7 @@ impl Sandbox {
 }
 
 #[test]
-fn the_defaults_are_the_documented_example() {
+fn defaults_match_the_documentation() {
     assert_eq!(spec(EXAMPLE), Spec::default());
     assert!(validate(&Spec::default(), &Origins::default()).is_ok());
 }
@@ -122,7 +122,7 @@ fn unknown_fields_are_named_with_their_place() {
 }
 
 #[test]
-fn wrong_values_are_named_with_their_place() {
+fn invalid_values_are_named_with_their_position() {
     golden(
         "wrong_values",
         &catalogue(
@@ -156,7 +156,7 @@ fn wrong_values_are_named_with_their_place() {
 }
 
 #[test]
-fn broken_syntax_is_named_with_its_place() {
+fn syntax_error_has_a_position() {
     golden(
         "syntax",
         &catalogue(
@@ -178,7 +178,7 @@ fn broken_syntax_is_named_with_its_place() {
 }
 
 #[test]
-fn a_file_cut_off_anywhere_is_read_or_refused() {
+fn truncated_file_parses_or_fails_cleanly() {
     for end in 0..EXAMPLE.len() {
         if let Err(error) = read(&EXAMPLE[..end]) {
             assert!(error.message.starts_with("kindmesh.yaml:"), "{}", error.message);
@@ -196,7 +196,7 @@ fn text_that_looks_like_a_number_stays_text() {
 }
 
 #[test]
-fn an_empty_file_says_nothing() {
+fn empty_file_sets_nothing() {
     for text in ["", "\n", "# only a comment\n", "---\n", "{}\n", "\u{feff}"] {
         assert_eq!(spec(text), Spec::default(), "{text:?}");
         let sandbox = Sandbox::with(&[("kindmesh.yaml", text)]);
@@ -230,7 +230,7 @@ fn maps_merge_and_lists_are_replaced() {
 }
 
 #[test]
-fn without_files_there_are_the_defaults() {
+fn without_files_the_defaults_apply() {
     let sandbox = Sandbox::with(&[]);
     let loaded = sandbox.sources().load().unwrap();
     assert!(!loaded.from_files);
@@ -241,7 +241,7 @@ fn without_files_there_are_the_defaults() {
 }
 
 #[test]
-fn the_samples_follow_the_clusters_until_they_are_placed() {
+fn default_sample_clusters_follow_the_cluster_names() {
     let followed = spec("clusters: [{name: east}, {name: west}]\n");
     assert_eq!(followed.samples.caller.clusters, [Label::try_from("east".to_owned()).unwrap()]);
     assert_eq!(followed.samples.producer.clusters, [Label::try_from("west".to_owned()).unwrap()]);
@@ -250,7 +250,7 @@ fn the_samples_follow_the_clusters_until_they_are_placed() {
 }
 
 #[test]
-fn named_files_have_to_be_there() {
+fn named_files_must_exist() {
     let sandbox = Sandbox::with(&[("latin1.yaml", "")]);
     std::fs::write(sandbox.directory.path().join("latin1.yaml"), b"name: \xe9").unwrap();
     let mut text = shown(&sandbox.load(&["missing.yaml"]).unwrap_err());
@@ -262,7 +262,7 @@ fn named_files_have_to_be_there() {
 }
 
 #[test]
-fn the_name_alone_needs_little() {
+fn name_alone_requires_little() {
     let sandbox = Sandbox::with(&[("kindmesh.yaml", "name: one\nfrom-the-future: 1\n"), ("b.yaml", "mesh: 3\n")]);
     let with = |files: &[&str]| Sources { files: files.iter().map(PathBuf::from).collect(), ..sandbox.sources() };
     assert_eq!(with(&["b.yaml"]).name().unwrap().as_str(), "one");
@@ -275,7 +275,7 @@ fn the_name_alone_needs_little() {
 }
 
 #[test]
-fn a_problem_after_merging_names_its_source() {
+fn problem_after_merging_names_its_source() {
     let sandbox = Sandbox::with(&[
         ("kindmesh.yaml", "mesh: {version: 1.29.7}\n"),
         ("team.yaml", "clusters: [{name: cluster1}, {name: cluster1}]\n"),
@@ -345,7 +345,7 @@ fn every_rule_has_its_message() {
 }
 
 #[test]
-fn some_changes_need_a_new_environment() {
+fn some_changes_require_a_new_environment() {
     let stored = spec(EXAMPLE);
     golden(
         "changes",

@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spec_is_text_on_top_of_the_defaults_and_a_name_wins() {
+    fn builder_spec_overrides_defaults_and_name_overrides_spec() {
         let builder = Environment::builder().spec("{name: spec, samples: {enabled: false}}");
         let loaded = builder.clone().load().unwrap();
         assert_eq!((loaded.spec.name.as_str(), loaded.spec.samples.enabled), ("spec", false));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_what_would_be_right() {
+    fn error_states_the_problem_and_the_valid_values() {
         let error = Environment::builder().name("Not a name").load().unwrap_err();
         assert!(error.to_string().starts_with("\"Not a name\" is not a valid environment name: "), "{error}");
         let error = Environment::builder().spec("clusters: 3").load().unwrap_err();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_environment_that_is_not_there_cannot_be_opened() {
+    async fn missing_environment_cannot_be_opened() {
         let folder = tempfile::tempdir().unwrap();
         let builder = Environment::builder().name("absent").folders(folder.path(), folder.path());
         let error = builder.open().unwrap_err();

@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_a_panic_are_known() {
+    fn panic_messages_are_read() {
         let caught = |work: fn()| std::panic::catch_unwind(work).unwrap_err();
         assert_eq!(said(caught(|| panic!("plain")).as_ref()), "plain");
         assert_eq!(said(caught(|| panic!("with {}", 1)).as_ref()), "with 1");

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_interruption_ends_it_as_soon_as_a_verification_has_put_its_things_away() {
+    async fn interrupt_waits_for_the_cleanup_of_a_verification() {
         let (interrupt, verifying) = (Interrupt::default(), Sender::new(true));
         let mut served = std::pin::pin!(until_interrupted(std::future::pending(), &interrupt, &verifying));
         assert!(futures::poll!(&mut served).is_pending());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_listens_on_this_machine_alone_with_a_token_of_its_own() {
+    async fn dashboard_listens_on_loopback_with_a_fresh_token() {
         let (first, second) = (Ui::bind(0).await.unwrap(), Ui::bind(0).await.unwrap());
         assert!(first.address.ip().is_loopback());
         assert_eq!(first.token.len(), 32);

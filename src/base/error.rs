@@ -130,14 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_of_an_api_server_is_told_by_its_message() {
+    fn api_error_is_shown_by_its_message() {
         let status = kube::core::Status::failure("pods is forbidden", "Forbidden").with_code(403);
         let error = anyhow::Error::from(kube::Error::Api(status.boxed()));
         assert_eq!(brief(error.context("listing pods")), "listing pods: pods is forbidden");
     }
 
     #[test]
-    fn what_is_said_twice_is_told_once() {
+    fn repeated_evidence_is_shown_once() {
         let closed = std::io::Error::other("connection closed");
         let error = anyhow::Error::from(kube::Error::Service(Box::new(closed)));
         assert_eq!(brief(error), "connection closed");

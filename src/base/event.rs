@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_under_way_is_known_until_it_ends() {
+    async fn running_steps_are_known_until_they_end() {
         let events = Events::silent();
         let step = events.step("istiod", Some("a"));
         step.waiting("readiness", "0 of 1");

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_is_armed_is_told() {
+    async fn armed_work_is_notified() {
         let interrupt = Interrupt::default();
         assert_eq!(interrupt.armed(), None);
         let armed = interrupt.arm("cleaning up");

@@ -97,7 +97,7 @@ mod tests {
     use crate::base::event::Events;
 
     #[tokio::test]
-    async fn a_wait_that_ends_badly_says_what_it_saw_or_that_it_came_too_late() {
+    async fn failed_wait_reports_its_last_status_or_that_no_time_was_left() {
         let step = Events::silent().step("istiod", None);
         let never = async || anyhow::Ok(Poll::<()>::NotYet("0 of 1".into()));
         let late = until(&step, "readiness", Instant::now(), never).await.unwrap_err();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_takes_too_long_is_dropped_and_what_was_under_way_told() {
+    async fn timeout_drops_the_work_and_reports_running_steps() {
         let events = Events::silent();
         let work = async {
             let step = events.step("pull", None);

@@ -125,7 +125,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_last_element_tells_the_identity() {
+    fn last_xfcc_element_has_the_identity() {
         let header = "By=a;URI=spiffe://x/ns/a/sa/first,By=b;Hash=1;Subject=\"\";URI=spiffe://x/ns/b/sa/last";
         let answer: Answer = serde_json::from_value(json!({
             "id": "1", "statusCode": 200, "roundTripTimeMillis": 1, "callerHeaders": {}, "callerMetadata": {},

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_is_bounded_to_its_end_and_a_stream_is_not() {
+    async fn requests_have_a_timeout_and_streams_do_not() {
         let late = asked(get("/api/v1/pods?limit=1")).await.unwrap_err();
         assert!(late.is::<Late>(), "{late}");
         for stream in ["/api/v1/pods?limit=1&watch=true", "/api/v1/namespaces/a/pods/b/log?follow=true"] {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_answers_is_given_up_and_a_followed_log_is_waited_for() {
+    async fn requests_time_out_but_followed_logs_do_not() {
         let asked = async |request| {
             let never = tower::service_fn(|_: Request<()>| async {
                 tokio::time::sleep(WITHIN * 2).await;

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_fails_on_its_way_is_tried_again() {
+    async fn only_transport_failures_are_retried() {
         let (count, why) = begun(|| Err("connection reset by peer".into())).await;
         assert!(count == TRIES && why.contains("connection reset"), "{count} {why}");
         let dialing =

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_reaches_a_client_that_sends_no_more() {
+    async fn response_reaches_a_half_closed_client() {
         let (pods, receiver) = mpsc::unbounded_channel();
         let (remote, mut pod) = pod(None);
         pods.send(remote).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_fails_is_told_and_the_next_is_carried() {
+    async fn failed_connection_is_reported_and_the_next_one_works() {
         let (pods, receiver) = mpsc::unbounded_channel();
         let (events, mut seen) = Events::channel();
         forwarding(events, receiver, async |address| {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_is_taken_is_an_error_only_where_it_was_asked_for() {
+    async fn port_in_use_is_an_error_only_if_requested() {
         let taken = listen(0).await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let error = Forward::bind(Some(port)).await.unwrap_err();

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_object_is_found_under_its_kinds_path() {
+    async fn object_path_follows_its_kind() {
         let client = Client::new(
             tower::service_fn(|_| async {
                 Ok::<_, tower::BoxError>(http::Response::new(kube::client::Body::empty()))

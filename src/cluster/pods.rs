@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_says_what_it_waits_for_and_what_ended() {
+    fn pod_status_shows_waiting_and_exited_containers() {
         let crashing =
             pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false,
             "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_pod_waits_for_at_first_is_no_reason() {
+    fn initial_waits_of_every_pod_are_not_a_cause() {
         let state = |state: Value| {
             json!({"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": state})

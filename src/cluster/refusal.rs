@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_refusals_are_told_apart() {
+    fn recorded_refusals_are_classified() {
         for line in include_str!("refusal/recorded.txt").lines().filter(|line| !line.starts_with('#')) {
             let mut parts = line.splitn(3, ' ');
             let (verdict, code, message) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_reason_ends_at_once_without_one() {
+    fn refusal_without_a_known_reason_ends_at_once() {
         let record = Record::default();
         let forbidden = refused(403, "pods is forbidden: User \"kubernetes-admin\" cannot list resource \"pods\"");
         assert_eq!(Patience::new(&record).judge(&forbidden), Answer::GiveUp(None));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_no_reason_for_ever() {
+    fn api_server_start_is_a_reason_only_for_a_while() {
         let record = Record::default();
         record.0.lock().unwrap().push((Reason::ApiServer, Instant::now() - PASSES_WITHIN));
         let judged = Patience::new(&record).judge(&refused(401, "Unauthorized"));
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_explains_what_it_is_about() {
+    fn reasons_explain_only_matching_refusals() {
         let record = Record::default();
         record.note(Reason::Namespace("shop".into()));
         record.note(Reason::Definition("Telemetry".into()));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_an_api_server_is_what_was_seen() {
+    fn other_errors_are_retried_with_their_message() {
         let record = Record::default();
         let mut patience = Patience::new(&record);
         let seen = patience.failed::<()>("the call to succeed", anyhow::anyhow!("no caller is ready")).unwrap();

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_lacks_what_its_status_says() {
+    fn deployment_readiness_follows_its_status() {
         let lacks = |status: &Value| lacks(Kind::Deployment, json!({"replicas": 2}), status.clone());
         let ready = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2});
         assert_eq!(lacks(&ready), None);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_lacks_what_its_status_says() {
+    fn rollout_status_of_each_kind() {
         let set = json!({"observedGeneration": 2, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 1});
         assert_eq!(lacks(Kind::StatefulSet, json!({"replicas": 2}), set).as_deref(), Some("1 of 2 ready"));
         let daemon = json!({"observedGeneration": 2, "desiredNumberScheduled": 1, "numberReady": 1,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_done_when_it_is_ready_or_has_succeeded_and_one_that_failed_is_not_awaited() {
+    fn pods_are_done_when_ready_or_succeeded_and_failed_pods_end_the_wait() {
         let of = |status: Value| Rollout::of(Kind::Pod, &live(Kind::Pod, json!({}), status));
         assert_eq!(of(json!({"conditions": [{"type": "Ready", "status": "True"}]})), Rollout::Ready);
         let done = json!({"phase": "Succeeded", "conditions": [{"type": "Ready", "status": "False"}]});
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_awaited_is_called_by_its_kind() {
+    fn wait_names_the_workload_kind() {
         let object = |kind: &str| {
             apply::object(
                 json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "x", "namespace": "n"}}),

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_fails_is_listed_and_the_rest_is_there() {
+    async fn failed_parts_are_listed_and_others_kept() {
         let parts = vec![
             Part::json("a.json", 1),
             Part::new("b.txt", async {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_hangs_is_given_up() {
+    async fn hanging_commands_time_out() {
         let hangs = Part::new("a", async { std::future::pending::<anyhow::Result<String>>().await });
         let (files, missing) = collect(vec![hangs], Duration::from_millis(10)).await;
         assert!(files.is_empty());
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_not_written_over() {
+    fn existing_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(file(Some(folder.path()), "x").unwrap(), folder.path().join("x.tar.gz"));
         let path = folder.path().join("mine");

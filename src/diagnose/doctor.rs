@@ -151,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn a_good_machine_has_no_findings_and_nothing_unknown() {
+    fn healthy_host_has_no_findings_and_no_unknowns() {
         let report = judge(&testing::good());
         assert_eq!(report.findings, []);
         assert_eq!(report.unknown, Vec::<String>::new());
     }
 
     #[test]
-    fn what_blocks_comes_first() {
+    fn blocking_findings_come_first() {
         let mut facts = testing::good();
         testing::engine(&mut facts).cpus = 1;
         facts.state.as_mut().unwrap().writable = false;

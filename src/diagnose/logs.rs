@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_of_the_command_line_is_what_is_shown() {
+    fn command_line_in_errors_is_complete() {
         for what in What::ALL {
             assert_eq!(What::from_str(what.as_str(), false), Ok(what));
         }

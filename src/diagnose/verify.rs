@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn every_manifest_is_read_and_says_where_it_belongs() {
+    fn every_manifest_parses_and_has_a_side() {
         for check in &CHECKS {
             for object in apply::objects(check.manifest).unwrap() {
                 assert_eq!(object.metadata.namespace.as_deref(), Some("kindmesh-verify"), "{}", check.id);

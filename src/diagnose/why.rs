@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_call_that_works_every_hop_is_right() {
+    fn working_call_has_no_failing_hop() {
         let explained = explain(&works(), "http://orders:8080/");
         assert_eq!(explained.first_wrong, None);
         let wrong: Vec<_> = explained.hops.iter().filter(|hop| hop.verdict != Verdict::Ok).collect();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_situation_has_its_first_wrong_hop() {
+    fn each_fault_has_its_first_failing_hop() {
         let broken = |change: fn(&mut Facts)| {
             let mut facts = works();
             change(&mut facts);

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_ours_only_when_listed_and_attached() {
+    fn node_is_ours_only_if_listed_and_attached() {
         let containers = [
             container("e-a-control-plane", "e-a", "kindmesh-e"),
             container("by-hand-control-plane", "by-hand", "kindmesh-e"),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_into_our_labels_makes_no_environment() {
+    fn invalid_label_values_create_no_environment() {
         for (name, label) in [("kindmesh-..", ".."), ("paths", "/home/ada"), ("shop_default", "e")] {
             let foreign = network(json!({"Name": name, "IPAM": {"Config": [{"Subnet": "172.31.0.0/24"}]},
                 "Labels": {"kindmesh.environment": label, "kindmesh.clusters": "a,../b"}}));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_register_adds_clusters_to_its_environment() {
+    fn register_network_adds_clusters() {
         let register = network(json!({"Name": "kindmesh-e.c", "IPAM": {"Config": [{"Subnet": "172.30.1.0/29"}]},
             "Labels": {"kindmesh.environment": "e", "kindmesh.clusters": "c",
                        "kindmesh.subnets": "c=10.1.0.0/16+10.2.0.0/16"}}));

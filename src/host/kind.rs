@@ -278,7 +278,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_docker_client_is_a_prerequisite() {
+    fn docker_client_is_a_prerequisite() {
         let folder = tempfile::tempdir().unwrap();
         let refused = docker_client_on(folder.path().as_os_str()).unwrap_err();
         assert_eq!(refused.kind, error::Kind::Prerequisite);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_a_server_and_the_one_that_is_published() {
+    fn server_port_and_published_port_are_parsed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeconfig");
         assert_eq!(server_port(&path, "kind-e-a"), None);

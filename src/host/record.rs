@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_read_again_and_what_is_cut_off_is_passed_over() {
+    fn run_round_trips_and_truncated_lines_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.jsonl");
         let verdict = Verdict {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn five_runs_are_kept_and_others_files_left() {
+    fn five_runs_are_kept_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         write_private(&files.runs().join("notes.txt"), b"x").unwrap();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_where_nothing_is_and_what_came_before_is_not_lost() {
+    fn record_creates_no_directory_and_keeps_earlier_events() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         let note = |text: &str| Event::Note { message: text.into() };

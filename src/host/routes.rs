@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_and_refusing_routes_are_free() {
+    fn default_and_reject_routes_do_not_count() {
         let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
             eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
             *\t0000000A\t00000000\t0201\t0\t0\t0\t000000FF\t0\t0\t0\n\

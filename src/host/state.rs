@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn only_folders_with_more_than_a_lock_are_environments() {
+    fn directory_with_only_a_lock_is_no_environment() {
         let folder = tempfile::tempdir().unwrap();
         let folders = folders(folder.path());
         for path in [
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_aside_is_deleted_by_the_next() {
+    fn leftover_directories_are_deleted_later() {
         let folder = tempfile::tempdir().unwrap();
         let folders = folders(folder.path());
         let aside = |pid: u32| folder.path().join(format!(".shop.removed-{pid}"));

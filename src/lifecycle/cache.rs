@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_plans_name_is_used_and_the_rest_is_not() {
+    fn cache_entries_named_by_plans_are_used() {
         let folder = tempfile::tempdir().unwrap();
         let of = |path: &str, length: usize| {
             let path = folder.path().join(path);

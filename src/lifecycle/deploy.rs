@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folders_label_is_its_own_and_a_labels_value() {
+    fn directory_label_is_unique_and_valid() {
         let label = |path: &str| label(Path::new(path));
         assert_ne!(label("/a/k8s"), label("/b/k8s"));
         assert!(label("/a/k8s").starts_with("k8s-"));

@@ -91,21 +91,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_free_candidate_is_given_and_never_twice() {
+    fn first_free_candidate_is_assigned_once() {
         let mut addresses = Allocator::new(vec![taken("172.30.0.0/23")]);
         assert_eq!(addresses.network("a").unwrap().to_string(), "172.30.2.0/24");
         assert_eq!(addresses.network("b").unwrap().to_string(), "172.30.3.0/24");
     }
 
     #[test]
-    fn a_vpn_that_has_all_of_ten_leaves_other_ranges() {
+    fn vpn_using_10_0_0_0_8_leaves_other_ranges() {
         let mut addresses = Allocator::new(vec![taken("10.0.0.0/8"), taken("172.16.0.0/12")]);
         assert_eq!(addresses.network("a").unwrap().to_string(), "192.168.0.0/24");
         assert_eq!(addresses.cluster("b").unwrap().to_string(), "100.64.0.0/16");
     }
 
     #[test]
-    fn nothing_free_is_a_missing_prerequisite_that_names_who_has_what() {
+    fn no_free_subnet_is_an_error_that_names_the_owners() {
         let error = Allocator::new(vec![taken("0.0.0.0/1"), taken("128.0.0.0/1")]).network("a").unwrap_err();
         assert_eq!(error.kind, crate::base::error::Kind::Prerequisite);
         assert_eq!(error.evidence, ["0.0.0.0/1 is in use by a VPN", "128.0.0.0/1 is in use by a VPN"]);

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn engines_are_told_apart_by_id_and_then_by_host() {
+    fn engines_are_identified_by_id_and_then_by_host() {
         let engine = |id: &str, host: &str| EngineIdentity { id: id.into(), host: host.into() };
         let made_on = engine("A", "unix:///a");
         let cases = [

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_what_came_in_an_archive_follows_the_names() {
+    fn archive_image_name_depends_on_image_names() {
         let name = |node: &str, images: &[&str]| {
             of_archive(node, &images.iter().map(|image| (*image).to_owned()).collect::<Vec<_>>())
         };
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_follows_the_set_and_not_its_order() {
+    fn built_image_name_ignores_order() {
         let set = |node: &str, images: &[(&str, &str)]| {
             let owned = images.iter().map(|(name, identity)| ((*name).to_owned(), (*identity).to_owned()));
             set_of(node, &owned.collect::<Vec<_>>())
@@ -163,7 +163,7 @@ mod tests {
 
     /// Archives and built node images of released versions are found by these names.
     #[test]
-    fn names_stay_from_version_to_version() {
+    fn names_are_stable_across_versions() {
         let images = ["docker.io/istio/pilot:1.31.1".to_owned()];
         assert_eq!(of_archive("kindest/node:v1.36.4", &images), "kindmesh.local/offline:b9e29d5772e8");
         assert_eq!(set_of("sha256:a", &[(images[0].clone(), "sha256:b".into())]), "edae001f2fd0");

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_has_an_owner_only_when_label_and_name_agree() {
+    fn network_owner_requires_matching_label_and_name() {
         let owner = |network, label| owner(network, label).map(|owner| owner.to_string());
         assert_eq!(owner("kindmesh-e", "e").as_deref(), Some("e"));
         assert_eq!(owner("kindmesh-e.c", "e").as_deref(), Some("e"));
@@ -242,13 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_clusters_are_read() {
+    fn only_valid_cluster_names_are_read() {
         let found = clusters_of_labels("a,..,/home/ada,B, c,,d", "..=10.0.0.0/16+10.1.0.0/16");
         assert_eq!(found.keys().collect::<Vec<_>>(), ["a", "d"]);
     }
 
     #[test]
-    fn a_cluster_that_is_not_listed_is_not_ours() {
+    fn unlisted_cluster_is_not_ours() {
         assert!(clusters_of_labels("", "a=10.0.0.0/16+10.1.0.0/16").is_empty());
     }
 }

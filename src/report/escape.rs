@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_seen_is_marked() {
+    fn invisible_characters_are_marked() {
         assert_eq!(visible("\u{1b}[31mred\u{1b}[0m\r\n\0 \u{202e}x"), "red\n\u{fffd} \u{fffd}x");
     }
 }

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_step_of_the_whole_environment() {
+    fn error_of_an_environment_step() {
         let error = in_step(anyhow!("no free subnet"), None);
         insta::assert_snapshot!(render(&error), @"error: in step cluster: no free subnet");
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_several_lines_is_indented() {
+    fn multiline_message_is_indented() {
         let error = anyhow!("kindmesh.yaml:3:5: unknown field `foo`\n   |\n 3 | foo: 1\n   | ^^^");
         insta::assert_snapshot!(render(&error), @r"
         error: kindmesh.yaml:3:5: unknown field `foo`
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn a_source_repeated_by_its_parent_is_said_once() {
+    fn repeated_error_source_is_printed_once() {
         let error = anyhow!("connection refused").context("cannot connect: connection refused");
         insta::assert_snapshot!(render(&error), @"error: cannot connect: connection refused");
     }
 
     #[test]
-    fn an_error_added_as_a_context_counts() {
+    fn error_in_a_context_is_found() {
         let error = anyhow!("connection refused").context(Error::environment("no engine").hint("start Docker"));
         insta::assert_snapshot!(render(&error), @r"
         error: no engine: connection refused

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_is_said_when_nothing_is_found() {
+    fn report_without_findings_lists_what_was_checked() {
         insta::assert_snapshot!(report(&[], &["the disk: it does not tell"]), @r"
         unknown: the disk: it does not tell
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_and_how_many_of_them_are_in_the_way() {
+    fn summary_counts_blocking_findings_and_warnings() {
         let (blocks, warns) = (("disk.low", Severity::Blocks), ("cpu.low", Severity::Warns));
         insta::assert_snapshot!(report(&[blocks, warns], &[]), @r"
         blocks disk.low: it is so

@@ -94,7 +94,7 @@ mod tests {
     use crate::report::testing::{Captured, failing_run};
 
     #[test]
-    fn what_a_command_failed_with_is_one_annotation() {
+    fn failure_is_one_annotation() {
         let run = failing_run();
         let events: Vec<_> = run.iter().filter_map(|(_, event)| failure("up", event.as_ref()?)).collect();
         assert_eq!(
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_outside_of_a_workflow() {
+    fn no_output_outside_a_workflow() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("summary.md");
         for in_workflow in [false, true] {

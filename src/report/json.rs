@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_json_whatever_others_say() {
+    fn every_line_is_json() {
         let captured = Captured::new(Verbosity::Normal);
         let event = Event::Note { message: "\"quoted\"\n\x1b[31m{".into() };
         Json::new(&captured.printer).event(crate::report::testing::at(0.0), &event);

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_under_way_are_shown_below_those_that_ended() {
+    fn running_steps_are_below_finished_ones() {
         let (mut live, screen) = live(20, 80);
         replay_until(&mut live, &good_run(), 8.0);
         insta::assert_snapshot!(screen.contents(), @r"
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_run_leaves_what_was_done_and_the_result() {
+    fn successful_run_leaves_steps_and_result() {
         let (mut live, screen) = live(20, 120);
         replay_until(&mut live, &good_run(), 30.0);
         live.finish();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_run_leaves_the_step_that_failed() {
+    fn failed_run_leaves_the_failed_step() {
         let (mut live, screen) = live(20, 80);
         let run = failing_run();
         let (failed, before) = run.split_last().unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_run_leaves_nothing_of_what_was_under_way() {
+    fn interrupted_display_leaves_no_running_steps() {
         let (mut live, screen) = live(20, 80);
         replay_until(&mut live, &good_run(), 8.0);
         screen.echo("^C");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_terminal_scrolls_what_ended_and_counts_the_steps_without_room() {
+    fn short_terminal_scrolls_finished_steps_and_counts_hidden_ones() {
         let (mut live, screen) = live(4, 60);
         replay_until(&mut live, &good_run(), 8.0);
         for cluster in ["cluster3", "cluster4"] {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_made_narrower_leaves_no_remains() {
+    fn narrower_window_leaves_no_remains() {
         let (mut live, screen) = live(20, 80);
         let columns = Arc::new(Mutex::new(80));
         let now = columns.clone();

@@ -215,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_as_exact_as_useful() {
+    fn durations_are_rounded() {
         let shown = [0.0, 14.23, 59.94, 59.97, 65.0, 3725.0].map(duration);
         assert_eq!(shown, ["0.0s", "14.2s", "59.9s", "1m00s", "1m05s", "1h02m"]);
     }
 
     #[test]
-    fn a_running_step_fits_the_width_and_keeps_its_status_longest() {
+    fn running_step_fits_the_width_and_keeps_its_status() {
         let step = step("all nodes of the cluster are ready", "0 of 1: NetworkPluginNotReady");
         let lines = [200, 100, 90, 80, 70, 50, 20, 3].map(|width| {
             let line = look(true).running(&step, at(14.0), width);
@@ -262,13 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_can_be_pasted_into_a_shell() {
+    fn paths_are_quoted_for_a_shell() {
         assert_eq!(quoted("/home/ada/kube_config-1.yaml"), "/home/ada/kube_config-1.yaml");
         assert_eq!(quoted("/home/ada's files"), r"'/home/ada'\''s files'");
     }
 
     #[test]
-    fn cursor_codes_and_line_ends_of_others_are_removed() {
+    fn control_characters_of_other_programs_are_removed() {
         assert_eq!(one_line("\x1b[2J0 of 1\r\n pending\tpods"), "0 of 1  pending pods");
     }
 }

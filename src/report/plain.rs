@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_run_says_the_result_only() {
+    fn quiet_run_prints_only_the_result() {
         let captured = Captured::new(Verbosity::Quiet);
         replay(&mut Plain::new(&captured.printer), &good_run());
         assert_eq!(captured.stderr(), "");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_goes_and_comes_back_is_told_once() {
+    fn repeated_status_is_printed_once() {
         let captured = Captured::new(Verbosity::Normal);
         let status = |seconds, last| (seconds, waiting("istiod", None, "istiod is available", last));
         let run = [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_change_nothing_and_take_no_time_are_one_line() {
+    fn unchanged_steps_share_one_line() {
         let run = [
             (0.0, started("lock", None)),
             (0.0, finished("lock", None, 0.001, false)),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_no_harm() {
+    fn clock_set_back_is_harmless() {
         let captured = Captured::new(Verbosity::Normal);
         let mut sink = Plain::new(&captured.printer);
         sink.event(at(100.0), &started("istiod", None).unwrap());

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn colors_follow_the_choice_then_the_variables_then_the_terminal() {
+    fn color_flag_overrides_variables_and_terminal() {
         let colored = |color, variables: &[_]| {
             let printer = printer(Verbosity::Normal, color, variables);
             (printer.stdout_style() == Style::colored(), printer.stderr_style() == Style::colored())
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_display_needs_a_capable_terminal_and_normal_verbosity() {
+    fn live_display_requires_a_terminal_and_normal_verbosity() {
         let live = |verbosity, variables: &[_]| printer(verbosity, ColorChoice::Auto, variables).live();
         let xterm = ("TERM", "xterm");
         assert!(live(Verbosity::Normal, &[xterm]));
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_locale_variable_that_is_set_decides_on_unicode() {
+    fn first_set_locale_variable_decides_unicode() {
         assert!(found(&[("LANG", "en_US.UTF-8")]).unicode);
         assert!(found(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8"), ("LANG", "C")]).unicode);
         assert!(!found(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]).unicode);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn verbosity_decides_what_is_said() {
+    fn verbosity_controls_output() {
         let said = |verbosity| {
             let captured = Captured::new(verbosity);
             captured.printer.result("result");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_noticed_and_a_full_disk_is_an_error() {
+    fn closed_pipe_is_detected_and_full_disk_is_an_error() {
         let after = |kind| {
             let found = Surroundings::default();
             let printer = Printer::on(Verbosity::Normal, ColorChoice::Auto, found, Broken(kind), io::sink());

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_event_is_shown_before_the_end() {
+    async fn every_event_is_shown_before_finish() {
         let (events, feed) = Events::channel();
         let log = Log::default();
         let shown = spawn(feed, Box::new(log.clone()));

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_wrapped_only_with_color_and_when_there_is_any() {
+    fn text_is_styled_only_with_color_and_if_not_empty() {
         assert_eq!(Style::colored().red("no"), "\x1b[31mno\x1b[0m");
         assert_eq!(Style::colored().red(""), "");
         assert_eq!(Style::plain().red("no"), "no");

@@ -126,7 +126,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_step_has_words_that_fit_the_column() {
+    fn every_step_has_a_title_that_fits() {
         for step in STEPS.iter().copied() {
             let title = title(step);
             assert_ne!(title.doing, step);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_step_is_called_by_its_name() {
+    fn unknown_step_uses_its_id_as_title() {
         assert_eq!(title("gateway"), Title { doing: "gateway", done: "gateway" });
     }
 }

@@ -135,7 +135,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_report_is_named_by_kind_and_file() {
+    fn report_flag_is_kind_and_file() {
         assert_eq!("junit=a=b.xml".parse::<ReportFile>().unwrap().path, PathBuf::from("a=b.xml"));
         for (wrong, why) in [("junit", "KIND=FILE"), ("xml=a", "no report \"xml\""), ("json=", "file is missing")]
         {
@@ -144,7 +144,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_report_is_written_with_its_folder() {
+    fn report_creates_its_directory() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b.json");
         let (verdicts, subject) = sample();
@@ -172,7 +172,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_report_that_cannot_be_written_says_which() {
+    fn unwritable_report_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let report: ReportFile = format!("html={}", folder.path().display()).parse().unwrap();
         let (verdicts, subject) = sample();

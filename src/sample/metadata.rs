@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_field_has_its_variable_and_the_location_is_the_region() {
+    fn metadata_is_read_from_variables() {
         let metadata = Metadata::from_lookup(|name| Some(format!("<{name}>")));
         assert_eq!(
             serde_json::to_value(metadata).unwrap(),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_is_empty() {
+    fn unset_variables_are_empty() {
         assert_eq!(Metadata::from_lookup(|_| None), Metadata::default());
     }
 }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_reason() {
+    fn invalid_request_is_rejected_with_a_reason() {
         for (text, why) in [
             ("https://producer:8080", "scheme"),
             ("producer:8080", "scheme"),

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_byte_that_is_no_text_has_a_place() {
+    fn first_invalid_byte_has_a_position() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("latin1.yaml"), b"name: a\n# \xc3\xbc\nname: \xe9").unwrap();
         let error = read(folder.path(), Path::new("latin1.yaml"), Some("-f")).unwrap_err();

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_source_takes_over_what_it_sets() {
+    fn later_source_overrides_what_it_sets() {
         let mut origins = Origins::default();
         let one = json!({"mesh": {"version": "1", "values": {"a": {"b": 1}}}, "clusters": [{"name": "x"}, {"name": "y"}]});
         origins.record(&one, &Source::flag("one"));

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tag_tells_the_version() {
+    fn image_tag_is_the_version() {
         let of = |image: &str| kubernetes_version(image).map(|version| version.to_string());
         assert_eq!(of("kindest/node:v1.36.4@sha256:0123").as_deref(), Some("1.36.4"));
         assert_eq!(of("localhost:5000/kindest/node:v1.35.0").as_deref(), Some("1.35.0"));

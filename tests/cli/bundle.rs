@@ -8,7 +8,7 @@ use crate::sandbox::{Sandbox, stdout};
 
 /// Neither engine nor clusters answer: what there is, is in it, and the rest is listed.
 #[test]
-fn a_bundle_of_what_is_broken_says_what_it_lacks_and_has_no_secret() {
+fn archive_of_a_broken_environment_lists_missing_parts_without_secrets() {
     let sandbox = Sandbox::with_environment();
     sandbox.write(
         "state/kindmesh/shop/runs/2026-11-24T05-00-00.000Z-up.jsonl",

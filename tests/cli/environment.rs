@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::sandbox::{KINDMESH, Sandbox, all, golden, stdout};
 
 #[test]
-fn an_environment_that_was_made() {
+fn existing_environment() {
     let commands = [
         "env --name shop",
         "env --name shop --output json",
@@ -28,7 +28,7 @@ fn an_environment_that_was_made() {
 }
 
 #[test]
-fn a_call_whose_cluster_is_gone_is_an_error_and_no_answer() {
+fn call_from_a_stopped_cluster_is_an_error() {
     let sandbox = Sandbox::with_environment();
     for arguments in [&["call", "--name", "shop"][..], &["call", "--name", "shop", "--output", "json"]] {
         let failed = sandbox.command().args(arguments).assert().code(1).stdout("");
@@ -39,7 +39,7 @@ fn a_call_whose_cluster_is_gone_is_an_error_and_no_answer() {
 
 /// As `up` and `down` hold it, and as another `apply` does.
 #[test]
-fn who_changes_what_is_in_it_waits_for_who_works_on_it_alone_and_for_nobody_else() {
+fn shared_lock_waits_only_for_an_exclusive_holder() {
     let sandbox = Sandbox::with_environment();
     let lock = File::create(sandbox.root.join("state/kindmesh/shop/lock")).unwrap();
     let me = std::process::id();
@@ -77,7 +77,7 @@ fn who_changes_what_is_in_it_waits_for_who_works_on_it_alone_and_for_nobody_else
 }
 
 #[test]
-fn an_environment_whose_files_are_not_as_left() {
+fn environment_with_modified_files() {
     let sandbox = Sandbox::with_environment();
     let stored = sandbox.read("state/kindmesh/shop/kindmesh.yaml");
     std::fs::remove_file(sandbox.root.join("state/kindmesh/shop/kubeconfig")).unwrap();
@@ -92,7 +92,7 @@ fn an_environment_whose_files_are_not_as_left() {
 }
 
 #[test]
-fn a_shell_takes_the_variables_as_they_are() {
+fn shell_evaluates_the_variables() {
     let sandbox = Sandbox::with_environment();
     let odd = sandbox.root.join("it's \"$HOME\" here");
     std::fs::rename(sandbox.root.join("state"), &odd).unwrap();
@@ -104,7 +104,7 @@ fn a_shell_takes_the_variables_as_they_are() {
 }
 
 #[test]
-fn a_shell_with_the_variables_of_an_environment_works_on_it() {
+fn shell_variables_select_the_environment() {
     let sandbox = Sandbox::with_environment();
     let name = |flags: &[&str]| {
         let mut command = sandbox.command();
@@ -126,7 +126,7 @@ fn a_shell_with_the_variables_of_an_environment_works_on_it() {
 }
 
 #[test]
-fn a_call_whose_cluster_is_gone_names_it_and_the_next_command() {
+fn call_to_a_stopped_cluster_names_it_and_the_next_command() {
     let text = Sandbox::with_environment().run("call --name shop");
     assert!(text.contains("east") && text.contains("hint: "), "{text}");
 }

@@ -24,7 +24,7 @@ fn help_and_version() {
 }
 
 #[test]
-fn what_the_sample_image_runs_is_not_in_the_help() {
+fn serve_is_hidden_from_help() {
     let help = stdout(Sandbox::new().command().arg("--help"));
     let lists = |command: &str| help.lines().any(|line| line.trim_start().starts_with(command));
     assert!(lists("schema ") && !lists("serve "), "{help}");

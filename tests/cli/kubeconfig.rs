@@ -38,7 +38,7 @@ fn merging_keeps_the_users_own() {
 
 /// The wait of ten seconds is told on standard error with its time, which is another one each time: hence quiet.
 #[test]
-fn a_lock_that_nobody_gives_back_is_named() {
+fn stale_kubeconfig_lock_is_named() {
     let sandbox = Sandbox::with_environment();
     sandbox.write("home/.kube/config.lock", "");
     golden("merge_locked", &[sandbox.run("kubeconfig --name shop --merge --quiet")]);
@@ -58,7 +58,7 @@ fn merging_writes_through_a_symbolic_link() {
 }
 
 #[test]
-fn a_users_own_entry_of_the_same_name_is_left_alone() {
+fn users_entry_of_the_same_name_is_kept() {
     let sandbox = Sandbox::with_environment();
     let mut texts = Vec::new();
     for own in [
@@ -74,7 +74,7 @@ fn a_users_own_entry_of_the_same_name_is_left_alone() {
 }
 
 #[test]
-fn a_broken_kubeconfig_is_left_alone() {
+fn invalid_kubeconfig_is_unchanged() {
     let sandbox = Sandbox::with_environment();
     let mut texts = Vec::new();
     for broken in [
@@ -101,7 +101,7 @@ fn a_broken_kubeconfig_is_left_alone() {
 }
 
 #[test]
-fn merging_keeps_the_mode_whatever_the_umask() {
+fn merge_keeps_the_file_mode() {
     let sandbox = Sandbox::with_environment();
     let path = sandbox.root.join("home/.kube/config");
     let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;

@@ -24,14 +24,14 @@ fn a_plan_is_the_same_every_time() {
 }
 
 #[test]
-fn a_plan_of_an_environment_that_was_made_is_of_its_stored_spec() {
+fn plan_of_an_existing_environment_uses_its_stored_spec() {
     let sandbox = Sandbox::with_environment();
     let plan = stdout(sandbox.command().args(["plan", "--offline", "--name", "shop"]));
     assert!(plan.contains("kind-shop-east"), "{plan}");
 }
 
 #[test]
-fn a_plan_needs_the_executable_that_is_named() {
+fn plan_requires_the_named_executable() {
     let sandbox = Sandbox::new();
     golden("no_executable", &[sandbox.run_with(&[("KINDMESH_EXE", "/nonexistent/kindmesh")], "plan --offline")]);
 }

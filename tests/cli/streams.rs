@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::sandbox::{ENDS_WITHIN, KINDMESH, Sandbox};
 
 #[test]
-fn colours_only_where_they_are_asked_for() {
+fn colors_only_on_request() {
     let sandbox = Sandbox::new();
     let coloured = |arguments: &[&str], variable: &str| {
         let output = sandbox.command().env(variable, "1").args(arguments).output().unwrap();
@@ -23,7 +23,7 @@ fn colours_only_where_they_are_asked_for() {
 }
 
 #[test]
-fn completions_into_a_closed_pipe_are_no_panic() {
+fn completions_into_a_closed_pipe_do_not_panic() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status =
@@ -39,7 +39,7 @@ fn shell(sandbox: &Sandbox, script: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_stream_that_is_closed_or_not_read_is_no_panic() {
+fn closed_or_unread_stream_causes_no_panic() {
     let sandbox = Sandbox::with_environment();
     for command in
         ["schema", "plan --offline", "list", "env --name shop", "kubeconfig --raw --name shop", "--help"]
@@ -57,7 +57,7 @@ fn a_stream_that_is_closed_or_not_read_is_no_panic() {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_a_failure() {
+fn unwritable_result_is_a_failure() {
     let sandbox = Sandbox::new();
     for command in ["schema", "plan --offline"] {
         let (code, said) = shell(&sandbox, &format!("\"$KINDMESH\" {command} >/dev/full"));
@@ -94,7 +94,7 @@ fn stalled(sandbox: &Sandbox) -> (u32, UnixStream, usize, mpsc::Receiver<ExitSta
 }
 
 #[test]
-fn the_last_event_reaches_a_reader_that_is_late() {
+fn last_event_reaches_a_late_reader() {
     let sandbox = Sandbox::new();
     let (_, mut reader, filled, end) = stalled(&sandbox);
     let mut read = String::new();
@@ -104,7 +104,7 @@ fn the_last_event_reaches_a_reader_that_is_late() {
 }
 
 #[test]
-fn ctrl_c_ends_the_wait_for_a_reader_that_stalls() {
+fn ctrl_c_ends_the_wait_for_a_stalled_reader() {
     let sandbox = Sandbox::new();
     let (id, _reader, _, end) = stalled(&sandbox);
     assert!(std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::sandbox::{KINDMESH, Sandbox, all, golden};
 
 #[test]
-fn without_an_environment_the_way_to_one_is_said() {
+fn without_an_environment_the_next_command_is_printed() {
     let commands = [
         "call",
         "env",
@@ -26,7 +26,7 @@ fn without_an_environment_the_way_to_one_is_said() {
 }
 
 #[test]
-fn without_an_engine_the_cure_is_said_and_nothing_made() {
+fn without_an_engine_the_fix_is_printed_and_nothing_created() {
     let sandbox = Sandbox::new();
     let commands = [
         "up",
@@ -52,7 +52,7 @@ fn without_an_engine_the_cure_is_said_and_nothing_made() {
 }
 
 #[test]
-fn an_engine_that_cannot_be_used_is_named() {
+fn unusable_engine_is_named() {
     let sandbox = Sandbox::new();
     sandbox.write("other/config.json", "{\"currentContext\": \"colima\"}");
     let configuration = sandbox.root.join("other").display().to_string();
@@ -69,13 +69,13 @@ fn an_engine_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn without_a_home_there_is_no_place_for_files() {
+fn without_home_there_are_no_directories() {
     let unset = [("HOME", ""), ("XDG_STATE_HOME", ""), ("XDG_CACHE_HOME", "")];
     golden("no_home", &[Sandbox::new().run_with(&unset, "env")]);
 }
 
 #[test]
-fn without_a_home_what_needs_no_files_works() {
+fn commands_without_files_work_without_home() {
     let sandbox = Sandbox::new();
     for command in ["schema", "completions bash", "--version"] {
         let mut without = sandbox.command();
@@ -95,7 +95,7 @@ fn any_locale_will_do() {
 }
 
 #[test]
-fn variables_that_are_no_text_are_no_panic() {
+fn non_utf8_variables_do_not_panic() {
     let sandbox = Sandbox::new();
     let broken = OsStr::from_bytes(b"\xff\xfe");
     for name in ["BROKEN", "DOCKER_CONFIG", "DOCKER_CONTEXT", "TERM", "LANG", "NO_COLOR", "HOME", "KINDMESH_EXE"] {
@@ -113,7 +113,7 @@ fn variables_that_are_no_text_are_no_panic() {
 }
 
 #[test]
-fn a_working_directory_that_is_gone_is_told() {
+fn deleted_working_directory_is_reported() {
     let sandbox = Sandbox::new();
     let script = "mkdir gone && cd gone && rmdir ../gone && \"$KINDMESH\" plan --offline";
     let output = sandbox.command_of("sh").env("KINDMESH", KINDMESH).args(["-c", script]).output().unwrap();

@@ -22,7 +22,7 @@ fn late(sandbox: &Sandbox, engine: &Engine, arguments: &str) -> String {
 }
 
 #[test]
-fn an_exercise_is_given_up_when_its_time_is_over() {
+fn lab_commands_respect_their_timeouts() {
     let sandbox = Sandbox::with_environment();
     let engine = Engine::serve(&sandbox.root);
     sandbox.write("state/kindmesh/shop/labs/progress.json", "{}");
@@ -45,7 +45,7 @@ fn an_exercise_is_given_up_when_its_time_is_over() {
 }
 
 #[test]
-fn what_is_made_beforehand_is_given_up_when_its_time_is_over() {
+fn warm_and_offline_respect_their_timeouts() {
     let sandbox = Sandbox::new();
     let engine = Engine::serve(&sandbox.root);
     for (tool, says) in [

@@ -68,7 +68,7 @@ fn has_place(line: &str) -> bool {
 }
 
 #[test]
-fn every_wrong_spec_is_told_with_its_place() {
+fn every_invalid_spec_is_reported_with_its_position() {
     let sandbox = Sandbox::new();
     let specs = specs();
     assert!(specs.len() >= AT_LEAST.0, "{}", specs.len());
@@ -86,7 +86,7 @@ fn every_wrong_spec_is_told_with_its_place() {
 }
 
 #[test]
-fn every_wrong_command_line_is_told_with_its_argument() {
+fn every_invalid_command_line_names_its_argument() {
     let sandbox = Sandbox::with_environment();
     let commands: Vec<_> = COMMANDS.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(commands.len() >= AT_LEAST.1, "{}", commands.len());
@@ -98,7 +98,7 @@ fn every_wrong_command_line_is_told_with_its_argument() {
 }
 
 #[test]
-fn what_is_no_spec_file_is_named() {
+fn unusable_spec_file_is_named() {
     let sandbox = Sandbox::with(&[("one.yaml", "clusters: [{name: east}]\n"), ("fine.yaml", "name: shop\n")]);
     let work = sandbox.root.join("work");
     let write = |name: &str, bytes: &[u8]| std::fs::write(work.join(name), bytes).unwrap();
@@ -154,7 +154,7 @@ fn what_is_no_spec_file_is_named() {
 }
 
 #[test]
-fn the_default_file_is_as_wrong_as_one_that_is_named() {
+fn invalid_default_file_is_reported_like_a_named_one() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.root.join("work/kindmesh.yaml")).unwrap();
     let mut texts = vec![sandbox.run("plan --offline")];
@@ -166,7 +166,7 @@ fn the_default_file_is_as_wrong_as_one_that_is_named() {
 }
 
 #[test]
-fn every_command_that_reads_a_spec_says_the_same() {
+fn every_command_reports_spec_errors_alike() {
     let sandbox = Sandbox::with(&[
         ("unknown.yaml", "name: shop\nsamples:\n  produecr:\n    replicas: 3\n"),
         ("syntax.yaml", "name: shop\nclusters: [{name: east}\n"),
@@ -184,7 +184,7 @@ fn every_command_that_reads_a_spec_says_the_same() {
 }
 
 #[test]
-fn a_wrong_spec_is_told_before_an_engine_is_asked() {
+fn invalid_spec_is_reported_before_the_engine_is_asked() {
     let sandbox = Sandbox::with(&[("one.yaml", "clusters: [{name: east}]\n")]);
     for arguments in ["up -f one.yaml", "plan -f one.yaml", "render out -f one.yaml", "down -f missing.yaml"] {
         let text = sandbox.run(arguments);

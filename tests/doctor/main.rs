@@ -58,7 +58,7 @@ fn engines_that_cannot_be_used() {
 }
 
 #[test]
-fn what_an_engine_says_of_itself() {
+fn engine_facts_are_parsed() {
     let components = json!([{"Name": "Podman Engine", "Version": "5.2.0", "Details": {}}]);
     let rootless = json!(["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]);
     for (path, change, found) in [
@@ -159,7 +159,7 @@ fn files_of_environments() {
 }
 
 #[test]
-fn an_environment_whose_nodes_are_gone() {
+fn environment_without_nodes() {
     let mut networks: Value = serde_json::from_str(include_str!("recorded/networks.json")).unwrap();
     networks.as_array_mut().unwrap().push(json!({"Name": "kindmesh-shop",
         "IPAM": {"Config": [{"Subnet": "172.30.9.0/24"}]},
@@ -170,7 +170,7 @@ fn an_environment_whose_nodes_are_gone() {
 }
 
 #[test]
-fn up_stops_before_it_touches_anything() {
+fn up_stops_before_changing_anything() {
     let sandbox = Sandbox::new();
     let engine = Recorded::serve(&sandbox.root, &[("/info", json!({"MemTotal": 1_000_000_000, "NCPU": 1}))]);
     let output = sandbox.kindmesh(&engine.host()).args(["up", "--output", "json"]).output().unwrap();
@@ -192,7 +192,7 @@ fn up_stops_before_it_touches_anything() {
 }
 
 #[test]
-fn a_wrong_spec_is_no_finding() {
+fn invalid_spec_is_not_a_finding() {
     let sandbox = Sandbox::new();
     sandbox.write("work/kindmesh.yaml", "clusters: [{name: east}]\n");
     let output = sandbox.kindmesh("unix:///nonexistent.sock").arg("doctor").output().unwrap();

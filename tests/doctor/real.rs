@@ -126,7 +126,7 @@ fn a_vpn_has_every_address() {
     let said = in_namespace(&Sandbox::new(), "--net", routes, &[]);
     let found = said.finding("addresses.none");
     assert_eq!(said.code, 4);
-    assert!(found["evidence"].as_str().unwrap().contains("10.0.0.0/8 by the route via tun0"), "{found}");
+    assert!(found["evidence"].as_str().unwrap().contains("10.0.0.0/8 is in use by the route via tun0"), "{found}");
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn an_image_for_another_architecture() {
 
 #[test]
 #[ignore = "needs a container engine on this machine"]
-fn an_engine_without_the_proxy_of_the_shell() {
+fn engine_without_the_shells_proxy() {
     let variables = [("HTTPS_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "*")];
     doctor(&sandbox(), &variables).is(&["blocks registry.unreachable", "warns proxy.engine"]);
 }

@@ -4,7 +4,7 @@ use kindmesh::internals::cluster::mesh::istio;
 
 /// A panic: the pod template's metadata were indexed as a map.
 #[test]
-fn a_manifest_of_another_shape_is_left_as_it_is() {
+fn unexpected_manifest_is_unchanged() {
     for metadata in ["text", "[]", "null", "{annotations: text}", "{annotations: null}"] {
         let manifest = format!(
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a}}\nspec: {{template: {{metadata: {metadata}}}}}\n"

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_exercises_name_is_neither_the_caller_nor_the_producers() {
+    fn exercises_do_not_name_the_sample_deployments() {
         for side in SIDES {
             let named: Vec<_> = named(side).unwrap().iter().map(ToString::to_string).collect();
             assert!(named.contains(&"VirtualService sample-producer".to_owned()), "{named:?}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_with_the_copy_that_is_kept() {
+    fn change_is_described_with_its_kept_copy() {
         let change = Change {
             cluster: "cluster1".into(),
             what: "VirtualService sample-producer".into(),

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_missing_or_elsewhere_or_says_something_else() {
+    fn differences_are_missing_misplaced_or_changed_policies() {
         let told = |caller: &[DynamicObject], producer: &[DynamicObject]| {
             let there =
                 [Of { side: Side::Caller, policies: caller }, Of { side: Side::Producer, policies: producer }];
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_solution_has_not_is_named() {
+    fn objects_outside_the_solution_are_named() {
         let policies = [timeout("2s")];
         let there = [Of { side: Side::Producer, policies: &policies }];
         assert_eq!(

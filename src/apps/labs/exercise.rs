@@ -312,7 +312,7 @@ mod tests {
     use crate::cluster::mesh::apply;
 
     #[test]
-    fn every_exercise_can_be_read_and_is_whole() {
+    fn every_exercise_parses_and_is_complete() {
         let ids: Vec<_> = FILES.iter().filter(|(path, _)| path.ends_with("/lab.yaml")).collect();
         for (index, (path, _)) in ids.iter().enumerate() {
             let id = path.split('/').nth(1).unwrap();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_exercises_is_built_in_and_every_manifest_can_be_read() {
+    fn exercise_files_are_embedded_and_manifests_parse() {
         let labs = Path::new(env!("CARGO_MANIFEST_DIR")).join("labs");
         for folder in std::fs::read_dir(&labs).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
             for entry in std::fs::read_dir(folder.path()).unwrap().flatten() {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_there_is_not_is_refused() {
+    fn unknown_exercise_number_is_an_error() {
         assert!(Exercise::of(0).unwrap_err().message.contains("1 to"));
         assert_eq!(Exercise::of(2).unwrap().id, "02-stub");
     }

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_expected_has_to_hold_of_every_call() {
+    fn every_expectation_must_hold_for_every_call() {
         let timed_out = expectation(
             "{status: [504], answeredBy: [], millis: {from: 1900, below: 3800}, reason: request timeout}",
         );
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn who_answered_has_to_be_exactly_those() {
+    fn responders_must_match_exactly() {
         let both = expectation("{answeredBy: [caller, producer]}");
         let near = call(200, Some("cluster1"), 1);
         let far = call(200, Some("cluster2"), 1);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_told_or_not() {
+    fn caller_identity_is_optional() {
         let mut told = call(200, Some("cluster2"), 1);
         let none = expectation("{identity: none}");
         assert!(none.holds(&Seen::Calls(vec![told.clone()]), &places()));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn both_are_told_in_the_same_words() {
+    fn both_are_described_alike() {
         let expected = expectation("{status: [504], answeredBy: [producer], millis: {from: 1, below: 9}}");
         assert_eq!(expected.describe(&places()), "status 504, answered in cluster2, after 1 to 9 ms");
         let seen = Seen::Calls(vec![call(504, None, 7), call(200, Some("cluster2"), 3)]);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_of_one_thing_says_nothing_of_another() {
+    fn findings_of_one_source_do_not_affect_another() {
         let seen = Seen::PlainText { answered: false, told: String::new() };
         assert!(!expectation("{status: [200]}").holds(&seen, &places()));
         assert!(expectation("{answered: false}").holds(&seen, &places()));

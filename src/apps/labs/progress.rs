@@ -102,7 +102,7 @@ mod tests {
     use crate::host::state::Directories;
 
     #[test]
-    fn what_is_kept_is_read_again_and_the_first_pass_counts() {
+    fn progress_round_trips_and_first_success_counts() {
         let folder = tempfile::tempdir().unwrap();
         let folders = Directories { state: folder.path().to_owned(), cache: folder.path().join("cache") };
         let files = folders.environment("seat1");

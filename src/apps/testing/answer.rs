@@ -82,7 +82,7 @@ mod tests {
 "#;
 
     #[test]
-    fn the_line_of_a_request_tells_where_it_went() {
+    fn access_log_line_shows_the_destination() {
         let served = logged(LOG, "kindmesh-1").unwrap();
         assert_eq!((served.address.as_str(), served.flags.as_str()), ("10.20.1.7:8080", "-"));
         assert_eq!(served.ip(), Some(Ipv4Addr::new(10, 20, 1, 7)));

@@ -390,7 +390,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_with_pods_of_the_same_manifests_are_awaited() {
+    fn services_with_pods_in_the_manifests_are_awaited() {
         let service = |name: &str, more: &str| {
             format!(
                 "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{selector: {{app: {name}}}, \

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_split_into_host_and_path() {
+    fn urls_are_split_into_host_and_path() {
         for (url, host, path) in [
             ("http://orders:8080", "http://orders:8080", "/"),
             ("http://orders/a/b?c=d", "http://orders:80", "/a/b?c=d"),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_carries_its_id_and_what_the_test_gave_it() {
+    fn request_carries_its_id_and_the_given_fields() {
         let probe = Request::post("http://a/b", serde_json::json!(1)).header("x", "y").probe("id-1").unwrap();
         assert_eq!((probe.headers["x"].as_str(), probe.headers["x-request-id"].as_str()), ("y", "id-1"));
         assert_eq!((probe.path.as_str(), probe.body), ("/b", Some(serde_json::json!(1))));

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_environment_is_unused_once_the_last_process_has_left_for_a_while() {
+    async fn environment_is_unused_some_time_after_the_last_process() {
         let folder = tempfile::tempdir().unwrap();
         let (users, step) = (users(folder.path()), Events::silent().step("lock", None));
         let [first, second] = [users.join(&step, soon()).await.unwrap(), users.join(&step, soon()).await.unwrap()];
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_alone_is_alone() {
+    async fn exclusive_lock_is_exclusive() {
         let folder = tempfile::tempdir().unwrap();
         let (users, step) = (users(folder.path()), Events::silent().step("lock", None));
         let beside = users.take_part(false, &step, soon()).await.unwrap();

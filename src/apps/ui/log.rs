@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_numbered_and_the_oldest_go() {
+    fn calls_are_numbered_and_limited() {
         let mut log = Log::default();
         for at in 0..=KEPT as i64 {
             log.unanswered(at, 1, "no caller".into());

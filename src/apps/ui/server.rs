@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_in_the_header_or_in_the_address() {
+    fn token_is_accepted_in_header_or_url() {
         let mut headers = HeaderMap::new();
         let uri = |text: &'static str| Uri::from_static(text);
         assert_eq!(token(&headers, &uri("/api/state?after=1&token=abc")), Some("abc"));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_from_elsewhere() {
+    fn page_has_no_external_resources() {
         for text in [PAGE, STYLE, SCRIPT, SHOW] {
             let links = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!links.contains("http://") && !links.contains("https://"), "{links}");

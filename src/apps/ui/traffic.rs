@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_what_was_counted_in_between() {
+    fn rates_are_differences_of_counters() {
         let start = Instant::now();
         let mut window = Window::default();
         assert_eq!(window.take(start, counted(), cluster_of).rate, 0.0);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_started_anew_is_not_taken_for_negative_traffic() {
+    fn restarted_proxy_causes_no_negative_rates() {
         let start = Instant::now();
         let mut window = Window::default();
         window.take(start, counted(), cluster_of);

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_stalls_misses_nothing_but_waits_that_newer_ones_replaced() {
+    async fn stalled_reader_misses_only_replaced_waits() {
         let (events, feed) = Events::channel();
         for round in 0..100_000 {
             events.send(waits("istiod", "a", &format!("{round}")));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_oldest_notes_give_way_and_steps_and_the_end_never() {
+    async fn full_queue_drops_the_oldest_notes_but_no_steps() {
         let (events, feed) = Events::channel();
         let finished = |step: usize| Event::StepFinished {
             step: step.to_string(),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_is_read_with_the_time_at_which_it_happened() {
+    async fn event_carries_its_own_time() {
         let (events, mut feed) = Events::channel();
         let before = Timestamp::now();
         events.note("one");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_that_was_read_is_followed_by_the_next_one() {
+    async fn read_wait_is_followed_by_the_next() {
         let (events, mut feed) = Events::channel();
         for last in ["0 of 2", "1 of 2"] {
             events.send(waits("istiod", "a", last));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_waits_is_woken_by_an_event_and_by_the_end() {
+    async fn waiting_reader_wakes_on_an_event_and_on_the_end() {
         let (events, feed) = Events::channel();
         let reader = tokio::spawn(rest(feed));
         tokio::task::yield_now().await;
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_comes_after_the_end_and_nothing_is_kept_for_a_reader_that_is_gone() {
+    async fn no_event_after_the_end_and_none_kept_without_a_reader() {
         let (events, feed) = Events::channel();
         let leaked = events.clone();
         events.send(note("one"));

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_said_with_one_decimal() {
+    fn sizes_have_one_decimal() {
         let said = [0, 999, 1_000, 15_250_000, 1_999_999_999].map(size);
         assert_eq!(said, ["0 B", "999 B", "1.0 kB", "15.2 MB", "1.9 GB"]);
     }

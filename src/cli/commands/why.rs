@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_wrong_hop_and_its_cure_end_the_text() {
+    fn text_ends_with_the_first_failing_hop_and_its_fix() {
         let hop = |hop, verdict, cure: Option<&str>| Hop {
             hop,
             verdict,

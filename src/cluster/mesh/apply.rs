@@ -340,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_are_read_labelled_and_empty_ones_passed_over() {
+    fn documents_are_labeled_and_empty_ones_skipped() {
         let yaml = "---\n# nothing\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n\n";
         let objects = objects(yaml).unwrap();
         assert_eq!(objects.len(), 1);

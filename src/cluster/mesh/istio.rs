@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_istiod_owns_is_left_to_it() {
+    fn fields_owned_by_istiod_are_not_applied() {
         let mut webhook = apply::object(json!({"apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "istio"},
             "webhooks": [{"name": "a", "failurePolicy": "Ignore", "clientConfig": {"caBundle": "x", "service": {}}}]}))

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_policy_is_an_object_of_its_sides_kind_and_tells_its_name() {
+    fn every_policy_has_its_sides_kind_and_its_name_label() {
         for &policy in Policy::all() {
             let object = policy.object("demo").unwrap();
             let types = object.types.clone().unwrap();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_has_the_name_of_what_it_takes_the_place_of_and_nobody_elses() {
+    fn policies_share_a_name_only_with_the_policy_they_replace() {
         let key = |policy: Policy| called(&labelled(policy));
         for &policy in Policy::all() {
             for &other in Policy::all().iter().filter(|other| **other != policy) {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_identity_follows_the_namespace() {
+    fn caller_identity_contains_the_namespace() {
         for policy in [Policy::Authz, Policy::Deny] {
             let text = policy.object("demo").unwrap().data.to_string();
             assert!(
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_told_by_its_label() {
+    fn sample_image_is_identified_by_its_label() {
         assert_eq!(Policy::Timeout.found_in(&labelled(Policy::Retry)), Some(Policy::Retry));
         let mut older = labelled(Policy::Timeout);
         older.labels_mut().remove(LABEL);

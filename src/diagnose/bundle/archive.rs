@@ -47,7 +47,7 @@ mod tests {
     use std::io::Read;
 
     #[test]
-    fn what_is_written_can_be_unpacked_and_is_private() {
+    fn archive_can_be_unpacked_and_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.tar.gz");
         let files = [("a/b.txt".to_owned(), b"text".to_vec())];

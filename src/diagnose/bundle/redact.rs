@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_secret_is_removed() {
+    fn secret_patterns_are_removed() {
         let jwt = "eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJrdWJlcm5l.c2lnbmF0dXJlc2ln";
         for (text, without) in [
             ("token: abc.def", "token: \"[removed]\""),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_removed_in_base64_too_and_certificates_stay() {
+    fn base64_keys_are_redacted_and_certificates_kept() {
         let key =
             STANDARD.encode("-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n");
         let certificate = STANDARD.encode("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_removed_line_by_line_and_encoded() {
+    fn known_secrets_are_removed_by_line_and_encoded() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::ensure(folder.path(), "e").unwrap().value;
         let key = std::fs::read_to_string(folder.path().join("root-key.pem")).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_secrets_one_in_the_other_nothing_is_left() {
+    fn nested_secrets_are_fully_removed() {
         let mut redactor = Redactor::default();
         redactor.learn(b"0123456789abcdef");
         redactor.learn(b"a-longer-one-0123456789abcdef-z");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_kubeconfig_the_users_secrets_are_known() {
+    fn kubeconfig_credentials_are_secrets() {
         let key = STANDARD
             .encode("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAtheline\n-----END RSA PRIVATE KEY-----\n");
         let config = format!(

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_proxys_log_failures_are_kept() {
+    fn failed_calls_in_access_logs_are_kept() {
         let call = |status: &str| {
             format!("[2026-11-24T05:00:00Z] \"POST /producer/messages HTTP/1.1\" {status} - via_upstream")
         };
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_what_is_over_are_left_out() {
+    fn outdated_events_are_skipped() {
         let event = |reason: &str, message: &str| -> Event {
             serde_json::from_value(json!({"metadata": {}, "involvedObject": {"name": "a"}, "reason": reason,
                 "message": message}))
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_to_read_is_that_of_the_run_that_failed() {
+    fn log_of_the_failed_run_is_read() {
         let of = |state: Value, restarts: i32| {
             pod(json!({"containerStatuses": [{"name": "app", "image": "", "imageID": "", "ready": false,
                 "restartCount": restarts, "state": state}]}))
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_says_what_is_wrong_with_it() {
+    fn workload_conditions_are_reported() {
         let condition =
             |of: &str, status: &str| json!({"type": of, "status": status, "reason": of, "message": "m"});
         let live = serde_json::from_value(json!({"metadata": {"name": "a"}, "status": {"conditions": [

@@ -17,7 +17,7 @@ fn sentence(of: Source, line: &str) -> String {
 }
 
 #[test]
-fn recorded_texts_are_called_by_their_names() {
+fn recorded_texts_have_their_causes() {
     let recorded = [
         // kind#2586, kubernetes#104303
         (
@@ -269,7 +269,7 @@ fn recorded_texts_are_called_by_their_names() {
 }
 
 #[test]
-fn what_a_healthy_environment_says_is_no_cause() {
+fn healthy_output_has_no_cause() {
     for (of, line) in [
         (Source::Node, "Node e-a-control-plane status is now: NodeHasNoDiskPressure"),
         (Source::Node, "Node e-a-control-plane status is now: NodeHasSufficientMemory"),
@@ -284,7 +284,7 @@ fn what_a_healthy_environment_says_is_no_cause() {
 }
 
 #[test]
-fn the_same_words_mean_different_things_in_different_places() {
+fn same_text_means_different_causes_by_source() {
     let refused = r#"Get "https://127.0.0.1:43345/api": dial tcp 127.0.0.1:43345: connect: connection refused"#;
     assert_eq!(cause_of(Source::Istiod, refused), Some("remote-secret.loopback"));
     assert_eq!(
@@ -296,7 +296,7 @@ fn the_same_words_mean_different_things_in_different_places() {
 }
 
 #[test]
-fn sentences_say_what_the_text_says() {
+fn docs_match_the_code() {
     let cpu = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available";
     assert_eq!(sentence(Source::State, cpu), "no node has enough cpu left for the pod's request");
     let pull = r#"discovery: ImagePullBackOff Back-off pulling image "nosuch:1""#;
@@ -310,7 +310,7 @@ fn sentences_say_what_the_text_says() {
 }
 
 #[test]
-fn the_more_telling_cause_decides() {
+fn more_specific_cause_decides() {
     let evidence = Evidence {
         sections: vec![
             Section::new(Source::State, "pod a", [r#"app: ImagePullBackOff Back-off pulling image "a:1""#.into()]),
@@ -325,7 +325,7 @@ fn the_more_telling_cause_decides() {
 }
 
 #[test]
-fn what_is_so_now_counts_before_what_was_and_causes_before_what_follows() {
+fn current_state_ranks_before_logs_and_causes_before_symptoms() {
     let cause = |sections: Vec<Section>| diagnose(&Evidence { sections }).map(|cause| cause.id);
     let denied =
         || Section::new(Source::Proxy, "proxy", ["\"POST / HTTP/1.1\" 403 - rbac RBAC: access denied".into()]);
@@ -346,7 +346,7 @@ fn what_is_so_now_counts_before_what_was_and_causes_before_what_follows() {
 }
 
 #[test]
-fn no_sentence_is_left_open() {
+fn every_placeholder_is_filled() {
     for rule in rules() {
         for template in [rule.sentence, rule.hint] {
             let open = template.matches('{').count();
@@ -362,7 +362,7 @@ fn no_sentence_is_left_open() {
 }
 
 #[test]
-fn an_error_gets_evidence_cause_and_the_next_command() {
+fn error_gets_evidence_cause_and_next_command() {
     let error = anyhow::Error::from(
         Error::environment("timed out after 9 s waiting for istiod").evidence("last status: 0 of 1"),
     );
@@ -386,7 +386,7 @@ fn an_error_gets_evidence_cause_and_the_next_command() {
 }
 
 #[test]
-fn an_error_that_is_not_of_the_environment_is_left_as_it_is() {
+fn other_kinds_of_errors_are_unchanged() {
     let error = anyhow::Error::from(Error::usage("no space left on device").hint("another"));
     let error = by_its_words(error, "");
     assert_eq!(error::find(&error).unwrap().hint.as_deref(), Some("another"));
@@ -394,7 +394,7 @@ fn an_error_that_is_not_of_the_environment_is_left_as_it_is() {
 }
 
 #[test]
-fn an_error_of_others_is_named_by_its_words() {
+fn foreign_errors_get_their_cause_by_text() {
     let error = anyhow::anyhow!("No space left on device (os error 28)").context("writing /x/kindmesh.yaml");
     let error = by_its_words(error, "");
     assert_eq!(error::find(&error).unwrap().cause, Some("disk.full"));
@@ -405,7 +405,7 @@ fn an_error_of_others_is_named_by_its_words() {
 }
 
 #[test]
-fn what_decided_is_shown_wherever_it_is() {
+fn deciding_line_is_always_shown() {
     let lines: Vec<String> =
         std::iter::once("toomanyrequests".to_owned()).chain((0..20).map(|n| n.to_string())).collect();
     let evidence = Evidence { sections: vec![Section::new(Source::Event, "events", lines)] };
@@ -429,7 +429,7 @@ fn the_page_has_every_cause() {
 }
 
 #[test]
-fn what_an_event_repeats_is_shown_once() {
+fn repeated_events_are_shown_once() {
     let state = Section::new(Source::State, "pod a", ["0/1 nodes are available: 1 Insufficient cpu.".into()]);
     let told = "FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.".to_owned();
     let events = Section::new(Source::Event, "events", [told, "Unhealthy: probe failed".into()]);

@@ -60,7 +60,7 @@ mod tests {
     use crate::diagnose::doctor::testing::{engine, found, golden, good, only};
 
     #[test]
-    fn certificates_decide_what_a_clock_may_be_off() {
+    fn clock_tolerance_follows_certificate_validity() {
         let mut facts = good();
         for (ahead, severity) in [
             (4_999, None),

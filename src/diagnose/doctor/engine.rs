@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn without_roots_rights_the_cgroup_version_decides() {
+    fn rootless_engine_depends_on_cgroup_version() {
         let mut facts = good();
         engine(&mut facts).rootless = true;
         golden("rootless", &facts);

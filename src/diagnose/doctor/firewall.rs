@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarding_is_this_machines_where_the_engine_is_on_it() {
+    fn ip_forwarding_is_the_hosts_if_the_engine_is_local() {
         let mut facts = good();
         facts.host.forwarding = Some(false);
         golden("forwarding", &facts);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_let_the_engines_come_first_are_good() {
+    fn rules_after_the_engines_are_accepted() {
         for rules in [
             "-P FORWARD ACCEPT",
             "-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n-A FORWARD -j DOCKER-FORWARD\n",
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_drop_everything_first_are_not() {
+    fn rules_that_drop_first_are_reported() {
         let mut facts = with("-P FORWARD DROP\n-A FORWARD -i tun0 -j ACCEPT");
         golden("iptables_policy", &facts);
         facts.host.filters_bridges = Some(false);
@@ -220,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_root_cannot_know() {
+    fn rules_are_unknown_without_root() {
         let mut facts = good();
         facts.firewall.as_mut().unwrap().iptables = Some(Err("only root can read its rules".into()));
         assert_eq!(judge(&facts).unknown, ["iptables: only root can read its rules"]);
     }
 
     #[test]
-    fn a_table_of_its_own_drops_whatever_others_accept() {
+    fn separate_nftables_table_can_drop_accepted_packets() {
         /// Output of nft 1.0.6, with another chain before.
         const RECORDED: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5",
             "json_schema_version": 1}}, {"chain": {"family": "inet", "table": "filter", "name": "mine", "handle": 2}},
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_started_before_firewalld() {
+    fn engine_started_before_firewalld() {
         let mut facts = good();
         facts.firewall.as_mut().unwrap().firewalld = true;
         golden("firewalld", &facts);

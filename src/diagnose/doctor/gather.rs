@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_named_in_capitals_or_not() {
+    fn proxy_variables_in_both_cases() {
         let proxy = |variables: &[(&str, &str)]| {
             proxy(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
         };
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_is_no_error() {
+    async fn missing_program_is_not_an_error() {
         assert!(printed("of-kindmesh-tests-that-is-missing", &[]).await.is_none());
         assert_eq!(printed("echo", &["-S"]).await.unwrap().unwrap(), "-S\n");
         assert!(printed("false", &[]).await.unwrap().is_err());

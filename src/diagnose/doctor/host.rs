@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_read_and_what_it_does_not_say_is_not_known() {
+    fn kernel_facts_are_read_and_missing_ones_are_unknown() {
         let proc = tempfile::tempdir().unwrap();
         assert_eq!(look(proc.path()), Host::default());
         for (path, text) in [

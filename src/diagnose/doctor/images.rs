@@ -282,7 +282,7 @@ mod tests {
 
     /// Messages of engines, recorded or from their sources.
     #[test]
-    fn what_the_engine_says_of_a_registry() {
+    fn registry_messages_are_classified() {
         for (status, said, wanted) in [
             (
                 500,
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn each_trouble_is_one_finding_a_registry() {
+    fn each_problem_is_one_finding_per_registry() {
         golden(
             "registry_unreachable",
             &answers(refused(500, "dial tcp: lookup registry-1.docker.io: no such host")),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_wanted_for_the_engines_platform() {
+    fn images_must_match_the_engines_platform() {
         let has =
             |platforms: &[&str]| answers(RegistryAnswer::There(platforms.iter().map(|p| (*p).into()).collect()));
         assert_eq!(found(&has(&["linux/arm64", "linux/amd64"])), "");
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_that_is_missing_is_in_the_way_of_kind() {
+    fn missing_credential_helper_blocks_kind() {
         let mut facts = answers(RegistryAnswer::There(Vec::new()));
         facts.images[0].missing_helper = Some("desktop".into());
         golden("registry_helper", &facts);

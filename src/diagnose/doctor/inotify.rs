@@ -53,7 +53,7 @@ mod tests {
     use crate::diagnose::doctor::testing::{golden, good, only};
 
     #[test]
-    fn low_limits_for_watching_files() {
+    fn low_inotify_limits() {
         let mut facts = good();
         facts.host.watchers = Some(128);
         golden("inotify", &facts);

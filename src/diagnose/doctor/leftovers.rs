@@ -117,7 +117,7 @@ mod tests {
     use crate::diagnose::doctor::testing::{found, golden, good};
 
     #[test]
-    fn files_that_cannot_be_written_and_keys_that_others_read() {
+    fn unwritable_files_and_readable_keys() {
         let mut facts = good();
         facts.state.as_mut().unwrap().writable = false;
         golden("state_read_only", &facts);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_environments() {
+    fn leftovers_of_environments() {
         let mut facts = good();
         facts.left.networks = vec![("shop".into(), vec!["kindmesh-shop".into(), "kindmesh-shop.east".into()])];
         facts.left.files = vec![("old".into(), "/s/old".into()), ("kindmesh".into(), "/s/kindmesh".into())];
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn old_sample_images_count_when_they_take_much() {
+    fn large_old_sample_images_are_reported() {
         let mut facts = good();
         facts.left.images = vec![("kindmesh.local/sample:a".into(), 300_000_000)];
         assert_eq!(found(&facts), "");

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vpn_that_has_everything_leaves_no_subnet() {
+    fn vpn_using_every_range_leaves_no_subnet() {
         let mut facts = good();
         let inventory = facts.inventory.as_mut().unwrap();
         inventory.taken.push(taken("10.0.0.0/8", "the route via tun0"));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_subnet_that_somebody_has() {
+    fn fixed_subnet_in_use() {
         let mut facts = good();
         facts.inventory.as_mut().unwrap().taken.push(taken("172.30.0.0/16", "Docker network \"shop\""));
         replan(&mut facts, "network: {subnet: 172.30.7.0/24}");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_another_kind_cluster_has() {
+    fn name_of_another_kind_cluster() {
         let mut facts = good();
         facts.inventory.as_mut().unwrap().foreign_clusters.push("kindmesh-cluster1".into());
         replan(&mut facts, "{}");
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_executable_for_another_platform_cannot_become_the_sample_image() {
+    fn executable_of_another_platform_is_rejected() {
         let mut facts = good();
         facts.inventory.as_mut().unwrap().executable.as_mut().unwrap().os = "darwin".into();
         replan(&mut facts, "{}");

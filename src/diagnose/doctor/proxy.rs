@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_should_not_be_between_a_machine_and_itself() {
+    fn no_proxy_must_include_the_host() {
         let mut facts = good();
         facts.proxy = proxy("http://ada:secret@proxy.example:3128", "");
         golden("proxy_except", &facts);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_on_loopback_is_not_the_nodes() {
+    fn loopback_proxy_is_unreachable_from_nodes() {
         let mut facts = good();
         facts.proxy = proxy("http://127.0.0.1:3128/", "localhost,127.0.0.1");
         golden("proxy_loopback", &facts);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_without_the_proxy_of_the_shell() {
+    fn engine_without_the_shells_proxy() {
         let mut facts = good();
         facts.proxy = proxy("http://proxy.example:3128", "*");
         facts.images = vec![missing_image(RegistryAnswer::Silent)];

@@ -171,7 +171,7 @@ mod tests {
     use crate::diagnose::doctor::testing::{engine, found, golden, good, missing_image, only};
 
     #[test]
-    fn memory_blocks_what_is_not_there_yet() {
+    fn low_memory_blocks_only_new_environments() {
         let mut facts = good();
         engine(&mut facts).memory = 2_000_000_000;
         facts.host.memory = 2_000_000_000;
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_others_use_counts_only_before_ours_is_in_it() {
+    fn memory_of_others_counts_only_for_a_new_environment() {
         let mut facts = good();
         facts.host.memory_available = Some(900_000_000);
         golden("memory_used", &facts);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn disks_are_measured_by_what_is_still_to_be_written() {
+    fn disk_check_counts_only_missing_data() {
         let mut facts = good();
         facts.disk.as_mut().unwrap().free = 4_500_000_000;
         assert_eq!(only(&facts, "disk.low").severity, Severity::Warns);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn on_an_engine_elsewhere_nothing_of_this_machine_counts() {
+    fn remote_engine_ignores_facts_of_the_host() {
         let mut facts = good();
         engine(&mut facts).kernel = "6.6.0-linuxkit".into();
         (facts.host.watches, facts.host.memory_available) = (Some(1), Some(1));

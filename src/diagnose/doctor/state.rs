@@ -50,7 +50,7 @@ mod tests {
     use crate::host::state::write_private;
 
     #[test]
-    fn the_nearest_folder_that_exists_is_judged() {
+    fn nearest_existing_directory_is_checked() {
         let folder = tempfile::tempdir().unwrap();
         let state = look(&folder.path().join("a/b")).unwrap();
         assert_eq!((state.space.folder.as_path(), state.writable), (folder.path(), true));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_others_may_read_are_found_unless_their_folder_is_closed() {
+    fn readable_keys_are_found_unless_their_directory_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let folders = Directories { state: folder.path().to_owned(), cache: folder.path().join("cache") };
         let files = folders.environment("shop");

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_has_to_be_ready_and_need_not_be_there() {
+    fn missing_caller_is_unknown_and_unready_caller_fails() {
         let mut facts = works();
         facts.caller.as_mut().unwrap().ready = false;
         let hop = judge(&facts);

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_circuit_is_told_from_endpoints_that_are_not_known() {
+    fn open_circuit_differs_from_missing_endpoints() {
         let mut facts = works();
         let endpoints = &mut facts.proxy.as_mut().unwrap().endpoints;
         endpoints.get_mut(POOL).unwrap()[0].1 = "/failed_outlier_check".into();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_without_a_proxy_reaches_its_own_cluster_alone() {
+    fn caller_without_a_proxy_reaches_only_its_cluster() {
         let mut facts = works();
         facts.caller.as_mut().unwrap().meshed = false;
         let hop = judge(&facts);

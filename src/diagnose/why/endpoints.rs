@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_scaled_to_nothing_is_named_with_the_way_back() {
+    fn workload_scaled_to_zero_comes_with_its_fix() {
         let mut facts = works();
         facts.clusters[1].pods.clear();
         facts.clusters[1].workloads[0].replicas = 0;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_for_no_endpoint_is_told_apart() {
+    fn each_reason_for_missing_endpoints_is_distinct() {
         let mut facts = works();
         facts.clusters[1].pods[0].ready = false;
         facts.clusters[1].pods[0].why = "app: CrashLoopBackOff".into();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_count_only_where_there_is_the_service() {
+    fn pods_count_only_in_clusters_with_the_service() {
         let mut facts = works();
         facts.clusters[1].service = None;
         let hop = judge(&facts);

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_by_name_has_to_be_one_of_the_pods() {
+    fn named_port_must_exist_on_the_pods() {
         let mut facts = works();
         facts.clusters[1].pods[0].port_names = vec!["web".into()];
         let hop = judge(&facts);

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_that_is_cut_is_told_from_one_that_broke() {
+    fn disabled_link_differs_from_a_broken_one() {
         let mut facts = works();
         facts.clusters[1].linked = Linked::Cut;
         assert!(judge(&facts).cure.unwrap().contains("e-cluster1-control-plane and e-cluster2-control-plane"));

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_stub_is_named_with_the_command_that_makes_it() {
+    fn missing_stub_comes_with_the_command_to_create_it() {
         let mut facts = works();
         facts.clusters[0].service = None;
         facts.clusters[0].has_namespace = false;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_another_namespace_is_pointed_at() {
+    fn service_in_another_namespace_is_suggested() {
         let mut facts = works();
         facts.clusters.iter_mut().for_each(|cluster| cluster.service = None);
         assert!(judge(&facts).saw.contains("of any cluster"));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn headless_and_external_names_resolve_to_something_else() {
+    fn headless_and_external_services_are_detected() {
         let mut facts = works();
         facts.clusters[0].service.as_mut().unwrap().headless = true;
         assert!(judge(&facts).saw.contains("headless"));

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_by_what_is_named() {
+    fn denied_caller_and_policy_are_named() {
         let hop = with(&[from("DENY", "principals", CHECKOUT)]);
         assert!(
             hop.saw.contains("denies it to cluster.local/ns/shop/sa/checkout: orders-1 would respond with 403"),
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn without_mutual_tls_nobody_is_known() {
+    fn without_mutual_tls_the_caller_has_no_identity() {
         let mut facts = works();
         facts.caller.as_mut().unwrap().meshed = false;
         let allow = Policy { namespace: "shop".into(), name: "p".into(), spec: from("ALLOW", "principals", "*") };

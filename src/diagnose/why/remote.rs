@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_secret_is_told_from_a_cluster_that_is_not_synced() {
+    fn missing_secret_differs_from_an_unsynced_cluster() {
         let mut facts = works();
         facts.synced = Some(vec![("cluster2".into(), "timeout".into())]);
         assert!(judge(&facts).saw.contains("reports for cluster2: timeout"));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_the_own_cluster_are_enough() {
+    fn pods_in_the_callers_cluster_are_enough() {
         let mut facts = works();
         facts.clusters[0].pods = facts.clusters[1].pods.clone();
         facts.synced = Some(Vec::new());

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_leads_nowhere_or_fails_is_wrong() {
+    fn route_to_nowhere_or_with_faults_fails() {
         let subset = POOL.replace("||", "|v2|");
         let hop = with(|route| route.clusters = vec![subset]);
         assert!(
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_proxy_or_its_answer_there_is_no_route_to_judge() {
+    fn no_route_verdict_without_a_proxy_or_its_response() {
         let mut facts = works();
         facts.proxy.as_mut().unwrap().route = None;
         assert_eq!(judge(&facts).verdict, Verdict::Ok);

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_is_not_there_is_named_with_those_that_are() {
+    fn missing_port_is_listed_with_existing_ones() {
         let mut facts = works();
         facts.call.port = 80;
         let hop = judge(&facts);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn http_is_told_by_name_or_protocol() {
+    fn http_is_detected_by_name_or_protocol() {
         let port = |name: &str, protocol: Option<&str>| Port {
             name: name.into(),
             protocol: protocol.map(str::to_owned),

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_to_strict_pods_is_wrong_and_who_says_so_is_named() {
+    fn plain_text_to_strict_pods_fails_and_names_the_policy() {
         let mut facts = works();
         strict(&mut facts);
         assert_eq!(judge(&facts).verdict, Verdict::Ok);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_policy_counts() {
+    fn most_specific_policy_counts() {
         let mut facts = works();
         facts.caller.as_mut().unwrap().meshed = false;
         let mesh = policy(ISTIO_NAMESPACE, "default", json!({"mtls": {"mode": "STRICT"}}));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_to_pods_without_a_proxy_is_wrong_unless_it_is_automatic() {
+    fn explicit_tls_to_pods_without_a_proxy_fails() {
         let mut facts = works();
         facts.clusters[1].pods[0].meshed = false;
         assert_eq!(judge(&facts).verdict, Verdict::Ok);

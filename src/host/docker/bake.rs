@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_container_called_as_its_label_says_is_a_bakes() {
+    fn build_container_requires_matching_name_and_label() {
         assert_eq!(baker("kindmesh-bake-0123-77", "kindmesh-bake-0123-77"), Some(77));
         assert_eq!(baker("shop-cluster1-control-plane", "kindmesh-bake-0123-77"), None);
         assert_eq!(baker("shop-cluster1-worker", ""), None);

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_engine_gets_user_and_password() {
+    async fn credentials_are_decoded_for_the_engine() {
         let config = json!({"auths": {
             DOCKER_HUB: auth("ada", "pw:with:colons"), "registry.example:5000": auth("own", "pw\0\0")}});
         assert_eq!(found(&config, "istio/pilot:1").await, pair("ada", "pw:with:colons"));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_is_matched_by_its_host() {
+    async fn registry_is_matched_by_host() {
         for key in ["r.example:5000", "https://r.example:5000", "https://r.example:5000/v1/", "r.example:5000/v2/"]
         {
             let config = json!({"auths": {key: auth("own", "pw"), "r.example": auth("other", "pw")}});
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_says_nothing_is_no_credential() {
+    async fn empty_credentials_are_ignored() {
         let config = json!({"auths": {"a.example": {}, "b.example": {"auth": "?"}, "c.example": {"auth": ""}}});
         for image in ["a.example/a", "b.example/a", "c.example/a"] {
             assert_eq!(found(&config, image).await, None);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_its_helper_the_file_counts() {
+    async fn missing_helper_falls_back_to_the_file() {
         let config =
             json!({"credsStore": "of-kindmesh-tests-that-is-missing", "auths": {"a.example": auth("own", "pw")}});
         assert_eq!(found(&config, "a.example/a:1").await, pair("own", "pw"));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_is_missing_when_it_is_named_and_not_on_path() {
+    fn credential_helper_not_on_path_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().as_os_str();
         let missing = |image: &str| missing_helper(folder.path(), image, path);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helpers_are_asked_in_their_protocol() {
+    async fn credential_helper_protocol() {
         let helper = |script: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", script, "helper"]);

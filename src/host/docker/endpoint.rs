@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_socket_when_nothing_is_said() {
+    fn default_socket_without_configuration() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(resolve(&around(home.path(), &[])).unwrap().host, DEFAULT_SOCKET);
     }
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_current_context_of_the_configuration() {
+    fn current_context_of_the_docker_configuration() {
         let home = tempfile::tempdir().unwrap();
         context(home.path(), "colima", at("unix:///colima.sock"));
         std::fs::write(home.path().join(".docker/config.json"), r#"{"currentContext": "colima"}"#).unwrap();
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_is_gone_is_named() {
+    fn missing_context_is_named() {
         let home = tempfile::tempdir().unwrap();
         let error = refused(home.path(), &[("DOCKER_CONTEXT", "gone")]);
         assert!(error.message.contains("context \"gone\" of DOCKER_CONTEXT"), "{}", error.message);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tls_the_variables_for_it_do_not_reach_kind() {
+    fn tls_variables_are_removed_without_tls() {
         let home = tempfile::tempdir().unwrap();
         context(home.path(), "plain", at("tcp://127.0.0.1:2375"));
         let inherited = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_verified_or_refused() {
+    fn tls_engine_is_verified_or_rejected() {
         let home = tempfile::tempdir().unwrap();
         let unverified = serde_json::json!({"Host": "tcp://localhost:2376", "SkipTLSVerify": true});
         context(home.path(), "unverified", unverified);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn another_machine_is_refused_with_the_way_around() {
+    fn remote_engine_is_an_error_with_a_workaround() {
         let home = tempfile::tempdir().unwrap();
         for host in
             ["ssh://me@host", "tcp://build.example:2375", "tcp://192.168.0.2:2376", "https://[fd00::2]:2376"]
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_engine_address_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         for host in ["localhost:2375", "npipe:////./pipe/docker_engine", "/var/run/docker.sock"] {
             assert!(

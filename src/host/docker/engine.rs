@@ -253,7 +253,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_clock_that_tells_a_time_between_question_and_answer_is_right() {
+    fn clock_between_request_and_response_is_right() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let (asked, told) = (at("2026-01-02T03:04:05.000Z"), at("2026-01-02T03:04:05.100Z"));
         for (engine, ahead) in [
@@ -268,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn only_controllers_that_the_engine_denies_are_missing() {
+    fn only_controllers_reported_as_missing_are_missing() {
         let info = SystemInfo { memory_limit: Some(false), cpu_set: Some(true), ..SystemInfo::default() };
         assert_eq!(missing_controllers(&info), ["memory"]);
     }
 
     #[test]
-    fn an_engine_without_ipv4_is_told() {
+    fn engine_without_ipv4_is_reported() {
         let bridge = |value: serde_json::Value| -> NetworkInspect { serde_json::from_value(value).unwrap() };
         let subnets = |subnets: &[&str]| {
             let config: Vec<_> = subnets.iter().map(|subnet| json!({"Subnet": subnet})).collect();

@@ -251,7 +251,7 @@ mod tests {
     use futures::{TryStreamExt, stream};
 
     #[tokio::test]
-    async fn a_pull_tells_how_far_it_is_and_ends_where_nothing_new_comes() {
+    async fn pull_reports_progress_and_fails_when_stalled() {
         let (events, mut happened) = Events::channel();
         let step = events.step("pull", None);
         let line = |current| {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_snapshotter_of_kubernetes_is_found() {
+    fn kubernetes_snapshotter_is_found() {
         let version_2 = r#"version = 2
 [plugins."io.containerd.transfer.v1.local"]
   snapshotter = "other"

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_is_there_is_judged_by_its_labels() {
+    fn existing_network_is_judged_by_its_labels() {
         let ours = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a"});
         let others = json!({"kindmesh.environment": "e", "kindmesh.clusters": "a,b"});
         let judge = |there: &[Network]| judge(there, &wanted());

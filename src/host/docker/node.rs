@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_is_not_left_waiting_for_input_that_failed() {
+    async fn command_input_is_closed_after_a_failure() {
         let (ours, mut commands) = tokio::io::duplex(64);
         let input = chunks(vec![Ok("begin "), Err(io::Error::other("disk gone")), Ok("end")]);
         let mut got = String::new();

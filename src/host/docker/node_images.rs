@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_marks_are_read_from_containerds_table() {
+    fn containerd_table_is_parsed() {
         let table = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n\
             docker.io/library/orders:dev application/vnd.oci.image.manifest.v1+json sha256:1 4.1 MiB linux/amd64 \
             io.cri-containerd.image=managed,kindmesh.image=sha256:ab\n\

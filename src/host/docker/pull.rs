@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_come_to_megabytes_of_the_image() {
+    fn layer_progress_adds_up_to_megabytes() {
         let mut pull = Progress::default();
         let mut told = |info: CreateImageInfo| {
             pull.take(&info);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_image_moves_by_hundredths() {
+    fn large_pull_progress_moves_by_hundredths() {
         let mut pull = Progress::default();
         let mut texts = std::collections::BTreeSet::new();
         for loaded in 0..1000 {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_repeated_is_no_news() {
+    fn repeated_pull_status_is_not_news() {
         let mut pull = Progress::default();
         assert!(pull.take(&said("a", "Waiting")));
         assert!(!pull.take(&said("a", "Waiting")));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_told_in_one_line_once_a_second_and_only_what_is_new() {
+    fn pulls_are_reported_on_one_line_at_most_once_a_second() {
         let mut pulls = Pulls::default();
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);

@@ -231,7 +231,7 @@ mod tests {
     use crate::base::blocking::waits_for_a_thread;
 
     #[test]
-    fn an_executable_is_read_where_nothing_else_waits() {
+    fn reading_an_executable_does_not_block_the_runtime() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kindmesh");
         std::fs::write(&path, "kindmesh").unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_up_names_is_beside_the_c_library() {
+    fn resolver_libraries_are_included() {
         let folder = tempfile::tempdir().unwrap();
         let [c, dns, resolver, files] = ["libc.so.6", "libnss_dns.so.2", "libresolv.so.2", "libnss_files.so.2"]
             .map(|name| folder.path().join(name));

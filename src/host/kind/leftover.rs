@@ -107,7 +107,7 @@ mod tests {
     use crate::host::state;
 
     #[test]
-    fn processes_are_looked_at_where_nothing_else_waits() {
+    fn listing_processes_does_not_block_the_runtime() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files { root: folder.path().join("e") };
         state::write_private(&files.of_cluster("a", CONFIG_FILE), b"x").unwrap();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn kind_is_ended_and_its_docker_clients_are_waited_for() {
+    async fn killed_kind_is_stopped_and_docker_clients_awaited() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files { root: folder.path().join("e") };
         let config = files.of_cluster("a", CONFIG_FILE);

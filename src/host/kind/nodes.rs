@@ -123,7 +123,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_node_is_read_with_its_cluster_when_it_is_on_the_network() {
+    fn node_on_the_network_is_read_with_its_cluster() {
         let container = |state: &str| -> ContainerSummary {
             let value = json!({"Names": ["/node"], "State": state, "Labels": {KIND_CLUSTER_LABEL: "e-a"},
                 "NetworkSettings": {"Networks": {"kindmesh-e": {}}}});

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn putting_in_and_taking_out_leaves_the_rest() {
+    fn adding_and_removing_entries_keeps_others() {
         let users =
             kubeconfig("work", "https://work") + "preferences: {colors: true}\nfromTheFuture: [1, {a: b}]\n";
         let first = with(&users, &kubeconfig("kind-e-a", "https://old"), &mark("e"), "f").unwrap().unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_another_mark_or_none_is_left() {
+    fn entries_without_our_mark_are_kept() {
         let own = kubeconfig("kind-e-a", "https://mine");
         let error = with(&own, &kubeconfig("kind-e-a", "https://new"), &mark("e"), "f").unwrap_err();
         assert_eq!(error.kind, Kind::Usage);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_named_with_its_place() {
+    fn invalid_kubeconfig_has_a_position() {
         for (text, starts) in [
             ("clusters: [\n", "f:2:1: this is not a kubeconfig"),
             ("- a\n", "f: this is not a kubeconfig"),

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn merging_waits_for_another_program_to_give_its_lock_back() {
+    async fn merge_waits_for_another_programs_lock() {
         let merge = Merge::locked();
         let (events, mut happened) = Events::channel();
         let unlock = async {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lock_that_stays_is_named_and_left() {
+    async fn lasting_lock_is_named_and_kept() {
         let merge = Merge::locked();
         let error = merge.merge(Duration::from_millis(100), Events::silent()).await.unwrap_err();
         let error = error::find(&error).unwrap();

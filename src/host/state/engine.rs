@@ -47,7 +47,7 @@ mod tests {
     use crate::host::state::Directories;
 
     #[test]
-    fn what_is_written_is_read_and_what_is_broken_is_not_taken_for_nothing() {
+    fn progress_round_trips_and_invalid_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let folders = Directories { state: folder.path().to_owned(), cache: folder.path().join("cache") };
         let files = folders.environment("shop");

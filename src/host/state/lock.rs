@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_alone_keeps_everybody_out_and_they_hear_who_it_is() {
+    async fn exclusive_lock_blocks_others_and_names_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         let first = alone(&files).await;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_beside_each_other_keep_out_who_wants_to_be_alone() {
+    async fn shared_holders_block_an_exclusive_lock() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         drop(alone(&files).await);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_says_whom_it_is_for_and_ends_when_that_one_does() {
+    async fn wait_names_the_lock_holder_and_ends_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         let first = alone(&files).await;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_ends_at_its_deadline_with_what_was_seen() {
+    async fn wait_ends_at_its_deadline_with_the_last_status() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         let _first = alone(&files).await;
@@ -236,7 +236,7 @@ mod tests {
 
     /// As in another process: the lock belongs to the open file, and a child process has inherited it.
     #[tokio::test]
-    async fn a_process_that_is_killed_gives_it_back() {
+    async fn killed_process_releases_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         for take in [Kind::Alone, Kind::Beside] {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_are_named_without_those_that_have_ended() {
+    async fn shared_holders_are_named_without_exited_ones() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         // A process that responds is known to run its program: before that it has no command line.
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waited_while_the_folder_was_removed_has_a_new_one() {
+    async fn waiter_gets_a_new_directory_after_removal() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         let first = alone(&files).await;
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_made_beside_an_environment_that_is_gone() {
+    async fn shared_lock_creates_no_directory() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
         assert!(beside(&files).await.is_none());

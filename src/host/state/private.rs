@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn private_files_are_private_and_written_once() {
+    fn private_files_have_mode_0600_and_are_written_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
         assert!(write_private(&path, b"x").unwrap());

@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_is_a_prerequisite() {
+    async fn missing_engine_is_a_prerequisite() {
         let error = run(&mut Command::new("/nonexistent/kind")).await.unwrap_err();
         assert_eq!(error::exit_code(&error), 4);
         assert!(error.to_string().contains("/nonexistent/kind"), "{error}");
     }
 
     #[tokio::test]
-    async fn what_takes_too_long_is_killed_and_shows_what_it_wrote() {
+    async fn timed_out_command_is_killed_and_its_output_shown() {
         // `read` from a pipe without a writer: it waits forever without a sleep.
         let script = "mkfifo \"$1\"; echo stuck >&2; exec cat \"$1\"";
         let dir = tempfile::tempdir().unwrap();
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_found_by_an_argument_and_killed() {
+    async fn process_is_found_by_argument_and_killed() {
         // `read` from a pipe without a writer: it waits forever without a sleep.
         let dir = tempfile::tempdir().unwrap();
         let mut command = shell("mkfifo \"$2\"; read line <\"$2\"");
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_apart_does_not_outlive_its_future_and_its_children_may() {
+    async fn separate_command_ends_with_its_future_but_its_children_may_not() {
         let dir = tempfile::tempdir().unwrap();
         let mut command =
             shell("mkfifo \"$2/pipe\"; sh -c 'read line <\"$1/pipe\"' sh \"$2\" --of-this-test=child & wait");
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_apart_shows_both_outputs_in_order() {
+    async fn separate_command_shows_both_outputs_in_order() {
         let script = "echo one; echo two >&2; echo three; exit 3";
         let error = run_apart(&mut shell(script), LONG, tempfile::tempfile().unwrap()).await.unwrap_err();
         assert!(error.to_string().ends_with("failed with exit status: 3"), "{error}");

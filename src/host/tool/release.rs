@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_publishers() {
+    fn release_names_match_the_publishers() {
         let kind = release(Tool::Kind, "0.33.0", "macos", "aarch64");
         let url = "https://github.com/kubernetes-sigs/kind/releases/download/v0.33.0/kind-darwin-arm64";
         assert_eq!((kind.url.as_str(), &kind.checksum_url), (url, &format!("{url}.sha256sum")));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_are_known_for_their_release_only() {
+    fn pinned_checksums_apply_to_their_release_only() {
         for (tool, version, os, arch, begins) in [
             (Tool::Kind, "v0.33.0", "linux", "x86_64", "aee61515"),
             (Tool::Kind, "0.33.0", "linux", "aarch64", "20022bee"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_cannot_lead_elsewhere() {
+    fn version_cannot_escape_the_cache() {
         for version in ["", "v", "../1", "1/..", "1.0 ", "1.0?x", "latest"] {
             let error = Release::new(Tool::Kind, version, &Platform::here(), GITHUB).unwrap_err();
             assert_eq!(crate::base::error::exit_code(&error), 2, "{version}");

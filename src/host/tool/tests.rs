@@ -166,7 +166,7 @@ fn published_istioctl(version: &str, archive: &[u8]) -> [(String, Vec<u8>); 2] {
 }
 
 #[tokio::test]
-async fn the_variable_goes_first_and_a_difference_is_told() {
+async fn variable_overrides_path_and_version_difference_is_reported() {
     let mut lab = Lab::new();
     lab.tool("bin", Tool::Kind, &kind("v0.33.0"));
     lab.search(&["bin"]);
@@ -200,7 +200,7 @@ async fn the_variable_must_name_a_tool() {
 }
 
 #[tokio::test]
-async fn the_path_is_searched_for_the_right_version() {
+async fn path_is_searched_for_the_required_version() {
     let mut lab = Lab::new();
     lab.tool("old", Tool::Istioctl, &istioctl("1.30.0"));
     lab.tool("broken", Tool::Istioctl, b"#!/bin/sh\nexit 1\n");
@@ -211,13 +211,13 @@ async fn the_path_is_searched_for_the_right_version() {
 }
 
 #[tokio::test]
-async fn relative_directories_are_not_searched() {
+async fn relative_path_entries_are_skipped() {
     assert_eq!(on_path(OsStr::new(":.:bin"), "sh").count(), 0);
     assert!(on_path(OsStr::new("/nonexistent:/bin"), "sh").next().is_some());
 }
 
 #[tokio::test]
-async fn a_download_is_checked_kept_and_found_again() {
+async fn download_is_verified_cached_and_found() {
     let content = padded(kind("v9.0.0"));
     let mut lab = Lab::with_answers(published_kind("v9.0.0", &content));
     let found = lab.find(Tool::Kind, "v9.0.0").await.unwrap();
@@ -244,7 +244,7 @@ async fn an_archive_is_unpacked() {
 }
 
 #[tokio::test]
-async fn an_archive_without_the_tool_leaves_nothing() {
+async fn archive_without_the_tool_leaves_nothing() {
     let lab = Lab::with_answers(published_istioctl("9.0.0", &archive("README", b"hello")));
     let error = lab.refused(Tool::Istioctl, "9.0.0").await;
     assert_eq!(error.message, "the archive of istioctl 9.0.0 has no istioctl");
@@ -257,7 +257,7 @@ async fn an_archive_without_the_tool_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_wrong_checksum_is_refused_and_nothing_is_left() {
+async fn wrong_checksum_is_an_error_and_leaves_nothing() {
     let mut answers = published_kind("v9.0.0", &kind("v9.0.0"));
     answers[1].1.push(b'\n');
     let lab = Lab::with_answers(answers);
@@ -268,7 +268,7 @@ async fn a_wrong_checksum_is_refused_and_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn a_known_checksum_cannot_be_overruled_by_the_publisher() {
+async fn pinned_checksum_overrides_the_publishers() {
     let content = kind("v0.33.0");
     let mut lab = Lab::with_answers(published_kind("v0.33.0", &content));
     let error = lab.refused(Tool::Kind, "v0.33.0").await;
@@ -282,7 +282,7 @@ async fn a_known_checksum_cannot_be_overruled_by_the_publisher() {
 }
 
 #[tokio::test]
-async fn without_any_checksum_nothing_is_downloaded() {
+async fn nothing_is_downloaded_without_a_checksum() {
     let lab = Lab::with_answers([(kind_url("v9.0.0"), kind("v9.0.0"))]);
     let error = lab.refused(Tool::Kind, "v9.0.0").await;
     assert!(error.message.contains("no published checksum"), "{error}");
@@ -296,7 +296,7 @@ async fn without_any_checksum_nothing_is_downloaded() {
 }
 
 #[tokio::test]
-async fn a_release_that_changed_is_refused() {
+async fn changed_release_is_rejected() {
     let mut lab = Lab::with_answers(published_kind("v9.0.0", &kind("v9.0.0")));
     let found = lab.find(Tool::Kind, "v9.0.0").await.unwrap();
     fs::remove_file(&found.path).unwrap();
@@ -312,7 +312,7 @@ async fn a_release_that_changed_is_refused() {
 }
 
 #[tokio::test]
-async fn a_broken_copy_in_the_cache_is_downloaded_again() {
+async fn broken_cached_copy_is_downloaded_again() {
     let lab = Lab::with_answers(published_kind("v9.0.0", &kind("v9.0.0")));
     let found = lab.find(Tool::Kind, "v9.0.0").await.unwrap();
     fs::write(&found.path, "").unwrap();
@@ -321,14 +321,14 @@ async fn a_broken_copy_in_the_cache_is_downloaded_again() {
 }
 
 #[tokio::test]
-async fn a_download_of_another_version_is_refused() {
+async fn download_of_another_version_is_rejected() {
     let lab = Lab::with_answers(published_kind("v9.0.0", &kind("v8.0.0")));
     let error = lab.refused(Tool::Kind, "v9.0.0").await;
     assert_eq!(error.message, "the downloaded kind v9.0.0 says that it is v8.0.0");
 }
 
 #[tokio::test]
-async fn without_a_network_the_error_says_what_to_do() {
+async fn without_a_network_the_error_has_a_hint() {
     let mut lab = Lab::new();
     lab.finder.fetch = Arc::new(Recorded { offline: true, ..Recorded::default() });
     let old = lab.tool("old", Tool::Kind, &kind("v0.30.0"));
@@ -345,7 +345,7 @@ async fn without_a_network_the_error_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_when_the_tool_is_here() {
+async fn no_request_if_the_tool_exists() {
     let mut lab = Lab::new();
     let fetch = Arc::new(Recorded::default());
     lab.finder.fetch = fetch.clone();
@@ -356,7 +356,7 @@ async fn nothing_is_asked_when_the_tool_is_here() {
 }
 
 #[tokio::test]
-async fn an_unknown_machine_is_told() {
+async fn unknown_platform_is_reported() {
     let mut lab = Lab::new();
     lab.finder.platform = Platform { os: "linux".into(), arch: "riscv64".into() };
     let error = lab.refused(Tool::Kind, KIND_VERSION).await;
@@ -364,7 +364,7 @@ async fn an_unknown_machine_is_told() {
 }
 
 #[tokio::test]
-async fn versions_are_remembered_until_the_file_changes() {
+async fn versions_are_stored_until_the_file_changes() {
     let lab = Lab::new();
     let versions = Versions::new(&lab.finder.cache);
     let path = lab.tool("bin", Tool::Kind, &padded(kind("v1.0.0")));
@@ -386,7 +386,7 @@ async fn versions_are_remembered_until_the_file_changes() {
 }
 
 #[tokio::test]
-async fn scripts_and_version_managers_are_asked_every_time() {
+async fn scripts_are_asked_for_their_version_every_time() {
     let lab = Lab::new();
     let versions = Versions::new(&lab.finder.cache);
     let script = lab.tool("bin", Tool::Kind, &kind("v1.0.0"));
@@ -405,7 +405,7 @@ async fn scripts_and_version_managers_are_asked_every_time() {
 }
 
 #[tokio::test]
-async fn a_cache_that_cannot_be_written_does_no_harm() {
+async fn unwritable_cache_is_ignored() {
     let mut lab = Lab::new();
     lab.finder.cache = lab.tool("bin", Tool::Kind, &padded(kind("v0.33.0")));
     lab.search(&["bin"]);
@@ -427,7 +427,7 @@ impl Fetch for Interrupting {
 }
 
 #[test]
-fn an_interrupted_download_ends_and_leaves_nothing() {
+fn interrupted_download_leaves_nothing() {
     let lab = Lab::new();
     let release = Release::new(Tool::Kind, "v9.0.0", &lab.finder.platform, BASE).unwrap();
     let flag = Arc::new(AtomicBool::new(false));

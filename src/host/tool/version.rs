@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_the_tools_say() {
+    fn versions_are_parsed_from_tool_output() {
         let kind = |text| parse(Tool::Kind, text).ok();
         assert_eq!(kind("kind v0.33.0 go1.26.8 linux/amd64\n").as_deref(), Some("v0.33.0"));
         assert_eq!(kind("kind "), None);

@@ -52,7 +52,7 @@ fn key_ids(certificate: &X509Certificate<'_>) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn certificates_are_fit_for_a_mesh() {
+fn certificates_suit_a_mesh() {
     let dir = TempDir::new().unwrap();
     let root = root(&dir);
     let intermediate = intermediate(&dir, &root, "cluster1").value;
@@ -77,7 +77,7 @@ fn certificates_are_fit_for_a_mesh() {
 }
 
 #[test]
-fn inspection_tells_names_and_validity() {
+fn inspection_returns_names_and_validity() {
     let dir = TempDir::new().unwrap();
     let root = root(&dir);
     let intermediate = intermediate(&dir, &root, "cluster1").value;
@@ -102,7 +102,7 @@ fn inspection_tells_names_and_validity() {
 }
 
 #[test]
-fn chains_are_told_from_strangers() {
+fn chains_are_verified() {
     let (dir, other_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     // The same name, another key: only the signature distinguishes them.
     let (root, stranger) = (root(&dir), self::root(&other_dir));
@@ -116,7 +116,7 @@ fn chains_are_told_from_strangers() {
 }
 
 #[test]
-fn inspection_refuses_what_is_no_certificate() {
+fn inspection_rejects_invalid_certificates() {
     let dir = TempDir::new().unwrap();
     let intermediate = intermediate(&dir, &root(&dir), "cluster1").value;
     assert!(inspect(b"").is_err());
@@ -148,7 +148,7 @@ fn all_is_reused_and_private() {
 }
 
 #[test]
-fn open_permissions_are_closed() {
+fn open_permissions_are_restricted() {
     let dir = TempDir::new().unwrap();
     root(&dir);
     let key = dir.path().join("root-key.pem");
@@ -159,7 +159,7 @@ fn open_permissions_are_closed() {
 }
 
 #[test]
-fn a_key_alone_is_begun_anew_unless_it_has_signed() {
+fn key_without_certificate_is_replaced_unless_used() {
     let dir = TempDir::new().unwrap();
     let first = root(&dir);
     fs::remove_file(dir.path().join("root-cert.pem")).unwrap();
@@ -190,7 +190,7 @@ fn a_broken_root_names_its_file() {
 }
 
 #[test]
-fn a_root_without_its_own_key_is_refused() {
+fn root_with_another_key_is_rejected() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     root(&dir);
     root(&other);
@@ -212,7 +212,7 @@ fn an_intermediate_is_no_root() {
 }
 
 #[test]
-fn a_root_at_its_end_is_refused_and_an_intermediate_replaced() {
+fn expiring_root_is_an_error_and_intermediate_is_replaced() {
     let dir = TempDir::new().unwrap();
     let now = Timestamp::now();
     let root = root(&dir);
@@ -233,7 +233,7 @@ fn a_root_at_its_end_is_refused_and_an_intermediate_replaced() {
 }
 
 #[test]
-fn a_broken_or_foreign_intermediate_is_replaced() {
+fn invalid_or_unrelated_intermediate_is_replaced() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let root = root(&dir);
     intermediate(&dir, &root, "cluster1");
@@ -260,7 +260,7 @@ fn a_broken_or_foreign_intermediate_is_replaced() {
 }
 
 #[test]
-fn a_cluster_called_root_does_not_take_the_roots_place() {
+fn cluster_named_root_does_not_overwrite_the_root() {
     let dir = TempDir::new().unwrap();
     let root = root(&dir);
     intermediate(&dir, &root, "root");
@@ -270,7 +270,7 @@ fn a_cluster_called_root_does_not_take_the_roots_place() {
 }
 
 #[test]
-fn the_secret_has_all_that_istiod_needs() {
+fn secret_has_every_key_for_istiod() {
     let dir = TempDir::new().unwrap();
     let root = root(&dir);
     let pair = intermediate(&dir, &root, "cluster1").value;

@@ -96,7 +96,7 @@ mod tests {
     use crate::cluster::mesh::apply::objects;
 
     #[test]
-    fn loaded_images_are_not_pulled_and_a_new_one_starts_pods_anew() {
+    fn loaded_images_are_not_pulled_and_a_new_one_restarts_pods() {
         let yaml = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {template: {spec: {containers: [\
             {name: a, image: mine}, {name: b, image: \"mine:1\", imagePullPolicy: Always}, {name: c, image: \"other:1\"}]}}}}";
         let object = objects(yaml).unwrap().remove(0);

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_files_and_lists_are_read_in_order() {
+    fn directories_files_and_lists_are_read_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_manifest_names_its_file() {
+    fn invalid_manifest_names_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.yaml");
         for (text, said) in [

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_go_where_they_are_told_and_the_rest_follows_them() {
+    fn pods_are_placed_and_other_objects_follow() {
         let placed = placed(None, &[("checkout", &["cluster1"])]).unwrap();
         let of = |wanted: &str, name: &str| {
             let found = placed.iter().find(|p| kind(&p.object) == wanted && p.object.name_any() == name).unwrap();
@@ -274,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn to_wins_over_all_else() {
+    fn to_flag_overrides_placement() {
         let placed = placed(Some("cluster3"), &[("orders", &["cluster1"])]).unwrap();
         assert!(placed.iter().all(|placed| placed.clusters == ["cluster3"] && placed.by == By::To));
     }
 
     #[test]
-    fn what_nobody_placed_is_named_with_the_ways() {
+    fn unplaced_objects_are_named_with_options() {
         let error = placed(None, &[]).unwrap_err();
         assert_eq!(error.evidence, ["a.yaml: Deployment front"]);
         let hint = error.hint.unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_none_is_refused() {
+    fn unknown_cluster_is_an_error() {
         let mut manifests = manifests();
         manifests[2].object.annotations_mut().insert(CLUSTERS.into(), "cluster2, west".into());
         let (spec, clusters) = (BTreeMap::new(), vec!["cluster1".to_owned(), "cluster2".to_owned()]);

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pods_come_into_the_mesh_unless_they_say_otherwise() {
+    fn pods_are_injected_unless_they_opt_out() {
         let pod = |labels: serde_json::Value| {
             apply::object(
                 json!({"apiVersion": "v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "b"},

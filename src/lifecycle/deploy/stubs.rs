@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_called_elsewhere_gets_a_stub_with_its_reason() {
+    fn referenced_service_gets_a_stub_with_its_reason() {
         let (stubs, notes) = made(&[service(), orders(), caller("http://orders:8080/v1")], &BTreeMap::new());
         assert_eq!((stubs.len(), notes.len()), (1, 0));
         assert_eq!(stubs[0].cluster, "cluster1");
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_names_gets_none_and_that_is_said() {
+    fn unreferenced_service_gets_no_stub_but_a_note() {
         let (stubs, notes) = made(&[service(), orders(), caller("http://payments:8080")], &BTreeMap::new());
         assert!(stubs.is_empty());
         assert!(
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_was_there_before_counts_too() {
+    fn existing_service_counts_for_stubs() {
         let live = BTreeMap::from([("cluster2".to_owned(), vec![service().object])]);
         let (stubs, _) = made(&[caller("orders:8080")], &live);
         assert_eq!((stubs[0].cluster.as_str(), stubs[0].served_in.join("")), ("cluster1", "cluster2".into()));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_service_of_the_name_is_enough() {
+    fn existing_service_of_the_name_is_enough() {
         let live = BTreeMap::from([("cluster1".to_owned(), vec![service().object])]);
         assert!(made(&[service(), orders(), caller("http://orders:8080")], &live).0.is_empty());
     }

@@ -301,7 +301,7 @@ mod tests {
 
     /// Every byte of a header or of a blob is verified; padding is not.
     #[test]
-    fn a_flipped_byte_is_found_wherever_it_is() {
+    fn every_flipped_byte_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let path = archive(folder.path());
         let whole = std::fs::read(&path).unwrap();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_archive_is_damaged_and_another_file_is_none() {
+    fn truncated_archive_is_damaged_and_other_files_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = archive(folder.path());
         let whole = std::fs::read(&path).unwrap();

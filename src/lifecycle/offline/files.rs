@@ -137,7 +137,7 @@ mod tests {
     use crate::lifecycle::offline::archive::Writer;
 
     #[test]
-    fn only_files_of_the_cache_are_placed_and_none_elsewhere() {
+    fn archive_files_are_written_only_to_the_cache() {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("cache");
         let kind = title(&cache, &tool::place(Tool::Kind, tool::KIND_VERSION, &cache).unwrap());

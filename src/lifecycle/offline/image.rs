@@ -213,7 +213,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_export_becomes_blobs_and_blobs_become_an_export_again() {
+    fn export_round_trips_through_blobs() {
         let config = r#"{"architecture":"arm64","os":"linux","rootfs":{}}"#;
         let image = Exported::read(exported(config)).unwrap();
         let layers: Vec<_> = image.manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
@@ -246,7 +246,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_export_that_lacks_something_is_refused() {
+    fn incomplete_export_is_rejected() {
         let mut tar = tar::Builder::new(tempfile::tempfile().unwrap());
         let list = br#"[{"Config":"absent.json","RepoTags":null,"Layers":[]}]"#;
         let mut header = tar::Header::new_gnu();

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blobs_stand_where_their_digests_say() {
+    fn blob_paths_follow_digests() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(digest(b""), empty);
         assert_eq!(blob_digest(&blob_path(empty)).as_deref(), Some(empty));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_what_their_first_bytes_say() {
+    fn layer_type_follows_its_first_bytes() {
         assert_eq!(layer_type(&[0x1f, 0x8b, 8]), format!("{LAYER}+gzip"));
         assert_eq!(layer_type(&[0x28, 0xb5, 0x2f, 0xfd]), format!("{LAYER}+zstd"));
         assert_eq!(layer_type(b"etc/"), LAYER);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_left_out() {
+    fn missing_evidence_is_omitted() {
         let manifest = Manifest::new(None, Descriptor::of(IMAGE_CONFIG, b"{}"), Vec::new());
         let text = serde_json::to_string(&manifest).unwrap();
         assert!(!text.contains("null") && !text.contains("annotations"), "{text}");

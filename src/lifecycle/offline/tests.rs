@@ -30,7 +30,7 @@ fn open(path: &Path) -> anyhow::Result<Verified> {
 }
 
 #[test]
-fn what_is_written_is_found_again() {
+fn written_blobs_are_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     let saved = written(&path);
@@ -46,7 +46,7 @@ fn what_is_written_is_found_again() {
 }
 
 #[test]
-fn the_same_gives_the_same_bytes() {
+fn same_content_gives_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let [a, b] = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
     written(&a);
@@ -55,7 +55,7 @@ fn the_same_gives_the_same_bytes() {
 }
 
 #[test]
-fn a_file_that_is_there_is_not_written_over() {
+fn existing_file_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     std::fs::write(&path, "mine").unwrap();
@@ -65,14 +65,14 @@ fn a_file_that_is_there_is_not_written_over() {
 }
 
 #[test]
-fn of_a_file_that_is_given_up_nothing_is_left() {
+fn canceled_file_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     assert!(try_to_write(&folder.path().join("a.tar"), true).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn other_layouts_are_refused_and_blobs_may_not_be_missing() {
+fn other_layouts_and_missing_blobs_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     written(&path);

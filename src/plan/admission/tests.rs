@@ -31,7 +31,7 @@ fn inventory(states: [&str; 2]) -> Inventory {
 
 /// Pins every refusal with its kind, message, evidence and hint.
 #[test]
-fn every_refusal_names_what_is_in_the_way_and_what_to_do() {
+fn every_refusal_names_the_conflict_and_the_fix() {
     let (there, nothing) = (inventory(["running", "running"]), Inventory::default());
     let shop = loaded("name: shop").spec;
     let one = loaded("name: shop\nclusters: [{name: a}]");
@@ -87,7 +87,7 @@ fn every_refusal_names_what_is_in_the_way_and_what_to_do() {
 }
 
 #[test]
-fn what_is_well_is_admitted() {
+fn valid_environment_is_admitted() {
     let (there, nothing) = (inventory(["running", "exited"]), Inventory::default());
     let (shop, hub) = (loaded("name: shop"), loaded("name: shop\nmesh: {hub: registry.example/istio}"));
     let past = Past { spec: Some(shop.spec.clone()), engine: on_file(Some(engine("A", "unix:///a"))) };
@@ -108,7 +108,7 @@ fn what_is_well_is_admitted() {
 }
 
 #[test]
-fn the_stored_spec_counts_where_no_file_says_another() {
+fn stored_spec_is_used_without_a_file() {
     let (plain, stored) = (loaded("name: shop"), loaded("name: shop\nmesh: {hub: registry.example/istio}").spec);
     let without_files = Loaded { from_files: false, ..plain.clone() };
     assert_eq!(spec(&without_files, Some(stored.clone())).unwrap(), stored);
@@ -118,7 +118,7 @@ fn the_stored_spec_counts_where_no_file_says_another() {
 
 /// With the wrong engine selected, the error is about the engine, not about a change of the spec.
 #[test]
-fn another_engine_is_told_before_a_change() {
+fn another_engine_is_reported_before_a_change() {
     let hub = loaded("name: shop\nmesh: {hub: registry.example/istio}");
     let past = Past { spec: Some(loaded("name: shop").spec), engine: on_file(Some(engine("A", "unix:///a"))) };
     let there = inventory(["running", "running"]);

@@ -58,7 +58,7 @@ mod tests {
     const DIGEST: &str = "sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed";
 
     #[test]
-    fn names_as_containerd_keeps_them() {
+    fn containerd_names_are_normalized() {
         for (image, name) in [
             ("docker.io/istio/pilot:1.31.1", "docker.io/istio/pilot:1.31.1"),
             ("istio/pilot:1.31.1", "docker.io/istio/pilot:1.31.1"),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pulled_and_exported_is_one_image() {
+    fn exported_image_round_trips() {
         assert_eq!(tagged("localhost:5000/a"), "localhost:5000/a:latest");
         assert_eq!(tagged("a:1"), "a:1");
         assert_eq!(travel_name("a"), "a:latest");

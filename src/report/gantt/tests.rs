@@ -2,19 +2,19 @@ use super::*;
 use crate::report::timeline::tests::two_clusters;
 
 #[test]
-fn the_chart_shows_what_all_waited_for() {
+fn chart_shows_the_critical_path() {
     insta::assert_snapshot!(text(&two_clusters(), Style::plain(), true, 90));
 }
 
 #[test]
-fn without_unicode_it_is_ascii_and_never_wider_than_asked() {
+fn without_unicode_the_chart_is_ascii_and_fits() {
     let text = text(&two_clusters(), Style::plain(), false, 80);
     assert!(text.is_ascii());
     assert!(text.lines().all(|line| line.len() <= 80), "{text}");
 }
 
 #[test]
-fn the_page_keeps_others_text_as_text() {
+fn page_escapes_text() {
     let mut timeline = two_clusters();
     timeline.steps[0].waits.push("<script>\"".into());
     let page = page(&timeline, "shop");

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_are_in_the_order_in_which_they_ended() {
+    fn steps_are_in_order_of_completion() {
         assert_eq!(
             summary(&good_run()),
             "\n<details><summary>Steps of kindmesh up</summary>\n\n| step | cluster | seconds | |\n|---|---|---:|---|\n\

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_step_leads_back_to_the_first() {
+    fn every_step_depends_on_the_first() {
         for (step, needs) in NEEDS {
             assert!(!needs.is_empty());
             for (needed, _) in *needs {

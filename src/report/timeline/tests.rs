@@ -46,7 +46,7 @@ pub(crate) fn two_clusters() -> Timeline {
 }
 
 #[test]
-fn the_critical_path_leads_through_what_was_needed_and_came_last() {
+fn critical_path_follows_the_last_dependencies() {
     let timeline = two_clusters();
     let path: Vec<_> = timeline
         .critical
@@ -77,7 +77,7 @@ fn the_critical_path_leads_through_what_was_needed_and_came_last() {
 }
 
 #[test]
-fn a_step_that_did_not_end_lasts_to_the_end() {
+fn unfinished_step_lasts_to_the_end() {
     let timeline = Timeline::of("up", &recorded(failing_run())).unwrap();
     assert_eq!(timeline.outcome, Outcome::Failed);
     assert!(timeline.steps.iter().all(|bar| !bar.ended && bar.end == timeline.seconds));

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_producers_answer_is_one_whatever_its_status() {
+    fn any_status_of_a_producer_is_a_response() {
         let answer = ProducerAnswer {
             id: "1".into(),
             received: "x".into(),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_answer_is_the_reason() {
+    fn any_other_response_is_the_reason() {
         for (status, body, reason) in [
             (504, "upstream request timeout", "upstream request timeout"),
             (403, "RBAC: access denied\n", "RBAC: access denied"),

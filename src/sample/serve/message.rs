@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_empty_and_gets_an_id() {
+    fn empty_message_is_valid_and_gets_an_id() {
         let (id, message) = read("{}").unwrap();
         assert_eq!(id.len(), 16);
         assert_eq!(message, Message { id: Some(id.clone()), ..Message::default() });
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_keeps_what_it_says_and_ignores_what_it_does_not_know() {
+    fn message_keeps_known_fields_and_ignores_unknown_ones() {
         let (id, message) =
             read(r#"{"id":"7","payload":"ä","delay":5,"responseCode":599,"failAttempts":2,"freshConnection":true,"new":0}"#)
                 .unwrap();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_with_the_reason() {
+    fn invalid_message_is_rejected_with_a_reason() {
         for (text, why) in [
             ("", "EOF"),
             ("{", "EOF"),

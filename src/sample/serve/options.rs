@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_producer_is_found_by_the_name_of_its_service() {
+    fn caller_finds_the_producer_by_its_service_name() {
         assert_eq!(Options::default().producer.to_string(), "http://sample-producer:8080");
     }
 }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_attempts_fail_and_the_next_succeeds() {
+    fn first_attempts_fail_and_the_next_succeeds() {
         let message = Message { response_code: Some(503), fail_attempts: Some(2), ..Message::default() };
         assert_eq!([1, 2, 3].map(|attempt| status(&message, attempt).as_u16()), [503, 503, 200]);
         let always = Message { response_code: Some(503), ..Message::default() };
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_odd_attempt_header_is_the_first_attempt() {
+    fn invalid_attempt_header_counts_as_first_attempt() {
         let mut headers = HeaderMap::new();
         assert_eq!(attempt(&headers), 1);
         headers.insert(ATTEMPT_HEADER, "x".parse().unwrap());

@@ -152,7 +152,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_route_is_found_by_host_port_and_path() {
+    fn route_is_found_by_host_port_and_path() {
         let host = "orders.shop.svc.cluster.local";
         let pool = format!("outbound|8080||{host}");
         let dump = json!({"configs": [{"route_config": {"name": "9090"}}, {"route_config": {"name": "8080",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_may_divide_calls() {
+    fn route_may_split_traffic() {
         let weighted = json!({"match": {}, "route": {"timeout": "0s",
             "weighted_clusters": {"clusters": [{"name": "a"}, {"name": "b"}]}}});
         let found = read(&weighted);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_holds_is_read() {
+    fn proxy_configuration_is_parsed() {
         let dump = json!({"configs": [
             {"name": "default", "secret": {"tls_certificate": {"certificate_chain": {"inline_bytes": "Y2hhaW4="}}}},
             {"name": "ROOTCA", "secret": {"validation_context": {"trusted_ca": {"inline_bytes": "cm9vdA=="}}}}]});

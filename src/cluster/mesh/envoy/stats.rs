@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_envoy_says_is_read() {
+    fn envoy_output_is_parsed() {
         let counted = read_one();
         assert_eq!(counted.by_status, [(200, 100), (503, 7)].into());
         assert_eq!((counted.p50, counted.p99, counted.handshakes), (Some(3.05), Some(12.5), 4));

@@ -34,7 +34,7 @@ fn elements(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_document_is_whole_and_loads_nothing() {
+fn document_is_self_contained() {
     let (verdicts, subject) = sample();
     let text = report(&verdicts, &subject);
     let all = elements(&text);
@@ -48,7 +48,7 @@ fn the_document_is_whole_and_loads_nothing() {
 }
 
 #[test]
-fn claims_say_how_they_ended() {
+fn claims_show_their_verdicts() {
     let (verdicts, subject) = sample();
     let text = report(&verdicts, &subject);
     for part in [
@@ -79,7 +79,7 @@ fn hostile_text_stays_text() {
 }
 
 #[test]
-fn one_to_five_clusters_are_drawn_inside_the_drawing() {
+fn drawings_of_one_to_five_clusters_stay_in_bounds() {
     let (verdicts, mut subject) = sample();
     for number in 0..=5 {
         let cluster = |index: usize| SubjectCluster {
@@ -100,14 +100,14 @@ fn one_to_five_clusters_are_drawn_inside_the_drawing() {
 }
 
 #[test]
-fn without_a_caller_nothing_is_called() {
+fn without_a_caller_no_call_is_possible() {
     let (verdicts, mut subject) = sample();
     subject.clusters[0].caller = false;
     assert!(!report(&verdicts, &subject).contains("class=\"head\""));
 }
 
 #[test]
-fn durations_are_for_people() {
+fn durations_are_human_readable() {
     assert_eq!(
         [0.0, 1.254, 59.9, 60.2, 125.0].map(duration),
         ["0 s", "1.25 s", "59.9 s", "1 min 0 s", "2 min 5 s"]
@@ -115,7 +115,7 @@ fn durations_are_for_people() {
 }
 
 #[test]
-fn the_headline_says_what_matters() {
+fn headline_counts_claims() {
     let of = |statuses: &[Status]| {
         let mut checks = Vec::new();
         for status in statuses {
