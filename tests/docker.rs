@@ -35,7 +35,7 @@ mod trouble;
 
 const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
 /// How long anything here may take that could hang.
-const WITHIN: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn docker(args: &[&str]) -> Output {
     Command::new("docker").args(args).output().unwrap()
@@ -294,17 +294,17 @@ async fn commands_in_a_node_with_input() {
     let all = || stream::iter((0..CHUNKS).map(|_| chunk()));
     let run = async |command: &[&str]| node::run_with_input(&engine, NODE, command, all()).await;
 
-    let counted = timeout(WITHIN, run(&["wc", "-c"])).await.unwrap().unwrap();
+    let counted = timeout(TIMEOUT, run(&["wc", "-c"])).await.unwrap().unwrap();
     assert_eq!(counted.trim(), (CHUNKS * 64 * 1024).to_string());
-    assert_eq!(timeout(WITHIN, run(&["head", "-c", "3"])).await.unwrap().unwrap(), "xxx");
-    timeout(WITHIN, run(&["true"])).await.unwrap().unwrap();
-    let error = timeout(WITHIN, run(&["sh", "-c", "echo no room >&2; exit 1"])).await.unwrap().unwrap_err();
+    assert_eq!(timeout(TIMEOUT, run(&["head", "-c", "3"])).await.unwrap().unwrap(), "xxx");
+    timeout(TIMEOUT, run(&["true"])).await.unwrap().unwrap();
+    let error = timeout(TIMEOUT, run(&["sh", "-c", "echo no room >&2; exit 1"])).await.unwrap().unwrap_err();
     assert!(found(&error).evidence.contains(&"no room".to_owned()));
 
     // Input that ends in an error: the command is not left waiting for the rest.
     let broken = stream::iter([chunk(), Err(io::Error::other("the disk is gone"))]);
     let reading = node::run_with_input(&engine, NODE, &["cat"], broken);
-    let error = timeout(WITHIN, reading).await.unwrap().unwrap_err();
+    let error = timeout(TIMEOUT, reading).await.unwrap().unwrap_err();
     assert!(format!("{error:#}").contains("the disk is gone"), "{error:#}");
     let left = node::run(&engine, NODE, &["sh", "-c", "grep -l '^cat$' /proc/[0-9]*/comm || true"]).await.unwrap();
     assert_eq!(left, "", "the command still waits");
@@ -366,7 +366,7 @@ async fn only_nodes_that_are_listed_and_attached_are_ours() {
 
 async fn containerd_answers(engine: &Engine, node: &str) {
     let step = Events::silent().step("images", None);
-    wait::until(&step, "containerd to answer", Instant::now() + WITHIN, async || {
+    wait::until(&step, "containerd to answer", Instant::now() + TIMEOUT, async || {
         let tried = node::try_exec(engine, node, &["ctr", "version"]).await?;
         Ok(if tried.status == 0 { Poll::Ready(()) } else { Poll::NotYet(tried.stderr) })
     })

@@ -38,9 +38,9 @@ use crate::spec::{self, Loaded, Sources, environment_name};
 pub use crate::cluster::call::{Answer, Request};
 
 /// The timeout of one call. The sample caller itself times out after 30 s.
-const CALL_WITHIN: Duration = Duration::from_secs(45);
+const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 /// The timeout of deleting an environment.
-const DOWN_WITHIN: Duration = Duration::from_secs(300);
+const DOWN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Which environment, and how to create it.
 #[derive(Debug, Clone, Default)]
@@ -215,8 +215,8 @@ impl Environment {
             let caller = Caller::connect(&client, namespace).await;
             caller.map_err(|error| call::unreached(error, &from))?.call(request).await
         };
-        tokio::time::timeout(CALL_WITHIN, called).await.map_err(|_| {
-            Error::environment(format!("the caller in {from} did not respond within {} s", CALL_WITHIN.as_secs()))
+        tokio::time::timeout(CALL_TIMEOUT, called).await.map_err(|_| {
+            Error::environment(format!("the caller in {from} did not respond within {} s", CALL_TIMEOUT.as_secs()))
                 .hint(format!("check what is wrong: kindmesh status; repair: {}", up_hint(self.name())))
         })?
     }
@@ -230,8 +230,8 @@ impl Environment {
             let engine = Engine::connect().await?;
             down::down(&engine, &self.folders, self.name(), &Events::silent()).await
         };
-        tokio::time::timeout(DOWN_WITHIN, down).await.map_err(|_| {
-            Error::environment(format!("not deleted after {} s", DOWN_WITHIN.as_secs()))
+        tokio::time::timeout(DOWN_TIMEOUT, down).await.map_err(|_| {
+            Error::environment(format!("not deleted after {} s", DOWN_TIMEOUT.as_secs()))
                 .hint(format!("kindmesh down --name {} continues", self.name()))
         })??;
         Ok(())

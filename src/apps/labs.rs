@@ -316,7 +316,7 @@ impl<'a> Labs<'a> {
             let what = format!("the API server of {} to respond", clusters.places.of(side));
             let mut patience = Patience::new(clusters.record(side));
             wait::until(step, &what, deadline, async || {
-                let asked = tokio::time::timeout(ANSWER_WITHIN, clusters.client(side).apiserver_version()).await;
+                let asked = tokio::time::timeout(RESPONSE_TIMEOUT, clusters.client(side).apiserver_version()).await;
                 match asked {
                     Ok(Ok(_)) => Ok(Poll::Ready(())),
                     Ok(Err(error)) => patience.failed(&what, error),
@@ -373,7 +373,7 @@ impl<'a> Labs<'a> {
 }
 
 /// How long an API server may take to respond to one of the polls.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn change(cluster: &str, what: &str, became: Became) -> Change {
     Change { cluster: cluster.to_owned(), what: what.to_owned(), became, kept: None }

@@ -78,9 +78,9 @@ use users::Users;
 const PART_OF: &str = "kindmesh-testing";
 /// How long a test's namespace is leased without a renewal.
 const LEASE: Duration = Duration::from_secs(600);
-const RENEWED_EVERY: Duration = Duration::from_secs(180);
+const RENEW_INTERVAL: Duration = Duration::from_secs(180);
 /// How long a test may wait for one that runs alone.
-const TURN_WITHIN: Duration = Duration::from_secs(900);
+const TURN_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// A cluster of the mesh.
 #[derive(Clone)]
@@ -207,7 +207,7 @@ impl Mesh {
         body: impl AsyncFnOnce(&Namespace) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let step = Events::silent().step("lock", None);
-        let _turn = self.users.take_part(alone, &step, Instant::now() + TURN_WITHIN).await?;
+        let _turn = self.users.take_part(alone, &step, Instant::now() + TURN_TIMEOUT).await?;
         let namespace = Namespace::make(self, alone).await?;
         let work = AssertUnwindSafe(body(&namespace)).catch_unwind();
         let ended = tokio::select! {
@@ -241,7 +241,7 @@ impl Mesh {
 
     /// Renews the lease of a namespace, forever.
     async fn renew(&self, namespace: &Namespace) -> std::convert::Infallible {
-        let mut ticks = tokio::time::interval_at(Instant::now() + RENEWED_EVERY, RENEWED_EVERY);
+        let mut ticks = tokio::time::interval_at(Instant::now() + RENEW_INTERVAL, RENEW_INTERVAL);
         loop {
             ticks.tick().await;
             for side in &self.sides {

@@ -29,7 +29,7 @@ fn too_late(what: &str) -> Error {
 /// The pause between two polls. It starts short, since most waits end soon. Every longer wait ends half of the longest
 /// pause late on average, and many waits follow each other.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_millis(200);
 
 /// Polls `condition` until it holds or `deadline` has passed.
 ///
@@ -69,7 +69,7 @@ pub async fn until<T>(
                 .into());
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 

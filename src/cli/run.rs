@@ -19,7 +19,7 @@ use crate::report::github::{self, Surroundings};
 use crate::report::{self, Output, Printer, Several, Verbosity};
 
 /// How long the final output may take after a second signal.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const FINAL_OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a command and returns its exit status.
 pub fn main(global: Global, task: Task) -> ExitCode {
@@ -87,7 +87,7 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
     tokio::select! {
         code = last_words => code,
         code = signals.next() => code,
-        () = tokio::time::sleep(AT_ONCE), if again => code_at_once,
+        () = tokio::time::sleep(FINAL_OUTPUT_TIMEOUT), if again => code_at_once,
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The longest delay that a producer accepts, in milliseconds: one day.
-pub(super) const DELAY_MAX: u64 = LONGEST_SECONDS * 1000;
+pub(super) const DELAY_MAX: u64 = MAX_SECONDS * 1000;
 
 /// Parses a whole number within bounds. The error names the bounds.
 pub(super) fn whole<N>(
@@ -34,13 +34,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err("expected a duration from 1s to 24h, such as 90s or 15m".into()),
     };
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
-        Some(seconds @ 1..=LONGEST_SECONDS) => Ok(Duration::from_secs(seconds)),
+        Some(seconds @ 1..=MAX_SECONDS) => Ok(Duration::from_secs(seconds)),
         _ => Err("expected a duration from 1s to 24h, such as 90s or 15m".into()),
     }
 }
 
 /// One day: longer is a mistake.
-const LONGEST_SECONDS: u64 = 24 * 3600;
+const MAX_SECONDS: u64 = 24 * 3600;
 
 #[cfg(test)]
 mod tests {

@@ -22,8 +22,8 @@ use crate::base::counts;
 
 /// The timeout of a request, including reading the response. kind's API servers are on this host, and the slowest request,
 /// merging Istio's CRDs, takes seconds.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns a client for the only cluster of a kubeconfig file. Each request ends within 20 s. Streams may take longer: a
 /// followed log, a watch, and an upgraded connection (exec, port-forward) once it is established.
@@ -39,13 +39,13 @@ pub async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
     config.proxy_url = None;
     // A read timeout would end idle streams.
     config.read_timeout = None;
-    config.connect_timeout = Some(CONNECT_WITHIN);
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
     let counted = MapRequestLayer::new(|request: Request<Body>| {
         counts::kube_request();
         request
     });
     let builder = ClientBuilder::try_from(config).with_context(what)?;
-    Ok(builder.with_layer(&counted).with_layer(&Bound(ANSWER_WITHIN)).build())
+    Ok(builder.with_layer(&counted).with_layer(&Bound(RESPONSE_TIMEOUT)).build())
 }
 
 /// The error of a request that timed out.
@@ -145,18 +145,18 @@ mod tests {
     use super::*;
     use hyper::body::Frame;
 
-    const WITHIN: Duration = Duration::from_millis(50);
+    const TIMEOUT: Duration = Duration::from_millis(50);
 
     /// Sends a request to a server that sends the head at once, and the body after twice the timeout.
     async fn asked(request: Request<()>) -> Result<String, BoxError> {
         let slow = tower::service_fn(|_: Request<()>| async {
             let body = stream::once(Box::pin(async {
-                tokio::time::sleep(WITHIN * 2).await;
+                tokio::time::sleep(TIMEOUT * 2).await;
                 Ok::<_, BoxError>(Frame::data(Bytes::from("text")))
             }));
             Ok::<_, BoxError>(Response::new(StreamBody::new(body)))
         });
-        let body = Bound(WITHIN).layer(slow).call(request).await?.into_body().collect().await?;
+        let body = Bound(TIMEOUT).layer(slow).call(request).await?.into_body().collect().await?;
         Ok(String::from_utf8(body.to_bytes().to_vec())?)
     }
 
@@ -180,10 +180,10 @@ mod tests {
     async fn requests_time_out_but_followed_logs_do_not() {
         let asked = async |request| {
             let never = tower::service_fn(|_: Request<()>| async {
-                tokio::time::sleep(WITHIN * 2).await;
+                tokio::time::sleep(TIMEOUT * 2).await;
                 Ok::<_, BoxError>(Response::new(http_body_util::Full::default().map_err(|never| match never {})))
             });
-            Bound(WITHIN).layer(never).call(request).await.is_ok()
+            Bound(TIMEOUT).layer(never).call(request).await.is_ok()
         };
         let mut exec = get("/api/v1/namespaces/a/pods/b/exec");
         exec.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));

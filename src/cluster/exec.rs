@@ -12,7 +12,7 @@ use super::refusal;
 use crate::base::error::Error;
 
 /// The timeout of a command, including retries.
-const ENDS_WITHIN: Duration = Duration::from_secs(20);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum number of attempts. A busy API server may refuse one stream and accept the next.
 const TRIES: usize = 3;
 
@@ -39,8 +39,8 @@ pub async fn exec(
         }
         once(&api, pod, container, command).await
     };
-    let ended = tokio::time::timeout(ENDS_WITHIN, tries).await;
-    let ended = ended.map_err(|_| Error::environment(format!("no response within {} s", ENDS_WITHIN.as_secs())));
+    let ended = tokio::time::timeout(EXIT_TIMEOUT, tries).await;
+    let ended = ended.map_err(|_| Error::environment(format!("no response within {} s", EXIT_TIMEOUT.as_secs())));
     match ended.with_context(what)? {
         Ok(said) => Ok(said),
         Err(Failure::Transport(error) | Failure::Refused(error)) => Err(error).with_context(what),

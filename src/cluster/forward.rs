@@ -23,11 +23,11 @@ use crate::cluster::workloads;
 const USUAL_PORT: u16 = names::PORT;
 
 /// The timeout for finding a pod and connecting to it.
-const REACHED_WITHIN: Duration = Duration::from_secs(10);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a pod may keep responding to a client that has stopped sending: slightly longer than the caller's longest
 /// response. A closed connection cannot be distinguished from a half-closed one, so it is also kept that long.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(35);
+const HALF_CLOSE_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// A stream to a pod. Dropping it closes both directions.
 pub struct Remote {
@@ -57,9 +57,9 @@ pub async fn to_caller(client: &Client, namespace: &str) -> anyhow::Result<Remot
         let refusal = forward.take_error(names::PORT).with_context(what)?.boxed();
         Ok(Remote { stream, refusal })
     };
-    let seconds = REACHED_WITHIN.as_secs();
+    let seconds = OPEN_TIMEOUT.as_secs();
     let late = |_| Error::environment(format!("the API server did not respond within {seconds} s"));
-    tokio::time::timeout(REACHED_WITHIN, open).await.map_err(late)?
+    tokio::time::timeout(OPEN_TIMEOUT, open).await.map_err(late)?
 }
 
 /// A listener on the host's loopback address.
@@ -152,7 +152,7 @@ async fn carry(local: TcpStream, open: &impl AsyncFn() -> anyhow::Result<Remote>
     // The end of the client's data is not passed on: a port-forward over a WebSocket closes both directions and would lose
     // the response. Closed connections are normal: only a refusal is reported.
     if asked {
-        let _ = tokio::time::timeout(ANSWERED_WITHIN, answering).await;
+        let _ = tokio::time::timeout(HALF_CLOSE_TIMEOUT, answering).await;
     }
     match refusal.now_or_never().flatten() {
         Some(refusal) => Err(Error::environment(refusal.trim().to_owned()).into()),

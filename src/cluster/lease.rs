@@ -22,9 +22,9 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 /// The annotation with the time at which the lease of a namespace expires, in seconds since 1970.
 const LEASE: &str = "kindmesh/lease-until";
 /// How long deleting expired namespaces may delay a run.
-const SWEEP_WITHIN: Duration = Duration::from_secs(10);
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout for deleting a namespace. One with pods took 3 to 8 s on two cores.
-const REMOVE_WITHIN: Duration = Duration::from_secs(60);
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns a namespace of the mesh whose lease starts now. `part_of` is its purpose.
 ///
@@ -64,7 +64,7 @@ pub(crate) async fn sweep(client: &Client, part_of: &str) {
         let over: Vec<String> = found.iter().filter(|found| is_over(found)).map(ResourceExt::name_any).collect();
         join_all(over.iter().map(|name| delete(client, name))).await;
     };
-    let _ = tokio::time::timeout(SWEEP_WITHIN, removed).await;
+    let _ = tokio::time::timeout(SWEEP_TIMEOUT, removed).await;
 }
 
 /// Deletes a namespace, and its pods without a grace period.
@@ -96,7 +96,7 @@ pub(crate) async fn gone(client: &Client, namespace: &str, cluster: &str) -> any
     let what = format!("namespace {namespace} of {cluster} to be deleted");
     let record = Record::default();
     let mut patience = Patience::new(&record);
-    wait::until(&step, &what, Instant::now() + REMOVE_WITHIN, async || match api.get_opt(namespace).await {
+    wait::until(&step, &what, Instant::now() + REMOVE_TIMEOUT, async || match api.get_opt(namespace).await {
         Ok(None) => Ok(Poll::Ready(())),
         Ok(Some(_)) => Ok(Poll::NotYet("terminating".into())),
         Err(error) => patience.failed(&what, error),

@@ -14,7 +14,7 @@ use crate::base::error::{self, Error};
 use crate::base::wait::Poll;
 
 /// How long a request is retried when its refusal needs a reason, and how long an API server counts as just started.
-const PASSES_WITHIN: Duration = Duration::from_secs(10);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a refusal is temporary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Record {
     fn explains(&self, status: &Status) -> Option<Reason> {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = |(reason, at): &&(Reason, Instant)| {
-            (*reason != Reason::ApiServer || at.elapsed() < PASSES_WITHIN) && reason.explains(status)
+            (*reason != Reason::ApiServer || at.elapsed() < RETRY_TIMEOUT) && reason.explains(status)
         };
         noted.iter().find(counts).map(|(reason, _)| reason.clone())
     }
@@ -210,7 +210,7 @@ impl<'a> Patience<'a> {
 
     fn with_reason(&mut self, status: &Status) -> Answer {
         if let Some((since, reason)) = &self.refused
-            && since.elapsed() >= PASSES_WITHIN
+            && since.elapsed() >= RETRY_TIMEOUT
         {
             return Answer::GiveUp(Some(reason.clone()));
         }
@@ -268,7 +268,7 @@ impl<'a> Patience<'a> {
 pub fn asked_again(error: Error, reason: Option<&Reason>) -> Error {
     match reason {
         Some(reason) => {
-            error.evidence(format!("retried for up to {} s because {reason}", PASSES_WITHIN.as_secs()))
+            error.evidence(format!("retried for up to {} s because {reason}", RETRY_TIMEOUT.as_secs()))
         }
         None => error,
     }
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(patience.judge(&kube::Error::Service("connection refused".into())), Answer::AskAgain);
         assert_eq!(patience.judge(&forbidden), Answer::AskAgain);
         // It is retried for 10 s, and the error names the reason.
-        patience.refused = Some((Instant::now() - PASSES_WITHIN, Reason::ApiServer));
+        patience.refused = Some((Instant::now() - RETRY_TIMEOUT, Reason::ApiServer));
         assert_eq!(patience.judge(&forbidden), Answer::GiveUp(Some(Reason::ApiServer)));
         let ended = patience.failed::<()>("istiod to be ready", forbidden).unwrap_err();
         let told = &error::find(&ended).unwrap().evidence;
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn api_server_start_is_a_reason_only_for_a_while() {
         let record = Record::default();
-        record.0.lock().unwrap().push((Reason::ApiServer, Instant::now() - PASSES_WITHIN));
+        record.0.lock().unwrap().push((Reason::ApiServer, Instant::now() - RETRY_TIMEOUT));
         let judged = Patience::new(&record).judge(&refused(401, "Unauthorized"));
         assert_eq!(judged, Answer::GiveUp(None));
         record.note(Reason::ApiServer);

@@ -33,10 +33,10 @@ use look::Look;
 pub use redact::Redactor;
 
 /// How long one part may take, and all of them. Seen: 4 s for everything of a running environment.
-const PART_WITHIN: Duration = Duration::from_secs(15);
-const ALL_WITHIN: Duration = Duration::from_secs(90);
+const PART_TIMEOUT: Duration = Duration::from_secs(15);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(90);
 /// How many parts are collected in parallel.
-const AT_ONCE: usize = 8;
+const FINAL_OUTPUT_TIMEOUT: usize = 8;
 /// How much of one file is kept, in bytes: its end.
 const FILE_BYTES: usize = 8 << 20;
 
@@ -103,7 +103,7 @@ pub async fn bundle(
         let mut parts = look.parts().await;
         parts.extend(failure.into_iter().map(|failure| Part::json("failure.json", failure)));
         step.waiting("collecting collecting the parts of the archive", &format!("collecting {}", parts.len()));
-        let (mut files, mut missing) = collect(parts, PART_WITHIN).await;
+        let (mut files, mut missing) = collect(parts, PART_TIMEOUT).await;
         missing.extend(look.missing());
         missing.sort();
         files.sort();
@@ -140,14 +140,14 @@ pub(crate) type Files = Vec<(String, Vec<u8>)>;
 async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<String>) {
     let started = Instant::now();
     let works = parts.into_iter().map(|part| async move {
-        let left = ALL_WITHIN.saturating_sub(started.elapsed()).min(each_within);
+        let left = TOTAL_TIMEOUT.saturating_sub(started.elapsed()).min(each_within);
         let result = match tokio::time::timeout(left, part.work).await {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("no response within {:.1} s", left.as_secs_f64())),
         };
         (part.path, result)
     });
-    let mut works = std::pin::pin!(futures::stream::iter(works).buffer_unordered(AT_ONCE));
+    let mut works = std::pin::pin!(futures::stream::iter(works).buffer_unordered(FINAL_OUTPUT_TIMEOUT));
     let (mut files, mut missing) = (Vec::new(), Vec::new());
     while let Some((path, result)) = works.next().await {
         match result {
@@ -203,7 +203,7 @@ mod tests {
             }),
             Part::new("c.txt", async { Ok("text") }),
         ];
-        let (mut files, missing) = collect(parts, PART_WITHIN).await;
+        let (mut files, missing) = collect(parts, PART_TIMEOUT).await;
         files.sort();
         let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
         assert_eq!(files, [("a.json", &b"1"[..]), ("c.txt", b"text")]);

@@ -26,11 +26,11 @@ pub use rules::Rule;
 use rules::{COMPILED_CAUSES, COMPILED_SYMPTOMS};
 
 /// How long gathering evidence may take. Seen: 0.1 s on a cluster that responds.
-pub const GATHER_WITHIN: Duration = Duration::from_secs(4);
+pub const GATHER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Returns the deadline for waits of a command that ends at `deadline`: it leaves time to find out why one failed.
 pub fn waits_until(deadline: Instant) -> Instant {
-    deadline - GATHER_WITHIN.min(deadline.duration_since(Instant::now()) / 4)
+    deadline - GATHER_TIMEOUT.min(deadline.duration_since(Instant::now()) / 4)
 }
 
 /// A known cause.
@@ -106,7 +106,7 @@ fn fill(template: &str, found: &regex::Captures<'_>, section: &Section, evidence
 pub async fn explained<T>(result: anyhow::Result<T>, gather: impl AsyncFnOnce() -> Evidence) -> anyhow::Result<T> {
     match result {
         Err(error) if is_open(&error) => {
-            let evidence = tokio::time::timeout(GATHER_WITHIN, gather()).await.unwrap_or_default();
+            let evidence = tokio::time::timeout(GATHER_TIMEOUT, gather()).await.unwrap_or_default();
             Err(explain(error, &evidence))
         }
         result => result,

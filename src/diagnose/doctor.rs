@@ -50,7 +50,7 @@ pub const TOPICS: [(&str, &[Check]); 9] = [
 ];
 
 /// The default timeout of gathering.
-pub const WITHIN: Duration = Duration::from_secs(2);
+pub const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The findings, as in the JSON interface.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -89,7 +89,7 @@ impl Report {
     }
 }
 
-/// Gathers all facts and judges them, within the timeout: [`WITHIN`] is enough for a healthy engine and
+/// Gathers all facts and judges them, within the timeout: [`TIMEOUT`] is enough for a healthy engine and
 /// registries.
 pub async fn doctor(spec: &Spec, origins: &Origins, folders: &Directories, within: Duration) -> Report {
     judge(&gather(spec, origins, folders, within).await)

@@ -23,9 +23,9 @@ use crate::plan::inventory::{self};
 use crate::spec::Label;
 
 /// How long one request for a log may take.
-const LOOK_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a journal is polled. A `journalctl --follow` in a node would outlive the command.
-const NEWS_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The link's unit.
 const LINK_UNIT: &str = "kindmesh-link.service";
 
@@ -190,10 +190,10 @@ impl<'a> Logs<'a> {
                 }
             }
         };
-        match tokio::time::timeout(LOOK_WITHIN, read).await {
+        match tokio::time::timeout(REQUEST_TIMEOUT, read).await {
             Ok(read) => read.with_context(|| format!("reading the log of {}", log.place)),
             Err(_) => {
-                anyhow::bail!("reading the log of {}: no response within {} s", log.place, LOOK_WITHIN.as_secs())
+                anyhow::bail!("reading the log of {}: no response within {} s", log.place, REQUEST_TIMEOUT.as_secs())
             }
         }
     }
@@ -231,7 +231,7 @@ impl<'a> Logs<'a> {
             let node = node.clone();
             async move {
                 if again {
-                    tokio::time::sleep(NEWS_EVERY).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 let from: Vec<&str> = from.iter().map(String::as_str).collect();
                 let command = journalctl(unit, &[&from[..], &["--show-cursor"]].concat());
@@ -324,9 +324,9 @@ async fn containers(environment: &Environment, cluster: &str, what: &[What]) -> 
         }
         anyhow::Ok(found)
     };
-    match tokio::time::timeout(LOOK_WITHIN, look).await {
+    match tokio::time::timeout(REQUEST_TIMEOUT, look).await {
         Ok(found) => found,
-        Err(_) => anyhow::bail!("the API server did not respond within {} s", LOOK_WITHIN.as_secs()),
+        Err(_) => anyhow::bail!("the API server did not respond within {} s", REQUEST_TIMEOUT.as_secs()),
     }
 }
 

@@ -98,7 +98,7 @@ pub struct Status {
 }
 
 /// How long after its nodes' start an environment counts as healing rather than degraded. Seen: 52 s.
-const HEALS_WITHIN: Duration = Duration::from_secs(120);
+const HEALING_TIME: Duration = Duration::from_secs(120);
 
 /// Returns the phase as far as the nodes show it: `ready` if all run.
 pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
@@ -316,7 +316,7 @@ impl Look<'_> {
     /// Whether a node was started a short time ago.
     async fn just_started(&self) -> bool {
         for node in &self.found.nodes {
-            if node::runs_for(self.engine, &node.name).await.is_some_and(|time| time < HEALS_WITHIN) {
+            if node::runs_for(self.engine, &node.name).await.is_some_and(|time| time < HEALING_TIME) {
                 return true;
             }
         }

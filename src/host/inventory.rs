@@ -18,7 +18,7 @@ use crate::plan::inventory::{
 };
 
 /// How long the engine may take to list its networks and nodes. Seen: milliseconds, seconds on a busy host.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Inspects the engine and the host's routes. A plan with samples also needs the `executable`, which requires
 /// reading a whole file.
@@ -30,8 +30,8 @@ pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
     let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let both =
         async { futures::join!(engine.docker.list_networks(None), engine.docker.list_containers(Some(all))) };
-    let (networks, containers) = tokio::time::timeout(ANSWER_WITHIN, both).await.map_err(|_| {
-        let within = ANSWER_WITHIN.as_secs();
+    let (networks, containers) = tokio::time::timeout(RESPONSE_TIMEOUT, both).await.map_err(|_| {
+        let within = RESPONSE_TIMEOUT.as_secs();
         Error::environment(format!("the container engine at {} did not return its lists", engine.endpoint.host))
             .evidence(format!("it responded at first, and then not within {within} s"))
             .hint("check what keeps it busy: docker ps; otherwise restart it")

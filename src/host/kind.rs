@@ -36,9 +36,9 @@ pub const COREDNS: &str = include_str!("../../kind-configs/coredns.yaml");
 const CONFIG_FILE: &str = "kind.yaml";
 /// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow connection, since kind pulls the
 /// node image.
-const CREATED_WITHIN: Duration = Duration::from_secs(600);
+const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long kind may take for a query.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The marker on a control plane that kind completed: a node without it is incomplete and is created again.
 const CREATED: &str = "/etc/kindmesh/created";
@@ -107,7 +107,7 @@ impl Kind<'_> {
             .arg(self.kubeconfig(&cluster.name));
         let log_path = self.files.of_cluster(&cluster.name, "kind.log");
         let log = state::begin_private(&log_path)?;
-        if let Err(error) = process::run_apart(&mut command, CREATED_WITHIN, log).await {
+        if let Err(error) = process::run_apart(&mut command, CREATE_TIMEOUT, log).await {
             return Err(self.not_created(cluster, &log_path, error));
         }
         node::run(
@@ -155,7 +155,7 @@ impl Kind<'_> {
         let kind = kind().await?;
         let mut command = self.command(&kind);
         command.args(["get", "kubeconfig", "--name", &cluster.kind_name]);
-        let output = process::run_within(&mut command, ANSWER_WITHIN).await?;
+        let output = process::run_within(&mut command, RESPONSE_TIMEOUT).await?;
         state::write_private(&path, &output.stdout)?;
         Ok(Outcome::changed(path))
     }

@@ -6,7 +6,7 @@ pub mod entries;
 mod lock;
 mod users;
 
-pub use users::{MERGE_WITHIN, merge_into, merged_into, remove_from, users_own};
+pub use users::{MERGE_TIMEOUT, merge_into, merged_into, remove_from, users_own};
 
 use anyhow::Context;
 use kube::config::Kubeconfig;

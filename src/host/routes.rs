@@ -11,7 +11,7 @@ const REJECT: u32 = 0x0200;
 /// Shorter prefixes are parts of a default route: OpenVPN and others route 0.0.0.0/1 and 128.0.0.0/1, or the four
 /// quarters, so that the default route itself stays. They match everything without a more specific route,
 /// including a new network's addresses, and would leave no subnet free.
-const SHORTEST_PREFIX: u8 = 3;
+const MIN_PREFIX: u8 = 3;
 
 /// Returns the routes of the host's main table. On other systems than Linux, the engine runs in its own virtual
 /// machine, whose routes are not visible: none.
@@ -28,7 +28,7 @@ pub fn parse(table: &str) -> Vec<Taken> {
         let number = |text: &str| u32::from_str_radix(text, 16).ok();
         let address = |text: &str| Some(Ipv4Addr::from(number(text)?.to_ne_bytes()));
         let subnet = Ipv4Net::with_netmask(address(destination)?, address(mask)?).ok()?;
-        let counts = subnet.prefix_len() >= SHORTEST_PREFIX && number(flags)? & REJECT == 0;
+        let counts = subnet.prefix_len() >= MIN_PREFIX && number(flags)? & REJECT == 0;
         counts.then(|| Taken { subnet, by: format!("the route via {interface}") })
     };
     table.lines().skip(1).filter_map(route).collect()

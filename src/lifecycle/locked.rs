@@ -24,7 +24,7 @@ use crate::plan::admission;
 use crate::plan::inventory::Inventory;
 
 /// How long the engine may take to report which nodes run, before a command continues without knowing.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Locks an existing environment exclusively, to change its nodes, and inspects it.
 ///
@@ -91,7 +91,7 @@ pub(crate) async fn shared(
 /// An environment error with the command that starts the nodes.
 pub async fn require_running(environment: &str, clusters: &[&str]) -> Result<(), Error> {
     let inventory = async { gather::gather(&Engine::connect().await?).await };
-    match tokio::time::timeout(ANSWER_WITHIN, inventory).await {
+    match tokio::time::timeout(RESPONSE_TIMEOUT, inventory).await {
         Ok(Ok(inventory)) => admission::resting(&inventory, environment, clusters),
         _ => Ok(()),
     }

@@ -14,7 +14,7 @@ use crate::plan::Samples;
 
 /// How long one attempt may take: a call takes milliseconds, and a call through something that just died may hang
 /// for long.
-const TRY_WITHIN: Duration = Duration::from_secs(3);
+const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Calls from a cluster until the response is as the pattern requires. The calls' IDs begin with `by`, and
 /// `record` is the cluster's.
@@ -42,13 +42,13 @@ pub async fn crosses(
     let mut patience = Patience::new(record);
     wait::until(step, what, deadline, async || {
         let answer = async { Caller::connect(client, &samples.namespace).await?.call(&request).await };
-        match tokio::time::timeout(TRY_WITHIN, answer).await {
+        match tokio::time::timeout(TRY_TIMEOUT, answer).await {
             Ok(Ok(answer)) => Ok(match flaw(&answer, samples) {
                 None => Poll::Ready(answer),
                 Some(flaw) => Poll::NotYet(flaw),
             }),
             Ok(Err(error)) => patience.failed(what, error),
-            Err(_) => Ok(Poll::NotYet(format!("no response within {} s", TRY_WITHIN.as_secs()))),
+            Err(_) => Ok(Poll::NotYet(format!("no response within {} s", TRY_TIMEOUT.as_secs()))),
         }
     })
     .await

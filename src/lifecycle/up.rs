@@ -66,7 +66,7 @@ impl Default for Options {
 }
 
 /// How long a single wait may take, in addition to the timeout of the command.
-const WAIT_WITHIN: Duration = Duration::from_secs(240);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// An environment that works.
 #[derive(Debug, Clone, Serialize)]
@@ -214,7 +214,7 @@ impl Run {
 
     /// Returns the deadline of a wait that begins now.
     fn wait_deadline(&self) -> tokio::time::Instant {
-        self.waits_until.min(tokio::time::Instant::now() + WAIT_WITHIN)
+        self.waits_until.min(tokio::time::Instant::now() + WAIT_TIMEOUT)
     }
 }
 

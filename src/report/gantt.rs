@@ -12,7 +12,7 @@ mod html;
 pub use html::page;
 
 /// The narrowest readable chart.
-const NARROWEST: usize = 20;
+const MIN_WIDTH: usize = 20;
 /// Shorter steps are not in a terminal's chart unless they are on the critical path: they are many and not
 /// interesting.
 const SHORTEST: f64 = 0.1;
@@ -25,7 +25,7 @@ pub fn text(timeline: &Timeline, style: Style, unicode: bool, columns: usize) ->
     let shown: Vec<&Bar> = timeline.steps.iter().filter(|bar| is_shown(timeline, bar)).collect();
     let labels: Vec<String> = shown.iter().map(|bar| label(&bar.step, bar.cluster.as_deref())).collect();
     let widest = labels.iter().map(|label| console::measure_text_width(label)).max().unwrap_or_default();
-    let width = columns.saturating_sub(widest + SECONDS + 4).max(NARROWEST);
+    let width = columns.saturating_sub(widest + SECONDS + 4).max(MIN_WIDTH);
     let mut lines = vec![style.bold(&headline(timeline)), String::new()];
     for (bar, label) in shown.iter().zip(&labels) {
         let label = pad_str(label, widest, Alignment::Left, None);

@@ -15,7 +15,7 @@ const SECONDS: usize = 6;
 /// Columns that fit the name of every check.
 const CHECK: usize = 17;
 /// A condition cut shorter than this is omitted: the status alone says more.
-const SHORTEST_CONDITION: usize = 10;
+const MIN_CONDITION_WIDTH: usize = 10;
 
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const ASCII_SPINNER: [&str; 4] = ["-   ", "\\   ", "|   ", "/   "];
@@ -128,7 +128,7 @@ impl Look {
     fn status(&self, waiting: &Waiting, room: usize) -> String {
         let (what, last) = (one_line(&waiting.what), one_line(&waiting.last));
         let room_for_what = room.saturating_sub(measure_text_width(&last) + 2);
-        if room_for_what < SHORTEST_CONDITION && measure_text_width(&what) > room_for_what {
+        if room_for_what < MIN_CONDITION_WIDTH && measure_text_width(&what) > room_for_what {
             return self.cut(&last, room).into_owned();
         }
         format!("{}: {last}", self.cut(&what, room_for_what))

@@ -200,8 +200,8 @@ const EXCERPT: usize = 240;
 
 /// Cuts a message that quotes text that is too long.
 pub(super) fn clipped(message: String) -> String {
-    const LONGEST: usize = 2 * EXCERPT;
-    match message.char_indices().nth(LONGEST) {
+    const MAX_LENGTH: usize = 2 * EXCERPT;
+    match message.char_indices().nth(MAX_LENGTH) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message,
     }

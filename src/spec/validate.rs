@@ -18,7 +18,7 @@ pub const WORKERS_MAX: u8 = 20;
 /// The maximum number of clusters of an environment, for the same reason.
 pub const CLUSTERS_MAX: usize = 20;
 /// The maximum number of problems in one error: the user sees the rest after fixing those.
-const TOLD_MAX: usize = 20;
+const MAX_PROBLEMS: usize = 20;
 /// Addresses of the subnet that are reserved for a later cluster and another container.
 const SPARE_ADDRESSES: u64 = 2;
 
@@ -80,14 +80,14 @@ pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
             // A fix that all problems share is printed once; otherwise each problem has its own.
             let hints: BTreeSet<_> = found.iter().filter_map(|problem| problem.hint.clone()).collect();
             let mut error = Error::usage(format!("{count} {what}"));
-            for problem in found.into_iter().take(TOLD_MAX) {
+            for problem in found.into_iter().take(MAX_PROBLEMS) {
                 error = error.evidence(match problem.hint {
                     Some(hint) if hints.len() > 1 => format!("{}; {hint}", problem.message),
                     _ => problem.message,
                 });
             }
-            if count > TOLD_MAX {
-                error = error.evidence(format!("and {} more", count - TOLD_MAX));
+            if count > MAX_PROBLEMS {
+                error = error.evidence(format!("and {} more", count - MAX_PROBLEMS));
             }
             if let (Some(hint), 1) = (hints.first(), hints.len()) {
                 error = error.hint(hint);

@@ -12,7 +12,7 @@ pub const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
 /// What stands in for an engine: nothing.
 const NO_ENGINE: &str = "unix:///nonexistent.sock";
 /// A hang is a failure, too.
-pub const ENDS_WITHIN: Duration = Duration::from_secs(120);
+pub const EXIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A user's own kubeconfig: with fields that only some have, and one that nobody knows.
 pub const OWN: &str = "
@@ -95,7 +95,7 @@ impl Sandbox {
     /// Another program with the same around it.
     pub fn command_of(&self, program: &str) -> Command {
         let mut command = Command::from_std(self.process_of(program));
-        command.timeout(ENDS_WITHIN);
+        command.timeout(EXIT_TIMEOUT);
         command
     }
 

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::sandbox::{ENDS_WITHIN, KINDMESH, Sandbox};
+use crate::sandbox::{EXIT_TIMEOUT, KINDMESH, Sandbox};
 
 #[test]
 fn colors_only_on_request() {
@@ -100,7 +100,7 @@ fn last_event_reaches_a_late_reader() {
     let mut read = String::new();
     reader.read_to_string(&mut read).unwrap();
     assert!(read[filled..].lines().any(|line| line.contains(r#""event":"failed""#)), "{}", &read[filled..]);
-    assert_eq!(end.recv_timeout(ENDS_WITHIN).unwrap().code(), Some(4));
+    assert_eq!(end.recv_timeout(EXIT_TIMEOUT).unwrap().code(), Some(4));
 }
 
 #[test]
@@ -108,5 +108,5 @@ fn ctrl_c_ends_the_wait_for_a_stalled_reader() {
     let sandbox = Sandbox::new();
     let (id, _reader, _, end) = stalled(&sandbox);
     assert!(std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());
-    assert_eq!(end.recv_timeout(ENDS_WITHIN).unwrap().code(), Some(130));
+    assert_eq!(end.recv_timeout(EXIT_TIMEOUT).unwrap().code(), Some(130));
 }

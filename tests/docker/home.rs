@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Engine, KINDMESH, WITHIN};
+use super::{Engine, KINDMESH, TIMEOUT};
 
 /// A home for a run of kindmesh.
 pub struct Home {
@@ -132,7 +132,7 @@ pub struct Running(Option<std::process::Child>);
 impl Running {
     /// Waits for something while it runs.
     pub fn until(&mut self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + WITHIN;
+        let deadline = Instant::now() + TIMEOUT;
         while !holds() {
             let ended = self.0.as_mut().unwrap().try_wait().unwrap();
             assert!(
@@ -140,7 +140,7 @@ impl Running {
                 "it ended before there were {what}: {}",
                 shown(&self.0.take().unwrap().wait_with_output().unwrap())
             );
-            assert!(Instant::now() < deadline, "no {what} within {} s", WITHIN.as_secs());
+            assert!(Instant::now() < deadline, "no {what} within {} s", TIMEOUT.as_secs());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -152,9 +152,9 @@ impl Running {
 
     /// Waits for its end.
     pub fn ended(mut self) -> Output {
-        let deadline = Instant::now() + WITHIN;
+        let deadline = Instant::now() + TIMEOUT;
         while self.0.as_mut().unwrap().try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it is larger than expected within {} s", WITHIN.as_secs());
+            assert!(Instant::now() < deadline, "it is larger than expected within {} s", TIMEOUT.as_secs());
             std::thread::sleep(Duration::from_millis(20));
         }
         self.0.take().unwrap().wait_with_output().unwrap()

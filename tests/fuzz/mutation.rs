@@ -53,7 +53,7 @@ const TOKENS: [&str; 44] = [
 ];
 
 /// Longer ones only take longer.
-const LONGEST: usize = 16 * 1024;
+const MAX_LENGTH: usize = 16 * 1024;
 
 /// Inputs made of a corpus: one of its texts, and up to seven edits, each told by a number. A failing input shrinks to as
 /// few edits as fail.
@@ -62,7 +62,7 @@ pub fn mutated(corpus: &'static [&'static str]) -> impl Strategy<Value = Input> 
         let mut bytes = corpus[usize::from(text) % corpus.len()].as_bytes().to_vec();
         for edit in edits {
             apply(&mut Choices(edit), &mut bytes, corpus);
-            bytes.truncate(LONGEST);
+            bytes.truncate(MAX_LENGTH);
         }
         Input(bytes)
     })

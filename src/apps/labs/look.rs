@@ -24,17 +24,17 @@ use crate::plan::Plan;
 
 /// How long after its preceding calls a check is evaluated: Envoy notifies its workers of an ejection within a
 /// second.
-const SETTLES_WITHIN: Duration = Duration::from_secs(2);
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// The minimum time limit for an exercise to fail as described: a producer can stay ejected for up to a minute.
-const FAILS_WITHIN: Duration = Duration::from_secs(60);
+const MIN_FAIL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The user waits for a result that does not change anymore: a change takes effect within a second or two.
-const STANDS_STILL_AFTER: Duration = Duration::from_secs(5);
+const UNCHANGED_AFTER: Duration = Duration::from_secs(5);
 /// The timeout of one call: longer than the caller's own timeout of 30 s.
-const CALL_WITHIN: Duration = Duration::from_secs(35);
+const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 /// The timeout of a plain-text request, in seconds.
-const PLAIN_TEXT_WITHIN: &str = "5";
+const PLAIN_TEXT_TIMEOUT: &str = "5";
 /// The timeout of anything else.
-const LOOK_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The result of a check.
 #[derive(Debug, Clone, Serialize)]
@@ -100,7 +100,7 @@ impl Look<'_> {
         let places = &self.clusters.places;
         let within = Duration::from_secs(checkpoint.within);
         // What a previous exercise broke may still be recovering.
-        let within = if early { within } else { within.max(FAILS_WITHIN) };
+        let within = if early { within } else { within.max(MIN_FAIL_TIMEOUT) };
         let deadline = Instant::now() + within;
         // What the previous checks repaired may still look as at the start.
         let may_stand_still = !early || checkpoint.after_others || checkpoint.at_first == checkpoint.works;
@@ -113,7 +113,7 @@ impl Look<'_> {
             }
             Ok(match expected.holds(&last, places) {
                 true => Poll::Ready(()),
-                false if !may_stand_still && moved.elapsed() > STANDS_STILL_AFTER => Poll::Ready(()),
+                false if !may_stand_still && moved.elapsed() > UNCHANGED_AFTER => Poll::Ready(()),
                 false => Poll::NotYet(last.describe()),
             })
         })
@@ -130,7 +130,7 @@ impl Look<'_> {
         }
         let silent = Events::silent().step("lab", None);
         let mut last = Seen::Nothing("no response in time".into());
-        let _ = wait::until(&silent, "an effect", Instant::now() + SETTLES_WITHIN, async || {
+        let _ = wait::until(&silent, "an effect", Instant::now() + SETTLE_TIME, async || {
             last = self.see(checkpoint).await;
             let done = early && expected.holds(&last, &self.clusters.places);
             Ok(if done { Poll::Ready(()) } else { Poll::NotYet(last.describe()) })
@@ -155,7 +155,7 @@ impl Look<'_> {
     async fn calls(&self, calls: &Calls) -> anyhow::Result<Seen> {
         let (client, namespace) = (self.clusters.client(calls.side), self.clusters.namespace());
         let connecting = Caller::connect_to(client, namespace, &calls.from);
-        let mut caller = tokio::time::timeout(LOOK_WITHIN, connecting).await??;
+        let mut caller = tokio::time::timeout(REQUEST_TIMEOUT, connecting).await??;
         let mut seen = Vec::new();
         for number in 1..=calls.count {
             let request = Request {
@@ -166,7 +166,7 @@ impl Look<'_> {
                 fail_attempts: calls.fail_attempts,
                 fresh_connection: true,
             };
-            let answer = tokio::time::timeout(CALL_WITHIN, caller.call(&request)).await??;
+            let answer = tokio::time::timeout(CALL_TIMEOUT, caller.call(&request)).await??;
             seen.push((&answer).into());
         }
         Ok(Seen::Calls(seen))
@@ -181,10 +181,10 @@ impl Look<'_> {
         let to = workloads::ready_pod(to, namespace, names::PRODUCER_NAME).await?;
         let address = to.status.and_then(|status| status.pod_ip).unwrap_or_default();
         let url = format!("http://{address}:{PORT}/producer/count");
-        let command = ["curl", "--silent", "--max-time", PLAIN_TEXT_WITHIN, url.as_str()];
+        let command = ["curl", "--silent", "--max-time", PLAIN_TEXT_TIMEOUT, url.as_str()];
         let from = from.metadata.name.unwrap_or_default();
         let asked = exec(self.clusters.client(side), namespace, &from, envoy::CONTAINER, &command);
-        match tokio::time::timeout(LOOK_WITHIN, asked).await? {
+        match tokio::time::timeout(REQUEST_TIMEOUT, asked).await? {
             Ok(said) => Ok(Seen::PlainText { answered: true, told: format!("a response: {}", said.trim()) }),
             // curl's exit status for a closed or refused connection.
             Err(error) if format!("{error:#}").contains("exit code") => {
@@ -196,7 +196,7 @@ impl Look<'_> {
 
     async fn object(&self, object: &Object) -> anyhow::Result<Seen> {
         let api = self.clusters.api(object.side, &object.api_version, &object.kind);
-        let found = tokio::time::timeout(LOOK_WITHIN, api.get_opt(&object.name)).await??;
+        let found = tokio::time::timeout(REQUEST_TIMEOUT, api.get_opt(&object.name)).await??;
         let cluster = self.clusters.places.of(object.side);
         let word = if found.is_some() { "is" } else { "does not exist" };
         let told = format!("{} {} {word} in {cluster}", object.kind, object.name);
@@ -207,7 +207,7 @@ impl Look<'_> {
         let mut told = Vec::new();
         let mut whole = true;
         for cluster in &self.plan.clusters {
-            match tokio::time::timeout(LOOK_WITHIN, link::routes(self.engine, self.plan, cluster)).await {
+            match tokio::time::timeout(REQUEST_TIMEOUT, link::routes(self.engine, self.plan, cluster)).await {
                 Ok(Ok(routes)) => told.push(format!("{}: {}", cluster.name, routes.join(", "))),
                 Ok(Err(error)) => {
                     whole = false;
@@ -223,7 +223,7 @@ impl Look<'_> {
     }
 
     async fn nodes(&self, side: Side) -> anyhow::Result<Seen> {
-        let inventory = tokio::time::timeout(LOOK_WITHIN, gather::gather(self.engine)).await??;
+        let inventory = tokio::time::timeout(REQUEST_TIMEOUT, gather::gather(self.engine)).await??;
         let found = inventory.environments.get(self.clusters.environment.name());
         let cluster = self.clusters.places.of(side);
         let nodes: Vec<_> = found.iter().flat_map(|found| found.nodes_of(cluster)).collect();

@@ -16,7 +16,7 @@ use crate::diagnose::bundle::namespace;
 /// The variable with the directory of evidence.
 const FOLDER_VARIABLE: &str = "KINDMESH_DUMP";
 /// How long gathering may take: a failed test must end.
-const WITHIN: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(45);
 /// How much of each log is in the test's output, in lines.
 const LINES: i64 = 15;
 
@@ -32,8 +32,8 @@ pub(super) async fn dump(namespace: &Namespace, failure: &str) -> String {
         let (files, missing) = namespace::files(&clients, namespace.name()).await;
         (text, files, missing)
     };
-    let Ok((text, files, missing)) = tokio::time::timeout(WITHIN, look).await else {
-        return format!("nothing could be collected within {} s", WITHIN.as_secs());
+    let Ok((text, files, missing)) = tokio::time::timeout(TIMEOUT, look).await else {
+        return format!("nothing could be collected within {} s", TIMEOUT.as_secs());
     };
     let mut all = text.clone();
     for line in &missing {

@@ -18,9 +18,9 @@ use crate::cluster::rollout::{Kind, Rollout};
 /// The number of a Deployment's pods before its cluster was drained.
 const REPLICAS: &str = "kindmesh/replicas";
 /// How long the link's unit may take: it checks every 2 s.
-const LINK_WITHIN: Duration = Duration::from_secs(20);
+const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long pods may take to end, or to be ready again, and every proxy to know of it.
-const PODS_WITHIN: Duration = Duration::from_secs(90);
+const PODS_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl Namespace {
     /// Disables the link between two clusters: no pod of one reaches a pod of the other, while both control planes
@@ -57,7 +57,7 @@ impl Namespace {
         pairs: &[(&crate::plan::Cluster, &crate::plan::Cluster)],
     ) -> anyhow::Result<()> {
         let what = if wanted { "the links to be enabled" } else { "the link to be disabled" };
-        self.until(what, LINK_WITHIN, async || {
+        self.until(what, LINK_TIMEOUT, async || {
             for (here, there) in pairs {
                 for node in &here.nodes {
                     if link::has_route(&self.mesh.engine, node, there).await? != wanted {
@@ -93,7 +93,7 @@ impl Namespace {
             }
         }
         let what = format!("every proxy to know that {cluster} is drained");
-        self.until_everywhere(&what, PODS_WITHIN, async |side| {
+        self.until_everywhere(&what, PODS_TIMEOUT, async |side| {
             let pod = self.caller(side).await?.name_any();
             let said = envoy::page(&side.client, &self.name, &pod, "clusters").await?;
             let ours = format!(".{}.svc.cluster.local", self.name);
@@ -123,7 +123,7 @@ impl Namespace {
             let patch = json!({"metadata": {"annotations": {REPLICAS: null}}, "spec": {"replicas": replicas}});
             scale(&api, &deployment.name_any(), patch).await?;
         }
-        self.until(&format!("the pods in {cluster} to be ready"), PODS_WITHIN, async || {
+        self.until(&format!("the pods in {cluster} to be ready"), PODS_TIMEOUT, async || {
             for deployment in self.own(&api).await? {
                 if let Some(why) = Rollout::of(Kind::Deployment, &deployment).lacks() {
                     return Ok(Poll::NotYet(format!("{}: {why}", deployment.name_any())));

@@ -35,11 +35,11 @@ use crate::sample::Probed;
 /// The caller's Deployment, service account and label `app`.
 pub(super) const CALLER: &str = "kindmesh-caller";
 /// How long a namespace, and what is applied to it, may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long endpoint updates may take to reach every proxy: about 0.2 s, a second under load.
-const KNOWN_WITHIN: Duration = Duration::from_secs(20);
+const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a proxy may take to write its access log: it does so every second.
-const LOGGED_WITHIN: Duration = Duration::from_secs(5);
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A namespace of the same name in every cluster, for one test.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl Namespace {
         let caller = Probe { name: CALLER, replicas: 1, meshed: true, label: None };
         objects.extend(caller.objects(&self.name, &self.mesh.image, &side.spec)?);
         let step = Events::silent().step("testing", Some(&side.name));
-        let applier = Applier::new(side.client.clone(), &step, Instant::now() + READY_WITHIN);
+        let applier = Applier::new(side.client.clone(), &step, Instant::now() + READY_TIMEOUT);
         applier.recording(&self.mesh.environment.record(&side.name)).apply(objects).await.map(drop)
     }
 
@@ -132,7 +132,7 @@ impl Namespace {
             namespace: self.name.clone(),
             force_namespace: true,
             wait: true,
-            deadline: Instant::now() + READY_WITHIN,
+            deadline: Instant::now() + READY_TIMEOUT,
         };
         let origin = Origin { label: self.name.clone(), path: "a test".into(), prune: false };
         let services = served(&objects);
@@ -165,7 +165,7 @@ impl Namespace {
         let what = format!("the proxy in {} to know the endpoints of {service}", side.name);
         let record = self.mesh.environment.record(&side.name);
         let mut patience = Patience::new(&record);
-        self.until(&what, KNOWN_WITHIN, async || {
+        self.until(&what, ENDPOINT_TIMEOUT, async || {
             let known = match self.endpoints(&side.name, service, port).await {
                 Ok(known) => known,
                 Err(error) => return patience.failed(&what, error),
@@ -263,7 +263,7 @@ impl Namespace {
         };
         let what = "the caller's proxy to write its access log";
         let step = Events::silent().step("testing", None);
-        let found = wait::until(&step, what, Instant::now() + LOGGED_WITHIN, async || {
+        let found = wait::until(&step, what, Instant::now() + LOG_TIMEOUT, async || {
             let log = api.logs(pod, &parameters).await?;
             let found: Option<Vec<ServedBy>> =
                 answers.iter().map(|answer| logged(&log, &answer.request_id)).collect();
@@ -308,7 +308,7 @@ impl Namespace {
     pub(super) async fn caller(&self, side: &Side) -> anyhow::Result<Pod> {
         let selector = format!("app={CALLER}");
         let what = format!("the caller in {} to be ready", side.name);
-        self.until(&what, READY_WITHIN, async || {
+        self.until(&what, READY_TIMEOUT, async || {
             let mut found = pods::list(&side.client, &self.name, &selector).await?;
             let blocked = pods::blocked(&found);
             found.retain(pods::is_ready);

@@ -9,7 +9,7 @@ use crate::base::error::Error;
 use crate::sample::Probe;
 
 /// The default timeout of a response.
-const WITHIN: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One HTTP request, on a new connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ pub struct Request {
 impl Request {
     /// Creates a GET of a URL `http://HOST[:PORT][/PATH]`.
     pub fn get(url: impl Into<String>) -> Self {
-        Self { url: url.into(), headers: BTreeMap::new(), body: None, within: WITHIN }
+        Self { url: url.into(), headers: BTreeMap::new(), body: None, within: TIMEOUT }
     }
 
     /// Creates a POST of JSON.

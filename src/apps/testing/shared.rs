@@ -34,9 +34,9 @@ pub const KEEP_VARIABLE: &str = "KINDMESH_KEEP";
 /// How long an environment must be unused before it is deleted: test programs follow each other.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a process may wait for another one to create or delete the environment.
-const JOIN_WITHIN: Duration = Duration::from_secs(900);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(900);
 /// How long a test run may take.
-const RUN_WITHIN: Duration = Duration::from_secs(24 * 3600);
+const RUN_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether to keep what tests create.
 pub(super) fn keeps() -> bool {
@@ -75,7 +75,7 @@ async fn ensure(folders: &Directories, name: &Label) -> anyhow::Result<Held> {
     let loaded = sources.load()?;
     let users = Users::of(folders, name.as_str());
     let step = Events::silent().step("lock", None);
-    let held = users.join(&step, Instant::now() + JOIN_WITHIN).await?;
+    let held = users.join(&step, Instant::now() + JOIN_TIMEOUT).await?;
     let files = folders.environment(name.as_str());
     let mark = made_by_tests(&files.root);
     match (keeps(), files.exist()) {
@@ -149,7 +149,7 @@ pub async fn down_when_unused(folders: &Directories, name: &str, events: &Events
     let users = Users::of(folders, name);
     let Some(_watching) = users.try_watch()? else { return Ok(false) };
     let step = events.step("unused", None);
-    let _alone = users.unused(GRACE, &step, Instant::now() + RUN_WITHIN).await?;
+    let _alone = users.unused(GRACE, &step, Instant::now() + RUN_TIMEOUT).await?;
     if !is_made_by_tests(&folders.environment(name).root) {
         return Ok(false);
     }

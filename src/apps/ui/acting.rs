@@ -20,11 +20,11 @@ use crate::host::state::Lock;
 use crate::lifecycle::locked;
 
 /// How long a switch may take.
-const SWITCHED_WITHIN: Duration = Duration::from_secs(30);
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long each check may take.
-const CHECKED_WITHIN: Duration = Duration::from_secs(60);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long setting up an exercise may take.
-const SET_UP_WITHIN: Duration = Duration::from_secs(180);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A request about the exercises.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,7 +61,7 @@ impl LabAction {
 impl Session {
     /// Applies or removes a policy.
     pub async fn switch_policy(&self, policy: Policy, on: bool) -> anyhow::Result<()> {
-        let deadline = Instant::now() + SWITCHED_WITHIN;
+        let deadline = Instant::now() + SWITCH_TIMEOUT;
         let _lock = self.lock_shared(Some(deadline)).await?;
         let policies = Policies::of(&self.environment, deadline).await?;
         match on {
@@ -76,7 +76,7 @@ impl Session {
     pub async fn switch_link(&self, cut: bool) -> anyhow::Result<()> {
         let step = Events::silent().step("link", None);
         let producers = &self.environment.spec.samples.producer.clusters;
-        let deadline = Instant::now() + SWITCHED_WITHIN;
+        let deadline = Instant::now() + SWITCH_TIMEOUT;
         let _lock = self.lock_shared(Some(deadline)).await?;
         for cluster in &self.plan.clusters {
             let named = cluster.name != self.from && producers.iter().any(|name| name.as_str() == cluster.name);
@@ -111,7 +111,7 @@ impl Session {
                 repeat: 1,
                 fail_fast: false,
                 keep: false,
-                timeout: CHECKED_WITHIN,
+                timeout: CHECK_TIMEOUT,
             };
             let follow = async {
                 while let Some(event) = happened.recv().await {
@@ -173,7 +173,7 @@ impl Session {
 
     async fn lab(&self, action: LabAction, exercise: Option<&'static Exercise>) -> anyhow::Result<()> {
         let events = Events::silent();
-        let deadline = Instant::now() + SET_UP_WITHIN;
+        let deadline = Instant::now() + SETUP_TIMEOUT;
         let labs = Labs::of(&self.environment, deadline, &self.folders, &events).await?;
         match action {
             LabAction::Start => {

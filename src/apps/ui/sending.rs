@@ -13,11 +13,11 @@ use super::shown::Steady;
 use crate::cluster::call::{Caller, Request};
 
 /// The maximum number of calls in flight; each needs its own connection to the caller.
-const AT_ONCE: usize = 64;
+const FINAL_OUTPUT_TIMEOUT: usize = 64;
 /// The timeout of a call: longer than the caller's own.
-const CALL_WITHIN: Duration = Duration::from_secs(35);
+const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 /// The timeout of connecting to the caller.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Sends one call, and records its result.
@@ -33,7 +33,7 @@ impl Session {
             fail_attempts: None,
             fresh_connection: false,
         };
-        let answer = tokio::time::timeout(CALL_WITHIN, async {
+        let answer = tokio::time::timeout(CALL_TIMEOUT, async {
             let mut caller = self.connection().await?;
             let answer = caller.call(&request).await?;
             self.idle.borrow_mut().push(caller);
@@ -42,7 +42,7 @@ impl Session {
         let reason = match answer.await {
             Ok(Ok(answer)) => return self.log.borrow_mut().answered(at, &answer),
             Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("the caller did not respond within {} s", CALL_WITHIN.as_secs()),
+            Err(_) => format!("the caller did not respond within {} s", CALL_TIMEOUT.as_secs()),
         };
         // The pod of the other connections may be gone too.
         self.idle.borrow_mut().clear();
@@ -57,8 +57,8 @@ impl Session {
             None => {
                 let connecting = Caller::connect(&self.client, self.namespace());
                 let late =
-                    |_| anyhow::anyhow!("no connection to the caller within {} s", CONNECT_WITHIN.as_secs());
-                tokio::time::timeout(CONNECT_WITHIN, connecting).await.map_err(late)?
+                    |_| anyhow::anyhow!("no connection to the caller within {} s", CONNECT_TIMEOUT.as_secs());
+                tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(late)?
             }
         }
     }
@@ -84,7 +84,7 @@ impl Session {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         loop {
             ticks.tick().await;
-            if self.under_way.get() >= AT_ONCE {
+            if self.under_way.get() >= FINAL_OUTPUT_TIMEOUT {
                 self.log.borrow_mut().counts.late += 1;
                 continue;
             }

@@ -34,11 +34,11 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The maximum number of calls for one click.
-const MOST_CALLS: u32 = 100;
+const MAX_CALLS: u32 = 100;
 /// The maximum rate of steady calls, per second.
-const FASTEST: u32 = 50;
+const MAX_RATE: u32 = 50;
 /// The longest delay that a producer may be asked for, in milliseconds.
-const LONGEST_DELAY: u64 = 60_000;
+const MAX_DELAY: u64 = 60_000;
 
 /// What requests are checked and handled with.
 #[derive(Clone)]
@@ -165,8 +165,8 @@ fn one() -> u32 {
 }
 
 fn bounded(delay: u64, status: u16) -> Result<(), Error> {
-    if delay > LONGEST_DELAY {
-        return Err(Error::usage(format!("delay must be at most {LONGEST_DELAY} ms")));
+    if delay > MAX_DELAY {
+        return Err(Error::usage(format!("delay must be at most {MAX_DELAY} ms")));
     }
     match (200..=599).contains(&status) {
         true => Ok(()),
@@ -177,9 +177,9 @@ fn bounded(delay: u64, status: u16) -> Result<(), Error> {
 async fn call(State(guard): State<Guard>, body: Bytes) -> Response {
     let asked = read::<CallRequest>(&body).and_then(|asked| {
         bounded(asked.delay, asked.status)?;
-        match (1..=MOST_CALLS).contains(&asked.count) {
+        match (1..=MAX_CALLS).contains(&asked.count) {
             true => Ok(asked),
-            false => Err(Error::usage(format!("count must be 1 to {MOST_CALLS}"))),
+            false => Err(Error::usage(format!("count must be 1 to {MAX_CALLS}"))),
         }
     });
     let asked = match asked {
@@ -202,9 +202,9 @@ async fn steady(State(guard): State<Guard>, body: Bytes) -> Response {
     // A rate of 0 stops them.
     let asked = read::<Steady>(&body).and_then(|asked| {
         bounded(asked.delay, asked.status)?;
-        match asked.rate <= FASTEST {
+        match asked.rate <= MAX_RATE {
             true => Ok(Some(asked).filter(|asked| asked.rate > 0)),
-            false => Err(Error::usage(format!("rate must be 0 to {FASTEST} per second"))),
+            false => Err(Error::usage(format!("rate must be 0 to {MAX_RATE} per second"))),
         }
     });
     match asked {

@@ -24,16 +24,16 @@ use crate::host::inventory as gather;
 use crate::plan;
 
 /// The interval and the timeout of polling the proxy.
-const COUNTED_EVERY: Duration = Duration::from_secs(1);
-const COUNTED_WITHIN: Duration = Duration::from_secs(5);
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval and the timeout of everything else.
-const LOOKED_EVERY: Duration = Duration::from_secs(3);
-const LOOKED_WITHIN: Duration = Duration::from_secs(4);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(3);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Session {
     /// Polls what exists, forever.
     pub async fn watch_topology(self: Rc<Self>) {
-        let mut ticks = interval(LOOKED_EVERY);
+        let mut ticks = interval(REFRESH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -48,9 +48,9 @@ impl Session {
     }
 
     async fn look(&self) -> anyhow::Result<Topology> {
-        let inventory = tokio::time::timeout(LOOKED_WITHIN, gather::gather(&self.engine)).await??;
+        let inventory = tokio::time::timeout(REFRESH_TIMEOUT, gather::gather(&self.engine)).await??;
         // Without a call: it would count in the displayed statistics.
-        let status = status::status_with(&self.engine, inventory, &self.environment, LOOKED_WITHIN, false);
+        let status = status::status_with(&self.engine, inventory, &self.environment, REFRESH_TIMEOUT, false);
         let (status, policies) = futures::join!(status, self.policies());
         let status = status?;
         let of = |name: &str| self.environment.spec.clusters.iter().find(|cluster| cluster.name.as_str() == name);
@@ -80,7 +80,7 @@ impl Session {
     }
 
     async fn policies(&self) -> anyhow::Result<Vec<crate::cluster::policies::Listed>> {
-        let deadline = tokio::time::Instant::now() + LOOKED_WITHIN;
+        let deadline = tokio::time::Instant::now() + REFRESH_TIMEOUT;
         Policies::of(&self.environment, deadline).await?.list().await
     }
 
@@ -111,14 +111,14 @@ impl Session {
 
     /// Polls the statistics of the caller's proxy, forever.
     pub async fn watch_traffic(self: Rc<Self>) {
-        let mut ticks = interval(COUNTED_EVERY);
+        let mut ticks = interval(COUNT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut connection = None;
         let mut window = traffic::Window::default();
         loop {
             ticks.tick().await;
-            let looked = tokio::time::timeout(COUNTED_WITHIN, self.count(&mut connection, &mut window)).await;
-            let late = |_| Err(anyhow::anyhow!("the proxy did not respond within {} s", COUNTED_WITHIN.as_secs()));
+            let looked = tokio::time::timeout(COUNT_TIMEOUT, self.count(&mut connection, &mut window)).await;
+            let late = |_| Err(anyhow::anyhow!("the proxy did not respond within {} s", COUNT_TIMEOUT.as_secs()));
             match looked.unwrap_or_else(late) {
                 Ok(traffic) => *self.traffic.borrow_mut() = (Some(traffic), None),
                 Err(error) => {
@@ -158,5 +158,5 @@ impl Session {
 
 /// Returns the result of a request, or an error at the timeout.
 async fn in_time<T>(look: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
-    tokio::time::timeout(LOOKED_WITHIN, look).await.ok().and_then(Result::ok)
+    tokio::time::timeout(REFRESH_TIMEOUT, look).await.ok().and_then(Result::ok)
 }

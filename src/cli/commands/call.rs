@@ -158,8 +158,8 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
 
 /// A certificate chain in a header can be pages long; JSON output contains it in full.
 fn shortened(value: &str) -> String {
-    const LONGEST: usize = 240;
-    match value.char_indices().nth(LONGEST) {
+    const MAX_LENGTH: usize = 240;
+    match value.char_indices().nth(MAX_LENGTH) {
         Some((end, _)) => {
             format!("{}… ({} characters; --output json shows all)", &value[..end], value.chars().count())
         }

@@ -57,7 +57,7 @@ async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
             false => apply(context, &environment, args, deadline).await,
         }
     };
-    tokio::time::timeout_at(deadline + crate::diagnose::diagnosis::GATHER_WITHIN, done).await.map_err(|_| {
+    tokio::time::timeout_at(deadline + crate::diagnose::diagnosis::GATHER_TIMEOUT, done).await.map_err(|_| {
         Error::environment(format!("not finished after {} s", args.timeout.as_secs()))
             .hint("run it again to continue; --timeout allows more time")
     })?

@@ -38,7 +38,7 @@ async fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Done> {
     if args.merge {
         let users = kubeconfig::users_own()?;
         let (files, events) = (&environment.files, &context.events);
-        kubeconfig::merge_into(&users, files, environment.name(), kubeconfig::MERGE_WITHIN, events).await?;
+        kubeconfig::merge_into(&users, files, environment.name(), kubeconfig::MERGE_TIMEOUT, events).await?;
         return Ok(Done::text(users.display().to_string()));
     }
     Ok(Done::text(path.display().to_string()))

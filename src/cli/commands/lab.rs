@@ -15,7 +15,7 @@ use crate::report::{Style, Table};
 use crate::spec::{Label, environment_name};
 
 /// How long the engine may take to respond.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `lab`.
 #[derive(Debug, Subcommand)]
@@ -129,7 +129,7 @@ fn timeout(command: &LabCommand) -> Duration {
         LabCommand::Start(args) => args.timeout,
         LabCommand::Solve(args) => args.timeout,
         LabCommand::Reset(args) => args.timeout,
-        _ => ANSWER_WITHIN,
+        _ => RESPONSE_TIMEOUT,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::cluster::refusal::{Answer, Patience, Reason, Record, asked_again};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// The maximum number of concurrent requests to one API server.
-const AT_ONCE: usize = 16;
+const FINAL_OUTPUT_TIMEOUT: usize = 16;
 
 /// Parses the objects in a YAML text of one or more documents. Empty documents are skipped.
 ///
@@ -97,7 +97,7 @@ impl<'a> Applier<'a> {
             let this = &*self;
             let results: Vec<bool> = futures::stream::iter(wave)
                 .map(|object| async move { this.apply_one(object).await })
-                .buffer_unordered(AT_ONCE)
+                .buffer_unordered(FINAL_OUTPUT_TIMEOUT)
                 .try_collect()
                 .await?;
             let any = results.contains(&true);

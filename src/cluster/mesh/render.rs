@@ -15,7 +15,7 @@ use crate::host::tool::{Found, process};
 use crate::plan::{Cluster, Plan};
 
 /// The timeout of istioctl. Observed: one or two seconds.
-const RENDERED_WITHIN: Duration = Duration::from_secs(120);
+const RENDER_TIMEOUT: Duration = Duration::from_secs(120);
 /// The directory of the cache with rendered manifests.
 pub const FOLDER: &str = "istio";
 
@@ -51,7 +51,7 @@ pub async fn manifests(
     let mut command = Command::new(&istioctl.path);
     // An empty kubeconfig: rendering must not depend on the user's current cluster.
     command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");
-    let output = process::run_within(&mut command, RENDERED_WITHIN)
+    let output = process::run_within(&mut command, RENDER_TIMEOUT)
         .await
         .with_context(|| format!("rendering Istio {} for {}", plan.mesh.version, cluster.name))?;
     let manifests = String::from_utf8(output.stdout).context("istioctl's output is not text")?;

@@ -17,7 +17,7 @@ use super::{Part, pods};
 use crate::cluster::kinds;
 
 /// How long listing pods or Secrets may take.
-const LIST_WITHIN: Duration = Duration::from_secs(10);
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Istio's objects: group and kind.
 pub(super) const ISTIO: [(&str, &str); 8] = [
@@ -57,7 +57,7 @@ pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<
     }));
     let listed =
         async { Ok::<_, kube::Error>(Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items) };
-    match tokio::time::timeout(LIST_WITHIN, listed).await {
+    match tokio::time::timeout(LIST_TIMEOUT, listed).await {
         Ok(Ok(found)) => {
             parts.extend(found.iter().filter(|pod| !ends(pod)).flat_map(|pod| pods::parts(cluster, client, pod)))
         }
@@ -113,7 +113,7 @@ async fn secret_names(client: &Client) -> anyhow::Result<Vec<u8>> {
 /// Returns the content of every Secret, to remove it from all files.
 pub(super) async fn secrets(client: &Client) -> Vec<Vec<u8>> {
     let list = async { Api::<Secret>::all(client.clone()).list(&ListParams::default()).await.ok() };
-    let list = tokio::time::timeout(LIST_WITHIN, list).await.ok().flatten();
+    let list = tokio::time::timeout(LIST_TIMEOUT, list).await.ok().flatten();
     let secrets = list.into_iter().flat_map(|list| list.items);
     secrets
         .flat_map(|secret| secret.data.into_iter().flatten())

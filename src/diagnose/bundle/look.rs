@@ -21,9 +21,9 @@ use crate::plan::{self, Plan};
 use crate::spec::Origins;
 
 /// How long a cluster's API server may take to respond.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a layer of the status may take.
-const STATUS_WITHIN: Duration = Duration::from_secs(5);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An environment, as far as it can be reached.
 pub(super) struct Look {
@@ -99,9 +99,9 @@ impl Look {
                 client.apiserver_version().await?;
                 anyhow::Ok(client)
             };
-            let client = match tokio::time::timeout(ANSWER_WITHIN, connect).await {
+            let client = match tokio::time::timeout(RESPONSE_TIMEOUT, connect).await {
                 Ok(client) => client,
-                Err(_) => Err(anyhow::anyhow!("no response within {} s", ANSWER_WITHIN.as_secs())),
+                Err(_) => Err(anyhow::anyhow!("no response within {} s", RESPONSE_TIMEOUT.as_secs())),
             };
             (name, client)
         });
@@ -168,14 +168,14 @@ impl Look {
         }
         if let (Some(engine), Some(inventory), Some(opened)) = (&self.engine, &self.inventory, &self.opened) {
             parts.push(Part::new("status.json", async move {
-                let status = status::status(engine, inventory.clone(), opened, STATUS_WITHIN).await?;
+                let status = status::status(engine, inventory.clone(), opened, STATUS_TIMEOUT).await?;
                 Ok(serde_json::to_vec_pretty(&status)?)
             }));
         }
         if let Some(opened) = &self.opened {
             parts.push(Part::new("doctor.json", async move {
                 let report =
-                    doctor::doctor(&opened.spec, &Origins::default(), &self.folders, doctor::WITHIN).await;
+                    doctor::doctor(&opened.spec, &Origins::default(), &self.folders, doctor::TIMEOUT).await;
                 Ok(serde_json::to_vec_pretty(&report)?)
             }));
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::redact::Redactor;
-use super::{Files, PART_WITHIN, Part, cluster, collect, pods};
+use super::{Files, PART_TIMEOUT, Part, cluster, collect, pods};
 use crate::cluster::kinds;
 use crate::cluster::mesh::istiod;
 
@@ -24,7 +24,7 @@ pub(crate) async fn files(clusters: &[(&str, &Client)], namespace: &str) -> (Fil
     for (name, client) in clusters {
         parts.extend(of_cluster(name, client, namespace).await);
     }
-    let (mut files, missing) = collect(parts, PART_WITHIN).await;
+    let (mut files, missing) = collect(parts, PART_TIMEOUT).await;
     for (_, content) in &mut files {
         *content = redactor.redact(std::mem::take(content));
     }

@@ -19,14 +19,14 @@ use crate::host::docker::{Engine, node};
 use crate::plan::Plan;
 
 /// How long one request may take; they run in parallel.
-const LOOK_WITHIN: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many lines of a log or journal are read.
 const LINES: i64 = 60;
 /// How many pods of a Deployment are inspected.
 const PODS: usize = 3;
 
 async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
-    tokio::time::timeout(LOOK_WITHIN, look).await.ok().flatten()
+    tokio::time::timeout(REQUEST_TIMEOUT, look).await.ok().flatten()
 }
 
 /// Gathers what keeps a workload from being ready: its conditions, its pods' states, events, and logs of what

@@ -27,7 +27,7 @@ use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};
 
 /// How long a program that prints the firewall's rules may take.
-const PRINTED_WITHIN: Duration = Duration::from_millis(500);
+const PRINT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Gathers everything that decides whether `up` works for this spec. A tenth of the time is reserved for starting
 /// and ending the command.
@@ -259,7 +259,7 @@ async fn printed(program: &str, arguments: &[&str]) -> Option<anyhow::Result<Str
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let program = folders.map(|folder| folder.join(OsStr::new(program))).find(|path| path.is_file())?;
     let mut command = Command::new(program);
-    let said = timeout(PRINTED_WITHIN, process::run(command.args(arguments))).await;
+    let said = timeout(PRINT_TIMEOUT, process::run(command.args(arguments))).await;
     Some(match said {
         Ok(output) => output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()),
         Err(_) => Err(anyhow!("it did not print its rules in time")),

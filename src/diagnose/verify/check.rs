@@ -59,7 +59,7 @@ pub(super) use check;
 pub(super) struct Undecided(pub String);
 
 /// How long a policy may take to take effect. A push takes about 0.2 s, a second under load.
-const TAKES_EFFECT_WITHIN: Duration = Duration::from_secs(8);
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A running check.
 pub(super) struct Trial<'a> {
@@ -116,7 +116,7 @@ impl<'a> Trial<'a> {
         what: &str,
         condition: impl AsyncFnMut() -> anyhow::Result<Poll<T>>,
     ) -> anyhow::Result<T> {
-        self.within(TAKES_EFFECT_WITHIN, what, condition).await
+        self.within(EFFECT_TIMEOUT, what, condition).await
     }
 
     /// The same, with its own timeout.

@@ -17,7 +17,7 @@ check!("failover.locality", run,
 
 const CALLS: usize = 10;
 /// A pod's graceful termination takes 3 s of preStop, and its endpoint update less than a second.
-const GONE_WITHIN: Duration = Duration::from_secs(20);
+const GONE_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;
@@ -40,7 +40,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     bench.scale(near, "near", 0).await?;
     let (mut during, mut failed, mut in_a_row) = (0, Vec::new(), 0);
     trial
-        .within(GONE_WITHIN, "the remote producers to answer", async || {
+        .within(GONE_TIMEOUT, "the remote producers to answer", async || {
             let outcome = calling.message("failover", json!({})).await?;
             during += 1;
             if outcome.status() != 200 {

@@ -39,7 +39,7 @@ const SIDE: &str = "kindmesh/side";
 /// Longer than any run: a day is the longest `--timeout`, which nobody uses.
 const LEASE: Duration = Duration::from_secs(1800);
 /// How long the caller's proxy may take to know the probes. About 0.2 s after they are ready, seconds under load.
-const SETTLE_WITHIN: Duration = Duration::from_secs(10);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The label of the probes for failover.
 const FAILOVER: Option<(&str, &str)> = Some(("kindmesh/failover", "yes"));
@@ -163,7 +163,7 @@ impl TestNamespaces {
         let lacks = |clusters: &str, name: &&String| {
             envoy::healthy(clusters, &self.proxy_cluster(name)).len() < usize::from(PRODUCER.replicas)
         };
-        let deadline = deadline.min(Instant::now() + SETTLE_WITHIN);
+        let deadline = deadline.min(Instant::now() + SETTLE_TIMEOUT);
         let what = "the caller's proxy to know the endpoints";
         let mut patience = Patience::new(&self.caller().record);
         let _ = wait::until(step, what, deadline, async || match self.proxy_says("clusters").await {

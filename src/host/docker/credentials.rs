@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::plan::images::reference;
 
 /// How long a credential helper may take; a locked key chain may ask the user.
-const HELPER_WITHIN: Duration = Duration::from_secs(20);
+const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The key of Docker Hub's credentials.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// The user name that marks an identity token in the helpers' protocol.
@@ -145,7 +145,7 @@ async fn ask(mut command: Command, key: &str) -> Option<DockerCredentials> {
         drop(input);
         child.wait_with_output().await.ok()
     };
-    let output = tokio::time::timeout(HELPER_WITHIN, answer).await.ok()??;
+    let output = tokio::time::timeout(HELPER_TIMEOUT, answer).await.ok()??;
     if !output.status.success() {
         return None;
     }

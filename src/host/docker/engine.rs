@@ -16,9 +16,9 @@ use crate::plan::engine::EngineIdentity;
 use crate::plan::inventory::EngineFacts;
 
 /// The oldest engine API that is known to support all requests of kindmesh (Docker 20.10, 2020).
-const OLDEST_API: (usize, usize) = (1, 41);
+const MIN_API: (usize, usize) = (1, 41);
 /// How long the engine may take to respond to the first requests.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of a later request, in seconds: long, since pulls and exports are requests too.
 const REQUEST_SECONDS: u64 = 600;
 /// The network whose MTU a new one inherits.
@@ -43,7 +43,7 @@ impl Engine {
     /// # Errors
     /// A missing prerequisite if there is none, it does not respond, or is too old.
     pub async fn connect() -> Result<Self, Error> {
-        Ok(Self::try_connect(ANSWER_WITHIN).await?)
+        Ok(Self::try_connect(RESPONSE_TIMEOUT).await?)
     }
 
     /// The same for a command with a deadline.
@@ -52,7 +52,7 @@ impl Engine {
     /// As for [`Self::connect`].
     pub async fn connect_by(deadline: Instant) -> Result<Self, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
-        Ok(Self::try_connect(ANSWER_WITHIN.min(left)).await?)
+        Ok(Self::try_connect(RESPONSE_TIMEOUT.min(left)).await?)
     }
 
     /// The same for callers that distinguish reasons, with a timeout for everything.
@@ -77,10 +77,10 @@ async fn ask(endpoint: &Endpoint) -> Result<(Docker, EngineFacts), Refused> {
     let unreachable = |error| unreachable(endpoint, &error);
     let docker = open(endpoint).map_err(unreachable)?.negotiate_version().await.map_err(unreachable)?;
     let api = docker.client_version();
-    if (api.major_version, api.minor_version) < OLDEST_API {
+    if (api.major_version, api.minor_version) < MIN_API {
         let error = Error::prerequisite(format!(
             "the engine at {} speaks API {}.{}, but kindmesh requires {}.{}",
-            endpoint.host, api.major_version, api.minor_version, OLDEST_API.0, OLDEST_API.1
+            endpoint.host, api.major_version, api.minor_version, MIN_API.0, MIN_API.1
         ));
         return Err(Refused::new(Reason::TooOld, error.hint("update Docker to 20.10 or newer")));
     }

@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
 use super::endpoint::Surroundings;
-use super::pull::{Pulls, STALLED_AFTER, TOLD_EVERY};
+use super::pull::{Pulls, STALL_TIMEOUT, REPORT_INTERVAL};
 use super::{Engine, credentials, engine, is_not_found, node};
 use crate::base::counts;
 use crate::base::error::Error;
@@ -70,7 +70,7 @@ async fn ensure_one(
     let folder = Surroundings::of_process().docker_config();
     let credentials = credentials::for_image(&folder, image).await;
     let progress = engine.docker.create_image(Some(options), None, credentials);
-    let pulled = follow(progress, image, pulls, STALLED_AFTER, step).await;
+    let pulled = follow(progress, image, pulls, STALL_TIMEOUT, step).await;
     let hint = || format!("check whether the engine can pull it: docker pull --platform {platform} {image}");
     pulled.map_err(|error| error.hint(hint()))?;
     Ok(true)
@@ -89,7 +89,7 @@ async fn follow(
     let mut stalled_at = Instant::now() + stalled_after;
     loop {
         // Progress that came too early after a report is reported later, even if nothing follows.
-        let until = stalled_at.min(Instant::now() + TOLD_EVERY);
+        let until = stalled_at.min(Instant::now() + REPORT_INTERVAL);
         let info = match tokio::time::timeout_at(until, progress.next()).await {
             Ok(Some(Ok(info))) => info,
             Ok(None) => break,

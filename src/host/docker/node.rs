@@ -31,9 +31,9 @@ pub struct Said {
 }
 
 /// How long a command without input may take: such commands read a file, ask systemd, list images.
-const COMMAND_WITHIN: Duration = Duration::from_secs(30);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the engine is asked for the exit status of a command whose output has ended.
-const ENDED_EVERY: Duration = Duration::from_millis(20);
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs a command in a node and returns its result, whatever its exit status.
 ///
@@ -41,11 +41,11 @@ const ENDED_EVERY: Duration = Duration::from_millis(20);
 /// The engine's errors, or that the command does not exit within 30 s.
 pub async fn try_exec(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<Said> {
     let nothing = None::<futures::stream::Empty<Result<Bytes, std::io::Error>>>;
-    match tokio::time::timeout(COMMAND_WITHIN, exec(engine, node, command, nothing)).await {
+    match tokio::time::timeout(COMMAND_TIMEOUT, exec(engine, node, command, nothing)).await {
         Ok(said) => said,
         Err(_) => Err(Error::environment(format!(
             "a command in node {node} did not exit within {} s",
-            COMMAND_WITHIN.as_secs()
+            COMMAND_TIMEOUT.as_secs()
         ))
         .evidence(shown(node, command))
         .hint(format!("check what keeps the node busy: docker top {node}"))
@@ -166,7 +166,7 @@ async fn exit_status(engine: &Engine, id: &str) -> anyhow::Result<i64> {
     loop {
         let command = engine.docker.inspect_exec(id).await?;
         match (command.running, command.exit_code) {
-            (Some(true), _) => tokio::time::sleep(ENDED_EVERY).await,
+            (Some(true), _) => tokio::time::sleep(EXIT_POLL_INTERVAL).await,
             (_, Some(status)) => return Ok(status),
             (_, None) => anyhow::bail!("the engine did not report its exit status"),
         }
@@ -208,7 +208,7 @@ pub async fn copy_files(engine: &Engine, node: &str, files: &[NodeFile]) -> anyh
 }
 
 /// How long reading a node's output may take.
-const LOG_WITHIN: Duration = Duration::from_secs(5);
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns the last lines of a node's output; none if the node does not exist, or nothing arrives.
 pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
@@ -221,7 +221,7 @@ pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
         }
     };
     // What arrived until then is returned.
-    let _ = tokio::time::timeout(LOG_WITHIN, read).await;
+    let _ = tokio::time::timeout(LOG_TIMEOUT, read).await;
     let text = String::from_utf8_lossy(&text);
     let said: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     said[said.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
@@ -241,13 +241,13 @@ pub async fn pause(engine: &Engine, node: &str) -> anyhow::Result<()> {
 /// # Errors
 /// The engine's errors.
 pub async fn stop(engine: &Engine, node: &str) -> anyhow::Result<()> {
-    let options = StopContainerOptionsBuilder::default().t(STOPPED_WITHIN).build();
+    let options = StopContainerOptionsBuilder::default().t(STOP_TIMEOUT).build();
     let stopped = engine.docker.stop_container(node, Some(options)).await;
     stopped.map_err(|error| refused(node, "be stopped", &error, format!("check why: docker stop {node}")).into())
 }
 
 /// How long a node has to exit by itself, in seconds: Docker's default.
-const STOPPED_WITHIN: i32 = 10;
+const STOP_TIMEOUT: i32 = 10;
 
 /// Starts a frozen or stopped node; returns whether it had to. `remedy` is what helps if it cannot start.
 ///

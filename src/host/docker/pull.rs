@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 /// How long a pull may make no progress. A layer of hundreds of megabytes is unpacked in seconds, and an engine
 /// that retries a registry reports it.
-pub(super) const STALLED_AFTER: Duration = Duration::from_secs(120);
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often progress is reported; more would only fill the log of a workflow and the record of a run.
-pub(super) const TOLD_EVERY: Duration = Duration::from_secs(1);
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const MEGABYTE: u64 = 1_000_000;
 
 /// One layer. Sizes are download sizes, in bytes: layers are compressed.
@@ -109,7 +109,7 @@ impl Pulls {
     /// Returns what to report now: `pilot 34 of 128 MB, proxyv2 12 of 90 MB`; nothing if it has not changed, or if
     /// the last report is too recent.
     pub(super) fn news(&mut self, now: Instant) -> Option<String> {
-        if self.told.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < TOLD_EVERY) {
+        if self.told.as_ref().is_some_and(|(_, at)| now.duration_since(*at) < REPORT_INTERVAL) {
             return None;
         }
         let of =

@@ -17,7 +17,7 @@ use crate::host::tool::process::{self, Process};
 use crate::plan::inventory::KIND_CLUSTER_LABEL;
 
 /// How long the engine may take for nodes that were requested already. Seen: 5 s on a busy host.
-const MADE_WITHIN: Duration = Duration::from_secs(120);
+const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Stops what a killed `up` left running for an environment, before the inventory.
 ///
@@ -38,7 +38,7 @@ pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> any
         configs: clusters.iter().map(config).collect(),
         labels: clusters.iter().map(label).collect(),
     });
-    let deadline = Instant::now() + MADE_WITHIN;
+    let deadline = Instant::now() + CREATE_TIMEOUT;
     let mut clients = Vec::new();
     let mut noted = false;
     let ended = wait::until(step, "an earlier kind to exit", deadline, async || {

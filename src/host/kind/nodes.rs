@@ -18,7 +18,7 @@ use crate::plan::inventory::KIND_CLUSTER_LABEL;
 /// How often nodes are listed again after the existing ones were removed.
 const ROUNDS: usize = 3;
 /// How long the engine may take for a removal that was already in progress.
-const REMOVED_WITHIN: Duration = Duration::from_secs(60);
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A node of a kind cluster that is attached to a network, or will be when it starts: a created container names
 /// its network too, even if that no longer exists.
@@ -108,7 +108,7 @@ async fn remove(engine: &Engine, name: &str, step: &Step) -> anyhow::Result<()> 
     if !error::find(&error).is_some_and(|error| error.evidence.iter().any(under_way)) {
         return Err(error);
     }
-    wait::until(step, "the engine to remove a node", Instant::now() + REMOVED_WITHIN, async || {
+    wait::until(step, "the engine to remove a node", Instant::now() + REMOVAL_TIMEOUT, async || {
         match engine.docker.inspect_container(name, None).await {
             Err(error) if is_not_found(&error) => Ok(Poll::Ready(())),
             _ => Ok(Poll::NotYet(format!("{name} is still there"))),

@@ -25,9 +25,9 @@ pub fn users_own() -> Result<PathBuf, Error> {
 }
 
 /// How long `down` waits for another program that is changing the file: kubectl takes milliseconds.
-const LOCK_WITHIN: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a merge waits: kind holds the lock while it writes a whole cluster.
-pub const MERGE_WITHIN: Duration = Duration::from_secs(10);
+pub const MERGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Adds an environment's clusters, users and contexts to the user's own file, replacing those that it added before
 /// and keeping everything else, including the current context. Waits at most `within` for another program that has
@@ -91,7 +91,7 @@ pub fn merged_into(files: &Files, mark: &Mark) -> Vec<PathBuf> {
 /// # Errors
 /// If the file is invalid, cannot be written, or another program keeps it locked.
 pub async fn remove_from(users: &Path, mark: &Mark, step: &Step) -> anyhow::Result<bool> {
-    let _lock = lock(users, LOCK_WITHIN, step).await?;
+    let _lock = lock(users, LOCK_TIMEOUT, step).await?;
     match entries::without(&read(users)?, mark, &users.display().to_string())? {
         Some(text) => state::replace(users, text.as_bytes()).map(|()| true),
         None => Ok(false),

@@ -26,7 +26,7 @@ pub struct Lock {
 }
 
 /// How long a command waits for another one.
-const LOCK_WITHIN: Duration = Duration::from_secs(600);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 /// What it waits for.
 const WHAT: &str = "the other kindmesh to end";
 
@@ -38,7 +38,7 @@ impl Lock {
     /// If it is not available in time, or the file system reports an error.
     pub async fn exclusive(files: &Files, step: &Step) -> anyhow::Result<Self> {
         let path = files.lock();
-        wait::until(step, WHAT, Instant::now() + LOCK_WITHIN, async || {
+        wait::until(step, WHAT, Instant::now() + LOCK_TIMEOUT, async || {
             // The previous holder may have moved the whole directory aside.
             private_folder(&files.root)?;
             Ok(match take(&path, Kind::Alone)? {
@@ -73,7 +73,7 @@ impl Lock {
         if let Poll::Ready(lock) = look().await? {
             return Ok(lock);
         }
-        let longest = Instant::now() + LOCK_WITHIN;
+        let longest = Instant::now() + LOCK_TIMEOUT;
         let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
         let step = events.step("lock", None);
         step.run(async |step| Ok(Outcome::unchanged(wait::until(step, WHAT, deadline, look).await?))).await

@@ -22,9 +22,9 @@ use crate::base::digest::hex;
 use crate::base::error::Error;
 
 /// Larger than any of these files, both the archive and its content.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 /// A checksum file is one line.
-const MOST_CHECKSUM_BYTES: u64 = 64 << 10;
+const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
 
 /// Downloads the release into the cache and returns the path of its executable, which exists completely or not at
 /// all. Blocks; fails soon after `cancelled` is set.
@@ -96,7 +96,7 @@ fn published(release: &Release, fetch: &dyn Fetch) -> anyhow::Result<Option<Stri
     };
     let mut text = String::new();
     body.reader
-        .take(MOST_CHECKSUM_BYTES)
+        .take(MAX_CHECKSUM_BYTES)
         .read_to_string(&mut text)
         .map_err(|error| unavailable(release, &release.checksum_url, &error))?;
     match checksum_in(&text, &release.asset) {
@@ -177,7 +177,7 @@ fn fetch_file(
             Err(error) => return Err(unavailable(release, &release.url, &error).into()),
         };
         bytes += count as u64;
-        if bytes > MOST_BYTES {
+        if bytes > MAX_BYTES {
             return Err(unavailable(release, &release.url, &"it is larger than expected").into());
         }
         hash.update(&buffer[..count]);
@@ -208,7 +208,7 @@ fn unpack(release: &Release, archive: NamedTempFile, directory: &Path) -> anyhow
         if is_executable {
             // Its name in the archive is not used as a path, so it cannot be written anywhere else.
             let mut file = NamedTempFile::new_in(directory).context("failed to create a temporary file")?;
-            io::copy(&mut (&mut entry).take(MOST_BYTES), &mut file).map_err(broken)?;
+            io::copy(&mut (&mut entry).take(MAX_BYTES), &mut file).map_err(broken)?;
             return Ok(file);
         }
     }

@@ -19,7 +19,7 @@ use super::{Tool, process};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Smaller files are scripts of a version manager: what they run changes while they stay the same.
-const SMALLEST_BINARY: u64 = 1 << 20;
+const MIN_BINARY_SIZE: u64 = 1 << 20;
 
 /// Stored versions, by path.
 type Remembered = BTreeMap<String, Entry>;
@@ -97,7 +97,7 @@ fn identity(tool: Tool, path: &Path) -> Option<(String, u64, (i64, i64))> {
     let metadata = fs::metadata(&real).ok()?;
     // A version manager's link points to the manager itself.
     let is_tool = real.file_name()?.to_str()?.starts_with(tool.name());
-    (is_tool && metadata.size() >= SMALLEST_BINARY)
+    (is_tool && metadata.size() >= MIN_BINARY_SIZE)
         .then(|| Some((real.to_str()?.to_owned(), metadata.size(), (metadata.mtime(), metadata.mtime_nsec()))))?
 }
 

@@ -19,7 +19,7 @@ use crate::base::error::Error;
 /// How much is read at once, in bytes.
 pub(super) const CHUNK: usize = 1 << 20;
 /// Larger than any JSON file here: more is not read into memory.
-const MOST_JSON: u64 = 4 << 20;
+const MAX_JSON: u64 = 4 << 20;
 
 /// The position of a blob in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Verified {
     }
 
     fn read(&self, name: &str, place: Place) -> anyhow::Result<Vec<u8>> {
-        if place.size > MOST_JSON {
+        if place.size > MAX_JSON {
             return Err(damaged(&self.path, format!("{name} has {} bytes", place.size)).into());
         }
         let mut content = Vec::new();

@@ -25,7 +25,7 @@ use crate::plan::Cluster;
 use crate::spec::Profile;
 
 /// How long after its node's start an API server may take to become ready.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A cluster with its mesh in place.
 pub(super) struct Ready<'a> {
@@ -109,7 +109,7 @@ impl Run {
                 let Err(error) = client.apiserver_version().await else { return Ok(Poll::Ready(())) };
                 // Started now, or by an `up` or `start` that was killed.
                 let runs_for = node::runs_for(&self.engine, cluster.control_plane()).await;
-                if runs_for.is_some_and(|time| time < STARTS_WITHIN) {
+                if runs_for.is_some_and(|time| time < START_TIMEOUT) {
                     record.note(Reason::ApiServer);
                 }
                 patience.failed(what, error)

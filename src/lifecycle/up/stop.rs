@@ -15,14 +15,14 @@ use crate::host::kind;
 use crate::host::state::Files;
 
 /// How long the cleanup may take: docker clients exit when the engine has completed their requests.
-const STOPPED_WITHIN: Duration = Duration::from_secs(180);
+const STOP_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Removes incomplete nodes, and returns the error that says what exists and how to continue.
 pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, events: &Events) -> anyhow::Error {
     let step = events.step("put-away", None);
     let put_away = step.run(async |step| {
-        let put_away = tokio::time::timeout(STOPPED_WITHIN, clean_up(engine, environment, files, step)).await;
-        let late = |_| Error::environment(format!("cleanup did not finish within {} s", STOPPED_WITHIN.as_secs()));
+        let put_away = tokio::time::timeout(STOP_TIMEOUT, clean_up(engine, environment, files, step)).await;
+        let late = |_| Error::environment(format!("cleanup did not finish within {} s", STOP_TIMEOUT.as_secs()));
         Ok(Outcome::changed(put_away.map_err(late)??))
     });
     match put_away.await {
