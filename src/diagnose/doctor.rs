@@ -60,7 +60,7 @@ pub struct Report {
     pub schema_version: u8,
     /// The findings; those that block `up` first.
     pub findings: Vec<Finding>,
-    /// What could not be checked, and why; without consequences of a finding.
+    /// What could not be checked, and why; what a finding already implies is left out.
     pub unknown: Vec<String>,
 }
 

@@ -1,8 +1,8 @@
-//! Claims about the mesh, each tested on the running environment, each with evidence, each able to fail.
+//! Claims about the mesh. Each is tested on the running environment, has evidence, and can fail.
 //!
 //! ```text
-//! bench: a namespace of its own in every cluster ─► checks, side by side ─► verdicts
-//!        probes in and outside the mesh               one file each
+//! a test namespace in every cluster,      ─► checks, in parallel ─► verdicts
+//! with probes in and outside the mesh        one file each
 //! ```
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub use check::Check;
 use check::{Trial, Undecided};
 use namespaces::TestNamespaces;
 
-/// All checks, from the bottom up.
+/// All checks, the lowest layer first.
 pub const CHECKS: [Check; 16] = [
     link_pods::CHECK,
     trust_root::CHECK,
@@ -132,11 +132,11 @@ pub fn manifests(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
-/// Runs the checks. Whatever happens, including an interrupt, what was created for them is deleted.
+/// Runs the checks. What was created for them is deleted in any case, also after an interrupt.
 ///
 /// # Errors
-/// If the environment cannot be reached, or what checks need cannot be created; a claim that does not hold is a
-/// verdict, not an error.
+/// If the environment cannot be reached, or the probes cannot be started; a claim that does not hold is a verdict,
+/// not an error.
 pub async fn verify(
     environment: &Environment,
     options: &Options,
@@ -189,7 +189,7 @@ async fn once(
         () = interrupt.requested() => Err(Error::environment("interrupted").into()),
     };
     let removed = if options.keep {
-        events.note(format!("--keep: namespace {} stays in every cluster", bench.namespace));
+        events.note(format!("--keep: namespace {} is kept in every cluster", bench.namespace));
         Ok(())
     } else {
         let step = events.step("remove-probes", None);

@@ -1,6 +1,6 @@
-//! `kindmesh doctor`: every finding made true, on a real engine or a real machine where that can be done without harm
-//! (`real.rs`), by an engine's recorded answers where not.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Tests of `kindmesh doctor`: every finding is reproduced, on a real engine or host where that does no harm
+//! (`real.rs`), otherwise with an engine's recorded responses.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 #[cfg(target_os = "linux")]
 mod real;
@@ -13,15 +13,15 @@ use recorded::Recorded;
 use sandbox::{Said, Sandbox};
 use serde_json::{Value, json};
 
-/// What `doctor` says of an engine whose answers are changed.
+/// Returns the report of `doctor` on an engine with modified responses.
 fn with(changes: &[(&str, Value)]) -> Said {
     let sandbox = Sandbox::new();
     let engine = Recorded::serve(&sandbox.root, changes);
     let said = sandbox.doctor(&engine.host(), &[]);
     let changing: Vec<_> = engine.asked().into_iter().filter(|asked| !asked.starts_with("GET ")).collect();
-    assert!(changing.is_empty(), "doctor changes nothing, and asked {changing:?}");
+    assert!(changing.is_empty(), "doctor must change nothing, but requested {changing:?}");
     for folder in ["state", "cache"] {
-        assert!(!sandbox.root.join(folder).exists(), "doctor made {folder}");
+        assert!(!sandbox.root.join(folder).exists(), "doctor created {folder}");
     }
     said
 }
@@ -30,14 +30,14 @@ fn with(changes: &[(&str, Value)]) -> Said {
 fn a_good_engine_elsewhere() {
     let said = with(&[]);
     said.is(&[]);
-    // It says that it is on another machine than this one.
+    // The recorded engine is on another host.
     assert_eq!(said.unknown.len(), 2, "{:?}", said.unknown);
     let sandbox = Sandbox::new();
     let engine = Recorded::serve(&sandbox.root, &[]);
     let output = sandbox.kindmesh(&engine.host()).arg("doctor").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("\nNothing found that would make kindmesh up fail.\nChecked: the engine, "), "{text}");
-    assert!(engine.asked().iter().all(|asked| !asked.contains("/distribution/")), "registries were asked");
+    assert!(engine.asked().iter().all(|asked| !asked.contains("/distribution/")), "registries were queried");
 }
 
 #[test]
@@ -78,13 +78,13 @@ fn engine_facts_are_parsed() {
         ("/info", json!({"AheadSeconds": -7200}), "blocks clock.skew"),
     ] {
         let said = with(&[(path, change)]);
-        // Where the sample image is built, another system than Linux is in the way of that, too.
+        // Building the sample image also fails for a system other than Linux.
         let others = ["blocks samples.image"];
         let ids: Vec<_> = said.ids().into_iter().filter(|id| !others.contains(&id.as_str())).collect();
         assert_eq!(ids, [found]);
         assert_eq!(said.code, if found.starts_with("blocks") { 4 } else { 0 }, "{found}");
     }
-    // The executable is for one platform, and the engine for another: that one cannot be both.
+    // The executable and the engine have different platforms.
     let (os, architecture) = if cfg!(target_os = "linux") { ("linux", "s390x") } else { ("linux", "amd64") };
     with(&[("/version", json!({"Os": os, "Arch": architecture}))]).is(&["blocks samples.image"]);
 }
@@ -147,10 +147,10 @@ fn files_of_environments() {
         "kindmesh down --name shop"
     );
 
-    // On another engine, it is nobody's leftover.
+    // The files of an environment on another engine are not leftovers.
     sandbox.write("state/kindmesh/shop/engine", "id: another\nhost: unix:///another.sock\n");
     sandbox.doctor(&engine.host(), &[]).is(&[]);
-    // Whoever works on it just now will leave nothing.
+    // While a command holds the lock, the files are not leftovers.
     std::fs::remove_file(sandbox.root.join("state/kindmesh/shop/engine")).unwrap();
     let lock = std::fs::File::create(sandbox.root.join("state/kindmesh/shop/lock")).unwrap();
     lock.lock().unwrap();
@@ -180,11 +180,11 @@ fn up_stops_before_changing_anything() {
     assert_eq!((&last["event"], &last["step"]), (&json!("failed"), &json!("engine")));
     let error = "the engine has 1.0 GB of memory: 2 clusters with mesh and samples use 1.4 GB when idle";
     assert_eq!(last["error"], error);
-    assert!(last["hint"].as_str().unwrap().contains("raise the memory of its host"), "{text}");
+    assert!(last["hint"].as_str().unwrap().contains("give the engine more memory"), "{text}");
     assert!(!sandbox.root.join("state").exists());
     assert!(engine.asked().iter().all(|asked| asked.starts_with("GET ")), "{:?}", engine.asked());
 
-    // An environment that is there is not refused its repair: it goes on, here to an engine that cannot go on.
+    // The repair of an existing environment is not blocked: the step succeeds, and a later one fails on this engine.
     sandbox.write("state/kindmesh/kindmesh/kubeconfig", "x");
     let output = sandbox.kindmesh(&engine.host()).args(["up", "--output", "json"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -1,7 +1,7 @@
-//! On a real engine, without harm to it or to others: what is to be found is made in a network or mount namespace of
-//! the test's own, at a registry of the test's own, or under a name of its own.
+//! Tests on a real engine, without harm to it or to others: each test creates the problem in its own network or mount
+//! namespace, in its own registry, or under its own name.
 //!
-//! Namespaces need root, taken with `sudo -n` where the test has it not.
+//! Namespaces require root; a test without it uses `sudo -n`.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -18,34 +18,34 @@ use tokio::runtime::Runtime;
 
 use crate::sandbox::{ARGUMENTS, KINDMESH, Said, Sandbox, said};
 
-/// Held to write by the test that starts a process which every other would find.
+/// Locked for writing by the test that starts a process which every other test would find.
 static PROCESSES: RwLock<()> = RwLock::new(());
 
-/// The engine of the surroundings, which these tests need on this machine.
+/// Returns the engine's address from the environment. These tests require it on this host.
 fn engine() -> String {
     std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
 }
 
-/// An environment whose images the engine has not, and which asks no registry for them but this one.
+/// Returns the spec of an environment whose images the engine lacks; only this registry is queried for them.
 fn spec(registry: &str, node: &str, hub: &str) -> String {
     format!(
         "name: docker-test-doc\nkubernetes: {{nodeImage: \"{registry}/{node}\"}}\nmesh: {{hub: {registry}/{hub}}}\n"
     )
 }
 
-/// A port that nobody listens at.
+/// Returns an address on which nothing listens.
 fn closed() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A sandbox whose spec names a registry that nobody runs, so that all there is to find of images is that.
+/// Creates a sandbox whose spec names a registry that does not exist: the only finding about images.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("work/kindmesh.yaml", &spec(&closed(), "node:v1.36.4", "istio"));
     sandbox
 }
 
-/// What is found when `doctor` runs in namespaces of its own, after a script has changed them.
+/// Runs `doctor` in its own namespaces, after a script has changed them.
 fn in_namespace(sandbox: &Sandbox, namespace: &str, script: &str, variables: &[(&str, &str)]) -> Said {
     let _others = PROCESSES.read().unwrap();
     begin(sandbox, namespace, script, variables)
@@ -68,19 +68,19 @@ fn as_root(sandbox: &Sandbox, program: &str) -> Command {
     command
 }
 
-/// Without what others left on the engine, which is theirs.
+/// Removes the findings about leftovers of others on the engine.
 fn ours(mut said: Said) -> Said {
     said.findings.retain(|found| !found["id"].as_str().unwrap().starts_with("leftovers."));
     said
 }
 
-/// What is found on this machine as it is.
+/// Runs `doctor` on this host, unchanged.
 fn doctor(sandbox: &Sandbox, variables: &[(&str, &str)]) -> Said {
     let _others = PROCESSES.read().unwrap();
     ours(sandbox.doctor(&engine(), variables))
 }
 
-/// Without what is found for the registry that nobody runs.
+/// Returns the findings other than that of the registry that does not exist.
 fn others(said: &Said) -> Vec<String> {
     let (registry, others): (Vec<_>, Vec<_>) = said.ids().into_iter().partition(|id| id.contains("registry."));
     assert_eq!(registry, ["blocks registry.unreachable"], "{:#?}", said.findings);
@@ -91,7 +91,7 @@ fn docker(arguments: &[&str]) -> bool {
     Command::new("docker").args(arguments).output().unwrap().status.success()
 }
 
-/// A Docker network that is removed with it.
+/// A Docker network that is removed on drop.
 struct Network(&'static str);
 
 impl Network {
@@ -109,7 +109,7 @@ impl Drop for Network {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine"]
+#[ignore = "requires a container engine on this host"]
 fn this_machine_is_good_and_its_disk_is_known() {
     let sandbox = sandbox();
     let said = doctor(&sandbox, &[]);
@@ -119,7 +119,7 @@ fn this_machine_is_good_and_its_disk_is_known() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine, and root"]
+#[ignore = "requires a container engine on this host, and root"]
 fn a_vpn_has_every_address() {
     let routes = "ip link add tun0 type bridge; ip link set tun0 up; for net in 10.0.0.0/8 172.16.0.0/12 \
         192.168.0.0/16; do ip route add $net dev tun0; done";
@@ -130,7 +130,7 @@ fn a_vpn_has_every_address() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine, and root"]
+#[ignore = "requires a container engine on this host, and root"]
 fn a_machine_that_forwards_nothing_or_drops_it() {
     let sandbox = sandbox();
     let off = in_namespace(&sandbox, "--net", "echo 0 > /proc/sys/net/ipv4/ip_forward", &[]);
@@ -140,18 +140,18 @@ fn a_machine_that_forwards_nothing_or_drops_it() {
     let dropped = in_namespace(&sandbox, "--net", &format!("{on} DROP"), &[]);
     let found = dropped.finding("firewall.iptables");
     assert_eq!(found["evidence"], "iptables -S FORWARD: -P FORWARD DROP");
-    // As the engine writes them: its rules first.
+    // Like the engine, which places its rules first.
     let engines = "DROP; iptables -N DOCKER-FORWARD; iptables -A FORWARD -j DOCKER-FORWARD";
     assert_eq!(others(&in_namespace(&sandbox, "--net", &format!("{on} {engines}"), &[])), Vec::<String>::new());
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine, and root"]
+#[ignore = "requires a container engine on this host, and root"]
 fn firewalld_that_started_after_the_engine() {
     let sandbox = sandbox();
     let firewalld = sandbox.program("firewalld", "read line");
     let pipe = sandbox.root.join("pipe");
-    // In a process namespace of its own, where it ends with what is looked for.
+    // In its own PID namespace, which stops it together with doctor.
     let beside = format!("mkfifo {0}; {1} <>{0} &", pipe.display(), firewalld.display());
     let script = format!("{beside} until grep -qa firewalld /proc/[0-9]*/cmdline; do :; done");
     let _alone = PROCESSES.write().unwrap();
@@ -160,7 +160,7 @@ fn firewalld_that_started_after_the_engine() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine, and root"]
+#[ignore = "requires a container engine on this host, and root"]
 fn limits_and_memory_of_the_kernel() {
     let sandbox = sandbox();
     let (low, little) = (sandbox.write("low", "128\n"), sandbox.root.join("meminfo"));
@@ -177,7 +177,7 @@ fn limits_and_memory_of_the_kernel() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine, and root"]
+#[ignore = "requires a container engine on this host, and root"]
 fn disks_that_are_full_or_read_only() {
     let sandbox = sandbox();
     let folder = Command::new("docker").args(["info", "--format", "{{.DockerRootDir}}"]).output().unwrap();
@@ -197,10 +197,10 @@ fn disks_that_are_full_or_read_only() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine, and root"]
+#[ignore = "requires a container engine on this host, and root"]
 fn another_user_is_not_allowed() {
     let sandbox = Sandbox::new();
-    // That user may not enter folders of this one.
+    // That user may not enter this user's directories.
     let copy = sandbox.root.join("kindmesh");
     std::fs::copy(KINDMESH, &copy).unwrap();
     for folder in [sandbox.root.clone(), sandbox.root.join("work"), sandbox.root.join("bin")] {
@@ -212,13 +212,13 @@ fn another_user_is_not_allowed() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine"]
+#[ignore = "requires a container engine on this host"]
 fn a_docker_network_in_the_way_and_one_that_was_left() {
     let sandbox = sandbox();
     let taken = Network::new("docker-test-doc-taken", &["--subnet", "192.168.251.0/29"]);
     let fixed = spec(&closed(), "node:v1.36.4", "istio") + "network: {subnet: 192.168.251.0/24}\n";
     sandbox.write("work/kindmesh.yaml", &fixed);
-    // Without a plan, no images are wanted.
+    // Without a plan, no images are checked.
     doctor(&sandbox, &[]).is(&["blocks spec.conflict"]);
     drop(taken);
 
@@ -231,7 +231,7 @@ fn a_docker_network_in_the_way_and_one_that_was_left() {
     assert_eq!(left.unwrap()["id"], "leftovers.networks");
 }
 
-/// A registry that answers by the image's name, and what it was asked for.
+/// A registry whose response depends on the image's name.
 struct Registry {
     address: String,
     _runtime: Runtime,
@@ -249,7 +249,7 @@ impl Registry {
 
 async fn answer(request: Request) -> Response {
     let refuse = |status: StatusCode, code: &str| {
-        (status, axum::Json(json!({"errors": [{"code": code, "message": "so it is"}]}))).into_response()
+        (status, axum::Json(json!({"errors": [{"code": code, "message": "test"}]}))).into_response()
     };
     let path = request.uri().path().to_owned();
     if path == "/v2/" {
@@ -279,14 +279,14 @@ async fn answer(request: Request) -> Response {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine"]
+#[ignore = "requires a container engine on this host"]
 fn what_registries_say_through_the_engine() {
     let registry = Registry::serve();
     let sandbox = Sandbox::new();
     let asked = |node: &str, hub: &str, variables: &[(&str, &str)]| {
         sandbox.write("work/kindmesh.yaml", &spec(&registry.address, node, hub));
         let _others = PROCESSES.read().unwrap();
-        // Long enough for who answers, and not too long to wait for who does not.
+        // Long enough for a response, and short enough to wait for the timeout.
         ours(sandbox.doctor_within(8, &engine(), variables))
     };
     let said = asked("arm/node:v1.36.4", "absent", &[]);
@@ -297,7 +297,7 @@ fn what_registries_say_through_the_engine() {
     asked("locked/node:v1.36.4", "limited", &[]).is(&["blocks registry.limited", "blocks registry.credentials"]);
     asked("silent/node:v1.36.4", "silent", &[]).is(&["warns registry.unreachable"]);
 
-    // Credentials that are there, and a helper that is not.
+    // Existing credentials, and a missing helper.
     let config = json!({"auths": {registry.address.as_str(): {"username": "ada", "password": "secret"}}});
     sandbox.write("home/.docker/config.json", &config.to_string());
     let said = asked("locked/node:v1.36.4", "locked", &[]);
@@ -310,7 +310,7 @@ fn what_registries_say_through_the_engine() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine"]
+#[ignore = "requires a container engine on this host"]
 fn an_image_for_another_architecture() {
     let sandbox = sandbox();
     let registry = closed();
@@ -324,7 +324,7 @@ fn an_image_for_another_architecture() {
 }
 
 #[test]
-#[ignore = "needs a container engine on this machine"]
+#[ignore = "requires a container engine on this host"]
 fn engine_without_the_shells_proxy() {
     let variables = [("HTTPS_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "*")];
     doctor(&sandbox(), &variables).is(&["blocks registry.unreachable", "warns proxy.engine"]);

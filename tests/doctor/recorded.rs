@@ -1,4 +1,4 @@
-//! An engine's recorded answers, served at a socket of the test's own, and changed where something is to be found.
+//! An engine's recorded responses, served on the test's own socket, and modified for the expected finding.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 
-/// An engine that answers what was recorded of a real one: Docker 28.5.2 in the lab, under another name.
+/// An engine with the recorded responses of a real one: Docker 28.5.2 of the test lab, under another name.
 pub struct Recorded {
     pub socket: PathBuf,
     asked: Asked,
     _runtime: Runtime,
 }
 
-/// What it answers, by path without the API's version.
+/// Its responses, by path without the API's version.
 type Answers = BTreeMap<String, (StatusCode, Value)>;
-/// What it was asked.
+/// The requests that it received.
 type Asked = Arc<Mutex<Vec<String>>>;
 
 impl Recorded {
-    /// Serves it in a folder. The changes are merged into its answers.
+    /// Serves it on a socket in a directory. The changes are merged into its responses.
     pub fn serve(folder: &Path, changes: &[(&str, Value)]) -> Self {
         let mut answers = Answers::new();
         for (path, text) in [
@@ -56,7 +56,7 @@ impl Recorded {
         format!("unix://{}", self.socket.display())
     }
 
-    /// What it was asked: method and path.
+    /// Returns the requests that it received: method and path.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -82,7 +82,7 @@ async fn answer(State((answers, asked)): State<(Arc<Answers>, Asked)>, request: 
     asked.lock().unwrap().push(format!("{} {path}", request.method()));
     if let Some((status, value)) = answers.get(&path) {
         let mut value = value.clone();
-        // Its clock is right, unless a change says how far ahead it is.
+        // Its clock is exact, unless a change sets how far ahead it is.
         if path == "/info" {
             let ahead = value["AheadSeconds"].as_i64().unwrap_or_default();
             let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
@@ -90,7 +90,7 @@ async fn answer(State((answers, asked)): State<(Arc<Answers>, Asked)>, request: 
         }
         return (*status, axum::Json(value)).into_response();
     }
-    // It has every image.
+    // Every image exists.
     match path.starts_with("/images/") && path.ends_with("/json") {
         true => axum::Json(json!({"Id": "sha256:0"})).into_response(),
         false => (StatusCode::NOT_FOUND, axum::Json(json!({"message": format!("no {path}")}))).into_response(),

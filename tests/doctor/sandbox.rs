@@ -1,4 +1,4 @@
-//! A home, programs and an environment of variables in which `kindmesh` is run, and what it says.
+//! A home directory, programs and environment variables for running `kindmesh`, and its report.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
-/// How long looking may take, on a machine that has much else to do.
+/// The timeout of the checks, for a busy host.
 const PATIENT: &str = "30s";
-/// How much longer than told starting and ending may take on such a machine.
+/// How much longer than its timeout a run may take on such a host.
 const SPARE: Duration = Duration::from_secs(3);
 
-/// What `kindmesh` is asked.
+/// The arguments of `kindmesh`.
 pub const ARGUMENTS: [&str; 5] = ["doctor", "--output", "json", "--timeout", PATIENT];
 
 pub struct Sandbox {
@@ -22,7 +22,7 @@ pub struct Sandbox {
     pub root: PathBuf,
 }
 
-/// What a run says.
+/// The report of a run.
 pub struct Said {
     pub code: i32,
     pub findings: Vec<Value>,
@@ -30,20 +30,20 @@ pub struct Said {
 }
 
 impl Said {
-    /// The names of the findings, with their severity.
+    /// Returns the IDs of the findings, with their severity.
     pub fn ids(&self) -> Vec<String> {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let ids = self.findings.iter().map(|found| format!("{} {}", text(&found["severity"]), text(&found["id"])));
         ids.collect()
     }
 
-    /// The finding of that name.
+    /// Returns the finding with that ID.
     pub fn finding(&self, id: &str) -> &Value {
         let found = self.findings.iter().find(|found| found["id"] == id);
         found.unwrap_or_else(|| panic!("no {id} in {:#?}", self.findings))
     }
 
-    /// Asserts what was found, all of it, and that the exit status fits.
+    /// Asserts that these are all findings, and that the exit status matches.
     pub fn is(&self, ids: &[&str]) -> &Self {
         assert_eq!(self.ids(), ids, "{:#?}", self.findings);
         let blocks = ids.iter().any(|id| id.starts_with("blocks "));
@@ -53,7 +53,7 @@ impl Said {
 }
 
 impl Sandbox {
-    /// With executables that stand in for docker, kind and istioctl.
+    /// Creates a sandbox with fake docker, kind and istioctl executables.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
@@ -81,7 +81,7 @@ impl Sandbox {
         path
     }
 
-    /// A command with this sandbox's variables and no others.
+    /// Returns a command with this sandbox's variables and no others.
     pub fn run(&self, program: &Path, docker_host: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -100,12 +100,12 @@ impl Sandbox {
         self.run(KINDMESH.as_ref(), docker_host)
     }
 
-    /// What `kindmesh doctor` says with these variables; an empty value unsets one.
+    /// Runs `kindmesh doctor` with these variables; an empty value unsets one.
     pub fn doctor(&self, docker_host: &str, variables: &[(&str, &str)]) -> Said {
         said(self.command(docker_host, variables).args(ARGUMENTS))
     }
 
-    /// The same in so many seconds, where something is not going to answer.
+    /// The same with a timeout in seconds, for tests in which something does not respond.
     pub fn doctor_within(&self, seconds: u64, docker_host: &str, variables: &[(&str, &str)]) -> Said {
         let mut command = self.command(docker_host, variables);
         let started = Instant::now();
@@ -127,7 +127,7 @@ impl Sandbox {
     }
 }
 
-/// Runs a command that ends in `kindmesh` with [`ARGUMENTS`].
+/// Runs a command that ends with `kindmesh` and [`ARGUMENTS`].
 pub fn said(command: &mut Command) -> Said {
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -82,7 +82,7 @@ pub(super) fn good() -> Vec<Judgement> {
     Vec::new()
 }
 
-/// Bytes in gigabytes, as memory and disks are sold.
+/// Formats bytes in decimal gigabytes.
 pub(super) fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }

@@ -1,24 +1,24 @@
-//! The engine's clock compared with the host's: certificates of one side must not be valid only in the other's
-//! future.
+//! The engine's clock compared with the host's: a certificate created on one side must already be valid on the
+//! other.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
 
-/// The smallest reported difference, in milliseconds: logs of both sides no longer match.
+/// The smallest reported difference, in milliseconds: timestamps in logs no longer match.
 const NOTICED: u64 = 5_000;
 /// Certificates created on nodes are valid from five minutes before their creation (`CertificateBackdate` of
 /// kubeadm 1.36): an engine that is further ahead creates clusters whose certificates are not valid yet on this
 /// host.
 const AHEAD: i64 = 300_000;
-/// Certificates created on this host are valid from an hour before: for an engine that is further behind they are
-/// not valid yet.
+/// Certificates created on this host are valid from an hour before their creation: for an engine that is further
+/// behind, they are not valid yet.
 const BEHIND: i64 = -3_600_000;
 
 pub(super) const CHECKS: &[Check] = &[Check {
     id: "clock.skew",
     finds: "the engine's clock differs from the host's: by seconds (warns), or more than certificates tolerate \
         (blocks)",
-    tested: "recorded: modified answers of an engine",
+    tested: "recorded: an engine's responses, modified",
     judge: skew,
 }];
 
@@ -35,7 +35,7 @@ fn skew(facts: &Facts) -> Vec<Judgement> {
         ..=BEHIND => (Severity::Blocks, "in the clusters, the mesh's certificates are not valid yet"),
         _ => (
             Severity::Warns,
-            "times in logs do not match; certificates tolerate 5 minutes ahead and an hour behind",
+            "times in logs do not match; certificates tolerate an engine 5 minutes ahead or an hour behind",
         ),
     };
     let cure = match (facts.same_machine(), engine.system.as_str()) {
@@ -48,7 +48,7 @@ fn skew(facts: &Facts) -> Vec<Judgement> {
     Judgement::found(
         severity,
         format!("the engine's clock is {seconds} s {direction} the host's"),
-        "docker info: SystemTime, compared with the host's time of the request",
+        "docker info: SystemTime, compared with the host's clock at the time of the request",
         consequence,
         cure,
     )

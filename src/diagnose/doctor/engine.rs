@@ -1,4 +1,4 @@
-//! The engine: whether there is one, and whether clusters can be created with it.
+//! The engine: whether it responds, and whether clusters can be created with it.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
@@ -25,7 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "engine.address",
-        finds: "the setting that selects the engine is wrong: the context does not exist, there is no address, \
+        finds: "the setting that selects the engine is wrong: the context does not exist, the address is invalid, \
             or TLS files are missing",
         tested: "real: `DOCKER_HOST`, contexts",
         judge: |facts| refused(facts, &[Reason::Address]),
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "engine.old",
         finds: "the engine's API is older than 1.41 (Docker 20.10)",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: |facts| refused(facts, &[Reason::TooOld]),
     },
     Check {
@@ -45,25 +45,25 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "engine.podman",
         finds: "the engine is Podman",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: podman,
     },
     Check {
         id: "engine.rootless",
         finds: "the engine is rootless; on cgroup v1, kind does not support that",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: rootless,
     },
     Check {
         id: "engine.containers",
         finds: "the engine does not run Linux containers",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: containers,
     },
     Check {
         id: "engine.cgroups",
         finds: "cgroup controllers that the kubelet requires are missing",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: cgroups,
     },
 ];
@@ -74,7 +74,7 @@ fn refused(facts: &Facts, reasons: &[Reason]) -> Vec<Judgement> {
     };
     let error = &refused.error;
     let evidence = match error.evidence.is_empty() {
-        true => "selected by environment variables and the Docker configuration".into(),
+        true => "environment variables and the Docker configuration select the engine".into(),
         false => error.evidence.join("; "),
     };
     let cure = error.hint.clone().unwrap_or_default();
@@ -86,8 +86,8 @@ fn podman(facts: &Facts) -> Vec<Judgement> {
     Judgement::found(
         Severity::Warns,
         "the engine is Podman",
-        format!("it reports itself as Podman Engine {}", engine.version),
-        "kindmesh uses kind's docker provider, which is not made for Podman; kindmesh was never tested with it",
+        format!("docker version: Podman Engine {}", engine.version),
+        "kindmesh uses kind's docker provider, which does not support Podman; kindmesh is not tested with Podman",
         "use a Docker engine: docker context ls; then docker context use NAME, or set DOCKER_HOST",
     )
 }
@@ -103,14 +103,14 @@ fn rootless(facts: &Facts) -> Vec<Judgement> {
             Severity::Blocks,
             "the engine is rootless, on cgroup v1",
             evidence,
-            "kind cannot create clusters there: rootless engines require cgroup v2",
+            "kind cannot create clusters: it requires cgroup v2 with a rootless engine",
             cure,
         ),
         _ => Judgement::found(
             Severity::Warns,
             "the engine is rootless",
             evidence,
-            "nodes cannot load kernel modules or set limits; kindmesh was never tested with a rootless engine",
+            "nodes cannot load kernel modules or set limits; kindmesh is not tested with rootless engines",
             cure,
         ),
     }
@@ -141,7 +141,7 @@ fn cgroups(facts: &Facts) -> Vec<Judgement> {
         }
         (_, 1) => "boot with cgroup_enable=cpuset,memory on the kernel's command line, or with cgroup v2",
         _ => {
-            "check what the kernel supports: cat /sys/fs/cgroup/cgroup.controllers; and how it was booted: cat \
+            "check the kernel's controllers: cat /sys/fs/cgroup/cgroup.controllers; and its boot parameters: cat \
                 /proc/cmdline"
         }
     };
@@ -172,11 +172,11 @@ mod tests {
             (Reason::TooOld, "engine.old"),
             (Reason::OnlyIpv6, "engine.ipv6"),
         ] {
-            let error = Error::prerequisite("it is so").evidence("seen").hint("do it");
+            let error = Error::prerequisite("message").evidence("evidence").hint("hint");
             let refused = Some(Refused { reason, error });
             let finding = only(&Facts { refused, ..Facts::default() }, id);
             let said = (finding.what.as_str(), finding.evidence.as_str(), finding.cure.as_str());
-            assert_eq!(said, ("it is so", "seen", "do it"));
+            assert_eq!(said, ("message", "evidence", "hint"));
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
         engine(&mut facts).cgroup_version = 1;
         golden("rootless_cgroup_v1", &facts);
         engine(&mut facts).rootless = false;
-        assert_eq!(found(&facts), "", "cgroup v1 alone is what the plan allows for");
+        assert_eq!(found(&facts), "", "cgroup v1 alone is supported");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The facts that the checks judge, as plain data. A missing fact was not gathered, and no check reports anything
-//! about it.
+//! The facts that the checks judge, as plain data. A missing fact was not gathered: no check reports anything about
+//! it.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub struct Facts {
     pub disk: Option<Space>,
     /// The state directory.
     pub state: Option<State>,
-    /// The engine's lists.
+    /// What exists on the engine, and the host's routes.
     pub inventory: Option<Inventory>,
     /// The plan, or why there is none.
     pub plan: Option<Result<Plan, Error>>,
@@ -41,7 +41,7 @@ pub struct Facts {
     pub tools: Vec<LookedFor>,
     /// Leftovers of former environments.
     pub left: Leftovers,
-    /// What could not be gathered, and why, in addition to what single facts say.
+    /// What could not be gathered, and why, for facts that do not record it themselves.
     pub unseen: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl Wanted {
     }
 }
 
-/// The facts about the host. On systems other than Linux there are none.
+/// The facts about the host. Empty on systems other than Linux.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     /// Its name.
@@ -81,9 +81,9 @@ pub struct Host {
     pub memory: u64,
     /// The available part of it, in bytes.
     pub memory_available: Option<u64>,
-    /// The limit of watched files (`fs.inotify.max_user_watches`).
+    /// The limit of inotify watches (`fs.inotify.max_user_watches`).
     pub watches: Option<u64>,
-    /// The limit of watching programs (`fs.inotify.max_user_instances`).
+    /// The limit of inotify instances (`fs.inotify.max_user_instances`).
     pub watchers: Option<u64>,
     /// Whether it forwards IPv4 packets.
     pub forwarding: Option<bool>,
@@ -140,16 +140,16 @@ pub struct WantedImage {
     pub credentials: bool,
     /// The credential helper that the Docker configuration names for its registry and that is not on PATH.
     pub missing_helper: Option<String>,
-    /// Its registry's answer, requested through the engine.
+    /// Its registry's answer, queried through the engine.
     pub answer: RegistryAnswer,
 }
 
 /// A registry's answer about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryAnswer {
-    /// Not requested: the engine has the image, for this platform instead of its own.
+    /// Not queried: the engine has the image, but for this platform instead of its own.
     Unasked(String),
-    /// It exists, for these platforms as in `linux/amd64`; none if the registry does not say.
+    /// It exists for these platforms, such as `linux/amd64`; empty if the registry does not list any.
     There(Vec<String>),
     /// The engine's error: its status and message.
     Refused(Option<u16>, String),
@@ -164,7 +164,7 @@ pub struct LookedFor {
     pub tool: Tool,
     /// The required version.
     pub wanted: String,
-    /// The search results, why it cannot be used, or nothing: it did not respond in time.
+    /// The search result, or why it cannot be used; none if it did not respond in time.
     pub here: Option<Result<Here, Error>>,
 }
 
@@ -187,7 +187,7 @@ impl Facts {
     pub fn same_kernel(&self) -> Option<&Host> {
         let engine = self.engine.as_ref()?;
         let same = !engine.kernel.is_empty() && engine.kernel == self.host.kernel;
-        // Two hosts may have the same kernel, but hardly the same memory to the byte.
+        // Two hosts may have the same kernel, but hardly the same memory size to the byte.
         (same && engine.memory == self.host.memory).then_some(&self.host)
     }
 

@@ -1,5 +1,4 @@
-//! The firewall of the engine's host: nodes are connected by a bridge, and whatever forwards packets may drop
-//! theirs.
+//! The firewall of the engine's host: nodes are connected by a bridge, and a packet filter may drop their packets.
 
 use serde::Deserialize;
 
@@ -15,13 +14,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "firewall.iptables",
-        finds: "iptables drops forwarded packets, and the engine's own rules are missing or come too late",
+        finds: "the FORWARD chain of iptables drops or rejects packets, and no rule of the engine comes first",
         tested: "real: iptables in a network namespace; the test lab's own rules pass",
         judge: iptables,
     },
     Check {
         id: "firewall.nftables",
-        finds: "an nftables table beside the engine's drops forwarded packets",
+        finds: "a chain of nftables that is not the engine's has hook forward and policy drop",
         tested: "recorded: `nft -j list chains` of nftables 1.0.6; by hand with that nft in a network namespace",
         judge: nftables,
     },
@@ -33,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-const RESTART: &str = "make the engine write its rules again: sudo systemctl restart docker";
+const RESTART: &str = "restart the engine, which then writes its rules again: sudo systemctl restart docker";
 
 fn forwarding(facts: &Facts) -> Vec<Judgement> {
     // The engine reports what it found when it started.
@@ -51,21 +50,21 @@ fn forwarding(facts: &Facts) -> Vec<Judgement> {
         Severity::Warns,
         "the engine's host does not forward IPv4 packets",
         evidence,
-        "nodes and pods cannot reach anything outside: no images of yours, no other hosts",
+        "nodes and pods cannot reach other hosts, and cannot pull your images",
         "sudo sysctl net.ipv4.ip_forward=1",
     )
 }
 
-/// The packet filter, if it is between the nodes.
+/// Returns the packet filter, if the engine runs on this host.
 fn seen(facts: &Facts) -> Option<&Firewall> {
     facts.same_machine().and(facts.firewall.as_ref())
 }
 
-/// The effect of dropping: packets between containers on one bridge may or may not pass through the filter.
+/// Returns the effect of dropped packets: packets between containers on one bridge may or may not pass through the filter.
 fn dropped(facts: &Facts) -> (Severity, &'static str) {
     match facts.host.filters_bridges {
         Some(true) => (Severity::Blocks, "packets between nodes are dropped: no cluster can reach another"),
-        _ => (Severity::Warns, "nodes and pods cannot reach anything outside"),
+        _ => (Severity::Warns, "nodes and pods cannot reach other hosts"),
     }
 }
 
@@ -79,7 +78,7 @@ fn iptables(facts: &Facts) -> Vec<Judgement> {
     for line in rules.lines().map(str::trim) {
         let words: Vec<_> = line.split_whitespace().collect();
         match words.as_slice() {
-            // Rules before it do not match all packets, and rules behind it are not reached by the nodes' packets.
+            // Earlier rules do not match all packets, and the nodes' packets do not reach later rules.
             ["-A", "FORWARD", "-j", target, ..] if target.starts_with("DOCKER") => return good(),
             ["-A", "FORWARD", "-j", target, ..] if refuses(target) => return refused(facts, line),
             _ => {}
@@ -97,7 +96,7 @@ fn refused(facts: &Facts, line: &str) -> Vec<Judgement> {
     let (severity, consequence) = dropped(facts);
     Judgement::found(
         severity,
-        "iptables drops forwarded packets before the engine's rules apply",
+        "iptables drops or rejects forwarded packets, and no rule of the engine comes first",
         format!("iptables -S FORWARD: {line}"),
         consequence,
         RESTART,
@@ -129,7 +128,7 @@ struct Chain {
 fn nftables(facts: &Facts) -> Vec<Judgement> {
     let Some(text) = seen(facts).and_then(|firewall| firewall.nftables.as_ref()) else { return good() };
     let Ok(ruleset) = serde_json::from_str::<Ruleset>(text) else { return good() };
-    // Every table must accept a packet; iptables' own tables are judged above.
+    // A packet must be accepted by every table. The table of iptables is judged above.
     let drops = |chain: &Chain| {
         let iptables = chain.family == "ip" && chain.table == "filter" && chain.name == "FORWARD";
         let engine = chain.table.starts_with("docker");
@@ -147,10 +146,10 @@ fn nftables(facts: &Facts) -> Vec<Judgement> {
     let Chain { family, table, name, .. } = chain;
     Judgement::found(
         severity,
-        "nftables drops forwarded packets that are not explicitly accepted",
+        "a chain of nftables drops forwarded packets that it does not explicitly accept",
         format!("nft list chain {family} {table} {name}: policy drop"),
         format!("unless that chain accepts the engine's networks, {consequence}"),
-        format!("accept bridges: sudo nft insert rule {family} {table} {name} iifname \"br-*\" accept"),
+        format!("allow bridges: sudo nft insert rule {family} {table} {name} iifname \"br-*\" accept"),
     )
 }
 

@@ -42,7 +42,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Directories, withi
         left: Leftovers { readable: state::readable(folders), ..Leftovers::default() },
         ..Facts::default()
     };
-    // Reading a file of many megabytes.
+    // Reads a file of many megabytes.
     let executable = tokio::spawn(crate::host::inventory::executable());
     let tools = tools(spec, &folders.cache, deadline);
     let engine = async {
@@ -53,7 +53,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Directories, withi
                 let executable = executable.await.unwrap_or_else(|error| Err(error.into()));
                 let all = of_engine(&engine, (spec, origins), folders, executable, &mut facts, deadline);
                 if timeout_at(deadline, all).await.is_err() {
-                    facts.unseen.push("lists of the engine: no response in time".into());
+                    facts.unseen.push("containers and networks of the engine: no response in time".into());
                 }
             }
             Err(refused) => facts.refused = Some(refused),
@@ -87,7 +87,7 @@ async fn of_engine(
     facts.firewall = firewall;
     let mut inventory = match inventory {
         Ok(inventory) => inventory,
-        Err(error) => return facts.unseen.push(format!("lists of the engine: {error:#}")),
+        Err(error) => return facts.unseen.push(format!("containers and networks of the engine: {error:#}")),
     };
     facts.wanted.exists =
         inventory.environments.get(spec.name.as_str()).is_some_and(|found| !found.nodes.is_empty());
@@ -98,14 +98,14 @@ async fn of_engine(
     facts.left.images = images.into_iter().filter(|(name, _)| Some(name) != current.as_ref()).collect();
     facts.left.networks = networks_left(folders, &inventory);
     facts.left.files = files_left(folders, &identity, &inventory);
-    // Before registries are asked: facts known by then are kept if time runs out.
+    // Before the registries are queried: these facts are kept if time runs out.
     facts.inventory = Some(inventory);
     if let Ok(plan) = facts.plan.insert(plan) {
         facts.images = wanted_images(engine, plan, deadline).await;
     }
 }
 
-/// What `up` would decide, with all its refusals.
+/// Returns the plan of `up`, or why `up` would refuse.
 fn plan(
     (spec, origins): (&Spec, &Origins),
     folders: &Directories,
@@ -135,8 +135,8 @@ async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<W
         .collect()
 }
 
-/// Returns an image that the engine lacks, with its registry's answer. The engine asks, since it pulls: its
-/// network, its proxies and its certificates count. An existing image is not asked for.
+/// Returns an image that the engine lacks, with its registry's answer. The engine queries the registry, since it
+/// pulls: its network, proxies and certificates count. Existing images are not queried.
 async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant) -> Option<WantedImage> {
     let own = format!("{}/{}", engine.facts.os, engine.facts.architecture);
     let other = match engine.docker.inspect_image(name).await {
@@ -167,7 +167,7 @@ async fn wanted_image(engine: &Engine, name: &str, node: bool, deadline: Instant
             Err(error) => RegistryAnswer::Refused(docker::status(&error), said(error)),
         };
     };
-    // By then, the results so far must be recorded.
+    // Ends before the outer deadline, so that results so far are kept.
     let margin = Duration::from_millis(50);
     let _ = timeout_at(deadline - margin, ask).await;
     Some(image)
@@ -239,7 +239,7 @@ async fn firewall() -> Firewall {
         futures::join!(printed("iptables", &["-S", "FORWARD"]), printed("nft", &["-j", "list", "chains"]));
     let iptables = iptables.map(|said| {
         said.map_err(|error| match crate::base::error::find(&error) {
-            // One line is enough: it says so for every table.
+            // One line is enough: iptables repeats it for every table.
             Some(said) if said.evidence.iter().any(|line| line.contains("ermission denied")) => {
                 "only root can read its rules".to_owned()
             }

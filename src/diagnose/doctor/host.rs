@@ -28,13 +28,13 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     text.trim().parse().ok()
 }
 
-/// Returns a line of `meminfo`, in bytes.
+/// Returns the value of a line of `meminfo`, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(number::<u64>(line.trim().trim_end_matches("kB"))? * 1024)
 }
 
-/// Returns the disk of a directory.
+/// Returns the free space of a directory's disk.
 pub(super) fn space(folder: &Path) -> Option<Space> {
     let found = rustix::fs::statvfs(folder).ok()?;
     Some(Space { folder: folder.to_owned(), free: found.f_bavail * found.f_frsize })

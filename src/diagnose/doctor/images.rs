@@ -1,4 +1,4 @@
-//! Images that the engine lacks: whether their registries would provide them, requested through the engine itself.
+//! Images that the engine lacks: whether their registries provide them, queried through the engine.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::{Facts, RegistryAnswer, WantedImage};
@@ -14,25 +14,25 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "registry.limited",
         finds: "a registry's rate limit is reached",
-        tested: "real: the test lab's engine with a test registry that responds so",
+        tested: "real: the test lab's engine with a test registry that returns this error",
         judge: limited,
     },
     Check {
         id: "registry.credentials",
         finds: "a registry requires credentials, or rejects those in the Docker configuration",
-        tested: "real: the test lab's engine with a test registry that responds so",
+        tested: "real: the test lab's engine with a test registry that returns this error",
         judge: credentials,
     },
     Check {
         id: "registry.image",
         finds: "a registry does not have the image",
-        tested: "real: the test lab's engine with a test registry that responds so",
+        tested: "real: the test lab's engine with a test registry that returns this error",
         judge: absent,
     },
     Check {
         id: "registry.platform",
         finds: "a registry has the image, but not for the engine's architecture",
-        tested: "real: the test lab's engine with a test registry that responds so",
+        tested: "real: the test lab's engine with a test registry that has other architectures",
         judge: platform,
     },
     Check {
@@ -49,7 +49,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Classifies an answer of the engine.
+/// What a failed answer of the engine means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     Unreachable,
@@ -141,7 +141,7 @@ fn unreachable(facts: &Facts) -> Vec<Judgement> {
             format!("the registry {registry} responds slowly to the engine, or not at all"),
             "no response in time",
             format!("pulling {} may take long, or fail", names(&images)),
-            format!("pull it beforehand, and check how fast it is: docker pull {}", images[0].name),
+            format!("pull it before kindmesh up, to see how fast it is: docker pull {}", images[0].name),
         ));
     }
     all
@@ -179,7 +179,7 @@ fn credentials(facts: &Facts) -> Vec<Judgement> {
             what,
             said(&images),
             format!(
-                "{} cannot be pulled; some registries also respond so for images that do not exist",
+                "{} cannot be pulled; some registries return the same error for images that do not exist",
                 names(&images)
             ),
             match registry {
@@ -237,8 +237,8 @@ fn other_platform(facts: &Facts) -> Vec<Judgement> {
         let RegistryAnswer::Unasked(has) = &image.answer else { continue };
         all.extend(Judgement::found(
             Severity::Blocks,
-            format!("the engine has {} for {has}, but is {wanted}", image.name),
-            format!("docker image inspect {}", image.name),
+            format!("the engine has {} for {has}, but runs on {wanted}", image.name),
+            format!("docker image inspect {}: Os and Architecture", image.name),
             "up uses the existing image, and nodes on this engine cannot run it",
             format!("docker pull --platform {wanted} {}", image.name),
         ));
@@ -248,7 +248,7 @@ fn other_platform(facts: &Facts) -> Vec<Judgement> {
 
 fn helper(facts: &Facts) -> Vec<Judgement> {
     let missing = facts.images.iter().filter(|image| image.missing_helper.is_some());
-    // An image that kind pulls through the docker client is a better example.
+    // The node image is preferred: kind pulls it through the docker client.
     let Some(image) = missing.max_by_key(|image| image.node) else { return good() };
     let helper = image.missing_helper.clone().unwrap_or_default();
     let (severity, consequence) = match image.node {

@@ -1,4 +1,4 @@
-//! inotify: how many files the engine's kernel lets programs watch.
+//! inotify: how many files programs may watch on the engine's kernel.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
@@ -19,7 +19,7 @@ pub(super) const CHECK: Check = Check {
 fn judge(facts: &Facts) -> Vec<Judgement> {
     let Some(host) = facts.same_kernel() else {
         return match facts.engine {
-            Some(_) => Judgement::unknown("inotify limits: the engine runs on another host"),
+            Some(_) => Judgement::unknown("inotify limits: the engine does not run on this host"),
             None => good(),
         };
     };
@@ -60,7 +60,7 @@ mod tests {
         facts.host.watches = Some(8192);
         let cure = only(&facts, "inotify.low").cure;
         assert!(cure.contains("max_user_watches=524288\\nfs.inotify.max_user_instances=512"), "{cure}");
-        // What suffices for two clusters is too low for many.
+        // Limits that suffice for two clusters are too low for many.
         let mut facts = good();
         facts.wanted.size.watchers = 500;
         let cure = only(&facts, "inotify.low").cure;

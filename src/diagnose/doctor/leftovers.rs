@@ -14,12 +14,12 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "state.readable",
         finds: "other users can read an environment's keys",
-        tested: "real: files with such modes",
+        tested: "real: key files that others may read",
         judge: readable,
     },
     Check {
         id: "leftovers.networks",
-        finds: "an environment has a Docker network but no nodes, and no command is running on it",
+        finds: "an environment has a Docker network but no nodes, and no command is running for it",
         tested: "real: a Docker network with kindmesh's labels",
         judge: networks,
     },
@@ -32,12 +32,12 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "leftovers.images",
         finds: "sample images of earlier executables take half a gigabyte or more",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: images,
     },
 ];
 
-/// Old sample images are reported from this size on, in bytes: about ten images.
+/// The total size, in bytes, from which old sample images are reported: about ten images.
 const IMAGES: u64 = 500_000_000;
 
 fn read_only(facts: &Facts) -> Vec<Judgement> {
@@ -46,7 +46,7 @@ fn read_only(facts: &Facts) -> Vec<Judgement> {
     Judgement::found(
         Severity::Blocks,
         format!("{folder} is not writable"),
-        "the file system is read-only, or the directory belongs to another user",
+        "no write access: the file system is read-only, or the directory belongs to another user",
         "the environment's keys, kubeconfig and spec cannot be stored",
         format!("check the owner: ls -ld {folder}; or set XDG_STATE_HOME to another directory"),
     )
@@ -61,7 +61,7 @@ fn readable(facts: &Facts) -> Vec<Judgement> {
             Severity::Warns,
             format!("other users can read keys in {root}"),
             files.join(", "),
-            "whoever has them is an administrator of these clusters, or can sign certificates for the mesh",
+            "these keys give administrator access to the clusters, or can sign certificates for the mesh",
             format!("chmod -R go= {root}"),
         ));
     }
@@ -74,7 +74,7 @@ fn networks(facts: &Facts) -> Vec<Judgement> {
         all.extend(Judgement::found(
             Severity::Warns,
             format!("environment \"{name}\" has no nodes anymore"),
-            format!("Docker network {} has its labels, but no node", networks.join(", ")),
+            format!("Docker network {} has its labels, but it has no nodes", networks.join(", ")),
             "its subnet stays in use",
             down_hint(name),
         ));

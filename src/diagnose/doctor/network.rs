@@ -14,7 +14,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "samples.image",
         finds: "the sample image cannot be built: this kindmesh is for another platform than the engine's",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: |facts| refused(facts, |error| error.kind == Kind::Prerequisite && !is_about_subnets(error)),
     },
     Check {
@@ -30,15 +30,15 @@ fn is_about_subnets(error: &Error) -> bool {
     error.message.starts_with("no free subnet")
 }
 
-/// Why there is no plan.
+/// Returns why there is no plan.
 fn refused(facts: &Facts, counts: impl Fn(&Error) -> bool) -> Vec<Judgement> {
     let Some(error) = facts.plan.as_ref().and_then(|plan| plan.as_ref().err()).filter(|error| counts(error))
     else {
         return good();
     };
     let evidence = match error.evidence.as_slice() {
-        [] => "the engine's networks and clusters, and the host's routes".into(),
-        // The first few of hundreds of subnets are enough.
+        [] => "compared with the engine's platform, networks and clusters, and with the host's routes".into(),
+        // There may be hundreds of subnets.
         some => some.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ") + &more(some.len()),
     };
     let consequence = "up fails before it creates anything";
@@ -46,7 +46,7 @@ fn refused(facts: &Facts, counts: impl Fn(&Error) -> bool) -> Vec<Judgement> {
     Judgement::found(Severity::Blocks, &error.message, evidence, consequence, cure)
 }
 
-/// How many owners of subnets are named.
+/// The maximum number of subnets listed.
 const SHOWN: usize = 6;
 
 fn more(all: usize) -> String {

@@ -1,4 +1,4 @@
-//! Proxies in the environment: which requests they receive, and who cannot reach them.
+//! Proxies in environment variables: requests that they must not receive, and nodes that cannot reach them.
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::{Facts, RegistryAnswer};
@@ -6,26 +6,26 @@ use super::facts::{Facts, RegistryAnswer};
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "proxy.except",
-        finds: "a proxy is set, and NO_PROXY does not include the host itself",
-        tested: "real: variables",
+        finds: "HTTP_PROXY or HTTPS_PROXY is set, and NO_PROXY does not cover both 127.0.0.1 and localhost",
+        tested: "real: environment variables",
         judge: except,
     },
     Check {
         id: "proxy.loopback",
-        finds: "the proxy listens on the host's loopback, where nodes cannot reach it",
-        tested: "real: variables",
+        finds: "HTTP_PROXY or HTTPS_PROXY has a loopback address, which nodes cannot reach",
+        tested: "real: environment variables",
         judge: loopback,
     },
     Check {
         id: "proxy.engine",
-        finds: "this process uses a proxy, the engine uses none, and the engine cannot reach a registry that it \
-            needs",
+        finds: "HTTP_PROXY or HTTPS_PROXY is set, the engine has no HTTPS proxy, and it cannot reach a registry, or gets \
+            no response in time",
         tested: "real: environment variables, and a test registry that does not exist",
         judge: engine,
     },
 ];
 
-/// The host's names for itself.
+/// The host's loopback address and name.
 const SELF: [&str; 2] = ["127.0.0.1", "localhost"];
 
 fn named(facts: &Facts) -> Option<String> {
@@ -55,10 +55,10 @@ fn except(facts: &Facts) -> Vec<Judgement> {
     let missing = missing.join(",");
     Judgement::found(
         Severity::Warns,
-        format!("a proxy is set, and NO_PROXY does not include {missing}"),
+        format!("a proxy is set, and NO_PROXY does not cover {missing}"),
         format!("{evidence} NO_PROXY={}", facts.proxy.except),
-        "curl, Python and browsers send requests for the API servers and for kindmesh open to the proxy; \
-            kindmesh and kubectl do not",
+        "curl, Python and browsers send requests to the API servers and to the caller page (kindmesh open) through the \
+            proxy; kindmesh and kubectl do not",
         format!("export NO_PROXY={missing}${{NO_PROXY:+,$NO_PROXY}}; export no_proxy=$NO_PROXY"),
     )
 }
@@ -83,7 +83,7 @@ fn loopback(facts: &Facts) -> Vec<Judgement> {
     let evidence: Vec<_> = local.iter().map(|(name, value)| format!("{name}={}", bare(value))).collect();
     Judgement::found(
         Severity::Warns,
-        "the proxy listens on the host's loopback",
+        "the proxy has a loopback address",
         evidence.join(" "),
         "kind passes these variables to the nodes, where that address is the node's own: nodes cannot pull your \
             images (kindmesh loads its own)",
@@ -105,9 +105,12 @@ fn engine(facts: &Facts) -> Vec<Judgement> {
     }
     Judgement::found(
         Severity::Warns,
-        "this shell uses a proxy, and the engine does not",
-        format!("{evidence}; docker info: no HTTPS Proxy; {} cannot be reached", image.name),
-        "the engine pulls images, and it does not use a shell's variables",
+        "a proxy is set in this environment, but the engine has none",
+        format!(
+            "{evidence}; docker info: no HTTPS Proxy; the registry of {} is unreachable, or does not respond in time",
+            image.name
+        ),
+        "the engine pulls images, and does not use this environment's variables",
         "configure the engine in /etc/docker/daemon.json: {\"proxies\": {\"http-proxy\": \"…\", \
             \"https-proxy\": \"…\"}}, then sudo systemctl restart docker",
     )

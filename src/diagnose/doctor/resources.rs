@@ -5,20 +5,20 @@ use super::facts::{Facts, Space};
 use super::inotify;
 
 /// What a node writes, at least and usually: its containerd stores and unpacks the images of Kubernetes, Istio and
-/// the samples. Seen: 1.85 GB.
+/// the samples. Measured: 1.85 GB.
 const DISK_A_NODE: (u64, u64) = (1_500_000_000, 1_900_000_000);
-/// The size of the images in the engine, if it lacks some of them. Seen: 1.4 GB.
+/// The size of the images on the engine, if it lacks some of them, at least and usually. Measured: 1.4 GB.
 const DISK_IMAGES: (u64, u64) = (1_200_000_000, 2_000_000_000);
 /// What is written over time, and what an existing environment still needs.
 const DISK_SPARE: u64 = 1_000_000_000;
-/// The size of the archive of images that is exported for the nodes. Seen: 0.4 GB.
+/// The size of the archive of images that is exported for the nodes. Measured: 0.4 GB.
 const DISK_ARCHIVE: u64 = 700_000_000;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "memory.low",
-        finds: "the engine has less memory than the clusters use (blocks) or should have (warns)",
-        tested: "recorded: modified answers of an engine",
+        finds: "the engine has less memory than the clusters use (blocks) or than is recommended (warns)",
+        tested: "recorded: an engine's responses, modified",
         judge: memory,
     },
     Check {
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "cpu.low",
         finds: "the engine has a single CPU",
-        tested: "recorded: modified answers of an engine",
+        tested: "recorded: an engine's responses, modified",
         judge: processors,
     },
     Check {
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
     inotify::CHECK,
 ];
 
-/// What is missing for an existing environment is no reason to refuse its repair.
+/// A shortage does not block the repair of an existing environment.
 fn blocks(facts: &Facts) -> Severity {
     if facts.wanted.exists { Severity::Warns } else { Severity::Blocks }
 }
@@ -75,7 +75,7 @@ fn memory(facts: &Facts) -> Vec<Judgement> {
             what,
             evidence,
             format!(
-                "{} should have {}; with less, pods are killed under load",
+                "for {}, {} is recommended; with less, pods are killed under load",
                 facts.clusters(),
                 gigabytes(wanted)
             ),
@@ -84,11 +84,11 @@ fn memory(facts: &Facts) -> Vec<Judgement> {
     }
 }
 
-/// How to give an engine in a virtual machine more.
+/// Returns how to give the engine more memory.
 fn more_memory(system: &str) -> &'static str {
     match system {
         "Docker Desktop" => "raise its limit: Docker Desktop, Settings, Resources, Memory limit",
-        _ => "raise the memory of its host (with Colima: colima stop && colima start --memory 6)",
+        _ => "give the engine more memory (with Colima: colima stop && colima start --memory 6)",
     }
 }
 
@@ -100,7 +100,7 @@ fn memory_used(facts: &Facts) -> Vec<Judgement> {
     }
     Judgement::found(
         Severity::Warns,
-        format!("{} of memory are free", gigabytes(available)),
+        format!("only {} of memory is available", gigabytes(available)),
         format!("/proc/meminfo: MemAvailable {} kB", available / 1024),
         format!("{} with mesh and samples use {} when idle", facts.clusters(), gigabytes(used)),
         "check what uses it: ps -eo rss,comm --sort=-rss | head; other environments: kindmesh list",
@@ -113,11 +113,11 @@ fn processors(facts: &Facts) -> Vec<Judgement> {
         Severity::Warns,
         "the engine has a single CPU",
         "docker info: CPUs: 1",
-        "up takes minutes, and waits may time out",
+        "a single CPU makes up slow: it takes minutes, and waits may time out",
         format!(
-            "give {} two or more CPUs (with Colima: colima stop && colima start --cpu 4), and up more time: \
+            "give {} more CPUs, at least two (with Colima: colima stop && colima start --cpu 4), and up more time: \
                 kindmesh up --timeout 30m",
-            if engine.system == "Docker Desktop" { "Docker Desktop" } else { "its host" }
+            if engine.system == "Docker Desktop" { "Docker Desktop" } else { "the engine" }
         ),
     )
 }
@@ -143,9 +143,9 @@ fn disk(facts: &Facts) -> Vec<Judgement> {
     Judgement::found(
         severity,
         format!("the engine's disk has {} free", gigabytes(*free)),
-        format!("the disk with {}", folder.display()),
+        format!("free space of the disk with {}", folder.display()),
         format!("{} nodes and their images take {}", facts.wanted.nodes, gigabytes(wanted)),
-        "check what takes it: docker system df; free what is unused: docker system prune",
+        "check what uses it: docker system df; delete what is unused: docker system prune",
     )
 }
 
@@ -154,7 +154,7 @@ fn state_disk(facts: &Facts) -> Vec<Judgement> {
     Judgement::found(
         blocks(facts),
         format!("the disk with the state directory has {} free", gigabytes(state.space.free)),
-        format!("the disk with {}", state.space.folder.display()),
+        format!("free space of the disk with {}", state.space.folder.display()),
         format!("images for the nodes are stored there temporarily: up to {}", gigabytes(DISK_ARCHIVE)),
         format!(
             "free some space: du -xh {} | sort -h | tail; or set XDG_STATE_HOME to a directory on another disk",

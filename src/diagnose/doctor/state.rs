@@ -9,7 +9,7 @@ use super::facts::State;
 use super::host;
 use crate::host::state::{Directories, Files};
 
-/// Inspects a directory, or where it would be created.
+/// Inspects a directory, or its nearest existing parent.
 pub(super) fn look(folder: &Path) -> Option<State> {
     let there = folder.ancestors().find(|folder| folder.exists())?;
     Some(State { space: host::space(there)?, writable: access(there, Access::WRITE_OK | Access::EXEC_OK).is_ok() })

@@ -83,7 +83,7 @@ pub fn missing_image(answer: RegistryAnswer) -> WantedImage {
     }
 }
 
-/// The findings as printed.
+/// Returns the findings as printed.
 pub fn found(facts: &Facts) -> String {
     let report = judge(facts);
     report.findings.iter().map(|finding| crate::report::findings::finding(finding, Style::plain())).collect()

@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn client(facts: &Facts) -> Vec<Judgement> {
     let Some(error) = &facts.no_client else { return good() };
     let cure = error.hint.clone().unwrap_or_default();
-    Judgement::found(Severity::Blocks, &error.message, "PATH", "kind cannot create clusters", cure)
+    Judgement::found(Severity::Blocks, &error.message, "searched PATH", "kind cannot create clusters", cure)
 }
 
 fn versions(facts: &Facts) -> Vec<Judgement> {
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn kind_runs_the_docker_client() {
         let mut facts = good();
-        facts.no_client = Some(Error::prerequisite("there is no docker on PATH").hint("install the client"));
+        facts.no_client = Some(Error::prerequisite("no docker client on PATH").hint("install it"));
         golden("no_client", &facts);
     }
 

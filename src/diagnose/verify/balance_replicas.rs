@@ -11,7 +11,7 @@ check!("balance.replicas", run,
     claim: "a series of calls reaches every producer pod",
     evidence: "how many calls each pod answered",
     sabotage: "a DestinationRule sends all calls of one caller to one pod",
-    hint: "look for a DestinationRule with consistentHash or subsets, and at the endpoints in mesh.synced");
+    hint: "look for a DestinationRule with consistentHash or subsets, and check the endpoints in mesh.synced");
 
 /// With two pods chosen at random, all calls miss one of them once in 2^39 runs.
 const CALLS: usize = 40;

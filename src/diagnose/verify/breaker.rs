@@ -59,7 +59,7 @@ pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str)
     trial.record(format!("then: {}", refused.describe()));
     ensure!(
         refused.probed.body.contains("no healthy upstream"),
-        "something else rejected it: {}",
+        "something other than the caller's proxy rejected the call: {}",
         refused.describe()
     );
     Ok(Opened { refused, at })

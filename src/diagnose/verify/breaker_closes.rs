@@ -16,7 +16,7 @@ check!("breaker.closes", run,
     sabotage: "baseEjectionTime is an hour",
     hint: "ejected endpoints return only at ticks of the interval, after baseEjectionTime × their ejections");
 
-/// Envoy's workers notice it up to a second late, and the call takes its time.
+/// Envoy's workers notice it up to a second late, and the call itself takes time.
 const SLACK: Duration = Duration::from_secs(2);
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use super::probe::Prober;
 check!("breaker.opens", run,
     claim: "after 3 consecutive errors on every endpoint, calls return 503 without reaching a producer",
     evidence: "the proxy's health flags, the rejected calls, and the producers' counts before and after",
-    sabotage: "the number of errors is raised beyond reach",
+    sabotage: "consecutive5xxErrors is so high that it is never reached",
     hint: "outlier detection takes effect in the caller's cluster; with maxEjectionPercent 10 no endpoint is \
         ejected");
 

@@ -103,7 +103,7 @@ impl<'a> Trial<'a> {
             let page = format!("config_dump?resource={page}");
             self.until(&format!("the caller's proxy to receive {kind} {name}"), async || {
                 let said = self.bench.proxy_says(&page).await?;
-                Ok(if said.contains(&mark) { Poll::Ready(()) } else { Poll::NotYet("it has not".into()) })
+                Ok(if said.contains(&mark) { Poll::Ready(()) } else { Poll::NotYet("not received yet".into()) })
             })
             .await?;
         }

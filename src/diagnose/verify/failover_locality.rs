@@ -9,9 +9,9 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("failover.locality", run,
-    claim: "the producer in the caller's own locality answers all calls; when it is gone, the remote one does, \
+    claim: "the producer in the caller's own locality answers all calls; when it is removed, the remote one does, \
         and no call fails",
-    evidence: "who answered while both ran, during the change, and after",
+    evidence: "who answered while both ran, during the change, and afterwards",
     sabotage: "outlier detection is off",
     hint: "locality is used only with outlier detection, and requires region labels on the nodes");
 

@@ -7,8 +7,7 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("name.stub", run,
-    claim: "with a Service without pods in the caller's cluster, and nothing else, the same call is answered in \
-        another cluster",
+    claim: "with nothing but a stub Service in the caller's cluster, the same call is answered in another cluster",
     evidence: "the failed call before, and the successful call after",
     sabotage: "the Service is created under another name",
     hint: "see mesh.synced: the mesh must know the other cluster's endpoints");

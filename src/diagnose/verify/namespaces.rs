@@ -36,9 +36,9 @@ const WRITTEN_NAMESPACE: &str = "kindmesh-verify";
 const PART_OF: &str = "kindmesh-verify";
 /// The annotation with the side where an object takes effect, if its kind does not decide: `caller` or `producer`.
 const SIDE: &str = "kindmesh/side";
-/// Longer than any run: a day is the longest `--timeout`, which nobody uses.
+/// Longer than any realistic run, although `--timeout` may be up to a day.
 const LEASE: Duration = Duration::from_secs(1800);
-/// How long the caller's proxy may take to know the probes. About 0.2 s after they are ready, seconds under load.
+/// How long the caller's proxy may take to receive the probes' endpoints. About 0.2 s after they are ready, seconds under load.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The label of the probes for failover.
@@ -74,7 +74,7 @@ pub(super) struct TestNamespaces {
     caller: usize,
     producer: usize,
     image: String,
-    /// Checks of policies on who may call `guarded` run one after another.
+    /// Serializes the checks that restrict who may call `guarded`.
     pub guarded: tokio::sync::Mutex<()>,
 }
 
@@ -151,8 +151,8 @@ impl TestNamespaces {
         Ok(())
     }
 
-    /// Waits some time for the caller's proxy to know every endpoint of every Service: their slices are written
-    /// one after another. If it does not, the checks will report it.
+    /// Waits some time until the caller's proxy has every endpoint of every Service: their EndpointSlices are written
+    /// one after another. If it never has, the checks report it.
     async fn settle(&self, step: &Step, deadline: Instant) -> anyhow::Result<()> {
         let services = apply::objects(SERVICES)?;
         let produced = services.iter().filter(|service| {
@@ -164,12 +164,12 @@ impl TestNamespaces {
             envoy::healthy(clusters, &self.proxy_cluster(name)).len() < usize::from(PRODUCER.replicas)
         };
         let deadline = deadline.min(Instant::now() + SETTLE_TIMEOUT);
-        let what = "the caller's proxy to know the endpoints";
+        let what = "the caller's proxy to receive the endpoints";
         let mut patience = Patience::new(&self.caller().record);
         let _ = wait::until(step, what, deadline, async || match self.proxy_says("clusters").await {
             Ok(clusters) => Ok(match names.iter().find(|name| lacks(&clusters, name)) {
                 None => Poll::Ready(()),
-                Some(name) => Poll::NotYet(format!("it lacks some of {name}")),
+                Some(name) => Poll::NotYet(format!("endpoints of {name} are missing")),
             }),
             Err(error) => patience.failed(what, error),
         })

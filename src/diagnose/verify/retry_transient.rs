@@ -11,7 +11,7 @@ check!("retry.transient", run,
         retries it returns the error",
     evidence: "the same call before and after, and the attempt that the producer received",
     sabotage: "the VirtualService has no retries",
-    hint: "routing takes effect in the caller's cluster: kubectl get virtualservices -A there");
+    hint: "routing takes effect in the caller's cluster; check there: kubectl get virtualservices -A");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut calling = trial.bench.calling().await?;

@@ -7,14 +7,14 @@ use super::check::{Trial, check};
 use crate::base::wait::Poll;
 
 check!("timeout.504", run,
-    claim: "a producer slower than the VirtualService's timeout gives 504 at the timeout, and 200 without it",
+    claim: "a call to a producer slower than the VirtualService's timeout returns 504 at the timeout, and 200 without it",
     evidence: "the same slow call before and after, with durations",
-    sabotage: "there is no VirtualService",
-    hint: "routing takes effect in the caller's cluster: kubectl get virtualservices -A there");
+    sabotage: "the VirtualService is missing",
+    hint: "routing takes effect in the caller's cluster; check there: kubectl get virtualservices -A");
 
 const DELAY_MILLIS: u64 = 2500;
 const TIMEOUT_MILLIS: u64 = 1000;
-/// Envoy counts from the start of an iteration of its event loop: seen 1 ms early.
+/// Envoy counts from the start of an iteration of its event loop: measured 1 ms early.
 const EARLY_MILLIS: u64 = 20;
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {

@@ -17,11 +17,10 @@ use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod, pod};
 use crate::host::trust::{chains_to, inspect};
 
 check!("trust.root", run,
-    claim: "every istiod and every workload chains to the same root, each cluster through its own intermediate CA \
-        CA",
+    claim: "every istiod and every workload chains to the same root, each cluster through its own intermediate CA",
     evidence: "the chains that istiods present on port 15012 and that proxies have, by subject and digest",
     sabotage: "one cluster gets cacerts of another root",
-    hint: "kindmesh up restores the intermediate CAs and restarts what uses others");
+    hint: "kindmesh up restores the intermediate CAs, and restarts pods that use others");
 
 const ISTIOD_PORT: u16 = 15012;
 
@@ -96,10 +95,10 @@ async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate
         let tls = connector.connect(server, stream).await;
         let tls = tls.with_context(|| format!("{name} of {} does not chain to its root", cluster.name()))?;
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
-        let own = CertificateDer::from_pem_slice(intermediate).context("reading the intermediate CA CA")?;
+        let own = CertificateDer::from_pem_slice(intermediate).context("reading the intermediate CA")?;
         ensure!(
             chain.contains(&own),
-            "{name} of {} chains to the root, but not through its cluster's intermediate CA CA",
+            "{name} of {} chains to the root, but not through its cluster's intermediate CA",
             cluster.name()
         );
         trial.record(format!(
@@ -111,7 +110,7 @@ async fn istiods(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate
     Ok(())
 }
 
-/// Checks the certificates that a proxy of each cluster has.
+/// Checks the certificates of the probes' proxies in a cluster.
 async fn workloads(trial: &Trial<'_>, cluster: &Cluster, root: &[u8], intermediate: &[u8]) -> anyhow::Result<()> {
     let bench = trial.bench;
     for role in ["caller", "producer"] {
