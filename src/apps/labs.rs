@@ -18,7 +18,7 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
 use crate::cluster::link;
 use crate::cluster::policies::Side;
-use crate::cluster::refusal::Patience;
+use crate::cluster::refusal::Retries;
 use crate::diagnose::diagnosis;
 use crate::host::docker::{Engine, node};
 use crate::host::state::{Directories, Lock};
@@ -314,12 +314,13 @@ impl<'a> Labs<'a> {
     async fn answers(&self, clusters: &Clusters<'_>, step: &Step, deadline: Instant) -> anyhow::Result<()> {
         for side in clusters::SIDES {
             let what = format!("the API server of {} to respond", clusters.places.of(side));
-            let mut patience = Patience::new(clusters.record(side));
+            let mut retries = Retries::new(clusters.record(side));
             wait::until(step, &what, deadline, async || {
-                let asked = tokio::time::timeout(RESPONSE_TIMEOUT, clusters.client(side).apiserver_version()).await;
+                let asked =
+                    tokio::time::timeout(RESPONSE_TIMEOUT, clusters.client(side).apiserver_version()).await;
                 match asked {
                     Ok(Ok(_)) => Ok(Poll::Ready(())),
-                    Ok(Err(error)) => patience.failed(&what, error),
+                    Ok(Err(error)) => retries.failed(&what, error),
                     Err(_) => Ok(Poll::NotYet("no response".into())),
                 }
             })

@@ -16,7 +16,7 @@ use crate::base::event::Events;
 use crate::base::names::PART_OF_LABEL;
 use crate::base::wait::{self, Poll};
 use crate::cluster::mesh::apply;
-use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::refusal::{Record, Retries};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// The annotation with the time at which the lease of a namespace expires, in seconds since 1970.
@@ -95,11 +95,11 @@ pub(crate) async fn gone(client: &Client, namespace: &str, cluster: &str) -> any
     let step = Events::silent().step("lease", None);
     let what = format!("namespace {namespace} of {cluster} to be deleted");
     let record = Record::default();
-    let mut patience = Patience::new(&record);
+    let mut retries = Retries::new(&record);
     wait::until(&step, &what, Instant::now() + REMOVE_TIMEOUT, async || match api.get_opt(namespace).await {
         Ok(None) => Ok(Poll::Ready(())),
         Ok(Some(_)) => Ok(Poll::NotYet("terminating".into())),
-        Err(error) => patience.failed(&what, error),
+        Err(error) => retries.failed(&what, error),
     })
     .await
 }

@@ -18,13 +18,13 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a refusal is temporary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Class {
     /// It may be temporary: the server is starting or overloaded, or a webhook's pod is starting.
-    Passes,
+    Temporary,
     /// It is temporary only for a recorded reason.
-    WithReason,
+    NeedsReason,
     /// It is permanent.
-    Stays,
+    Permanent,
 }
 
 /// A rule for a kind of refusal.
@@ -33,10 +33,10 @@ struct Rule {
     codes: (u16, u16),
     /// Fragments of which the message must contain one; empty if the status code alone decides.
     says: &'static [&'static str],
-    verdict: Verdict,
+    verdict: Class,
 }
 
-const fn rule(codes: (u16, u16), says: &'static [&'static str], verdict: Verdict) -> Rule {
+const fn rule(codes: (u16, u16), says: &'static [&'static str], verdict: Class) -> Rule {
     Rule { codes, says, verdict }
 }
 
@@ -45,8 +45,8 @@ const ANY: (u16, u16) = (0, u16::MAX);
 /// The first rule that matches decides. A refusal that matches none is permanent.
 const RULES: &[Rule] = &[
     // A webhook that cannot be reached, or whose certificate the server does not trust yet.
-    rule(ANY, &["failed calling webhook", "conversion webhook for"], Verdict::Passes),
-    rule(ANY, &["denied the request"], Verdict::Stays),
+    rule(ANY, &["failed calling webhook", "conversion webhook for"], Class::Temporary),
+    rule(ANY, &["denied the request"], Class::Permanent),
     // Messages of server-side apply, with status 500, about an object that does not match its schema.
     rule(
         (500, 500),
@@ -57,28 +57,28 @@ const RULES: &[Rule] = &[
             "failed to convert",
             "unable to convert",
         ],
-        Verdict::Stays,
+        Class::Permanent,
     ),
     // Pods are found by label and then read by name: a missing pod was replaced, and a kubelet that has just started does
     // not know its own pods yet.
-    rule((404, 404), &["pods \"", "pod not found (\"", "pod does not exist"], Verdict::Passes),
+    rule((404, 404), &["pods \"", "pod not found (\"", "pod does not exist"], Class::Temporary),
     // Right after its start, the server knows neither its own roles nor all kinds, and it serves a new namespace or kind
     // only after a short delay.
-    rule((401, 401), &[], Verdict::WithReason),
-    rule((403, 404), &[], Verdict::WithReason),
-    rule((409, 409), &[], Verdict::Passes),
-    rule((429, 429), &[], Verdict::Passes),
-    rule((500, 599), &[], Verdict::Passes),
+    rule((401, 401), &[], Class::NeedsReason),
+    rule((403, 404), &[], Class::NeedsReason),
+    rule((409, 409), &[], Class::Temporary),
+    rule((429, 429), &[], Class::Temporary),
+    rule((500, 599), &[], Class::Temporary),
 ];
 
 /// Returns whether a refusal is temporary.
-pub fn classify(status: &Status) -> Verdict {
+pub fn classify(status: &Status) -> Class {
     let fits = |rule: &&Rule| {
         let (from, to) = rule.codes;
         let says = |part: &&str| status.message.contains(*part);
         (from..=to).contains(&status.code) && (rule.says.is_empty() || rule.says.iter().any(says))
     };
-    RULES.iter().find(fits).map_or(Verdict::Stays, |rule| rule.verdict)
+    RULES.iter().find(fits).map_or(Class::Permanent, |rule| rule.verdict)
 }
 
 /// Reports whether a request failed in transport, so that it may not even have reached the API server.
@@ -168,59 +168,59 @@ impl Records {
 
 /// The decision of a wait about one refusal.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Decision {
     /// A retry may help.
-    AskAgain,
+    Retry,
     /// A retry does not help. Contains the reason for earlier retries.
     GiveUp(Option<Reason>),
 }
 
 /// The refusals of one wait.
 #[derive(Debug)]
-pub struct Patience<'a> {
+pub struct Retries<'a> {
     record: &'a Record,
     /// The time of the first refusal that needed a reason, and that reason.
     refused: Option<(Instant, Reason)>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> Retries<'a> {
     /// Creates the state for a new wait; `record` is that of the cluster.
     pub fn new(record: &'a Record) -> Self {
         Self { record, refused: None }
     }
 
     /// Decides whether to retry a failed request.
-    pub fn judge(&mut self, error: &kube::Error) -> Answer {
+    pub fn judge(&mut self, error: &kube::Error) -> Decision {
         let status = match error {
             error if is_transport(error) => {
                 // If a server is unreachable now, it has just started once it responds.
                 self.record.note(Reason::ApiServer);
                 self.refused = None;
-                return Answer::AskAgain;
+                return Decision::Retry;
             }
             kube::Error::Api(status) => status,
-            _ => return Answer::GiveUp(None),
+            _ => return Decision::GiveUp(None),
         };
         match classify(status) {
-            Verdict::Passes => Answer::AskAgain,
-            Verdict::WithReason => self.with_reason(status),
-            Verdict::Stays => Answer::GiveUp(None),
+            Class::Temporary => Decision::Retry,
+            Class::NeedsReason => self.decide_with_reason(status),
+            Class::Permanent => Decision::GiveUp(None),
         }
     }
 
-    fn with_reason(&mut self, status: &Status) -> Answer {
+    fn decide_with_reason(&mut self, status: &Status) -> Decision {
         if let Some((since, reason)) = &self.refused
             && since.elapsed() >= RETRY_TIMEOUT
         {
-            return Answer::GiveUp(Some(reason.clone()));
+            return Decision::GiveUp(Some(reason.clone()));
         }
         match (self.record.explains(status), &self.refused) {
-            (Some(_), Some(_)) => Answer::AskAgain,
+            (Some(_), Some(_)) => Decision::Retry,
             (Some(reason), None) => {
                 self.refused = Some((Instant::now(), reason));
-                Answer::AskAgain
+                Decision::Retry
             }
-            (None, refused) => Answer::GiveUp(refused.as_ref().map(|(_, reason)| reason.clone())),
+            (None, refused) => Decision::GiveUp(refused.as_ref().map(|(_, reason)| reason.clone())),
         }
     }
 
@@ -234,14 +234,14 @@ impl<'a> Patience<'a> {
         let answer = error
             .chain()
             .find_map(|cause| cause.downcast_ref::<kube::Error>())
-            .map_or(Answer::AskAgain, |error| self.judge(error));
-        Self::answer(what, error::brief(error), answer)
+            .map_or(Decision::Retry, |error| self.judge(error));
+        Self::poll(what, error::brief(error), answer)
     }
 
     /// The same for an object that was not found: it counts as a refusal with status 404.
     ///
     /// # Errors
-    /// See [`Patience::failed`].
+    /// See [`Retries::failed`].
     pub fn absent<T>(&mut self, what: &str, because: String) -> anyhow::Result<Poll<T>> {
         let status = Status {
             status: Some(StatusSummary::Failure),
@@ -249,23 +249,23 @@ impl<'a> Patience<'a> {
             message: because.clone(),
             ..Status::default()
         };
-        let answer = self.with_reason(&status);
-        Self::answer(what, because, answer)
+        let answer = self.decide_with_reason(&status);
+        Self::poll(what, because, answer)
     }
 
-    fn answer<T>(what: &str, said: String, answer: Answer) -> anyhow::Result<Poll<T>> {
+    fn poll<T>(what: &str, said: String, answer: Decision) -> anyhow::Result<Poll<T>> {
         match answer {
-            Answer::AskAgain => Ok(Poll::NotYet(said)),
-            Answer::GiveUp(reason) => {
+            Decision::Retry => Ok(Poll::NotYet(said)),
+            Decision::GiveUp(reason) => {
                 let error = Error::environment(format!("gave up waiting for {what}: retrying does not help"));
-                Err(asked_again(error.evidence(format!("last status: {said}")), reason.as_ref()).into())
+                Err(with_retries(error.evidence(format!("last status: {said}")), reason.as_ref()).into())
             }
         }
     }
 }
 
 /// Adds the reason for earlier retries to an error, if there were any.
-pub fn asked_again(error: Error, reason: Option<&Reason>) -> Error {
+pub fn with_retries(error: Error, reason: Option<&Reason>) -> Error {
     match reason {
         Some(reason) => {
             error.evidence(format!("retried for up to {} s because {reason}", RETRY_TIMEOUT.as_secs()))
@@ -300,15 +300,15 @@ mod tests {
     fn refusal_without_a_known_reason_ends_at_once() {
         let record = Record::default();
         let forbidden = refused(403, "pods is forbidden: User \"kubernetes-admin\" cannot list resource \"pods\"");
-        assert_eq!(Patience::new(&record).judge(&forbidden), Answer::GiveUp(None));
+        assert_eq!(Retries::new(&record).judge(&forbidden), Decision::GiveUp(None));
         // After a transport error, the API server counts as just started once it responds.
-        let mut patience = Patience::new(&record);
-        assert_eq!(patience.judge(&kube::Error::Service("connection refused".into())), Answer::AskAgain);
-        assert_eq!(patience.judge(&forbidden), Answer::AskAgain);
+        let mut retries = Retries::new(&record);
+        assert_eq!(retries.judge(&kube::Error::Service("connection refused".into())), Decision::Retry);
+        assert_eq!(retries.judge(&forbidden), Decision::Retry);
         // It is retried for 10 s, and the error names the reason.
-        patience.refused = Some((Instant::now() - RETRY_TIMEOUT, Reason::ApiServer));
-        assert_eq!(patience.judge(&forbidden), Answer::GiveUp(Some(Reason::ApiServer)));
-        let ended = patience.failed::<()>("istiod to be ready", forbidden).unwrap_err();
+        retries.refused = Some((Instant::now() - RETRY_TIMEOUT, Reason::ApiServer));
+        assert_eq!(retries.judge(&forbidden), Decision::GiveUp(Some(Reason::ApiServer)));
+        let ended = retries.failed::<()>("istiod to be ready", forbidden).unwrap_err();
         let told = &error::find(&ended).unwrap().evidence;
         assert!(told[1].ends_with("the API server had just started"), "{told:?}");
     }
@@ -317,8 +317,8 @@ mod tests {
     fn api_server_start_is_a_reason_only_for_a_while() {
         let record = Record::default();
         record.0.lock().unwrap().push((Reason::ApiServer, Instant::now() - RETRY_TIMEOUT));
-        let judged = Patience::new(&record).judge(&refused(401, "Unauthorized"));
-        assert_eq!(judged, Answer::GiveUp(None));
+        let judged = Retries::new(&record).judge(&refused(401, "Unauthorized"));
+        assert_eq!(judged, Decision::GiveUp(None));
         record.note(Reason::ApiServer);
         assert_eq!(record.0.lock().unwrap().len(), 1);
         // All clones share the record of a cluster.
@@ -326,7 +326,7 @@ mod tests {
         records.of("cluster1").note(Reason::ApiServer);
         let noted = |cluster: &str| records.of(cluster).0.lock().unwrap().len();
         assert_eq!((noted("cluster1"), noted("cluster2")), (1, 0));
-        assert_eq!(Patience::new(&record).judge(&refused(401, "Unauthorized")), Answer::AskAgain);
+        assert_eq!(Retries::new(&record).judge(&refused(401, "Unauthorized")), Decision::Retry);
     }
 
     #[test]
@@ -334,26 +334,26 @@ mod tests {
         let record = Record::default();
         record.note(Reason::Namespace("shop".into()));
         record.note(Reason::Definition("Telemetry".into()));
-        let answers = |code, message: &str| Patience::new(&record).judge(&refused(code, message));
-        assert_eq!(answers(404, "namespaces \"shop\" not found"), Answer::AskAgain);
+        let answers = |code, message: &str| Retries::new(&record).judge(&refused(code, message));
+        assert_eq!(answers(404, "namespaces \"shop\" not found"), Decision::Retry);
         let account = "a is forbidden: error looking up service account shop/default: serviceaccount not found";
-        assert_eq!(answers(403, account), Answer::AskAgain);
-        assert_eq!(answers(404, "404 page not found"), Answer::AskAgain);
-        assert_eq!(answers(404, "namespaces \"shops\" not found"), Answer::GiveUp(None));
-        assert_eq!(answers(401, "Unauthorized"), Answer::GiveUp(None));
-        let mut patience = Patience::new(&record);
-        assert!(patience.absent::<()>("kinds", "the API server does not know Telemetry yet".into()).is_ok());
-        assert!(patience.absent::<()>("kinds", "the API server does not know Wasm yet".into()).is_err());
+        assert_eq!(answers(403, account), Decision::Retry);
+        assert_eq!(answers(404, "404 page not found"), Decision::Retry);
+        assert_eq!(answers(404, "namespaces \"shops\" not found"), Decision::GiveUp(None));
+        assert_eq!(answers(401, "Unauthorized"), Decision::GiveUp(None));
+        let mut retries = Retries::new(&record);
+        assert!(retries.absent::<()>("kinds", "the API server does not know Telemetry yet".into()).is_ok());
+        assert!(retries.absent::<()>("kinds", "the API server does not know Wasm yet".into()).is_err());
     }
 
     #[test]
     fn other_errors_are_retried_with_their_message() {
         let record = Record::default();
-        let mut patience = Patience::new(&record);
-        let seen = patience.failed::<()>("the call to succeed", anyhow::anyhow!("no caller is ready")).unwrap();
+        let mut retries = Retries::new(&record);
+        let seen = retries.failed::<()>("the call to succeed", anyhow::anyhow!("no caller is ready")).unwrap();
         assert!(matches!(seen, Poll::NotYet(because) if because == "no caller is ready"));
         // The API server's error is found below any context.
         let error = anyhow::Error::from(refused(422, "Deployment is invalid")).context("applying");
-        assert!(patience.failed::<()>("the call to succeed", error).is_err());
+        assert!(retries.failed::<()>("the call to succeed", error).is_err());
     }
 }

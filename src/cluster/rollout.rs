@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::mesh::apply;
-use super::refusal::{Patience, Record};
+use super::refusal::{Record, Retries};
 use super::{kinds, pods};
 use crate::base::error::Error;
 use crate::base::event::Step;
@@ -180,12 +180,12 @@ pub async fn wait(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let what = format!("{} to be ready", workload.called);
-    let mut patience = Patience::new(record);
+    let mut retries = Retries::new(record);
     wait::until(step, &what, deadline, async || {
         let live = match workload.get(client).await {
             Ok(Some(live)) => live,
-            Ok(None) => return patience.absent(&what, "not found".into()),
-            Err(error) => return patience.failed(&what, error),
+            Ok(None) => return retries.absent(&what, "not found".into()),
+            Err(error) => return retries.failed(&what, error),
         };
         let rollout = Rollout::of(workload.kind, &live);
         if rollout == Rollout::Ready {

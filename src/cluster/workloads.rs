@@ -17,7 +17,7 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::{apply, envoy, istio};
 use crate::cluster::pods;
-use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::refusal::{Record, Retries};
 use crate::plan::{Plan, Samples};
 use crate::spec::Cluster;
 
@@ -157,11 +157,11 @@ pub async fn wait_for_endpoints(
 ) -> anyhow::Result<()> {
     let wanted = usize::from(samples.replicas) * samples.producers.len();
     let what = "the caller's proxy to have all producer endpoints";
-    let mut patience = Patience::new(record);
+    let mut retries = Retries::new(record);
     wait::until(step, what, deadline, async || match known_endpoints(client, plan, samples).await {
         Ok(known) if known.len() >= wanted => Ok(Poll::Ready(())),
         Ok(known) => Ok(Poll::NotYet(format!("{} of {wanted} endpoints are known", known.len()))),
-        Err(error) => patience.failed(what, error),
+        Err(error) => retries.failed(what, error),
     })
     .await
 }

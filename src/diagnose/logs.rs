@@ -193,7 +193,11 @@ impl<'a> Logs<'a> {
         match tokio::time::timeout(REQUEST_TIMEOUT, read).await {
             Ok(read) => read.with_context(|| format!("reading the log of {}", log.place)),
             Err(_) => {
-                anyhow::bail!("reading the log of {}: no response within {} s", log.place, REQUEST_TIMEOUT.as_secs())
+                anyhow::bail!(
+                    "reading the log of {}: no response within {} s",
+                    log.place,
+                    REQUEST_TIMEOUT.as_secs()
+                )
             }
         }
     }

@@ -66,10 +66,10 @@ impl Kind<'_> {
     pub async fn start(&self, cluster: &Cluster, have: &Environment) -> anyhow::Result<Existing> {
         let found = |name: &String| have.nodes_of(&cluster.name).find(|node| node.name == *name);
         let Some(nodes) = cluster.nodes.iter().map(found).collect::<Option<Vec<_>>>() else {
-            return Ok(Existing::HalfMade);
+            return Ok(Existing::Incomplete);
         };
         if !is_finished(self.engine, cluster.control_plane()).await? {
-            return Ok(Existing::HalfMade);
+            return Ok(Existing::Incomplete);
         }
         let environment = &self.plan.environment;
         let anew = format!("recreate the environment: {}, then {}", down_hint(environment), up_hint(environment));
@@ -242,7 +242,7 @@ pub enum Existing {
     /// Nodes had to be started.
     Started,
     /// Nodes are missing, or kind never finished.
-    HalfMade,
+    Incomplete,
 }
 
 /// Waits until the API server's Service responds on a node: through the link's rule, or through kube-proxy. An

@@ -9,7 +9,7 @@ use crate::base::event::Step;
 use crate::base::names;
 use crate::base::wait::{self, Poll};
 use crate::cluster::call::{Answer, Caller, Request};
-use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::refusal::{Record, Retries};
 use crate::plan::Samples;
 
 /// How long one attempt may take: a call takes milliseconds, and a call through something that just died may hang
@@ -39,7 +39,7 @@ pub async fn crosses(
         fresh_connection: true,
     };
     let what = "a cross-cluster call";
-    let mut patience = Patience::new(record);
+    let mut retries = Retries::new(record);
     wait::until(step, what, deadline, async || {
         let answer = async { Caller::connect(client, &samples.namespace).await?.call(&request).await };
         match tokio::time::timeout(TRY_TIMEOUT, answer).await {
@@ -47,7 +47,7 @@ pub async fn crosses(
                 None => Poll::Ready(answer),
                 Some(flaw) => Poll::NotYet(flaw),
             }),
-            Ok(Err(error)) => patience.failed(what, error),
+            Ok(Err(error)) => retries.failed(what, error),
             Err(_) => Ok(Poll::NotYet(format!("no response within {} s", TRY_TIMEOUT.as_secs()))),
         }
     })

@@ -135,8 +135,9 @@ impl Start<'_> {
             let revived = self.plan.clusters.iter().map(|cluster| kind.start(cluster, found));
             let revived = try_join_all(revived).await?;
             let clusters = self.plan.clusters.iter().zip(&revived);
-            if let Some((half_made, _)) = clusters.clone().find(|(_, revived)| **revived == Existing::HalfMade) {
-                let message = format!("cluster {} is incomplete", half_made.name);
+            if let Some((incomplete, _)) = clusters.clone().find(|(_, revived)| **revived == Existing::Incomplete)
+            {
+                let message = format!("cluster {} is incomplete", incomplete.name);
                 return Err(Error::environment(message).hint(up_hint(self.opened.name())).into());
             }
             for (cluster, _) in clusters.filter(|(_, revived)| **revived == Existing::Started) {

@@ -25,7 +25,7 @@ use crate::cluster::mesh::apply::{self, Applier, kind};
 use crate::cluster::mesh::{PodConnection, envoy};
 use crate::cluster::pods;
 use crate::cluster::probes::Probe;
-use crate::cluster::refusal::Patience;
+use crate::cluster::refusal::Retries;
 use crate::lifecycle::deploy::manifests::{self, Manifest};
 use crate::lifecycle::deploy::place::pod_template;
 use crate::lifecycle::deploy::stubs::STUB_IN;
@@ -164,11 +164,11 @@ impl Namespace {
         }
         let what = format!("the proxy in {} to know the endpoints of {service}", side.name);
         let record = self.mesh.environment.record(&side.name);
-        let mut patience = Patience::new(&record);
+        let mut retries = Retries::new(&record);
         self.until(&what, ENDPOINT_TIMEOUT, async || {
             let known = match self.endpoints(&side.name, service, port).await {
                 Ok(known) => known,
-                Err(error) => return patience.failed(&what, error),
+                Err(error) => return retries.failed(&what, error),
             };
             let lacks = clusters.iter().find(|cluster| !known.iter().any(|one| self.is_in(one, cluster)));
             Ok(match lacks {

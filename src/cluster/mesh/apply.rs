@@ -14,7 +14,7 @@ use crate::base::error::{self, Error};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
 use crate::cluster::kinds::{Addressed, Kinds, Known};
-use crate::cluster::refusal::{Answer, Patience, Reason, Record, asked_again};
+use crate::cluster::refusal::{Decision, Reason, Record, Retries, with_retries};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// The maximum number of concurrent requests to one API server.
@@ -127,13 +127,13 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         let what = "the API server to serve all kinds";
-        let mut patience = Patience::new(&self.record);
+        let mut retries = Retries::new(&self.record);
         let found = wait::until(self.step, what, self.deadline, async || match Known::ask(&self.client).await {
             Ok(found) => match lacks(Some(&found)) {
                 None => Ok(Poll::Ready(found)),
-                Some(missing) => patience.absent(what, missing),
+                Some(missing) => retries.absent(what, missing),
             },
-            Err(error) => patience.failed(what, error),
+            Err(error) => retries.failed(what, error),
         })
         .await?;
         *shared = Some(found.clone());
@@ -145,12 +145,12 @@ impl<'a> Applier<'a> {
     async fn established(&self, names: &[String]) -> anyhow::Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let what = "the custom resource definitions";
-        let mut patience = Patience::new(&self.record);
+        let mut retries = Retries::new(&self.record);
         wait::until(self.step, what, self.deadline, async || {
             for name in names {
                 let definition = match api.get_opt(name).await {
                     Ok(definition) => definition,
-                    Err(error) => return patience.failed(what, error),
+                    Err(error) => return retries.failed(what, error),
                 };
                 let conditions = definition.and_then(|d| d.status).and_then(|status| status.conditions);
                 let holds =
@@ -254,7 +254,7 @@ impl<'a> Applier<'a> {
         let mark = object.annotations().get(DIGEST_ANNOTATION);
         let what = format!("{} {name}", kind(&object));
         let api = self.api(&object)?;
-        let mut patience = Patience::new(&self.record);
+        let mut retries = Retries::new(&self.record);
         wait::until(self.step, &format!("the API server to accept {what}"), self.deadline, async || {
             let attempt = async {
                 let live = api.get_opt(&name).await?;
@@ -268,9 +268,9 @@ impl<'a> Applier<'a> {
             };
             match attempt.await {
                 Ok(changed) => Ok(Poll::Ready(changed)),
-                Err(error) => match patience.judge(&error) {
-                    Answer::AskAgain => Ok(Poll::NotYet(error::brief(error))),
-                    Answer::GiveUp(reason) => Err(asked_again(refused(&what, &error), reason.as_ref()).into()),
+                Err(error) => match retries.judge(&error) {
+                    Decision::Retry => Ok(Poll::NotYet(error::brief(error))),
+                    Decision::GiveUp(reason) => Err(with_retries(refused(&what, &error), reason.as_ref()).into()),
                 },
             }
         })

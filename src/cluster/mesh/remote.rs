@@ -12,7 +12,7 @@ use super::ISTIO_NAMESPACE;
 use super::{apply, istiod};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
-use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::refusal::{Record, Retries};
 use crate::plan::Cluster;
 
 const READER_TOKEN: &str = include_str!("../../../mesh-manifests/istio/reader-token.yaml");
@@ -50,12 +50,12 @@ pub fn token_objects() -> anyhow::Result<Vec<DynamicObject>> {
 pub async fn reader(client: &Client, record: &Record, step: &Step, deadline: Instant) -> anyhow::Result<Reader> {
     let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let what = "the reader token";
-    let mut patience = Patience::new(record);
+    let mut retries = Retries::new(record);
     wait::until(step, what, deadline, async || {
         let secret = match api.get_opt(READER_TOKEN_NAME).await {
             Ok(Some(secret)) => secret,
-            Ok(None) => return patience.absent(what, format!("secret {READER_TOKEN_NAME} not found")),
-            Err(error) => return patience.failed(what, error),
+            Ok(None) => return retries.absent(what, format!("secret {READER_TOKEN_NAME} not found")),
+            Err(error) => return retries.failed(what, error),
         };
         let data = secret.data.unwrap_or_default();
         let get = |key: &str| data.get(key).map(|value| value.0.clone());
@@ -106,11 +106,11 @@ pub async fn wait_synced(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let what = "istiod to sync its peers";
-    let mut patience = Patience::new(record);
+    let mut retries = Retries::new(record);
     wait::until(step, what, deadline, async || match unsynced(client, peers).await {
         Ok(missing) if missing.is_empty() => Ok(Poll::Ready(())),
         Ok(missing) => Ok(Poll::NotYet(missing.join(", "))),
-        Err(error) => patience.failed(what, error),
+        Err(error) => retries.failed(what, error),
     })
     .await
 }

@@ -22,7 +22,7 @@ use crate::cluster::lease;
 use crate::cluster::mesh::apply::{self, Applier};
 use crate::cluster::mesh::envoy;
 use crate::cluster::probes::Probe;
-use crate::cluster::refusal::{Patience, Record};
+use crate::cluster::refusal::{Record, Retries};
 use crate::cluster::rollout::Workload;
 use crate::cluster::workloads;
 use crate::cluster::{kinds, pods};
@@ -165,13 +165,13 @@ impl TestNamespaces {
         };
         let deadline = deadline.min(Instant::now() + SETTLE_TIMEOUT);
         let what = "the caller's proxy to receive the endpoints";
-        let mut patience = Patience::new(&self.caller().record);
+        let mut retries = Retries::new(&self.caller().record);
         let _ = wait::until(step, what, deadline, async || match self.proxy_says("clusters").await {
             Ok(clusters) => Ok(match names.iter().find(|name| lacks(&clusters, name)) {
                 None => Poll::Ready(()),
                 Some(name) => Poll::NotYet(format!("endpoints of {name} are missing")),
             }),
-            Err(error) => patience.failed(what, error),
+            Err(error) => retries.failed(what, error),
         })
         .await;
         Ok(())

@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
 use super::endpoint::Surroundings;
-use super::pull::{Pulls, STALL_TIMEOUT, REPORT_INTERVAL};
+use super::pull::{Pulls, REPORT_INTERVAL, STALL_TIMEOUT};
 use super::{Engine, credentials, engine, is_not_found, node};
 use crate::base::counts;
 use crate::base::error::Error;

@@ -15,7 +15,7 @@ use crate::cluster::kinds::Kinds;
 use crate::cluster::link;
 use crate::cluster::mesh::apply::{self, Applier};
 use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, istio, render};
-use crate::cluster::refusal::{Patience, Reason, Record};
+use crate::cluster::refusal::{Reason, Record, Retries};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
 use crate::host::docker::{image, node};
@@ -91,7 +91,7 @@ impl Run {
         let step = self.events.step("cluster", Some(&cluster.name));
         step.run(async |step| {
             let revived = kind.start(cluster, &self.existing).await?;
-            if revived == Existing::HalfMade {
+            if revived == Existing::Incomplete {
                 let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
                 if let Err(error) = kind.create(cluster, &tool, &image, step).await {
                     return Err(diagnosis::explain(
@@ -104,7 +104,7 @@ impl Run {
             let client = client::connect(&kubeconfig).await?;
             let started = revived != Existing::Running;
             let what = "the API server to respond";
-            let mut patience = Patience::new(record);
+            let mut retries = Retries::new(record);
             let waited = wait::until(step, what, self.wait_deadline(), async || {
                 let Err(error) = client.apiserver_version().await else { return Ok(Poll::Ready(())) };
                 // Started now, or by an `up` or `start` that was killed.
@@ -112,7 +112,7 @@ impl Run {
                 if runs_for.is_some_and(|time| time < START_TIMEOUT) {
                     record.note(Reason::ApiServer);
                 }
-                patience.failed(what, error)
+                retries.failed(what, error)
             })
             .await;
             diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await)

@@ -40,7 +40,7 @@ async fn clean_up(engine: &Engine, environment: &str, files: &Files, step: &Step
         kind::remove_strays(engine, environment, step, |_| true).await?;
         return Ok(vec!["nothing was created on the engine".into()]);
     };
-    let mut half_made = BTreeSet::new();
+    let mut incomplete = BTreeSet::new();
     let mut exists = vec![format!(
         "created so far: {}",
         found.networks.iter().map(|n| format!("network {n}")).collect::<Vec<_>>().join(", ")
@@ -58,10 +58,10 @@ async fn clean_up(engine: &Engine, environment: &str, files: &Files, step: &Step
             (false, false) => format!("cluster {cluster}: not created; its incomplete nodes are removed"),
         });
         if !finished {
-            half_made.insert(names::kind_name(environment, cluster));
+            incomplete.insert(names::kind_name(environment, cluster));
         }
     }
     let network = names::network_name(environment);
-    kind::remove_nodes(engine, &network, step, |node| half_made.contains(&node.kind_name)).await?;
+    kind::remove_nodes(engine, &network, step, |node| incomplete.contains(&node.kind_name)).await?;
     Ok(exists)
 }
