@@ -1,16 +1,16 @@
-//! The sample services: a caller and a producer that use plain HTTP, as traffic for a mesh.
+//! The sample services: a caller and a producer that use plain HTTP, to generate traffic for a mesh.
 //!
-//! They know nothing of Kubernetes, a mesh or a second cluster: the caller sends to the configured name, and both
-//! return what they saw.
+//! They know nothing about Kubernetes, a mesh or a second cluster: the caller sends requests to the configured name,
+//! and both return what they received.
 //!
 //! ```text
-//!   a person or `kindmesh call`
+//!   a browser or `kindmesh call`
 //!        │ POST /caller/messages
 //!        ▼
 //!   caller ── POST /producer/messages ──► producer
 //! ```
 //!
-//! - `protocol`: the JSON that goes over the wire
+//! - `protocol`: the JSON on the wire
 //! - `url`: the URL of a service
 //! - `serve`: the services themselves
 

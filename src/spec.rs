@@ -1,4 +1,4 @@
-//! What the user asks for: typed, defaulted, validated. The format of `kindmesh.yaml`.
+//! The spec, which is the format of `kindmesh.yaml`: what the user asks for, with types, defaults and validation.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub use versions::{Version, kubernetes_version};
 /// Free-form settings that are passed on unchanged.
 pub type Values = BTreeMap<String, serde_json::Value>;
 
-/// An environment: clusters in one mesh, with the sample services. Everything has a default.
+/// An environment: clusters in one mesh, with the sample services. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Spec {
@@ -61,7 +61,7 @@ pub struct Spec {
 pub enum Topology {
     /// One Istio network: pods route to pods.
     Flat,
-    /// One network for each cluster, joined by east-west gateways. Not yet supported.
+    /// One network for each cluster, connected by east-west gateways. Not yet supported.
     MultiNetwork,
 }
 
@@ -87,7 +87,7 @@ pub struct Kubernetes {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Settings for clusters that start faster, use less CPU when idle, and are thrown away.
+    /// Settings for short-lived clusters: they start faster and use less CPU when idle.
     #[default]
     Disposable,
     /// kind's defaults.
@@ -109,7 +109,7 @@ pub struct Cluster {
     /// The number of worker nodes in addition to the control plane.
     #[serde(default)]
     pub workers: u8,
-    /// Merged into its kind cluster configuration, last.
+    /// Settings that are merged into its kind configuration, last.
     #[serde(default)]
     pub kind: Values,
 }
@@ -122,7 +122,7 @@ pub struct Mesh {
     pub version: String,
     /// The repository of Istio's images.
     pub hub: String,
-    /// Istio's own Helm values, merged last.
+    /// Istio's Helm values, merged last.
     pub values: Values,
 }
 
@@ -134,7 +134,7 @@ pub struct Samples {
     pub enabled: bool,
     /// Their namespace in every cluster.
     pub namespace: Label,
-    /// Their image; empty: built from this kindmesh.
+    /// Their image; if empty, it is built from the kindmesh executable.
     pub image: String,
     /// The caller.
     pub caller: Caller,

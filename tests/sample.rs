@@ -1,6 +1,6 @@
-//! The sample services over real HTTP on 127.0.0.1: no cluster, no mesh, no name server.
+//! The sample services over real HTTP on 127.0.0.1, without a cluster, a mesh or a DNS server.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test are a test, too")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -99,7 +99,7 @@ impl Response {
     }
 }
 
-/// Sends one request on a connection of its own.
+/// Sends one request on a new connection.
 async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Response {
     let stream = TcpStream::connect(to).await.unwrap();
     let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -127,7 +127,7 @@ async fn post<T: DeserializeOwned>(
     send(to, request(Method::POST, path, headers, message.to_string())).await.json()
 }
 
-/// Reads one request, head and body, from a raw connection; false at its end.
+/// Reads one request, head and body, from a raw connection. Returns false if the connection is closed.
 async fn read_request(stream: &mut TcpStream) -> bool {
     let mut seen = Vec::new();
     loop {
@@ -203,7 +203,7 @@ async fn producer_counts_received_messages() {
     for message in [json!({}), json!({"responseCode": 500}), json!({"responseCode": 42})] {
         send(producer.address, request(Method::POST, "/producer/messages", &[], message.to_string())).await;
     }
-    assert_eq!(producer.received().await, 2, "the third is no message");
+    assert_eq!(producer.received().await, 2, "the third message is invalid");
     assert_eq!(get(producer.address, "/producer/count").await.body, r#"{"received":2}"#);
 }
 
@@ -214,7 +214,7 @@ async fn invalid_request_is_rejected_with_a_reason() {
     let too_long = json!({"payload": "x".repeat(1024 * 1024)}).to_string();
     for (to, path) in [(producer.address, "/producer/messages"), (caller.address, "/caller/messages")] {
         for (body, status, why) in [
-            ("{\"id\":", 400, "not a message"),
+            ("{\"id\":", 400, "invalid message"),
             ("{\"responseCode\":199}", 400, "must be 200 to 599"),
             ("{\"responseCode\":600}", 400, "must be 200 to 599"),
             (too_long.as_str(), 413, "length limit"),
@@ -225,7 +225,7 @@ async fn invalid_request_is_rejected_with_a_reason() {
             assert!(refusal.reason.contains(why), "{}", refusal.reason);
         }
         let (status, refusal): (_, Refusal) = get(to, "/nothing").await.json();
-        assert_eq!((status.as_u16(), refusal.reason.as_str()), (404, "no GET /nothing"));
+        assert_eq!((status.as_u16(), refusal.reason.as_str()), (404, "no route for GET /nothing"));
         assert_eq!(get(to, path).await.status, StatusCode::METHOD_NOT_ALLOWED);
     }
 }
@@ -277,7 +277,7 @@ async fn call_forwards_trace_headers() {
     assert_eq!(seen["traceparent"], headers[1].1);
     assert_eq!(seen["tracestate"], "a=1, b=2");
     assert_eq!(seen["baggage"], "seat=12");
-    assert!(!seen.contains_key("x-envoy-attempt-count"), "attempts are counted for each hop");
+    assert!(!seen.contains_key("x-envoy-attempt-count"), "attempts are counted separately on each hop");
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn proxy_response_is_the_reason() {
 
 #[tokio::test]
 async fn unreachable_producer_gives_500_and_the_reason() {
-    // A listener that is gone leaves a port that refuses.
+    // The port of a dropped listener refuses connections.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let refused = listener.local_addr().unwrap();
     drop(listener);
@@ -320,7 +320,7 @@ async fn unreachable_producer_gives_500_and_the_reason() {
     assert!(reason.contains("cannot connect") && reason.to_lowercase().contains("refused"), "{reason}");
     assert_eq!((answer.received, answer.producer_headers, answer.producer_metadata), (None, None, None));
 
-    // A label of 64 characters is no DNS name, which the resolver knows without asking any server.
+    // A label of 64 characters is not a valid DNS name, so the resolver queries no server.
     let host = "x".repeat(64);
     let producer = format!("http://{host}:8080").parse().unwrap();
     let caller = Service::start(Role::Caller, options("cluster1", producer)).await;
@@ -346,7 +346,7 @@ async fn hanging_producer_gives_500_after_the_timeout() {
 async fn connection_is_kept_unless_fresh_is_requested() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let caller = Service::caller(listener.local_addr().unwrap()).await;
-    // Answers each request with the number of the connection it came on.
+    // Answers each request with the number of its connection.
     tokio::spawn(async move {
         for number in 1.. {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -411,8 +411,8 @@ async fn shutdown_finishes_requests_in_flight_and_accepts_no_more() {
     }
     assert!(!ended.is_finished(), "a request is still in flight");
 
-    write_answer(&mut stream, "500 x", "answered at last").await;
-    assert_eq!(in_flight.await.unwrap(), "answered at last");
+    write_answer(&mut stream, "500 x", "late response").await;
+    assert_eq!(in_flight.await.unwrap(), "late response");
     ended.await.unwrap().unwrap();
 }
 
@@ -444,7 +444,7 @@ async fn page_has_no_external_resources() {
 
     let page = std::str::from_utf8(&response.body).unwrap();
     for outside in ["http:", "https:", "//cdn", "src=", "@import", "url(", "innerHTML", "insertAdjacentHTML"] {
-        assert!(!page.contains(outside), "the page has `{outside}`");
+        assert!(!page.contains(outside), "the page contains `{outside}`");
     }
     for field in ["payload", "delay", "code", "attempts", "count"] {
         assert!(
@@ -459,5 +459,5 @@ async fn address_in_use_is_named_in_the_error() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let listen = listener.local_addr().unwrap();
     let error = Server::bind(Role::Producer, Options { listen, ..Options::default() }).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("while listening on {listen}"));
+    assert_eq!(error.to_string(), format!("listening on {listen}"));
 }

@@ -1,5 +1,5 @@
-//! Specs as users write them, and what they are told about them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Specs as users write them, and the errors that they get.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ fn golden(name: &str, text: &str) {
     });
 }
 
-/// An error as the command line prints it.
+/// Returns an error as the command line prints it.
 fn shown(error: &Error) -> String {
     assert_eq!(error.kind, Kind::Usage);
     let mut text = format!("error: {}\n", error.message);
@@ -48,11 +48,11 @@ fn shown(error: &Error) -> String {
     text
 }
 
-/// Each file with what is said about it.
+/// Returns each file with its error.
 fn catalogue<'a>(cases: impl IntoIterator<Item = &'a str>, told: impl Fn(&str) -> Result<(), Error>) -> String {
     let mut text = String::new();
     for case in cases {
-        let result = told(case).map_or_else(|error| shown(&error), |()| "fine\n".into());
+        let result = told(case).map_or_else(|error| shown(&error), |()| "valid\n".into());
         writeln!(
             text,
             "{}\n---\n{result}==========",
@@ -68,7 +68,7 @@ fn read(text: &str) -> Result<(), Error> {
 }
 
 fn check(text: &str) -> Result<(), Error> {
-    let loaded = from_text(text, "team.yaml").expect("this spec is well-formed");
+    let loaded = from_text(text, "team.yaml").expect("the spec is well-formed");
     validate(&loaded.spec, &loaded.origins)
 }
 
@@ -76,7 +76,7 @@ fn spec(text: &str) -> Spec {
     from_text(text, "kindmesh.yaml").unwrap().spec
 }
 
-/// A working directory with files, and sources that start there.
+/// A working directory with files, and sources that use it.
 struct Sandbox {
     directory: tempfile::TempDir,
 }

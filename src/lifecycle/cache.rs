@@ -1,5 +1,5 @@
-//! What is kept so that the next `up` is faster: built node images and sample images in the engine, programs and
-//! rendered manifests in the cache directory. Everything in it can be created again.
+//! The cache, which makes the next `up` faster: built node images and sample images in the engine, tools and
+//! rendered manifests in the cache directory. Everything in it can be recreated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,11 +24,11 @@ use crate::plan::inventory::{Inventory, KIND_CLUSTER_LABEL};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
-    /// A node image that includes the images that every node needs.
+    /// A node image with the images that every node needs preloaded.
     NodeImage,
     /// A sample image, built from a kindmesh executable.
     SampleImage,
-    /// A downloaded program.
+    /// A downloaded tool.
     Tool,
     /// Istio's manifests, rendered for a version and values.
     Rendering,
@@ -40,22 +40,22 @@ pub enum Kind {
 pub struct Item {
     /// Its kind.
     pub kind: Kind,
-    /// Its name: of an image, or of a file or directory in the cache directory.
+    /// The name of the image, or of the file or directory in the cache directory.
     pub name: String,
-    /// The disk space that nothing else shares, in bytes.
+    /// Its unshared disk space, in bytes.
     pub bytes: u64,
-    /// What it contains, for people.
+    /// A description of its contents, for display.
     pub detail: String,
     /// The environments that use it.
     pub used_by: Vec<String>,
-    /// How to remove it.
+    /// What to remove.
     #[serde(skip)]
     place: Place,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Place {
-    /// An image, by its identity.
+    /// An image, by its ID.
     Image(String),
     Path(PathBuf),
 }
@@ -80,12 +80,12 @@ pub async fn list(engine: &Engine, folders: &Directories) -> anyhow::Result<Vec<
     Ok(items)
 }
 
-/// Removes what no environment uses, and containers that a killed build left. Returns what it removed.
+/// Removes entries that no environment uses, and containers of killed builds. Returns the removed entries.
 ///
 /// # Errors
 /// Errors of the engine or the file system.
 pub async fn prune(engine: &Engine, folders: &Directories, events: &Events) -> anyhow::Result<Vec<Item>> {
-    // What a running `up` is about to use looks unused.
+    // Entries that a running `up` is about to use look unused.
     let locks = events.step("lock", None).run(async |step| {
         let mut locks = Vec::new();
         for name in folders.begun() {
@@ -104,12 +104,12 @@ pub async fn prune(engine: &Engine, folders: &Directories, events: &Events) -> a
     Ok(removed)
 }
 
-/// What environments use, with the names of the environments.
+/// What is in use, with the names of the environments that use it.
 #[derive(Default)]
 struct Used {
-    /// Images by identity, since their nodes run from them.
+    /// Images that nodes run from, by image ID.
     images: BTreeMap<String, BTreeSet<String>>,
-    /// Image names, and paths, since their plans name them.
+    /// Images and files that plans refer to, by image name or path.
     names: BTreeMap<String, BTreeSet<String>>,
     /// Environments on the engine without files on this host: their sample image is unknown.
     unknown: BTreeSet<String>,
@@ -133,7 +133,7 @@ impl Used {
             for folder in tool::kept(&folders.cache, &plan.mesh.version) {
                 names.push(folder.display().to_string());
             }
-            // The node image of its next cluster.
+            // The node image for its next cluster.
             names.push(plan.archive_image());
             names.extend(bake::name(engine, &plan.kubernetes.node_image, &plan.stable_images()).await);
             for used_name in names {
@@ -146,7 +146,7 @@ impl Used {
     async fn nodes(&mut self, inventory: &Inventory, engine: &Engine) -> anyhow::Result<()> {
         let filters = [("label".to_owned(), vec![KIND_CLUSTER_LABEL.to_owned()])].into();
         let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's nodes")?;
+        let containers = engine.docker.list_containers(Some(all)).await.context("listing nodes on the engine")?;
         let owners: BTreeMap<&str, &String> = inventory
             .environments
             .iter()
@@ -155,7 +155,7 @@ impl Used {
         for container in containers {
             let node = container.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
             let (Some(image), Some(node)) = (container.image_id, node) else { continue };
-            // A node that belongs to no environment, by its own name.
+            // The user of a node that belongs to no environment is the node itself.
             let owner = owners.get(node).map_or(node, |owner| owner.as_str());
             self.images.entry(image).or_default().insert(owner.to_owned());
         }
@@ -172,7 +172,7 @@ impl Used {
 async fn labelled(engine: &Engine, label: &str) -> anyhow::Result<Vec<ImageSummary>> {
     let filters = [("label".to_owned(), vec![label.to_owned()])].into();
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-    engine.docker.list_images(Some(options)).await.context("listing the engine's images")
+    engine.docker.list_images(Some(options)).await.context("listing images on the engine")
 }
 
 async fn node_image(engine: &Engine, image: &ImageSummary, used: &Used) -> anyhow::Result<Item> {
@@ -181,7 +181,7 @@ async fn node_image(engine: &Engine, image: &ImageSummary, used: &Used) -> anyho
     Ok(Item {
         kind: Kind::NodeImage,
         name: shown_name(image),
-        // Its own layer, the last one: the others are those of the node image that it was built from.
+        // Only the last layer: the others are shared with the node image that it was built from.
         bytes: history.first().map_or(0, |layer| bytes(layer.size)),
         detail: format!("{} with {}", label(bake::FROM_LABEL), label(bake::IMAGES_LABEL).replace(',', ", ")),
         used_by: used.by(&image.id, &image.repo_tags),
@@ -206,7 +206,7 @@ fn bytes(size: i64) -> u64 {
     u64::try_from(size).unwrap_or_default()
 }
 
-/// Its tag; an image whose tag moved to another one has only its identity.
+/// Returns the tag of an image, or its ID if the tag has moved to another image.
 fn shown_name(image: &ImageSummary) -> String {
     image.repo_tags.first().unwrap_or(&image.id).clone()
 }
@@ -240,7 +240,7 @@ fn size(path: &Path) -> std::io::Result<u64> {
     std::fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
 }
 
-/// Returns whether it was removed; an image that a container uses stays.
+/// Returns whether it was removed; an image that a container uses is kept.
 async fn remove(engine: &Engine, place: &Place) -> anyhow::Result<bool> {
     match place {
         Place::Path(path) => {
@@ -259,11 +259,11 @@ async fn remove(engine: &Engine, place: &Place) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Returns containers of image builds whose process no longer exists.
+/// Removes containers of image builds whose process no longer exists.
 async fn remove_unfinished(engine: &Engine) -> anyhow::Result<()> {
     let filters = [("label".to_owned(), vec![bake::CONTAINER_LABEL.to_owned()])].into();
     let all = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let containers = engine.docker.list_containers(Some(all)).await.context("listing the engine's containers")?;
+    let containers = engine.docker.list_containers(Some(all)).await.context("listing containers on the engine")?;
     let processes = elsewhere(|| Ok(crate::host::tool::process::all())).await?;
     for container in containers {
         let label =

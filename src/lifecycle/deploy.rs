@@ -1,13 +1,13 @@
-//! Deploys the user's services: plain manifests to their clusters, with the images and names that they need.
+//! Deploys the user's services: plain manifests to their clusters, with the images and stub Services that they need.
 //!
 //! ```text
-//! manifests ─► place ─► stubs ─► images into nodes ─► applied, labelled ─► what is no longer wanted is removed ─► ready
-//!              annotation, spec, --to   │
-//!              whose names are called where their pods are not
+//! manifests ─► place ─► stubs ─► load images ─► label, apply ─► prune ─► wait until ready
+//!              │        └─ for Services that are called in clusters without their pods
+//!              └─ by --to, annotation or spec
 //! ```
 //!
-//! Pure functions decide where each object goes and which names it needs ([`place`], [`stubs`]). Nothing is
-//! changed before everything is decided and the owner of every object to change is checked.
+//! Pure functions decide the clusters of each object and the stubs that it needs ([`place`], [`stubs`]). Nothing is
+//! changed until everything is decided and the owner of every affected object is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,8 +38,7 @@ pub mod stubs;
 use place::{By, Placed, Rules};
 use set::{Set, named};
 
-/// The label of everything that one directory's deployment created: the directory's name, and a digest of its
-/// path.
+/// The label of all objects that are deployed from one directory: the directory's name, and a digest of its path.
 pub const DEPLOY: &str = "kindmesh/deploy";
 /// The annotation with the directory's path.
 const FROM: &str = "kindmesh/from";
@@ -47,13 +46,13 @@ const FROM: &str = "kindmesh/from";
 /// Options of a deployment.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The cluster for everything, which overrides all else.
+    /// The cluster for all objects; overrides everything else.
     pub to: Option<String>,
     /// Clusters by the name of an object or of its application: the spec's `deploy`.
     pub places: BTreeMap<String, Vec<String>>,
     /// The namespace of objects without one.
     pub namespace: String,
-    /// Whether objects with a namespace move to it too.
+    /// Whether it also replaces the namespace of objects that have one.
     pub force_namespace: bool,
     /// Whether to wait until all pods are ready.
     pub wait: bool,
@@ -69,7 +68,7 @@ pub struct Object {
     pub cluster: String,
     /// Its kind.
     pub kind: String,
-    /// Its namespace; empty for none.
+    /// Its namespace; empty if it has none.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -107,11 +106,11 @@ pub struct Deployed {
     pub changed: bool,
     /// The objects of the manifests.
     pub applied: Vec<Applied>,
-    /// The stubs.
+    /// The created stub Services.
     pub stubs: Vec<StubMade>,
     /// The images that were loaded into nodes.
     pub images: Vec<crate::host::images::Loaded>,
-    /// What an earlier deployment of the directory created and its manifests no longer contain.
+    /// The deleted objects: from an earlier deployment of the directory, and no longer in its manifests.
     pub removed: Vec<Object>,
     /// Notes.
     pub notes: Vec<String>,
@@ -128,7 +127,7 @@ pub fn label(folder: &Path) -> String {
     format!("{}{}{}", name, if name.is_empty() { "" } else { "-" }, &digest[..8])
 }
 
-/// Returns a directory's path, with links resolved if it exists.
+/// Returns a directory's absolute path, with symbolic links resolved if it exists.
 fn whole(folder: &Path) -> PathBuf {
     folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_owned())
 }
@@ -154,11 +153,11 @@ pub async fn deploy(
 pub(crate) struct Origin {
     pub label: String,
     pub path: String,
-    /// Whether to delete what an earlier deployment created and the manifests no longer contain.
+    /// Whether to delete objects of an earlier deployment that the manifests no longer contain.
     pub prune: bool,
 }
 
-/// The same for parsed manifests.
+/// Deploys parsed manifests.
 pub(crate) async fn deploy_manifests(
     environment: &Environment,
     found: Vec<manifests::Manifest>,
@@ -199,7 +198,7 @@ pub(crate) async fn deploy_manifests(
         objects.extend(stubs.map(|stub| stub.object.clone()));
         sets.push(Set::prepare(environment, cluster, client, objects, origin, &mut notes).await?);
     }
-    // Everything is decided, and nothing was changed yet.
+    // Everything is decided, and nothing has been changed yet.
     let images = load_images(environment, &engine, &plan, &needed, &ours, events).await?;
     let both = try_join_all(sets.iter().map(|set| set.apply(origin, options, events))).await?;
     let mut changed = images.iter().any(|image| image.changed);
@@ -224,7 +223,7 @@ pub(crate) async fn deploy_manifests(
     })
 }
 
-/// Deletes what a directory's deployment created, in every cluster, even if the directory no longer exists.
+/// Deletes the objects that were deployed from a directory, in every cluster, even if it no longer exists.
 ///
 /// # Errors
 /// The API servers' errors.
@@ -246,7 +245,7 @@ pub async fn delete(
     Ok((removed.concat(), notes.concat()))
 }
 
-/// Returns the clusters, in the order of the spec.
+/// The clusters and their clients, in the order of the spec.
 struct Sides(Vec<(String, Client)>);
 
 impl Sides {
@@ -258,14 +257,14 @@ impl Sides {
         Ok(Self(sides))
     }
 
-    /// Returns every existing Service, by cluster. If the deployment prunes, its own Services are left out: they
-    /// are in the manifests, or will be deleted.
+    /// Returns all existing Services, by cluster. If the deployment prunes, its own Services are excluded: they are in
+    /// the manifests, or will be deleted.
     async fn services(&self, origin: &Origin) -> anyhow::Result<BTreeMap<String, Vec<DynamicObject>>> {
         let lists = self.0.iter().map(async |(cluster, client)| {
             let list = kinds::api(client, "v1", "Service", None).list(&ListParams::default()).await;
-            let mut items = list.with_context(|| format!("listing the Services of {cluster}"))?.items;
+            let mut items = list.with_context(|| format!("listing Services in {cluster}"))?.items;
             items.retain(|item| !origin.prune || item.labels().get(DEPLOY) != Some(&origin.label));
-            // Items of a list do not contain their kind.
+            // List items do not contain their kind.
             items.iter_mut().for_each(|item| {
                 item.types = Some(kube::core::TypeMeta { api_version: "v1".into(), kind: "Service".into() });
             });

@@ -1,5 +1,5 @@
-//! Deletes an environment: what carries its labels, nothing else. Nodes with their volumes go first, networks
-//! last, so that an interrupted `down` can still find the rest.
+//! Deletes an environment: only what carries its labels. Nodes and their volumes are deleted first, networks last,
+//! so that the next `down` can still find the rest of an interrupted one.
 //!
 //! How nodes are found: kind cannot label its containers, so the labels of the environment's networks list its
 //! clusters. A node belongs to the environment if kind's own label names one of these clusters and the node is
@@ -52,7 +52,7 @@ pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &E
         Ok(Outcome { value: changed, changed })
     });
     let had_nodes = nodes.await?;
-    // Registers first: as long as the network itself exists, the environment can be found.
+    // Register networks first: as long as the main network exists, the environment can be found.
     let mut networks = found.map(|found| found.networks).unwrap_or_default();
     networks.sort_by_key(|name| *name == network);
     let had_networks = !networks.is_empty();
@@ -64,11 +64,11 @@ pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &E
                 for name in &networks {
                     let users = network::remove(engine, name).await?;
                     if !users.is_empty() {
-                        step.note(format!("skipped: network {name}, which {} uses", users.join(", ")));
+                        step.note(format!("skipped: network {name}, still used by {}", users.join(", ")));
                         left.push((name.clone(), users));
                     }
                 }
-                // A container in the state created does not keep a network, and would be left behind.
+                // A container in the state `created` does not block its network's removal, and would be left behind.
                 kind::remove_strays(engine, name, step, |_| true).await?;
                 Ok(Outcome { value: (), changed: left.len() < networks.len() })
             })
@@ -79,11 +79,11 @@ pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &E
         .step("state", None)
         .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
         .await?;
-    // Report what could not be cleaned up after everything else is deleted.
+    // Errors from the kubeconfigs are reported after everything else is deleted.
     Ok(Down { any: cleaned? || had_nodes || had_networks || existed, left })
 }
 
-/// Removes the environment's entries from the user's kubeconfigs that contain them.
+/// Removes the environment's entries from the user's kubeconfigs.
 async fn clean_kubeconfigs(engine: &Engine, files: &Files, name: &str, events: &Events) -> anyhow::Result<bool> {
     let mark = Mark { environment: name.to_owned(), engine: engine.facts.id.clone() };
     let merged = kubeconfig::merged_into(files, &mark);

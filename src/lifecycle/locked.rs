@@ -1,11 +1,11 @@
-//! Who may work on an existing environment. A command locks once, at its top level, and functions that it calls do
-//! not lock:
+//! Locks on existing environments. A command acquires its lock once, at its top level; the functions that it calls
+//! do not lock:
 //!
 //! | command | lock |
 //! |---|---|
 //! | `up`, `down` | exclusive, whether or not the environment exists |
 //! | `pause`, `stop`, `start`, `resume`, `lab start`, `solve`, `reset` | [`exclusive`]: they freeze, stop or start nodes |
-//! | `apply`, `unapply`, `deploy`, `image load`, `verify`, `lab check`, `hint`, a test's changes | [`open_shared`], together with each other |
+//! | `apply`, `unapply`, `deploy`, `image load`, `verify`, `lab check`, `hint`, a test's changes | [`open_shared`]: they may run concurrently |
 //! | commands that only read or call | none |
 //!
 //! The dashboard locks for each action, never while it waits for a click.
@@ -23,7 +23,7 @@ use crate::host::state::{Directories, Files, Lock};
 use crate::plan::admission;
 use crate::plan::inventory::Inventory;
 
-/// How long the engine may take to report which nodes run, before a command continues without knowing.
+/// How long the engine may take to report which nodes run. After that, the command continues without this check.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Locks an existing environment exclusively, to change its nodes, and inspects it.
@@ -52,8 +52,8 @@ pub(crate) async fn exclusive(
     }
 }
 
-/// Locks a running environment together with other commands, to change what is in it, and opens it. Waits for an
-/// exclusive holder until the deadline, if there is one.
+/// Opens a running environment under a shared lock, to change objects in it. Waits for the holder of an exclusive
+/// lock until the deadline, if one is given.
 ///
 /// # Errors
 /// If the environment does not exist, is paused or stopped, or stays locked until the deadline.
@@ -71,7 +71,8 @@ pub(crate) async fn open_shared(
     Ok((lock, environment))
 }
 
-/// The same for a caller that has opened it already; paused or stopped clusters report that themselves.
+/// Acquires the shared lock of an environment that is already open, without checking that it runs: calls to a
+/// paused or stopped cluster fail with that reason.
 ///
 /// # Errors
 /// As for [`open_shared`].
@@ -84,8 +85,8 @@ pub(crate) async fn shared(
     Ok(Lock::shared(files, deadline, events).await?.ok_or_else(|| environment::absent(name))?)
 }
 
-/// Fails if a cluster's control plane is known to be frozen or stopped. An engine that does not respond is not a
-/// reason to fail.
+/// Fails if a cluster's control plane is known to be frozen or stopped. An engine that does not respond is not an
+/// error.
 ///
 /// # Errors
 /// An environment error with the command that starts the nodes.

@@ -1,7 +1,7 @@
-//! Everything that `up` needs, in one file: for hosts without a network, or many hosts on a slow one.
+//! Everything that `up` needs, in one file: for hosts without a network, or for many hosts on a slow one.
 //!
 //! ```text
-//! warm ─► baked node image, programs, renderings ─► OCI layout in a tar ─► every blob checked ─► engine, cache folder
+//! warm ─► built node image, tools, manifests ─► OCI layout in a tar ─► verify every blob ─► engine, cache directory
 //! ```
 //!
 //! One image is enough: the built node image includes the mesh's images, and the sample image is built from the
@@ -40,15 +40,15 @@ use files::Packed;
 use image::{Blobs, Exported};
 use layout::{Descriptor, Index, Manifest};
 
-/// What an archive is for.
+/// What an archive contains, and for which spec and platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contents {
-    /// The version of the kindmesh that wrote it.
+    /// The version of kindmesh that wrote it.
     pub kindmesh: String,
     /// The platform of the image: `linux/amd64`.
     pub platform: String,
-    /// The platform of the programs: `linux-amd64`.
+    /// The platform of the tools: `linux-amd64`.
     pub host: String,
     /// The node image in the spec.
     pub node_image: String,
@@ -58,7 +58,7 @@ pub struct Contents {
     pub istio: String,
     /// The name of the built node image in an engine.
     pub name: String,
-    /// The label that identifies that image among others of the same name.
+    /// The value of the label that identifies that image among others of the same name.
     pub set: String,
 }
 
@@ -72,11 +72,11 @@ pub struct Saved {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The digest of its index, and so of its whole content.
+    /// The digest of its index, which covers its whole content.
     pub digest: String,
     /// The number of its blobs.
     pub blobs: usize,
-    /// What it is for.
+    /// What it contains.
     pub contents: Contents,
 }
 
@@ -92,18 +92,18 @@ pub struct LoadedArchive {
     pub digest: String,
     /// The number of verified blobs.
     pub blobs: usize,
-    /// What it is for.
+    /// What it contains.
     pub contents: Contents,
-    /// Whether the engine lacked the image.
+    /// Whether the image was loaded, because the engine did not have it.
     pub image_loaded: bool,
     /// The files that were added to the cache directory.
     pub files: Vec<String>,
-    /// The files that are of no use on this host.
+    /// The files that were skipped, because this host cannot use them.
     pub left: Vec<String>,
 }
 
-/// Writes everything that `up` needs for this spec on an engine of this platform to a new file. Prepares what is
-/// missing first, which may require the network. Writing requires twice the file's size on the disk.
+/// Writes everything that `up` needs for this spec on an engine of this platform to a new file. First prepares what
+/// is missing, which may require the network. Requires disk space for twice the file's size.
 ///
 /// # Errors
 /// A usage error for an existing file; otherwise as for `up::warm`, or the file system's errors.
@@ -142,7 +142,7 @@ pub async fn save(
     let pack = events.step("pack", None).run(async |step| {
         let files = files::gather(&folders.cache, &plan, step);
         let files = wait::within(deadline, events, files, late).await?;
-        // The incomplete file has a name, so it must be removed.
+        // The incomplete file has a name, so an interrupt must remove it.
         let _armed = interrupt.arm("removing the incomplete file");
         let stopped = Arc::new(AtomicBool::new(false));
         let (path_of, stopped_of) = (path.to_owned(), stopped.clone());
@@ -153,7 +153,7 @@ pub async fn save(
     pack.await
 }
 
-/// The incomplete file, which is removed if the work is canceled.
+/// Waits for the writer. On an interrupt or at the deadline, stops it, so that it removes the incomplete file.
 async fn written(
     mut writing: JoinHandle<anyhow::Result<Saved>>,
     stopped: &AtomicBool,
@@ -171,7 +171,7 @@ async fn written(
     // Has no effect if the file is complete.
     match (interrupted, writing.await?) {
         (true, written) => {
-            let left = if written.is_ok() { "whole" } else { "not written" };
+            let left = if written.is_ok() { "complete" } else { "not written" };
             Err(Error::environment(format!("interrupted: {} is {left}", path.display())).into())
         }
         (false, Ok(saved)) => Ok(saved),
@@ -214,7 +214,7 @@ fn write(
 
     let mut of_image = Descriptor::of(layout::MANIFEST, &image).annotated(layout::REFERENCE, &contents.name);
     let (of_image_config, mut image_config) =
-        exported.blobs().next().context("an image without a configuration")?;
+        exported.blobs().next().context("the exported image has no configuration")?;
     let mut text = Vec::new();
     image_config.read_to_end(&mut text)?;
     of_image.platform = Some(image::platform(&text).with_context(|| of_image_config.digest.clone())?);
@@ -223,7 +223,7 @@ fn write(
     let index = serde_json::to_vec(&Index::new(vec![of_image.clone(), of_artifact.clone()]))?;
 
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Readable for others: it contains no keys.
+    // World-readable: it contains no keys.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     let file = tempfile::Builder::new()
         .prefix(".kindmesh-offline-")
@@ -250,11 +250,11 @@ fn write(
 }
 
 /// Loads an archive into the engine and the cache directory, after verifying every digest. The image gets a name
-/// of kindmesh, by which `up` finds it; nothing else is changed.
+/// under which `up` finds it; nothing else is changed.
 ///
 /// # Errors
-/// A usage error for a file that is not an archive, an environment error for a damaged one, a missing prerequisite
-/// if it is for another platform; otherwise errors of the engine or the file system.
+/// A usage error for a file that is not an archive, an environment error for a damaged one, a prerequisite error
+/// for one of another platform; otherwise errors of the engine or the file system.
 pub async fn load(
     path: &Path,
     timeout: Duration,
@@ -263,7 +263,7 @@ pub async fn load(
 ) -> anyhow::Result<LoadedArchive> {
     let late = || {
         Error::environment(format!("{} is not loaded after {} s", path.display(), timeout.as_secs()))
-            .hint("what was loaded is kept: the same command continues; --timeout allows more time")
+            .hint("the same command continues where this run stopped; --timeout allows more time")
     };
     wait::within(Instant::now() + timeout, events, bring(path, folders, events), late).await
 }
@@ -321,7 +321,7 @@ async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::R
     Ok(LoadedArchive { schema_version: 1, path, digest, blobs, contents, image_loaded, files, left })
 }
 
-/// Returns what an archive contains, and checks that its blobs exist.
+/// The parsed parts of an archive. All blobs that they refer to exist.
 struct Parts {
     image: Manifest,
     artifact: Manifest,
@@ -351,7 +351,7 @@ fn refuse_another_platform(engine: &Engine, path: &Path, contents: &Contents) ->
         return Ok(());
     }
     Err(Error::prerequisite(format!("{} is for {}, but the engine is {has}", path.display(), contents.platform))
-        .hint(format!("save one on a host whose engine is {has}: kindmesh offline save")))
+        .hint(format!("save one on a host with a {has} engine: kindmesh offline save")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Pauses or stops an environment: frozen nodes use no CPU and keep their memory, stopped nodes free it.
-//! [`crate::lifecycle::start`] brings back both.
+//! [`crate::lifecycle::start`] resumes either.
 
 use futures::future::join_all;
 
@@ -9,7 +9,7 @@ use crate::host::state::Directories;
 use crate::lifecycle::locked;
 use crate::plan::inventory::{Inventory, Node};
 
-/// Freezes the running nodes; stopped nodes stay stopped. Returns whether there were any.
+/// Freezes the running nodes; stopped nodes stay stopped. Returns whether any node was frozen.
 ///
 /// # Errors
 /// If the environment does not exist, or is on another engine; otherwise the engine's errors.
@@ -25,7 +25,7 @@ pub async fn pause(engine: &Engine, folders: &Directories, name: &str, events: &
         .await
 }
 
-/// Stops the running and frozen nodes. Returns whether there were any.
+/// Stops the running and frozen nodes. Returns whether any node was stopped.
 ///
 /// # Errors
 /// As for [`pause`].
@@ -45,7 +45,7 @@ fn nodes<'a>(inventory: &'a Inventory, environment: &str) -> impl Iterator<Item 
     inventory.environments.get(environment).into_iter().flat_map(|found| &found.nodes)
 }
 
-/// Combines the results of all nodes, each of which was tried.
+/// Combines the results of all nodes; every node was attempted.
 fn all(results: Vec<anyhow::Result<()>>) -> anyhow::Result<Outcome<bool>> {
     let changed = !results.is_empty();
     results.into_iter().collect::<anyhow::Result<()>>()?;

@@ -1,4 +1,4 @@
-//! Verifies that an environment works: a cross-cluster call whose response is as the pattern requires.
+//! Verifies that an environment works: a cross-cluster call that a producer answers over mutual TLS.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::cluster::call::{Answer, Caller, Request};
 use crate::cluster::refusal::{Record, Retries};
 use crate::plan::Samples;
 
-/// How long one attempt may take: a call takes milliseconds, and a call through something that just died may hang
-/// for long.
+/// The timeout of one attempt: a call takes milliseconds, but one through a connection that just died may hang for
+/// a long time.
 const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Calls from a cluster until the response is as the pattern requires. The calls' IDs begin with `by`, and
-/// `record` is the cluster's.
+/// Calls from a cluster until a response is valid. The IDs of the calls begin with `by`; `record` is that of the
+/// cluster.
 ///
 /// # Errors
-/// If there is no such response by the deadline, with the last one.
+/// If there is no such response by the deadline; says what is wrong with the last one.
 pub async fn crosses(
     client: &Client,
     from: &str,
@@ -54,8 +54,8 @@ pub async fn crosses(
     .await
 }
 
-/// Returns what is wrong with a response: it must be a success from a cluster with producers, and the producer
-/// must have received the caller's identity.
+/// Returns what is wrong with a response: it must have status 200 and come from a cluster with producers, and the
+/// producer must have received the caller's identity.
 fn flaw(answer: &Answer, samples: &Samples) -> Option<String> {
     if answer.status_code != 200 {
         let reason = answer.reason.as_deref().unwrap_or("no reason given");
@@ -63,7 +63,7 @@ fn flaw(answer: &Answer, samples: &Samples) -> Option<String> {
     }
     let served_by = answer.served_by().unwrap_or_default();
     if !samples.producers.iter().any(|cluster| cluster == served_by) {
-        return Some(format!("\"{served_by}\" responded, which has no producer"));
+        return Some(format!("\"{served_by}\" responded, but has no producer"));
     }
     let identity = format!("spiffe://cluster.local/ns/{}/sa/{}", samples.namespace, names::CALLER_NAME);
     match answer.identity() {

@@ -1,5 +1,5 @@
-//! Everything that `up` would use, as files in a directory, with a script that applies them by hand: to read, to
-//! compare, or to work without kindmesh.
+//! Writes everything that `up` would use to a directory, with a script that applies it: to read, to compare, or to
+//! work without kindmesh.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,13 @@ pub struct Inputs<'a> {
     pub spec: &'a Spec,
     /// Its plan.
     pub plan: &'a Plan,
-    /// The environment's files: an existing root of trust is used.
+    /// The environment's files: an existing root of trust is reused.
     pub files: &'a Files,
     /// The cache directory, for Istio's manifests.
     pub cache: &'a Path,
 }
 
-/// Writes every file to `folder`; returns their paths in it. They include private keys: only their owner may read
+/// Writes all files to `folder` and returns their paths in it. They include private keys, so only the owner can read
 /// them.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub async fn render(
     refuse_used(folder)?;
     let mut out = Out { folder, written: Vec::new() };
     let plan = inputs.plan;
-    // An existing root is copied; what is missing is created in the directory, not in the state directory.
+    // An existing root of trust is copied; missing parts are created in `folder`, not in the state directory.
     let trust = folder.join("trust");
     copy_folder(&inputs.files.trust(), &trust)?;
     let root = Root::ensure(&trust, &plan.environment)?.value;
@@ -101,8 +101,8 @@ fn is_definition(object: &DynamicObject) -> bool {
 fn refuse_used(folder: &Path) -> anyhow::Result<()> {
     let used = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if used {
-        return Err(Error::usage(format!("the directory {} is not empty", folder.display()))
-            .hint("choose one that does not exist")
+        return Err(Error::usage(format!("directory {} is not empty", folder.display()))
+            .hint("choose a directory that does not exist")
             .into());
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Starts a paused or stopped environment, and returns when a cross-cluster call succeeds. Everything recovers by
-//! itself (docs/architecture.md); this waits for it.
+//! Starts a paused or stopped environment, and returns when a cross-cluster call succeeds. The environment
+//! recovers on its own (docs/architecture.md); this only waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -31,13 +31,13 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Much more than ever seen, for slow hosts.
+    /// Far longer than any observed start, for slow hosts.
     fn default() -> Self {
         Self { timeout: Duration::from_secs(180) }
     }
 }
 
-/// An environment that works again.
+/// A started environment.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Started {
@@ -49,8 +49,8 @@ pub struct Started {
     pub seconds: f64,
 }
 
-/// Starts every frozen or stopped node, and waits until calls succeed: from every cluster with a caller, or,
-/// without samples, until every istiod is connected to the other clusters.
+/// Starts every frozen or stopped node. Then waits until calls succeed from every cluster with a caller, or,
+/// without samples, until every istiod is connected to its peers.
 ///
 /// # Errors
 /// If the environment does not exist, is on another engine, or does not work in time.
@@ -163,7 +163,7 @@ impl Start<'_> {
         Ok((from.name.clone(), answer))
     }
 
-    /// Waits until this cluster's istiod is ready and connected to the others.
+    /// Waits until this cluster's istiod is ready and connected to its peers.
     async fn mesh(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let (client, record) = (self.opened.client(&cluster.name).await?, self.opened.record(&cluster.name));
         let step = self.events.step("istiod", Some(&cluster.name));

@@ -1,8 +1,8 @@
 //! Creates an environment: everything missing is created, everything else is kept, and a cross-cluster call
-//! verifies it. Running it again repairs.
+//! verifies the result. Running it again repairs the environment.
 //!
 //! ```text
-//! look: files, engine ─► admit: plan/admission.rs ─► plan, take its subnets ─► carry out, a chain for each cluster ─► prove
+//! inspect: files, engine ─► admit: plan/admission.rs ─► plan, claim its subnets ─► execute, a chain per cluster ─► verify
 //! ```
 
 use std::collections::BTreeMap;
@@ -65,10 +65,10 @@ impl Default for Options {
     }
 }
 
-/// How long a single wait may take, in addition to the timeout of the command.
+/// The timeout of a single wait, in addition to the timeout of the command.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// An environment that works.
+/// A working environment.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Up {
@@ -128,7 +128,7 @@ async fn run(
         let lock = Lock::exclusive(&files, step).await?;
         // Before the inventory: a kind that is still running would create more nodes.
         kind::end_leftovers(spec.name.as_str(), &files, step).await?;
-        // They would count as unlabeled containers, and their names are needed.
+        // Strays would count as unlabeled containers, and `up` needs their names.
         kind::remove_strays(&engine, spec.name.as_str(), step, |node| node.created).await?;
         Ok(Outcome::unchanged(lock))
     });
@@ -151,7 +151,7 @@ async fn make(
     folders: &Directories,
     events: &Events,
 ) -> anyhow::Result<Up> {
-    // Files that a killed `down` left are only in the way of the next `down`.
+    // Best effort: files left by a killed `down` block only the next `down`.
     let _ = folders.sweep();
     let inventory = gather::gather(engine).await?;
     let (past, selected) = (environment::past(files)?, engine.identity());
@@ -181,7 +181,7 @@ async fn make(
     run.carry_out().await
 }
 
-/// What all steps of one `up` share.
+/// The state that all steps of one `up` share.
 struct Run {
     spec: Spec,
     plan: Plan,
@@ -193,7 +193,7 @@ struct Run {
     tools: Tools,
     root: Root,
     images: Images,
-    /// What other clusters need to read each cluster, by its name, as soon as it is known.
+    /// What peers need to read each cluster, by cluster name; set as soon as it is known.
     readers: BTreeMap<String, SetOnce<Reader>>,
     mesh_images: image::Load,
     sample_images: image::Load,
@@ -201,8 +201,8 @@ struct Run {
 }
 
 impl Run {
-    /// Creates everything that is missing, up to the verified call. Each cluster is a chain of steps, which waits
-    /// for another chain only when it needs its result.
+    /// Creates everything that is missing, up to the verified call. Each cluster is a chain of steps that waits for
+    /// another chain only when it needs its result.
     async fn carry_out(self) -> anyhow::Result<Up> {
         let clusters = try_join_all(self.plan.clusters.iter().map(|cluster| self.ensure_cluster(cluster)));
         let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;

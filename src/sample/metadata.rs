@@ -1,4 +1,4 @@
-//! Where a sample service runs, as in every response.
+//! Where a sample service runs, which is part of every response.
 
 use serde::{Deserialize, Serialize};
 

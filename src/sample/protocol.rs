@@ -1,4 +1,4 @@
-//! The JSON of the sample services, as sent between them.
+//! The JSON that the sample services exchange.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use super::Metadata;
 /// Headers by lower-case name; the values of a repeated header are joined with `, `.
 pub type HeaderValues = BTreeMap<String, String>;
 
-/// The message to the caller, and from the caller to the producer. Every field is optional; unknown fields are
-/// ignored, so that an older service understands a newer caller.
+/// The message to the caller, and from the caller to the producer. Every field is optional. Unknown fields are
+/// ignored, so that an older service accepts messages from a newer one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// The message's ID in responses and logs; the first service that receives the message adds a missing one.
+    /// The message's ID in responses and logs; if missing, the first service that receives the message adds one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Returned as `received`.
@@ -50,7 +50,7 @@ pub struct ProducerAnswer {
     pub metadata: Metadata,
 }
 
-/// The caller's response: what both sides saw of one call. The producer's fields are null if no producer
+/// The caller's response: what both services saw of one call. The producer's fields are null if no producer
 /// responded; then `reason` says why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,11 +85,11 @@ pub struct Count {
 /// The response to an invalid request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What is wrong with it.
+    /// What is wrong with the request.
     pub reason: String,
 }
 
-/// A request for a probe to send, always on a new connection.
+/// A request that a probe sends, always on a new connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
@@ -106,11 +106,11 @@ pub struct Probe {
     pub timeout_millis: u64,
 }
 
-/// The result of it.
+/// The result of a [`Probe`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probed {
-    /// The response's status; none without a response.
+    /// The response's status; `None` without a response.
     pub status: Option<u16>,
     /// The response's body as text.
     pub body: String,

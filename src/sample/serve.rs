@@ -1,7 +1,7 @@
 //! The services themselves, which the sample image runs.
 //!
 //! - `producer`, `caller`: the routes of each role
-//! - `probe`: both roles at once, with requests to any address: for checks of a mesh
+//! - `probe`: both roles at once, and requests to any address, for checks of a mesh
 //! - `message`: parses a body into a message, or rejects it
 //! - `connection`: how the caller reaches the producer
 //! - `server`: the listener, health, shutdown
@@ -31,9 +31,9 @@ pub enum Role {
     /// Receives a message, calls the producer with it, and returns what both sides saw. Also serves the caller
     /// page.
     Caller,
-    /// Responds to messages as they ask.
+    /// Responds to messages as they specify.
     Producer,
-    /// Both roles, and sends any requested request: for checks in their own namespaces.
+    /// Both roles, and sends arbitrary requests on demand: for checks, in their own namespaces.
     Probe,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Role {
 
 /// An unknown role.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is neither `caller` nor `producer` nor `probe`")]
+#[error("unknown role {0}: use caller, producer or probe")]
 pub struct RoleError(String);
 
 impl FromStr for Role {
@@ -80,13 +80,13 @@ impl FromStr for Role {
 /// If the address cannot be bound, or the signal handlers cannot be installed.
 pub async fn serve(role: Role, options: Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // An error means that the process has a subscriber already, which is then used.
+    // An error means that the process already has a subscriber, which is then used.
     let _ =
         tracing_subscriber::fmt().json().flatten_event(true).with_target(false).with_env_filter(filter).try_init();
 
-    // Before the listener: process 1 of a container ignores every signal without a handler.
-    let mut terminate = signal(SignalKind::terminate()).context("while installing the SIGTERM handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("while installing the SIGINT handler")?;
+    // Before the listener: PID 1 of a container ignores every signal that has no handler.
+    let mut terminate = signal(SignalKind::terminate()).context("installing the SIGTERM handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("installing the SIGINT handler")?;
 
     Server::bind(role, options)
         .await?
@@ -111,7 +111,7 @@ mod tests {
         }
         assert_eq!(
             "Caller".parse::<Role>().unwrap_err().to_string(),
-            "`Caller` is neither `caller` nor `producer` nor `probe`"
+            "unknown role Caller: use caller, producer or probe"
         );
     }
 }

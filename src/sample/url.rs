@@ -18,12 +18,12 @@ impl ProducerUrl {
         Self { host: host.into(), port }
     }
 
-    /// The host name or address; an IPv6 address without its brackets.
+    /// Returns the host name or address; an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, 80 if the URL has none.
+    /// Returns the port, 80 if the URL has none.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -44,9 +44,9 @@ impl fmt::Display for ProducerUrl {
     }
 }
 
-/// A text that is not `http://HOST[:PORT]`.
+/// The error for a text that is not `http://HOST[:PORT]`.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not of the form http://HOST:PORT: {why}")]
+#[error("{text} is not a URL of the form http://HOST:PORT: {why}")]
 pub struct ProducerUrlError {
     text: String,
     why: &'static str,

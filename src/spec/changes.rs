@@ -13,7 +13,7 @@ use crate::base::error::Error;
 /// matched by name, so their order does not matter.
 ///
 /// # Errors
-/// A usage error that names each other field that differs, with the old and the new value.
+/// A usage error that names every other changed field, with its old and new value.
 pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut found = Vec::new();
     differences("", &fixed(stored), &fixed(wanted), &mut found);
@@ -71,7 +71,7 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<(String, St
 
 fn show(value: &Value) -> String {
     match value {
-        Value::Null => "nothing".into(),
+        Value::Null => "unset".into(),
         Value::String(text) if text.is_empty() => "\"\"".into(),
         Value::String(text) => text.escape_debug().to_string(),
         other => other.to_string(),

@@ -7,17 +7,17 @@ use std::path::Path;
 
 use crate::base::error::Error;
 
-/// The largest spec, in bytes: hundreds of times what a hundred clusters need.
+/// The maximum size of a spec, in bytes: hundreds of times what a hundred clusters need.
 const LARGEST: u64 = 1024 * 1024;
 
-/// Reads a file; `named_by` is the flag or variable that names it, none for the default file.
+/// Reads a file; `named_by` is the flag or variable that specifies it, `None` for the default file.
 ///
 /// # Errors
-/// A usage error that names the file and what it is instead of a spec.
+/// A usage error that names the file and says why it cannot be read.
 pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Result<String, Error> {
-    let by = named_by.unwrap_or("it is in the working directory, and kindmesh reads it by default");
+    let by = named_by.unwrap_or("default");
     if path.as_os_str().is_empty() {
-        return Err(Error::usage(format!("{by} names no file")).hint("name a spec: -f kindmesh.yaml"));
+        return Err(Error::usage(format!("{by} specifies no file")).hint("specify a spec: -f kindmesh.yaml"));
     }
     let shown = path.display();
     let refuse = |why: String, hint: &str| Err(Error::usage(format!("cannot read {shown}: {why}")).hint(hint));
@@ -25,15 +25,15 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
     let kind = match std::fs::metadata(&full) {
         Ok(found) => found.file_type(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let hint = format!("{by} names it; a relative path starts in the working directory");
+            let hint = format!("specified by {by}; relative paths start in the working directory");
             return refuse("no such file".into(), &hint);
         }
-        Err(error) => return refuse(error.to_string(), "name a spec that you may read: -f kindmesh.yaml"),
+        Err(error) => return refuse(error.to_string(), "specify a readable spec: -f kindmesh.yaml"),
     };
     if kind.is_dir() {
-        return refuse("it is a directory".into(), "name a file in it: -f DIRECTORY/kindmesh.yaml");
+        return refuse("it is a directory".into(), "specify a file in it: -f DIRECTORY/kindmesh.yaml");
     }
-    // A pipe that the shell created for this command has a writer; another one may never have one.
+    // A pipe that the shell created for this command has a writer; any other pipe may never have one.
     let of_shell =
         full.starts_with("/dev/fd") || full == Path::new("/dev/stdin") || full.starts_with("/proc/self/fd");
     if !(kind.is_file() || of_shell && kind.is_fifo()) {
@@ -42,19 +42,19 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
             () if kind.is_socket() => "a socket",
             () => "a device",
         };
-        return refuse(format!("it is {what}, not a file"), "write the spec to a file and name that file file");
+        return refuse(format!("it is {what}, not a file"), "write the spec to a file, and specify that file");
     }
     let mut bytes = Vec::new();
     let opened = File::open(&full).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     if let Err(error) = opened {
-        return refuse(error.to_string(), "name a spec that you may read: -f kindmesh.yaml");
+        return refuse(error.to_string(), "specify a readable spec: -f kindmesh.yaml");
     }
     if bytes.len() as u64 > LARGEST {
-        return refuse("it is larger than 1 MiB".into(), "a spec is about a page of YAML: is this another file?");
+        return refuse("it is larger than 1 MiB".into(), "a spec is about a page of YAML: check the path");
     }
     String::from_utf8(bytes).map_err(|error| {
         let (line, column) = place_of(error.as_bytes(), error.utf8_error().valid_up_to());
-        Error::usage(format!("{shown}:{line}:{column}: this is not UTF-8 text")).hint("save the file as UTF-8")
+        Error::usage(format!("{shown}:{line}:{column}: invalid UTF-8")).hint("save the file as UTF-8")
     })
 }
 
@@ -74,6 +74,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("latin1.yaml"), b"name: a\n# \xc3\xbc\nname: \xe9").unwrap();
         let error = read(folder.path(), Path::new("latin1.yaml"), Some("-f")).unwrap_err();
-        assert_eq!(error.message, "latin1.yaml:3:7: this is not UTF-8 text");
+        assert_eq!(error.message, "latin1.yaml:3:7: invalid UTF-8");
     }
 }

@@ -55,7 +55,7 @@ fn only_said(said: Value, typed: Value) -> Value {
     }
 }
 
-/// Turns an error of the YAML parser into the user's terms.
+/// Converts an error of the YAML parser into an error for the user.
 fn explain(error: &YamlError, text: &str, file: &str) -> Error {
     let (mut what, mut hint) = describe(error);
     if matches!(error, YamlError::Unexpected { .. }) && error.location().is_some_and(|at| ends_there(text, at)) {
@@ -75,13 +75,13 @@ fn explain(error: &YamlError, text: &str, file: &str) -> Error {
     }
 }
 
-/// What is wrong, and what would be right.
+/// Returns what is wrong, and the fix.
 fn describe(error: &YamlError) -> (String, Option<String>) {
     let told = |what: &str, right: &str| (what.to_owned(), Some(right.to_owned()));
     match error.without_snippet() {
         YamlError::AliasError { error, .. } => describe(error),
         YamlError::SerdeUnknownField { field, expected, .. } => {
-            let fields = Some(format!("the fields here are {}", expected.join(", ")));
+            let fields = Some(format!("use one of {}", expected.join(", ")));
             (format!("unknown field \"{field}\"{}", did_you_mean(field, expected)), fields)
         }
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {
@@ -90,25 +90,25 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
             (what, Some(format!("use one of {known}")))
         }
         YamlError::SerdeMissingField { field, .. } => {
-            (format!("the field \"{field}\" is missing"), Some(format!("add {field}: to this map")))
+            (format!("missing field \"{field}\""), Some(format!("add {field}: to this map")))
         }
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
-            (format!("the field \"{key}\" is set twice"), Some("remove one of the two".into()))
+            (format!("field \"{key}\" is set twice"), Some("remove one of them".into()))
         }
         YamlError::MultipleDocuments { .. } => {
-            told("more than one YAML document", "use a file for each; they are merged in the order of -f")
+            told("more than one YAML document", "use a file for each; files are merged in the order of -f")
         }
         YamlError::Unexpected { expected: "mapping start", .. } => {
-            told("expected a map of fields here", "write field: value lines, or {field: value}")
+            told("expected a map of fields", "write field: value lines, or {field: value}")
         }
         YamlError::Unexpected { expected: "sequence start", .. } => {
-            told("expected a list here", "write a line - ITEM for each, or [ITEM, ITEM]")
+            told("expected a list", "write one line - ITEM per item, or [ITEM, ITEM]")
         }
         YamlError::Unexpected { expected: "string scalar", .. } => {
-            told("expected text here", "write plain or quoted text")
+            told("expected text", "write plain or quoted text")
         }
         YamlError::NullIntoString { .. } => {
-            told("expected text here, found nothing", "remove the field, or give it a value")
+            told("expected text, found nothing", "remove the field, or give it a value")
         }
         YamlError::InvalidScalar { ty: "u8", .. } => {
             told("expected a whole number from 0 to 255", "write digits only, such as 2")
@@ -117,17 +117,17 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
             told("expected true or false", "write true or false, without quotes")
         }
         YamlError::NonFiniteFloat { .. } => {
-            told("expected a finite number here", "write digits, or quote it as text")
+            told("expected a finite number", "write digits, or quote the value as text")
         }
         YamlError::UnknownAnchor { .. } => {
-            told("an alias without its anchor", "define the anchor first, as &NAME; quote text that begins with *")
+            told("alias without an anchor", "define the anchor first, as &NAME; quote text that begins with *")
         }
         YamlError::Budget { .. }
         | YamlError::AliasReplayLimitExceeded { .. }
         | YamlError::AliasExpansionLimitExceeded { .. }
         | YamlError::AliasReplayStackDepthExceeded { .. }
         | YamlError::AliasReplayCounterOverflow { .. } => {
-            let what = format!("too much for a spec: more than {VALUES_MAX} values, or nested too deep");
+            let what = format!("too large for a spec: more than {VALUES_MAX} values, or nested too deeply");
             (what, Some("write it without nested aliases".into()))
         }
         other => {
@@ -142,15 +142,15 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
 fn syntax_hint(what: &str) -> &'static str {
     const HINTS: [(&str, &str); 7] = [
         ("tabs disallowed", "indent YAML with spaces"),
-        ("unclosed bracket", "close it; quote text that contains brackets"),
-        ("unclosed quote", "close it; use the other kind of quotes around text that contains a quote"),
-        ("did not find expected key", "the fields of a map begin in the same column, each as field: value"),
+        ("unclosed bracket", "close the bracket; quote text that contains brackets"),
+        ("unclosed quote", "close the quote; use the other kind of quotes around text that contains one"),
+        ("did not find expected key", "start all fields of a map in the same column, each as field: value"),
         ("DNS label", "write a name such as shop or eu-1"),
         ("IPv4", "write a subnet such as 172.30.0.0/24, or auto"),
-        ("address bits behind its prefix", "write the network's own address, or auto"),
+        ("host bits set", "write the network address, or auto"),
     ];
     let known = HINTS.iter().find(|(words, _)| what.contains(words));
-    known.map_or("YAML is field: value lines, indented with spaces; quote other text", |(_, hint)| hint)
+    known.map_or("write field: value lines, indented with spaces; quote other text", |(_, hint)| hint)
 }
 
 /// Returns `, did you mean "…"?` for the closest expected word, if one is close.
@@ -172,12 +172,12 @@ fn ends_there(text: &str, at: Location) -> bool {
     colon && (rest.is_empty() || rest.starts_with('#'))
 }
 
-/// Converts a line or column number counted from 0.
+/// Converts a line or column number to an index, which starts at 0.
 fn index(number: u64) -> usize {
     usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX)
 }
 
-/// Returns the line, or the part around the position if it is too long, and carets below the characters in
+/// Returns the line, or the part around the position if it is too long, with carets below the characters in
 /// question.
 pub(super) fn excerpt(text: &str, Place { line, column, length }: Place) -> String {
     let Some(source) = text.lines().nth(index(line)) else { return String::new() };
@@ -195,10 +195,10 @@ pub(super) fn excerpt(text: &str, Place { line, column, length }: Place) -> Stri
     format!("{number} | {before}{shown}{after}\n{margin} | {indent}{}", "^".repeat(carets))
 }
 
-/// The maximum number of displayed characters of a line, and of a message.
+/// The maximum number of displayed characters of a line; a message may have twice as many.
 const EXCERPT: usize = 240;
 
-/// Cuts a message that quotes text that is too long.
+/// Truncates a message that quotes long text.
 pub(super) fn clipped(message: String) -> String {
     const MAX_LENGTH: usize = 2 * EXCERPT;
     match message.char_indices().nth(MAX_LENGTH) {

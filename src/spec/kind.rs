@@ -38,16 +38,16 @@ fn add(base: &mut Value, over: Value, by_position: bool) {
 /// Fields of a kind configuration that the plan sets, and what sets them.
 const OWNED: [(&str, &str); 8] = [
     ("kind", "the kind configuration is always a Cluster"),
-    ("apiVersion", "kindmesh writes kind.x-k8s.io/v1alpha4"),
-    ("name", "it is composed of the environment's and the cluster's name"),
-    // No two clusters of a flat mesh may share a subnet, so the plan assigns them.
-    ("networking.podSubnet", "the plan chooses subnets that no two clusters share"),
-    ("networking.serviceSubnet", "the plan chooses subnets that no two clusters share"),
+    ("apiVersion", "kindmesh always uses kind.x-k8s.io/v1alpha4"),
+    ("name", "it consists of the environment's name and the cluster's name"),
+    // Subnets of clusters in a flat mesh may not overlap, so the plan assigns them.
+    ("networking.podSubnet", "the plan assigns subnets that do not overlap"),
+    ("networking.serviceSubnet", "the plan assigns subnets that do not overlap"),
     ("networking.ipFamily", "only IPv4 is supported"),
     // The routes between clusters follow the pod subnets that kindnet assigns to nodes.
-    ("networking.disableDefaultCNI", "the link between the clusters requires kind's own network plugin"),
+    ("networking.disableDefaultCNI", "the links between clusters require kind's default CNI"),
     // The rule that rejects what kube-proxy does not serve yet is an iptables rule.
-    ("networking.kubeProxyMode", "the link between the clusters requires kube-proxy's iptables mode"),
+    ("networking.kubeProxyMode", "the links between clusters require kube-proxy's iptables mode"),
 ];
 
 /// Returns the problems of a cluster's overrides: the path and the reason.
@@ -61,31 +61,31 @@ pub(super) fn problems(overrides: &Values, workers: u8) -> Vec<(String, String)>
 
 fn node_problems(nodes: &Value, workers: u8, found: &mut Vec<(String, String)>) {
     let Some(nodes) = nodes.as_array() else {
-        found.push(("nodes".into(), "is not a list".into()));
+        found.push(("nodes".into(), "must be a list".into()));
         return;
     };
     if nodes.len() > 1 + usize::from(workers) {
-        let why = format!("has {} nodes, the cluster has {}: set workers", nodes.len(), 1 + u32::from(workers));
+        let why = format!("has {} nodes, expected at most {}: set workers", nodes.len(), 1 + u32::from(workers));
         found.push(("nodes".into(), why));
     }
     for (index, node) in nodes.iter().enumerate() {
         let path = format!("nodes[{index}]");
         let Some(node) = node.as_object() else {
-            found.push((path, "is not a map".into()));
+            found.push((path, "must be a map".into()));
             continue;
         };
         let role = if index == 0 { "control-plane" } else { "worker" };
         if node.get("role").is_some_and(|given| given != role) {
-            found.push((format!("{path}.role"), format!("must be {role}: the control plane comes first")));
+            found.push((format!("{path}.role"), format!("must be {role}: the first node is the control plane")));
         }
         if node.contains_key("image") {
-            let why = "may not be set: kubernetes.nodeImage sets it for all clusters";
+            let why = "may not be set: use kubernetes.nodeImage, which applies to all clusters";
             found.push((format!("{path}.image"), why.into()));
         }
         for place in ["region", "zone"] {
             let label = format!("topology.kubernetes.io/{place}");
             if node.get("labels").is_some_and(|labels| labels.get(&label).is_some()) {
-                let why = format!("may not be set: the cluster's {place} sets it");
+                let why = format!("may not be set: use the cluster's {place}");
                 found.push((format!("{path}.labels.{label}"), why));
             }
         }

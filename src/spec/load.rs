@@ -35,7 +35,7 @@ pub struct Sources {
     pub environment: Option<String>,
     /// The files of `-f`.
     pub files: Vec<PathBuf>,
-    /// The environment's name of `--name`.
+    /// The environment's name from `--name`.
     pub name: Option<Label>,
 }
 
@@ -54,7 +54,7 @@ impl Sources {
     /// Reads and merges all sources.
     ///
     /// # Errors
-    /// A usage error if a named file cannot be read, or a file is not a spec.
+    /// A usage error if a specified file cannot be read, or a file is not a spec.
     pub fn load(&self) -> Result<Loaded, Error> {
         let sources = self.read()?;
         let from_files = !sources.is_empty();
@@ -74,12 +74,12 @@ impl Sources {
 
     /// Returns only the environment's name: from `--name`, else the files, else the variable, else the default.
     ///
-    /// A command on an existing environment uses its stored spec. So with `--name` no file is read, and without it
-    /// only the name in the files must be valid. Yet a file that cannot be read is an error: falling back to the
+    /// A command on an existing environment uses its stored spec. So no file is read with `--name`; without it, only
+    /// the name in the files must be valid. Still, a file that cannot be read is an error: falling back to the
     /// default could delete the wrong environment.
     ///
     /// # Errors
-    /// A usage error if a named file cannot be read, is not YAML, or has no valid name.
+    /// A usage error if a specified file cannot be read, is not YAML, or has no valid name.
     pub fn name(&self) -> Result<Label, Error> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -121,7 +121,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Returns the text of a file; `None` if it does not exist and was not named.
+    /// Returns the text of a file; `None` if it is the default file and does not exist.
     fn read_file(&self, path: &Path, named_by: Option<&str>) -> Result<Option<Arc<Source>>, Error> {
         let source = |text| Some(Arc::new(Source { shown: path.display().to_string(), text }));
         if named_by.is_none() && !self.directory.join(path).is_symlink() && !self.directory.join(path).exists() {
@@ -134,7 +134,7 @@ impl Sources {
 /// Parses the name of an environment.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// What is wrong with the name.
 pub fn environment_name(text: &str) -> Result<Label, String> {
     let name: Label = text.parse()?;
     match text.len() {

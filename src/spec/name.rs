@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Label(String);
 
 impl Label {
-    /// Creates a label from text in the program.
+    /// Creates a label from a literal, without validation.
     pub(crate) fn literal(text: &str) -> Self {
         Self(text.to_owned())
     }
@@ -30,9 +30,9 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, String> {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if text.is_empty() {
-            Err("a name must not be empty: it is a DNS label, lower-case letters, digits and inner hyphens".into())
+            Err("a name must not be empty: use a DNS label of lower-case letters, digits and inner hyphens".into())
         } else if text.len() > 63 {
-            Err(format!("\"{text}\" is longer than a DNS label, 63 characters"))
+            Err(format!("\"{text}\" is too long for a DNS label: at most 63 characters are allowed"))
         } else if !text.chars().all(inner) || text.starts_with('-') || text.ends_with('-') {
             let what = format!("\"{text}\" is not a DNS label: lower-case letters, digits and inner hyphens");
             Err(what + &suggestion(text))
@@ -42,7 +42,7 @@ impl FromStr for Label {
     }
 }
 
-/// Returns `, did you mean "…"?` with what remains of a text as a label, if anything does.
+/// Returns `, did you mean "…"?` with a similar valid label, if there is one.
 fn suggestion(text: &str) -> String {
     let lower = text.to_ascii_lowercase().replace(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit(), "-");
     let words: Vec<_> = lower.split('-').filter(|word| !word.is_empty()).collect();
@@ -111,7 +111,7 @@ impl FromStr for Subnet {
             .parse()
             .map_err(|_| format!("\"{text}\" is neither auto nor an IPv4 subnet such as 172.30.0.0/24"))?;
         if net.trunc() != net {
-            return Err(format!("\"{text}\" has address bits behind its prefix: did you mean {}?", net.trunc()));
+            return Err(format!("\"{text}\" has host bits set: did you mean {}?", net.trunc()));
         }
         Ok(Self::Fixed(net))
     }

@@ -10,10 +10,10 @@ use super::place::{Place, field};
 use super::places::places;
 use crate::base::error::Error;
 
-/// The source of each field that some source set: a file's path as the user gave it, or a flag; and the position
-/// in it.
+/// The source of each field that is set: a file's path as the user specified it and the position in the file, or a
+/// flag.
 ///
-/// Fields are named by paths such as `clusters[1].name`. A field that is missing here has its default.
+/// Fields are identified by paths such as `clusters[1].name`. A field without a source has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(BTreeMap<String, Origin>);
 
@@ -27,7 +27,7 @@ struct Origin {
 /// A source of fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// A file's path as the user gave it, or a flag.
+    /// A file's path as the user specified it, or a flag.
     pub(crate) shown: String,
     /// A file's text.
     pub(crate) text: String,
@@ -46,8 +46,8 @@ impl Origins {
         self.nearest(path).map(|origin| origin.source.shown.as_str())
     }
 
-    /// Returns a message about a field, with the file, line and column where it was set, or the flag that set it;
-    /// and the line.
+    /// Returns a message about a field, with the file, line and column where it was set, or the flag that set it; and
+    /// an excerpt of the file.
     pub(super) fn locate(&self, path: &str, message: &str) -> (String, Option<String>) {
         let message = &file::clipped(message.to_owned());
         let Some(origin) = self.nearest(path) else { return (message.to_owned(), None) };
@@ -61,8 +61,8 @@ impl Origins {
         }
     }
 
-    /// Adds the position to an error whose message begins with a field's path: code that checks a spec on a host
-    /// knows nothing about files.
+    /// Adds the position to an error whose message begins with a field's path. The code that checks a spec against a
+    /// host does not know the files.
     #[must_use]
     pub fn place(&self, mut error: Error) -> Error {
         let path = error.message.split(' ').next().unwrap_or_default();

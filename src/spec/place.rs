@@ -1,4 +1,4 @@
-//! Positions: in a spec, by the path of a field, and in a file.
+//! Positions: the path of a field in a spec, and a place in a file.
 
 use serde_saphyr::Location;
 

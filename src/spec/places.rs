@@ -10,7 +10,7 @@ use super::file;
 use super::place::{Place, field};
 
 /// Returns the position of every field of a file, by its path: that of a scalar, and that of the key for a map or
-/// list. None for a file that cannot be parsed.
+/// list. Empty for a file that cannot be parsed.
 pub(super) fn places(text: &str) -> BTreeMap<String, Place> {
     let mut found = BTreeMap::new();
     if let Ok(tree) = file::parse::<Spanned<Tree>>(text, "") {
@@ -59,7 +59,7 @@ impl<'de> Visitor<'de> for Shape {
     type Value = Tree;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
+        f.write_str("any value")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {

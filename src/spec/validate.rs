@@ -1,4 +1,4 @@
-//! The rules for a spec as a whole that need no engine.
+//! The rules for a spec as a whole that require no engine.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use crate::base::error::Error;
 
 pub use super::versions::{Version, kubernetes_version};
 
-/// The maximum length of an environment's name, in characters: it leaves 28 for a cluster's in a node's name.
+/// The maximum length of an environment's name, in characters: it leaves 28 for the cluster's name in a node's name.
 pub const NAME_MAX: usize = 20;
-/// The maximum number of workers of a cluster: far more than a host can run, so more is a typing error.
+/// The maximum number of workers of a cluster: far more than a host can run, so more is a typo.
 pub const WORKERS_MAX: u8 = 20;
 /// The maximum number of clusters of an environment, for the same reason.
 pub const CLUSTERS_MAX: usize = 20;
@@ -22,7 +22,7 @@ const MAX_PROBLEMS: usize = 20;
 /// Addresses of the subnet that are reserved for a later cluster and another container.
 const SPARE_ADDRESSES: u64 = 2;
 
-/// Checks everything about a spec that needs no engine.
+/// Checks everything about a spec that requires no engine.
 ///
 /// # Errors
 /// A usage error that names every problem, each with the field's path and its source.
@@ -38,7 +38,7 @@ pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
         problems.samples(spec);
     }
     for (name, clusters) in &spec.deploy {
-        problems.places(spec, &format!("deploy.{name}"), clusters, "omit it, or name a cluster");
+        problems.places(spec, &format!("deploy.{name}"), clusters, "remove it, or add a cluster");
     }
     report(problems.found, "problems in the spec")
 }
@@ -51,7 +51,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// Returns the problem with the field at `path`, and where it was set.
+    /// Returns a problem with the field at `path`, and where the field was set.
     pub(super) fn at(origins: &Origins, path: &str, message: &str) -> Self {
         let (message, excerpt) = origins.locate(path, message);
         Self { message, excerpt, hint: None }
@@ -97,7 +97,7 @@ pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
     }
 }
 
-const NO_SAMPLES: &str = "to omit the samples: samples.enabled: false";
+const NO_SAMPLES: &str = "to disable the samples, set samples.enabled: false";
 
 struct Problems<'a> {
     origins: &'a Origins,
@@ -129,11 +129,11 @@ impl Problems<'_> {
         let Subnet::Fixed(subnet) = spec.network.subnet else { return };
         let path = "network.subnet";
         if let Some(why) = unusable(&subnet) {
-            self.add(path, format!("{subnet} {why}"), "use a private one such as 172.30.0.0/24, or auto");
+            self.add(path, format!("{subnet} {why}"), "use a private subnet such as 172.30.0.0/24, or auto");
         }
         if subnet.prefix_len() < 16 {
             let what = format!("{subnet} is larger than a /16: pods and Services need subnets of the same range");
-            self.add(path, what, "a /24 such as 172.30.0.0/24 has space for 250 nodes; auto chooses one");
+            self.add(path, what, "use a /24 such as 172.30.0.0/24, which fits 250 nodes, or auto");
         }
         let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
         // The network's own address, its gateway and the broadcast address are not available to nodes.
@@ -148,12 +148,12 @@ impl Problems<'_> {
 
     fn clusters(&mut self, spec: &Spec) {
         if spec.clusters.len() < 2 {
-            let what = format!("has {}, at least two are needed", spec.clusters.len());
+            let what = format!("has {}, at least 2 are required", spec.clusters.len());
             self.add("clusters", what, "for example: clusters: [{name: cluster1}, {name: cluster2}]");
         }
         if spec.clusters.len() > CLUSTERS_MAX {
             let what = format!("has {}, at most {CLUSTERS_MAX} are allowed", spec.clusters.len());
-            return self.add("clusters", what, "two or three fit on one host");
+            return self.add("clusters", what, "use fewer: two or three fit on one host");
         }
         let mut names = BTreeSet::new();
         for (index, cluster) in spec.clusters.iter().enumerate() {
@@ -168,7 +168,7 @@ impl Problems<'_> {
                 self.add(
                     &format!("{path}.workers"),
                     what,
-                    "most environments need none: pods also run on the \
+                    "use fewer: most environments need none, because pods also run on the \
                     control plane",
                 );
             }
@@ -178,12 +178,12 @@ impl Problems<'_> {
                         "{value:?} is not a Kubernetes label value: at most 63 letters, digits, -, _ \
                             and ."
                     );
-                    let hint = format!("a {field} is a name such as eu-west-1; omit it for none");
+                    let hint = format!("use a name such as eu-west-1, or omit the {field}");
                     self.add(&format!("{path}.{field}"), what, hint);
                 }
             }
             for (within, what) in kind::problems(&cluster.kind, cluster.workers) {
-                self.add(&format!("{path}.kind.{within}"), what, "omit it");
+                self.add(&format!("{path}.kind.{within}"), what, "remove it");
             }
         }
     }
@@ -194,7 +194,7 @@ impl Problems<'_> {
         // A name that is too long is reported once, not for every cluster.
         if node.len() > 63 && spec.name.as_str().len() <= NAME_MAX {
             let what = format!(
-                "is too long: the node {node} would have {} characters, at most 63 are allowed",
+                "is too long: the name of node {node} would have {} characters, at most 63 are allowed",
                 node.len()
             );
             self.add(path, what, "choose a shorter name for the cluster or the environment");
@@ -210,7 +210,7 @@ impl Problems<'_> {
         let istio: Version = match spec.mesh.version.parse() {
             Ok(version) => version,
             Err(why) => {
-                let known = format!("supported are {}; the default is {DEFAULT_ISTIO_VERSION}", supported_istio());
+                let known = format!("use one of {}; the default is {DEFAULT_ISTIO_VERSION}", supported_istio());
                 return self.add("mesh.version", why, known);
             }
         };
@@ -240,13 +240,13 @@ impl Problems<'_> {
     fn mesh(&mut self, mesh: &Mesh) {
         if !is_reference(&mesh.hub) || mesh.hub.ends_with('/') || mesh.hub.contains("://") {
             let what = format!(
-                "{:?} is not a repository prefix such as docker.io/istio, without a slash at its end",
+                "{:?} is not a repository prefix such as docker.io/istio, without a trailing slash",
                 mesh.hub
             );
-            self.add("mesh.hub", what, "the images are HUB/pilot and HUB/proxyv2, with mesh.version as their tag");
+            self.add("mesh.hub", what, "the images are HUB/pilot and HUB/proxyv2, tagged with mesh.version");
         }
         for (within, what) in owned::problems(&mesh.values, &OWNED_VALUES) {
-            self.add(&format!("mesh.values.{within}"), what, "omit it");
+            self.add(&format!("mesh.values.{within}"), what, "remove it");
         }
     }
 
@@ -256,21 +256,21 @@ impl Problems<'_> {
         // Reserved by Kubernetes, kind and the mesh.
         if namespace.starts_with("kube-") || ["istio-system", "local-path-storage"].contains(&namespace) {
             let what = format!("\"{namespace}\" is reserved");
-            self.add("samples.namespace", what, "choose another one; the default is sample");
+            self.add("samples.namespace", what, "choose another namespace; the default is sample");
         }
         if !samples.image.is_empty() && !is_reference(&samples.image) {
             let what = format!("{:?} is not an image reference", samples.image);
             self.add(
                 "samples.image",
                 what,
-                "an image such as registry.example/kindmesh:1; without it, kindmesh \
-                builds the image",
+                "use an image such as registry.example/kindmesh:1, or omit it to let \
+                kindmesh build the image",
             );
         }
         self.places(spec, "samples.caller.clusters", &samples.caller.clusters, NO_SAMPLES);
         self.places(spec, "samples.producer.clusters", &samples.producer.clusters, NO_SAMPLES);
         if samples.producer.replicas == 0 {
-            self.add("samples.producer.replicas", "is 0, at least 1 is needed", NO_SAMPLES);
+            self.add("samples.producer.replicas", "is 0, at least 1 is required", NO_SAMPLES);
         }
     }
 
@@ -283,12 +283,12 @@ impl Problems<'_> {
         for (index, name) in clusters.iter().enumerate() {
             let path = format!("{path}[{index}]");
             if !seen.insert(name) {
-                self.add(&path, format!("\"{name}\" is listed twice"), "remove one of the two");
+                self.add(&path, format!("\"{name}\" is listed twice"), "remove one of them");
             } else if !known.is_empty() && !known.contains(&name.as_str()) {
                 let what = format!("\"{name}\" is not one of the clusters {}", known.join(", "));
                 let near = file::did_you_mean(name.as_str(), &known);
                 let hint = match near.is_empty() {
-                    true => "name one of them, or add it to clusters".to_owned(),
+                    true => "use one of them, or add it to clusters".to_owned(),
                     false => near.trim_start_matches(", ").to_owned(),
                 };
                 self.add(&path, what, hint);
@@ -300,24 +300,24 @@ impl Problems<'_> {
 /// Istio values that the plan or another field of the spec sets, and what sets them. `mesh.values` are merged last
 /// and are the same for every cluster: any of these would break the mesh.
 const OWNED_VALUES: [(&str, &str); 12] = [
-    ("global.meshID", "the plan sets the same for all clusters"),
-    ("global.network", "the topology decides it"),
+    ("global.meshID", "all clusters share the ID that the plan sets"),
+    ("global.network", "it follows from the topology"),
     ("global.multiCluster.clusterName", "it is the cluster's name, which remote secrets use"),
     ("global.hub", "use mesh.hub"),
     ("global.tag", "use mesh.version"),
     ("global.istioNamespace", "the mesh is installed in istio-system"),
     ("meshConfig.rootNamespace", "the mesh's policies are in istio-system"),
     // With a revision, the namespaces' istio-injection label no longer selects this control plane.
-    ("revision", "the control plane without a revision injects sidecars"),
+    ("revision", "sidecar injection requires a control plane without a revision"),
     // Identities are compared across clusters, and the checks look for cluster.local.
     ("meshConfig.trustDomain", "identities in all clusters use cluster.local"),
     // Another signer would not use the shared root of trust.
     ("global.caAddress", "workload certificates are issued from the shared root of trust"),
     ("global.pilotCertProvider", "workload certificates are issued from the shared root of trust"),
-    // If it is on, a name resolves in a cluster without its Service, which the pattern assumes it does not.
+    // With DNS capture, a name would also resolve in a cluster without its Service; the pattern relies on it failing.
     (
         "meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
-        "DNS capture is off, so a name requires a Service",
+        "DNS capture is off: a name resolves only with a Service",
     ),
 ];
 
@@ -330,11 +330,11 @@ fn unusable(subnet: &Ipv4Net) -> Option<&'static str> {
         })
     };
     if address.is_loopback() {
-        Some("is for loopback")
+        Some("is a loopback subnet")
     } else if address.is_link_local() {
         Some("is link-local")
     } else if address.is_multicast() {
-        Some("is for multicast")
+        Some("is a multicast subnet")
     } else if address.octets()[0] == 0 || address.octets()[0] >= 240 {
         Some("is reserved")
     } else if !within(&PRIVATE) {
@@ -344,7 +344,7 @@ fn unusable(subnet: &Ipv4Net) -> Option<&'static str> {
     }
 }
 
-/// Ranges without hosts on the internet: private use (RFC 1918), shared address space (RFC 6598), benchmarks (RFC
+/// Ranges that are not used on the internet: private use (RFC 1918), shared address space (RFC 6598), benchmarks (RFC
 /// 2544) and documentation (RFC 5737).
 const PRIVATE: [([u8; 4], u8); 8] = [
     ([10, 0, 0, 0], 8),

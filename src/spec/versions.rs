@@ -4,14 +4,14 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A version of three numbers.
+/// A version: `MAJOR.MINOR.PATCH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// The first number.
+    /// The major version.
     pub major: u32,
-    /// The second number.
+    /// The minor version.
     pub minor: u32,
-    /// The third number.
+    /// The patch version.
     pub patch: u32,
 }
 
@@ -32,7 +32,7 @@ impl FromStr for Version {
         };
         match text.split('.').map(number).collect::<Option<Vec<u32>>>().as_deref() {
             Some(&[major, minor, patch]) => Ok(Self { major, minor, patch }),
-            _ => Err(format!("{text:?} is not a version of three numbers such as 1.31.1")),
+            _ => Err(format!("{text:?} is not a MAJOR.MINOR.PATCH version such as 1.31.1")),
         }
     }
 }
@@ -49,7 +49,7 @@ pub fn kubernetes_minors(istio: Version) -> Option<RangeInclusive<u32>> {
     supported.map(|(_, kubernetes)| kubernetes)
 }
 
-/// The node images of kind v0.33.0's release notes that fit an Istio version, newest first.
+/// The node images in kind v0.33.0's release notes that a supported Istio version supports, newest first.
 const NODE_IMAGES: [(u32, &str); 3] = [
     (36, super::DEFAULT_NODE_IMAGE),
     (35, "kindest/node:v1.35.8@sha256:07b2536e30b803ed61d1677a79df6115f798ce64c80f9e22f6ed45afd09323c0"),

@@ -63,7 +63,7 @@ async fn caller_page_shows_calls_timeouts_and_circuit_states() {
     browser.find("#way.bad").await;
     browser.find("#producer-cluster.absent").await;
     let note = browser.text("#note").await;
-    assert!(note.starts_with("No producer answered"), "{note}");
+    assert!(note.starts_with("No producer responded"), "{note}");
     browser.screenshot("timeout").await;
 
     // A failing producer: until the circuit is open for every pod, and then for a call that would have succeeded.

@@ -1,8 +1,8 @@
-//! What fuzzing found, each as an ordinary test.
+//! Bugs that fuzzing found, each as an ordinary test.
 
 use kindmesh::internals::cluster::mesh::istio;
 
-/// A panic: the pod template's metadata were indexed as a map.
+/// It panicked: the pod template's metadata was indexed as a map.
 #[test]
 fn unexpected_manifest_is_unchanged() {
     for metadata in ["text", "[]", "null", "{annotations: text}", "{annotations: null}"] {

@@ -1,9 +1,9 @@
-//! What users and other programs write, mutated: nothing may panic, and what is promised of each reader holds.
+//! Mutates the input of users and of other programs: no parser may panic, and each must keep its promises.
 //!
-//! Without arguments a seeded second of each target, always the same. The ignored test runs all of them for ten
-//! minutes in turn, or as long as `FUZZ_SECONDS` says, from a seed that it prints; `FUZZ_SEED` repeats it. What it
-//! found once is in `found.rs`.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Without arguments, each target runs for about a second, always with the same seed. The ignored test runs all
+//! targets in turn, for ten minutes or `FUZZ_SECONDS`, with a seed that it prints; `FUZZ_SEED` repeats a run. Bugs
+//! that it found are in `found.rs`.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,11 +17,11 @@ mod targets;
 use mutation::mutated;
 use targets::{TARGETS, Target};
 
-/// How many inputs of each target the quick tests try.
+/// The number of inputs of each target in the quick tests.
 const QUICK: u32 = 150;
-/// How many inputs are tried between two looks at the clock.
+/// The number of inputs between two checks of the time.
 const BATCH: u32 = 200;
-/// How long the long test takes in all, unless `FUZZ_SECONDS` says otherwise.
+/// The total duration of the long test, in seconds, unless `FUZZ_SECONDS` is set.
 const LONG: u64 = 600;
 /// The seed of the quick tests.
 const SEED: u64 = 20_261_124;
@@ -33,18 +33,18 @@ fn runner(seed: u64, cases: u32) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::XorShift, &bytes))
 }
 
-/// Tries a target with some inputs that follow from a seed; one that fails is made as small as can be. Says how many were
-/// tried.
+/// Runs a target with inputs that are derived from a seed, and shrinks a failing input. Returns the number of inputs
+/// that it tried.
 fn try_with(target: &Target, seed: u64, cases: u32) -> u64 {
     let count = Cell::new(0);
-    // A runner that has had its cases does nothing any more.
+    // A runner that has run all its cases does nothing, so each call needs a new one.
     let tried = runner(seed, cases).run(&mutated(target.corpus), |input| {
         count.set(count.get() + 1);
         (target.check)(&input).map_err(|why| TestCaseError::fail(format!("{why}\n{input:?}")))
     });
     match tried {
         Ok(()) => count.get(),
-        Err(TestError::Fail(why, input)) => panic!("{}: {why}\nthe smallest input:\n{input:?}", target.name),
+        Err(TestError::Fail(why, input)) => panic!("{}: {why}\nsmallest failing input:\n{input:?}", target.name),
         Err(TestError::Abort(why)) => panic!("{}: {why}", target.name),
     }
 }

@@ -1,10 +1,10 @@
-//! Mutations of a corpus: each input is one of its texts with a few edits, which shrink away one by one.
+//! Mutations of a corpus: each input is a text of the corpus with a few edits. Shrinking removes edits one by one.
 
 use std::ops::Range;
 
 use proptest::prelude::*;
 
-/// Text that readers tend to trip over.
+/// Tokens that parsers often handle wrongly.
 const TOKENS: [&str; 44] = [
     "",
     " ",
@@ -52,11 +52,11 @@ const TOKENS: [&str; 44] = [
     "..",
 ];
 
-/// Longer ones only take longer.
+/// The maximum length of an input, in bytes: longer inputs only cost time.
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// Inputs made of a corpus: one of its texts, and up to seven edits, each told by a number. A failing input shrinks to as
-/// few edits as fail.
+/// Returns inputs from a corpus: one of its texts, with up to seven edits, each derived from a number. A failing input
+/// shrinks to the fewest edits that still fail.
 pub fn mutated(corpus: &'static [&'static str]) -> impl Strategy<Value = Input> {
     (any::<u8>(), prop::collection::vec(any::<u64>(), 0..8)).prop_map(move |(text, edits)| {
         let mut bytes = corpus[usize::from(text) % corpus.len()].as_bytes().to_vec();
@@ -68,11 +68,11 @@ pub fn mutated(corpus: &'static [&'static str]) -> impl Strategy<Value = Input> 
     })
 }
 
-/// Choices that follow from a number (splitmix64).
+/// Choices that are derived from a number (splitmix64).
 struct Choices(u64);
 
 impl Choices {
-    /// A number below `end`.
+    /// Returns a number below `end`.
     fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -81,19 +81,19 @@ impl Choices {
         usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
     }
 
-    /// A place in the bytes or behind them.
+    /// Returns an index into the bytes, or their length.
     fn place(&mut self, bytes: &[u8]) -> usize {
         self.below(bytes.len() + 1)
     }
 
-    /// A piece of them.
+    /// Returns a range of the bytes.
     fn piece(&mut self, bytes: &[u8]) -> Range<usize> {
         let (from, to) = (self.place(bytes), self.place(bytes));
         from.min(to)..from.max(to)
     }
 }
 
-/// One edit, on bytes: what is cut in the middle of a character is no text any more, as on a broken disk.
+/// Applies one edit to bytes. It may split a character, so that the result is not valid UTF-8.
 fn apply(choices: &mut Choices, bytes: &mut Vec<u8>, corpus: &[&str]) {
     let kind = choices.below(14);
     let at = choices.place(bytes);
@@ -106,7 +106,7 @@ fn apply(choices: &mut Choices, bytes: &mut Vec<u8>, corpus: &[&str]) {
             }
         }
         7 | 8 => {
-            // Short pieces, so that something is left to be read.
+            // Short ranges, so that something is left to parse.
             let end = bytes.len().min(at + choices.below(24));
             bytes.drain(at..end);
         }
@@ -121,7 +121,7 @@ fn apply(choices: &mut Choices, bytes: &mut Vec<u8>, corpus: &[&str]) {
         }
         11 => bytes.truncate(at),
         _ => {
-            // A piece of another text.
+            // A range of another text.
             let other = corpus[choices.below(corpus.len())].as_bytes();
             insert(bytes, at, &other[choices.piece(other)]);
         }
@@ -132,12 +132,12 @@ fn insert(bytes: &mut Vec<u8>, at: usize, what: &[u8]) {
     bytes.splice(at..at, what.iter().copied());
 }
 
-/// Bytes, shown as text as far as they are.
+/// Bytes, displayed as ASCII with escapes.
 #[derive(Clone)]
 pub struct Input(pub Vec<u8>);
 
 impl Input {
-    /// As programs read what others write.
+    /// Returns the bytes as text, with invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }

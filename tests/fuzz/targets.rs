@@ -1,4 +1,4 @@
-//! The readers, what each is given at first, and what is promised of it besides that it does not panic.
+//! The parsers under test: the corpus of each, and its promises, in addition to not panicking.
 
 use bollard::models::{ContainerSummary, Network};
 use kindmesh::internals::base::error;
@@ -20,13 +20,13 @@ use serde_yaml::Value;
 
 use crate::mutation::Input;
 
-/// A reader under test.
+/// A parser under test.
 pub struct Target {
     pub name: &'static str,
     pub corpus: &'static [&'static str],
-    /// How much of the time it gets: readers of large texts take longer for each.
+    /// Its share of the time: parsers of large texts take longer for each input.
     pub share: u32,
-    /// What is promised and does not hold.
+    /// Returns the promise that does not hold.
     pub check: fn(&Input) -> Result<(), String>,
 }
 
@@ -81,25 +81,25 @@ fn promise(holds: bool, what: impl Into<String>) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.into()) }
 }
 
-/// An error names its place; what is read can be written and read again, and planned or refused.
+/// An error has a position and a hint. A parsed spec can be written and parsed again, and planned or rejected.
 pub fn spec(input: &Input) -> Result<(), String> {
     let Ok(text) = std::str::from_utf8(&input.0) else { return Ok(()) };
     let loaded = match spec::from_text(text, "kindmesh.yaml") {
         Ok(loaded) => loaded,
         Err(error) => {
-            promise(error.message.starts_with("kindmesh.yaml:"), format!("no place: {}", error.message))?;
+            promise(error.message.starts_with("kindmesh.yaml:"), format!("no position: {}", error.message))?;
             promise(error.hint.is_some(), format!("no hint: {}", error.message))?;
-            return promise(!error.message.contains(char::is_control), format!("codes: {:?}", error.message));
+            return promise(!error.message.contains(char::is_control), format!("controls: {:?}", error.message));
         }
     };
     let stored = spec::to_yaml(&loaded.spec).map_err(|error| error.to_string())?;
     match spec::from_text(&stored, "stored.yaml") {
-        Ok(again) => promise(again.spec == loaded.spec, format!("stored and read back it differs:\n{stored}"))?,
-        Err(error) => return Err(format!("stored, it cannot be read: {}\n{stored}", error.message)),
+        Ok(again) => promise(again.spec == loaded.spec, format!("stored spec differs when parsed:\n{stored}"))?,
+        Err(error) => return Err(format!("stored spec cannot be parsed: {}\n{stored}", error.message)),
     }
     if let Err(error) = spec::validate(&loaded.spec, &loaded.origins) {
         let one = error.message.starts_with("kindmesh.yaml:") || error.message.ends_with(" problems in the spec");
-        promise(one, format!("no place: {}", error.message))?;
+        promise(one, format!("no position: {}", error.message))?;
         return promise(
             error.hint.is_some() || !one || error.evidence.len() > 1,
             format!("no hint: {}", error.message),
@@ -109,23 +109,23 @@ pub fn spec(input: &Input) -> Result<(), String> {
     Ok(())
 }
 
-/// An environment has a name that can be one, and whatever is found can be planned around.
+/// Every environment has a valid name, and planning does not panic with any inventory.
 pub fn engine(input: &Input) -> Result<(), String> {
-    // What is the one is not the other, which then stays as it was recorded.
+    // Input that parses as one is invalid as the other, which then is the recorded one.
     let networks: Vec<Network> =
         serde_json::from_slice(&input.0).unwrap_or_else(|_| serde_json::from_str(NETWORKS).unwrap());
     let containers: Vec<ContainerSummary> =
         serde_json::from_slice(&input.0).unwrap_or_else(|_| serde_json::from_str(CONTAINERS).unwrap());
     let mut inventory: Inventory = gather::sort(&networks, &containers);
     for name in inventory.environments.keys() {
-        promise(spec::environment_name(name).is_ok(), format!("an environment called {name:?}"))?;
+        promise(spec::environment_name(name).is_ok(), format!("an environment named {name:?}"))?;
     }
     inventory.engine = Inventory::of_an_empty_machine(None).engine;
     let _ = plan::plan(&spec::Spec::default(), &inventory);
     Ok(())
 }
 
-/// Only names of clusters are read.
+/// Every parsed name is a valid cluster name.
 fn labels(input: &Input) -> Result<(), String> {
     let text = input.text();
     let (clusters, subnets) = text.split_once('\n').unwrap_or((&text, ""));
@@ -133,23 +133,23 @@ fn labels(input: &Input) -> Result<(), String> {
     promise(found.keys().all(|name| name.parse::<spec::Label>().is_ok()), format!("{found:?}"))
 }
 
-/// No default route is taken for one that takes all addresses away.
+/// No default route counts as a subnet that covers all addresses.
 fn routes(input: &Input) -> Result<(), String> {
     let taken = routes::parse(&input.text());
     promise(taken.iter().all(|taken| taken.subnet.prefix_len() > 2), format!("{taken:?}"))
 }
 
-/// What is put in is there, once, and taken out again leaves the rest.
+/// Merging twice is the same as merging once, and removing the merged entries leaves the rest unchanged.
 pub fn kubeconfig(input: &Input) -> Result<(), String> {
     let users = input.text();
     let environment = include_str!("corpus/environment.yaml");
     let mark = Mark { environment: "shop".into(), engine: "E".into() };
     let Ok(merged) = entries::with(&users, environment, &mark, "f") else { return Ok(()) };
-    let merged = merged.ok_or("nothing was put in")?;
+    let merged = merged.ok_or("nothing was merged")?;
     let again = entries::with(&merged, environment, &mark, "f").map_err(|error| error.message)?;
-    promise(again.is_none(), format!("merged twice it differs:\n{merged}"))?;
+    promise(again.is_none(), format!("merging twice makes a difference:\n{merged}"))?;
     let without =
-        entries::without(&merged, &mark, "f").map_err(|error| error.message)?.ok_or("nothing was taken out")?;
+        entries::without(&merged, &mark, "f").map_err(|error| error.message)?.ok_or("nothing was removed")?;
     let read = |text: &str| serde_yaml::from_str::<Value>(text).unwrap();
     let (before, after) = (read(&users), read(&without));
     for (key, value) in before.as_mapping().into_iter().flatten() {
@@ -157,13 +157,13 @@ pub fn kubeconfig(input: &Input) -> Result<(), String> {
         let filled = key.as_str().is_some_and(|key| ours.contains(&key)) && value.as_sequence().is_none();
         promise(
             filled || after.get(key) == Some(value),
-            format!("{key:?} was {value:?}, is {:?}", after.get(key)),
+            format!("{key:?} was {value:?}, now {:?}", after.get(key)),
         )?;
     }
     Ok(())
 }
 
-/// What is read is an object with our label.
+/// Every parsed object has our label.
 fn manifests(input: &Input) -> Result<(), String> {
     let text = input.text();
     let read = apply::objects(&text)
@@ -183,7 +183,7 @@ fn clusterz(input: &Input) -> Result<(), String> {
     Ok(())
 }
 
-/// An endpoint is a piece of what was said.
+/// Every endpoint occurs in the input.
 fn endpoints(input: &Input) -> Result<(), String> {
     let text = input.text();
     let found = envoy::healthy(&text, "outbound|8080||sample-producer.sample.svc.cluster.local");
@@ -224,10 +224,10 @@ fn answer(input: &Input) -> Result<(), String> {
 
 fn certificates(input: &Input) -> Result<(), String> {
     let _ = trust::inspect(&input.0);
-    promise(!trust::chains_to(&input.0, b""), "signed by nobody")
+    promise(!trust::chains_to(&input.0, b""), "signed by no CA")
 }
 
-/// An error's text is lines without codes that a terminal would obey.
+/// The text of an error contains no control characters that affect a terminal.
 fn failure(input: &Input) -> Result<(), String> {
     let text = input.text();
     let error = error::Error::environment(text.clone()).evidence(&text).hint(text.clone());

@@ -10,8 +10,7 @@ use crate::cluster::mesh::apply::kind;
 use crate::host::docker::{Engine, node_images};
 use crate::plan::images::reference::tagged;
 
-/// The annotation of pods with the identities of their images: pods restart when their image was rebuilt under the
-/// same name.
+/// The annotation of pods with the IDs of their images: pods restart when an image was rebuilt under the same name.
 const IMAGES: &str = "kindmesh/images";
 
 /// Returns the images that the pods of each cluster need.
@@ -34,7 +33,7 @@ fn named(placed: &Placed) -> Vec<String> {
     containers.filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
 }
 
-/// Returns those images that the engine has, with their identities.
+/// Returns the images that the engine has, with their IDs.
 pub(super) async fn in_engine<'a>(
     engine: &Engine,
     images: impl Iterator<Item = &'a String>,
@@ -48,8 +47,8 @@ pub(super) async fn in_engine<'a>(
     Ok(found)
 }
 
-/// Makes an object's pods use the loaded images: they are not pulled again, and pods restart when the image has
-/// changed. Returns the notes about changed pull policies.
+/// Changes an object's pods to use the loaded images: they are not pulled again, and pods restart when an image has
+/// changed. Returns a note if it changed a pull policy.
 pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>) -> Option<String> {
     let path = pod_spec(&placed.object)?;
     let (what, name) = (kind(&placed.object).to_owned(), placed.object.name_any());
@@ -64,10 +63,10 @@ pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>)
             if policy == Some("Always") {
                 overruled = Some(format!(
                     "{what} {name} has imagePullPolicy Always for {image}: loaded from the engine \
-                        instead"
+                        instead of pulled"
                 ));
             }
-            // Without a policy, Kubernetes pulls images with the tag latest.
+            // Without a policy, Kubernetes always pulls images with the tag latest.
             if policy == Some("Always") || policy.is_none() && tagged(&image).ends_with(":latest") {
                 container["imagePullPolicy"] = json!("IfNotPresent");
             }
@@ -80,7 +79,7 @@ pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>)
     overruled
 }
 
-/// Annotates the pods of a template.
+/// Annotates a pod template.
 fn annotate(data: &mut Value, template: &str, key: &str, value: &str) {
     let Some(template) = data.pointer_mut(template) else { return };
     if !template["metadata"]["annotations"].is_object() {

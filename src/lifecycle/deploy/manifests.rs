@@ -30,7 +30,7 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Manifest>> {
         let shown = file.strip_prefix(path).ok().filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(&file);
         let shown = shown.display().to_string();
         let text = std::fs::read_to_string(&file)
-            .map_err(|error| Error::usage(format!("{} cannot be read: {error}", file.display())))?;
+            .map_err(|error| Error::usage(format!("cannot read {}: {error}", file.display())))?;
         let objects = apply::objects(&text).map_err(|error| unreadable(&file, &text, &error))?;
         for object in objects {
             for object in taken_apart(object).with_context(|| format!("reading {shown}"))? {
@@ -70,13 +70,13 @@ fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 fn unreadable(file: &Path, text: &str, error: &anyhow::Error) -> Error {
     let hint = match text.contains("{{") {
-        true => "it looks like a Helm template: deploy the output of helm template",
-        false => "see what kubectl reports: kubectl apply --dry-run=client -f",
+        true => "this looks like a Helm template: deploy the output of helm template",
+        false => "find the error with kubectl: kubectl apply --dry-run=client -f FILE",
     };
     Error::usage(format!("{} is not a manifest", file.display())).evidence(format!("{error:#}")).hint(hint)
 }
 
-/// Returns the objects of a List; any other object alone.
+/// Returns the items of a List, or the object itself if it is not a List.
 fn taken_apart(mut object: DynamicObject) -> anyhow::Result<Vec<DynamicObject>> {
     let is_list = apply::kind(&object).ends_with("List");
     match object.data.get_mut("items").map(Value::take) {
@@ -91,11 +91,11 @@ fn taken_apart(mut object: DynamicObject) -> anyhow::Result<Vec<DynamicObject>> 
 
 fn checked(object: DynamicObject, file: &str) -> Result<Manifest, Error> {
     if apply::kind(&object) == "Kustomization" {
-        return Err(Error::usage(format!("{file} is for kustomize, not for a cluster"))
+        return Err(Error::usage(format!("{file} is input for kustomize, not a manifest"))
             .hint("deploy its output: kubectl kustomize DIRECTORY >OTHER/all.yaml"));
     }
     if apply::kind(&object).is_empty() || object.metadata.name.is_none() {
-        return Err(Error::usage(format!("{file} has an object without a kind or a name")));
+        return Err(Error::usage(format!("{file} contains an object without a kind or a name")));
     }
     Ok(Manifest { object, file: file.to_owned() })
 }

@@ -1,4 +1,4 @@
-//! Which object goes to which clusters: a pure function of the manifests and of the given placement.
+//! Decides the clusters of each object: a pure function of the manifests and the placement rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use super::manifests::Manifest;
 use crate::base::error::Error;
 use crate::cluster::mesh::apply::kind;
 
-/// The annotation with an object's clusters, separated by commas; `*` means all of them.
+/// The annotation with an object's clusters, separated by commas; `*` means all clusters.
 pub const CLUSTERS: &str = "kindmesh/clusters";
 
-/// What decided where an object goes.
+/// What decided an object's clusters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum By {
@@ -22,9 +22,9 @@ pub enum By {
     To,
     /// The object's annotation.
     Annotation,
-    /// The spec's `deploy`, under this name.
+    /// The entry of this name in the spec's `deploy`.
     Spec(String),
-    /// It goes to the clusters of the pods that it refers to.
+    /// The pods that it refers to: it is applied in their clusters.
     Pods,
 }
 
@@ -35,27 +35,27 @@ pub struct Placed {
     pub object: DynamicObject,
     /// Its clusters, in the order of the spec.
     pub clusters: Vec<String>,
-    /// What decided.
+    /// What decided them.
     pub by: By,
 }
 
-/// The given placement.
+/// The placement rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// The cluster for everything, which overrides all else.
+    /// The cluster for all objects; overrides everything else.
     pub to: Option<&'a str>,
-    /// The spec's clusters by the name of an object, or of its application.
+    /// The spec's `deploy`: clusters by the name of an object, or of its application.
     pub spec: &'a BTreeMap<String, Vec<String>>,
     /// All clusters.
     pub clusters: &'a [String],
     /// The namespace of objects without one.
     pub namespace: &'a str,
-    /// Whether objects with a namespace move to it too.
+    /// Whether it also replaces the namespace of objects that have one.
     pub force_namespace: bool,
 }
 
 impl Rules<'_> {
-    /// Returns the placement of one object itself.
+    /// Returns the explicit placement of an object, if it has one.
     fn said(&self, manifest: &Manifest) -> Result<Option<(Vec<String>, By)>, Error> {
         let object = &manifest.object;
         if let Some(to) = self.to {
@@ -79,12 +79,12 @@ impl Rules<'_> {
         match names.iter().find(|name| !self.clusters.contains(name)) {
             None => Ok(self.ordered(&names)),
             Some(unknown) => Err(Error::usage(format!(
-                "{}: {CLUSTERS} of {} {} names \"{unknown}\", which is not a cluster of this environment",
+                "{}: annotation {CLUSTERS} of {} {} has unknown cluster \"{unknown}\"",
                 manifest.file,
                 kind(&manifest.object),
                 manifest.object.name_any()
             ))
-            .hint(format!("its clusters are: {}; \"*\" means all of them", self.clusters.join(", ")))),
+            .hint(format!("use one or more of {}, or \"*\" for all clusters", self.clusters.join(", ")))),
         }
     }
 
@@ -98,9 +98,9 @@ impl Rules<'_> {
     }
 }
 
-/// Places every object. Objects that create pods must be placed by `--to`, an annotation or the spec. The others
-/// follow those pods: a Service follows the pods that it selects, other objects those of their namespace, and
-/// routing and cluster-wide objects all of them.
+/// Decides the clusters of every object. Objects that create pods require `--to`, an annotation or the spec. The
+/// others follow those pods: a Service follows the pods that it selects, other objects those of their namespace,
+/// and routing and cluster-scoped objects all of them.
 ///
 /// # Errors
 /// A usage error that names objects without a placement, and unknown clusters.
@@ -130,9 +130,9 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
     }
     if !nowhere.is_empty() {
         let first = &rules.clusters[rules.clusters.len() - 1];
-        return Err(Error::usage("no cluster is specified for these").evidence(nowhere.join("\n")).hint(format!(
+        return Err(Error::usage("no cluster set for these objects").evidence(nowhere.join("\n")).hint(format!(
             "annotate them with {CLUSTERS}: {first}; or set deploy: {{NAME: [{first}]}} in the spec; or use \
-                    --to {first} for all of them"
+                    --to {first} for all"
         )));
     }
     let workloads: Vec<Placed> = placed.iter().filter(|p| pod_spec(&p.object).is_some()).cloned().collect();
@@ -153,12 +153,12 @@ fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Ve
             let name = object.name_any();
             rules.union(workloads.iter().filter(|workload| workload.object.namespace().as_ref() == Some(&name)))
         }
-        // Routing takes effect in the caller's cluster, wherever that is.
+        // Routing takes effect in the caller's cluster, which can be any of them.
         "VirtualService" | "DestinationRule" | "ServiceEntry" => rules.union(workloads.iter()),
         _ if namespace.is_none() => rules.union(workloads.iter()),
         _ => rules.union(here()),
     };
-    // It refers to nothing in these manifests: to something that exists already, or will.
+    // It refers to no object of these manifests, but to one that exists already or is applied later.
     if clusters.is_empty() { rules.clusters.to_vec() } else { clusters }
 }
 
@@ -200,7 +200,7 @@ pub fn pod_spec(object: &DynamicObject) -> Option<String> {
     }
 }
 
-/// Common kinds without a namespace; the API server decides when it is asked.
+/// Whether an object is namespaced, according to a list of common kinds; the API server has the final say.
 fn is_namespaced(object: &DynamicObject) -> bool {
     const CLUSTER_WIDE: [&str; 13] = [
         "Namespace",

@@ -1,5 +1,5 @@
-//! Deletes what a directory's deployment created, found by label in every cluster; also what its manifests no
-//! longer contain.
+//! Deletes objects that were deployed from a directory, found by label in every cluster: all of them, or those that
+//! its manifests no longer contain.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +24,8 @@ struct Found {
     object: DynamicObject,
 }
 
-/// Deletes the objects of a deployment in one cluster that are not in the manifests anymore. Namespaces are
-/// deleted last, and only those that contain nothing else. Returns what was deleted, and what was kept.
+/// Deletes the objects of a deployment in one cluster that are no longer in the manifests. Namespaces are deleted
+/// last, and only if they contain nothing else. Returns the deleted objects, and a note about each kept namespace.
 ///
 /// # Errors
 /// The API server's errors.
@@ -35,14 +35,14 @@ pub(super) async fn prune(
     deploy: &str,
     wanted: &BTreeSet<Object>,
 ) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
-    let known = Known::ask(client).await.context("discovering all kinds")?;
+    let known = Known::ask(client).await.context("discovering API resources")?;
     let can = |kind: &Addressed, verb| kind.capabilities.supports_operation(verb);
     let kinds: Vec<_> = known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{DEPLOY}={deploy}");
     let parameters = ListParams::default().labels(&selector);
     let lists = kinds.iter().map(|addressed| list(client, addressed, &parameters));
     let mut found: Vec<Found> = try_join_all(lists).await?.into_iter().flatten().collect();
-    // Controllers copy labels to the objects that they create; and objects may be in deletion already.
+    // Controllers copy labels to the objects that they create, and some objects may already be terminating.
     found.retain(|found| is_applied(&found.object) && found.object.metadata.deletion_timestamp.is_none());
     found.retain(|found| {
         let there = object_of(cluster, found);
@@ -67,7 +67,7 @@ pub(super) async fn prune(
             delete(client, &found).await?;
             removed.push(object_of(cluster, &found));
         } else {
-            notes.push(format!("skipped: namespace {name} in {cluster}, which has {}", left.join(", ")));
+            notes.push(format!("skipped: namespace {name} in {cluster}, which contains {}", left.join(", ")));
         }
     }
     Ok((removed, notes))
@@ -75,11 +75,11 @@ pub(super) async fn prune(
 
 async fn list(client: &Client, addressed: &Addressed, parameters: &ListParams) -> anyhow::Result<Vec<Found>> {
     let items = addressed.everywhere(client).list(parameters).await;
-    let items = items.with_context(|| format!("listing every {}", addressed.resource.kind))?.items;
+    let items = items.with_context(|| format!("listing all {} objects", addressed.resource.kind))?.items;
     Ok(items.into_iter().map(|object| Found { addressed: addressed.clone(), object }).collect())
 }
 
-/// Whether kindmesh itself applied an object.
+/// Whether kindmesh applied an object.
 fn is_applied(object: &DynamicObject) -> bool {
     let managers = object.metadata.managed_fields.iter().flatten();
     managers.filter_map(|fields| fields.manager.as_deref()).any(|manager| manager == MANAGED_BY)
@@ -106,7 +106,7 @@ async fn delete(client: &Client, found: &Found) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the objects of a namespace that neither are deleted nor exist in every namespace.
+/// Returns the objects of a namespace, except those that are deleted and those that every namespace contains.
 async fn foreign(
     client: &Client,
     kinds: &[Addressed],
@@ -118,7 +118,7 @@ async fn foreign(
     let lists = namespaced.map(async |addressed| {
         let kind = &addressed.resource.kind;
         let items = addressed.api(client, Some(namespace)).list(&ListParams::default()).await;
-        let items = items.with_context(|| format!("listing every {kind} of {namespace}"))?.items;
+        let items = items.with_context(|| format!("listing {kind} objects in namespace {namespace}"))?.items;
         let others = items.into_iter().filter(|object| {
             let gone = |gone: &Object| {
                 gone.kind == *kind && gone.namespace == namespace && gone.name == object.name_any()

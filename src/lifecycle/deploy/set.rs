@@ -1,4 +1,4 @@
-//! The objects of one cluster: labeled, checked for their owner, applied, awaited.
+//! The objects of one cluster: labels them, checks their owner, applies them and waits until they are ready.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 const INJECTION: &str = "istio-injection";
 
-/// What to apply in one cluster.
+/// The objects to apply in one cluster.
 pub(super) struct Set {
     cluster: String,
     client: Client,
@@ -30,7 +30,7 @@ pub(super) struct Set {
     objects: Vec<DynamicObject>,
 }
 
-/// Whether one of these objects defines a kind.
+/// Whether one of these objects is the CustomResourceDefinition of a kind.
 fn defined(objects: &[DynamicObject], what: &str) -> bool {
     objects.iter().any(|object| {
         kind(object) == "CustomResourceDefinition"
@@ -43,11 +43,11 @@ fn is_of(live: &DynamicObject, origin: &Origin) -> bool {
     labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGED_BY) && labels.get(DEPLOY) == Some(&origin.label)
 }
 
-/// An object that is not part of this deployment.
+/// An existing object that is not part of this deployment.
 struct Conflict {
     called: String,
     whose: String,
-    /// The end of a kubectl command.
+    /// The arguments with which kubectl deletes it.
     delete: String,
 }
 
@@ -60,8 +60,8 @@ impl Conflict {
             (Some(folder), _) => format!("{called} was deployed from {folder}"),
             (None, Some(MANAGED_BY)) => format!("{called} is part of kindmesh itself"),
             _ => format!(
-                "{called} exists without the label {MANAGED_BY_LABEL}={MANAGED_BY}: kindmesh did not \
-                create it"
+                "{called} exists, but kindmesh did not create it: it has no label \
+                {MANAGED_BY_LABEL}={MANAGED_BY}"
             ),
         };
         let namespace = live.namespace().map(|namespace| format!("-n {namespace} ")).unwrap_or_default();
@@ -81,12 +81,12 @@ fn in_mesh(namespace: &mut DynamicObject) {
     }
 }
 
-/// Labels an object's pods for sidecar injection in a namespace that kindmesh did not create, unless they say
-/// otherwise.
+/// Labels an object's pods for sidecar injection in a namespace that kindmesh did not create, unless they already
+/// have the label. Returns a note if it labels them.
 fn inject(object: &mut DynamicObject) -> Option<String> {
     const LABEL: &str = "sidecar.istio.io/inject";
     let note = format!(
-        "namespace {} is outside the mesh, and kindmesh did not create it: the pods of {} {} get the label \
+        "namespace {} is outside the mesh, and kindmesh did not create it: the pods of {} {} are labeled \
             {LABEL}=true",
         object.namespace().unwrap_or_default(),
         kind(object),
@@ -115,7 +115,7 @@ impl Set {
         origin: &Origin,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Self> {
-        // With all objects moved to another namespace, a namespace of the manifests would be empty.
+        // If all objects are moved to another namespace, a namespace of the manifests would be empty.
         let used: BTreeSet<String> = objects.iter().filter_map(ResourceExt::namespace).collect();
         objects
             .retain(|object| kind(object) != "Namespace" || used.contains(&object.name_any()) || used.is_empty());
@@ -128,21 +128,21 @@ impl Set {
         }
         let step = Events::silent().step("deploy", None);
         let mut applier = Applier::new(client.clone(), &step, Instant::now());
-        let live = applier.live(&objects).await.with_context(|| format!("inspecting {cluster}"))?;
+        let live = applier.live(&objects).await.with_context(|| format!("inspecting objects in {cluster}"))?;
         let mut kept = Vec::new();
         let mut outside = BTreeSet::new();
         let mut refused = Vec::new();
         for (mut object, live) in objects.into_iter().zip(live) {
             let (what, name) = (kind(&object).to_owned(), object.name_any());
             if !applier.knows(&object) && !defined(&kept, &what) {
-                return Err(Error::usage(format!("cluster {cluster} has no kind {what}, which {name} is"))
-                    .hint("add the CustomResourceDefinition of the kind to the directory")
+                return Err(Error::usage(format!("cluster {cluster} has no kind {what}, the kind of {name}"))
+                    .hint("add its CustomResourceDefinition to the directory")
                     .into());
             }
             if what == "Namespace" {
                 match &live {
                     Some(live) if !is_of(live, origin) => {
-                        // Other namespaces are not changed; their pods are labeled one by one.
+                        // Other namespaces are not changed; their pods are labeled individually.
                         if !is_injected(live) {
                             outside.insert(name);
                         }
@@ -219,7 +219,7 @@ impl Set {
     }
 }
 
-/// Returns an object's reference for messages.
+/// Returns a reference to an object, for messages.
 pub(super) fn named(cluster: &str, object: &DynamicObject) -> Object {
     Object {
         cluster: cluster.to_owned(),

@@ -1,5 +1,5 @@
-//! Stub Services: a name resolves only in clusters with a Service of that name. Where an object refers to a
-//! Service whose pods run elsewhere, a Service without pods is created. Which ones, and why, is a pure function.
+//! Stub Services: a name resolves only in clusters with a Service of that name. If an object refers to a Service whose
+//! pods run in other clusters, a Service without pods is created. A pure function decides which ones, and why.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 pub const STUB: &str = "kindmesh/stub";
 /// The annotation with the reason for a stub.
 pub const BECAUSE: &str = "kindmesh/because";
-/// The annotation of a Service with the clusters that need a stub although no object there refers to it, separated
-/// by commas; `*` means all of them.
+/// The annotation of a Service with the clusters that need a stub although no object in them refers to it, separated
+/// by commas; `*` means all clusters.
 pub const STUB_IN: &str = "kindmesh/stub-in";
 
 /// A Service to create in a cluster without its pods.
 #[derive(Debug, Clone)]
 pub struct Stub {
-    /// The cluster where it is created.
+    /// The cluster to create it in.
     pub cluster: String,
     /// The Service.
     pub object: DynamicObject,
@@ -39,11 +39,11 @@ pub struct Candidate {
     pub object: DynamicObject,
     /// The clusters of its pods.
     pub served_in: Vec<String>,
-    /// The clusters that have a Service of that name, or get one.
+    /// The clusters that have a Service of that name, or will have one.
     pub there_in: Vec<String>,
 }
 
-/// Returns the Services of the manifests, and those that exist in the clusters; `live` is by cluster.
+/// Returns the Services of the manifests, and those that exist in the clusters. The keys of `live` are clusters.
 pub fn candidates(
     placed: &[Placed],
     live: &BTreeMap<String, Vec<DynamicObject>>,
@@ -95,8 +95,8 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
             let Some(because) = reason(placed, service, cluster, candidate) else { continue };
             if service.data.pointer("/spec/clusterIP") == Some(&json!("None")) {
                 notes.push(format!(
-                    "no stub Service for {} in {cluster}, though {because}: it is headless, and its name \
-                        resolves to pods of its own cluster; give it an address, without clusterIP: None",
+                    "no stub Service for {} in {cluster}, although {because}: it is headless, and its name \
+                        resolves to pods of its own cluster; remove clusterIP: None to give it an address",
                     service.name_any()
                 ));
                 continue;
@@ -121,7 +121,7 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
             && runs_elsewhere(placed, candidate)
         {
             notes.push(format!(
-                "nothing in other clusters refers to {}: no stub Service; if its name is in a program's code, \
+                "nothing in other clusters refers to {}: no stub Service created; if code calls it by name, \
                     annotate the Service with {STUB_IN}: \"*\"",
                 service.name_any()
             ));
@@ -130,7 +130,7 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
     (stubs, notes)
 }
 
-/// Whether a deployed object runs in a cluster without the Service.
+/// Whether deployed pods run in a cluster without the Service.
 fn runs_elsewhere(placed: &[Placed], candidate: &Candidate) -> bool {
     let runs = placed.iter().filter(|placed| pod_spec(&placed.object).is_some());
     runs.flat_map(|placed| &placed.clusters).any(|cluster| !candidate.there_in.contains(cluster))
@@ -168,7 +168,7 @@ fn shown(text: &str) -> String {
     if cut.len() < text.len() { format!("{cut}…") } else { cut }
 }
 
-/// Returns the texts of an object that may contain a host, each with its path.
+/// Returns the texts of an object that may contain a host, each with the name of its field.
 fn texts(object: &DynamicObject) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if let Some(path) = pod_spec(object) {
@@ -193,7 +193,7 @@ fn texts(object: &DynamicObject) -> Vec<(String, String)> {
     match kind(object) {
         "ConfigMap" => {
             for (key, value) in object.data["data"].as_object().into_iter().flatten() {
-                // A whole file is searched line by line.
+                // The value may be a whole file: each line is searched separately.
                 for line in value.as_str().unwrap_or_default().lines() {
                     found.push((key.clone(), line.trim().to_owned()));
                 }
@@ -243,7 +243,7 @@ fn mentions(text: &str, service: &DynamicObject, from: Option<&str>) -> bool {
     false
 }
 
-/// Returns the Service for clusters without its pods: ports and selector, without cluster-specific fields.
+/// Returns the stub of a Service: its ports and selector, without cluster-specific fields.
 fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
     let mut ports = service.data["spec"]["ports"].clone();
     for port in ports.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {

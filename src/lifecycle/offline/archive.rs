@@ -1,5 +1,5 @@
-//! The archive as a file: a tar of an OCI layout. It is written once. Reading verifies every blob's digest before
-//! anything is used.
+//! The archive as a file: a tar of an OCI layout, written once. Every blob's digest is verified before anything is
+//! used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,9 +16,9 @@ use sha2::{Digest as _, Sha256};
 use super::layout::{self, Descriptor};
 use crate::base::error::Error;
 
-/// How much is read at once, in bytes.
+/// The maximum size of one read, in bytes.
 pub(super) const CHUNK: usize = 1 << 20;
-/// Larger than any JSON file here: more is not read into memory.
+/// The maximum size of a JSON file, in bytes, which is read into memory: larger than any valid one.
 const MAX_JSON: u64 = 4 << 20;
 
 /// The position of a blob in a file.
@@ -53,7 +53,7 @@ impl Read for Part<'_> {
     }
 }
 
-/// Content that ends in an error as soon as the work was canceled.
+/// Content whose next read fails when the work is canceled.
 pub(super) struct Unless<'a, R> {
     pub stopped: &'a AtomicBool,
     pub content: R,
@@ -68,7 +68,7 @@ impl<R: Read> Read for Unless<'_, R> {
     }
 }
 
-/// The digest of all content.
+/// Returns the digest of all content.
 pub(super) fn digest_of(mut content: impl Read) -> io::Result<String> {
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
     loop {
@@ -159,10 +159,10 @@ impl Verified {
         if !is_tar(&file) {
             return Err(foreign(path, "it is not a tar archive").into());
         }
-        let mut places = places(&file).map_err(|error| damaged(path, format!("as a tar archive: {error}")))?;
+        let mut places = places(&file).map_err(|error| damaged(path, format!("invalid tar archive: {error}")))?;
         let index = places.remove(layout::INDEX_FILE).filter(|_| places.contains_key(layout::VERSION_FILE));
         let Some(index) = index else {
-            let lacks = format!("it has no {} and {}", layout::VERSION_FILE, layout::INDEX_FILE);
+            let lacks = format!("it has no {} or no {}", layout::VERSION_FILE, layout::INDEX_FILE);
             return Err(foreign(path, &lacks).into());
         };
         let mut blobs = BTreeMap::new();
@@ -172,7 +172,7 @@ impl Verified {
             let found =
                 digest_of(Part::new(&file, place)).map_err(|error| damaged(path, format!("{name}: {error}")))?;
             if found != digest {
-                return Err(damaged(path, format!("{name} is {found}")).into());
+                return Err(damaged(path, format!("{name} has digest {found}")).into());
             }
             blobs.insert(digest, place);
             done += place.size;
@@ -197,7 +197,7 @@ impl Verified {
         }
     }
 
-    /// Returns a blob's content, which is small.
+    /// Returns the content of a small blob.
     ///
     /// # Errors
     /// As for [`Self::place`].
@@ -229,7 +229,7 @@ impl Verified {
 
     fn read(&self, name: &str, place: Place) -> anyhow::Result<Vec<u8>> {
         if place.size > MAX_JSON {
-            return Err(damaged(&self.path, format!("{name} has {} bytes", place.size)).into());
+            return Err(damaged(&self.path, format!("{name} is too large: {} bytes", place.size)).into());
         }
         let mut content = Vec::new();
         let read = Part::new(&self.file, place).read_to_end(&mut content);
@@ -238,22 +238,22 @@ impl Verified {
     }
 }
 
-/// Whether it begins like a tar.
+/// Whether a file begins like a tar archive.
 fn is_tar(file: &File) -> bool {
     const MAGIC: &[u8; 5] = b"ustar";
     let mut found = [0; MAGIC.len()];
     file.read_exact_at(&mut found, 257).is_ok_and(|()| found == *MAGIC)
 }
 
-/// What to load.
+/// The hint of errors about a file that is not an archive.
 const GIVE: &str = "choose a file that kindmesh offline save wrote";
 
-/// The file is something else.
+/// Returns the error for a file that is not an archive.
 pub(super) fn foreign(path: &Path, why: &str) -> Error {
-    Error::usage(format!("{} is not an archive of kindmesh offline save", path.display())).evidence(why).hint(GIVE)
+    Error::usage(format!("{} was not written by kindmesh offline save", path.display())).evidence(why).hint(GIVE)
 }
 
-/// The archive differs from what was written.
+/// Returns the error for an archive that differs from what was written.
 pub(super) fn damaged(path: &Path, what: String) -> Error {
     Error::environment(format!("{} is damaged: nothing was loaded", path.display()))
         .evidence(what)
@@ -267,7 +267,7 @@ mod tests {
 
     const INDEX: &[u8] = br#"{"schemaVersion":2}"#;
 
-    /// An archive with two blobs.
+    /// Writes an archive with two blobs.
     fn archive(folder: &Path) -> PathBuf {
         let path = folder.join("a.tar");
         let mut writer = Writer::new(File::create(&path).unwrap(), INDEX).unwrap();

@@ -1,4 +1,4 @@
-//! The files of the cache directory in an archive: programs for this host and Istio's rendered manifests.
+//! The files of the cache directory in an archive: tools for this host and Istio's rendered manifests.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
@@ -25,12 +25,12 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Its content.
+    /// Returns its content.
     pub(super) fn content(&self) -> Part<'_> {
         Part::new(&self.file, Place { offset: 0, size: self.descriptor.size })
     }
 
-    /// Reads all of it. Blocks.
+    /// Opens a file and reads all of it for its digest. Blocks.
     fn open(path: &Path, title: &str) -> anyhow::Result<Self> {
         let what = || format!("reading {}", path.display());
         let file = File::open(path).with_context(what)?;
@@ -41,11 +41,11 @@ impl Packed {
     }
 }
 
-/// Returns the programs and rendered manifests that `up` uses for this plan; missing programs are downloaded. The
-/// manifests exist when everything else was prepared.
+/// Returns the tools and rendered manifests that `up` uses for this plan. Missing tools are downloaded; the manifests
+/// exist after `up::warm`.
 ///
 /// # Errors
-/// If a program can be neither used nor downloaded; or the file system's errors.
+/// If a tool can be neither used nor downloaded; otherwise the file system's errors.
 pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Result<Vec<Packed>> {
     let mut found = Vec::new();
     for (tool, version) in tools(&plan.mesh.version) {
@@ -56,7 +56,7 @@ pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Re
     for cluster in &plan.clusters {
         renderings.push(render::kept(cache, plan, cluster)?);
     }
-    // Clusters may share one.
+    // Clusters may share rendered manifests.
     renderings.dedup();
     found.extend(renderings.into_iter().filter(|path| path.exists()).map(|path| {
         let title = title(cache, &path);
@@ -65,8 +65,8 @@ pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Re
     elsewhere(move || found.iter().map(|(path, title)| Packed::open(path, title)).collect()).await
 }
 
-/// Copies the files of an archive to the cache directory. Returns the names of those that were missing, and of
-/// those that this kindmesh cannot use on this host. Blocks.
+/// Copies the files of an archive to the cache directory. Returns the names of those that it added, and of those
+/// that this kindmesh cannot use on this host. Blocks.
 ///
 /// # Errors
 /// The file system's errors.
@@ -92,7 +92,7 @@ pub(super) fn place(
                 continue;
             }
         };
-        // An existing file has the same version: a program was asked, rendered manifests have it in their name.
+        // An existing file is the same: its path contains the version of a tool, or the digest of a rendering's input.
         let path = cache.join(&name);
         if !path.exists() {
             let content = Part::new(&archive.file, archive.place(layer)?);
@@ -113,13 +113,13 @@ fn title(cache: &Path, path: &Path) -> String {
     path.strip_prefix(cache).unwrap_or(path).display().to_string()
 }
 
-/// Whether it is the name of rendered manifests and nothing else, since an archive can contain any name.
+/// Whether a name is that of rendered manifests. The check is strict, since an archive can contain any name.
 fn is_rendering(name: &str) -> bool {
     let digest = name.strip_prefix(render::FOLDER).and_then(|rest| rest.strip_prefix('/')?.strip_suffix(".yaml"));
     digest.is_some_and(|digest| digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Writes an executable completely or not at all.
+/// Writes a file completely or not at all.
 fn write(path: &Path, mode: u32, mut content: impl Read) -> anyhow::Result<()> {
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
     state::private_folder(&folder)?;

@@ -26,7 +26,7 @@ pub(super) struct Exported {
     places: Vec<Place>,
 }
 
-/// The file in an export that describes it; every engine writes it, whatever else its export contains.
+/// The file that describes an export; every engine writes it, whatever else its export contains.
 const LIST: &str = "manifest.json";
 
 /// An image in [`LIST`].
@@ -38,7 +38,7 @@ struct Listed {
     layers: Vec<String>,
 }
 
-/// Exports an image to a file in `folder`, which disappears when this process ends.
+/// Exports an image to an unnamed file in `folder`, which disappears when this process ends.
 ///
 /// # Errors
 /// Errors of the engine or the file system.
@@ -124,7 +124,7 @@ pub(super) async fn load(engine: &Engine, blobs: Blobs, name: &str, step: &Step)
     let name_of = name.to_owned();
     let writing = tokio::task::spawn_blocking(move || {
         let failed = write(&blobs, &name_of, Channel(sender.clone())).err();
-        // Without an error, the engine would accept half an image as complete.
+        // Without an error, the engine would accept a partial image as complete.
         if let Some(error) = failed {
             let _ = sender.blocking_send(Err(error));
         }

@@ -13,13 +13,13 @@ pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// The artifact beside the image: a manifest of this type, with a [`super::Contents`] as its configuration.
+/// The artifact next to the image: a manifest of this type, with a [`super::Contents`] as its configuration.
 pub(super) const ARTIFACT: &str = "application/vnd.kindmesh.offline.v1";
 pub(super) const CONTENTS: &str = "application/vnd.kindmesh.offline.config.v1+json";
-/// A file of the cache directory, its path in [`TITLE`].
+/// A file of the cache directory, with its path in [`TITLE`].
 pub(super) const FILE: &str = "application/vnd.kindmesh.offline.file.v1";
 pub(super) const TITLE: &str = "org.opencontainers.image.title";
-/// The annotation with an image's name, as tools for layouts read it.
+/// The annotation with an image's name, as tools for OCI layouts read it.
 pub(super) const REFERENCE: &str = "org.opencontainers.image.ref.name";
 
 /// The files of a layout other than blobs.
@@ -98,7 +98,7 @@ impl Descriptor {
     }
 }
 
-/// A platform, as in image names.
+/// The platform of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Platform {
     pub architecture: String,

@@ -34,7 +34,7 @@ fn written_blobs_are_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     let saved = written(&path);
-    // The image's configuration and two layers, its manifest, and other files.
+    // The image's manifest, configuration and two layers; the artifact's manifest and configuration.
     assert_eq!(saved.blobs, 6);
     assert_eq!(saved.bytes, std::fs::metadata(&path).unwrap().len());
     let archive = open(&path).unwrap();

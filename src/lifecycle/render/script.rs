@@ -1,4 +1,4 @@
-//! The script that applies rendered files by hand: the same steps as `up`, with standard tools.
+//! The script that applies rendered files: the same steps as `up`, with standard tools.
 
 use crate::cluster::mesh::remote::READER_TOKEN_NAME;
 use crate::host::docker::sample_image::{ENTRYPOINT, USER};
@@ -9,7 +9,7 @@ use crate::spec::Profile;
 pub(super) fn apply(plan: &Plan) -> String {
     let mut script = format!(
         "#!/usr/bin/env bash\n\
-         # Makes environment {0} from the files beside it, as `kindmesh up` would. Needs docker, kind, kubectl.\n\
+         # Creates environment {0} from the files next to this script, like `kindmesh up`. Requires docker, kind and kubectl.\n\
          set -euo pipefail\n\
          cd \"$(dirname \"$0\")\"\n\
          export KUBECONFIG=$PWD/kubeconfig KIND_EXPERIMENTAL_PROVIDER=docker KIND_EXPERIMENTAL_DOCKER_NETWORK={1}\n\n",
@@ -19,7 +19,7 @@ pub(super) fn apply(plan: &Plan) -> String {
         script.push_str(&text);
         script.push('\n');
     };
-    line("# The network, labelled so that `kindmesh list` and `kindmesh down` know it.".into());
+    line("# The network, labeled so that `kindmesh list` and `kindmesh down` find it.".into());
     let labels: String =
         plan.network.labels.iter().map(|(key, value)| format!(" --label {key}={value}")).collect();
     let mtu = plan.network.mtu.map(|mtu| format!(" -o com.docker.network.driver.mtu={mtu}")).unwrap_or_default();
@@ -28,8 +28,7 @@ pub(super) fn apply(plan: &Plan) -> String {
         plan.network.name, plan.network.subnet
     ));
     line(
-        "\n# Images are pulled if the engine does not have them; the sample image is built from the kindmesh \
-            executable."
+        "\n# Pull images that the engine does not have; the sample image is built from the kindmesh executable."
             .into(),
     );
     if let Some(samples) = plan.samples.as_ref().filter(|samples| samples.build) {
@@ -48,7 +47,7 @@ pub(super) fn apply(plan: &Plan) -> String {
         line(format!("\n# {}", cluster.name));
         create(plan, cluster, &mut line);
     }
-    line("\n# Every istiod reads every other cluster.".into());
+    line("\n# Remote secrets: each istiod reads the API servers of its peers.".into());
     line(READER.replace("TOKEN_NAME", READER_TOKEN_NAME).replace("MANAGED_BY", MANAGED_BY));
     for cluster in &plan.clusters {
         for peer in plan.peers(cluster) {
@@ -100,7 +99,7 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
     line(format!("kubectl --context {} -n istio-system rollout status deployment/istiod", cluster.context));
 }
 
-/// `reader CONTEXT PEER_CONTEXT PEER SERVER`: creates the secret to read PEER in the cluster of CONTEXT.
+/// `reader CONTEXT PEER_CONTEXT PEER SERVER`: creates the remote secret for PEER in the cluster of CONTEXT.
 const READER: &str = r#"reader() {
   local ca token secret=TOKEN_NAME
   until token=$(kubectl --context "$2" -n istio-system get secret $secret -o 'jsonpath={.data.token}') && [ -n "$token" ]; do sleep 1; done

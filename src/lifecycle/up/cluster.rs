@@ -1,4 +1,4 @@
-//! One cluster, from nothing to running samples: a chain of steps, beside the other clusters' chains.
+//! One cluster, from its creation to running samples: a chain of steps, concurrent with those of other clusters.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use crate::host::trust::Intermediate;
 use crate::plan::Cluster;
 use crate::spec::Profile;
 
-/// How long after its node's start an API server may take to become ready.
+/// How long an API server may take to become ready after its node has started.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A cluster with its mesh in place.
+/// A cluster whose API server is ready.
 pub(super) struct Ready<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) client: Client,
-    /// The kinds of its API server.
+    /// The kinds that its API server serves.
     kinds: Kinds,
     /// The known reasons for temporary refusals.
     pub(super) record: Record,
@@ -60,7 +60,7 @@ impl Run {
                 self.ensure_mesh(&made, &rendered),
                 self.ensure_sample_image(cluster)
             )?;
-            // Pods of the samples go through istiod's webhook, and istiod validates routing objects.
+            // Sample pods require istiod's injection webhook, and istiod validates routing objects.
             futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))?;
             anyhow::Ok(made)
         };
@@ -74,9 +74,8 @@ impl Run {
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
         futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
-        // The reader is published before istiod runs, so that other clusters need not wait for this istiod. And
-        // istiod picks up kinds that are defined while it runs; defining them costs the API server more than
-        // everything else.
+        // The reader token is published before istiod runs, so that peers do not wait for this istiod. The CRDs are
+        // applied while istiod starts, which picks them up; they cost the API server more than everything else.
         futures::try_join!(
             self.ensure_reader(made),
             self.ensure_istiod(made, pods),
@@ -107,7 +106,7 @@ impl Run {
             let mut retries = Retries::new(record);
             let waited = wait::until(step, what, self.wait_deadline(), async || {
                 let Err(error) = client.apiserver_version().await else { return Ok(Poll::Ready(())) };
-                // Started now, or by an `up` or `start` that was killed.
+                // The node was started just now, or by a killed `up` or `start`.
                 let runs_for = node::runs_for(&self.engine, cluster.control_plane()).await;
                 if runs_for.is_some_and(|time| time < START_TIMEOUT) {
                     record.note(Reason::ApiServer);
@@ -161,7 +160,7 @@ impl Run {
         Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
     }
 
-    /// Applies the cluster's intermediate CA for istiod, and returns its version.
+    /// Applies the cluster's intermediate CA for istiod, and returns its revision.
     async fn ensure_cacerts(&self, made: &Ready<'_>) -> anyhow::Result<String> {
         let cluster = made.cluster;
         let step = self.events.step("cacerts", Some(&cluster.name));
@@ -184,7 +183,7 @@ impl Run {
         }
     }
 
-    /// Renders Istio's manifests, which requires no cluster.
+    /// Renders Istio's manifests; requires no cluster.
     async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
         let step = self.events.step("render", Some(&cluster.name));
         step.run(async |_| {

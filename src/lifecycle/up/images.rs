@@ -1,5 +1,5 @@
-//! The images in the engine, and the node image of new nodes: built once in a run, by whichever cluster needs it
-//! first.
+//! The images in the engine, and the node image for new nodes: built at most once in a run, by the first cluster that
+//! needs it.
 
 use tokio::sync::OnceCell;
 
@@ -36,11 +36,11 @@ impl Images {
         }
     }
 
-    /// Returns the image of new nodes: the spec's image with the images that every node needs. A failed build only
-    /// costs time: it is reported, and images are loaded into each node instead.
+    /// Returns the image for new nodes: the spec's node image with the images that every node needs. A failed build
+    /// only costs time: it is reported, and images are loaded into each node instead.
     pub(super) async fn ensure_baked(&self) -> anyhow::Result<String> {
         let bake = || async {
-            // An image from an archive replaces everything that it was built from.
+            // With an image from an archive, the images that it was built from are not needed.
             if let Some(brought) = bake::from_archive(&self.engine, &self.node_image, &self.stable).await? {
                 return Ok(brought);
             }
@@ -58,7 +58,7 @@ impl Images {
         self.baked.get_or_try_init(bake).await.cloned()
     }
 
-    /// Ensures that the engine has those images that a node must get from it.
+    /// Ensures that the engine has the images that a node is missing.
     pub(super) async fn ensure(&self, images: &[String]) -> anyhow::Result<()> {
         let (stable, built): (Vec<_>, Vec<_>) = images.iter().partition(|image| self.stable.contains(image));
         let pulled = async { if stable.is_empty() { Ok(()) } else { self.ensure_pulled().await } };
@@ -66,7 +66,7 @@ impl Images {
         futures::try_join!(pulled, sample).map(drop)
     }
 
-    /// Ensures that the engine has what kindmesh does not build.
+    /// Ensures that the engine has all images that kindmesh does not build.
     async fn ensure_pulled(&self) -> anyhow::Result<()> {
         let pull = || async {
             let step = self.events.step("pull", None);
@@ -79,7 +79,7 @@ impl Images {
         self.pulled.get_or_try_init(pull).await.copied()
     }
 
-    /// After loading an archive, the user expects no pull: the error names what the archive was for.
+    /// After loading an archive, the user expects no pull, so the error says what the archive was for.
     async fn with_archives(&self, error: anyhow::Error) -> anyhow::Error {
         let archives = bake::archives(&self.engine).await.unwrap_or_default();
         match error.downcast::<Error>() {
@@ -88,7 +88,7 @@ impl Images {
                 .fold(error, |error, (node, images)| {
                     let wanted = format!("{} with {}", self.node_image, self.stable.join(", "));
                     error.evidence(format!(
-                        "an archive was loaded for {node} with {}, but this spec has {wanted}",
+                        "an archive was loaded for {node} with {}, but this spec requires {wanted}",
                         images.replace(',', ", ")
                     ))
                 })
@@ -97,7 +97,7 @@ impl Images {
         }
     }
 
-    /// Builds the sample image, if kindmesh builds it.
+    /// Builds the sample image, unless the spec sets one.
     pub(super) async fn ensure_sample(&self) -> anyhow::Result<()> {
         let Some(samples) = &self.built else { return Ok(()) };
         let build = || async {
@@ -113,6 +113,6 @@ impl Images {
 }
 
 fn no_executable() -> Error {
-    Error::prerequisite("there is no kindmesh executable to build the sample image from")
-        .hint("set KINDMESH_EXE to one")
+    Error::prerequisite("no kindmesh executable to build the sample image from")
+        .hint("set KINDMESH_EXE to the path of a kindmesh executable")
 }

@@ -9,13 +9,13 @@ use crate::plan::inventory::{Environment, Inventory, Taken};
 use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};
 
-/// How often to plan again when another process takes a planned subnet first.
+/// The maximum number of plans, if another process takes a planned subnet first.
 const PLANS: usize = 5;
 
-/// The decisions.
+/// The result of planning.
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    /// What already exists of the environment.
+    /// The existing part of the environment.
     pub(super) existing: Environment,
 }
 
@@ -41,15 +41,15 @@ pub(super) async fn ensure(
             if made.value == network::Created::Yes {
                 return Ok(Outcome { value: Planned { plan, existing }, changed: made.changed });
             }
-            // The engine reserves a subnet some time before it lists the network.
+            // The engine reserves a subnet before it lists the network.
             let planned =
                 std::iter::once(plan.network.subnet).chain(plan.network.registers.iter().map(|r| r.subnet));
             refused.extend(planned.map(|subnet| Taken { subnet, by: "another process".into() }));
             inventory = Inventory { executable: executable.clone(), ..gather::gather(engine).await? };
             inventory.taken.extend(refused.iter().cloned());
         }
-        Err(Error::environment(format!("{PLANS} planned subnets in a row were taken by others"))
-            .hint("set network.subnet in kindmesh.yaml to a free one: docker network ls")
+        Err(Error::environment(format!("{PLANS} planned subnets in a row were taken by other processes"))
+            .hint("set network.subnet in kindmesh.yaml to a free subnet; used networks: docker network ls")
             .into())
     })
     .await

@@ -9,7 +9,7 @@ use crate::diagnose::diagnosis::{self, gather};
 use crate::lifecycle::prove;
 
 impl Run {
-    /// Calls from every caller until the response is as the pattern requires.
+    /// Calls from every caller until a response is valid.
     pub(super) async fn prove(&self, made: &[Ready<'_>]) -> anyhow::Result<Vec<(String, Answer)>> {
         let Some(samples) = &self.plan.samples else { return Ok(Vec::new()) };
         let mut calls = Vec::new();

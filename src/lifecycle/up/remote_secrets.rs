@@ -1,4 +1,4 @@
-//! Joins the clusters: each istiod gets a secret for every other cluster, to read that cluster's API server.
+//! Connects the clusters: each istiod gets a remote secret for every peer, to read that cluster's API server.
 
 use super::Run;
 use super::cluster::Ready;
@@ -7,7 +7,7 @@ use crate::cluster::mesh::remote;
 use crate::diagnose::diagnosis::waits;
 
 impl Run {
-    /// Publishes what other clusters need to read this cluster.
+    /// Publishes what peers need to read this cluster.
     pub(super) async fn ensure_reader(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let step = self.events.step("reader", Some(&made.cluster.name));
         let reader = step
@@ -22,7 +22,7 @@ impl Run {
         Ok(())
     }
 
-    /// Gives this cluster's istiod access to every other cluster.
+    /// Gives this cluster's istiod access to every peer.
     pub(super) async fn ensure_remote_clusters(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let name = &made.cluster.name;
         let mut peers = Vec::new();

@@ -9,7 +9,7 @@ use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 
 impl Run {
-    /// Applies the samples of this cluster, and deletes those that no longer belong to it.
+    /// Applies the samples of this cluster, and deletes those that the spec no longer places in it.
     pub(super) async fn ensure_samples(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let Some(cluster) = self.spec.clusters.iter().find(|c| c.name.as_str() == made.cluster.name) else {
             return Ok(());

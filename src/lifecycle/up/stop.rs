@@ -1,6 +1,6 @@
-//! Ctrl-C: every step may be canceled at any point and is repeated by the next `up`, except for kind, whose docker
-//! clients continue to create nodes. So the consistent state is reached when those have exited and nodes without a
-//! working control plane are removed.
+//! Ctrl-C: every step may be canceled at any point, and the next `up` repeats it. The exception is kind, whose docker
+//! clients continue to create nodes: the state is consistent when they have exited and the nodes without a working
+//! control plane are removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, even
     match put_away.await {
         Ok(exists) => Error::environment("interrupted")
             .evidence(exists.join("\n"))
-            .hint(format!("{} continues, {} removes it", up_hint(environment), down_hint(environment)))
+            .hint(format!("{} continues, {} deletes it", up_hint(environment), down_hint(environment)))
             .into(),
         Err(error) => error.context("interrupted"),
     }

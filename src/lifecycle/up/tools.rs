@@ -1,4 +1,4 @@
-//! The programs that `up` runs, each located only when it is needed.
+//! The tools that `up` runs, each located only when it is needed.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Finds objects that kindmesh did not create under names that the plan uses.
+//! Finds objects with planned names that kindmesh did not create.
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::plan::admission::Unlabeled;
 use crate::plan::inventory::Environment;
 
-/// Finds containers and an image under planned names that kindmesh did not create. kind clusters are in the
+/// Finds containers and an image with planned names that kindmesh did not create. kind clusters are in the
 /// inventory, and networks are checked by their labels when the first one is created.
 ///
 /// # Errors
@@ -19,7 +19,7 @@ pub(super) async fn look(engine: &Engine, plan: &Plan, existing: &Environment) -
     let is_there = async |name: &String| match engine.docker.inspect_container(name, None).await {
         Ok(_) => Ok(Some(name.clone())),
         Err(error) if is_not_found(&error) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("looking for a container {name}")),
+        Err(error) => Err(error).with_context(|| format!("inspecting container {name}")),
     };
     let containers = try_join_all(nodes.map(is_there)).await?.into_iter().flatten().collect();
     let built = plan.samples.as_ref().filter(|samples| samples.build).map(|samples| &samples.image);

@@ -1,5 +1,4 @@
-//! Everything that `up` does without a cluster, in advance: tools, images, the built node image, rendered
-//! manifests.
+//! Prepares in advance what `up` needs no cluster for: tools, images, the built node image, rendered manifests.
 
 use std::time::Duration;
 
@@ -20,21 +19,21 @@ use crate::plan::inventory::Inventory;
 use crate::plan::{self, Plan, admission};
 use crate::spec::Loaded;
 
-/// What was prepared.
+/// The result of the preparation.
 #[derive(Debug, Clone)]
 pub struct Warm {
     /// The engine that has the images.
     pub engine: Engine,
     /// The plan of `up`.
     pub plan: Plan,
-    /// The image of new nodes.
+    /// The image for new nodes.
     pub node_image: String,
 }
 
 /// Prepares what `up` would need for this spec without a cluster, within a timeout.
 ///
 /// # Errors
-/// As for [`warm`], or an error with what was running at the deadline.
+/// As for [`warm`], or an error that names the steps that were running at the deadline.
 pub async fn warm_within(
     timeout: Duration,
     loaded: &Loaded,
@@ -51,7 +50,7 @@ pub async fn warm_within(
 /// Prepares what `up` would need for this spec without a cluster.
 ///
 /// # Errors
-/// As for `up`; here a failed build of the node image is also an error.
+/// As for `up`; a failed build of the node image is also an error.
 pub async fn warm(loaded: &Loaded, folders: &Directories, events: &Events) -> anyhow::Result<Warm> {
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;

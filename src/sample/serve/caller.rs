@@ -24,11 +24,11 @@ use crate::sample::{CallerAnswer, Message, Metadata, ProducerAnswer, Refusal};
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page contains its script and style, and connects only to its own server.
+/// The page contains its script and style, and connects only to this server.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      img-src data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'";
 
-/// The headers by which a tracer correlates the two requests.
+/// The headers that tracing systems use to correlate the two requests.
 const FORWARDED: [HeaderName; 4] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("traceparent"),
@@ -36,7 +36,7 @@ const FORWARDED: [HeaderName; 4] = [
     HeaderName::from_static("baggage"),
 ];
 
-/// The maximum length of a reason, in characters: a response that is not the producer's may be a whole page.
+/// The maximum length of a reason, in characters: a response that is not from the producer may be a whole page.
 const MAX_REASON: usize = 1000;
 
 struct Caller {
@@ -59,7 +59,7 @@ async fn page() -> impl IntoResponse {
         (CONTENT_SECURITY_POLICY, PAGE_POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        // Another version of the page may be served on the same forwarded port a minute later.
+        // The same forwarded port may serve another version of the page a minute later.
         (CACHE_CONTROL, "no-store"),
     ];
     (headers, Html(PAGE))
@@ -109,7 +109,7 @@ impl Caller {
     }
 
     async fn send(&self, headers: &HeaderMap, message: &Message) -> Result<Answer, CallError> {
-        let body = serde_json::to_vec(message).expect("strings and numbers always become JSON");
+        let body = serde_json::to_vec(message).expect("strings and numbers can always be serialized");
         let mut request = Request::post("/producer/messages")
             .body(Full::new(body.into()))
             .expect("a constant path is a valid target");
@@ -144,7 +144,7 @@ impl Outcome {
     }
 }
 
-/// Returns what a response of another origin says: usually a proxy's one line of text.
+/// Returns the reason in a response that is not from the producer: usually one line of text from a proxy.
 fn reason(status: StatusCode, body: &[u8]) -> String {
     let text = match serde_json::from_slice::<Refusal>(body) {
         Ok(refusal) => refusal.reason,

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use crate::sample::ProducerUrl;
 
-/// Connections kept for later calls.
+/// The maximum number of idle connections.
 const MAX_IDLE: usize = 8;
-/// How long a connection is kept; shorter than what proxies and servers allow (Envoy: an hour), so that a call
-/// rarely meets one that is being closed.
+/// How long an idle connection is kept: shorter than what proxies and servers allow (Envoy: an hour), so that a call
+/// rarely uses one that is being closed.
 const IDLE_TIME: Duration = Duration::from_secs(15);
 /// The maximum size of a response. A producer's contains the request's payload, at most 1 MiB, and its headers.
 const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
@@ -37,14 +37,14 @@ pub(super) enum CallError {
     Body { url: ProducerUrl, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
-/// A status and a body, from the producer or a proxy in between.
+/// A status and a body, from the producer or from a proxy in between.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
 
-/// Reaches one producer. Every call resolves the name, and reuses a connection only while the name still resolves
+/// Connections to one producer. Every call resolves the name, and reuses a connection only while the name still resolves
 /// to its address: a deleted Service must fail the next call, not the one after the idle time.
 pub(super) struct Connections {
     url: ProducerUrl,
@@ -78,7 +78,7 @@ impl Connections {
             match connection.sender.try_send_request(request).await {
                 Ok(response) => return self.finish(connection, response, fresh).await,
                 Err(mut error) => match error.take_message() {
-                    // Not a byte was sent, so it is safe to send it again.
+                    // Nothing was sent, so the request can safely be sent again.
                     Some(unsent) => request = unsent,
                     None => return Err(self.http_error(error.into_error())),
                 },
@@ -121,7 +121,7 @@ impl Connections {
         }
         let fail = |source| CallError::Connect { url: self.url.clone(), address: peer, source };
         let stream = connected.map_err(fail)?;
-        // A small request must not wait for the acknowledgment of the one before.
+        // A small request must not wait for the acknowledgment of the previous one.
         stream.set_nodelay(true).map_err(fail)?;
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|source| self.http_error(source))?;

@@ -16,7 +16,7 @@ impl Message {
         let body =
             body.map_err(|rejection| Refused { status: rejection.status(), reason: rejection.body_text() })?;
         let mut message: Self = serde_json::from_slice(&body)
-            .map_err(|error| Refused::bad_request(format!("not a message: {error}")))?;
+            .map_err(|error| Refused::bad_request(format!("invalid message: {error}")))?;
         if let Some(code) = message.response_code
             && !(200..=599).contains(&code)
         {
@@ -29,7 +29,7 @@ impl Message {
 
 /// Returns 16 hexadecimal digits, unlikely to repeat.
 fn new_id() -> String {
-    // Its keys are random and differ with every call, which is enough for an ID in logs.
+    // The keys of a `RandomState` are random and differ with every call, which is enough for an ID in logs.
     format!("{:016x}", RandomState::new().hash_one(()))
 }
 
@@ -104,7 +104,7 @@ mod tests {
         for (text, why) in [
             ("", "EOF"),
             ("{", "EOF"),
-            ("[1]", "not a message"),
+            ("[1]", "invalid message"),
             (r#"{"payload":1}"#, "expected a string"),
             (r#"{"delay":-1}"#, "-1"),
             (r#"{"responseCode":199}"#, "199"),

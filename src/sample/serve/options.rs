@@ -11,7 +11,7 @@ const PORT: u16 = 8080;
 /// The options of a sample service; the manifests rely on `Options::default()`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The address to listen on. Port 0 selects a free one, which [`Server::address`](super::Server::address)
+    /// The address to listen on. Port 0 selects a free port, which [`Server::address`](super::Server::address)
     /// returns.
     pub listen: SocketAddr,
     /// The producer's URL, for the caller. The producer does not use it.
@@ -21,7 +21,7 @@ pub struct Options {
     /// How long the caller waits for a whole call. Longer than typical timeouts of a mesh, so that the mesh's own
     /// response is visible.
     pub call_timeout: Duration,
-    /// How long requests in flight may take to finish after the signal to stop.
+    /// How long requests in flight may take to finish after a stop signal.
     pub drain_timeout: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! The probe: a caller and a producer in one, which also sends any requested request and reports who called.
-//! Checks run it in their own namespaces, never beside a user's objects.
+//! The probe: a caller and a producer in one, which also sends arbitrary requests on demand and returns the address
+//! of its client. Checks run it in their own namespaces, never next to a user's objects.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use super::connection::{Answer, Connections};
 use super::{Options, caller, producer};
 use crate::sample::{Probe, Probed, ProducerUrl, ProducerUrlError};
 
-/// The maximum number of distinct hosts; a check uses one each.
+/// The maximum number of distinct hosts; each check uses one.
 const MAX_HOSTS: usize = 64;
 
 #[derive(Clone, Default)]
@@ -38,13 +38,12 @@ pub(super) fn router(options: Options) -> Router {
         .route("/probe/counts", get(counted).with_state(counts))
 }
 
-/// Returns the address that the connection comes from.
+/// Returns the client's address.
 async fn peer(ConnectInfo(address): ConnectInfo<SocketAddr>) -> Json<Value> {
     Json(serde_json::json!({"address": address.ip()}))
 }
 
-/// Requests received as a producer, by the host they were sent to: Services that share pods are counted
-/// separately.
+/// Returns the number of requests received as a producer, by host: Services that share pods are counted separately.
 async fn counted(State(counts): State<Counts>) -> Json<BTreeMap<String, u64>> {
     Json(counts.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
@@ -91,8 +90,8 @@ async fn send(probe: &Probe) -> Result<Answer, String> {
         .body(Full::new(body.into()))
         .map_err(|error| error.to_string())?;
     for (name, value) in &probe.headers {
-        let name: HeaderName = name.parse().map_err(|_| format!("{name} is not a header name"))?;
-        let value: HeaderValue = value.parse().map_err(|_| format!("{value} is not a header value"))?;
+        let name: HeaderName = name.parse().map_err(|_| format!("invalid header name {name}"))?;
+        let value: HeaderValue = value.parse().map_err(|_| format!("invalid header value {value}"))?;
         request.headers_mut().insert(name, value);
     }
     Connections::new(url).send(request, true).await.map_err(|error| error.to_string())

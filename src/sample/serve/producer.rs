@@ -1,4 +1,4 @@
-//! The producer: responds to a message as the message asks.
+//! The producer: responds to a message as the message specifies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use super::message::{Refused, header_values};
 use super::request_log::MessageId;
 use crate::sample::{Count, Message, Metadata, ProducerAnswer};
 
-/// The number of the attempt, the first being 1; Envoy sets it on forwarded requests.
+/// The number of the attempt, starting at 1; Envoy sets it on forwarded requests.
 const ATTEMPT_HEADER: &str = "x-envoy-attempt-count";
 
 struct Producer {
@@ -37,7 +37,7 @@ async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let (id, message) = Message::read(body)?;
-    // Before the delay: a message that the mesh times out was still received.
+    // Before the delay: a message counts as received even if the mesh times out.
     producer.received.fetch_add(1, Ordering::Relaxed);
     if let Some(delay) = message.delay {
         tokio::time::sleep(Duration::from_millis(delay)).await;

@@ -15,8 +15,8 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
     let line = Line::of(&request);
     let abandoned = line.clone();
     let (answered, answer) = oneshot::channel::<()>();
-    // This function is dropped when the client closes the connection, as a proxy does at its timeout. The sender
-    // is dropped with it, and so the task notices.
+    // This future is dropped when the client closes the connection, as a proxy does at its timeout. The sender is
+    // dropped with it, which the task notices.
     tokio::spawn(async move {
         if answer.await.is_err() {
             abandoned.write(None, None);
@@ -54,12 +54,12 @@ impl Line {
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let request_id = request_id.as_deref();
         let text = if status.is_some() {
-            "answered"
+            "response sent"
         } else {
             "the client closed the connection before the \
             response"
         };
-        // Probes come every few seconds, and would bury everything else.
+        // Health probes arrive every few seconds, and would drown out everything else.
         if path.starts_with("/healthz/") {
             tracing::debug!(method, path, status, ms, "x-request-id" = request_id, id, "{text}");
         } else {

@@ -22,7 +22,7 @@ use super::{Options, Role, caller, probe, producer, request_log};
 /// The maximum size of a request's body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// A sample service that listens, and responds once it runs.
+/// A sample service that listens; it responds once [`Self::run`] is called.
 #[derive(Debug)]
 pub struct Server {
     role: Role,
@@ -43,7 +43,7 @@ impl Server {
     /// # Errors
     /// If the address cannot be bound.
     pub async fn bind(role: Role, options: Options) -> anyhow::Result<Self> {
-        let while_listening = || format!("while listening on {}", options.listen);
+        let while_listening = || format!("listening on {}", options.listen);
         let listener = TcpListener::bind(options.listen).await.with_context(while_listening)?;
         let address = listener.local_addr().with_context(while_listening)?;
         let stopping = Stopping::default();
@@ -61,13 +61,13 @@ impl Server {
         Ok(Self { role, address, listener, router, stopping, drain_timeout })
     }
 
-    /// Returns the bound address, with the chosen port for port 0.
+    /// Returns the bound address; for port 0, with the selected port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` completes; then accepts no more connections, lets requests in flight finish, and
-    /// returns when they have or after `Options::drain_timeout`.
+    /// Serves until `shutdown` completes. Then accepts no more connections, and returns when all requests in flight
+    /// have finished, or after `Options::drain_timeout`.
     ///
     /// # Errors
     /// None known: axum logs a failure to accept one connection and retries.
@@ -75,7 +75,7 @@ impl Server {
         let Self { role, address, listener, router, stopping, drain_timeout } = self;
         let (stopped, drain_begins) = oneshot::channel();
         let listener = listener.tap_io(|connection| {
-            // A small response must not wait for an acknowledgment; without this it is only slower.
+            // A small response must not wait for an acknowledgment. On failure, responses are only slower.
             let _ = connection.set_nodelay(true);
         });
         tracing::info!(%role, %address, "listening");
@@ -93,7 +93,7 @@ impl Server {
             }
         };
         tokio::select! {
-            result = serving => result.with_context(|| format!("while serving on {address}"))?,
+            result = serving => result.with_context(|| format!("serving on {address}"))?,
             () = drain_over => tracing::warn!(%role, "stopped with requests still in flight"),
         }
         tracing::info!(%role, "stopped");
@@ -114,7 +114,7 @@ async fn ready(State(stopping): State<Stopping>) -> StatusCode {
 }
 
 async fn unknown(method: Method, uri: Uri) -> Refused {
-    Refused { status: StatusCode::NOT_FOUND, reason: format!("no {method} {}", uri.path()) }
+    Refused { status: StatusCode::NOT_FOUND, reason: format!("no route for {method} {}", uri.path()) }
 }
 
 #[cfg(test)]
