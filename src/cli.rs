@@ -28,7 +28,7 @@ use task::Task;
 #[derive(Debug, Parser)]
 #[command(name = "kindmesh", version, arg_required_else_help = true)]
 #[command(after_help = "Exit status: 0 success, 1 the environment failed or does not exist, 2 invalid usage or \
-    spec, 3 a check or an expectation failed, 4 a prerequisite is missing, 130 or 143 interrupted.")]
+    spec, 3 a check or an expectation failed, 4 a prerequisite is missing, 130 interrupted, 143 terminated.")]
 pub struct Cli {
     /// The arguments of all commands.
     #[command(flatten)]
@@ -88,16 +88,16 @@ pub enum Command {
     Unapply(apply::UnapplyArgs),
     /// Apply your manifests, with the images and stub Services they need
     Deploy(deploy::DeployArgs),
-    /// Load images of the local engine into the nodes
+    /// Load images from the local engine into the nodes
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// Check for what would make up fail, without changing anything
+    /// Find problems that would make up fail, without changing anything
     Doctor(doctor::DoctorArgs),
-    /// Freeze the nodes: no CPU used, memory kept
+    /// Freeze the nodes: they use no CPU, but keep their memory
     Pause(pause::PauseArgs),
     /// Resume a paused environment, and wait for a cross-cluster call
     Resume(start::StartArgs),
-    /// Stop the nodes: memory freed
+    /// Stop the nodes, which frees their memory
     Stop(pause::PauseArgs),
     /// Start a stopped environment, and wait for a cross-cluster call
     Start(start::StartArgs),
@@ -118,10 +118,10 @@ pub enum Command {
     Bundle(bundle::BundleArgs),
     /// Delete the environment
     Down(down::DownArgs),
-    /// List, remove or warm what makes up faster
+    /// List, prune or warm the cache, which makes up faster
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Save all that up needs in one file, for hosts without a network
+    /// Save and load what up needs, for hosts without a network
     #[command(subcommand)]
     Offline(offline::OfflineCommand),
     /// Print the JSON Schema of the spec

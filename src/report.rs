@@ -1,4 +1,4 @@
-//! From events to output: lines or a live display for a person, JSON for a program.
+//! From events to output: lines or a live display for people, JSON for programs.
 //!
 //! The work sends [`Event`](crate::base::event::Event)s; [`show`] passes each to one [`Sink`] until the channel
 //! ends. Sinks write only through the [`Printer`]: stdout is for results, stderr for progress.

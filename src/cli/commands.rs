@@ -1,4 +1,4 @@
-//! One file for each command: its arguments, its description, a call of the library, the result. No logic.
+//! One file for each command: its arguments, its description, a call to the library, the result. No logic.
 
 use super::context::Context;
 use super::task::{Description, Done, Task, kept};

@@ -1,4 +1,4 @@
-//! What every command works with.
+//! The context of a command: its arguments, output, directories and spec.
 
 use super::Global;
 use crate::base::error::Error;
@@ -9,7 +9,7 @@ use crate::host::state::Directories;
 use crate::report::{Output, Printer};
 use crate::spec::{Loaded, Sources, load};
 
-/// What every command works with.
+/// The context of a command.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The arguments of all commands.
@@ -39,7 +39,7 @@ impl Context {
         self.global.sources()
     }
 
-    /// Names the cause of an error, as it will be shown.
+    /// Names the cause of an error, if it is known.
     pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         diagnosis::by_its_words(error, &self.global.flags())
     }
@@ -54,7 +54,7 @@ impl Context {
         Ok(self.sources()?.name()?.to_string())
     }
 
-    /// Whether the output is for a program.
+    /// Whether the output format is JSON.
     pub fn is_json(&self) -> bool {
         self.global.output == Output::Json
     }
@@ -69,7 +69,7 @@ impl Global {
                     .hint("cd to a directory that exists")
             })?,
             variable: std::env::var_os(load::FILES_VARIABLE),
-            // A value that is not UTF-8 is not a name, and the error says so.
+            // A value that is not UTF-8 is not a valid name, and the error reports it.
             environment: std::env::var_os(load::NAME_VARIABLE).map(|name| name.to_string_lossy().into_owned()),
             files: self.files.clone(),
             name: self.name.clone(),

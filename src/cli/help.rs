@@ -1,4 +1,4 @@
-//! The help of `kindmesh` itself: its commands, grouped by what they are for.
+//! The help of `kindmesh` itself: its commands, grouped by purpose.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory};
 
 use super::Cli;
 
-/// Titles of groups, with the commands of each. Every command that is not hidden is in one of them.
+/// The groups and their commands. Every visible command is in exactly one of them.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Start here", &["up", "doctor", "env", "kubeconfig", "down"]),
     ("Call and change", &["call", "open", "ui", "apply", "unapply", "deploy", "image"]),
@@ -16,7 +16,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Maintain", &["cache", "offline", "schema", "completions", "help"]),
 ];
 
-/// Returns the command line. The help of its root lists commands by group, which clap cannot do by itself.
+/// Returns the command line. Its top-level help lists commands by group, which clap does not support.
 pub fn command() -> Command {
     let mut command = Cli::command();
     command.build(); // adds `help`
@@ -28,7 +28,7 @@ pub fn command() -> Command {
     Cli::command().help_template(template)
 }
 
-/// Returns the lines of all groups, each group with an empty line behind it.
+/// Returns the lines of all groups, with an empty line after each group.
 fn groups(command: &Command) -> String {
     let (header, literal) = (command.get_styles().get_header(), command.get_styles().get_literal());
     let width = command.get_subcommands().map(|command| command.get_name().len()).max().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What all commands share: output, signals, the record of the run, the result. What differs is in each command's
-//! description.
+//! The code that all commands share: output, signals, the record of the run, the result. Each command's description
+//! says how it differs.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,7 +53,7 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
         failure::print(&printer, &Error::usage(only).hint("use --output json").into());
         return Kind::Usage.exit_code();
     }
-    // Events go to stdout as JSON lines only if the command's interface says so.
+    // Events go to stdout as JSON lines only if they are part of the command's interface.
     let shows = description.streams_events || output != Output::Json;
     let flags = global.flags();
     let workflow = Surroundings::of_process();
@@ -81,7 +81,7 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
         if let Some(shown) = shown {
             let _ = shown.await;
         }
-        // On a thread of its own: a stalled reader must not keep signals from being seen.
+        // On a separate thread: a stalled reader must not block the handling of signals.
         tokio::task::spawn_blocking(move || last.say()).await.unwrap_or(Kind::Environment.exit_code())
     };
     tokio::select! {
@@ -132,7 +132,7 @@ struct Last {
     /// The error of the work, if it failed.
     failure: Option<Failure>,
     description: Description,
-    /// Whether the output is events: a failure is one of them.
+    /// Whether the output is a stream of events, of which a failure is one.
     is_json: bool,
     /// What is left, and how to continue.
     after_signal: Option<String>,
@@ -213,7 +213,7 @@ impl Last {
     }
 }
 
-/// Returns the hint for a failure that has none of its own.
+/// Returns the hint for a failure without a hint.
 fn default_hint(error: &anyhow::Error, flags: &str) -> Option<String> {
     let kind = error::find(error).map_or(Kind::Environment, |error| error.kind);
     (kind == Kind::Environment).then(|| {

@@ -27,7 +27,7 @@ pub enum Ended {
     },
 }
 
-/// The signals that end a command. None is lost between two waits, from the construction on.
+/// The signals that end a command. From its construction on, no signal between two waits is lost.
 pub struct Signals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,

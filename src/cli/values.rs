@@ -39,7 +39,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// One day: longer is a mistake.
+/// One day. A longer value is a mistake.
 const MAX_SECONDS: u64 = 24 * 3600;
 
 #[cfg(test)]

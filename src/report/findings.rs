@@ -15,7 +15,7 @@ pub fn text(report: &Report, style: Style) -> String {
     let count = |severity: Severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
     let verdict = match (count(Severity::Blocks), count(Severity::Warns)) {
         (0, 0) => style.green("Nothing found that would make kindmesh up fail."),
-        (0, warns) => style.yellow(&format!("kindmesh up can work; {} may cause trouble.", problems(warns))),
+        (0, warns) => style.yellow(&format!("kindmesh up can work, but {} may cause trouble.", problems(warns))),
         (blocks, 0) => style.red(&format!("kindmesh up cannot work: {} must be fixed.", problems(blocks))),
         (blocks, warns) => style.red(&format!(
             "kindmesh up cannot work: {} must be fixed, and {warns} more may cause trouble.",
@@ -71,7 +71,7 @@ mod tests {
         let finding = |(id, severity): &(&'static str, Severity)| Finding {
             id,
             severity: *severity,
-            what: "it is so".into(),
+            what: "low".into(),
             evidence: "seen".into(),
             consequence: "it fails".into(),
             cure: "do this".into(),
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn report_without_findings_lists_what_was_checked() {
-        insta::assert_snapshot!(report(&[], &["the disk: it does not tell"]), @r"
-        unknown: the disk: it does not tell
+        insta::assert_snapshot!(report(&[], &["the disk: size unknown"]), @r"
+        unknown: the disk: size unknown
 
         Nothing found that would make kindmesh up fail.
         Checked: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
@@ -95,12 +95,12 @@ mod tests {
     fn summary_counts_blocking_findings_and_warnings() {
         let (blocks, warns) = (("disk.low", Severity::Blocks), ("cpu.low", Severity::Warns));
         insta::assert_snapshot!(report(&[blocks, warns], &[]), @r"
-        blocks disk.low: it is so
+        blocks disk.low: low
           evidence: seen
           effect: it fails
           fix: do this
 
-        warns cpu.low: it is so
+        warns cpu.low: low
           evidence: seen
           effect: it fails
           fix: do this
@@ -109,7 +109,7 @@ mod tests {
         Checked: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
         ");
         let verdict = |findings: &[_]| report(findings, &[]).lines().rev().nth(1).unwrap().to_owned();
-        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work; 2 problems may cause trouble.");
+        assert_eq!(verdict(&[warns, warns]), "kindmesh up can work, but 2 problems may cause trouble.");
         assert_eq!(verdict(&[blocks, blocks]), "kindmesh up cannot work: 2 problems must be fixed.");
         let without_engine = report(&[("engine.missing", Severity::Blocks)], &[]);
         assert!(without_engine.ends_with("Without an engine, checks that ask the engine were skipped."));

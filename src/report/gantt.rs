@@ -13,8 +13,8 @@ pub use html::page;
 
 /// The narrowest readable chart.
 const MIN_WIDTH: usize = 20;
-/// Shorter steps are not in a terminal's chart unless they are on the critical path: they are many and not
-/// interesting.
+/// A chart for a terminal omits shorter steps unless they are on the critical path: they are many and of little
+/// interest.
 const SHORTEST: f64 = 0.1;
 /// Columns for seconds.
 const SECONDS: usize = 6;
@@ -39,7 +39,7 @@ pub fn text(timeline: &Timeline, style: Style, unicode: bool, columns: usize) ->
     }
     let hidden = timeline.steps.len() - shown.len();
     if hidden > 0 {
-        let short = format!("{hidden} more of less than {}", duration(SHORTEST));
+        let short = format!("{hidden} more steps shorter than {}", duration(SHORTEST));
         lines.push(style.dim(&short));
     }
     lines.extend([String::new(), style.bold("Critical path")]);

@@ -45,7 +45,7 @@ mod tests {
         {"time":"2026-07-01T08:00:07.000Z","event":"waiting","step":"cluster","cluster":"cluster1","for":"nodes are ready","last":"0 of 1: taints"}
         {"time":"2026-07-01T08:00:14.400Z","event":"stepFinished","step":"cluster","cluster":"cluster1","seconds":14.2,"changed":true}
         {"time":"2026-07-01T08:00:15.000Z","event":"stepFinished","step":"cluster","cluster":"cluster2","seconds":14.8,"changed":true}
-        {"time":"2026-07-01T08:00:15.000Z","event":"note","message":"the samples are left as they are"}
+        {"time":"2026-07-01T08:00:15.000Z","event":"note","message":"samples unchanged"}
         {"time":"2026-07-01T08:00:29.800Z","event":"ready","seconds":29.8,"environment":"kindmesh","kubeconfig":"/home/ada/.local/state/kindmesh/kindmesh/kubeconfig"}
         "#);
         assert_eq!(captured.stderr(), "");

@@ -15,7 +15,7 @@ use crate::base::event::{Event, Sink};
 const ERASE_LINE: &str = "\x1b[K";
 const ERASE_BELOW: &str = "\x1b[J";
 
-/// Creates a display on stderr.
+/// A live display on stderr.
 pub(super) struct Live {
     printer: Printer,
     look: Look,
@@ -235,7 +235,7 @@ mod tests {
         ✓           Network ready                  0.2s  unchanged
         ✓ cluster1  Kubernetes ready              14.2s
         ✓ cluster2  Kubernetes ready              14.8s
-        note: the samples are left as they are
+        note: samples unchanged
         kindmesh is ready after 29.8s
         export KUBECONFIG=/home/ada/.local/state/kindmesh/kindmesh/kubeconfig
         ");

@@ -118,7 +118,7 @@ mod tests {
         … cluster1  Starting Kubernetes             11s  nodes are ready: 0 of 1: taints
         ✓ cluster1  Kubernetes ready              14.2s
         ✓ cluster2  Kubernetes ready              14.8s
-        note: the samples are left as they are
+        note: samples unchanged
         ");
         insta::assert_snapshot!(captured.stdout(), @r"
         kindmesh is ready after 29.8s
@@ -141,7 +141,7 @@ mod tests {
         … cluster1  Starting Kubernetes              6s  nodes are ready: 0 of 1: taints
         ✓ cluster1  Kubernetes ready              14.2s
         ✓ cluster2  Kubernetes ready              14.8s
-        note: the samples are left as they are
+        note: samples unchanged
         ");
     }
 

@@ -22,7 +22,7 @@ pub enum Verbosity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum ColorChoice {
-    /// On a terminal, unless environment variables say otherwise.
+    /// On a terminal, unless environment variables override it.
     #[default]
     Auto,
     /// Always.

@@ -10,7 +10,7 @@ pub(super) struct Step {
     pub started: Timestamp,
     /// What it waits for, and the last status.
     pub waiting: Option<Waiting>,
-    /// The last status that a log printed, and when; none at first, when the step began.
+    /// The last status that was printed in a log, and when; at first, none and the start of the step.
     pub told: (Timestamp, Option<Waiting>),
 }
 

@@ -36,10 +36,10 @@ impl Sink for Several {
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Output {
-    /// Text for a person.
+    /// Text.
     #[default]
     Human,
-    /// JSON for a program.
+    /// JSON.
     Json,
     /// YAML; only `plan` supports it.
     #[value(hide = true)]

@@ -107,7 +107,7 @@ pub fn good_run() -> Vec<(f64, Option<Event>)> {
         (12.0, None),
         (14.4, finished("cluster", one, 14.2, true)),
         (15.0, finished("cluster", two, 14.8, true)),
-        (15.0, Some(Event::Note { message: "the samples are left as they are".into() })),
+        (15.0, Some(Event::Note { message: "samples unchanged".into() })),
         (
             29.8,
             Some(Event::Ready {

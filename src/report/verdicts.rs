@@ -41,7 +41,7 @@ impl FromStr for ReportFile {
             "json" => Kind::Json,
             "markdown" => Kind::Markdown,
             other => {
-                return Err(format!("no report \"{other}\": use a kind such as junit, html, json or markdown"));
+                return Err(format!("unknown kind \"{other}\": expected a kind of junit, html, json or markdown"));
             }
         };
         if path.is_empty() {
@@ -52,7 +52,7 @@ impl FromStr for ReportFile {
 }
 
 impl ReportFile {
-    /// Writes the report, completely or not at all. Creates its directory if it is missing.
+    /// Writes the report atomically. Creates its directory if it is missing.
     ///
     /// # Errors
     /// The file system's errors.
@@ -137,7 +137,8 @@ pub(super) mod tests {
     #[test]
     fn report_flag_is_kind_and_file() {
         assert_eq!("junit=a=b.xml".parse::<ReportFile>().unwrap().path, PathBuf::from("a=b.xml"));
-        for (wrong, why) in [("junit", "KIND=FILE"), ("xml=a", "no report \"xml\""), ("json=", "file is missing")]
+        for (wrong, why) in
+            [("junit", "KIND=FILE"), ("xml=a", "unknown kind \"xml\""), ("json=", "file is missing")]
         {
             assert!(wrong.parse::<ReportFile>().unwrap_err().contains(why), "{wrong}");
         }

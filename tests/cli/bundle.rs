@@ -1,4 +1,4 @@
-//! The archive of an environment that is broken.
+//! The support archive of a broken environment.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::sandbox::{Sandbox, stdout};
 
-/// Neither engine nor clusters answer: what there is, is in it, and the rest is listed.
+/// Neither the engine nor the clusters respond: the archive contains what is available and lists the rest.
 #[test]
 fn archive_of_a_broken_environment_lists_missing_parts_without_secrets() {
     let sandbox = Sandbox::with_environment();
@@ -35,5 +35,5 @@ fn archive_of_a_broken_environment_lists_missing_parts_without_secrets() {
         assert!(names.iter().any(|name| name == part), "{part} is not in {names:?}");
     }
     let again = sandbox.command().args(["bundle", "archive.tar.gz", "--name", "shop"]).output().unwrap();
-    assert_eq!(again.status.code(), Some(2), "what is there is not written over");
+    assert_eq!(again.status.code(), Some(2), "an existing file is not overwritten");
 }

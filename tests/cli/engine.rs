@@ -1,4 +1,4 @@
-//! An engine that answers a few questions at a socket of the test's own, and keeps whoever pulls waiting.
+//! A fake engine on a socket of the test: it answers a few requests, and its image pulls never finish.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// One that has the network of environment `shop`, and nothing else.
+    /// Starts an engine with the network of environment `shop`, and nothing else.
     pub fn serve(folder: &Path) -> Self {
         let socket = folder.join("docker.sock");
         let runtime = Runtime::new().unwrap();
@@ -32,7 +32,7 @@ impl Engine {
 
 async fn answer(request: Request) -> Response {
     let path = request.uri().path();
-    // Behind the version of the API.
+    // The path after the version of the API.
     let behind = path.strip_prefix("/v1.").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
     match behind.unwrap_or(path) {
         "/version" | "/info" => axum::Json(facts()).into_response(),

@@ -1,4 +1,4 @@
-//! Commands on an environment that was made.
+//! Commands on an existing environment.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -37,7 +37,7 @@ fn call_from_a_stopped_cluster_is_an_error() {
     }
 }
 
-/// As `up` and `down` hold it, and as another `apply` does.
+/// `up` and `down` hold an exclusive lock, another `apply` a shared one.
 #[test]
 fn shared_lock_waits_only_for_an_exclusive_holder() {
     let sandbox = Sandbox::with_environment();
@@ -62,7 +62,7 @@ fn shared_lock_waits_only_for_an_exclusive_holder() {
         }
         assert!(process.try_wait().unwrap().is_none());
         lock.unlock().unwrap();
-        // Then it goes on, to clusters that are gone.
+        // Then it continues, and fails because the clusters do not exist.
         said.read_to_string(&mut line).unwrap();
         assert_eq!(process.wait().unwrap().code(), Some(1), "{line}");
 

@@ -1,4 +1,4 @@
-//! The user's own kubeconfig.
+//! Merging into the user's kubeconfig.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,11 +9,11 @@ use crate::sandbox::{KINDMESH, OWN, Sandbox, golden, stdout};
 #[test]
 fn merging_keeps_the_users_own() {
     let sandbox = Sandbox::with_environment();
-    // As a value: within maps the order of a kubeconfig's fields means nothing.
+    // As a value: the order of fields within maps has no meaning in a kubeconfig.
     let merged = |path: &str| serde_yaml::from_str::<Value>(&sandbox.read(path)).unwrap();
     let shown =
         |title: &str| format!("# {title}\n{}", serde_yaml::to_string(&merged("home/.kube/config")).unwrap());
-    let mut texts = vec![sandbox.run("kubeconfig --name shop --merge"), shown("the user had none")];
+    let mut texts = vec![sandbox.run("kubeconfig --name shop --merge"), shown("no existing kubeconfig")];
     let alone = merged("home/.kube/config");
     sandbox.write("home/.kube/config", "");
     sandbox.run("kubeconfig --name shop --merge");
@@ -21,7 +21,7 @@ fn merging_keeps_the_users_own() {
 
     sandbox.write("home/.kube/config", OWN);
     texts.push(sandbox.run("kubeconfig --name shop --merge --quiet"));
-    texts.push(shown("the user had one"));
+    texts.push(shown("an existing kubeconfig"));
     golden("merge", &texts);
     let both = merged("home/.kube/config");
     sandbox.run("kubeconfig --name shop --merge");
@@ -33,10 +33,10 @@ fn merging_keeps_the_users_own() {
         stdout(sandbox.command().env("KUBECONFIG", listed).args(["kubeconfig", "--merge", "--name", "shop"]));
     assert_eq!(said.trim_end(), first);
     assert_eq!(merged("mine"), alone);
-    assert_eq!(merged("home/.kube/config"), both, "another file was to be changed");
+    assert_eq!(merged("home/.kube/config"), both, "another file was changed");
 }
 
-/// The wait of ten seconds is told on standard error with its time, which is another one each time: hence quiet.
+/// Quiet, because the reported wait of ten seconds has a different duration in each run.
 #[test]
 fn stale_kubeconfig_lock_is_named() {
     let sandbox = Sandbox::with_environment();

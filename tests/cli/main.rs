@@ -1,5 +1,5 @@
-//! The command as a person runs it: what it says, where it says it, and its exit status. No engine is touched.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! The command line: what it prints, to which stream, and its exit status. No engine is used.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 mod bundle;
 mod engine;

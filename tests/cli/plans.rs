@@ -1,4 +1,4 @@
-//! What `plan` says, and which files it reads.
+//! What `plan` prints, and which files it reads.
 
 use serde_json::Value;
 

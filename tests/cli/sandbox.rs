@@ -1,4 +1,4 @@
-//! A home, a working directory, and `kindmesh` run there.
+//! Runs `kindmesh` with its own home and working directory.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ use kindmesh::internals::spec;
 use tempfile::TempDir;
 
 pub const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
-/// What stands in for an engine: nothing.
+/// The address of an engine that does not exist.
 const NO_ENGINE: &str = "unix:///nonexistent.sock";
-/// A hang is a failure, too.
+/// A command that takes longer hangs, which is a failure.
 pub const EXIT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A user's own kubeconfig: with fields that only some have, and one that nobody knows.
+/// A user's kubeconfig, with rarely used fields and an unknown one.
 pub const OWN: &str = "
 apiVersion: v1
 kind: Config
@@ -38,7 +38,7 @@ contexts:
 - {name: work, context: {cluster: work, user: work, namespace: team}}
 ";
 
-/// A home, a working directory and nothing else.
+/// A home directory and a working directory, and nothing else.
 pub struct Sandbox {
     _folder: TempDir,
     pub root: PathBuf,
@@ -49,14 +49,14 @@ impl Sandbox {
         Self::with(&[])
     }
 
-    /// With files in the working directory.
+    /// Creates a sandbox with files in the working directory.
     pub fn with(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         for name in ["home", "work"] {
             std::fs::create_dir(root.join(name)).unwrap();
         }
-        // What a sample image would be made from: always the same, so that its digest is.
+        // The content of a sample image: fixed, so that its digest does not change.
         std::fs::write(root.join("executable"), "kindmesh").unwrap();
         let sandbox = Self { _folder: folder, root };
         for (name, text) in files {
@@ -65,7 +65,7 @@ impl Sandbox {
         sandbox
     }
 
-    /// With an environment that was made here, of two clusters whose API servers are gone.
+    /// Creates a sandbox with an environment of two clusters whose API servers do not respond.
     pub fn with_environment() -> Self {
         let sandbox = Self::new();
         let loaded = spec::from_text("name: shop\nclusters: [{name: east}, {name: west}]\n", "x").unwrap();
@@ -92,21 +92,21 @@ impl Sandbox {
         self.command_of(KINDMESH)
     }
 
-    /// Another program with the same around it.
+    /// Returns another program in the same surroundings.
     pub fn command_of(&self, program: &str) -> Command {
         let mut command = Command::from_std(self.process_of(program));
         command.timeout(EXIT_TIMEOUT);
         command
     }
 
-    /// The same, for a test that gives it streams of its own.
+    /// Like [`Sandbox::command_of`], for a test that sets the streams.
     pub fn process_of(&self, program: &str) -> std::process::Command {
         let mut command = std::process::Command::new(program);
         command.env_clear().current_dir(self.root.join("work")).envs(self.variables());
         command
     }
 
-    /// All that the environment of a command here has.
+    /// Returns all environment variables of a command in the sandbox.
     pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         let folder = |name: &str| self.root.join(name).into_os_string();
         vec![
@@ -123,12 +123,12 @@ impl Sandbox {
         ]
     }
 
-    /// Runs `kindmesh` with arguments and shows all that comes of it.
+    /// Runs `kindmesh` with arguments, and returns its exit status and output.
     pub fn run(&self, arguments: &str) -> String {
         self.run_with(&[], arguments)
     }
 
-    /// As [`Sandbox::run`], with environment variables; an empty value unsets one.
+    /// Like [`Sandbox::run`], with environment variables; an empty value unsets one.
     pub fn run_with(&self, variables: &[(&str, &str)], arguments: &str) -> String {
         let mut command = self.command();
         let mut shown = String::from("$ ");
@@ -141,20 +141,20 @@ impl Sandbox {
         }
         let output = command.args(arguments.split_whitespace()).output().unwrap();
         shown += format!("kindmesh {arguments}").trim_end();
-        let status = output.status.code().map_or("none: it was ended".to_owned(), |code| code.to_string());
+        let status = output.status.code().map_or("none: killed".to_owned(), |code| code.to_string());
         shown += &format!("\nexit status: {status}\n");
         for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
             let text = String::from_utf8(bytes).unwrap();
-            assert!(!text.contains('\x1b'), "colours without a terminal: {text:?}");
+            assert!(!text.contains('\x1b'), "colors without a terminal: {text:?}");
             if !text.is_empty() {
-                assert!(text.ends_with('\n'), "the last line of {name} does not end: {text:?}");
+                assert!(text.ends_with('\n'), "the last line of {name} has no newline: {text:?}");
                 shown += &format!("--- {name}\n{text}");
             }
         }
         self.redacted(&shown)
     }
 
-    /// Without what differs between machines, versions and moments.
+    /// Replaces everything that differs between hosts, versions and runs.
     fn redacted(&self, text: &str) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let architecture = match std::env::consts::ARCH {
@@ -175,7 +175,7 @@ impl Sandbox {
     }
 }
 
-/// An event without its time, which must be one.
+/// Replaces the time of an event, which must be valid.
 fn without_time(line: &str) -> String {
     let Some((time, rest)) = line.strip_prefix("{\"time\":\"").and_then(|rest| rest.split_once('"')) else {
         return line.to_owned();
@@ -184,7 +184,7 @@ fn without_time(line: &str) -> String {
     format!("{{\"time\":\"[time]\"{rest}")
 }
 
-/// A message of the operating system without its number, which differs between systems.
+/// Removes the error number from a message of the operating system: it differs between systems.
 fn without_error_number(line: &str) -> String {
     match line.split_once(" (os error ") {
         Some((before, after)) => {
@@ -194,7 +194,7 @@ fn without_error_number(line: &str) -> String {
     }
 }
 
-/// A kubeconfig as kind writes it, for API servers that nobody runs: port 1 is refused.
+/// Returns a kubeconfig as kind writes it, for API servers that do not exist: port 1 refuses connections.
 fn kubeconfig(names: &[&str]) -> String {
     let all = |item: &dyn Fn(&str) -> String| names.iter().map(|name| item(name)).collect::<String>();
     format!(

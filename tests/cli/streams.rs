@@ -1,4 +1,4 @@
-//! Where output goes, and what becomes of it.
+//! Which stream output goes to, and what happens when it cannot be written.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -31,7 +31,7 @@ fn completions_into_a_closed_pipe_do_not_panic() {
     assert_ne!(status.code(), Some(101));
 }
 
-/// What a shell makes of a script with `$KINDMESH` in it: its exit status, and what it printed.
+/// Runs a shell script that uses `$KINDMESH`, and returns its exit status and output.
 fn shell(sandbox: &Sandbox, script: &str) -> (Option<i32>, String) {
     let output = sandbox.command_of("bash").env("KINDMESH", KINDMESH).args(["-c", script]).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -49,7 +49,7 @@ fn closed_or_unread_stream_causes_no_panic() {
             assert!(!said.contains("panicked"), "{command} {redirected}: {said}");
             let (code, _) =
                 shell(&sandbox, &format!("\"$KINDMESH\" {command} {redirected}; exit ${{PIPESTATUS[0]}}"));
-            // Nothing lists without an engine.
+            // `list` requires an engine.
             let expected = if command == "list" { 4 } else { 0 };
             assert_eq!(code, Some(expected), "{command} {redirected}");
         }
@@ -66,7 +66,7 @@ fn unwritable_result_is_a_failure() {
     }
 }
 
-/// `up` without an engine, with a stdout that is full and that nobody reads yet; and its end as it comes.
+/// Starts `up` without an engine, and with a full stdout that is not read yet; its exit status arrives on the channel.
 fn stalled(sandbox: &Sandbox) -> (u32, UnixStream, usize, mpsc::Receiver<ExitStatus>) {
     let (reader, writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
@@ -88,7 +88,7 @@ fn stalled(sandbox: &Sandbox) -> (u32, UnixStream, usize, mpsc::Receiver<ExitSta
     let id = child.id();
     let (ended, end) = mpsc::channel();
     std::thread::spawn(move || ended.send(child.wait().unwrap()));
-    // It has failed long before, and does not end while its last event is unread.
+    // It has failed long ago, but does not exit while its last event is unread.
     assert_eq!(end.recv_timeout(Duration::from_secs(3)), Err(mpsc::RecvTimeoutError::Timeout));
     (id, reader, filled, end)
 }

@@ -1,4 +1,4 @@
-//! No engine, one that cannot be used, no home.
+//! No engine, an unusable engine, no home directory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,4 @@
-//! Commands that wait end when their time is over, and say what was under way.
+//! Commands that wait end at their timeout, and report which step was running.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::engine::Engine;
 use crate::sandbox::{KINDMESH, Sandbox};
 
-/// What a command says that ends when its time is over: soon after, with exit status 1.
+/// Returns the output of a command that must end with exit status 1 soon after its timeout.
 fn late(sandbox: &Sandbox, engine: &Engine, arguments: &str) -> String {
     let began = Instant::now();
     let mut command = sandbox.command();
@@ -26,7 +26,7 @@ fn lab_commands_respect_their_timeouts() {
     let sandbox = Sandbox::with_environment();
     let engine = Engine::serve(&sandbox.root);
     sandbox.write("state/kindmesh/shop/labs/progress.json", "{}");
-    // Another command is at work, and does not end.
+    // Another command holds the lock, and does not end.
     sandbox.write("state/kindmesh/shop/lock", "4711");
     let lock = std::fs::File::open(sandbox.root.join("state/kindmesh/shop/lock")).unwrap();
     lock.lock().unwrap();
@@ -52,7 +52,7 @@ fn warm_and_offline_respect_their_timeouts() {
         ("kind", "kind v0.33.0 go1.26.8 linux/amd64"),
         ("istioctl", r#"{"clientVersion": {"version": "1.31.1"}}"#),
     ] {
-        // What it prints is not a manifest, but all that is asked of it here.
+        // Its output is not a manifest, but all that this test needs.
         sandbox.write(tool, &format!("#!/bin/sh\necho '{says}'\n"));
         std::fs::set_permissions(sandbox.root.join(tool), std::fs::Permissions::from_mode(0o755)).unwrap();
     }

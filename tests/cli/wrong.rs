@@ -1,5 +1,5 @@
-//! Wrong input: each is exit status 2 and one error, which says where, what is wrong and what would be right. The
-//! tables lie in `wrong/`.
+//! Invalid input: exit status 2 and one error, which reports where and what is wrong, and what is valid. The cases
+//! are in `wrong/`.
 
 use std::time::Instant;
 
@@ -7,11 +7,11 @@ use crate::sandbox::{Sandbox, all, golden};
 
 const SPECS: &str = include_str!("wrong/specs.txt");
 const COMMANDS: &str = include_str!("wrong/commands.txt");
-/// How many cases there are at least, so that a table that is not read any more does not pass.
+/// The minimum number of cases, so that a table that is no longer read fails the test.
 const AT_LEAST: (usize, usize) = (140, 80);
 
-/// The words by which a message says what would be right.
-const RIGHT: [&str; 10] = [
+/// Phrases with which a message reports what is valid.
+const RIGHT: [&str; 11] = [
     "hint: ",
     "did you mean",
     "such as",
@@ -19,37 +19,38 @@ const RIGHT: [&str; 10] = [
     "[possible values: ",
     "a value is required",
     "expected a ",
+    ": use ",
     "lower-case letters",
     "neither ",
     "at most",
 ];
 
-/// The specs of the table, each with what is wrong with it.
+/// Returns the specs of the table, each with a title that describes what is wrong.
 fn specs() -> Vec<(&'static str, &'static str)> {
     let cases = SPECS.split("\n=== ").skip(1);
     cases.map(|case| case.split_once('\n').unwrap_or((case, ""))).collect()
 }
 
-/// What is missing of what every wrong input is told; `shown` is what [`Sandbox::run`] shows.
+/// Returns what an error message lacks; `shown` is the output of [`Sandbox::run`].
 fn flaw(shown: &str) -> Option<&'static str> {
     let errors = shown.lines().filter(|line| line.starts_with("error: ")).count();
     match () {
         () if shown.contains("panicked") => Some("a panic"),
         () if !shown.contains("exit status: 2\n") => Some("the exit status is not 2"),
-        () if shown.contains("--- stdout") => Some("a result in spite of the error"),
-        () if errors != 1 => Some("not one error"),
-        () if !RIGHT.iter().any(|words| shown.contains(words)) => Some("nothing says what would be right"),
+        () if shown.contains("--- stdout") => Some("a result despite the error"),
+        () if errors != 1 => Some("not exactly one error"),
+        () if !RIGHT.iter().any(|words| shown.contains(words)) => Some("nothing reports what is valid"),
         () => None,
     }
 }
 
-/// Asserts that nothing is missing anywhere, and says all that is.
+/// Asserts that no message has a flaw, and reports every flaw.
 fn assert_flawless(texts: &[String]) {
     let flaws: Vec<_> = texts.iter().filter_map(|shown| Some(format!("# {}\n{shown}", flaw(shown)?))).collect();
     assert!(flaws.is_empty(), "{}", flaws.join("\n"));
 }
 
-/// Whether an error, or each of several, is told with its place.
+/// Whether an error, or each of several, has a position.
 fn is_placed(shown: &str) -> bool {
     let said: Vec<_> = shown.lines().skip_while(|line| !line.starts_with("error: ")).collect();
     let Some((first, more)) = said.split_first() else { return false };
@@ -81,7 +82,7 @@ fn every_invalid_spec_is_reported_with_its_position() {
     eprintln!("{} wrong specs in {:.1} s", specs.len(), started.elapsed().as_secs_f64());
     assert_flawless(&texts);
     let homeless: Vec<_> = texts.iter().filter(|shown| !is_placed(shown)).cloned().collect();
-    assert!(homeless.is_empty(), "without their place:\n{}", homeless.join("\n"));
+    assert!(homeless.is_empty(), "without a position:\n{}", homeless.join("\n"));
     golden("wrong_specs", &texts);
 }
 

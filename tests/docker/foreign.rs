@@ -128,7 +128,7 @@ async fn down_leaves_a_network_that_others_use_and_names_them() {
     let text = down();
     assert!(
         text.contains(&format!(
-            "network kindmesh-{NAME}, by {GUEST}; once they are gone: kindmesh down --name {NAME}"
+            "network kindmesh-{NAME}, used by {GUEST}; when it is unused: kindmesh down --name {NAME}"
         )),
         "{text}"
     );

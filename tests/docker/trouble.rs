@@ -82,7 +82,7 @@ async fn a_second_interrupt_ends_at_once() {
     std::fs::write(home.root.join("release"), "").unwrap();
     let text = shown(&output);
     assert_eq!(output.status.code(), Some(130), "{text}");
-    assert!(text.contains("what was made is kept; kindmesh up --name docker-test-twice goes on"), "{text}");
+    assert!(text.contains("kindmesh up --name docker-test-twice continues where this run stopped"), "{text}");
     // What it left is known by the next command.
     let down = home.command(&["down"]).output().unwrap();
     assert_eq!(down.status.code(), Some(0), "{}", shown(&down));
@@ -228,7 +228,7 @@ async fn a_full_and_a_read_only_disk_are_told() {
     let up = ["up", "--name", NAME];
     // What doctor looks at is told before anything is touched.
     told(&["--tmpfs", "/state:size=4k"], &up, 4, "has 0.0 GB free");
-    told(&["--read-only"], &up, 4, "cannot be written");
+    told(&["--read-only"], &up, 4, "is not writable");
     told(&["--tmpfs", "/state:ro"], &["down", "--name", NAME], 1, "Read-only file system");
     // Without room there is still a way down.
     let output = in_container(&engine, IMAGE, &["--tmpfs", "/state:size=4k"], &["down", "--name", NAME]);

@@ -109,7 +109,7 @@ fn failure_cause_is_named_and_in_support_archive() {
         "waiting for istiod to be ready",
         "no node has enough cpu left for the pod's request",
         "Insufficient cpu",
-        "hint: ask for less in mesh.values",
+        "hint: lower the requests in mesh.values",
         &format!("support archive: {}", archive_path.display()),
     ] {
         assert!(

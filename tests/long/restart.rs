@@ -77,7 +77,7 @@ fn interrupted_stop_can_be_continued() {
     let output = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(stop.wait().unwrap().code(), Some(130), "{output}");
     assert!(
-        output.contains("kindmesh stop --name e2e goes on, kindmesh start --name e2e brings them back"),
+        output.contains("kindmesh stop --name e2e continues, kindmesh start --name e2e starts"),
         "{output}"
     );
     for command in ["stop", "start"] {

@@ -41,7 +41,7 @@ pub struct UnapplyArgs {
     /// Cluster to remove them from [default: every cluster that has them]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
-    /// Remove every policy, including those of up
+    /// Remove every policy, including those that up applied
     #[arg(long, conflicts_with = "policies")]
     pub all: bool,
     /// Timeout of each cluster, such as 10s or 1m
@@ -81,7 +81,7 @@ async fn run_unapply(context: &Context, args: &UnapplyArgs) -> anyhow::Result<Do
     if args.all {
         changes.retain(|change| change.changed);
         if changes.is_empty() && !context.is_json() {
-            return Ok(Done::text("No policy was applied."));
+            return Ok(Done::text("No policies are applied."));
         }
     }
     let hint = up_hint(environment.name());
@@ -111,8 +111,8 @@ fn applied(change: &Change) -> String {
     if !change.acts_here {
         let side = policy.side();
         text.push_str(&format!(
-            ", without effect: it takes effect in the {side}'s cluster, and there is none \
-            here"
+            ", without effect: it takes effect in the {side}'s cluster, and this cluster \
+            has none"
         ));
     }
     text
@@ -135,7 +135,7 @@ async fn list(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "policies": policies}));
     }
-    let mut table = Table::new(["POLICY", "TAKES EFFECT IN", "APPLIED IN", "WHAT IT DOES"]);
+    let mut table = Table::new(["POLICY", "TAKES EFFECT IN", "APPLIED IN", "EFFECT"]);
     for listed in &policies {
         let or_dash = |clusters: &[String]| if clusters.is_empty() { "-".into() } else { clusters.join(", ") };
         table.row([

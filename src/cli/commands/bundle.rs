@@ -22,7 +22,7 @@ pub fn command(args: BundleArgs) -> Task {
     Task::new(Description::of("bundle"), async move |context| run(context, &args).await)
 }
 
-/// How many of the missing parts are listed.
+/// The number of missing parts that are printed.
 const MISSING_SHOWN: usize = 8;
 
 async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
@@ -36,7 +36,7 @@ async fn run(context: &Context, args: &BundleArgs) -> anyhow::Result<Done> {
 
 fn describe(written: &Written) -> String {
     let mut text = format!(
-        "{}\n{} files, {:.1} MB. It contains no keys and no tokens, but names and logs: check it before you \
+        "{}\n{} files, {:.1} MB. It contains no keys or tokens, but it contains names and logs: review it before you \
             share it",
         written.path.display(),
         written.files,
@@ -47,7 +47,7 @@ fn describe(written: &Written) -> String {
         missing => {
             let shown = &missing[..missing.len().min(MISSING_SHOWN)];
             text.push_str(&format!(
-                "\nmissing, {} in total, listed in the archive's README.md:\n  {}",
+                "\nmissing parts: {} in total, all listed in the archive's README.md:\n  {}",
                 missing.len(),
                 shown.join("\n  ")
             ));

@@ -15,11 +15,12 @@ use crate::report::Table;
 /// `cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// List built node images, sample images, programs and rendered manifests, with sizes and users
+    /// List built node images, sample images, tools and rendered manifests, with their sizes and users
     List,
-    /// Remove what no environment uses
+    /// Remove everything that no environment uses
     Prune,
-    /// Prepare all that up needs without a cluster: images, the built node image, programs, rendered manifests
+    /// Prepare everything that up needs before it creates clusters: images, the built node image, tools, rendered
+    /// manifests
     Warm(WarmArgs),
 }
 
@@ -49,7 +50,7 @@ async fn run(context: &Context, command: &CacheCommand) -> anyhow::Result<Done> 
         return Done::json(&json!({"schemaVersion": 1, "items": items, "bytes": total}));
     }
     let nothing = match command {
-        CacheCommand::Prune => "Nothing to remove: environments use everything.",
+        CacheCommand::Prune => "Nothing to remove: everything is in use.",
         CacheCommand::List | CacheCommand::Warm(_) => "The cache is empty. Fill it: kindmesh cache warm",
     };
     if items.is_empty() {
@@ -79,7 +80,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::NodeImage => "node image",
         Kind::SampleImage => "sample image",
         Kind::Tool => "tool",
-        Kind::Rendering => "rendering",
+        Kind::Rendering => "rendered manifests",
     }
 }
 

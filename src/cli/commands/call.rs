@@ -88,7 +88,7 @@ async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
     }
 }
 
-/// Unlikely to repeat, and short enough to read aloud.
+/// Returns an ID that is unlikely to repeat and short enough to read aloud.
 fn id(number: u32) -> String {
     let now = jiff::Timestamp::now().as_millisecond();
     format!("{now:x}-{number}")
@@ -134,7 +134,7 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
         "{} in {} ms, from {from} to {}\n",
         status(answer, style),
         answer.round_trip_time_millis,
-        answer.served_by().unwrap_or("no cluster")
+        answer.served_by().unwrap_or("no producer")
     );
     if let Some(reason) = &answer.reason {
         text.push_str(&format!("reason: {reason}\n"));

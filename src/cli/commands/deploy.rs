@@ -22,13 +22,13 @@ pub struct DeployArgs {
     /// Directory of manifests (.yaml, .yml, .json), or one file
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// Cluster for everything [default: the annotations kindmesh/clusters and the spec's deploy]
+    /// Cluster for all objects [default: set by the annotation kindmesh/clusters and by deploy in the spec]
     #[arg(long, value_name = "CLUSTER")]
     pub to: Option<Label>,
     /// Namespace for objects without one
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     pub namespace: Label,
-    /// Delete what was deployed from this directory, in every cluster
+    /// Delete the objects that were deployed from this directory, in every cluster
     #[arg(long, conflicts_with_all = ["to", "no_wait"])]
     pub delete: bool,
     /// Do not wait until all pods are ready
@@ -47,7 +47,7 @@ pub fn command(args: DeployArgs) -> Task {
 
 async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
-    // Waits end a little earlier, and report their last status.
+    // Waits end slightly earlier, and report their last status.
     let deadline = Instant::now() + args.timeout;
     let done = async {
         let (_lock, environment) =
@@ -84,8 +84,8 @@ async fn apply(
     Ok(Done::text(describe(&deployed, !args.no_wait)))
 }
 
-/// Returns `deploy` of the spec files, since it does not change the environment; otherwise that of the stored
-/// spec.
+/// Returns the field `deploy` of the spec files, or that of the stored spec if it is empty. It may differ, since it
+/// does not affect the environment.
 fn places(context: &Context, environment: &Environment) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
     let loaded = context.load()?;
     let places = match loaded.spec.deploy.is_empty() {
@@ -132,16 +132,13 @@ fn describe(deployed: &Deployed, waited: bool) -> String {
         lines.push(format!("{}: stub Service {}: {}", stub.object.cluster, stub.object.name, stub.because));
     }
     lines.extend(
-        deployed
-            .removed
-            .iter()
-            .map(|object| format!("{} deleted: it is not in the manifests anymore", called(object))),
+        deployed.removed.iter().map(|object| format!("{} deleted: no longer in the manifests", called(object))),
     );
     lines.extend(deployed.notes.iter().map(|note| format!("note: {note}")));
     lines.push(match (deployed.changed, waited) {
         (false, _) => "Nothing changed.".into(),
         (true, true) => "All pods are ready.".into(),
-        (true, false) => "Applied; its pods may not be ready yet.".into(),
+        (true, false) => "Applied. Pods may not be ready yet.".into(),
     });
     lines.join("\n")
 }

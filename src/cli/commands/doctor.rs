@@ -15,7 +15,7 @@ use crate::report::findings;
 /// `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Timeout of all checks; what does not respond in time is unknown: 5s, 1m
+    /// Timeout of all checks, such as 5s or 1m; a check that does not finish in time is unknown
     #[arg(long, value_parser = duration, default_value = "2s", value_name = "TIME")]
     pub timeout: Duration,
 }

@@ -42,7 +42,7 @@ pub fn command(args: DownArgs) -> Task {
 
 /// Returns how to continue after a signal.
 fn after_signal(which: &str) -> String {
-    format!("kindmesh down{which} continues: what is left is found by its labels")
+    format!("kindmesh down{which} continues; it finds remaining objects by their labels")
 }
 
 async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
@@ -68,7 +68,7 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
 }
 
 async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
-    // An unknown name is reported before the engine is asked.
+    // Report an invalid name before connecting to the engine.
     let one = if args.all { None } else { Some(context.environment_name()?) };
     let engine = Engine::connect().await?;
     let names = match one {
@@ -90,7 +90,7 @@ async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     Ok(if context.is_json() { Done::default() } else { Done::text(lines.join("\n")) })
 }
 
-/// Returns every environment on this engine, and every environment with files that is on no other engine.
+/// Returns every environment on this engine, and every environment that has files and is on no other engine.
 async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> {
     let inventory = gather::gather(engine).await?;
     let mut names: Vec<String> = inventory.environments.keys().cloned().collect();
@@ -110,10 +110,10 @@ async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> 
 }
 
 fn left(name: &str, networks: &[(String, Vec<String>)]) -> String {
-    let mut text = format!("Environment {name} deleted, except what others use:");
+    let mut text = format!("Environment {name} deleted, except networks that are in use:");
     for (network, users) in networks {
         let users = users.join(", ");
-        text.push_str(&format!("\n  network {network}, used by {users}; when they are gone: {}", down_hint(name)));
+        text.push_str(&format!("\n  network {network}, used by {users}; when it is unused: {}", down_hint(name)));
     }
     text
 }

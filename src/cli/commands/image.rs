@@ -19,17 +19,17 @@ use crate::spec::Label;
 /// `image`.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
-    /// Load images of the local engine into the nodes, replacing images of the same name
+    /// Load images from the local engine into the nodes, replacing images of the same name
     Load(ImageLoadArgs),
 }
 
 /// `image load`.
 #[derive(Debug, Args)]
 pub struct ImageLoadArgs {
-    /// Images, as the engine names them
+    /// Names of images in the local engine
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
-    /// Cluster whose nodes get them [default: all]
+    /// Cluster to load them into [default: all]
     #[arg(long, value_name = "CLUSTER")]
     pub to: Option<Label>,
     /// Timeout, such as 90s or 5m
@@ -60,7 +60,7 @@ async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
     });
     let loaded = tokio::time::timeout_at(deadline, step).await.map_err(|_| {
         Error::environment(format!("not loaded after {} s", args.timeout.as_secs()))
-            .hint("--timeout allows more time; loaded images stay")
+            .hint("--timeout allows more time; images that are loaded stay loaded")
     })??;
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "images": loaded}));

@@ -12,10 +12,10 @@ use crate::host::kubeconfig;
 /// `kubeconfig`.
 #[derive(Debug, Args)]
 pub struct KubeconfigArgs {
-    /// Print its content instead
+    /// Print its content instead of its path
     #[arg(long, conflicts_with = "merge")]
     pub raw: bool,
-    /// Merge it into your kubeconfig (the first of KUBECONFIG, else ~/.kube/config) and print that path
+    /// Merge it into your kubeconfig (the first file in KUBECONFIG, else ~/.kube/config), and print that path
     #[arg(long)]
     pub merge: bool,
 }

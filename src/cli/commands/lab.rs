@@ -22,7 +22,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum LabCommand {
     /// List the exercises
     List,
-    /// Set up an exercise, whatever the current state, and print its page
+    /// Set up an exercise, whatever the state of the environment, and print its text
     Start(StartExerciseArgs),
     /// Run the checks of the exercise, and show differences from the solution
     Check,
@@ -60,7 +60,7 @@ pub struct PutArgs {
 /// `lab reset`.
 #[derive(Debug, Args)]
 pub struct ResetArgs {
-    /// Also forget which exercises are done
+    /// Also reset the record of completed exercises
     #[arg(long)]
     pub forget: bool,
     /// Timeout, such as 30s or 5m
@@ -117,12 +117,12 @@ async fn run(context: &Context, command: &LabCommand) -> anyhow::Result<Done> {
             reset(context, &changes)
         }
         LabCommand::Progress => progress(context, &environment, &labs.progress()?),
-        // See above.
+        // Handled above.
         LabCommand::List | LabCommand::Seats(_) => Ok(Done::default()),
     }
 }
 
-/// Returns the timeout of the whole command. Commands without the option only ask the engine, which has its own
+/// Returns the timeout of the whole command. Commands without the option only query the engine, which has its own
 /// timeout.
 fn timeout(command: &LabCommand) -> Duration {
     match command {
@@ -138,7 +138,7 @@ fn list(context: &Context) -> anyhow::Result<Done> {
         let exercises: Vec<_> = Exercise::all().iter().map(Exercise::listed).collect();
         return Done::json(&json!({"schemaVersion": 1, "exercises": exercises}));
     }
-    let mut table = Table::new(["NUMBER", "EXERCISE", "MINUTES", "WHAT IT IS FOR"]);
+    let mut table = Table::new(["NUMBER", "EXERCISE", "MINUTES", "GOAL"]);
     for exercise in Exercise::all() {
         let minutes = exercise.minutes.to_string();
         table.row([exercise.number.to_string(), exercise.title.clone(), minutes, exercise.goal.clone()]);
@@ -153,7 +153,7 @@ fn begun(context: &Context, exercise: &Exercise, put: &Applied) -> anyhow::Resul
     }
     let style = context.printer.stdout_style();
     let mut text = exercise.page().trim_end().to_owned();
-    text.push_str(&format!("\n\n{}\n", style.bold("The exercise is set up, and fails as described")));
+    text.push_str(&format!("\n\n{}\n", style.bold("The exercise is set up and fails as described")));
     text.push_str(&changes(&put.changes));
     for tried in &put.checkpoints {
         text.push_str(&format!("  {}: now {}\n", tried.claim, tried.seen));
@@ -197,7 +197,7 @@ fn points(tried: &[Tried], style: Style) -> String {
                 text.push_str(&format!("{} {}\n", style.red("✗"), tried.claim));
                 text.push_str(&format!("    expected: {}\n    got:      {}\n", tried.expected, tried.seen));
                 text.push_str(match tried.as_at_first {
-                    true => "    unchanged from the start\n",
+                    true => "    unchanged since the start\n",
                     false => "    changed, but not correct yet\n",
                 });
             }
@@ -238,7 +238,7 @@ fn solved(context: &Context, exercise: &Exercise, put: &Applied) -> anyhow::Resu
         let title = format!("{path}, in the {side}'s cluster");
         text.push_str(&format!("{}\n\n{}\n\n", style.bold(&title), indented(manifest)));
     }
-    text.push_str(&format!("{}\n{}\n", style.bold("The solution is applied, and works"), changes(&put.changes)));
+    text.push_str(&format!("{}\n{}\n", style.bold("The solution is applied and works"), changes(&put.changes)));
     text.push_str(&points(&put.checkpoints, style));
     Ok(Done::text(text))
 }
@@ -248,8 +248,8 @@ fn reset(context: &Context, changed: &[Change]) -> anyhow::Result<Done> {
         return Done::json(&json!({"schemaVersion": 1, "changes": changed}));
     }
     let text = match changed.is_empty() {
-        true => "The environment is as up creates it.".into(),
-        false => format!("The environment is as up creates it again.\n{}", changes(changed)),
+        true => "Nothing to restore: the environment is as up created it.".into(),
+        false => format!("Environment restored to the state that up creates:\n{}", changes(changed)),
     };
     Ok(Done::text(text))
 }
@@ -267,7 +267,7 @@ fn progress(context: &Context, environment: &Environment, progress: &Progress) -
             Some(attempt) if attempt.passed.is_some() && attempt.shown => "done, with the solution",
             Some(attempt) if attempt.passed.is_some() => "done",
             Some(_) if current => "in progress",
-            Some(_) => "begun",
+            Some(_) => "started",
             None => "-",
         };
         let state =

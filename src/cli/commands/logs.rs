@@ -16,9 +16,9 @@ use crate::spec::Label;
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// Log to print [default: list the available logs]
-    #[arg(value_enum, value_name = "WHAT")]
+    #[arg(value_enum, value_name = "LOG")]
     pub what: Option<What>,
-    /// Only of this cluster
+    /// Only logs of this cluster
     #[arg(long, value_name = "CLUSTER")]
     pub cluster: Option<Label>,
     /// Number of lines from the end of each log
@@ -40,7 +40,7 @@ pub fn command(args: LogsArgs) -> Task {
 
 async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Done> {
     if args.previous && matches!(args.what, Some(What::Node | What::Link)) {
-        return Err(Error::usage("--previous is for containers: a node has one journal")
+        return Err(Error::usage("--previous supports only containers: a node has one journal")
             .hint("omit it; --lines N shows older lines")
             .into());
     }
@@ -48,8 +48,8 @@ async fn run(context: &Context, args: &LogsArgs) -> anyhow::Result<Done> {
     let what = args.what.map_or(What::ALL.to_vec(), |what| vec![what]);
     let logs = Logs::find(&environment, &what, args.cluster.as_ref()).await?;
     if logs.found.is_empty() {
-        let what = args.what.map_or("anything", What::as_str);
-        return Err(Error::environment(format!("no log of {what}"))
+        let what = args.what.map_or("any kind", What::as_str);
+        return Err(Error::environment(format!("no logs of {what} found"))
             .evidence(logs.missing.join("\n"))
             .hint("kindmesh logs lists the available logs")
             .into());
@@ -76,7 +76,7 @@ fn list(context: &Context, logs: &Logs<'_>) -> anyhow::Result<Done> {
     }
     let style = context.printer.stdout_style();
     Ok(Done::text(format!(
-        "{}\n\nTo read one: {}",
+        "{}\n\nTo print one: {}",
         table.render(style),
         style.bold("kindmesh logs istiod --cluster cluster1").replace("cluster1", &logs.found[0].cluster)
     )))

@@ -12,18 +12,18 @@ use crate::lifecycle::offline::{self, Contents, LoadedArchive, Saved};
 /// `offline`.
 #[derive(Debug, Subcommand)]
 pub enum OfflineCommand {
-    /// Save the images, programs and manifests that up needs for this spec to a file
+    /// Save the images, tools and manifests that up needs for this spec to an archive
     Save {
-        /// File to write, which must not exist
+        /// Archive to write, which must not exist
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Timeout, such as 90s or 30m
         #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
         timeout: Duration,
     },
-    /// Verify a saved file, and load it into the engine and the cache
+    /// Verify an archive, and load it into the engine and the cache
     Load {
-        /// File to load
+        /// Archive to load
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Timeout, such as 90s or 30m
@@ -70,16 +70,16 @@ fn describe_loaded(brought: &LoadedArchive) -> String {
         format!("All {} checksums match: {}\n{}", brought.blobs, brought.digest, contents(&brought.contents));
     if brought.contents.kindmesh != env!("CARGO_PKG_VERSION") {
         text.push_str(&format!(
-            "\nkindmesh {} wrote it, and this is {}: up may require other versions, and then the network.",
+            "\nkindmesh {} wrote it, but this is {}: up may need other versions, and a network to download them.",
             brought.contents.kindmesh,
             env!("CARGO_PKG_VERSION")
         ));
     }
     if !brought.left.is_empty() {
         let left = brought.left.join(", ");
-        text.push_str(&format!("\nNot usable by this kindmesh on this host: {left}"));
+        text.push_str(&format!("\nSkipped, because this kindmesh cannot use them on this host: {left}"));
     }
-    text.push_str("\n\nWith a spec that uses the same versions, up requires no network: kindmesh up");
+    text.push_str("\n\nFor a spec with the same versions, up requires no network: kindmesh up");
     text
 }
 

@@ -16,10 +16,10 @@ pub struct OpenArgs {
     /// Cluster whose caller sends the calls [default: the first with a caller]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
-    /// Port on 127.0.0.1, 0 for any free one [default: any; open: 8080 if it is free]
+    /// Port on 127.0.0.1; 0 selects a free port [default: 0; open: 8080 if it is free]
     #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX), allow_negative_numbers = true)]
     pub port: Option<u16>,
-    /// Print the address only, without opening a browser
+    /// Print the URL without opening a browser
     #[arg(long)]
     pub no_browser: bool,
 }
@@ -37,7 +37,7 @@ async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
     let client = environment.client(from).await?;
     let namespace = environment.spec.samples.namespace.as_str();
     let to_caller = async || forward::to_caller(&client, namespace).await;
-    // A missing caller is an error here, rather than an empty page.
+    // Report a missing caller now, rather than serve an empty page.
     to_caller().await.map_err(|error| crate::cluster::call::unreached(error, from))?;
     let forward = Forward::bind(args.port).await?;
     let url = forward.url();
@@ -51,7 +51,7 @@ async fn run(context: &Context, args: &OpenArgs) -> anyhow::Result<Done> {
     Ok(Done::default())
 }
 
-/// Opens an address in the browser, if there is one and the user wants it.
+/// Opens a URL in the browser, if there is a screen and `--no-browser` is not set.
 pub(super) fn show(context: &Context, args: &OpenArgs, url: String) {
     let variable = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if !args.no_browser && has_browser(cfg!(target_os = "macos"), variable) {
@@ -59,13 +59,13 @@ pub(super) fn show(context: &Context, args: &OpenArgs, url: String) {
         // `open` waits briefly to see whether the browser fails.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = open::that_detached(url) {
-                events.note(format!("no browser could be started ({error}): open the address by hand"));
+                events.note(format!("cannot start a browser ({error}): open the URL yourself"));
             }
         });
     }
 }
 
-/// Whether there is a screen for a browser: this user's own, not that of a Mac reached by SSH.
+/// Whether there is a screen for a browser: the user's own, not that of a Mac reached over SSH.
 fn has_browser(macos: bool, variable: impl Fn(&str) -> bool) -> bool {
     if macos {
         return !variable("SSH_CONNECTION");

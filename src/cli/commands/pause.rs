@@ -56,7 +56,7 @@ async fn run(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
     let engine = Engine::connect().await?;
     let work = pause::pause(&engine, &context.folders, &name, &context.events);
     let changed = tokio::time::timeout(args.timeout, work).await.map_err(|_| late("paused", args))??;
-    Ok(done(context, &name, if changed { "paused" } else { "was paused already" }, &resume_hint(&name)))
+    Ok(done(context, &name, if changed { "paused" } else { "is already paused" }, &resume_hint(&name)))
 }
 
 async fn run_stop(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
@@ -64,13 +64,13 @@ async fn run_stop(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
     let engine = Engine::connect().await?;
     let work = pause::stop(&engine, &context.folders, &name, &context.events);
     let changed = tokio::time::timeout(args.timeout, work).await.map_err(|_| late("stopped", args))??;
-    Ok(done(context, &name, if changed { "stopped" } else { "was stopped already" }, &start_hint(&name)))
+    Ok(done(context, &name, if changed { "stopped" } else { "is already stopped" }, &start_hint(&name)))
 }
 
 fn done(context: &Context, name: &str, what: &str, back: &str) -> Done {
     match context.is_json() {
         true => Done::default(),
-        false => Done::text(format!("Environment {name} {what}. Back again: {back}")),
+        false => Done::text(format!("Environment {name} {what}. To start it again: {back}")),
     }
 }
 

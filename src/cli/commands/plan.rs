@@ -13,7 +13,7 @@ use crate::report::{Output, Style, Table};
 /// `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan for an empty host: do not read the engine and the host's routes
+    /// Plan for an empty host, without reading the engine or the host's routes
     #[arg(long)]
     pub offline: bool,
 }
@@ -69,7 +69,7 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
             ),
         ]);
     }
-    facts.row(["takes".into(), size.to_string()]);
+    facts.row(["requires".into(), size.to_string()]);
     let mut clusters = Table::new(["CLUSTER", "CONTEXT", "NODES", "PODS", "SERVICES"]);
     for cluster in &plan.clusters {
         clusters.row([

@@ -18,7 +18,7 @@ use crate::plan::{self, admission};
 #[derive(Debug, Args)]
 pub struct RenderArgs {
     /// Directory to write, which must be empty or not exist
-    #[arg(value_name = "FOLDER")]
+    #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! `kindmesh resume` and `kindmesh start`: both bring back paused and stopped environments.
+//! `kindmesh resume` and `kindmesh start`: both work on paused and on stopped environments.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn named(name: &'static str, args: StartArgs) -> Task {
     let description = Description {
         streams_events: true,
         after_signal: Some(|flags| {
-            format!("running nodes recover by themselves; kindmesh start{flags} waits for a call")
+            format!("running nodes recover by themselves; kindmesh start{flags} waits for a cross-cluster call")
         }),
         recorded: true,
         ..Description::of(name)
@@ -49,7 +49,7 @@ async fn run(context: &Context, args: &StartArgs) -> anyhow::Result<Done> {
     let name = environment.name();
     let mut lines = vec![match started.changed {
         true => format!("Environment {name} started."),
-        false => format!("Environment {name} was running already."),
+        false => format!("Environment {name} is already running."),
     }];
     for (from, answer) in &started.calls {
         let (to, millis) = (answer.served_by().unwrap_or_default(), answer.round_trip_time_millis);

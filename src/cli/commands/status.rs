@@ -15,7 +15,7 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::report::Table;
 
-/// The arguments of a command that waits.
+/// `status`.
 #[derive(Debug, Args)]
 pub struct TimeoutArgs {
     /// Timeout of each response, such as 10s or 1m

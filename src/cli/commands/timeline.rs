@@ -13,7 +13,7 @@ use crate::report::{Output, Table, gantt};
 /// `timeline`.
 #[derive(Debug, Args)]
 pub struct TimelineArgs {
-    /// Run to show: 1 is the last one
+    /// Run to show; 1 is the last one
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub run: u32,
     /// List the recorded runs
@@ -36,7 +36,7 @@ fn run(context: &Context, args: &TimelineArgs) -> anyhow::Result<Done> {
         let command = record::command(&path).unwrap_or_default().to_owned();
         runs.extend(Timeline::of(&command, &record::read(&path)?));
     }
-    // The last run is number one: it is the one that users want most.
+    // Run 1 is the last one, which users look at most often.
     runs.reverse();
     if args.list {
         return list(context, &runs);

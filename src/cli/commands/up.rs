@@ -28,7 +28,7 @@ pub fn command(args: UpArgs) -> Task {
             streams_events: true,
             after_signal: Some(|flags| {
                 format!(
-                    "kindmesh up{flags} continues where this run stopped, kindmesh down{flags} deletes \
+                    "kindmesh up{flags} continues where this run stopped; kindmesh down{flags} deletes \
                     everything"
                 )
             }),
@@ -68,7 +68,7 @@ fn summary(up: &Up, style: Style) -> String {
         let served_by = answer.served_by().unwrap_or_default();
         let identity = answer.identity().unwrap_or_default();
         text.push_str(&format!(
-            "A call from {from} was answered in {served_by} for the caller {identity}: {} in {} ms.\n\n",
+            "A call from {from} was answered in {served_by}, with caller identity {identity}: {} in {} ms.\n\n",
             answer.status_code, answer.round_trip_time_millis
         ));
     }

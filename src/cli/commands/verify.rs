@@ -25,7 +25,7 @@ pub struct VerifyArgs {
     /// Skip a check, by name or prefix; may be repeated
     #[arg(long, value_name = "ID")]
     pub skip: Vec<String>,
-    /// Number of runs; a claim that fails once has failed
+    /// Number of runs; a claim that fails in one run has failed
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub repeat: u32,
     /// Stop at the first failure
@@ -38,7 +38,7 @@ pub struct VerifyArgs {
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
     pub timeout: Duration,
     /// Directory with files ID.yaml, each applied instead of that check's policies
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
     /// Write a report: KIND is junit, html, json or markdown; may be repeated
     #[arg(long, value_name = "KIND=FILE")]

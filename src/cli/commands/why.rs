@@ -26,7 +26,7 @@ pub struct WhyArgs {
     /// Namespace of the caller [default: the URL's, else the samples']
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Option<Label>,
-    /// Pod of the caller, by a prefix of its name [default: a ready one, in the mesh if there is one]
+    /// Pod of the caller, or a prefix of its name [default: a ready pod, in the mesh if possible]
     #[arg(long, value_name = "POD")]
     pub pod: Option<String>,
     /// Timeout of each request, such as 5s or 1m
@@ -70,7 +70,7 @@ fn text(explained: &Explanation, style: Style, unicode: bool) -> String {
             hop.saw,
             hop.cure.as_deref().unwrap_or("none known")
         ),
-        None => "\nEvery hop is right.".to_owned(),
+        None => "\nEvery hop is OK.".to_owned(),
     });
     lines.join("\n")
 }

@@ -42,7 +42,7 @@ pub fn environment(up: &Up) -> String {
     ));
     for (from, answer) in &up.calls {
         text.push_str(&format!(
-            "\nA call from {} was answered in {}, to the caller {}: {} in {} ms.\n",
+            "\nA call from {} was answered in {}, with caller identity {}: {} in {} ms.\n",
             escape::markdown(from),
             escape::markdown(answer.served_by().unwrap_or_default()),
             escape::code(answer.identity().unwrap_or_default()),
@@ -183,7 +183,7 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with(
-            "A call from cluster1 was answered in cluster2, to the caller \
+            "A call from cluster1 was answered in cluster2, with caller identity \
              <code>spiffe://cluster.local/ns/sample/sa/sample-caller</code>: 200 in 4 ms.\n"
         ));
     }

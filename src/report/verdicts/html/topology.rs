@@ -161,7 +161,7 @@ fn narrow(clusters: &[SubjectCluster], wire: Option<&Wire>, described: &str) -> 
         }
         let (from, to) = span(&ends);
         text.push_str(&line("wire", &format!("M{lane} {from}V{to}")));
-        // Beside a short line, the edge would cut off a label.
+        // The edge of the drawing would cut off a label beside a short line.
         let middle = ((from + to) / 2).clamp(HEIGHT / 2, height - HEIGHT / 2);
         text.push_str(&upright("", lane + 19, middle, wire.label));
         text.push_str("</g>\n");
