@@ -158,7 +158,7 @@ pub mod internals {
             }
         }
         pub mod routes {
-            pub use crate::host::routes::parse;
+            pub use crate::host::host_routes::parse;
         }
         pub mod tool {
             pub use crate::host::tool::Tool;
@@ -176,7 +176,7 @@ pub mod internals {
     pub mod plan {
         pub use crate::plan::{Cluster, MANAGED_BY_LABEL, Network, Plan, Samples, plan};
         pub mod images {
-            pub use crate::plan::images::of_archive;
+            pub use crate::plan::image_names::of_archive;
         }
         pub mod inventory {
             pub use crate::plan::inventory::{

@@ -18,7 +18,7 @@ pub mod addresses;
 pub mod admission;
 mod config;
 pub mod engine;
-pub mod images;
+pub mod image_names;
 pub mod inventory;
 mod size;
 
@@ -230,7 +230,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         id: name.to_owned(),
         network: name.to_owned(),
         version: spec.mesh.version.clone(),
-        images: images::mesh(spec),
+        images: image_names::mesh(spec),
         root_subject: names::subject(name, None).to_string(),
     };
     // The address that Docker assigns to it, and to the network's DNS server.
@@ -316,7 +316,7 @@ fn samples(spec: &Spec, inventory: &Inventory) -> Result<Option<Samples>, Error>
     if !samples.enabled {
         return Ok(None);
     }
-    let (image, build) = images::sample(spec, inventory.executable.as_ref(), &inventory.engine)?;
+    let (image, build) = image_names::sample(spec, inventory.executable.as_ref(), &inventory.engine)?;
     let names = |labels: &[crate::spec::Label]| labels.iter().map(ToString::to_string).collect();
     Ok(Some(Samples {
         namespace: samples.namespace.to_string(),

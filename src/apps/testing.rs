@@ -48,7 +48,7 @@ use crate::host::inventory as gather;
 use crate::host::state::{Directories, Lock};
 use crate::lifecycle::locked;
 use crate::plan::Plan;
-use crate::plan::images::built_of;
+use crate::plan::image_names::built_of;
 use crate::report::Style;
 use crate::report::failure::Failure;
 

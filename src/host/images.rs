@@ -11,9 +11,9 @@ use crate::base::blocking::elsewhere;
 use crate::base::digest::hex;
 use crate::base::error::Error;
 use crate::host::docker::image::Load;
-use crate::host::docker::{Engine, node_images, sample_image};
+use crate::host::docker::{Engine, image_marks, sample_image};
 use crate::plan::Cluster;
-use crate::plan::images::reference::containerd_name;
+use crate::plan::image_names::reference::containerd_name;
 
 /// The result for one image in one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ pub struct Loaded {
 /// # Errors
 /// A usage error if the engine has no image of that name; otherwise the engine's errors.
 pub async fn identity(engine: &Engine, image: &str) -> anyhow::Result<String> {
-    let found = node_images::in_engine(engine, image).await?;
+    let found = image_marks::in_engine(engine, image).await?;
     Ok(found.ok_or_else(|| {
         Error::usage(format!("the engine at {} has no image {image}", engine.endpoint.host))
             .hint(format!("build it: docker build --tag {image} DIRECTORY; or: docker pull {image}"))
@@ -103,7 +103,7 @@ async fn into_node(
     node: &str,
     wanted: &[(&str, String)],
 ) -> anyhow::Result<Vec<String>> {
-    let there = node_images::on_node(engine, node).await?;
+    let there = image_marks::on_node(engine, node).await?;
     let is_there = |image: &str, identity: &str| {
         there.get(&containerd_name(image)).is_some_and(|mark| mark.as_deref() == Some(identity))
     };
@@ -111,7 +111,7 @@ async fn into_node(
     let names: Vec<String> = missing.iter().map(|(image, _)| (*image).to_owned()).collect();
     load.bring(engine, node, names.clone()).await?;
     for (image, identity) in missing {
-        node_images::mark(engine, node, image, identity).await?;
+        image_marks::mark(engine, node, image, identity).await?;
     }
     Ok(names)
 }

@@ -8,7 +8,7 @@ use bollard::models::{ContainerSummary, Network};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use ipnet::Ipv4Net;
 
-use super::routes;
+use super::host_routes;
 use crate::base::error::Error;
 use crate::base::names;
 use crate::host::docker::{Engine, sample_image};
@@ -39,7 +39,7 @@ pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
     let networks = networks.context("listing the engine's networks")?;
     let containers = containers.context("listing the engine's nodes")?;
     let mut inventory = sort(&networks, &containers);
-    inventory.taken.extend(routes::of_host());
+    inventory.taken.extend(host_routes::of_host());
     inventory.engine = engine.facts.clone();
     Ok(inventory)
 }

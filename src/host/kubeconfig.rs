@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 pub mod entries;
 mod lock;
-mod users;
+mod user_file;
 
-pub use users::{MERGE_TIMEOUT, merge_into, merged_into, remove_from, users_own};
+pub use user_file::{MERGE_TIMEOUT, merge_into, merged_into, remove_from, users_own};
 
 use anyhow::Context;
 use kube::config::Kubeconfig;

@@ -76,10 +76,7 @@ fn interrupted_stop_can_be_continued() {
     assert!(kill.success());
     let output = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(stop.wait().unwrap().code(), Some(130), "{output}");
-    assert!(
-        output.contains("kindmesh stop --name e2e continues, kindmesh start --name e2e starts"),
-        "{output}"
-    );
+    assert!(output.contains("kindmesh stop --name e2e continues, kindmesh start --name e2e starts"), "{output}");
     for command in ["stop", "start"] {
         let output = kindmesh.run(&[command]);
         assert_eq!(output.code, 0, "{output:?}");

@@ -21,7 +21,7 @@ use crate::host::kind;
 use crate::host::state::{Directories, Lock};
 use crate::host::tool::{self, Tool, process};
 use crate::plan::engine::EngineIdentity;
-use crate::plan::images::reference;
+use crate::plan::image_names::reference;
 use crate::plan::inventory::{Executable, Inventory};
 use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};

@@ -2,7 +2,7 @@
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::{Facts, RegistryAnswer, WantedImage};
-use crate::plan::images::reference;
+use crate::plan::image_names::reference;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {

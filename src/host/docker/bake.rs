@@ -9,7 +9,7 @@ use bollard::query_parameters::{
 
 use super::{Engine, image, is_not_found, node};
 use crate::base::event::{Outcome, Step};
-use crate::plan::images::{self, reference};
+use crate::plan::image_names::{self, reference};
 
 /// The label of every built node image, with the digest of its set, to find it again.
 pub const LABEL: &str = "kindmesh.node";
@@ -65,7 +65,7 @@ pub async fn ensure(
 ) -> anyhow::Result<Outcome<String>> {
     let from = inspect(engine, node_image).await?;
     let digest = set_in(engine, &from, wanted).await?;
-    let name = images::baked(&digest);
+    let name = image_names::baked(&digest);
     match engine.docker.inspect_image(&name).await {
         Ok(_) => return Ok(Outcome::unchanged(name)),
         Err(error) if is_not_found(&error) => {}
@@ -89,7 +89,7 @@ pub async fn ensure(
 /// of them.
 pub async fn name(engine: &Engine, node_image: &str, wanted: &[String]) -> Option<String> {
     let from = inspect(engine, node_image).await.ok()?;
-    Some(images::baked(&set_in(engine, &from, wanted).await.ok()?))
+    Some(image_names::baked(&set_in(engine, &from, wanted).await.ok()?))
 }
 
 /// Returns the node image with these images from an archive, if the engine has it and lacks any of its source
@@ -101,7 +101,7 @@ pub async fn from_archive(engine: &Engine, node_image: &str, wanted: &[String]) 
     if name(engine, node_image, wanted).await.is_some() {
         return Ok(None);
     }
-    let brought = images::of_archive(node_image, wanted);
+    let brought = image_names::of_archive(node_image, wanted);
     Ok(set(engine, &brought).await?.map(|_| brought))
 }
 
@@ -122,7 +122,7 @@ pub async fn set(engine: &Engine, name: &str) -> anyhow::Result<Option<String>> 
 /// # Errors
 /// The engine's errors.
 pub async fn archives(engine: &Engine) -> anyhow::Result<Vec<(String, String)>> {
-    let filters = [("reference".to_owned(), vec![images::ARCHIVE_REPOSITORY.to_owned()])].into();
+    let filters = [("reference".to_owned(), vec![image_names::ARCHIVE_REPOSITORY.to_owned()])].into();
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
     let images = engine.docker.list_images(Some(options)).await.context("listing the engine's images")?;
     let label = |image: &ImageSummary, key: &str| image.labels.get(key).cloned().unwrap_or_default();
@@ -140,7 +140,7 @@ async fn set_in(engine: &Engine, from: &ImageInspect, wanted: &[String]) -> anyh
     for image in wanted {
         identities.push((image.clone(), identity(&inspect(engine, image).await?)));
     }
-    Ok(images::set_of(&identity(from), &identities))
+    Ok(image_names::set_of(&identity(from), &identities))
 }
 
 /// Returns the process that builds in a container, if that is what the container is for.
@@ -200,7 +200,7 @@ async fn commit(
     };
     let options = CommitContainerOptionsBuilder::default()
         .container(container)
-        .repo(images::BAKED_REPOSITORY)
+        .repo(image_names::BAKED_REPOSITORY)
         .tag(tag)
         .pause(false)
         .build();

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::plan::images::reference;
+use crate::plan::image_names::reference;
 
 /// How long a credential helper may take; a locked key chain may ask the user.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -23,7 +23,7 @@ use super::{Engine, credentials, engine, is_not_found, node};
 use crate::base::counts;
 use crate::base::error::Error;
 use crate::base::event::{Outcome, Step};
-use crate::plan::images::reference::{containerd_name, names_by_digest, tagged, travel_name};
+use crate::plan::image_names::reference::{containerd_name, names_by_digest, tagged, travel_name};
 
 /// Returns the names under which images are loaded; images with a digest as their name get a tag in the engine
 /// here.

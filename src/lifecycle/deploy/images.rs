@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::place::{Placed, pod_spec, pod_template};
 use crate::cluster::mesh::apply::kind;
-use crate::host::docker::{Engine, node_images};
-use crate::plan::images::reference::tagged;
+use crate::host::docker::{Engine, image_marks};
+use crate::plan::image_names::reference::tagged;
 
 /// The annotation of pods with the IDs of their images: pods restart when an image was rebuilt under the same name.
 const IMAGES: &str = "kindmesh/images";
@@ -40,7 +40,7 @@ pub(super) async fn in_engine<'a>(
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for image in images {
-        if let Some(identity) = node_images::in_engine(engine, image).await? {
+        if let Some(identity) = image_marks::in_engine(engine, image).await? {
             found.insert(image.clone(), identity);
         }
     }

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::image::CTR;
 use super::{Engine, is_not_found, node};
-use crate::plan::images::reference::containerd_name;
+use crate::plan::image_names::reference::containerd_name;
 
 /// containerd's label of a loaded image, with its identity in the engine at that time. The node's own identity
 /// does not help: an engine with containerd's image store identifies images differently.
