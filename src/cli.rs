@@ -41,7 +41,7 @@ pub struct Cli {
 /// The arguments of all commands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Name of the environment [default: the spec's name, else kindmesh]
+    /// Name of the environment [default: the spec's name, else KINDMESH_ENVIRONMENT, else kindmesh]
     #[arg(long, global = true, value_name = "NAME", value_parser = environment_name)]
     pub name: Option<Label>,
     /// Spec file; may be repeated, later files override earlier ones [default: ./kindmesh.yaml, if it exists]
@@ -66,7 +66,7 @@ pub struct Global {
 pub enum Command {
     /// Create or repair the environment, and verify a cross-cluster call
     Up(up::UpArgs),
-    /// Send calls through the caller, and show what both sides saw
+    /// Send calls through the caller, and show what each side received
     Call(call::CallArgs),
     /// Open the caller page in a browser
     Open(open::OpenArgs),
@@ -74,7 +74,7 @@ pub enum Command {
     Ui(open::OpenArgs),
     /// Show what exists and whether it works, layer by layer
     Status(status::TimeoutArgs),
-    /// Show where the last up spent its time
+    /// Show where the last run of up spent its time
     Timeline(timeline::TimelineArgs),
     /// Print logs of samples, proxies, istiod, nodes and links
     Logs(logs::LogsArgs),
@@ -91,7 +91,7 @@ pub enum Command {
     /// Load images from the local engine into the nodes
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// Find problems that would make up fail, without changing anything
+    /// Find problems that would cause kindmesh up to fail, without changing anything
     Doctor(doctor::DoctorArgs),
     /// Freeze the nodes: they use no CPU, but keep their memory
     Pause(pause::PauseArgs),
@@ -103,7 +103,7 @@ pub enum Command {
     Start(start::StartArgs),
     /// Print what up would do, without changing anything
     Plan(plan::PlanArgs),
-    /// Write every file that up would use to a directory
+    /// Write the files that up would use into a directory
     Render(render::RenderArgs),
     /// Print the path of the kubeconfig, or merge it into yours
     Kubeconfig(kubeconfig::KubeconfigArgs),
@@ -118,7 +118,7 @@ pub enum Command {
     Bundle(bundle::BundleArgs),
     /// Delete the environment
     Down(down::DownArgs),
-    /// List, prune or warm the cache, which makes up faster
+    /// List, prune or warm the cache of images and tools that kindmesh up uses
     #[command(subcommand)]
     Cache(cache::CacheCommand),
     /// Save and load what up needs, for hosts without a network

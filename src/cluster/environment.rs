@@ -81,7 +81,7 @@ impl Environment {
         self.spec.clusters.iter().find(|cluster| cluster.name.as_str() == name).ok_or_else(|| {
             let names: Vec<_> = self.spec.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
             Error::usage(format!("environment \"{}\" has no cluster \"{name}\"", self.name()))
-                .hint(format!("clusters: {}", names.join(", ")))
+                .hint(format!("use one of {}", names.join(", ")))
         })
     }
 
@@ -99,7 +99,7 @@ impl Environment {
         if !samples.caller.clusters.iter().any(|cluster| cluster.as_str() == from) {
             let callers: Vec<_> = samples.caller.clusters.iter().map(ToString::to_string).collect();
             return Err(Error::usage(format!("cluster {from} has no caller"))
-                .hint(format!("clusters with a caller: {}", callers.join(", "))));
+                .hint(format!("use a cluster with a caller: {}", callers.join(", "))));
         }
         Ok(from)
     }

@@ -77,7 +77,7 @@ impl<'a> Policies<'a> {
     /// A usage error if the environment has no samples, which every policy needs; or if a cluster's kubeconfig is missing.
     pub async fn of(environment: &'a Environment, deadline: Instant) -> anyhow::Result<Self> {
         if !environment.spec.samples.enabled {
-            return Err(Error::usage("this environment has no samples, which policies need").into());
+            return Err(Error::usage("policies need the samples, which are disabled in this environment").into());
         }
         let mut clients = BTreeMap::new();
         for cluster in &environment.spec.clusters {

@@ -37,13 +37,13 @@ pub enum What {
     Caller,
     /// The sample producers.
     Producer,
-    /// The proxies of both.
+    /// The proxies of caller and producers.
     Proxy,
     /// Istio's control plane.
     Istiod,
     /// The nodes' journals: kubelet, containerd and others.
     Node,
-    /// The link's unit, on every node.
+    /// The journal of the link's systemd unit, on every node.
     Link,
 }
 

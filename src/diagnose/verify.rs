@@ -91,7 +91,7 @@ pub fn select(wanted: &[String], skip: &[String]) -> Result<Vec<&'static Check>,
         if name.is_empty() || !CHECKS.iter().any(|check| check.id.starts_with(name.as_str())) {
             let ids: Vec<_> = CHECKS.iter().map(|check| check.id).collect();
             return Err(
-                Error::usage(format!("no check \"{name}\"")).hint(format!("the checks are {}", ids.join(", ")))
+                Error::usage(format!("check \"{name}\" not found")).hint(format!("use one of {}", ids.join(", ")))
             );
         }
     }

@@ -268,7 +268,7 @@ async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> any
     let path = std::path::absolute(named).with_context(|| format!("failed to read the path in {variable}"))?;
     let refused = |why: &str| {
         Error::prerequisite(format!("{variable} names {}, which {why}", path.display()))
-            .hint(format!("let {variable} name an executable of {release}, or unset it"))
+            .hint(format!("set {variable} to the path of {release}, or unset it"))
     };
     if !path.exists() {
         return Err(refused("does not exist").into());
@@ -281,7 +281,7 @@ async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> any
         .await
         .map_err(|error| refused("does not tell its version").evidence(evidence_of(&error)))?;
     let warning = (!release.is(&version))
-        .then(|| format!("{variable} names {} of version {version}; kindmesh wants {release}", release.tool));
+        .then(|| format!("{variable} selects {} {version}, but kindmesh requires {release}", release.tool));
     Ok(Found { path, version, source: Source::Variable, warning })
 }
 

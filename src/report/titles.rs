@@ -34,7 +34,7 @@ pub fn title(step: &str) -> Title<'_> {
         "render" => ("Rendering Istio manifests", "Istio manifests rendered"),
         "cacerts" => ("Installing intermediate CA", "Intermediate CA installed"),
         "kinds" => ("Installing Istio CRDs", "Istio CRDs installed"),
-        "istio" => ("Applying Istio", "Istio applied"),
+        "istio" => ("Applying Istio manifests", "Istio manifests applied"),
         "istiod" => ("Starting istiod", "istiod ready"),
         "reader" => ("Creating the reader token", "Reader token ready"),
         "remote-secrets" => ("Creating remote secrets", "Remote secrets ready"),

@@ -41,11 +41,11 @@ impl FromStr for ReportFile {
             "json" => Kind::Json,
             "markdown" => Kind::Markdown,
             other => {
-                return Err(format!("unknown kind \"{other}\": expected a kind of junit, html, json or markdown"));
+                return Err(format!("unknown kind \"{other}\": expected junit, html, json or markdown"));
             }
         };
         if path.is_empty() {
-            return Err("the file is missing: use KIND=FILE, such as junit=verify.xml".into());
+            return Err("no file specified: use KIND=FILE, such as junit=verify.xml".into());
         }
         Ok(Self { kind, path: path.into() })
     }

@@ -25,7 +25,7 @@ pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Res
     let kind = match std::fs::metadata(&full) {
         Ok(found) => found.file_type(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let hint = format!("specified by {by}; relative paths start in the working directory");
+            let hint = format!("specified by {by}; relative paths are resolved in the working directory");
             return refuse("no such file".into(), &hint);
         }
         Err(error) => return refuse(error.to_string(), "specify a readable spec: -f kindmesh.yaml"),

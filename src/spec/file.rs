@@ -81,7 +81,7 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
     match error.without_snippet() {
         YamlError::AliasError { error, .. } => describe(error),
         YamlError::SerdeUnknownField { field, expected, .. } => {
-            let fields = Some(format!("use one of {}", expected.join(", ")));
+            let fields = Some(format!("valid here: {}", expected.join(", ")));
             (format!("unknown field \"{field}\"{}", did_you_mean(field, expected)), fields)
         }
         YamlError::SerdeUnknownVariant { variant, expected, .. } => {

@@ -30,11 +30,12 @@ impl FromStr for Label {
     fn from_str(text: &str) -> Result<Self, String> {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if text.is_empty() {
-            Err("a name must not be empty: use a DNS label of lower-case letters, digits and inner hyphens".into())
+            Err("a name must not be empty: use lower-case letters, digits, and hyphens between them".into())
         } else if text.len() > 63 {
             Err(format!("\"{text}\" is too long for a DNS label: at most 63 characters are allowed"))
         } else if !text.chars().all(inner) || text.starts_with('-') || text.ends_with('-') {
-            let what = format!("\"{text}\" is not a DNS label: lower-case letters, digits and inner hyphens");
+            let what =
+                format!("\"{text}\" is not a DNS label: lower-case letters, digits, and hyphens between them");
             Err(what + &suggestion(text))
         } else {
             Ok(Self(text.to_owned()))

@@ -132,7 +132,8 @@ impl Problems<'_> {
             self.add(path, format!("{subnet} {why}"), "use a private subnet such as 172.30.0.0/24, or auto");
         }
         if subnet.prefix_len() < 16 {
-            let what = format!("{subnet} is larger than a /16: pods and Services need subnets of the same range");
+            let what =
+                format!("{subnet} is larger than a /16: pod and Service subnets come from the same private range");
             self.add(path, what, "use a /24 such as 172.30.0.0/24, which fits 250 nodes, or auto");
         }
         let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
@@ -148,11 +149,11 @@ impl Problems<'_> {
 
     fn clusters(&mut self, spec: &Spec) {
         if spec.clusters.len() < 2 {
-            let what = format!("has {}, at least 2 are required", spec.clusters.len());
+            let what = format!("has {} entries, at least 2 are required", spec.clusters.len());
             self.add("clusters", what, "for example: clusters: [{name: cluster1}, {name: cluster2}]");
         }
         if spec.clusters.len() > CLUSTERS_MAX {
-            let what = format!("has {}, at most {CLUSTERS_MAX} are allowed", spec.clusters.len());
+            let what = format!("has {} entries, at most {CLUSTERS_MAX} are allowed", spec.clusters.len());
             return self.add("clusters", what, "use fewer: two or three fit on one host");
         }
         let mut names = BTreeSet::new();

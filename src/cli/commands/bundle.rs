@@ -70,6 +70,6 @@ pub(super) async fn on_failure(
     let failure = error.and_then(|error| serde_json::to_value(Failure::of(error).event()).ok());
     match bundle::bundle(&context.folders, name, target, failure, &context.events).await {
         Ok(written) => context.events.note(format!("support archive: {}", written.path.display())),
-        Err(error) => context.events.note(format!("no support archive: {error:#}")),
+        Err(error) => context.events.note(format!("support archive not written: {error:#}")),
     }
 }

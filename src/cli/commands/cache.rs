@@ -15,7 +15,7 @@ use crate::report::Table;
 /// `cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// List built node images, sample images, tools and rendered manifests, with their sizes and users
+    /// List built node images, sample images, tools and rendered manifests, with their sizes and the environments that use them
     List,
     /// Remove everything that no environment uses
     Prune,

@@ -153,7 +153,7 @@ fn begun(context: &Context, exercise: &Exercise, put: &Applied) -> anyhow::Resul
     }
     let style = context.printer.stdout_style();
     let mut text = exercise.page().trim_end().to_owned();
-    text.push_str(&format!("\n\n{}\n", style.bold("The exercise is set up and fails as described")));
+    text.push_str(&format!("\n\n{}\n", style.bold("The exercise is set up, and its checks fail as expected")));
     text.push_str(&changes(&put.changes));
     for tried in &put.checkpoints {
         text.push_str(&format!("  {}: now {}\n", tried.claim, tried.seen));
@@ -264,7 +264,7 @@ fn progress(context: &Context, environment: &Environment, progress: &Progress) -
         let attempt = progress.of(exercise);
         let current = progress.current.as_ref() == Some(&exercise.id);
         let state = match attempt {
-            Some(attempt) if attempt.passed.is_some() && attempt.shown => "done, with the solution",
+            Some(attempt) if attempt.passed.is_some() && attempt.shown => "done, after the solution was shown",
             Some(attempt) if attempt.passed.is_some() => "done",
             Some(_) if current => "in progress",
             Some(_) => "started",

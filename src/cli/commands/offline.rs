@@ -70,7 +70,7 @@ fn describe_loaded(brought: &LoadedArchive) -> String {
         format!("All {} checksums match: {}\n{}", brought.blobs, brought.digest, contents(&brought.contents));
     if brought.contents.kindmesh != env!("CARGO_PKG_VERSION") {
         text.push_str(&format!(
-            "\nkindmesh {} wrote it, but this is {}: up may need other versions, and a network to download them.",
+            "\nkindmesh {} wrote the archive, but this is kindmesh {}: up may need other versions, and a network to download them.",
             brought.contents.kindmesh,
             env!("CARGO_PKG_VERSION")
         ));
@@ -85,7 +85,7 @@ fn describe_loaded(brought: &LoadedArchive) -> String {
 
 fn contents(contents: &Contents) -> String {
     format!(
-        "{} with {}, for {}; kind and istioctl {} for {}",
+        "{} with {}, for {}; kind, and istioctl {}, for {}",
         contents.node_image,
         contents.images.join(", "),
         contents.platform,

@@ -16,7 +16,7 @@ pub struct OpenArgs {
     /// Cluster whose caller sends the calls [default: the first with a caller]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
-    /// Port on 127.0.0.1; 0 selects a free port [default: 0; open: 8080 if it is free]
+    /// Port on 127.0.0.1; 0 selects a free port [default: a free port; for kindmesh open, 8080 if it is free]
     #[arg(long, value_name = "N", value_parser = whole(0..=u16::MAX), allow_negative_numbers = true)]
     pub port: Option<u16>,
     /// Print the URL without opening a browser

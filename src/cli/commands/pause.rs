@@ -70,7 +70,7 @@ async fn run_stop(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
 fn done(context: &Context, name: &str, what: &str, back: &str) -> Done {
     match context.is_json() {
         true => Done::default(),
-        false => Done::text(format!("Environment {name} {what}. To start it again: {back}")),
+        false => Done::text(format!("Environment {name} {what}. To run it again: {back}")),
     }
 }
 

@@ -57,7 +57,7 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     facts.row(["root of trust", &plan.mesh.root_subject]);
     facts.row(["images".into(), plan.images().join(", ")]);
     if let Some(samples) = &plan.samples {
-        let built = if samples.build { ", image built from this kindmesh" } else { "" };
+        let built = if samples.build { ", image built locally" } else { "" };
         facts.row([
             "samples".into(),
             format!(

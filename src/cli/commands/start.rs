@@ -13,7 +13,7 @@ use crate::lifecycle::start::{self, Options};
 /// `resume` and `start`.
 #[derive(Debug, Args)]
 pub struct StartArgs {
-    /// Timeout until a cross-cluster call succeeds, such as 90s or 5m
+    /// Timeout for a cross-cluster call to succeed, such as 90s or 5m
     #[arg(long, value_parser = duration, default_value = "3m", value_name = "TIME")]
     pub timeout: Duration,
 }
@@ -48,7 +48,7 @@ async fn run(context: &Context, args: &StartArgs) -> anyhow::Result<Done> {
     }
     let name = environment.name();
     let mut lines = vec![match started.changed {
-        true => format!("Environment {name} started."),
+        true => format!("Environment {name} is running."),
         false => format!("Environment {name} is already running."),
     }];
     for (from, answer) in &started.calls {

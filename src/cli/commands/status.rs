@@ -57,7 +57,7 @@ fn human(context: &Context, status: &Status) -> String {
     let style = context.printer.stdout_style();
     let mut table = Table::headless();
     for layer in &status.layers {
-        let mark = if layer.ok { style.green("ok") } else { style.red("no") };
+        let mark = if layer.ok { style.green("ok") } else { style.red("failed") };
         let cluster = layer.cluster.clone().unwrap_or_default();
         table.row([mark, cluster, title(layer.layer).to_owned(), layer.detail.clone()]);
     }
@@ -69,7 +69,7 @@ fn human(context: &Context, status: &Status) -> String {
     hints.dedup();
     if let Some(hint) = hints.first() {
         let what = match status.phase {
-            Phase::Paused | Phase::Stopped => "to start it again",
+            Phase::Paused | Phase::Stopped => "to run it again",
             Phase::Healing => "it recovers by itself, usually within a minute; to wait for it",
             _ => "to repair it",
         };

@@ -13,7 +13,7 @@ use crate::report::{Output, Table, gantt};
 /// `timeline`.
 #[derive(Debug, Args)]
 pub struct TimelineArgs {
-    /// Run to show; 1 is the last one
+    /// Run to show; 1 is the latest
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub run: u32,
     /// List the recorded runs

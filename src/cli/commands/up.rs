@@ -17,7 +17,7 @@ pub struct UpArgs {
     /// Timeout of the whole run, such as 90s or 15m
     #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
     pub timeout: Duration,
-    /// Write a support archive on failure [default: into the working directory]
+    /// Write a support archive on failure [default: a new file in the working directory]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
     pub bundle_on_failure: Option<PathBuf>,
 }
@@ -85,7 +85,7 @@ fn summary(up: &Up, style: Style) -> String {
     let mut next = vec![(format!("eval \"$(kindmesh env{name})\""), "use kubectl with both clusters")];
     if !up.calls.is_empty() {
         next.extend([
-            (format!("kindmesh call{name}"), "send a call, and show what both sides saw"),
+            (format!("kindmesh call{name}"), "send a call, and show what each side received"),
             (format!("kindmesh call{name} --delay-ms 6000"), "a slow producer: 504 after 5 s"),
             (
                 format!("kindmesh call{name} --status 500 --count 16; sleep 1; kindmesh call{name}"),

@@ -16,16 +16,16 @@ use crate::report::{Table, Verbosity, github::Surroundings};
 /// `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Checks to run, by name or prefix [default: all]
+    /// Checks to run, by ID or prefix of an ID [default: all]
     #[arg(value_name = "ID")]
     pub checks: Vec<String>,
     /// List the checks
     #[arg(long)]
     pub list: bool,
-    /// Skip a check, by name or prefix; may be repeated
+    /// Skip checks, by ID or prefix of an ID; may be repeated
     #[arg(long, value_name = "ID")]
     pub skip: Vec<String>,
-    /// Number of runs; a claim that fails in one run has failed
+    /// Number of runs; a claim fails if it fails in any run
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = whole(1..=u32::MAX), allow_negative_numbers = true)]
     pub repeat: u32,
     /// Stop at the first failure
@@ -37,13 +37,13 @@ pub struct VerifyArgs {
     /// Timeout of the setup and of each check, such as 60s or 2m
     #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
     pub timeout: Duration,
-    /// Directory with files ID.yaml, each applied instead of that check's policies
+    /// Directory of ID.yaml files, each applied instead of the policies of the check with that ID
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
     /// Write a report: KIND is junit, html, json or markdown; may be repeated
     #[arg(long, value_name = "KIND=FILE")]
     pub report: Vec<ReportFile>,
-    /// Write a support archive on failure [default: into the working directory]
+    /// Write a support archive on failure [default: a new file in the working directory]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
     pub bundle_on_failure: Option<PathBuf>,
 }

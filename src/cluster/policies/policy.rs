@@ -145,9 +145,10 @@ pub(super) fn refuse_rivals(policies: &[Policy]) -> Result<(), Error> {
     for (number, first) in policies.iter().enumerate() {
         let rival = policies[number + 1..].iter().find(|other| *other != first && own(**other) == own(*first));
         if let Some(rival) = rival {
-            return Err(
-                Error::usage(format!("{first} and {rival} replace each other")).hint("apply only one of them")
-            );
+            return Err(Error::usage(format!(
+                "{first} and {rival} cannot be applied together: each replaces the other"
+            ))
+            .hint("apply only one of them"));
         }
     }
     Ok(())

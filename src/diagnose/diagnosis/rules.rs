@@ -68,7 +68,7 @@ pub const CAUSES: &[Rule] = &[
         id: "engine.rootless",
         told_by: &[Error],
         pattern: r"running kind with rootless provider requires|Delegate=yes",
-        sentence: "the engine is rootless and may not delegate what nodes require",
+        sentence: "the engine is rootless and is not allowed to delegate cgroup controllers",
         hint: "use an engine that runs as root, or follow https://kind.sigs.k8s.io/docs/user/rootless; then \
             kindmesh up",
     },
@@ -259,7 +259,7 @@ pub const CAUSES: &[Rule] = &[
         id: "trust.roots",
         told_by: &[Answer, Proxy, Log, Error],
         pattern: r"CERTIFICATE_VERIFY_FAILED|TLSV1_ALERT_UNKNOWN_CA|SSLV3_ALERT_CERTIFICATE_UNKNOWN",
-        sentence: "the clusters do not trust each other: their meshes have different roots of trust",
+        sentence: "the clusters do not trust each other: they have different roots of trust",
         hint: "compare them: kindmesh verify trust; then kindmesh up, which gives them one root and restarts \
             istiod and the samples",
     },

@@ -148,7 +148,7 @@ fn cgroups(facts: &Facts) -> Vec<Judgement> {
     Judgement::found(
         Severity::Blocks,
         format!("cgroup controllers are missing: {missing}"),
-        format!("docker info: no {missing} limits, cgroup v{}", engine.cgroup_version),
+        format!("docker info: no limits for {missing}; cgroup v{}", engine.cgroup_version),
         "the kubelet does not start",
         cure,
     )

@@ -96,7 +96,7 @@ fn refused(facts: &Facts, line: &str) -> Vec<Judgement> {
     let (severity, consequence) = dropped(facts);
     Judgement::found(
         severity,
-        "iptables drops or rejects forwarded packets, and no rule of the engine comes first",
+        "iptables drops or rejects forwarded packets, and no rule of the engine accepts them first",
         format!("iptables -S FORWARD: {line}"),
         consequence,
         RESTART,

@@ -140,7 +140,7 @@ fn unreachable(facts: &Facts) -> Vec<Judgement> {
             Severity::Warns,
             format!("the registry {registry} responds slowly to the engine, or not at all"),
             "no response in time",
-            format!("pulling {} may take long, or fail", names(&images)),
+            format!("pulling {} may take a long time, or fail", names(&images)),
             format!("pull it before kindmesh up, to see how fast it is: docker pull {}", images[0].name),
         ));
     }

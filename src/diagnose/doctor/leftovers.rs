@@ -74,7 +74,7 @@ fn networks(facts: &Facts) -> Vec<Judgement> {
         all.extend(Judgement::found(
             Severity::Warns,
             format!("environment \"{name}\" has no nodes anymore"),
-            format!("Docker network {} has its labels, but it has no nodes", networks.join(", ")),
+            format!("Docker networks with its labels: {}; no nodes", networks.join(", ")),
             "its subnet stays in use",
             down_hint(name),
         ));
@@ -105,7 +105,7 @@ fn images(facts: &Facts) -> Vec<Judgement> {
     let names: Vec<_> = images.iter().map(|(name, _)| name.as_str()).collect();
     Judgement::found(
         Severity::Warns,
-        format!("{} sample images of earlier executables take {}", names.len(), gigabytes(bytes)),
+        format!("{} sample images of earlier kindmesh builds take {}", names.len(), gigabytes(bytes)),
         "docker image ls --filter label=kindmesh.sample",
         "nothing uses them: nodes have their own copies",
         format!("docker image rm {}", names.join(" ")),

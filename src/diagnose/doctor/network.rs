@@ -37,7 +37,10 @@ fn refused(facts: &Facts, counts: impl Fn(&Error) -> bool) -> Vec<Judgement> {
         return good();
     };
     let evidence = match error.evidence.as_slice() {
-        [] => "compared with the engine's platform, networks and clusters, and with the host's routes".into(),
+        [] => {
+            "comparison of the spec with the engine's platform, networks and clusters, and with the host's routes"
+                .into()
+        }
         // There may be hundreds of subnets.
         some => some.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ") + &more(some.len()),
     };

@@ -113,9 +113,9 @@ fn processors(facts: &Facts) -> Vec<Judgement> {
         Severity::Warns,
         "the engine has a single CPU",
         "docker info: CPUs: 1",
-        "a single CPU makes up slow: it takes minutes, and waits may time out",
+        "with a single CPU, kindmesh up takes minutes, and waits may time out",
         format!(
-            "give {} more CPUs, at least two (with Colima: colima stop && colima start --cpu 4), and up more time: \
+            "give {} more CPUs, at least two (with Colima: colima stop && colima start --cpu 4), and allow more time: \
                 kindmesh up --timeout 30m",
             if engine.system == "Docker Desktop" { "Docker Desktop" } else { "the engine" }
         ),

@@ -49,7 +49,7 @@ fn versions(facts: &Facts) -> Vec<Judgement> {
             Some(Ok(here)) => match &here.found {
                 Some(found) if found.source == Source::Variable => {
                     let Some(warning) = &found.warning else { continue };
-                    let cure = format!("set {} to {wanted}, or unset it", tool.variable());
+                    let cure = format!("set {} to the path of version {wanted}, or unset it", tool.variable());
                     all.extend(Judgement::found(
                         Severity::Warns,
                         warning,
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn kind_runs_the_docker_client() {
         let mut facts = good();
-        facts.no_client = Some(Error::prerequisite("no docker client on PATH").hint("install it"));
+        facts.no_client = Some(Error::prerequisite("no docker client on PATH").hint("install the docker client"));
         golden("no_client", &facts);
     }
 
@@ -109,7 +109,7 @@ mod tests {
                 path: "/opt/kind".into(),
                 version: "v0.20.0".into(),
                 source: Source::Variable,
-                warning: Some("KINDMESH_KIND names kind of version v0.20.0; kindmesh wants kind v0.33.0".into()),
+                warning: Some("KINDMESH_KIND selects kind v0.20.0, but kindmesh requires kind v0.33.0".into()),
             }),
             &[],
         );

@@ -62,7 +62,7 @@ pub async fn describe(path: &Path) -> anyhow::Result<Executable> {
 fn read(path: &Path) -> Result<Executable, Error> {
     let content = std::fs::read(path).map_err(|error| {
         Error::prerequisite(format!("the kindmesh executable {} cannot be read: {error}", path.display()))
-            .hint("set KINDMESH_EXE to one")
+            .hint("set KINDMESH_EXE to the path of a kindmesh executable")
     })?;
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -134,7 +134,7 @@ fn entries(config: &Mapping, list: &str, shown: &str) -> Result<Vec<Value>, Erro
         Some(Value::Sequence(entries)) => Ok(entries.clone()),
         Some(_) => {
             Err(Error::environment(format!("{shown}: this is not a kubeconfig: its {list} are not a list"))
-                .hint("it is unchanged; see what is wrong with it: kubectl config view"))
+                .hint("it is unchanged; kubectl config view shows what is wrong"))
         }
     }
 }

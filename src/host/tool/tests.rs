@@ -175,7 +175,7 @@ async fn variable_overrides_path_and_version_difference_is_reported() {
     let found = lab.find(Tool::Kind, KIND_VERSION).await.unwrap();
     assert_eq!((found.path, found.source, found.version.as_str()), (own, Source::Variable, "v0.30.0"));
     let warning = found.warning.unwrap();
-    assert_eq!(warning, "KINDMESH_KIND names kind of version v0.30.0; kindmesh wants kind v0.33.0");
+    assert_eq!(warning, "KINDMESH_KIND selects kind v0.30.0, but kindmesh requires kind v0.33.0");
 
     lab.finder.named = Some("".into());
     let found = lab.find(Tool::Kind, KIND_VERSION).await.unwrap();
