@@ -91,7 +91,7 @@ pub enum Command {
     /// Load images from the local engine into the nodes
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// Find problems that would cause kindmesh up to fail, without changing anything
+    /// Find what would make kindmesh up fail, without changing anything
     Doctor(doctor::DoctorArgs),
     /// Freeze the nodes: they use no CPU, but keep their memory
     Pause(pause::PauseArgs),
@@ -118,7 +118,7 @@ pub enum Command {
     Bundle(bundle::BundleArgs),
     /// Delete the environment
     Down(down::DownArgs),
-    /// List, prune or warm the cache of images and tools that kindmesh up uses
+    /// List, prune or warm the cache of images and tools for kindmesh up
     #[command(subcommand)]
     Cache(cache::CacheCommand),
     /// Save and load what up needs, for hosts without a network

@@ -22,10 +22,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
+use tokio::time::Instant;
 
 use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::base::hint::up_hint;
+use crate::base::wait;
 use crate::cluster::call::{self, Caller};
 use crate::cluster::environment;
 use crate::host::docker::Engine;
@@ -226,14 +228,16 @@ impl Environment {
     /// # Errors
     /// Errors of the engine or the file system; or if it takes longer than 5 minutes. Another `down` continues.
     pub async fn down(self) -> anyhow::Result<()> {
+        let events = Events::silent();
         let down = async {
             let engine = Engine::connect().await?;
-            down::down(&engine, &self.folders, self.name(), &Events::silent()).await
+            down::down(&engine, &self.folders, self.name(), &events).await
         };
-        tokio::time::timeout(DOWN_TIMEOUT, down).await.map_err(|_| {
+        let late = || {
             Error::environment(format!("not deleted after {} s", DOWN_TIMEOUT.as_secs()))
                 .hint(format!("kindmesh down --name {} continues", self.name()))
-        })??;
+        };
+        wait::within(Instant::now() + DOWN_TIMEOUT, &events, down, late).await?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Exercises: each begins with something that fails as described, and ends when it works.
 //!
 //! ```text
-//! labs/NN-name: page, states, hints, checkpoints ─► start ─► check ─► solve ─► reset
+//! labs/NN-name: instructions, states, hints, checks ─► start ─► check ─► solve ─► reset
 //! ```
 //!
 //! A state is complete: starting an exercise resets whatever an earlier exercise, or the user, left, so that any
@@ -85,7 +85,7 @@ impl std::fmt::Debug for Labs<'_> {
 }
 
 impl<'a> Labs<'a> {
-    /// Opens those of an existing environment, in a command with a deadline.
+    /// Opens the exercises of an existing environment, in a command with a deadline.
     ///
     /// # Errors
     /// If the engine does not respond.
@@ -169,10 +169,10 @@ impl<'a> Labs<'a> {
     /// Runs the checks of the current exercise.
     ///
     /// # Errors
-    /// If there is none, or nothing can be queried; a check that does not hold is not an error.
+    /// If there is none, or it cannot be checked; a check that does not hold is not an error.
     pub async fn check(&self) -> anyhow::Result<Checked> {
-        let exercise = self.current()?;
         let _lock = self.lock_shared().await?;
+        let exercise = self.current()?;
         let checkpoints = self.tried(exercise, false).await?;
         let passed = checkpoints.iter().all(|tried| tried.works == Some(true));
         let mut progress = self.progress()?;
@@ -185,13 +185,13 @@ impl<'a> Labs<'a> {
         Ok(Checked { exercise, passed, checkpoints, different })
     }
 
-    /// Returns the hints of the current exercise so far, one more than the last time.
+    /// Returns the current exercise and how many of its hints to show: one more each time.
     ///
     /// # Errors
     /// If there is none.
     pub async fn hint(&self) -> anyhow::Result<(&'static Exercise, usize)> {
-        let exercise = self.current()?;
         let _lock = self.lock_shared().await?;
+        let exercise = self.current()?;
         let mut progress = self.progress()?;
         let attempt = progress.attempt(exercise);
         attempt.hints = (attempt.hints + 1).min(exercise.hints.len());
@@ -205,14 +205,15 @@ impl<'a> Labs<'a> {
     /// # Errors
     /// If there is none, the state cannot be applied in time, or it does not work.
     pub async fn solve(&self, deadline: Instant) -> anyhow::Result<(&'static Exercise, Applied)> {
-        let exercise = self.current()?;
-        let what = format!("exercise {} is not solved", exercise.number);
-        let put = self.by(deadline, what, self.put_solution(exercise, diagnosis::waits_until(deadline))).await?;
-        Ok((exercise, put))
+        // Without a current exercise it fails before it waits for the lock.
+        let what = format!("exercise {} is not solved", self.current()?.number);
+        self.by(deadline, what, self.apply_solution(diagnosis::waits_until(deadline))).await
     }
 
-    async fn put_solution(&self, exercise: &'static Exercise, deadline: Instant) -> anyhow::Result<Applied> {
+    async fn apply_solution(&self, deadline: Instant) -> anyhow::Result<(&'static Exercise, Applied)> {
         let (_lock, clusters, inventory) = self.lock_exclusive().await?;
+        // The previous holder of the lock may have started another exercise.
+        let exercise = self.current()?;
         let changes = self.apply_state(&exercise.solution, &clusters, inventory, deadline).await?;
         let mut progress = self.progress()?;
         let attempt = progress.attempt(exercise);
@@ -225,7 +226,7 @@ impl<'a> Labs<'a> {
                 .hint("check what is wrong: kindmesh status; repair: kindmesh up; then try again")
                 .into());
         }
-        Ok(Applied { changes, checkpoints: tried })
+        Ok((exercise, Applied { changes, checkpoints: tried }))
     }
 
     /// Restores what `up` created, by the deadline; then there is no current exercise. The progress is kept,
@@ -250,10 +251,10 @@ impl<'a> Labs<'a> {
 
     /// Locks the environment exclusively to apply states, since nodes are stopped and started; and inspects it.
     async fn lock_exclusive(&self) -> anyhow::Result<(Lock, Clusters<'_>, Inventory)> {
-        let clusters = Clusters::of(self.environment).await?;
         let held = locked::exclusive(&self.engine, self.folders, self.environment.name(), self.events);
         let (lock, inventory) = held.await?;
-        Ok((lock, clusters, inventory))
+        // Under the lock: the previous holder may have created the clusters again.
+        Ok((lock, Clusters::of(self.environment).await?, inventory))
     }
 
     /// Locks the environment together with others, to run checks and to record progress.

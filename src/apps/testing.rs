@@ -7,7 +7,7 @@
 //! #[tokio::test]
 //! # async fn t() {}
 //! async fn orders_are_answered_by_the_other_cluster() -> anyhow::Result<()> {
-//!     let mesh = Mesh::shared("checkout").await?; // made once, reused by all tests
+//!     let mesh = Mesh::shared("checkout").await?; // created once, shared by all tests
 //!     mesh.test(async |ns| {
 //!         // a namespace in every cluster, in the mesh
 //!         ns.apply("cluster2", ORDERS).await?;
@@ -271,7 +271,7 @@ impl Mesh {
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "it panicked".into())
+        .unwrap_or_else(|| "the test panicked".into())
 }
 
 /// Returns the image of the callers: the samples' if there are any, else one of the executable's, loaded into the
@@ -289,7 +289,7 @@ async fn caller_image(
         return workloads::sample_image(&side.client, environment).await;
     }
     let executable = sample_image::executable().await.ok_or_else(|| {
-        Error::prerequisite("there is no kindmesh executable to build the callers' image from")
+        Error::prerequisite("no kindmesh executable to build the callers' image from")
             .hint("install it: cargo install kindmesh; or set KINDMESH_EXE")
     })?;
     let described = gather::executable().await?.context("no executable")?;

@@ -1,8 +1,8 @@
-//! The dashboard: clusters, calls between them, and switches; only for this host, protected by a token.
+//! The dashboard: clusters, calls between them, and switches. Only for this host, and protected by a token.
 //!
 //! ```text
-//! watch: status, policies, the caller's proxy ─► session ─► /api/state ─► page
-//! page ─► /api/call, steady, policy, link, verify, lab ─► session ─► the library's own calls
+//! watch: status, policies, the caller's proxy ─► session ─► /api/state ─► browser
+//! browser ─► /api/call, steady, policy, link, verify, lab ─► session ─► the library's own calls
 //! ```
 
 use std::cell::{Cell, RefCell};

@@ -1,5 +1,7 @@
 //! The context of a command: its arguments, output, directories and spec.
 
+use std::path::PathBuf;
+
 use super::Global;
 use crate::base::error::Error;
 use crate::base::event::Events;
@@ -76,8 +78,36 @@ impl Global {
         })
     }
 
-    /// Returns the flags that select the same environment in another command.
+    /// Returns the flags that select the same environment in another command, which may be run without `-f`.
     pub fn flags(&self) -> String {
-        self.name.as_ref().map(|name| format!(" --name {name}")).unwrap_or_default()
+        // A pipe can be read only once, and its command reads it.
+        let is_file = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|found| found.is_file());
+        let name = match !self.files.is_empty() && self.files.iter().all(is_file) {
+            true => self.sources().ok().and_then(|sources| sources.name().ok()),
+            false => self.name.clone(),
+        };
+        name.map(|name| format!(" --name {name}")).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn flags_name_the_environment_of_the_spec_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("shop.yaml");
+        std::fs::write(&file, "name: shop\n").unwrap();
+        let flags = |arguments: &[&str]| {
+            let file = file.to_str().unwrap();
+            let arguments = arguments.iter().map(|argument| argument.replace("FILE", file));
+            Cli::parse_from(["kindmesh".to_owned()].into_iter().chain(arguments)).global.flags()
+        };
+        assert_eq!(flags(&["list"]), "");
+        assert_eq!(flags(&["-f", "FILE", "list"]), " --name shop");
+        assert_eq!(flags(&["-f", "FILE", "--name", "two", "list"]), " --name two");
     }
 }

@@ -129,6 +129,7 @@ impl Rollout {
         match live.data.pointer("/status/phase").and_then(Value::as_str) {
             Some("Succeeded") => Self::Ready,
             Some("Failed") => Self::Failed("the pod failed".into()),
+            _ if live.metadata.deletion_timestamp.is_some() => Self::NotYet("terminating".into()),
             _ if ready => Self::Ready,
             _ => Self::NotYet("not ready".into()),
         }
@@ -255,6 +256,9 @@ mod tests {
         assert_eq!(of(done), Rollout::Ready);
         assert!(matches!(of(json!({"phase": "Failed"})), Rollout::Failed(_)));
         assert!(matches!(of(json!({"phase": "Pending"})), Rollout::NotYet(_)));
+        let mut ready = live(Kind::Pod, json!({}), json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        ready.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-02T03:04:05Z")).unwrap();
+        assert_eq!(Rollout::of(Kind::Pod, &ready), Rollout::NotYet("terminating".into()));
     }
 
     #[test]

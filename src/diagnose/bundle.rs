@@ -36,7 +36,7 @@ pub use redact::Redactor;
 const PART_TIMEOUT: Duration = Duration::from_secs(15);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(90);
 /// How many parts are collected in parallel.
-const FINAL_OUTPUT_TIMEOUT: usize = 8;
+const MAX_CONCURRENT: usize = 8;
 /// How much of one file is kept, in bytes: its end.
 const FILE_BYTES: usize = 8 << 20;
 
@@ -147,7 +147,7 @@ async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<Str
         };
         (part.path, result)
     });
-    let mut works = std::pin::pin!(futures::stream::iter(works).buffer_unordered(FINAL_OUTPUT_TIMEOUT));
+    let mut works = std::pin::pin!(futures::stream::iter(works).buffer_unordered(MAX_CONCURRENT));
     let (mut files, mut missing) = (Vec::new(), Vec::new());
     while let Some((path, result)) = works.next().await {
         match result {

@@ -138,7 +138,7 @@ pub(super) mod tests {
     fn report_flag_is_kind_and_file() {
         assert_eq!("junit=a=b.xml".parse::<ReportFile>().unwrap().path, PathBuf::from("a=b.xml"));
         for (wrong, why) in
-            [("junit", "KIND=FILE"), ("xml=a", "unknown kind \"xml\""), ("json=", "file is missing")]
+            [("junit", "KIND=FILE"), ("xml=a", "unknown kind \"xml\""), ("json=", "no file specified")]
         {
             assert!(wrong.parse::<ReportFile>().unwrap_err().contains(why), "{wrong}");
         }

@@ -168,9 +168,16 @@ impl Clusters<'_> {
         (metadata.managed_fields, metadata.uid, metadata.resource_version) = (None, None, None);
         (metadata.creation_timestamp, metadata.generation) = (None, None);
         copy.types = Some(kube::core::TypeMeta { api_version: key.api_version.clone(), kind: key.kind.clone() });
-        let name = format!("{}-{}-{}.yaml", self.places.of(side), key.kind.to_lowercase(), copy.name_any());
-        let path = self.environment.files.labs().join("kept").join(name);
-        state::write_private(&path, serde_yaml::to_string(&copy)?.as_bytes())?;
+        let name = format!("{}-{}-{}", self.places.of(side), key.kind.to_lowercase(), copy.name_any());
+        let (directory, text) = (self.environment.files.labs().join("kept"), serde_yaml::to_string(&copy)?);
+        // A copy of another object of this name stays.
+        let paths = (1..).map(|number| match number {
+            1 => directory.join(format!("{name}.yaml")),
+            _ => directory.join(format!("{name}-{number}.yaml")),
+        });
+        let is_free = |path: &PathBuf| std::fs::read_to_string(path).map_or(!path.exists(), |kept| kept == text);
+        let path = paths.into_iter().find(is_free).context("no free file name")?;
+        state::write_private(&path, text.as_bytes())?;
         Ok(path)
     }
 

@@ -51,7 +51,7 @@ impl<'a> Clusters<'a> {
                 return Err(Error::usage(
                     "exercises require a cluster with the caller and another cluster with the producer",
                 )
-                .hint("create such an environment: kindmesh up --name seat, without a spec that says otherwise")
+                .hint("create such an environment with the default spec: kindmesh up --name seat")
                 .into());
             }
         };
@@ -125,7 +125,7 @@ impl<'a> Clusters<'a> {
         Ok(())
     }
 
-    /// Returns the policies in a side's samples' namespace, whoever created them.
+    /// Returns the policies in a side's samples' namespace, including those that kindmesh did not create.
     pub async fn policies(&self, side: Side) -> anyhow::Result<Vec<DynamicObject>> {
         let mut found = Vec::new();
         for (api_version, kind) in POLICY_KINDS {

@@ -72,7 +72,7 @@ fn of_policy(wanted: &DynamicObject, side: Side, there: &[Of<'_>], places: &Plac
     compare(&found.data["spec"], &wanted.data["spec"], "spec", &mut paths);
     match paths.len() {
         0 => None,
-        more if more > MOST => Some(format!("{key} in {here} differs from the solution everywhere")),
+        more if more > MOST => Some(format!("{key} in {here} differs from the solution in many fields")),
         _ => Some(format!("{key} in {here} differs from the solution in {}", paths.join(", "))),
     }
 }

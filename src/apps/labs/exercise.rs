@@ -1,4 +1,4 @@
-//! The exercises: their pages, states, hints and checks, from `labs/`.
+//! The exercises: their instructions, states, hints and checks, from `labs/`.
 
 use std::sync::LazyLock;
 
@@ -62,7 +62,7 @@ pub struct Exercise {
     /// Its directory's name: `06-timeout`.
     #[serde(skip)]
     pub id: String,
-    /// A few words.
+    /// Its title, a few words.
     pub title: String,
     /// Its goal, one sentence.
     pub goal: String,
@@ -72,7 +72,7 @@ pub struct Exercise {
     pub start: State,
     /// The state of the solution: complete.
     pub solution: State,
-    /// From a nudge to the answer.
+    /// Its hints, from vague to explicit.
     pub hints: Vec<String>,
     /// The checks for the solution. At the start they fail as described.
     pub checkpoints: Vec<Checkpoint>,
@@ -100,7 +100,7 @@ pub struct State {
 pub struct Checkpoint {
     /// What holds with the solution, one sentence.
     pub claim: String,
-    /// Preceding calls; only what follows them is checked.
+    /// Calls sent before the check; their results are not checked.
     pub before: Option<Calls>,
     /// The calls to check. A check has this or one of the four that follow.
     pub call: Option<Calls>,
@@ -202,7 +202,7 @@ pub struct Listed {
     pub number: usize,
     /// Its directory's name.
     pub id: String,
-    /// A few words.
+    /// Its title, a few words.
     pub title: String,
     /// Its goal.
     pub goal: String,
@@ -237,7 +237,7 @@ impl Exercise {
         Self::all().iter().find(|exercise| exercise.id == id)
     }
 
-    /// Returns its page, in Markdown.
+    /// Returns its instructions, in Markdown.
     pub fn page(&self) -> &'static str {
         file(&format!("labs/{}/README.md", self.id)).unwrap_or_default()
     }
@@ -332,7 +332,7 @@ mod tests {
                 assert_ne!(checkpoint.works, Expectation::default(), "{id}: {}", checkpoint.claim);
             }
             let first = &exercise.checkpoints[0];
-            assert_ne!(first.at_first, first.works, "{id}: nothing would be to be done");
+            assert_ne!(first.at_first, first.works, "{id}: the first check already holds at the start");
             for heading in ["## Goal", "## Background", "## Task", "## What to observe"] {
                 assert!(exercise.page().contains(heading), "{id} has no {heading}");
             }

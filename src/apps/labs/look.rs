@@ -27,7 +27,7 @@ use crate::plan::Plan;
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// The minimum time limit for an exercise to fail as described: a producer can stay ejected for up to a minute.
 const MIN_FAIL_TIMEOUT: Duration = Duration::from_secs(60);
-/// The user waits for a result that does not change anymore: a change takes effect within a second or two.
+/// A check ends when its result is still that of the start after this time: a change takes effect within a second or two.
 const UNCHANGED_AFTER: Duration = Duration::from_secs(5);
 /// The timeout of one call: longer than the caller's own timeout of 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
@@ -198,7 +198,7 @@ impl Look<'_> {
         let api = self.clusters.api(object.side, &object.api_version, &object.kind);
         let found = tokio::time::timeout(REQUEST_TIMEOUT, api.get_opt(&object.name)).await??;
         let cluster = self.clusters.places.of(object.side);
-        let word = if found.is_some() { "is" } else { "does not exist" };
+        let word = if found.is_some() { "exists" } else { "does not exist" };
         let told = format!("{} {} {word} in {cluster}", object.kind, object.name);
         Ok(Seen::Object { present: found.is_some(), told })
     }

@@ -19,7 +19,7 @@ use crate::cluster::rollout::{Kind, Rollout};
 const REPLICAS: &str = "kindmesh/replicas";
 /// How long the link's unit may take: it checks every 2 s.
 const LINK_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long pods may take to end, or to be ready again, and every proxy to know of it.
+/// How long pods may take to terminate or become ready, and every proxy to be updated.
 const PODS_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl Namespace {
@@ -104,7 +104,7 @@ impl Namespace {
             });
             Ok(match left.count() {
                 0 => Poll::Ready(()),
-                count => Poll::NotYet(format!("{count} endpoints are left")),
+                count => Poll::NotYet(format!("{count} endpoints left")),
             })
         })
         .await

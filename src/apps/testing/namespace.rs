@@ -72,7 +72,7 @@ impl Namespace {
         applier.recording(&self.mesh.environment.record(&side.name)).apply(objects).await.map(drop)
     }
 
-    /// Deletes it in every cluster; it is gone some seconds later.
+    /// Deletes it in every cluster, without waiting for the deletion to complete.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
         let _lock = self.mesh.lock_shared().await?;
         let gone = join_all(self.mesh.sides.iter().map(|side| lease::delete(&side.client, &self.name))).await;
@@ -137,7 +137,7 @@ impl Namespace {
         let origin = Origin { label: self.name.clone(), path: "a test".into(), prune: false };
         let services = served(&objects);
         let manifest = |object| Manifest { object, file: "the test's manifests".into() };
-        // A namespace in the manifests is not the one that everything goes to.
+        // Everything is applied to the test's namespace, not to one from the manifests.
         let found = objects.into_iter().filter(|object| kind(object) != "Namespace").map(manifest).collect();
         let environment = &self.mesh.environment;
         let lock = self.mesh.lock_shared().await?;

@@ -43,7 +43,7 @@ pub(super) fn keeps() -> bool {
     std::env::var_os(KEEP_VARIABLE).is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// What this process holds of each environment, until it ends.
+/// The locks of this process, by environment, until it ends.
 static HELD: Mutex<BTreeMap<String, Arc<OnceCell<Held>>>> = Mutex::new(BTreeMap::new());
 
 /// Returns the running environment of that name; or the one that `kindmesh env` selected. Created once in a
@@ -79,7 +79,7 @@ async fn ensure(folders: &Directories, name: &Label) -> anyhow::Result<Held> {
     let files = folders.environment(name.as_str());
     let mark = made_by_tests(&files.root);
     match (keeps(), files.exist()) {
-        // It is the user's from now on.
+        // From now on it belongs to the user.
         (true, _) => drop(std::fs::remove_file(&mark)),
         (false, true) => {}
         (false, false) => drop(state::write_private(&mark, b"")?),
@@ -96,8 +96,8 @@ async fn ensure(folders: &Directories, name: &Label) -> anyhow::Result<Held> {
     Ok(held)
 }
 
-/// Whether the environment exists, as in the spec, and every istiod works and is connected to the others: takes
-/// less than a second, and replaces another `up`.
+/// Whether the environment exists and matches the spec, and every istiod is ready and synced with its peers. Takes
+/// less than a second, and avoids another `up`.
 async fn works(folders: &Directories, loaded: &Loaded) -> bool {
     let look = async {
         let name = loaded.spec.name.as_str();
@@ -122,7 +122,7 @@ async fn works(folders: &Directories, loaded: &Loaded) -> bool {
 /// Starts the process that deletes the environment when it is unused.
 async fn watch(users: &Users, name: &Label) -> anyhow::Result<()> {
     let Some(kindmesh) = sample_image::executable().await else {
-        return Err(Error::prerequisite("there is no kindmesh executable, which the tests' environment requires")
+        return Err(Error::prerequisite("no kindmesh executable to delete the tests' environment with")
             .hint("install it: cargo install kindmesh; or set KINDMESH_EXE")
             .into());
     };
@@ -141,7 +141,7 @@ async fn watch(users: &Users, name: &Label) -> anyhow::Result<()> {
 }
 
 /// The work of the process that tests start: waits until the environment is unused, and deletes it if tests
-/// created it and nobody kept it. Returns whether it did.
+/// created it and it is not to be kept. Returns whether it did.
 ///
 /// # Errors
 /// As for [`down::down`].

@@ -146,7 +146,7 @@ mod tests {
         drop(second);
         assert!(users.unused(Duration::from_secs(60), &step, soon()).await.is_err());
         let alone = users.unused(Duration::ZERO, &step, soon()).await.unwrap();
-        assert!(users.join(&step, soon()).await.is_err(), "joined while it was taken down");
+        assert!(users.join(&step, soon()).await.is_err(), "joined while it was being deleted");
         drop(alone);
         users.join(&step, soon()).await.unwrap();
     }

@@ -13,7 +13,7 @@ use super::shown::Steady;
 use crate::cluster::call::{Caller, Request};
 
 /// The maximum number of calls in flight; each needs its own connection to the caller.
-const FINAL_OUTPUT_TIMEOUT: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 /// The timeout of a call: longer than the caller's own.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 /// The timeout of connecting to the caller.
@@ -84,7 +84,7 @@ impl Session {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         loop {
             ticks.tick().await;
-            if self.under_way.get() >= FINAL_OUTPUT_TIMEOUT {
+            if self.under_way.get() >= MAX_CONCURRENT {
                 self.log.borrow_mut().counts.late += 1;
                 continue;
             }

@@ -29,7 +29,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 const SHOW: &str = include_str!("show.js");
 
-/// The page loads everything from this server, and connects to nothing else.
+/// The dashboard loads everything from this server, and connects only to it.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -37,10 +37,10 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 const MAX_CALLS: u32 = 100;
 /// The maximum rate of steady calls, per second.
 const MAX_RATE: u32 = 50;
-/// The longest delay that a producer may be asked for, in milliseconds.
+/// The maximum delay of the producer, in milliseconds.
 const MAX_DELAY: u64 = 60_000;
 
-/// What requests are checked and handled with.
+/// The state for checking and handling requests.
 #[derive(Clone)]
 pub(super) struct Guard {
     pub window: Window,
@@ -80,22 +80,22 @@ async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// Rejects requests with another host name: a page from elsewhere whose name was made to resolve to this host.
+/// Rejects requests with another host name: DNS rebinding makes a foreign name resolve to this host.
 async fn from_this_machine(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let port = guard.address.port();
     match host == format!("127.0.0.1:{port}") || host == format!("localhost:{port}") {
         true => next.run(request).await,
-        false => refused(StatusCode::FORBIDDEN, "this page is served for 127.0.0.1 only"),
+        false => refused(StatusCode::FORBIDDEN, "the dashboard is served on 127.0.0.1 only"),
     }
 }
 
 async fn with_the_token(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let given = token(request.headers(), request.uri());
-    // Compares digests, so that the time does not reveal how much of a guess is right.
+    // Compares digests, so that the duration does not reveal how much of a guess is right.
     match given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(&guard.token)) {
         true => next.run(request).await,
-        false => refused(StatusCode::UNAUTHORIZED, "the token is missing or wrong: use the printed address"),
+        false => refused(StatusCode::UNAUTHORIZED, "the token is missing or wrong: use the printed URL"),
     }
 }
 

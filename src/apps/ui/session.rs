@@ -59,7 +59,7 @@ pub(super) struct LabWork {
 }
 
 impl Session {
-    /// The displayed state.
+    /// Returns the displayed state.
     pub fn state(&self) -> State {
         let (topology, topology_error) = self.topology.borrow().clone();
         let (traffic, traffic_error) = self.traffic.borrow().clone();
@@ -104,7 +104,7 @@ impl Session {
         }
     }
 
-    /// The samples' namespace.
+    /// Returns the samples' namespace.
     pub fn namespace(&self) -> &str {
         self.environment.spec.samples.namespace.as_str()
     }

@@ -137,7 +137,7 @@ pub struct Lab {
     pub exercises: Vec<ListedExercise>,
     /// The progress.
     pub progress: Progress,
-    /// The page of the current exercise.
+    /// The instructions of the current exercise.
     pub page: Option<&'static str>,
     /// Its hints so far.
     pub hints: Vec<String>,

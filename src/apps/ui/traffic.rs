@@ -88,7 +88,7 @@ fn traffic(first: &Counted, last: &Counted, took: Duration, cluster_of: impl Fn(
     let mut edges: BTreeMap<String, (Edge, [u64; 4])> = BTreeMap::new();
     for (address, endpoint) in &last.endpoints {
         let cluster = cluster_of(address);
-        // An endpoint that returned counts from zero.
+        // An endpoint that was removed and added again counts from zero.
         let before = first.endpoints.get(address).filter(|before| before.attempts <= endpoint.attempts);
         let before = before.cloned().unwrap_or_default();
         let (edge, counts) = edges.entry(cluster.clone()).or_default();

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
+use tokio::time::Instant;
 
 use super::{Context, Description, Done, Task};
 use crate::apps::testing;
 use crate::base::error::Error;
 use crate::base::hint::down_hint;
+use crate::base::wait;
 use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
@@ -56,15 +58,12 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
         testing::down_when_unused(&context.folders, &context.environment_name()?, &context.events).await?;
         return Ok(Done::default());
     }
-    match tokio::time::timeout(args.timeout, down_all(context, args)).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::environment(format!("not deleted after {} s", args.timeout.as_secs()))
-            .hint(
-                "kindmesh down continues; --timeout allows more time; check whether the engine responds: \
-                docker ps",
-            )
-            .into()),
-    }
+    let late = || {
+        Error::environment(format!("not deleted after {} s", args.timeout.as_secs())).hint(
+            "kindmesh down continues; --timeout allows more time; check whether the engine responds: docker ps",
+        )
+    };
+    wait::within(Instant::now() + args.timeout, &context.events, down_all(context, args), late).await
 }
 
 async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {

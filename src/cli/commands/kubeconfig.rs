@@ -8,6 +8,7 @@ use crate::base::error::Error;
 use crate::base::hint::up_hint;
 use crate::cluster::environment::Environment;
 use crate::host::kubeconfig;
+use crate::lifecycle::locked;
 
 /// `kubeconfig`.
 #[derive(Debug, Args)]
@@ -37,6 +38,9 @@ async fn run(context: &Context, args: &KubeconfigArgs) -> anyhow::Result<Done> {
     }
     if args.merge {
         let users = kubeconfig::users_own()?;
+        // Otherwise a `down` could delete the environment while the merge waits for another program.
+        let _lock = locked::shared(&environment.files, environment.name(), None, &context.events).await?;
+        let environment = Environment::open(&context.folders, environment.name())?;
         let (files, events) = (&environment.files, &context.events);
         kubeconfig::merge_into(&users, files, environment.name(), kubeconfig::MERGE_TIMEOUT, events).await?;
         return Ok(Done::text(users.display().to_string()));

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
+use tokio::time::Instant;
 
 use super::{Context, Description, Done, Task};
 use crate::base::error::Error;
 use crate::base::hint::{resume_hint, start_hint};
+use crate::base::wait;
 use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::lifecycle::pause;
@@ -55,7 +57,8 @@ async fn run(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::pause(&engine, &context.folders, &name, &context.events);
-    let changed = tokio::time::timeout(args.timeout, work).await.map_err(|_| late("paused", args))??;
+    let changed =
+        wait::within(Instant::now() + args.timeout, &context.events, work, || late("paused", args)).await?;
     Ok(done(context, &name, if changed { "paused" } else { "is already paused" }, &resume_hint(&name)))
 }
 
@@ -63,7 +66,8 @@ async fn run_stop(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::stop(&engine, &context.folders, &name, &context.events);
-    let changed = tokio::time::timeout(args.timeout, work).await.map_err(|_| late("stopped", args))??;
+    let changed =
+        wait::within(Instant::now() + args.timeout, &context.events, work, || late("stopped", args)).await?;
     Ok(done(context, &name, if changed { "stopped" } else { "is already stopped" }, &start_hint(&name)))
 }
 

@@ -18,7 +18,7 @@ use crate::cluster::refusal::{Decision, Reason, Record, Retries, with_retries};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// The maximum number of concurrent requests to one API server.
-const FINAL_OUTPUT_TIMEOUT: usize = 16;
+const MAX_CONCURRENT: usize = 16;
 
 /// Parses the objects in a YAML text of one or more documents. Empty documents are skipped.
 ///
@@ -97,7 +97,7 @@ impl<'a> Applier<'a> {
             let this = &*self;
             let results: Vec<bool> = futures::stream::iter(wave)
                 .map(|object| async move { this.apply_one(object).await })
-                .buffer_unordered(FINAL_OUTPUT_TIMEOUT)
+                .buffer_unordered(MAX_CONCURRENT)
                 .try_collect()
                 .await?;
             let any = results.contains(&true);
@@ -197,13 +197,15 @@ impl<'a> Applier<'a> {
                 let same = |other: &DynamicObject| {
                     kind(other) == gvk.kind && other.name_any() == name && other.namespace() == namespace
                 };
-                if wanted.iter().any(same) {
+                if wanted.iter().any(same) || is_terminating(&found) {
                     continue;
                 }
                 let api = addressed.api(&self.client, namespace.as_deref());
-                let deleted = api.delete(&name, &DeleteParams::default()).await;
-                deleted.with_context(|| format!("deleting {} {name}", gvk.kind))?;
-                changed = true;
+                match api.delete(&name, &DeleteParams::default()).await {
+                    Ok(_) => changed = true,
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(error) => return Err(error).with_context(|| format!("deleting {} {name}", gvk.kind)),
+                }
             }
         }
         self.known = Some(known);
@@ -258,16 +260,20 @@ impl<'a> Applier<'a> {
         wait::until(self.step, &format!("the API server to accept {what}"), self.deadline, async || {
             let attempt = async {
                 let live = api.get_opt(&name).await?;
+                if live.as_ref().is_some_and(is_terminating) {
+                    return Ok(None);
+                }
                 let marked = live.as_ref().and_then(|live| live.annotations().get(DIGEST_ANNOTATION));
                 if mark.is_some() && marked == mark {
-                    return Ok(false);
+                    return Ok(Some(false));
                 }
                 let parameters = PatchParams::apply(MANAGED_BY).force();
                 let applied = api.patch(&name, &parameters, &Patch::Apply(&object)).await?;
-                Ok(live.and_then(|live| live.resource_version()) != applied.resource_version())
+                Ok(Some(live.and_then(|live| live.resource_version()) != applied.resource_version()))
             };
             match attempt.await {
-                Ok(changed) => Ok(Poll::Ready(changed)),
+                Ok(Some(changed)) => Ok(Poll::Ready(changed)),
+                Ok(None) => Ok(Poll::NotYet("an earlier one is being deleted".into())),
                 Err(error) => match retries.judge(&error) {
                     Decision::Retry => Ok(Poll::NotYet(error::brief(error))),
                     Decision::GiveUp(reason) => Err(with_retries(refused(&what, &error), reason.as_ref()).into()),
@@ -276,6 +282,11 @@ impl<'a> Applier<'a> {
         })
         .await
     }
+}
+
+/// Whether an object is being deleted. A change of it would be lost.
+fn is_terminating(object: &DynamicObject) -> bool {
+    object.metadata.deletion_timestamp.is_some()
 }
 
 fn refused(what: &str, error: &kube::Error) -> Error {

@@ -86,8 +86,9 @@ async fn follow(
 ) -> Result<(), Error> {
     let pulls = || pulls.lock().unwrap_or_else(PoisonError::into_inner);
     let mut progress = std::pin::pin!(progress);
-    let mut stalled_at = Instant::now() + stalled_after;
+    let started = Instant::now();
     loop {
+        let stalled_at = pulls().moved_since(started) + stalled_after;
         // Progress that came too early after a report is reported later, even if nothing follows.
         let until = stalled_at.min(Instant::now() + REPORT_INTERVAL);
         let info = match tokio::time::timeout_at(until, progress.next()).await {
@@ -97,7 +98,8 @@ async fn follow(
                 return Err(Error::environment(format!("the image {image} could not be pulled"))
                     .evidence(engine::chain(&error)));
             }
-            Err(_) if Instant::now() < stalled_at => {
+            // Another pull may have made progress in the meantime.
+            Err(_) if Instant::now() < pulls().moved_since(started) + stalled_after => {
                 if let Some(news) = pulls().news(Instant::now()) {
                     step.waiting("the image", &news);
                 }
@@ -111,9 +113,7 @@ async fn follow(
             }
         };
         let mut pulls = pulls();
-        if pulls.take(image, &info) {
-            stalled_at = Instant::now() + stalled_after;
-        }
+        pulls.take(image, &info, Instant::now());
         if let Some(news) = pulls.news(Instant::now()) {
             step.waiting("the image", &news);
         }

@@ -88,12 +88,22 @@ pub(super) struct Pulls {
     pulls: BTreeMap<String, Progress>,
     /// The last report, and when.
     told: Option<(String, Instant)>,
+    /// When any pull last made progress.
+    moved: Option<Instant>,
 }
 
 impl Pulls {
-    /// Takes a report of the engine about an image; returns whether it is new.
-    pub(super) fn take(&mut self, image: &str, info: &CreateImageInfo) -> bool {
-        self.pulls.entry(image.to_owned()).or_default().take(info)
+    /// Takes a report of the engine about an image.
+    pub(super) fn take(&mut self, image: &str, info: &CreateImageInfo, now: Instant) {
+        if self.pulls.entry(image.to_owned()).or_default().take(info) {
+            self.moved = Some(now);
+        }
+    }
+
+    /// Returns when any pull last made progress; `start` if none has. The engine downloads a few layers at a time, so a
+    /// pull can wait silently for another one.
+    pub(super) fn moved_since(&self, start: Instant) -> Instant {
+        self.moved.map_or(start, |moved| moved.max(start))
     }
 
     /// Returns the progress of one pull.
@@ -203,15 +213,27 @@ mod tests {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(pulls.news(at(0)), None);
-        pulls.take(PILOT, &downloading("a", 34_000_000, 128_000_000));
+        pulls.take(PILOT, &downloading("a", 34_000_000, 128_000_000), start);
         assert_eq!(pulls.news(at(0)).as_deref(), Some("pilot 34 of 128 MB"));
-        pulls.take("kindest/node:v1@sha256:0", &downloading("a", 12_000_000, 90_000_000));
+        pulls.take("kindest/node:v1@sha256:0", &downloading("a", 12_000_000, 90_000_000), start);
         assert_eq!(pulls.news(at(900)), None, "too soon");
         assert_eq!(pulls.news(at(1000)).as_deref(), Some("node 12 of 90 MB, pilot 34 of 128 MB"));
-        pulls.take(PILOT, &downloading("a", 34_500_000, 128_000_000));
+        pulls.take(PILOT, &downloading("a", 34_500_000, 128_000_000), start);
         assert_eq!(pulls.news(at(3000)), None, "nothing new");
         pulls.end("kindest/node:v1@sha256:0");
         assert_eq!(pulls.news(at(3000)).as_deref(), Some("pilot 34 of 128 MB"));
         assert_eq!(pulls.describe(PILOT).as_deref(), Some("34 of 128 MB"));
+    }
+
+    #[test]
+    fn progress_of_any_pull_keeps_all_from_stalling() {
+        let mut pulls = Pulls::default();
+        let start = Instant::now();
+        let later = start + Duration::from_secs(100);
+        assert_eq!(pulls.moved_since(start), start);
+        pulls.take(PILOT, &downloading("a", 1, 10), later);
+        assert_eq!(pulls.moved_since(start), later);
+        pulls.take(PILOT, &downloading("a", 1, 10), later + Duration::from_secs(100));
+        assert_eq!(pulls.moved_since(start), later, "a repeated report is no progress");
     }
 }
