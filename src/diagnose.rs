@@ -1,4 +1,4 @@
-//! Inspects and judges: prerequisites, checks, causes, layers, logs.
+//! Diagnosis: prerequisites, checks, status, logs, known causes, and the support archive.
 
 pub mod bundle;
 pub mod diagnosis;

@@ -1,10 +1,10 @@
-//! A support archive: what another person needs to analyze a problem, without keys and tokens.
+//! Writes the support archive: the data to analyze a problem, without keys and tokens.
 //!
 //! ```text
-//! look around ─► parts, one a file, side by side, each bounded in time ─► redact ─► tar.gz, 0600
+//! inspect ─► parts: one file each, in parallel, each with a timeout ─► redact ─► tar.gz, mode 0600
 //! ```
 //!
-//! It contains whatever responds; what is missing is listed in the archive.
+//! The archive lists what could not be collected.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -32,15 +32,15 @@ mod redact;
 use look::Look;
 pub use redact::Redactor;
 
-/// How long one part may take, and all of them. Seen: 4 s for everything of a running environment.
+/// The timeouts of one part and of all parts. Measured: 4 s for all parts of a running environment.
 const PART_TIMEOUT: Duration = Duration::from_secs(15);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(90);
-/// How many parts are collected in parallel.
+/// The number of parts collected in parallel.
 const MAX_CONCURRENT: usize = 8;
-/// How much of one file is kept, in bytes: its end.
+/// The maximum size of a file, in bytes. Only its end is kept.
 const FILE_BYTES: usize = 8 << 20;
 
-/// A file of the archive and the work that returns its content.
+/// A file of the archive, and the future that returns its content.
 struct Part<'a> {
     path: String,
     work: BoxFuture<'a, anyhow::Result<Vec<u8>>>,
@@ -77,7 +77,7 @@ pub struct Written {
 }
 
 /// Writes the archive of an environment to a new file, or to one with a generated name in a directory. `failure`
-/// is a command's error, if there was one.
+/// is the error of a failed command.
 ///
 /// # Errors
 /// A usage error for an existing file, an environment error if the environment does not exist; otherwise the file
@@ -102,7 +102,7 @@ pub async fn bundle(
         look.teach(&mut redactor).await;
         let mut parts = look.parts().await;
         parts.extend(failure.into_iter().map(|failure| Part::json("failure.json", failure)));
-        step.waiting("collecting collecting the parts of the archive", &format!("collecting {}", parts.len()));
+        step.waiting("the parts of the archive", &format!("collecting {} parts", parts.len()));
         let (mut files, mut missing) = collect(parts, PART_TIMEOUT).await;
         missing.extend(look.missing());
         missing.sort();
@@ -129,14 +129,14 @@ fn file(target: Option<&Path>, title: &str) -> Result<PathBuf, Error> {
         Some(path) => path.to_owned(),
     };
     if path.exists() {
-        return Err(Error::usage(format!("{} already exists", path.display())).hint("choose another file"));
+        return Err(Error::usage(format!("{} already exists", path.display())).hint("choose another file name"));
     }
     Ok(path)
 }
 
 pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
-/// Runs all parts; returns the files, and what is missing.
+/// Runs all parts. Returns the files, and what is missing.
 async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<String>) {
     let started = Instant::now();
     let works = parts.into_iter().map(|part| async move {
@@ -161,7 +161,7 @@ async fn collect(parts: Vec<Part<'_>>, each_within: Duration) -> (Files, Vec<Str
 fn end_of(mut content: Vec<u8>) -> Vec<u8> {
     if content.len() > FILE_BYTES {
         content.drain(..content.len() - FILE_BYTES);
-        content.splice(..0, *b"(the beginning is omitted)\n");
+        content.splice(..0, *b"(beginning omitted)\n");
     }
     content
 }
@@ -169,9 +169,9 @@ fn end_of(mut content: Vec<u8>) -> Vec<u8> {
 fn readme(name: &str, time: Timestamp, files: &Files, missing: &[String]) -> String {
     let mut text = format!(
         "# kindmesh {name}, {time:.0}\n\n\
-        Written by kindmesh {} with `kindmesh bundle`. Private keys, tokens, passwords, the content of Secrets and the\n\
-        credentials of registries are not in it: what looks like one is replaced by `{}`. Names, addresses, labels and\n\
-        what the workloads wrote into their logs are: look through it before you give it away.\n\n\
+        Written by kindmesh {} (`kindmesh bundle`). It contains no private keys, tokens, passwords, registry credentials or\n\
+        content of Secrets: whatever looks like one is replaced by `{}`. It does contain names, addresses, labels and\n\
+        the logs of your workloads: review it before you share it.\n\n\
         | file | bytes |\n|---|---|\n",
         env!("CARGO_PKG_VERSION"),
         redact::REMOVED
@@ -182,7 +182,7 @@ fn readme(name: &str, time: Timestamp, files: &Files, missing: &[String]) -> Str
     }
     text.push_str("\n## Missing\n\n");
     match missing {
-        [] => text.push_str("Nothing missing.\n"),
+        [] => text.push_str("Nothing is missing.\n"),
         _ => missing.iter().for_each(|line| text.push_str(&format!("- {line}\n"))),
     }
     text
@@ -197,7 +197,7 @@ mod tests {
         let parts = vec![
             Part::json("a.json", 1),
             Part::new("b.txt", async {
-                anyhow::bail!("no engine\nanswers");
+                anyhow::bail!("no response\nfrom the engine");
                 #[expect(unreachable_code)]
                 Ok("")
             }),
@@ -207,7 +207,7 @@ mod tests {
         files.sort();
         let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
         assert_eq!(files, [("a.json", &b"1"[..]), ("c.txt", b"text")]);
-        assert_eq!(missing, ["b.txt: no engine answers"]);
+        assert_eq!(missing, ["b.txt: no response from the engine"]);
     }
 
     #[tokio::test]

@@ -1,10 +1,10 @@
-//! Why something failed: gathers the evidence that a person would look at, and names a known cause.
+//! Explains failures: gathers evidence and finds the known cause that it shows.
 //!
 //! ```text
-//! a wait that ended badly ─► gather: pods, events, logs, journals ─► evidence ─► rules ─► cause and next command
+//! a failed wait ─► gather: pods, events, logs, journals ─► evidence ─► rules ─► cause and next command
 //! ```
 //!
-//! [`diagnose`] is a pure function from text to a cause; [`gather`] queries clusters and nodes and is limited in
+//! [`diagnose`] is a pure function from evidence to a cause. [`gather`] queries clusters and nodes, with limits on
 //! time and lines. docs/troubleshooting.md lists every cause.
 
 use std::time::Duration;
@@ -25,10 +25,10 @@ pub use evidence::{Evidence, Section, Source};
 pub use rules::Rule;
 use rules::{COMPILED_CAUSES, COMPILED_SYMPTOMS};
 
-/// How long gathering evidence may take. Seen: 0.1 s on a cluster that responds.
+/// The timeout for gathering evidence. Measured: 0.1 s on a cluster that responds.
 pub const GATHER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Returns the deadline for waits of a command that ends at `deadline`: it leaves time to find out why one failed.
+/// Returns the deadline for the waits of a command that ends at `deadline`. It leaves time to gather evidence.
 pub fn waits_until(deadline: Instant) -> Instant {
     deadline - GATHER_TIMEOUT.min(deadline.duration_since(Instant::now()) / 4)
 }
@@ -36,21 +36,21 @@ pub fn waits_until(deadline: Instant) -> Instant {
 /// A known cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// Its ID, stable: `image.missing`.
+    /// The stable ID, such as `image.missing`.
     pub id: &'static str,
-    /// What is wrong, as the rest of a sentence.
+    /// What is wrong, without a period: it follows a colon.
     pub sentence: String,
     /// The fix, with the command to run.
     pub hint: String,
-    /// The line that shows it.
+    /// The line that matched.
     pub told_by: String,
-    /// Where that line was found.
+    /// The title of the section with that line.
     pub found_in: String,
 }
 
-/// Returns the cause that the evidence shows, if it is a known one.
+/// Returns the known cause that the evidence shows, if any.
 ///
-/// The current state counts more than earlier log lines, and a cause more than its consequences.
+/// The current state takes precedence over earlier log lines, and a cause over its consequences.
 pub fn diagnose(evidence: &Evidence) -> Option<Cause> {
     find(&COMPILED_CAUSES, evidence, |of| {
         matches!(of, Source::Error | Source::Answer | Source::State | Source::Event)
@@ -62,7 +62,7 @@ pub fn diagnose(evidence: &Evidence) -> Option<Cause> {
 fn find(rules: &[(&'static Rule, Regex)], evidence: &Evidence, counts: impl Fn(Source) -> bool) -> Option<Cause> {
     rules.iter().find_map(|(rule, pattern)| {
         let counts = |section: &&Section| counts(section.of) && rule.told_by.contains(&section.of);
-        // In one place, the last line counts.
+        // Within a section, the last matching line wins.
         let lines = evidence
             .sections
             .iter()
@@ -82,27 +82,27 @@ fn find(rules: &[(&'static Rule, Regex)], evidence: &Evidence, counts: impl Fn(S
     })
 }
 
-/// Fills in a rule's placeholders: `{1}` is the first matching group of its pattern, `{of}` the place, `{log}` the
-/// last line of a container's log.
+/// Fills in a rule's placeholders: `{1}` is the first matching group of its pattern, `{of}` the section's title,
+/// `{log}` the last line of a container's log.
 fn fill(template: &str, found: &regex::Captures<'_>, section: &Section, evidence: &Evidence) -> String {
     let groups = found.iter().skip(1).flatten().map(|group| group.as_str());
     let mut text = template.to_owned();
     for (number, group) in groups.enumerate() {
         text = text.replace(&format!("{{{}}}", number + 1), group.trim());
     }
-    // What the text does not contain.
+    // No group matched.
     text = text.replace(" {1}", "").replace("{of}", &section.title);
     if text.contains("{log}") {
-        let last = evidence.last_log_line().unwrap_or("it wrote nothing");
+        let last = evidence.last_log_line().unwrap_or("(empty)");
         text = text.replace("{log}", last);
     }
     text
 }
 
-/// Adds evidence to the failure of a wait, and the cause if it is known.
+/// Adds evidence to the error of a wait, and the cause if it is known.
 ///
 /// # Errors
-/// The wait's own error, with additions.
+/// The wait's error, with these additions.
 pub async fn explained<T>(result: anyhow::Result<T>, gather: impl AsyncFnOnce() -> Evidence) -> anyhow::Result<T> {
     match result {
         Err(error) if is_open(&error) => {
@@ -113,7 +113,7 @@ pub async fn explained<T>(result: anyhow::Result<T>, gather: impl AsyncFnOnce() 
     }
 }
 
-/// Adds evidence to an error, and the cause that evidence and error show together.
+/// Adds evidence to an error, and the known cause that the two show.
 pub fn explain(mut error: anyhow::Error, evidence: &Evidence) -> anyhow::Error {
     if !is_open(&error) {
         return error;
@@ -141,8 +141,8 @@ pub fn explain(mut error: anyhow::Error, evidence: &Evidence) -> anyhow::Error {
     error
 }
 
-/// Names the cause of an error from the error's own text. `flags` follow every kindmesh command in a known cause's
-/// hint, so that it selects the same environment.
+/// Adds the known cause that an error's own text shows. `flags` are added to each kindmesh command in its hint, so
+/// that the command selects the same environment.
 pub fn by_its_words(error: anyhow::Error, flags: &str) -> anyhow::Error {
     let mut error = explain(error, &Evidence::default());
     let known = error.downcast_mut::<Error>().filter(|error| error.cause.is_some());
@@ -152,12 +152,12 @@ pub fn by_its_words(error: anyhow::Error, flags: &str) -> anyhow::Error {
     error
 }
 
-/// Whether the cause of a failure is still unknown: the environment failed, and the error names no cause.
+/// Whether an error is an environment error without a cause.
 fn is_open(error: &anyhow::Error) -> bool {
     error::find(error).is_none_or(|error| error.kind == Kind::Environment && error.cause.is_none())
 }
 
-/// How the reason of a caller begins in an error.
+/// The start of a caller's reason in an error.
 pub const ANSWERED: &str = "the caller got status";
 
 /// Returns the error's own text as evidence.
@@ -167,5 +167,5 @@ fn in_its_words(error: &anyhow::Error) -> [Section; 2] {
     let texts: Vec<String> = said.chain(seen).collect();
     let lines = texts.iter().flat_map(|text| text.lines()).map(str::to_owned);
     let (answers, others): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(ANSWERED));
-    [Section::new(Source::Answer, "the call", answers), Section::new(Source::Error, "what failed", others)]
+    [Section::new(Source::Answer, "the call", answers), Section::new(Source::Error, "the error", others)]
 }

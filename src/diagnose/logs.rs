@@ -1,4 +1,4 @@
-//! The logs of an environment: of containers through Kubernetes, of nodes and the link through their journals.
+//! The logs of an environment: from Kubernetes for containers, from journals for nodes and the link.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,28 +22,28 @@ use crate::host::inventory as gather;
 use crate::plan::inventory::{self};
 use crate::spec::Label;
 
-/// How long one request for a log may take.
+/// The timeout of a request for a log.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a journal is polled. A `journalctl --follow` in a node would outlive the command.
+/// The interval for polling a journal. A `journalctl --follow` on a node would outlive the command.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The link's unit.
+/// The link's systemd unit.
 const LINK_UNIT: &str = "kindmesh-link.service";
 
 /// The subject of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub enum What {
-    /// The sample caller.
+    /// Sample caller
     Caller,
-    /// The sample producers.
+    /// Sample producers
     Producer,
-    /// The proxies of caller and producers.
+    /// Proxies of the samples
     Proxy,
-    /// Istio's control plane.
+    /// Istio's control plane
     Istiod,
-    /// The nodes' journals: kubelet, containerd and others.
+    /// Journals of the nodes: kubelet, containerd and others
     Node,
-    /// The journal of the link's systemd unit, on every node.
+    /// The link's systemd unit, on every node
     Link,
 }
 
@@ -55,7 +55,7 @@ impl What {
         matches!(self, What::Node | What::Link)
     }
 
-    /// Returns its name on the command line.
+    /// Returns the name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             What::Caller => "caller",
@@ -68,7 +68,7 @@ impl What {
     }
 }
 
-/// Where a log is stored.
+/// The location of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In Kubernetes, for a container.
@@ -84,7 +84,7 @@ pub enum Place {
     Journal {
         /// The node.
         node: String,
-        /// The unit; none for the whole journal.
+        /// The systemd unit; none for the whole journal.
         unit: Option<&'static str>,
     },
 }
@@ -106,22 +106,22 @@ pub struct Log {
     pub what: What,
     /// The cluster.
     pub cluster: String,
-    /// Where it is stored.
+    /// Its location.
     pub place: Place,
-    /// The state of what writes it: `ready`, `running`, or what is wrong.
+    /// The state of its pod or node: `ready`, `running`, or what is wrong.
     pub state: String,
 }
 
-/// Options of reading.
+/// Options for reading a log.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How many lines from the end.
+    /// The number of lines from the end.
     pub lines: u32,
     /// Whether to read the log of the container's previous run.
     pub previous: bool,
 }
 
-/// The logs of an environment, and their sources.
+/// The logs of an environment, and the connections to read them.
 pub struct Logs<'a> {
     environment: &'a Environment,
     engine: Option<Engine>,
@@ -202,7 +202,7 @@ impl<'a> Logs<'a> {
         }
     }
 
-    /// Prints the last lines of a log and then new ones as they arrive. Ends when what writes it is gone.
+    /// Streams the last lines of a log, then new lines as they arrive. Ends when the container or node stops.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -221,7 +221,7 @@ impl<'a> Logs<'a> {
         }
     }
 
-    /// Prints a journal's last lines, then polls it for new ones.
+    /// Streams a journal's last lines, then polls it for new ones.
     fn news(
         &self,
         node: &str,
@@ -257,7 +257,7 @@ impl<'a> Logs<'a> {
     }
 
     fn engine(&self) -> anyhow::Result<&Engine> {
-        self.engine.as_ref().context("the engine was not queried")
+        self.engine.as_ref().context("not connected to the engine")
     }
 }
 
@@ -271,7 +271,7 @@ fn parameters(container: &str, options: Options, follow: bool) -> LogParams {
     }
 }
 
-/// A container that has not restarted is not an error.
+/// Replaces the API server's error for a container that has not restarted.
 fn without_a_run_before(error: kube::Error, options: Options) -> anyhow::Error {
     match &error {
         kube::Error::Api(status)
@@ -293,7 +293,7 @@ fn journalctl(unit: Option<&str>, more: &[&str]) -> Vec<String> {
     command
 }
 
-/// Returns the lines of a journal and its end position, which `--show-cursor` adds as a last line.
+/// Returns the lines of a journal and the cursor, which `--show-cursor` adds as the last line.
 fn without_cursor(said: &str) -> (Vec<String>, Option<String>) {
     let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
     let cursor = lines.last().and_then(|line| line.strip_prefix("-- cursor: ")).map(str::to_owned);
@@ -334,7 +334,7 @@ async fn containers(environment: &Environment, cluster: &str, what: &[What]) -> 
     }
 }
 
-/// Namespace, label `app` and container.
+/// Returns the sources of a subject: namespace, label `app` and container.
 fn sources(what: What, samples: &str) -> Vec<(&str, &'static str, &'static str)> {
     match what {
         What::Caller => vec![(samples, CALLER_NAME, "app")],

@@ -1,4 +1,4 @@
-//! What exists and whether it works, layer by layer, each layer only if the one below it works.
+//! The status of an environment, layer by layer. A layer is inspected only if the one below it works.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub enum Phase {
     Ready,
     /// Everything exists, but something does not work.
     Degraded,
-    /// Something does not work yet, and recovers by itself.
+    /// Something does not work yet, but recovers by itself.
     Healing,
     /// The nodes are frozen.
     Paused,
@@ -65,11 +65,11 @@ pub struct Layer {
     pub ok: bool,
     /// The evidence.
     pub detail: String,
-    /// What to do about it.
+    /// The fix.
     pub hint: Option<String>,
 }
 
-/// A cluster of the list.
+/// A cluster of the environment.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
@@ -81,7 +81,7 @@ pub struct ClusterStatus {
     pub nodes: Vec<inventory::Node>,
 }
 
-/// What exists and whether it works.
+/// The status of an environment.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
@@ -97,10 +97,10 @@ pub struct Status {
     pub clusters: Vec<ClusterStatus>,
 }
 
-/// How long after its nodes' start an environment counts as healing rather than degraded. Seen: 52 s.
+/// How long after its nodes started an environment counts as healing, not degraded. Measured: 52 s.
 const HEALING_TIME: Duration = Duration::from_secs(120);
 
-/// Returns the phase as far as the nodes show it: `ready` if all run.
+/// Returns the phase that the nodes show: `ready` if all are running.
 pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
     let complete = found.network.is_some()
         && !found.clusters.is_empty()
@@ -119,7 +119,7 @@ pub fn phase_of_nodes(found: &inventory::Environment) -> Phase {
     }
 }
 
-/// Returns the command that starts an environment again, if it is paused or stopped.
+/// Returns the command that resumes or starts an environment, if it is paused or stopped.
 pub fn way_back(name: &str, phase: Phase) -> Option<String> {
     match phase {
         Phase::Paused => Some(hint::resume_hint(name)),
@@ -128,7 +128,7 @@ pub fn way_back(name: &str, phase: Phase) -> Option<String> {
     }
 }
 
-/// Inspects every layer; no request takes longer than `within`. `inventory` is the engine's current list.
+/// Inspects every layer. `within` is the timeout of each request, `inventory` the engine's current inventory.
 ///
 /// # Errors
 /// If the environment is not in the inventory, or cannot be planned.
@@ -141,7 +141,7 @@ pub async fn status(
     status_with(engine, inventory, opened, within, true).await
 }
 
-/// The same, with or without a call, which counts like any other in statistics.
+/// Like [`status`], with or without a call. The call counts in statistics like any other.
 ///
 /// # Errors
 /// As for [`status`].
@@ -290,7 +290,11 @@ impl Look<'_> {
                 ready.push(name);
             }
         }
-        Ok(if ready.is_empty() { "none here".into() } else { format!("{} ready", ready.join(", ")) })
+        Ok(if ready.is_empty() {
+            "no samples in this cluster".into()
+        } else {
+            format!("{} ready", ready.join(", "))
+        })
     }
 
     async fn call(&self, client: &Client) -> anyhow::Result<String> {
@@ -313,7 +317,7 @@ impl Look<'_> {
         ))
     }
 
-    /// Whether a node was started a short time ago.
+    /// Whether a node started less than [`HEALS_WITHIN`] ago.
     async fn just_started(&self) -> bool {
         for node in &self.found.nodes {
             if node::runs_for(self.engine, &node.name).await.is_some_and(|time| time < HEALING_TIME) {

@@ -1,10 +1,10 @@
-//! Why a call succeeds or fails: what happens to it, hop by hop, and the first hop that fails, with its fix.
+//! Explains a call hop by hop, with the first hop that fails and its fix.
 //!
 //! ```text
-//! gather: clusters, istiod, the caller's proxy, nodes ─► facts ─► hops, one a file, each a pure function of the facts
+//! gather: clusters, istiod, the caller's proxy, nodes ─► facts ─► hops: one file each, pure functions of the facts
 //! ```
 //!
-//! It does not send the call: it inspects what decides about it.
+//! It does not send the call. It inspects the state that decides its result.
 
 use std::time::Duration;
 
@@ -36,13 +36,13 @@ pub use url::Address;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
-    /// It lets the call pass.
+    /// The hop lets the call pass.
     Ok,
-    /// It does not, or not always.
+    /// The hop fails the call, always or sometimes.
     Wrong,
-    /// It is unknown.
+    /// The hop could not be inspected.
     Unknown,
-    /// The call does not use it.
+    /// The call does not use the hop.
     Skipped,
 }
 
@@ -50,7 +50,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hop {
-    /// Its ID, stable.
+    /// The stable ID.
     pub hop: &'static str,
     /// The verdict.
     pub verdict: Verdict,
@@ -99,16 +99,16 @@ pub struct Explanation {
 /// The caller.
 #[derive(Debug, Clone, Default)]
 pub struct From {
-    /// The namespace; none for the URL's, else the samples'.
+    /// The namespace. Default: the URL's, else the samples'.
     pub namespace: Option<String>,
-    /// A prefix of the pod's name; none for any ready pod.
+    /// A prefix of the pod's name. Default: any ready pod.
     pub pod: Option<String>,
 }
 
-/// Explains a call of a URL from a cluster.
+/// Explains a call from a cluster to a URL.
 ///
 /// # Errors
-/// A usage error for an unknown cluster and for a URL that is not a Service's; an environment error if the
+/// A usage error for an unknown cluster or a URL that does not name a Service; an environment error if the
 /// caller's cluster does not respond.
 pub async fn why(
     environment: &Environment,
@@ -121,7 +121,7 @@ pub async fn why(
     Ok(explain(&facts, address.text()))
 }
 
-/// Returns the hops, each judged by itself, in the order of the call.
+/// The functions that judge one hop each, in the order of the call.
 const HOPS: [fn(&Facts) -> Hop; 11] = [
     caller::judge,
     name::judge,

@@ -1,4 +1,4 @@
-//! The archive as a file: only its owner may read it, and it is complete or missing.
+//! Writes the archive atomically, readable only by its owner.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 
-/// Writes files to a new archive, in one directory; returns its size in bytes.
+/// Writes files to a new archive, in one directory. Returns the archive's size in bytes.
 pub(super) fn write(
     path: &Path,
     folder: &str,
@@ -60,6 +60,6 @@ mod tests {
         let mut text = String::new();
         entry.read_to_string(&mut text).unwrap();
         assert_eq!(text, "text");
-        assert!(write(&path, "top", Timestamp::now(), &files).is_err(), "what is there stays");
+        assert!(write(&path, "top", Timestamp::now(), &files).is_err(), "an existing file is not overwritten");
     }
 }

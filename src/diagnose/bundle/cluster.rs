@@ -1,4 +1,4 @@
-//! The data of a cluster's API server: objects, without Secrets, and then the pods' files.
+//! Data from a cluster's API server: objects, without the content of Secrets, and the files of its pods.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{Part, pods};
 use crate::cluster::kinds;
 
-/// How long listing pods or Secrets may take.
+/// The timeout for listing pods or Secrets.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Istio's objects: group and kind.
@@ -69,7 +69,7 @@ pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<
     parts
 }
 
-/// Whether a pod is terminating: it would be gone before it is read.
+/// Whether a pod is terminating: it may be deleted before its logs are read.
 fn ends(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
@@ -117,7 +117,7 @@ pub(super) async fn secrets(client: &Client) -> Vec<Vec<u8>> {
     let secrets = list.into_iter().flat_map(|list| list.items);
     secrets
         .flat_map(|secret| secret.data.into_iter().flatten())
-        // Public, and elsewhere the same text is not a secret.
+        // Public: the same text must stay in other files.
         .filter(|(key, _)| {
             !["ca.crt", "namespace", "ca-cert.pem", "cert-chain.pem", "root-cert.pem"].contains(&key.as_str())
         })

@@ -1,14 +1,14 @@
-//! The engine's data about itself and the nodes, and the nodes' own output.
+//! Data from the engine about itself and the nodes, and the output of commands on the nodes.
 
 use super::Part;
 use crate::host::docker::{Engine, node};
 use crate::plan::inventory::Environment;
 
-/// How much of a journal is kept, in lines.
+/// The number of lines kept of a journal, and of a container's log.
 const JOURNAL_LINES: &str = "3000";
 const LOG_LINES: usize = 1000;
 
-/// The commands that run on every node: the file's name and the command.
+/// The commands that run on every node: file name and command.
 const COMMANDS: [(&str, &str); 9] = [
     ("iptables.txt", "iptables-save; nft list ruleset 2>/dev/null | head -c 1000000 || true"),
     ("routes.txt", "ip address; ip rule; ip route show table all; ip neighbour"),
@@ -27,7 +27,7 @@ const COMMANDS: [(&str, &str); 9] = [
     ("kubelet.yaml", "cat /var/lib/kubelet/config.yaml"),
 ];
 
-/// The journals that are kept: the file's name and the unit.
+/// The journals that are kept: file name and unit.
 const JOURNALS: [(&str, &str); 4] = [
     ("kubelet.log", "kubelet"),
     ("containerd.log", "containerd"),
@@ -59,7 +59,7 @@ pub(super) fn parts<'a>(engine: &'a Engine, found: Option<&'a Environment>) -> V
         if found.state != "running" {
             let state = &found.state;
             parts.push(Part::new(folder, async move {
-                Err::<String, _>(anyhow::anyhow!("the node is {state}: no command can run on it"))
+                Err::<String, _>(anyhow::anyhow!("the node is {state}: cannot run commands on it"))
             }));
             continue;
         }

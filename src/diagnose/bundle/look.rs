@@ -1,4 +1,4 @@
-//! The environment, as far as it responds.
+//! The parts of an environment that can be reached.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use crate::plan::inventory::{Executable, Inventory};
 use crate::plan::{self, Plan};
 use crate::spec::Origins;
 
-/// How long a cluster's API server may take to respond.
+/// The timeout of a cluster's API server.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a layer of the status may take.
+/// The timeout of a layer of the status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An environment, as far as it can be reached.
+/// The parts of an environment that can be reached.
 pub(super) struct Look {
     name: String,
     folders: Directories,
@@ -76,7 +76,7 @@ impl Look {
         self.missing.push(format!("{what}: {error:#}"));
     }
 
-    /// The sample image's name is not needed here, so no executable is read for it.
+    /// Plans with an empty executable: only the sample image's name depends on it.
     fn make_plan(&mut self) {
         let (Some(opened), Some(inventory)) = (&self.opened, &mut self.inventory) else { return };
         inventory.executable = Some(Executable {
@@ -119,7 +119,7 @@ impl Look {
         self.files.exist() || on_engine
     }
 
-    /// What could not be reached.
+    /// Returns what could not be reached.
     pub(super) fn missing(&self) -> Vec<String> {
         self.missing.clone()
     }
@@ -141,7 +141,7 @@ impl Look {
         }
     }
 
-    /// Returns everything that goes into the archive.
+    /// Returns the parts of the archive.
     pub(super) async fn parts(&self) -> Vec<Part<'_>> {
         let mut parts = self.own();
         if let Some(engine) = &self.engine {
@@ -154,7 +154,7 @@ impl Look {
         parts
     }
 
-    /// kindmesh's own data: the spec, the plan and the inventory, versions, the records of the last runs.
+    /// Returns kindmesh's own data: the spec, the plan, the inventory, versions, the records of the last runs.
     fn own(&self) -> Vec<Part<'_>> {
         let mut parts = vec![Part::json("versions.json", self.versions())];
         if let Some(opened) = &self.opened {
@@ -189,7 +189,7 @@ impl Look {
         for cluster in self.files.clusters() {
             for file in ["kind.yaml", "kind.log"] {
                 let path = self.files.of_cluster(&cluster, file);
-                // `up` on an environment with lost files creates neither again.
+                // `up` does not recreate these files when they are lost.
                 if !path.exists() {
                     continue;
                 }
@@ -214,7 +214,7 @@ impl Look {
         })
     }
 
-    /// The certificates' content, without the certificates.
+    /// Returns the fields of the certificates, without the certificates themselves.
     fn certificates(&self) -> Value {
         let entries = std::fs::read_dir(self.files.trust()).into_iter().flatten().flatten();
         let describe =

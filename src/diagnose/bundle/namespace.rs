@@ -1,4 +1,4 @@
-//! One namespace in all clusters: its objects, and the output of its pods and proxies. Evidence of a failed test.
+//! Evidence of a failed test: one namespace in all clusters, with its objects and the output of its pods and proxies.
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -15,7 +15,7 @@ use super::{Files, PART_TIMEOUT, Part, cluster, collect, pods};
 use crate::cluster::kinds;
 use crate::cluster::mesh::istiod;
 
-/// Returns the files about a namespace, without keys and tokens, and what is missing.
+/// Returns the files of a namespace, without keys and tokens, and what is missing.
 pub(crate) async fn files(clusters: &[(&str, &Client)], namespace: &str) -> (Files, Vec<String>) {
     let mut redactor = Redactor::default();
     let secrets = join_all(clusters.iter().map(|(_, client)| cluster::secrets(client))).await;

@@ -1,4 +1,4 @@
-//! The output of pods: logs of their containers, istiod's debug pages, the proxies' configuration.
+//! The output of pods: container logs, istiod's debug pages, the configuration of proxies.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, LogParams};
@@ -8,7 +8,7 @@ use super::Part;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, envoy, istiod};
 use crate::cluster::pods;
 
-/// How much of a log is kept, in lines.
+/// The number of lines kept of a log.
 const LOG_LINES: i64 = 2000;
 
 /// Returns a pod's files.

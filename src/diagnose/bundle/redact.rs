@@ -11,13 +11,13 @@ use regex::{Captures, Regex};
 /// The replacement of a secret.
 pub const REMOVED: &str = "[removed]";
 
-/// Shorter texts cannot be distinguished from other words.
+/// Shorter secrets are not removed: they cannot be distinguished from other words.
 const SHORTEST: usize = 16;
 
-/// Knows the secrets of an environment.
+/// The known secrets of an environment.
 #[derive(Debug, Default)]
 pub struct Redactor {
-    /// The longest first: one may be a part of another, and the remainder would reveal the rest.
+    /// The longest first: if one contains another, removing the shorter one first would leave the rest.
     known: BTreeSet<(Reverse<usize>, String)>,
 }
 
@@ -41,7 +41,7 @@ impl Redactor {
         text.lines().map(str::trim).filter(|line| !line.starts_with("-----")).for_each(|line| self.know(line));
     }
 
-    /// Only a kubeconfig's user credentials are secret.
+    /// Adds the user credentials of a kubeconfig. The rest is not secret.
     fn learn_kubeconfig(&mut self, text: &str) {
         let Ok(config) = serde_yaml::from_str::<serde_json::Value>(text) else { return };
         for user in config["users"].as_array().into_iter().flatten() {
@@ -63,7 +63,7 @@ impl Redactor {
         }
     }
 
-    /// Returns a file's content without secrets. Content that is not text is removed.
+    /// Returns a file's content without secrets. Invalid UTF-8 is replaced.
     pub fn redact(&self, content: Vec<u8>) -> Vec<u8> {
         match String::from_utf8(content) {
             Ok(text) => self.redact_text(&text).into_bytes(),
@@ -87,7 +87,8 @@ impl Redactor {
     }
 }
 
-/// Whether encoded PEM contains a private key. It may be truncated, so the part that can be decoded decides.
+/// Whether Base64-encoded PEM contains a private key. It may be truncated: only whole groups of four characters are
+/// decoded.
 fn is_private(encoded: &str) -> bool {
     let encoded = encoded.trim_end_matches('=');
     let whole = &encoded[..encoded.len() / 4 * 4];
@@ -113,12 +114,12 @@ static LOOKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r#"(\w+://)[^/\s:@"']+:[^/\s@"']+@"#, "$1[removed]@"),
         (r"(?i)\b(bearer|basic) [A-Za-z0-9._~+/-]{12,}=*", "$1 [removed]"),
         (r"(--(?:token|password|certificate-key|client-key-data)[ =])\S+", "$1[removed]"),
-        // A field with the name of a secret.
+        // A field whose name suggests a secret.
         (
             r#"(?i)("?\b(?:password|passwd|token|auth|identitytoken|registrytoken|client-key-data|api[_-]?key|access[_-]?key|private[_-]?key)"?\s*[:=]\s*)("[^"{\[\n]+"|'[^'\n]+'|[^\s,"'{}\[\]]+)"#,
             r#"$1"[removed]""#,
         ),
-        // A container's variable with the name of a secret.
+        // An environment variable whose name suggests a secret.
         (
             r#"(?i)("name":\s*"[^"]*(?:password|token|secret|credential|api_?key|private_?key)[^"]*",\s*"value":\s*)"[^"]*""#,
             r#"$1"[removed]""#,
@@ -145,7 +146,7 @@ mod tests {
         let jwt = "eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJrdWJlcm5l.c2lnbmF0dXJlc2ln";
         for (text, without) in [
             ("token: abc.def", "token: \"[removed]\""),
-            ("a token is there", "a token is there"),
+            ("a token exists", "a token exists"),
             (r#"{"auth": "dXNlcjpwYXNz", "next": 1}"#, r#"{"auth": "[removed]", "next": 1}"#),
             (r#""serviceAccountToken": {"path": "x"}"#, r#""serviceAccountToken": {"path": "x"}"#),
             (r#""secretName": "cacerts""#, r#""secretName": "cacerts""#),

@@ -1,13 +1,13 @@
-//! The evidence around a failure, as text with its source.
+//! Evidence of a failure: text with its source.
 
-/// The kind of source of a text. The same words mean different things in different sources.
+/// The kind of source of a text. The same text means different things in different sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The error itself: a child process's output, an API's response.
     Error,
     /// The state of pods, Deployments and nodes, from Kubernetes.
     State,
-    /// Kubernetes' events.
+    /// Kubernetes events.
     Event,
     /// A container's log.
     Log,
@@ -26,13 +26,13 @@ pub enum Source {
 pub struct Section {
     /// The kind of source.
     pub of: Source,
-    /// Its name: `pod istiod-5c…`.
+    /// The title, such as `pod istiod-5c…`.
     pub title: String,
-    /// Its lines, the latest last.
+    /// The lines, the latest last.
     pub lines: Vec<String>,
 }
 
-/// How many lines of each section, and of all sections, are shown.
+/// The maximum number of lines shown, of a section and in total.
 const SHOWN_OF_SECTION: usize = 6;
 const SHOWN: usize = 24;
 
@@ -47,7 +47,7 @@ impl Section {
 /// All evidence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// By source, the most specific first.
+    /// The sections, the most specific first.
     pub sections: Vec<Section>,
 }
 
@@ -59,7 +59,7 @@ impl Evidence {
         }
     }
 
-    /// Returns what is shown: of each section the last lines, and the line that decided, wherever it is.
+    /// Returns the text to print: the last lines of each section, and always the decisive line.
     pub fn shown(&self, decisive: Option<&str>) -> String {
         let mut shown: Vec<String> = Vec::new();
         for section in &self.sections {
@@ -87,7 +87,7 @@ impl Evidence {
         shown.join("\n")
     }
 
-    /// The last line of the first container log.
+    /// Returns the last line of the first container log.
     pub fn last_log_line(&self) -> Option<&str> {
         let log = self.sections.iter().find(|section| matches!(section.of, Source::Log | Source::Istiod))?;
         log.lines.last().map(String::as_str)

@@ -1,5 +1,5 @@
-//! Gathers what a person would look at after a failure, each request limited in time and lines. What is not
-//! available is omitted: a failure must not hide another one.
+//! Gathers evidence after a failure. Each request is limited in time and lines. Evidence that is not available is
+//! omitted: its error must not hide the original one.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use crate::cluster::rollout::{Kind, Workload};
 use crate::host::docker::{Engine, node};
 use crate::plan::Plan;
 
-/// How long one request may take; they run in parallel.
+/// The timeout of a request. Requests run in parallel.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many lines of a log or journal are read.
+/// The number of lines read from the end of a log or journal.
 const LINES: i64 = 60;
-/// How many pods of a Deployment are inspected.
+/// The maximum number of pods inspected per workload.
 const PODS: usize = 3;
 
 async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::time::timeout(REQUEST_TIMEOUT, look).await.ok().flatten()
 }
 
-/// Gathers what keeps a workload from being ready: its conditions, its pods' states, events, and logs of what
-/// failed.
+/// Gathers why a workload is not ready: its conditions, its pods' states, events, and logs of failed
+/// containers.
 pub async fn workload(client: &Client, workload: &Workload) -> Evidence {
     let (kind, name) = (workload.kind.as_str(), workload.name.as_str());
     let namespace = workload.namespace.as_str();
@@ -72,7 +72,7 @@ pub async fn workload(client: &Client, workload: &Workload) -> Evidence {
     evidence
 }
 
-/// Gathers a node's state: its container, its output, and its kubelet's journal.
+/// Gathers the state of a node: its container, the container's output, and the kubelet's journal.
 pub async fn node(engine: &Engine, name: &str) -> Evidence {
     let mut evidence = Evidence::default();
     let state = async {
@@ -94,7 +94,7 @@ pub async fn node(engine: &Engine, name: &str) -> Evidence {
     evidence
 }
 
-/// The same for a node whose API server responds, with Kubernetes' state of it and of kube-proxy.
+/// Like [`node`], for a node whose API server responds: adds the node's conditions and the state of kube-proxy.
 pub async fn node_in_cluster(engine: &Engine, name: &str, client: &Client) -> Evidence {
     let proxies = async {
         let pods = pods::list(client, "kube-system", "k8s-app=kube-proxy").await.ok()?;
@@ -174,7 +174,7 @@ pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&s
     evidence
 }
 
-/// Returns what is wrong with a cluster's network label, if anything is.
+/// Returns the problem with a cluster's network label, if any.
 async fn network_label(cluster: &str, client: &Client, wanted: &str) -> Option<String> {
     const LABEL: &str = "topology.istio.io/network";
     let api: Api<Namespace> = Api::all(client.clone());
@@ -197,17 +197,17 @@ pub async fn journal(engine: &Engine, name: &str, units: &[&str]) -> Option<Vec<
     (said.status == 0).then(|| said.stdout.lines().map(str::to_owned).collect())
 }
 
-/// Returns a workload's conditions that are bad.
+/// Returns the failing conditions of a workload.
 fn wrong_conditions(live: &DynamicObject) -> Vec<String> {
     let conditions = live.data.pointer("/status/conditions").and_then(Value::as_array);
     let text = |condition: &Value, field: &str| condition[field].as_str().map(str::to_owned);
-    // `Available` and `Progressing` are good if true, `ReplicaFailure` if not.
+    // `Available` and `Progressing` are good if true, `ReplicaFailure` if false.
     let wrong =
         conditions.into_iter().flatten().filter(|c| (c["type"] == "ReplicaFailure") == (c["status"] == "True"));
     wrong.filter_map(|c| Some(format!("{}: {}", text(c, "reason")?, text(c, "message")?))).collect()
 }
 
-/// Returns the warnings of a namespace, the latest last.
+/// Returns the warning events of a namespace, the latest last.
 async fn events(client: &Client, namespace: &str) -> Option<Vec<Event>> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let mut events = api.list(&ListParams::default()).await.ok()?.items;
@@ -219,8 +219,8 @@ async fn events(client: &Client, namespace: &str) -> Option<Vec<Event>> {
     Some(events)
 }
 
-/// Whether an event is about something that still keeps a pod from being ready: every pod of a new cluster once
-/// waited for a node or a volume.
+/// Whether an event describes a problem that the pod still has: every pod of a new cluster waited for a node or a
+/// volume at first.
 fn is_current(event: &Event, pod: &Pod) -> bool {
     if event.involved_object.name != pod.metadata.name {
         return false;
@@ -242,7 +242,7 @@ fn is_current(event: &Event, pod: &Pod) -> bool {
     }
 }
 
-/// Returns containers that ran and failed, and whether to read the log of the previous run.
+/// Returns the containers that ran and failed, and whether to read the log of the previous run.
 fn troubled(pod: &Pod) -> impl Iterator<Item = (String, bool)> {
     let ran = |container: &&ContainerStatus| {
         let state = container.state.as_ref();

@@ -1,4 +1,4 @@
-//! The known causes: one rule each, more specific ones before their consequences.
+//! The known causes, one rule each. More specific causes come first, consequences last.
 
 use std::sync::LazyLock;
 
@@ -9,34 +9,34 @@ use super::Source::{self, Answer, Error, Event, Istiod, Log, Node, Proxy, State}
 /// How a cause is recognized and described.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its ID, stable.
+    /// The stable ID.
     pub id: &'static str,
-    /// Where its text counts.
+    /// The sources that the pattern applies to.
     pub told_by: &'static [Source],
     /// A regular expression for one line.
     pub pattern: &'static str,
-    /// What is wrong. `{1}` is the first matching group of the pattern, `{of}` the place, `{log}` a log's last
-    /// line.
+    /// What is wrong. `{1}` is the first matching group of the pattern, `{of}` the section's title, `{log}` a log's
+    /// last line.
     pub sentence: &'static str,
     /// The fix.
     pub hint: &'static str,
 }
 
 const EVERYWHERE: &[Source] = &[Error, State, Event, Log, Node, Istiod, Proxy, Answer];
-/// Messages of Kubernetes or the engine while a container does not exist yet.
+/// Messages of Kubernetes or the engine about a container that does not run yet.
 const STARTING: &[Source] = &[Error, State, Event];
 /// The same, for the current state.
 const STATED: &[Source] = &[Error, State];
 /// The result of a failed call.
 const CALLING: &[Source] = &[Answer, Proxy, Error];
 
-/// The causes. The first match decides.
+/// The causes. The first match wins.
 pub const CAUSES: &[Rule] = &[
     // The host.
     Rule {
         id: "inotify.limit",
         told_by: EVERYWHERE,
-        // A watch over the limit is reported as a full disk, an instance over the limit as too many files.
+        // The kernel reports ENOSPC for a watch over the limit, and EMFILE for an instance over the limit.
         pattern: r"(?i)too many open files|(?:inotify|fsnotify|file watcher|watch).*no space left on device",
         sentence: "the kernel's inotify limits are too low for this number of nodes",
         hint: "raise the limits: sudo sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512; \
@@ -47,45 +47,45 @@ pub const CAUSES: &[Rule] = &[
         told_by: EVERYWHERE,
         pattern: r"(?i)no space left on device|NodeHasDiskPressure|condition: \[DiskPressure\]|kubernetes\.io/disk-pressure|low on resource: ephemeral-storage|disk quota exceeded",
         sentence: "a disk is full",
-        hint: "check what takes the space: docker system df, df -h; free some, then kindmesh up",
+        hint: "check disk usage: docker system df; df -h; free some space, then kindmesh up",
     },
     Rule {
         id: "memory.short",
         told_by: EVERYWHERE,
         pattern: r"(?i)low on resource: memory|NodeHasInsufficientMemory|kubernetes\.io/memory-pressure|out of memory: killed process|cannot allocate memory",
         sentence: "the engine is out of memory",
-        hint: "give the engine more memory (4 GB for two clusters), or stop something else; then kindmesh up",
+        hint: "give the engine more memory (4 GB for two clusters), or stop other programs; then kindmesh up",
     },
     Rule {
         id: "cgroup.v1",
         told_by: &[Error, Node],
         pattern: r"(?i)kubelet is configured to not run on a host using cgroup v1|cgroup v1 support is unsupported",
-        sentence: "this kubelet refuses the host's cgroup v1",
-        hint: "boot the host with cgroup v2, or remove kubernetes.nodeImage from the spec: kindmesh then \
-            configures the kubelet to accept v1; kindmesh down, then kindmesh up",
+        sentence: "this kubelet refuses to run on a host with cgroup v1",
+        hint: "boot the host with cgroup v2, or remove kubernetes.nodeImage from the spec, so that kindmesh \
+            configures the kubelet to accept v1; then kindmesh down and kindmesh up",
     },
     Rule {
         id: "engine.rootless",
         told_by: &[Error],
         pattern: r"running kind with rootless provider requires|Delegate=yes",
-        sentence: "the engine is rootless and is not allowed to delegate cgroup controllers",
+        sentence: "the engine is rootless and lacks the cgroup delegation that nodes require",
         hint: "use an engine that runs as root, or follow https://kind.sigs.k8s.io/docs/user/rootless; then \
             kindmesh up",
     },
     Rule {
         id: "clock.skew",
         told_by: EVERYWHERE,
-        pattern: r"(?i)certificate has expired or is not yet valid: current time (\S+) is (before|after) (\S+)|certificate has expired or is not yet valid|CERTIFICATE_(?:NOT_YET_VALID|HAS_EXPIRED)|token (?:used before issued|is not valid yet|has expired)|this machine's clock says",
-        sentence: "the clocks of the host and of the engine differ, or one stopped",
-        hint: "compare them: date; docker run --rm busybox date; set the clock or restart the engine (a \
-            laptop's sleep stops its clock); then kindmesh up",
+        pattern: r"(?i)certificate has expired or is not yet valid: current time (\S+) is (before|after) (\S+)|certificate has expired or is not yet valid|CERTIFICATE_(?:NOT_YET_VALID|HAS_EXPIRED)|token (?:used before issued|is not valid yet|has expired)|(?:this machine|the host)'s clock says",
+        sentence: "the clocks of the host and the engine differ, or one has stopped",
+        hint: "compare the clocks: date; docker run --rm busybox date; set the clock or restart the engine (its \
+            clock stops while a laptop sleeps); then kindmesh up",
     },
     // Networks and names of the engine.
     Rule {
         id: "network.pool",
         told_by: &[Error],
         pattern: r"(?i)pool overlaps with other one on this address space|could not find an available, non-overlapping|predefined address pools have been fully subnetted",
-        sentence: "the engine has no free subnet for the network: other networks, or a VPN's routes, use all of \
+        sentence: "the engine has no free subnet for the network: other networks or the routes of a VPN use all of \
             them",
         hint: "set network.subnet in kindmesh.yaml to a free one, or remove unused networks: docker network \
             prune; then kindmesh up",
@@ -94,7 +94,7 @@ pub const CAUSES: &[Rule] = &[
         id: "port.taken",
         told_by: &[Error],
         pattern: r"(?i)Bind for (\S+) failed: port is already allocated|listen tcp\S* (\S+): bind: address already in use",
-        sentence: "another program uses the port {1}",
+        sentence: "another program uses the address {1}",
         hint: "find it: docker ps; stop it, or change the port in the cluster's kind settings; then kindmesh up",
     },
     Rule {
@@ -109,8 +109,8 @@ pub const CAUSES: &[Rule] = &[
         id: "kubeconfig.lock",
         told_by: &[Error],
         pattern: r"failed to lock config file: (?:open )?([^:\s]+)",
-        sentence: "the lock of a kind that was killed still exists: {1}",
-        hint: "if no kind is running, delete it: rm {1}; then kindmesh up",
+        sentence: "a kind process that was killed left its kubeconfig lock: {1}",
+        hint: "if no kind process is running, delete the lock: rm {1}; then kindmesh up",
     },
     // Images.
     Rule {
@@ -118,7 +118,7 @@ pub const CAUSES: &[Rule] = &[
         told_by: STARTING,
         pattern: r"(?i)toomanyrequests|429 Too Many Requests|pull rate limit",
         sentence: "the registry's rate limit is reached",
-        hint: "log in, which raises it: docker login; or wait an hour; or set mesh.hub to a mirror; then \
+        hint: "log in for a higher limit: docker login; or wait an hour; or set mesh.hub to a mirror; then \
             kindmesh up",
     },
     Rule {
@@ -126,20 +126,20 @@ pub const CAUSES: &[Rule] = &[
         told_by: EVERYWHERE,
         pattern: r"content digest (sha256:[0-9a-f]+): not found",
         sentence: "the engine exported an image without all of its layers",
-        hint: "pull it for this platform alone (docker pull --platform), then kindmesh up",
+        hint: "pull it again for this platform only: docker pull --platform; then kindmesh up",
     },
     Rule {
         id: "image.platform",
         told_by: STARTING,
         pattern: r"(?i)no matching manifest for (\S+)|no match for platform in manifest|exec format error",
         sentence: "the image is not built for this engine's architecture",
-        hint: "set samples.image or mesh.hub to an image that is; then kindmesh up",
+        hint: "set samples.image or mesh.hub to an image for this architecture; then kindmesh up",
     },
     Rule {
         id: "image.denied",
         told_by: STARTING,
         pattern: r"pull access denied(?: for (\S+?),)?|(?i)unauthorized: (?:authentication required|incorrect)|authorization failed: no basic auth|insufficient_scope",
-        sentence: "the registry denies the image: it does not exist there, or requires a login",
+        sentence: "the registry denied the pull: the image does not exist, or requires a login",
         hint: "check the name (samples.image, mesh.hub, mesh.version), or log in: docker login; then kindmesh up",
     },
     Rule {
@@ -161,16 +161,16 @@ pub const CAUSES: &[Rule] = &[
         id: "image.not-on-node",
         told_by: STARTING,
         pattern: r#"ErrImageNeverPull|Container image "([^"]+)" is not present with pull policy of Never"#,
-        sentence: "the image is not on the node, and the pull policy does not allow pulling it",
-        hint: "kindmesh up loads the images of mesh.hub and samples.image into the nodes; it does not load \
-            others that mesh.values names",
+        sentence: "the image is not on the node, and its pull policy is Never",
+        hint: "set the image with mesh.hub or samples.image, then kindmesh up: it loads those images into nodes, \
+            but no others that mesh.values names",
     },
     Rule {
         id: "image.pull",
         told_by: STARTING,
         pattern: r#"(?:ErrImagePull|ImagePullBackOff|InvalidImageName)(?:.*?image "([^"]+)")?|(?:Failed to pull|Back-off pulling) image "([^"]+)"|Failed to apply default image tag "([^"]+)""#,
         sentence: "the node cannot pull the image {1}",
-        hint: "check its name (samples.image, mesh.hub, mesh.values): kindmesh up loads only its own images into nodes; then kindmesh up",
+        hint: "check its name (samples.image, mesh.hub, mesh.values), then kindmesh up; it loads only its own images into nodes",
     },
     // The cluster.
     Rule {
@@ -179,35 +179,35 @@ pub const CAUSES: &[Rule] = &[
         pattern: r"\d+/\d+ nodes are available: .*Insufficient (cpu|memory)",
         sentence: "no node has enough {1} left for the pod's request",
         hint: "lower the requests in mesh.values (pilot.resources.requests, global.proxy.resources.requests), \
-            or give the engine more; then kindmesh up",
+            or give the engine more CPU and memory; then kindmesh up",
     },
     Rule {
         id: "pod.unscheduled",
         told_by: STATED,
         pattern: r"\d+/\d+ nodes are available: (.+)",
         sentence: "no node accepts the pod: {1}",
-        hint: "check the node's state: kindmesh logs node; then kindmesh up",
+        hint: "check the node: kindmesh logs node; then kindmesh up",
     },
     Rule {
         id: "webhook.no-route",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*no route to host"#,
-        sentence: "the API server cannot reach istiod's Service, because kube-proxy does not work on the node",
-        hint: "check why: kindmesh logs node; then kindmesh up",
+        sentence: "the API server cannot reach istiod's Service: kube-proxy does not work on the node",
+        hint: "check the node: kindmesh logs node; then kindmesh up",
     },
     Rule {
         id: "webhook.refused",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*(?:connection refused|no endpoints available|connection reset)"#,
-        sentence: "istiod is not running, and its webhook {1} must admit every pod",
-        hint: "check why: kindmesh logs istiod; then kindmesh up",
+        sentence: "istiod is not running, but its webhook {1} must admit every pod",
+        hint: "check istiod: kindmesh logs istiod; then kindmesh up",
     },
     Rule {
         id: "webhook.trust",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*x509:"#,
         sentence: "the API server does not trust istiod's webhook {1}: istiod's root of trust was replaced",
-        hint: "restart istiod, which writes its root into the webhook: kindmesh up",
+        hint: "run kindmesh up, which restarts istiod; istiod then writes its root CA into the webhook",
     },
     Rule {
         id: "webhook.timeout",
@@ -221,37 +221,37 @@ pub const CAUSES: &[Rule] = &[
         id: "remote-secret.loopback",
         told_by: &[Istiod, Error],
         pattern: r"https://(127\.[\d.]+|localhost|\[::1\])(?::\d+)?\S*.*connection refused",
-        sentence: "a remote secret names {1}, which inside istiod's pod is the pod itself",
-        hint: "run kindmesh up, which writes remote secrets with node names; delete one that was created by \
-            hand: kubectl -n istio-system get secrets -l istio/multiCluster=true",
+        sentence: "a remote secret points to {1}, which inside istiod's pod is the pod itself",
+        hint: "run kindmesh up, which creates remote secrets with node names; delete the ones created by \
+            hand; list them: kubectl -n istio-system get secrets -l istio/multiCluster=true",
     },
     Rule {
         id: "remote-secret.name",
         told_by: &[Istiod, Error],
         pattern: r"x509: certificate is valid for .+, not (\S+)",
-        sentence: "a remote secret names the API server {1}, which its certificate does not include: a node's \
+        sentence: "a remote secret points to {1}, which is not in the API server's certificate: a node's \
             address has changed",
-        hint: "run kindmesh up, which writes remote secrets with node names, which do not change",
+        hint: "run kindmesh up, which creates remote secrets with node names: these do not change",
     },
     Rule {
         id: "remote-secret.ca",
         told_by: &[Istiod, Error],
         pattern: r"https://([^/:]+):6443.*x509: certificate signed by unknown authority",
         sentence: "the remote secret for {1} is from an earlier cluster: its API server now has another CA",
-        hint: "run kindmesh up, which writes it again",
+        hint: "run kindmesh up, which recreates it",
     },
     Rule {
         id: "remote-secret.token",
         told_by: &[Istiod],
         pattern: r"(?i)remote.*(?:Unauthorized|must be logged in|asked for the client to provide credentials)|(?:Unauthorized|asked for the client to provide credentials).*remote",
-        sentence: "another cluster's API server no longer accepts the token in its remote secret",
-        hint: "run kindmesh up, which writes it again",
+        sentence: "a peer's API server no longer accepts the reader token in its remote secret",
+        hint: "run kindmesh up, which recreates it",
     },
     Rule {
         id: "remote.unreachable",
         told_by: &[Istiod],
         pattern: r"dial tcp(?: |: lookup )(\S+?:6443|\S+-control-plane)(?: on \S+)?: (?:connect: )?(?:no route to host|connection refused|i/o timeout|no such host|network is unreachable)",
-        sentence: "istiod cannot reach another cluster's API server at {1}",
+        sentence: "istiod cannot reach a peer's API server at {1}",
         hint: "check whether its node is running and the link is up: kindmesh status; kindmesh logs link; then \
             kindmesh up",
     },
@@ -259,8 +259,8 @@ pub const CAUSES: &[Rule] = &[
         id: "trust.roots",
         told_by: &[Answer, Proxy, Log, Error],
         pattern: r"CERTIFICATE_VERIFY_FAILED|TLSV1_ALERT_UNKNOWN_CA|SSLV3_ALERT_CERTIFICATE_UNKNOWN",
-        sentence: "the clusters do not trust each other: they have different roots of trust",
-        hint: "compare them: kindmesh verify trust; then kindmesh up, which gives them one root and restarts \
+        sentence: "the clusters do not trust each other: their meshes have different roots of trust",
+        hint: "compare the roots: kindmesh verify trust; then kindmesh up, which installs one root CA and restarts \
             istiod and the samples",
     },
     Rule {
@@ -268,7 +268,7 @@ pub const CAUSES: &[Rule] = &[
         told_by: &[Answer],
         pattern: r"(?i)failed to lookup address information|name or service not known|no such host|name does not resolve|nodename nor servname|temporary failure in name resolution|does not resolve",
         sentence: "the host name does not resolve: the caller's cluster has no Service of that name",
-        hint: "create a Service; one without pods is enough, and kindmesh up creates it: kubectl -n sample get \
+        hint: "run kindmesh up, which creates a stub Service; check it: kubectl -n sample get \
             service sample-producer",
     },
     Rule {
@@ -276,21 +276,21 @@ pub const CAUSES: &[Rule] = &[
         told_by: CALLING,
         pattern: r"RBAC: access denied",
         sentence: "an AuthorizationPolicy in the producer's cluster denies the call",
-        hint: "see what is applied where: kindmesh apply --list; remove it: kindmesh unapply authz deny",
+        hint: "list the applied policies: kindmesh apply --list; remove this one: kindmesh unapply authz deny",
     },
     Rule {
         id: "network.label",
         told_by: &[State],
-        pattern: r"namespace istio-system of (\S+) (?:has no label|is labelled) topology\.istio\.io/network",
-        sentence: "istiod treats the pods of {1} as those of another network, and there is no gateway to it",
+        pattern: r"namespace istio-system of (\S+) (?:has no label|is labeled) topology\.istio\.io/network",
+        sentence: "istiod assigns the pods of {1} to another network, and there is no gateway to it",
         hint: "run kindmesh up, which sets the label topology.istio.io/network again",
     },
     Rule {
         id: "link.cut",
         told_by: &[State],
         pattern: r"(\S+) to the pods of \S+: link disabled",
-        sentence: "the link of node {1} is disabled",
-        hint: "enable it: docker exec {1} rm /etc/kindmesh/cut; then kindmesh up",
+        sentence: "the link of node {1} is disabled: /etc/kindmesh/cut exists",
+        hint: "enable the link: docker exec {1} rm /etc/kindmesh/cut; then kindmesh up",
     },
     Rule {
         id: "link.broken",
@@ -301,44 +301,44 @@ pub const CAUSES: &[Rule] = &[
     },
 ];
 
-/// Consequences, for when no cause is found.
+/// Consequences. They count only if no cause is found.
 pub const SYMPTOMS: &[Rule] = &[
     Rule {
         id: "endpoints.none",
         told_by: CALLING,
         pattern: r"(?i)no[_ ]healthy[_ ]upstream|0 of \d+ endpoints are known",
-        sentence: "the caller's proxy has no healthy producer",
-        hint: "check whether producers run and istiod is connected to their cluster: kindmesh status; kindmesh \
-            logs producer; then kindmesh up",
+        sentence: "the caller's proxy has no healthy endpoint of the producer",
+        hint: "check whether producers are ready and istiod is connected to their cluster: kindmesh status; \
+            kindmesh logs producer; then kindmesh up",
     },
     Rule {
         id: "call.timeout",
         told_by: &[Answer, Proxy],
         pattern: r"upstream request timeout|response_timeout",
         sentence: "the producer did not respond within the mesh's timeout for a call",
-        hint: "check whether the call reaches it, and whether it is slow: kindmesh status; kindmesh logs \
+        hint: "check whether calls reach the producer, and whether it is slow: kindmesh status; kindmesh logs \
             producer; kindmesh logs proxy",
     },
     Rule {
         id: "connection.closed",
         told_by: &[Answer, Proxy],
         pattern: r"(?i)connection[_ ]termination|connection reset by peer|\bEOF\b|closed before message completed",
-        sentence: "the peer closed the connection during the call",
-        hint: "check whether it was restarted: kindmesh logs producer --previous; kindmesh logs proxy",
+        sentence: "the producer closed the connection during the call",
+        hint: "check whether it restarted: kindmesh logs producer --previous; kindmesh logs proxy",
     },
     Rule {
         id: "container.memory",
         told_by: STARTING,
         pattern: r"(\S+): .*OOMKilled|OOMKilled",
-        sentence: "a container was killed because it exceeded its memory limit",
-        hint: "raise its limit in mesh.values; then kindmesh up",
+        sentence: "a container exceeded its memory limit and was killed",
+        hint: "raise the limit in mesh.values; then kindmesh up",
     },
     Rule {
         id: "container.crashes",
         told_by: STARTING,
         pattern: r"(\S+): CrashLoopBackOff|(\S+) exited with status \d+|Back-off restarting failed container (\S+)",
         sentence: "the container {1} is in a crash loop; its last log line: {log}",
-        hint: "read its log: kindmesh logs istiod --previous, kindmesh logs caller --previous, kindmesh logs \
+        hint: "check its log: kindmesh logs istiod --previous, kindmesh logs caller --previous, kindmesh logs \
             proxy --previous",
     },
 ];

@@ -1,5 +1,5 @@
-//! Recorded texts, each of which must lead to its cause. The comment is a text's source; those without one were
-//! seen in the test lab.
+//! Recorded texts, each of which must match its cause. The comment names the source; texts without one were
+//! recorded in the test lab.
 
 use super::rules::{CAUSES, SYMPTOMS};
 use super::*;
@@ -264,7 +264,7 @@ fn recorded_texts_have_their_causes() {
     }
     let never: Vec<_> =
         rules().map(|rule| rule.id).filter(|id| !recorded.iter().any(|(known, ..)| known == id)).collect();
-    // Every version has another message: no text was found.
+    // The message differs between versions: no recording was found.
     assert_eq!(never, ["remote-secret.token"]);
 }
 
@@ -290,7 +290,7 @@ fn same_text_means_different_causes_by_source() {
     assert_eq!(
         cause_of(Source::Node, refused),
         None,
-        "a kubelet says this of its own API server while that starts"
+        "a kubelet logs this about its own API server while that starts"
     );
     assert_eq!(cause_of(Source::Log, "lookup x: no such host"), None);
 }
@@ -332,7 +332,7 @@ fn current_state_ranks_before_logs_and_causes_before_symptoms() {
     let answer = |text: &str| Section::new(Source::Answer, "the call", [text.to_owned()]);
     assert_eq!(cause(vec![denied(), answer("no route to host")]), Some("link.broken"));
     assert_eq!(cause(vec![denied(), answer("status 500")]), Some("policy.denied"));
-    let few = || Section::new(Source::Error, "what failed", ["last status: 0 of 2 endpoints are known".into()]);
+    let few = || Section::new(Source::Error, "the error", ["last status: 0 of 2 endpoints are known".into()]);
     let istiod = "dial tcp 172.30.0.3:6443: connect: no route to host".to_owned();
     assert_eq!(cause(vec![few(), Section::new(Source::Istiod, "istiod", [istiod])]), Some("remote.unreachable"));
     assert_eq!(cause(vec![few()]), Some("endpoints.none"));
@@ -379,7 +379,7 @@ fn error_gets_evidence_cause_and_next_command() {
     let evidence = ["last status: 0 of 1", "pod istiod-1:", "  0/1 nodes are available: 1 Insufficient cpu."];
     assert_eq!(found.evidence, evidence);
     assert!(found.hint.as_deref().unwrap().ends_with("then kindmesh up --name shop"));
-    // Once is enough.
+    // Flags are added only once.
     let hint = found.hint.clone();
     let again = by_its_words(error, " --name shop");
     assert_eq!(error::find(&again).unwrap().hint, hint);
@@ -413,14 +413,14 @@ fn deciding_line_is_always_shown() {
     assert_eq!(shown, "events:\n  toomanyrequests\n  14\n  15\n  16\n  17\n  18\n  19");
 }
 
-/// Readers of the page search for the text that they see.
+/// Readers search the page for the text that they see.
 #[test]
 fn the_page_has_every_cause() {
     let page = include_str!("../../../docs/troubleshooting.md");
     for rule in rules() {
         assert!(page.contains(&format!("`{}`", rule.id)), "{} is not in docs/troubleshooting.md", rule.id);
     }
-    // The only cause without a text.
+    // The only cause without a pattern.
     let known = |id: &str| id == crate::base::wait::TOO_LATE || rules().any(|rule| rule.id == id);
     let named = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(id, _)| id);
     for id in named {

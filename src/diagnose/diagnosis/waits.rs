@@ -1,4 +1,4 @@
-//! Waits whose failures are explained: gathers what keeps them from ending, and names the cause if it is known.
+//! Waits that add evidence to their errors, and the cause if it is known.
 
 use kube::Client;
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use crate::cluster::mesh::remote;
 use crate::cluster::refusal::Record;
 use crate::cluster::rollout::{self, Workload};
 
-/// Waits until the pods of a workload are ready, in its newest version. `record` is the cluster's.
+/// Waits until the pods of a workload's latest revision are ready. `record` is the cluster's record of refusals.
 ///
 /// # Errors
 /// If they are not ready by the deadline, or cannot become ready, with the reason.
@@ -24,10 +24,10 @@ pub async fn workload(
     explained(waited, async || gather::workload(client, workload).await).await
 }
 
-/// Waits until this cluster's istiod has synced every other cluster. `record` is the cluster's.
+/// Waits until a cluster's istiod has synced every peer. `record` is the cluster's record of refusals.
 ///
 /// # Errors
-/// If it has not by the deadline, with istiod's log.
+/// If it has not synced them by the deadline, with istiod's log.
 pub async fn synced(
     client: &Client,
     peers: &[&str],

@@ -1,4 +1,4 @@
-//! The caller: a pod that is ready, and whether it is in the mesh.
+//! The caller: whether its pod is ready and in the mesh.
 
 use super::{Facts, Hop};
 
@@ -10,12 +10,12 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::unknown(
             HOP,
             format!(
-                "no pod of namespace {} runs in {}: its proxy cannot be inspected (--namespace selects another)",
+                "no pods in namespace {} of {}, so no proxy to inspect (use --namespace to select another namespace)",
                 call.namespace, call.cluster
             ),
         );
     };
-    let called = format!("pod {} of namespace {}, service account {}", caller.pod, call.namespace, caller.account);
+    let called = format!("pod {} in namespace {}, service account {}", caller.pod, call.namespace, caller.account);
     if !caller.ready {
         let context = facts.here().map(|here| here.context.clone()).unwrap_or_default();
         return Hop::wrong(
@@ -24,7 +24,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             format!("kubectl --context {context} -n {} describe pod {}", call.namespace, caller.pod),
         );
     }
-    let mesh = if caller.meshed { "in the mesh" } else { "outside the mesh: it has no proxy" };
+    let mesh = if caller.meshed { "in the mesh" } else { "outside the mesh (no proxy)" };
     Hop::ok(HOP, format!("{called}, {mesh}"))
 }
 

@@ -1,4 +1,4 @@
-//! The proxy's cluster: the endpoints of the caller's proxy, and which of them it considers healthy.
+//! The Envoy cluster: the endpoints that the caller's proxy knows, and their health.
 
 use super::{Facts, Hop};
 
@@ -14,31 +14,29 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     let healthy = known.iter().filter(|(_, health)| health == "healthy").count();
     if healthy > 0 {
         let of = if healthy == known.len() { String::new() } else { format!(" of {}", known.len()) };
-        return Hop::ok(HOP, format!("the caller's proxy has {healthy}{of} healthy endpoints"));
+        return Hop::ok(HOP, format!("healthy endpoints in the caller's proxy: {healthy}{of}"));
     }
-    let restart = format!(
-        "kubectl --context {} -n {} delete pod {}, which recreates it",
-        facts.context(),
-        facts.call.namespace,
-        caller.pod
-    );
+    let restart =
+        format!("kubectl --context {} -n {} delete pod {}", facts.context(), facts.call.namespace, caller.pod);
     match known.first() {
         None => Hop::wrong(
             HOP,
             "the caller's proxy has no endpoints",
-            format!("if the hops before this one are right, the update is on its way; otherwise {restart}"),
+            format!(
+                "if all earlier hops are OK, istiod's update is pending: retry; otherwise recreate the pod: {restart}"
+            ),
         ),
         Some((address, health)) if health.contains("failed_outlier_check") => Hop::wrong(
             HOP,
             format!(
-                "the circuit is open: {} endpoints, {address} among them, are ejected after failures",
+                "circuit breaker open: outlier detection ejected all endpoints ({}), {address} among them",
                 known.len()
             ),
-            "wait for the DestinationRule's baseEjectionTime, and check the logs of the pods for the failures",
+            "wait for the DestinationRule's baseEjectionTime, and check the pods' logs for the failures",
         ),
         Some((address, health)) => Hop::wrong(
             HOP,
-            format!("none of {} endpoints is healthy for the caller's proxy; {address}: {health}", known.len()),
+            format!("healthy endpoints in the caller's proxy: 0 of {}; {address}: {health}", known.len()),
             "check the pods' logs",
         ),
     }
@@ -49,20 +47,23 @@ fn from_outside(facts: &Facts) -> Hop {
     let meshed = facts.caller.as_ref().is_none_or(|caller| caller.meshed);
     let (here, call) = (facts.serving().iter().any(|cluster| facts.is_here(cluster)), &facts.call);
     if meshed {
-        return Hop::unknown(HOP, "there is no caller whose proxy can be inspected");
+        return Hop::unknown(HOP, "no caller, so no proxy to inspect");
     }
     if here {
-        return Hop::ok(HOP, format!("without a proxy: only pods of {}", call.cluster));
+        return Hop::ok(
+            HOP,
+            format!("the caller has no proxy: kube-proxy routes its calls only to pods in {}", call.cluster),
+        );
     }
     let pod = facts.caller.as_ref().map(|caller| caller.pod.clone()).unwrap_or_default();
     Hop::wrong(
         HOP,
         format!(
-            "the caller {pod} has no proxy, so its call stays in {}, where no pod of {} is ready",
+            "caller {pod} has no proxy, so its calls stay in {}, where Service {} has no ready pods",
             call.cluster, call.name
         ),
         format!(
-            "add it to the mesh: kubectl --context {} label namespace {} istio-injection=enabled, then recreate \
+            "add its namespace to the mesh: kubectl --context {} label namespace {} istio-injection=enabled, then recreate \
                 its pods",
             facts.context(),
             call.namespace
@@ -81,7 +82,11 @@ mod tests {
         let mut facts = works();
         let endpoints = &mut facts.proxy.as_mut().unwrap().endpoints;
         endpoints.get_mut(POOL).unwrap()[0].1 = "/failed_outlier_check".into();
-        assert!(judge(&facts).saw.starts_with("the circuit is open: 1 endpoints, 10.2.0.1:8080"));
+        assert!(
+            judge(&facts)
+                .saw
+                .starts_with("circuit breaker open: outlier detection ejected all endpoints (1), 10.2.0.1")
+        );
         facts.proxy.as_mut().unwrap().endpoints.clear();
         assert_eq!(judge(&facts).saw, "the caller's proxy has no endpoints");
     }

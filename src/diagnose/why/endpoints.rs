@@ -1,4 +1,4 @@
-//! The endpoints: ready pods behind the Service, in any cluster.
+//! The endpoints: the ready pods behind the Service, in all clusters.
 
 use super::facts::{Cluster, listed};
 use super::{Facts, Hop};
@@ -20,21 +20,21 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let call = &facts.call;
     if facts.clusters.iter().all(|cluster| cluster.service.is_none() && cluster.silent.is_none()) {
-        return Hop::skipped(HOP, "there is no Service that could have endpoints");
+        return Hop::skipped(HOP, "no Service, so no endpoints");
     }
     if let Some(cluster) = facts.clusters.iter().find(|cluster| cluster.silent.is_some()) {
         let why = cluster.silent.as_deref().unwrap_or_default();
         return Hop::wrong(
             HOP,
-            format!("no ready pod was found, and {} does not respond: {why}", cluster.name),
+            format!("no ready pods found, and {} does not respond: {why}", cluster.name),
             facts.kindmesh("status"),
         );
     }
     if let Some(cluster) = facts.clusters.iter().find(|cluster| cluster.service.is_none() && has_ready(cluster)) {
         return Hop::wrong(
             HOP,
-            format!("the pods run in {}, which has no Service {}: nothing selects them", cluster.name, call.name),
-            format!("create the Service in {} too: it selects the pods there", cluster.name),
+            format!("the pods run in {}, which has no Service {} to select them", cluster.name, call.name),
+            format!("create the Service in {} too, so that it selects the pods", cluster.name),
         );
     }
     if let Some((cluster, pod)) = facts.clusters.iter().find_map(|c| Some((c, c.pods.first()?))) {
@@ -42,7 +42,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         let why = if pod.why.is_empty() { String::new() } else { format!(": {}", pod.why) };
         return Hop::wrong(
             HOP,
-            format!("none of {count} pods is ready; {} in {}{why}", pod.name, cluster.name),
+            format!("0 of {count} pods ready; {} in {}{why}", pod.name, cluster.name),
             format!("{} describe pod {}", facts.kubectl(cluster), pod.name),
         );
     }
@@ -52,7 +52,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         let (kind, name) = workload.map(|w| (w.kind.as_str(), w.name.as_str())).unwrap_or_default();
         return Hop::wrong(
             HOP,
-            format!("{kind} {name} in {} is scaled to 0: it has no pods", cluster.name),
+            format!("{kind} {name} in {} is scaled to 0 replicas", cluster.name),
             format!("{} scale {} {name} --replicas=1", facts.kubectl(cluster), kind.to_lowercase()),
         );
     }
@@ -103,7 +103,7 @@ mod tests {
         facts.clusters[1].pods.clear();
         facts.clusters[1].workloads[0].replicas = 0;
         let hop = judge(&facts);
-        assert_eq!(hop.saw, "Deployment orders in cluster2 is scaled to 0: it has no pods");
+        assert_eq!(hop.saw, "Deployment orders in cluster2 is scaled to 0 replicas");
         assert_eq!(
             hop.cure.unwrap(),
             "kubectl --context kind-e-cluster2 -n shop scale deployment orders --replicas=1"

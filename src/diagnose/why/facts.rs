@@ -6,20 +6,20 @@ use serde_json::Value;
 
 pub use crate::cluster::mesh::envoy::config_dump::{Route, Transport};
 
-/// Everything that the hops are judged by.
+/// The input for judging the hops.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// The environment's name.
     pub environment: String,
     /// The call.
     pub call: Call,
-    /// The caller, if a pod of that namespace runs in its cluster.
+    /// The caller; none if its namespace has no pods in its cluster.
     pub caller: Option<Caller>,
     /// Every cluster, the caller's first.
     pub clusters: Vec<Cluster>,
-    /// Other namespaces that have a Service of that name.
+    /// Other namespaces with a Service of that name.
     pub other_namespaces: Vec<String>,
-    /// The other clusters as the caller's istiod lists them, each with its state; none if it did not respond.
+    /// The clusters that the caller's istiod lists, each with its sync status; none if istiod did not respond.
     pub synced: Option<Vec<(String, String)>>,
     /// The clusters for which the caller's cluster has a remote secret.
     pub remote_secrets: Vec<String>,
@@ -72,11 +72,11 @@ pub struct Cluster {
     pub has_namespace: bool,
     /// Its Service of that name.
     pub service: Option<Service>,
-    /// The pods that its Service selects, or, without a Service, that another cluster's would select.
+    /// The pods that its Service selects; without a Service, those that another cluster's Service would select.
     pub pods: Vec<Pod>,
-    /// What creates such pods.
+    /// The workloads that create these pods.
     pub workloads: Vec<Workload>,
-    /// Whether its pods can be reached from the caller's cluster, and in the other direction.
+    /// Whether its nodes and those of the caller's cluster have routes to each other's pods.
     pub linked: Linked,
     /// Its PeerAuthentications that may apply to the pods.
     pub peer_authentications: Vec<Policy>,
@@ -84,16 +84,16 @@ pub struct Cluster {
     pub authorization_policies: Vec<Policy>,
 }
 
-/// Whether pods of a cluster can be reached.
+/// Whether the pods of a cluster can be reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Linked {
-    /// They can; or it is the caller's own cluster.
+    /// They can, or the cluster is the caller's own.
     Yes,
     /// The link is disabled.
     Cut,
-    /// There is no route, and on which node.
+    /// A node has no route: the node's name.
     No(String),
-    /// It is unknown.
+    /// Not known.
     #[default]
     Unknown,
 }
@@ -124,14 +124,14 @@ pub struct Port {
     pub protocol: Option<String>,
 }
 
-/// A pod that may respond.
+/// A pod that may receive the call.
 #[derive(Debug, Clone, Default)]
 pub struct Pod {
     /// Its name.
     pub name: String,
     /// Whether it is ready.
     pub ready: bool,
-    /// Why it is not, if known.
+    /// Why it is not ready, if known.
     pub why: String,
     /// Whether it has a proxy.
     pub meshed: bool,
@@ -141,7 +141,7 @@ pub struct Pod {
     pub port_names: Vec<String>,
 }
 
-/// What creates pods.
+/// A workload, which creates pods.
 #[derive(Debug, Clone, Default)]
 pub struct Workload {
     /// `Deployment` or `StatefulSet`.
@@ -164,7 +164,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether it applies to a pod of a namespace: objects in the mesh's root namespace apply to all.
+    /// Whether it applies to a pod in a namespace. Objects in the mesh's root namespace apply to all namespaces.
     pub fn is_about(&self, namespace: &str, pod: &Pod) -> bool {
         (self.namespace == namespace || self.namespace == crate::cluster::mesh::ISTIO_NAMESPACE)
             && self.selects(pod)
@@ -178,7 +178,7 @@ impl Policy {
             .all(|(key, value)| pod.labels.get(key).map(String::as_str) == value.as_str())
     }
 
-    /// Its selector; none for its whole namespace.
+    /// Returns its selector; none if it applies to its whole namespace.
     pub fn selector(&self) -> Option<&serde_json::Map<String, Value>> {
         self.spec.pointer("/selector/matchLabels").and_then(Value::as_object).filter(|labels| !labels.is_empty())
     }
@@ -187,11 +187,11 @@ impl Policy {
 /// The configuration of the caller's proxy.
 #[derive(Debug, Clone, Default)]
 pub struct Proxy {
-    /// Its route for the host and port.
+    /// Its HTTP route for the host and port.
     pub route: Option<Route>,
-    /// Its clusters of endpoints, with the TLS setting of each.
+    /// Its Envoy clusters, each with its TLS setting.
     pub clusters: BTreeMap<String, Transport>,
-    /// The endpoints of each, with their health as Envoy prints it.
+    /// The endpoints of each Envoy cluster, with their health as Envoy prints it.
     pub endpoints: BTreeMap<String, Vec<(String, String)>>,
 }
 
@@ -206,8 +206,7 @@ impl Facts {
         format!("{}.{}.svc.cluster.local", self.call.name, self.call.service_namespace)
     }
 
-    /// Returns the ready pods that may respond, each with its cluster: of clusters that have a Service of that
-    /// name.
+    /// Returns the ready pods of clusters that have the Service, each with its cluster.
     pub fn ready(&self) -> Vec<(&Cluster, &Pod)> {
         let served = self.clusters.iter().filter(|cluster| cluster.service.is_some());
         served
@@ -215,7 +214,7 @@ impl Facts {
             .collect()
     }
 
-    /// Returns the clusters with ready pods that may respond.
+    /// Returns the clusters that have the Service and ready pods.
     pub fn serving(&self) -> Vec<&Cluster> {
         let served = self.clusters.iter().filter(|cluster| cluster.service.is_some());
         served.filter(|cluster| cluster.pods.iter().any(|pod| pod.ready)).collect()

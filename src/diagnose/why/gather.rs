@@ -1,4 +1,4 @@
-//! Gathers everything that decides about a call, in parallel, each request limited in time.
+//! Gathers the facts about a call in parallel. Each request has a timeout.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub(super) async fn gather(
     );
     let mut facts = Facts { environment: environment.name().to_owned(), clusters, ..here? };
     let selector = facts.clusters.iter().find_map(|c| c.service.as_ref().map(|service| service.selector.clone()));
-    // If a cluster has no Service, the pods that another cluster's Service would select are relevant.
+    // In a cluster without the Service, find the pods that another cluster's Service would select.
     for found in facts.clusters.iter_mut().filter(|found| found.service.is_none() && found.silent.is_none()) {
         if let (Some(selector), Ok(client)) = (&selector, environment.client(&found.name).await) {
             let _ = look.within(look.behind(&client, selector, found)).await;
@@ -110,14 +110,14 @@ impl Look<'_> {
         found
     }
 
-    /// Returns the pods that a selector matches, and what creates them.
+    /// Adds the pods that a selector matches, and their workloads.
     async fn behind(
         &self,
         client: &Client,
         selector: &BTreeMap<String, String>,
         found: &mut Cluster,
     ) -> anyhow::Result<()> {
-        // A Service without a selector matches nothing, while an empty selector lists all pods.
+        // A Service without a selector selects no pods, but an empty label selector lists all pods.
         if selector.is_empty() {
             return Ok(());
         }
@@ -152,10 +152,10 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Returns the facts of the caller's cluster: the caller, istiod's view, the proxy's configuration.
+    /// Returns the facts of the caller's cluster: the caller, the clusters that istiod knows, the proxy's configuration.
     async fn here(&self, client: &Client) -> anyhow::Result<Facts> {
         let caller = self.within(self.caller(client)).await;
-        let caller = caller.with_context(|| format!("looking for the caller in {}", self.call.cluster))?;
+        let caller = caller.with_context(|| format!("finding the caller in {}", self.call.cluster))?;
         let proxy = async {
             let caller = caller.as_ref().filter(|caller| caller.meshed)?;
             self.within(self.proxy(client, &caller.pod)).await.ok()
@@ -167,7 +167,7 @@ impl Look<'_> {
             self.within(policies(client, "networking.istio.io", "DestinationRule", None)),
             self.within(self.other_namespaces(client)),
         );
-        // All istiods of a cluster must know a cluster.
+        // Each ready istiod returns a list of clusters; the first list is used.
         let synced = synced.ok().map(|all| {
             let first = all.first().cloned().unwrap_or_default();
             first.into_iter().map(|known| (known.id, known.sync_status)).collect()
@@ -183,7 +183,7 @@ impl Look<'_> {
         })
     }
 
-    /// Returns the caller's pod: the named one, else a ready one, preferably with a proxy.
+    /// Returns the caller's pod: the named one, or a ready one, preferably with a proxy.
     async fn caller(&self, client: &Client) -> anyhow::Result<Option<Caller>> {
         let api: Api<Pod> = Api::namespaced(client.clone(), &self.call.namespace);
         let mut pods = api.list(&ListParams::default()).await?.items;
@@ -194,7 +194,7 @@ impl Look<'_> {
         if let (Some(named), true) = (&self.from.pod, pods.is_empty()) {
             let (namespace, cluster) = (&self.call.namespace, &self.call.cluster);
             let message =
-                format!("no pod of namespace {namespace} in {cluster} has a name that begins with {named}");
+                format!("no pod in namespace {namespace} of {cluster} has a name that starts with {named}");
             let context = self.environment.context(cluster);
             let hint = format!("kubectl --context {context} -n {namespace} get pods");
             return Err(crate::base::error::Error::usage(message).hint(hint).into());
@@ -247,7 +247,7 @@ impl Look<'_> {
         Ok(found)
     }
 
-    /// Returns whether the nodes of the caller's cluster and of each other cluster reach each other's pods.
+    /// Returns, for each cluster, whether its nodes and those of the caller's cluster have routes to each other's pods.
     async fn links(&self, names: &[&str]) -> BTreeMap<String, Linked> {
         let look = async {
             let engine = Engine::connect().await?;
@@ -283,12 +283,12 @@ async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow
 async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<String>> {
     const CLUSTER: &str = "networking.istio.io/cluster";
     let api: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    // Only the names: the content is secret.
+    // Metadata only: the content is secret.
     let found = api.list_metadata(&ListParams::default().labels("istio/multiCluster=true")).await?;
     Ok(found.items.iter().filter_map(|secret| secret.annotations().get(CLUSTER).cloned()).collect())
 }
 
-/// Returns Istio's objects of a kind in a namespace, or in all.
+/// Returns the Istio objects of a kind, in one namespace or all.
 async fn policies(
     client: &Client,
     group: &str,
@@ -296,7 +296,7 @@ async fn policies(
     namespace: Option<&str>,
 ) -> anyhow::Result<Vec<Policy>> {
     let api = kinds::api(client, &format!("{group}/v1"), kind, namespace);
-    let found = api.list(&ListParams::default()).await.with_context(|| format!("listing every {kind}"))?;
+    let found = api.list(&ListParams::default()).await.with_context(|| format!("listing {kind} objects"))?;
     Ok(found
         .items
         .into_iter()

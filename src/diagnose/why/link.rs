@@ -1,4 +1,4 @@
-//! The link: nodes route to the pods of other clusters.
+//! The link: whether nodes have routes to the pods of other clusters.
 
 use super::facts::{Cluster, Linked, listed};
 use super::{Facts, Hop, Verdict};
@@ -8,11 +8,11 @@ const HOP: &str = "link";
 pub(super) fn judge(facts: &Facts) -> Hop {
     let here = &facts.call.cluster;
     let serving = facts.serving();
-    // Pods that the control plane does not know are not called.
+    // Pods that istiod does not know receive no calls.
     let others: Vec<&&Cluster> =
         serving.iter().filter(|cluster| !facts.is_here(cluster) && facts.sees(cluster)).collect();
     if others.is_empty() {
-        return Hop::skipped(HOP, format!("no ready pod is outside {here}"));
+        return Hop::skipped(HOP, format!("no ready pods outside {here}"));
     }
     for cluster in &others {
         let name = &cluster.name;
@@ -26,14 +26,18 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 return Hop::wrong(
                     HOP,
                     format!("the link between {here} and {name} is disabled"),
-                    format!("remove /etc/kindmesh/cut on {nodes}: docker exec NODE rm /etc/kindmesh/cut"),
+                    format!("delete /etc/kindmesh/cut on {nodes}: docker exec NODE rm /etc/kindmesh/cut"),
                 );
             }
             Linked::No(node) => {
                 return Hop::wrong(
                     HOP,
-                    format!("{node} has no route to the peer's pods, between {here} and {name}"),
-                    format!("{}; if that does not help: {}", facts.kindmesh("logs link"), facts.kindmesh("up")),
+                    format!("{node} has no route to the peer's pods (link between {here} and {name})"),
+                    format!(
+                        "check the link: {}; then repair it: {}",
+                        facts.kindmesh("logs link"),
+                        facts.kindmesh("up")
+                    ),
                 );
             }
         }
@@ -42,10 +46,10 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     match others.iter().find(|cluster| cluster.linked == Linked::Unknown) {
         Some(cluster) => Hop {
             verdict: Verdict::Unknown,
-            ..Hop::ok(HOP, format!("the routes to {} could not be read", cluster.name))
+            ..Hop::ok(HOP, format!("failed to read the routes to {}", cluster.name))
         },
         None => {
-            Hop::ok(HOP, format!("nodes of {here} and of {} have routes to each other's pods", listed(&names)))
+            Hop::ok(HOP, format!("the nodes of {here} and {} have routes to each other's pods", listed(&names)))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The name: it resolves in clusters with a Service of that name, and nowhere else.
+//! The name: it resolves only in clusters with a Service of that name.
 
 use serde_json::json;
 
@@ -15,24 +15,27 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         if let Some(other) = &service.external_name {
             return Hop::wrong(
                 HOP,
-                format!("Service {name} in {cluster} is for the external name {other}, not for pods"),
-                format!("{} delete service {name}, and create one with a selector", facts.kubectl(here)),
+                format!("Service {name} in {cluster} has type ExternalName ({other}): it selects no pods"),
+                format!(
+                    "replace it with a Service that has a selector: {} delete service {name}",
+                    facts.kubectl(here)
+                ),
             );
         }
         if service.headless && !here.pods.iter().any(|pod| pod.ready) {
             return Hop::wrong(
                 HOP,
                 format!(
-                    "Service {name} in {cluster} is headless: its name resolves to pods of {cluster}, and there \
-                        are none"
+                    "Service {name} in {cluster} is headless: its name resolves only to ready pods in {cluster}, \
+                        which has none"
                 ),
                 format!(
-                    "give it an address: recreate it without clusterIP: None ({} edit …)",
+                    "recreate it without clusterIP: None, so that it has a cluster IP ({} replace --force -f …)",
                     facts.kubectl(here)
                 ),
             );
         }
-        return Hop::ok(HOP, format!("Service {name} of namespace {namespace} exists in {cluster}"));
+        return Hop::ok(HOP, format!("Service {name} exists in namespace {namespace} of {cluster}"));
     }
     let there: Vec<&str> =
         facts.clusters.iter().filter(|c| c.service.is_some()).map(|cluster| cluster.name.as_str()).collect();
@@ -41,7 +44,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::wrong(
             HOP,
             format!(
-                "namespace {namespace} has no Service {name} in any cluster; {} has one",
+                "no cluster has a Service {name} in namespace {namespace}; found in: {}",
                 listed(&facts.other_namespaces)
             ),
             format!("call http://{name}.{other}:{}", call.port),
@@ -49,10 +52,10 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let saw = match there.is_empty() {
         true => {
-            format!("Service {name} is missing in namespace {namespace} of any cluster: the name does not resolve")
+            format!("no cluster has a Service {name} in namespace {namespace}: the name does not resolve")
         }
         false => format!(
-            "Service {name} is missing in namespace {namespace} of {cluster}, only in {}: the name does not \
+            "{cluster} has no Service {name} in namespace {namespace} (it exists only in {}): the name does not \
                 resolve in {cluster}",
             listed(&there)
         ),
@@ -60,13 +63,13 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     Hop::wrong(HOP, saw, make(facts))
 }
 
-/// Returns the command that creates the Service as in another cluster.
+/// Returns the command that creates the Service with the ports and selector of another cluster's.
 fn make(facts: &Facts) -> String {
     let call = &facts.call;
     let Some(here) = facts.here() else { return String::new() };
     let Some(service) = facts.clusters.iter().find_map(|cluster| cluster.service.as_ref()) else {
         return format!(
-            "create the Service in the cluster of its pods; kindmesh deploy creates the stub Service in {}",
+            "create the Service in the cluster where its pods run; kindmesh deploy creates the stub Service in {}",
             here.name
         );
     };
@@ -88,7 +91,7 @@ fn make(facts: &Facts) -> String {
         false => format!("kubectl --context {} create namespace {}; ", here.context, call.service_namespace),
     };
     format!(
-        "{namespace}{} apply -f - <<<'{stub}' (kindmesh deploy creates such stub Services itself)",
+        "{namespace}{} apply -f - <<<'{stub}' (kindmesh deploy creates such stub Services automatically)",
         facts.kubectl(here)
     )
 }
@@ -115,7 +118,7 @@ mod tests {
     fn service_in_another_namespace_is_suggested() {
         let mut facts = works();
         facts.clusters.iter_mut().for_each(|cluster| cluster.service = None);
-        assert!(judge(&facts).saw.contains("of any cluster"));
+        assert!(judge(&facts).saw.contains("no cluster has a Service"));
         facts.other_namespaces = vec!["stock".into()];
         assert_eq!(judge(&facts).cure.unwrap(), "call http://orders.stock:8080");
     }

@@ -8,7 +8,7 @@ use super::{Facts, Hop};
 
 const HOP: &str = "policy";
 
-/// Whether a condition holds, as far as this is known without the request.
+/// Whether a condition matches, as far as that is known without the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Match {
     Yes,
@@ -41,7 +41,7 @@ impl Match {
 pub(super) fn judge(facts: &Facts) -> Hop {
     let ready: Vec<_> = facts.ready().into_iter().filter(|(_, pod)| pod.meshed).collect();
     if ready.is_empty() {
-        return Hop::skipped(HOP, "no pod has a proxy that could deny a call");
+        return Hop::skipped(HOP, "no pod has a proxy, so no policy applies");
     }
     let mut unknown = None;
     let mut asked = 0;
@@ -63,7 +63,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     match (unknown, asked) {
         (Some((policy, cluster)), _) => Hop::unknown(
             HOP,
-            format!("AuthorizationPolicy {} in {} matches on the request itself", policy.name, cluster.name),
+            format!("AuthorizationPolicy {} in {} depends on the request itself", policy.name, cluster.name),
         ),
         (None, 0) => Hop::ok(HOP, "no AuthorizationPolicy selects these pods"),
         (None, _) => Hop::ok(HOP, "the AuthorizationPolicies that select these pods allow this caller"),
@@ -74,7 +74,7 @@ fn denied(facts: &Facts, cluster: &Cluster, pod: &Pod, policy: &Policy, caller: 
     Hop::wrong(
         HOP,
         format!(
-            "AuthorizationPolicy {} of namespace {} in {} denies it to {}: {} would respond with 403",
+            "AuthorizationPolicy {} in namespace {} of {} denies calls from {}: {} would return 403",
             policy.name,
             policy.namespace,
             cluster.name,
@@ -97,14 +97,14 @@ fn not_allowed(facts: &Facts, cluster: &Cluster, pod: &Pod, policies: &[&Policy]
     Hop::wrong(
         HOP,
         format!(
-            "AuthorizationPolicy {} in {} allows others, but not {}: {} would respond with 403",
+            "no rule of AuthorizationPolicy {} in {} allows {}: {} would return 403",
             super::facts::listed(&names),
             cluster.name,
             caller.told(),
             pod.name
         ),
         format!(
-            "add it to the policy: kubectl --context {} -n {first} edit authorizationpolicy {}",
+            "add the caller to the policy: kubectl --context {} -n {first} edit authorizationpolicy {}",
             cluster.context,
             names.join(" ")
         ),
@@ -113,7 +113,7 @@ fn not_allowed(facts: &Facts, cluster: &Cluster, pod: &Pod, policies: &[&Policy]
 }
 
 impl Hop {
-    /// Puts the kindmesh command that removes the policy before the fix, if it is kindmesh's policy.
+    /// Prepends the kindmesh command that removes the policy, if kindmesh may have applied it.
     fn with_hint(mut self, facts: &Facts) -> Self {
         self.cure = self.cure.map(|cure| format!("{}{cure}", hint(facts)));
         self
@@ -129,7 +129,7 @@ fn hint(facts: &Facts) -> String {
     }
 }
 
-/// Returns the caller's identity, as the pods' proxies receive it.
+/// The caller's identity as the pods' proxies receive it.
 struct Identity {
     principal: Option<String>,
     namespace: Option<String>,
@@ -157,7 +157,7 @@ enum Decision<'a> {
     Unknown(&'a Policy),
 }
 
-/// Istio's order: DENY comes first; if any policy allows, everything that is not allowed is denied.
+/// Evaluates policies as Istio does: DENY first; if there are ALLOW policies, one of them must allow the call.
 fn decide<'a>(policies: &[&'a Policy], caller: &Identity, facts: &Facts) -> Decision<'a> {
     let action = |policy: &Policy| policy.spec["action"].as_str().unwrap_or("ALLOW").to_owned();
     let of = |wanted: &'static str| policies.iter().copied().filter(move |policy| action(policy) == wanted);
@@ -178,7 +178,7 @@ fn decide<'a>(policies: &[&'a Policy], caller: &Identity, facts: &Facts) -> Deci
     unknown.map_or(Decision::Allowed, Decision::Unknown)
 }
 
-/// Whether any rule of a policy matches this call; a policy without rules matches nothing.
+/// Whether any rule of a policy matches this call. A policy without rules matches nothing.
 fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Match {
     let rules = policy.spec["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
     Match::any(rules.iter().map(|rule| {
@@ -189,7 +189,7 @@ fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Match {
     }))
 }
 
-/// Whether an item of a list matches; without a list, everything matches.
+/// Whether any item of a list matches. A missing list matches everything.
 fn any_of(list: &Value, key: &str, fits: impl Fn(&Value) -> Match) -> Match {
     match list.as_array() {
         Some(items) => Match::any(items.iter().map(|item| fits(&item[key]))),
@@ -205,7 +205,7 @@ fn is_source(source: &Value, caller: &Identity) -> Match {
             "notPrincipals" => none(patterns, caller.principal.as_deref()),
             "namespaces" => one(patterns, caller.namespace.as_deref()),
             "notNamespaces" => none(patterns, caller.namespace.as_deref()),
-            // Addresses, tokens: known only when the call is sent.
+            // IP addresses, tokens: not known before the call is sent.
             _ => Match::Unknown,
         })
     })
@@ -218,7 +218,7 @@ fn is_operation(operation: &Value, facts: &Facts) -> Match {
         holds.and(match field.as_str() {
             "paths" => one(patterns, Some(path)),
             "notPaths" => none(patterns, Some(path)),
-            // The explained call is a GET; ports are the pods' own, and hosts are as in the URL.
+            // The explained call is a GET. Hosts and ports are not evaluated.
             "methods" => one(patterns, Some("GET")),
             "notMethods" => none(patterns, Some("GET")),
             _ => Match::Unknown,
@@ -240,7 +240,7 @@ fn none(patterns: &Value, value: Option<&str>) -> Match {
     }
 }
 
-/// Istio's patterns: exact, `*` for any value, a `*` at one end.
+/// Matches Istio's patterns: an exact value, `*` for any value, or `*` at one end.
 fn fits(pattern: &str, value: &str) -> bool {
     match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(""), _) => !value.is_empty(),
@@ -281,11 +281,11 @@ mod tests {
             (vec![from("ALLOW", "notNamespaces", "shop")], Verdict::Wrong),
             (vec![from("DENY", "principals", CHECKOUT)], Verdict::Wrong),
             (vec![from("DENY", "namespaces", "other")], Verdict::Ok),
-            // Without rules nothing is allowed, and with an empty rule everything.
+            // Without rules, nothing is allowed; an empty rule allows everything.
             (vec![json!({})], Verdict::Wrong),
             (vec![json!({"rules": [{}]})], Verdict::Ok),
             (vec![json!({"action": "DENY", "rules": [{}]})], Verdict::Wrong),
-            // One that allows is enough; one that denies counts more.
+            // One ALLOW is enough; DENY takes precedence.
             (vec![json!({}), json!({"rules": [{}]})], Verdict::Ok),
             (vec![json!({"rules": [{}]}), from("DENY", "namespaces", "shop")], Verdict::Wrong),
             (vec![json!({"rules": [{"to": [{"operation": {"paths": ["/a*"]}}]}]})], Verdict::Wrong),
@@ -298,7 +298,7 @@ mod tests {
                 Verdict::Unknown,
             ),
             (vec![from("DENY", "ipBlocks", "10.0.0.0/8")], Verdict::Unknown),
-            // Of another pod.
+            // For another pod.
             (vec![json!({"selector": {"matchLabels": {"app": "other"}}})], Verdict::Ok),
         ] {
             let hop = with(&specs);
@@ -310,7 +310,7 @@ mod tests {
     fn denied_caller_and_policy_are_named() {
         let hop = with(&[from("DENY", "principals", CHECKOUT)]);
         assert!(
-            hop.saw.contains("denies it to cluster.local/ns/shop/sa/checkout: orders-1 would respond with 403"),
+            hop.saw.contains("denies calls from cluster.local/ns/shop/sa/checkout: orders-1 would return 403"),
             "{hop:?}"
         );
         assert_eq!(hop.cure.unwrap(), "kubectl --context kind-e-cluster2 -n shop edit authorizationpolicy p");

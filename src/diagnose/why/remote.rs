@@ -1,5 +1,4 @@
-//! Remote clusters: the caller's control plane reads the endpoints of other clusters with a remote secret for
-//! each.
+//! Remote clusters: the caller's istiod reads the endpoints of other clusters with a remote secret for each.
 
 use super::facts::listed;
 use super::{Facts, Hop};
@@ -11,14 +10,14 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     let serving = facts.serving();
     let others: Vec<_> = serving.iter().filter(|cluster| !facts.is_here(cluster)).collect();
     if others.is_empty() {
-        return Hop::skipped(HOP, format!("no ready pod is outside {here}"));
+        return Hop::skipped(HOP, format!("no ready pods outside {here}"));
     }
     let names: Vec<&str> = others.iter().map(|cluster| cluster.name.as_str()).collect();
     if facts.synced.is_none() {
         return Hop::wrong(
             HOP,
             format!(
-                "istiod of {here}, which tells the proxies where the pods of {} are, does not respond",
+                "istiod of {here}, which sends the endpoints of {} to the proxies, does not respond",
                 listed(&names)
             ),
             facts.kindmesh("status"),
@@ -34,13 +33,17 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         (true, None) => {
             format!("{here} has a remote secret for {}, but istiod does not list the cluster", first.name)
         }
-        (true, Some(state)) => format!("istiod of {here} reports for {}: {state}", first.name),
+        (true, Some(state)) => format!("istiod of {here} reports sync status {state} for {}", first.name),
     };
-    // Pods that it knows respond; a call does not suffer from those that it does not know.
+    // The call reaches the pods that istiod knows, and does not fail because of the others.
     if unseen.len() < serving.len() {
-        return Hop::ok(HOP, format!("{why}: its pods are left out, others are not"));
+        return Hop::ok(HOP, format!("{why}: its pods receive no calls, but other pods do"));
     }
-    Hop::wrong(HOP, format!("{why}: its endpoints are not known in the caller's cluster"), facts.kindmesh("up"))
+    Hop::wrong(
+        HOP,
+        format!("{why}: proxies in the caller's cluster do not know its endpoints"),
+        facts.kindmesh("up"),
+    )
 }
 
 #[cfg(test)]
@@ -53,7 +56,7 @@ mod tests {
     fn missing_secret_differs_from_an_unsynced_cluster() {
         let mut facts = works();
         facts.synced = Some(vec![("cluster2".into(), "timeout".into())]);
-        assert!(judge(&facts).saw.contains("reports for cluster2: timeout"));
+        assert!(judge(&facts).saw.contains("reports sync status timeout for cluster2"));
         facts.synced = Some(Vec::new());
         facts.remote_secrets.clear();
         let hop = judge(&facts);
@@ -69,7 +72,7 @@ mod tests {
         facts.clusters[0].pods = facts.clusters[1].pods.clone();
         facts.synced = Some(Vec::new());
         let hop = judge(&facts);
-        assert!(hop.verdict == Verdict::Ok && hop.saw.contains("are left out"), "{hop:?}");
+        assert!(hop.verdict == Verdict::Ok && hop.saw.contains("its pods receive no calls"), "{hop:?}");
         facts.clusters[1].pods.clear();
         assert_eq!(judge(&facts).verdict, Verdict::Skipped);
     }

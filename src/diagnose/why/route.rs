@@ -1,4 +1,4 @@
-//! The proxy's route: where the caller's proxy sends requests for the host.
+//! The HTTP route: where the caller's proxy sends requests for the host.
 
 use super::facts::Route;
 use super::{Facts, Hop};
@@ -10,25 +10,28 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     if !facts.caller.as_ref().is_some_and(|caller| caller.meshed) {
         return Hop::skipped(
             HOP,
-            "the caller has no proxy: the call goes to the Service's address, within its own cluster",
+            "the caller has no proxy: the call goes to the Service's cluster IP, in the caller's own cluster",
         );
     }
     let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy did not respond") };
     let host = facts.host();
     let Some(route) = &proxy.route else {
-        // Not HTTP: matched by address, without a route.
+        // Not HTTP: Envoy matches the address, without an HTTP route.
         if proxy.clusters.contains_key(&facts.pool()) {
-            return Hop::ok(HOP, format!("by address, since port {} is not declared as HTTP", call.port));
+            return Hop::ok(HOP, format!("routed by address: port {} is not declared as HTTP", call.port));
         }
         return Hop::wrong(
             HOP,
-            format!("the caller's proxy has no route for {host}:{}", call.port),
-            format!("check what limits its configuration: kubectl --context {} get sidecars -A", facts.context()),
+            format!("the caller's proxy has no HTTP route for {host}:{}", call.port),
+            format!(
+                "check whether a Sidecar limits its configuration: kubectl --context {} get sidecars -A",
+                facts.context()
+            ),
         );
     };
     let from = route.virtual_service.as_deref().map_or_else(
-        || "the Service's default route".to_owned(),
-        |virtual_service| format!("VirtualService {}", virtual_service.replace(" -n ", " of namespace ")),
+        || "the Service's default HTTP route".to_owned(),
+        |virtual_service| format!("VirtualService {}", virtual_service.replace(" -n ", " in namespace ")),
     );
     let edit = || match &route.virtual_service {
         Some(virtual_service) => {
@@ -37,7 +40,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         None => facts.kindmesh("up"),
     };
     if let Some(status) = route.direct {
-        return Hop::wrong(HOP, format!("{from} responds with {status} itself"), edit());
+        return Hop::wrong(HOP, format!("{from} has a direct response with status {status}"), edit());
     }
     if route.aborts >= 100.0 {
         return Hop::wrong(HOP, format!("{from} injects a fault into every call"), edit());
@@ -71,7 +74,7 @@ fn limits(route: &Route) -> String {
     limits
 }
 
-/// Describes a proxy's cluster name: `outbound|8080|v2|orders.shop.svc.cluster.local`.
+/// Formats the name of an Envoy cluster: `outbound|8080|v2|orders.shop.svc.cluster.local`.
 fn shown(cluster: &str) -> String {
     match cluster.split('|').collect::<Vec<_>>().as_slice() {
         ["outbound", port, "", host] => format!("{host}:{port}"),
@@ -81,12 +84,12 @@ fn shown(cluster: &str) -> String {
 }
 
 impl Facts {
-    /// Returns the proxy's cluster name of the Service.
+    /// Returns the name of the Service's Envoy cluster.
     pub(super) fn pool(&self) -> String {
         format!("outbound|{}||{}", self.call.port, self.host())
     }
 
-    /// Returns the proxy's cluster names that the call is sent to.
+    /// Returns the names of the Envoy clusters that the call is sent to.
     pub(super) fn pools(&self) -> Vec<String> {
         let route = self.proxy.as_ref().and_then(|proxy| proxy.route.as_ref());
         route
@@ -121,7 +124,7 @@ mod tests {
             hop.saw.contains("subset v2 of orders.shop.svc.cluster.local:8080, which does not exist"),
             "{hop:?}"
         );
-        assert!(with(|route| route.direct = Some(404)).saw.contains("404 itself"));
+        assert!(with(|route| route.direct = Some(404)).saw.contains("status 404"));
         let hop = with(|route| {
             route.aborts = 100.0;
             route.virtual_service = Some("orders -n shop".into());
@@ -143,7 +146,7 @@ mod tests {
         facts.proxy.as_mut().unwrap().route = None;
         assert_eq!(judge(&facts).verdict, Verdict::Ok);
         facts.proxy.as_mut().unwrap().clusters.clear();
-        assert!(judge(&facts).saw.contains("no route for orders.shop.svc.cluster.local:8080"));
+        assert!(judge(&facts).saw.contains("no HTTP route for orders.shop.svc.cluster.local:8080"));
         facts.proxy = None;
         assert_eq!(judge(&facts).verdict, Verdict::Unknown);
         facts.caller.as_mut().unwrap().meshed = false;

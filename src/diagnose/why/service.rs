@@ -1,4 +1,4 @@
-//! The Service: it has the called port, and declares HTTP.
+//! The Service: whether it has the called port and declares HTTP.
 
 use super::facts::{Port, listed};
 use super::{Facts, Hop};
@@ -8,33 +8,43 @@ const HOP: &str = "service";
 pub(super) fn judge(facts: &Facts) -> Hop {
     let call = &facts.call;
     let Some((here, service)) = facts.here().and_then(|here| Some((here, here.service.as_ref()?))) else {
-        return Hop::skipped(HOP, "there is none");
+        return Hop::skipped(HOP, "no Service");
     };
     let Some(port) = service.ports.iter().find(|port| port.number == call.port) else {
         let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
         return Hop::wrong(
             HOP,
-            format!("Service {} in {} has no port {}; it has {}", call.name, here.name, call.port, listed(&ports)),
+            format!(
+                "Service {} in {} has no port {}; its ports: {}",
+                call.name,
+                here.name,
+                call.port,
+                listed(&ports)
+            ),
             match ports.first() {
                 Some(first) => {
-                    format!("call port {first}, or: {} edit service {}", facts.kubectl(here), call.name)
+                    format!(
+                        "call port {first}, or add the port: {} edit service {}",
+                        facts.kubectl(here),
+                        call.name
+                    )
                 }
                 None => format!("{} edit service {}", facts.kubectl(here), call.name),
             },
         );
     };
-    // Endpoints of several clusters are matched by the port's number in each.
+    // Istio merges the endpoints of several clusters by port number.
     let differs = facts.clusters.iter().filter_map(|cluster| Some((cluster, cluster.service.as_ref()?)));
     let lacks = differs.into_iter().find(|(_, other)| !other.ports.iter().any(|other| other.number == call.port));
     if let Some((other, _)) = lacks {
         return Hop::wrong(
             HOP,
             format!("Service {} has port {} in {}, but not in {}", call.name, call.port, here.name, other.name),
-            format!("give both the same ports: {} edit service {}", facts.kubectl(other), call.name),
+            format!("define the same ports in both: {} edit service {}", facts.kubectl(other), call.name),
         );
     }
     let http = if speaks_http(port) { "HTTP" } else { "not declared as HTTP: the proxy detects the protocol" };
-    Hop::ok(HOP, format!("port {} ({http}) maps to port {} of the pods", port.number, port.target))
+    Hop::ok(HOP, format!("port {} ({http}), targetPort {}", port.number, port.target))
 }
 
 /// Whether a port is declared as HTTP, by its protocol or by the prefix of its name.
@@ -54,7 +64,7 @@ mod tests {
         let mut facts = works();
         facts.call.port = 80;
         let hop = judge(&facts);
-        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("no port 80; it has 8080"), "{hop:?}");
+        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("no port 80; its ports: 8080"), "{hop:?}");
         assert!(hop.cure.unwrap().starts_with("call port 8080"));
     }
 

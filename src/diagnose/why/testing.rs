@@ -1,10 +1,10 @@
-//! Facts of a call that works, which tests break.
+//! Facts of a call that succeeds. Tests change them to make it fail.
 
 use super::facts::{Call, Caller, Cluster, Facts, Linked, Pod, Port, Proxy, Route, Service, Transport, Workload};
 
 pub(super) const POOL: &str = "outbound|8080||orders.shop.svc.cluster.local";
 
-/// checkout in cluster1 calls orders in cluster2.
+/// Returns facts: `checkout` in `cluster1` calls `orders` in `cluster2`.
 pub(super) fn works() -> Facts {
     let service = Service {
         ports: vec![Port { name: "http".into(), number: 8080, target: "http".into(), protocol: None }],

@@ -1,4 +1,4 @@
-//! TLS: what the caller's side sends, and what the pods' proxies accept.
+//! TLS: what the caller sends, and what the pods' proxies accept.
 
 use serde_json::Value;
 
@@ -11,13 +11,13 @@ const HOP: &str = "tls";
 pub(super) fn judge(facts: &Facts) -> Hop {
     let ready = facts.ready();
     if ready.is_empty() {
-        return Hop::skipped(HOP, "there are no endpoints");
+        return Hop::skipped(HOP, "no endpoints");
     }
-    let Some(sends) = facts.sends() else { return Hop::unknown(HOP, "what the caller's side sends is not known") };
+    let Some(sends) = facts.sends() else { return Hop::unknown(HOP, "the caller's TLS mode is not known") };
     let mut takes: Vec<String> = Vec::new();
     for (cluster, pod) in &ready {
         let mode = mode(cluster, &facts.call.service_namespace, pod);
-        let by = mode.by.as_deref().map(|by| format!(" by PeerAuthentication {by}")).unwrap_or_default();
+        let by = mode.by.as_deref().map(|by| format!(" from PeerAuthentication {by}")).unwrap_or_default();
         match (sends, mode.mode.as_str(), pod.meshed) {
             (Transport::Plain, "STRICT", true) => {
                 return Hop::wrong(
@@ -35,7 +35,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 return Hop::wrong(
                     HOP,
                     format!(
-                        "{} has no proxy in {}, but the caller's proxy is configured to send TLS{}",
+                        "{} in {} has no proxy, but the caller's proxy is configured to send TLS{}",
                         pod.name,
                         cluster.name,
                         rule(facts)
@@ -61,7 +61,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 );
             }
             (_, mode, true) => takes.push(format!("{mode}{by}")),
-            (_, _, false) => takes.push("plain text, without a proxy".into()),
+            (_, _, false) => takes.push("plain text (no proxy)".into()),
         }
     }
     takes.sort();
@@ -87,7 +87,7 @@ fn why_plain(facts: &Facts) -> String {
     match (is_meshed(facts), facts.disabling()) {
         (false, _) => "the caller has no proxy and sends plain text".into(),
         (true, Some(rule)) => {
-            format!("DestinationRule {rule} in {} makes the caller's proxy send plain text", facts.call.cluster)
+            format!("DestinationRule {rule} of {} makes the caller's proxy send plain text", facts.call.cluster)
         }
         (true, None) => "the caller's proxy sends plain text".into(),
     }
@@ -95,8 +95,11 @@ fn why_plain(facts: &Facts) -> String {
 
 fn fix_plain_text(facts: &Facts, far: &Cluster, by: Option<&str>) -> String {
     let relax = by.map(|by| {
-        let (name, namespace) = by.split_once(" of namespace ").unwrap_or((by, &facts.call.service_namespace));
-        format!("; or let the pods accept both: {} -n {namespace} edit peerauthentication {name}", context(far))
+        let (name, namespace) = by.split_once(" in namespace ").unwrap_or((by, &facts.call.service_namespace));
+        format!(
+            "; or let the pods accept both (PERMISSIVE): {} -n {namespace} edit peerauthentication {name}",
+            context(far)
+        )
     });
     let relax = relax.unwrap_or_default();
     match (is_meshed(facts), facts.disabling()) {
@@ -108,15 +111,18 @@ fn fix_plain_text(facts: &Facts, far: &Cluster, by: Option<&str>) -> String {
         ),
         (true, Some(rule)) => {
             let (name, namespace) =
-                rule.split_once(" of namespace ").unwrap_or((&rule, &facts.call.service_namespace));
+                rule.split_once(" in namespace ").unwrap_or((&rule, &facts.call.service_namespace));
             format!(
-                "set its tls.mode to ISTIO_MUTUAL, or remove it: kubectl --context {} -n {namespace} edit \
+                "set its tls.mode to ISTIO_MUTUAL, or delete it: kubectl --context {} -n {namespace} edit \
                     destinationrule {name}{relax}",
                 facts.context()
             )
         }
         (true, None) => {
-            format!("find the rule: kubectl --context {} get destinationrules -A{relax}", facts.context())
+            format!(
+                "find the DestinationRule: kubectl --context {} get destinationrules -A{relax}",
+                facts.context()
+            )
         }
     }
 }
@@ -125,13 +131,13 @@ fn rule(facts: &Facts) -> String {
     facts.rule_with(|mode| mode != "DISABLE").map(|rule| format!(" by DestinationRule {rule}")).unwrap_or_default()
 }
 
-/// What a pod's proxy accepts, and the PeerAuthentication that decides it.
+/// The mTLS mode of a pod's proxy, and the PeerAuthentication that sets it.
 struct Mode {
     mode: String,
     by: Option<String>,
 }
 
-/// Returns the most specific PeerAuthentication with a mode: of the pod, of its namespace, of the mesh.
+/// Returns the mode of the most specific PeerAuthentication that sets one: for the pod, its namespace, or the mesh.
 fn mode(cluster: &Cluster, namespace: &str, pod: &Pod) -> Mode {
     let said = |policy: &&super::facts::Policy| {
         policy.spec.pointer("/mtls/mode").and_then(Value::as_str).is_some_and(|mode| mode != "UNSET")
@@ -145,14 +151,14 @@ fn mode(cluster: &Cluster, namespace: &str, pod: &Pod) -> Mode {
     match found {
         Some(policy) => Mode {
             mode: policy.spec.pointer("/mtls/mode").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            by: Some(format!("{} of namespace {}", policy.name, policy.namespace)),
+            by: Some(format!("{} in namespace {}", policy.name, policy.namespace)),
         },
         None => Mode { mode: "PERMISSIVE".into(), by: None },
     }
 }
 
 impl Facts {
-    /// What the caller's side sends.
+    /// Returns what the caller sends.
     pub(super) fn sends(&self) -> Option<Transport> {
         match &self.caller {
             Some(caller) if !caller.meshed => Some(Transport::Plain),
@@ -163,7 +169,7 @@ impl Facts {
         }
     }
 
-    /// Whether a pod is called with mutual TLS, and so receives the caller's identity.
+    /// Whether calls to a pod use mutual TLS, so that it receives the caller's identity.
     pub(super) fn is_mutual(&self, cluster: &Cluster, pod: &Pod) -> bool {
         let takes = mode(cluster, &self.call.service_namespace, pod).mode != "DISABLE";
         pod.meshed && takes && matches!(self.sends(), Some(Transport::Automatic | Transport::Tls))
@@ -174,7 +180,7 @@ impl Facts {
         self.rule_with(|mode| mode == "DISABLE")
     }
 
-    /// Returns the DestinationRule about the host with this TLS mode.
+    /// Returns the DestinationRule for the host whose TLS mode matches.
     fn rule_with(&self, is: impl Fn(&str) -> bool) -> Option<String> {
         let host = self.host();
         let found = self.destination_rules.iter().find(|rule| {
@@ -189,7 +195,7 @@ impl Facts {
                 || names.strip_prefix('*').is_some_and(|end| host.ends_with(end));
             fits && mode.is_some_and(&is)
         })?;
-        Some(format!("{} of namespace {}", found.name, found.namespace))
+        Some(format!("{} in namespace {}", found.name, found.namespace))
     }
 }
 
@@ -220,15 +226,15 @@ mod tests {
         let disable = json!({"host": "orders", "trafficPolicy": {"tls": {"mode": "DISABLE"}}});
         facts.destination_rules = vec![policy("shop", "plain", disable)];
         let hop = judge(&facts);
-        assert!(hop.saw.contains("STRICT by PeerAuthentication strict of namespace shop"), "{hop:?}");
-        assert!(hop.saw.contains("DestinationRule plain of namespace shop in cluster1"), "{hop:?}");
+        assert!(hop.saw.contains("STRICT from PeerAuthentication strict in namespace shop"), "{hop:?}");
+        assert!(hop.saw.contains("DestinationRule plain in namespace shop of cluster1"), "{hop:?}");
         let cure = hop.cure.unwrap();
         assert!(cure.contains("kubectl --context kind-e-cluster1 -n shop edit destinationrule plain"), "{cure}");
         assert!(
             cure.contains("kubectl --context kind-e-cluster2 -n shop edit peerauthentication strict"),
             "{cure}"
         );
-        // Also from outside the mesh.
+        // Also for a caller outside the mesh.
         facts.destination_rules.clear();
         facts.caller.as_mut().unwrap().meshed = false;
         assert!(judge(&facts).saw.ends_with("the caller has no proxy and sends plain text"));
@@ -253,6 +259,6 @@ mod tests {
         facts.clusters[1].pods[0].meshed = false;
         assert_eq!(judge(&facts).verdict, Verdict::Ok);
         facts.proxy.as_mut().unwrap().clusters.insert(POOL.into(), Transport::Tls);
-        assert!(judge(&facts).saw.contains("orders-1 has no proxy in cluster2"));
+        assert!(judge(&facts).saw.contains("orders-1 in cluster2 has no proxy"));
     }
 }

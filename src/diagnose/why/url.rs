@@ -1,24 +1,24 @@
-//! The URL of a call, and the Service that it names.
+//! The URL of a call, which names a Service.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `http://HOST[:PORT][/PATH]`, in the host's cluster the name of a Service.
+/// A URL `http://HOST[:PORT][/PATH]` whose host is the name of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     text: String,
     /// The Service's name.
     pub name: String,
-    /// Its namespace, if the URL has it.
+    /// The Service's namespace, if the URL has one.
     pub namespace: Option<String>,
-    /// The port, 80 if the URL has none.
+    /// The port. Default: 80.
     pub port: u16,
-    /// The path, `/` if the URL has none.
+    /// The path. Default: `/`.
     pub path: String,
 }
 
 impl Address {
-    /// The URL as given.
+    /// Returns the URL as given.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -38,9 +38,9 @@ impl FromStr for Address {
         let rest = match text.split_once("://") {
             Some(("http", rest)) => rest,
             Some(("https", _)) => {
-                return Err(wrong("https is not supported: the mesh encrypts"));
+                return Err(wrong("https is not supported, because the mesh encrypts calls"));
             }
-            _ => return Err(wrong("the URL does not begin with http://")),
+            _ => return Err(wrong("the URL does not start with http://")),
         };
         let (host, path) = match rest.find(['/', '?']) {
             Some(end) => rest.split_at(end),
