@@ -1,4 +1,4 @@
-//! What is on the host and its engine: nodes, images, programs, keys and files.
+//! The host and its engine: nodes, images, programs, keys and files.
 
 pub mod docker;
 pub mod host_routes;

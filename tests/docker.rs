@@ -1,6 +1,6 @@
-//! Networks, nodes and images on a real container engine. What is made here is called `docker-test-…`, and is
-//! removed by name, also when a test fails.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Networks, nodes and images on a real container engine. All objects are named `docker-test-…`, and are removed by
+//! name, also when a test fails.
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 use std::io;
 use std::path::Path;
@@ -34,21 +34,21 @@ mod offline;
 mod trouble;
 
 const KINDMESH: &str = env!("CARGO_BIN_EXE_kindmesh");
-/// How long anything here may take that could hang.
+/// The timeout of anything in these tests that could hang.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn docker(args: &[&str]) -> Output {
     Command::new("docker").args(args).output().unwrap()
 }
 
-/// What the docker client says, which must succeed.
+/// Returns the output of the docker client, which must succeed.
 fn said(args: &[&str]) -> String {
     let output = docker(args);
     assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Removes something by its name, before (a killed run may have left it) and after.
+/// Removes an object by its name, before the test (a killed run may have left it) and after it.
 struct Removed {
     with: &'static [&'static str],
     name: String,
@@ -92,14 +92,14 @@ async fn inventory(engine: &Engine) -> Inventory {
     gather::gather(engine).await.unwrap()
 }
 
-/// The network planned for an environment of one cluster on this engine.
+/// Returns the network planned for an environment of one cluster on this engine.
 fn planned(inventory: &Inventory, environment: &str) -> plan::Network {
     let text = format!("{{name: {environment}, clusters: [{{name: a}}], samples: {{enabled: false}}}}");
     let spec = spec::from_text(&text, "test").unwrap().spec;
     plan::plan(&spec, inventory).unwrap().network
 }
 
-/// Makes a network as planned, and then changed. Other tests plan at the same time, so it may take more than one.
+/// Creates a planned network with a change. Other tests plan at the same time, so it may take several attempts.
 async fn made(engine: &Engine, environment: &str, change: impl Fn(&mut plan::Network)) -> plan::Network {
     let mut refused = Vec::new();
     for _ in 0..10 {
@@ -115,11 +115,11 @@ async fn made(engine: &Engine, environment: &str, change: impl Fn(&mut plan::Net
         // The engine reserves a subnet some time before it lists the network.
         refused.push(Taken { subnet: network.subnet, by: "another test".into() });
     }
-    panic!("every planned subnet was taken by others");
+    panic!("other tests took every planned subnet");
 }
 
 fn found(error: &anyhow::Error) -> &Error {
-    error::find(error).unwrap_or_else(|| panic!("no error for users: {error:#}"))
+    error::find(error).unwrap_or_else(|| panic!("not an error for users: {error:#}"))
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_network_is_made_once_and_found_by_its_labels() {
         assert_eq!((again.value, again.changed), (network::Created::Yes, false), "known: {have:?}");
     }
 
-    // Another process made it, from another plan.
+    // As if another process had created it from another plan.
     let mut other = network.clone();
     other.labels.insert("kindmesh.clusters".into(), "a,b".into());
     let raced = network::ensure(&engine, &other, &[]).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_foreign_network_of_the_same_name_is_left_alone() {
     const NAME: &str = "docker-test-foreign";
     let _removed = Removed::network(NAME);
     let engine = engine().await;
-    // What its labels say instead, and whether that could be an environment at all.
+    // The environment in its label: missing, not a valid name, or another one.
     for label in ["", "..", "docker-test-other"] {
         let network = made(&engine, NAME, |network| {
             network.labels.remove(ENVIRONMENT_LABEL);
@@ -227,7 +227,7 @@ fn samples(image: &str) -> plan::Samples {
     }
 }
 
-/// The node image that a plan names, in the engine.
+/// Returns the node image of a plan, which is then in the engine.
 async fn node_image(engine: &Engine) -> String {
     let output = Command::new(KINDMESH).args(["plan", "--offline", "--output", "json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -237,7 +237,7 @@ async fn node_image(engine: &Engine) -> String {
     name
 }
 
-/// The labels of a kind node.
+/// Returns the labels of a kind node.
 fn kind_labels(cluster: &str) -> [String; 4] {
     let label = |key: &str, value: &str| ["--label".to_owned(), format!("{key}={value}")];
     let [cluster, role] = [label(KIND_CLUSTER_LABEL, cluster), label(KIND_ROLE_LABEL, "control-plane")];
@@ -245,7 +245,7 @@ fn kind_labels(cluster: &str) -> [String; 4] {
     [a, b, c, d]
 }
 
-/// Starts a container like a kind node, which only runs `command`.
+/// Starts a container that looks like a kind node, but only runs `command`.
 async fn node(engine: &Engine, name: &str, command: &str, options: &[&str]) -> Removed {
     let removed = Removed::container(name);
     let image = node_image(engine).await;
@@ -277,7 +277,7 @@ async fn commands_in_a_node() {
     assert_eq!(found(&error).message, format!("a command in node {NODE} failed with status 3"));
     let evidence = ["docker exec docker-test-node sh -c 'echo out; echo err >&2; exit 3'", "out", "err"];
     assert_eq!(found(&error).evidence, evidence);
-    // Its standard input is empty, not open.
+    // Standard input is empty, not open.
     assert_eq!(node::run(&engine, NODE, &["cat"]).await.unwrap(), "");
     assert!(node::run(&engine, NODE, &["no-such-program"]).await.is_err());
     assert!(node::run(&engine, "docker-test-missing", &["true"]).await.is_err());
@@ -301,13 +301,13 @@ async fn commands_in_a_node_with_input() {
     let error = timeout(TIMEOUT, run(&["sh", "-c", "echo no room >&2; exit 1"])).await.unwrap().unwrap_err();
     assert!(found(&error).evidence.contains(&"no room".to_owned()));
 
-    // Input that ends in an error: the command is not left waiting for the rest.
-    let broken = stream::iter([chunk(), Err(io::Error::other("the disk is gone"))]);
+    // If the input ends with an error, the command does not wait for the rest.
+    let broken = stream::iter([chunk(), Err(io::Error::other("the disk failed"))]);
     let reading = node::run_with_input(&engine, NODE, &["cat"], broken);
     let error = timeout(TIMEOUT, reading).await.unwrap().unwrap_err();
-    assert!(format!("{error:#}").contains("the disk is gone"), "{error:#}");
+    assert!(format!("{error:#}").contains("the disk failed"), "{error:#}");
     let left = node::run(&engine, NODE, &["sh", "-c", "grep -l '^cat$' /proc/[0-9]*/comm || true"]).await.unwrap();
-    assert_eq!(left, "", "the command still waits");
+    assert_eq!(left, "", "the command is still waiting");
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn only_nodes_that_are_listed_and_attached_are_ours() {
     let image = node_image(&engine).await;
     let _network = Removed::network(NAME);
     let network = made(&engine, NAME, |_| ()).await;
-    // Created is enough: stopped nodes count.
+    // Creating is enough: stopped nodes count.
     let create = |name: &str, cluster: &str, network: &str| {
         let removed = Removed::container(name);
         let labels = kind_labels(cluster);
@@ -366,7 +366,7 @@ async fn only_nodes_that_are_listed_and_attached_are_ours() {
 
 async fn containerd_answers(engine: &Engine, node: &str) {
     let step = Events::silent().step("images", None);
-    wait::until(&step, "containerd to answer", Instant::now() + TIMEOUT, async || {
+    wait::until(&step, "containerd to respond", Instant::now() + TIMEOUT, async || {
         let tried = node::try_exec(engine, node, &["ctr", "version"]).await?;
         Ok(if tried.status == 0 { Poll::Ready(()) } else { Poll::NotYet(tried.stderr) })
     })
@@ -396,7 +396,7 @@ async fn a_node_image_is_baked_once_and_starts_as_it_did() {
     assert_ne!(bake::name(&engine, &from, &images[..1]).await.unwrap(), name);
     assert_eq!(bake::name(&engine, &from, &["kindmesh.local/docker-test-none:1".into()]).await, None);
     let left = said(&["ps", "--all", "--quiet", "--filter", &format!("ancestor={from}"), "--filter", "name=bake"]);
-    assert_eq!(left, "", "the container it was made in is left");
+    assert_eq!(left, "", "the build container is left");
 
     let config = async |name: &str| engine.docker.inspect_image(name).await.unwrap().config.unwrap();
     let (was, is) = (config(&from).await, config(&name).await);
@@ -404,7 +404,7 @@ async fn a_node_image_is_baked_once_and_starts_as_it_did() {
     assert_eq!((is.stop_signal, is.user), (was.stop_signal, was.user));
     assert_eq!(is.labels.unwrap()[bake::IMAGES_LABEL], IMAGES.join(","));
 
-    // On a volume, as kind's nodes have it: all that is in the images is there.
+    // With a volume, as in kind's nodes: the images are complete.
     let _node = Removed::container(NODE);
     let run = ["run", "--detach", "--name", NODE, "--privileged", "--network", "none", "--volume", "/var"];
     said(&[&run[..], &["--entrypoint", "containerd", &name]].concat());
@@ -452,5 +452,5 @@ async fn each_node_gets_the_images_that_it_lacks() {
         assert!(IMAGES.iter().all(|image| list.lines().any(|line| line == *image)), "{name}: {list}");
     }
     let left = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(left, 0, "archives have no name");
+    assert_eq!(left, 0, "archives are unlinked files");
 }

@@ -13,14 +13,14 @@ const REJECT: u32 = 0x0200;
 /// including a new network's addresses, and would leave no subnet free.
 const MIN_PREFIX: u8 = 3;
 
-/// Returns the routes of the host's main table. On other systems than Linux, the engine runs in its own virtual
+/// Returns the routes of the host's main table. On systems other than Linux, the engine runs in its own virtual
 /// machine, whose routes are not visible: none.
 pub fn of_host() -> Vec<Taken> {
     parse(&std::fs::read_to_string("/proc/net/route").unwrap_or_default())
 }
 
 /// Parses `/proc/net/route`: addresses are hexadecimal in the host's byte order. Default routes, whole or in
-/// parts, and reject routes do not count as used.
+/// parts, and reject routes do not count.
 pub fn parse(table: &str) -> Vec<Taken> {
     let route = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Images of the local engine in the nodes: a locally built image runs without a registry.
+//! Loads images of the local engine into nodes: a locally built image runs without a registry.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub struct Loaded {
     pub changed: bool,
 }
 
-/// The image's identity in the engine.
+/// Returns the image's identity in the engine.
 ///
 /// # Errors
 /// A usage error if the engine has no image of that name; otherwise the engine's errors.
@@ -35,7 +35,7 @@ pub async fn identity(engine: &Engine, image: &str) -> anyhow::Result<String> {
     let found = image_marks::in_engine(engine, image).await?;
     Ok(found.ok_or_else(|| {
         Error::usage(format!("the engine at {} has no image {image}", engine.endpoint.host))
-            .hint(format!("build it: docker build --tag {image} DIRECTORY; or: docker pull {image}"))
+            .hint(format!("build it: docker build --tag {image} DIRECTORY; or pull it: docker pull {image}"))
     })?)
 }
 
@@ -68,8 +68,8 @@ pub async fn of_program(engine: &Engine, image: &str, program: &Path) -> anyhow:
     Ok(true)
 }
 
-/// Loads images of the engine into every node of some clusters. A node that has the same one is skipped; one with
-/// an earlier image of that name gets the new one. Archives are unlinked files in `folder`.
+/// Loads images of the engine into every node of these clusters. A node that has the same image is skipped; an
+/// earlier image of that name is replaced. Archives are unlinked files in `folder`.
 ///
 /// # Errors
 /// A usage error for an image that the engine lacks; otherwise errors of the engine or containerd.
@@ -96,7 +96,7 @@ pub async fn load(
     Ok(try_join_all(clusters.iter().map(in_cluster)).await?.concat())
 }
 
-/// Loads what a node lacks, and returns those images.
+/// Loads the images that a node lacks, and returns them.
 async fn into_node(
     engine: &Engine,
     load: &Load,

@@ -1,4 +1,4 @@
-//! Inspects the engine and the host, and returns what exists.
+//! Inspects the engine and the host, and returns what exists on them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::plan::inventory::{
     SUBNETS_LABEL, Taken, VERSION_LABEL, clusters_of_labels, owner,
 };
 
-/// How long the engine may take to list its networks and nodes. Seen: milliseconds, seconds on a busy host.
+/// How long the engine may take to list its networks and nodes. Measured: milliseconds; seconds on a busy host.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Inspects the engine and the host's routes. A plan with samples also needs the `executable`, which requires
-/// reading a whole file.
+/// Inspects the engine and the host's routes. A plan with samples also requires the `executable`, for which a whole
+/// file is read.
 ///
 /// # Errors
 /// The engine's errors.
@@ -32,8 +32,8 @@ pub async fn gather(engine: &Engine) -> anyhow::Result<Inventory> {
         async { futures::join!(engine.docker.list_networks(None), engine.docker.list_containers(Some(all))) };
     let (networks, containers) = tokio::time::timeout(RESPONSE_TIMEOUT, both).await.map_err(|_| {
         let within = RESPONSE_TIMEOUT.as_secs();
-        Error::environment(format!("the container engine at {} did not return its lists", engine.endpoint.host))
-            .evidence(format!("it responded at first, and then not within {within} s"))
+        Error::environment(format!("the container engine at {} did not list its objects", engine.endpoint.host))
+            .evidence(format!("it responded to earlier requests, but not to these within {within} s"))
             .hint("check what keeps it busy: docker ps; otherwise restart it")
     })?;
     let networks = networks.context("listing the engine's networks")?;
@@ -55,7 +55,7 @@ pub async fn executable() -> anyhow::Result<Option<Executable>> {
     }
 }
 
-/// Sorts the engine's lists into environments and objects of others.
+/// Sorts the engine's objects into environments and those of other owners.
 pub fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
     let mut inventory = Inventory::default();
     for network in networks {
@@ -94,8 +94,8 @@ fn subnets(network: &Network) -> impl Iterator<Item = Ipv4Net> + '_ {
     configs.into_iter().flatten().filter_map(|config| config.subnet.as_ref()?.parse().ok())
 }
 
-/// A node belongs to an environment if its kind label names a cluster that the environment lists **and** it is
-/// attached to the environment's network; every other node of kind belongs to others.
+/// Assigns a node to the environment that lists the cluster of its kind label **and** has it attached to its network.
+/// Every other kind node belongs to another owner.
 fn assign(container: &ContainerSummary, inventory: &mut Inventory) {
     let labels = container.labels.as_ref();
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default();
@@ -162,7 +162,7 @@ mod tests {
                 "Labels": {"kindmesh.environment": label, "kindmesh.clusters": "a,../b"}}));
             let inventory = sort(&[foreign], &[]);
             assert!(inventory.environments.is_empty(), "{name}");
-            assert_eq!(inventory.taken.len(), 1, "its subnet is taken all the same");
+            assert_eq!(inventory.taken.len(), 1, "its subnet still counts as taken");
         }
     }
 

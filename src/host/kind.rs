@@ -1,5 +1,5 @@
-//! The kind program: creates clusters and returns the addresses of their API servers. Everything else about nodes
-//! uses the engine.
+//! The kind program: creates clusters and returns the addresses of their API servers. Everything else on nodes
+//! goes through the engine's API.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -34,8 +34,8 @@ pub use nodes::{Attached, remove_nodes, remove_strays};
 pub const COREDNS: &str = include_str!("../../kind-configs/coredns.yaml");
 /// A cluster's file with its kind configuration.
 const CONFIG_FILE: &str = "kind.yaml";
-/// How long kind may take for one cluster. Seen: 30 s; the rest is for a slow connection, since kind pulls the
-/// node image.
+/// How long kind may take for one cluster. Measured: 30 s; the rest is for a slow connection, since kind pulls
+/// the node image.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long kind may take for a query.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ const CREATED: &str = "/etc/kindmesh/created";
 /// kind's role of a cluster's first node, in its label.
 pub const CONTROL_PLANE: &str = "control-plane";
 
-/// What creating clusters depends on.
+/// The inputs for creating clusters.
 #[derive(Debug)]
 pub struct Kind<'a> {
     /// The engine.
@@ -58,8 +58,8 @@ pub struct Kind<'a> {
 }
 
 impl Kind<'_> {
-    /// Returns whether a cluster of the inventory is complete and its nodes run; stopped or paused nodes are
-    /// started. Nothing is started of a cluster that must be created again.
+    /// Starts the stopped or paused nodes of a cluster in the inventory, and returns the cluster's state. Nodes of an
+    /// incomplete cluster are not started: it is created again.
     ///
     /// # Errors
     /// The engine's errors.
@@ -78,7 +78,7 @@ impl Kind<'_> {
         Ok(if changed { Existing::Started } else { Existing::Running })
     }
 
-    /// Creates a cluster with kind, all nodes from `node_image`; remains of an earlier attempt are removed first.
+    /// Creates a cluster with kind, all nodes from `node_image`; leftovers of an earlier attempt are removed first.
     ///
     /// # Errors
     /// kind's errors, with the end of its log and of the control plane's.
@@ -92,7 +92,7 @@ impl Kind<'_> {
         // Listed now: more may have been created since the inventory.
         let ours = |node: &Attached| node.kind_name == cluster.kind_name;
         remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
-        // kind adds to an existing file, and fails at the lock of a killed kind.
+        // kind adds to an existing file, and fails if a killed kind left a lock.
         for file in ["kubeconfig", "kubeconfig.lock"] {
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
         }
@@ -130,13 +130,13 @@ impl Kind<'_> {
         let node = cluster.control_plane();
         error
             .hint(format!(
-                "the nodes are kept for inspection: docker logs {node}; then {up} retries, {down} removes them"
+                "the nodes are kept for inspection: docker logs {node}; then {up} retries, {down} deletes the environment"
             ))
             .into()
     }
 
     /// Ensures that the cluster's own kubeconfig exists and has the published port of the API server; otherwise
-    /// asks kind: the file may be of an earlier cluster.
+    /// kind writes it: the file may be from an earlier cluster.
     ///
     /// # Errors
     /// Errors of the engine or kind.
@@ -164,7 +164,7 @@ impl Kind<'_> {
         self.files.of_cluster(cluster, "kubeconfig")
     }
 
-    /// Returns kind with the engine and the network of this environment.
+    /// Returns a kind command for the engine and the network of this environment.
     fn command(&self, kind: &Path) -> Command {
         let mut command = Command::new(kind);
         // Only variables that are set, so that the command line in an error stays short.
@@ -181,8 +181,8 @@ impl Kind<'_> {
     }
 }
 
-/// Whether kind completed a cluster, from the marker on its control plane. Read through the engine, which also
-/// works on a stopped node.
+/// Whether kind completed a cluster: its control plane has the marker. The marker is read through the engine, which
+/// also works on a stopped node.
 ///
 /// # Errors
 /// The engine's errors.
@@ -207,20 +207,20 @@ fn docker_client_on(path: &OsStr) -> Result<(), Error> {
     let is_executable = |path: PathBuf| {
         std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    // Like kind: a relative directory does not count.
+    // Relative directories do not count, as in kind.
     let mut folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
     if folders.any(|folder| is_executable(folder.join("docker"))) {
         return Ok(());
     }
     let install = match cfg!(target_os = "macos") {
         true => "brew install docker",
-        false => "sudo apt-get install docker-cli, or https://docs.docker.com/engine/install/",
+        false => "sudo apt-get install docker-cli, or see https://docs.docker.com/engine/install/",
     };
-    Err(Error::prerequisite("kind runs the docker client, but there is no docker on PATH")
+    Err(Error::prerequisite("kind requires the docker client, but there is no docker on PATH")
         .hint(format!("install the client: {install}")))
 }
 
-/// Returns the port of this host where a control plane's API server is published.
+/// Returns the host port on which a control plane's API server is published.
 fn published_port(container: &ContainerInspectResponse) -> Option<u16> {
     let ports = container.network_settings.as_ref()?.ports.as_ref()?;
     ports.get("6443/tcp")?.as_ref()?.iter().find_map(|binding| binding.host_port.as_ref()?.parse().ok())
@@ -241,12 +241,12 @@ pub enum Existing {
     Running,
     /// Nodes had to be started.
     Started,
-    /// Nodes are missing, or kind never finished.
+    /// Nodes are missing, or kind did not complete it.
     Incomplete,
 }
 
 /// Waits until the API server's Service responds on a node: through the link's rule, or through kube-proxy. An
-/// istiod that starts earlier loses 30 s in its first connection.
+/// istiod that starts earlier loses 30 s with its first connection.
 ///
 /// # Errors
 /// If it does not respond before the deadline.

@@ -14,7 +14,7 @@ use kube::config::Kubeconfig;
 use crate::host::state::{self, Files};
 use crate::plan::Plan;
 
-/// Writes the environment's file from every cluster's own; the current context is the first cluster with a caller.
+/// Writes the environment's file, merged from the clusters' own; the current context is the first cluster with a caller.
 ///
 /// # Errors
 /// If one of them cannot be read, or the file cannot be written.

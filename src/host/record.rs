@@ -18,8 +18,8 @@ pub const KEPT: usize = 5;
 
 /// Writes a run's events to a file.
 ///
-/// It does not create the environment's directory: if nothing was created there is nothing to record, and a
-/// completed `down` deletes its own record too. So events are held back until the directory exists.
+/// It does not create the environment's directory: if nothing was created, there is nothing to record, and a
+/// completed `down` deletes its own record too. So events are buffered until the directory exists.
 pub struct Record {
     files: Files,
     command: &'static str,
@@ -176,7 +176,7 @@ mod tests {
         let first = Event::Note { message: "3".into() };
         assert_eq!(read(&kept[0]).unwrap(), [Recorded { time: at(3.0), event: first }]);
         assert!(files.runs().join("notes.txt").exists());
-        assert!(!files.exist(), "a record alone is no environment");
+        assert!(!files.exist(), "a record alone is not an environment");
     }
 
     #[test]

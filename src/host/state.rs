@@ -21,7 +21,7 @@ pub use private::{begin_private, private_folder, replace, restrict, write_privat
 pub struct Directories {
     /// `$XDG_STATE_HOME/kindmesh`: a directory for each environment.
     pub state: PathBuf,
-    /// `$XDG_CACHE_HOME/kindmesh`: what can be created again.
+    /// `$XDG_CACHE_HOME/kindmesh`: files that can be created again.
     pub cache: PathBuf,
 }
 
@@ -66,7 +66,7 @@ impl Directories {
         names
     }
 
-    /// Deletes what a killed `down` had moved aside but not deleted: it contains keys.
+    /// Deletes directories that a killed `down` moved aside but did not delete: they contain keys.
     ///
     /// # Errors
     /// The file system's errors.
@@ -91,7 +91,7 @@ impl Directories {
 /// The files of one environment.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Returns their directory.
+    /// The directory of the environment.
     pub root: PathBuf,
 }
 
@@ -152,7 +152,7 @@ impl Files {
     }
 
     /// Deletes everything, including the lock. The directory is moved aside first: a process that waits for the
-    /// lock creates a new one, which stays.
+    /// lock creates a new one, which is kept.
     ///
     /// # Errors
     /// The file system's errors.
@@ -170,10 +170,10 @@ impl Files {
     }
 }
 
-/// What follows the name of a directory that was moved aside, before the process ID.
+/// The part between name and process ID in the new name of a directory that was moved aside.
 const ASIDE: &str = ".removed-";
 
-/// Returns the process that moved a directory aside, if its name says so.
+/// Returns the ID of the process that moved a directory aside, from the directory's name.
 fn moved_aside_by(name: &str) -> Option<u32> {
     let (environment, pid) = name.strip_prefix('.')?.rsplit_once(ASIDE)?;
     environment.parse::<Label>().ok()?;

@@ -105,7 +105,7 @@ pub struct Found {
     pub version: String,
     /// Where it was found.
     pub source: Source,
-    /// Returns a sentence if it has another version than required; only [`Source::Variable`] allows that.
+    /// The warning if its version is not the required one; only [`Source::Variable`] allows that.
     pub warning: Option<String>,
 }
 
@@ -160,7 +160,7 @@ pub struct Here {
 /// Looks for the tool like [`find`], without downloading or writing anything.
 ///
 /// # Errors
-/// A prerequisite error if the environment variable names something that cannot be used, a usage error if the
+/// A prerequisite error if the environment variable names an executable that cannot be used, a usage error if the
 /// version is invalid.
 pub async fn look(tool: Tool, version: &str, cache_dir: &Path) -> anyhow::Result<Here> {
     let finder = Finder::of_process(tool, cache_dir);
@@ -202,20 +202,20 @@ impl Finder {
             return Ok(here);
         }
 
-        // Evidence about the search comes before the error's own.
+        // The result of the search comes before the error.
         let path = self.download(&release, step).await.map_err(|error| {
             if passed_over.is_empty() {
                 return error;
             }
-            error.context(format!("{release} is needed, and {}", passed_over.join(", ")))
+            error.context(format!("kindmesh requires {release}, but {}", passed_over.join(", ")))
         })?;
         let version = versions.of(tool, &path).await.map_err(|error| {
-            Error::prerequisite(format!("the downloaded {release} does not run on this machine"))
+            Error::prerequisite(format!("the downloaded {release} does not run on this host"))
                 .evidence(format!("{error:#}"))
                 .hint(release.hint())
         })?;
         if !release.is(&version) {
-            return Err(Error::prerequisite(format!("the downloaded {release} says that it is {version}"))
+            return Err(Error::prerequisite(format!("the downloaded {release} reports version {version}"))
                 .evidence(path.display().to_string())
                 .hint(release.hint())
                 .into());
@@ -267,8 +267,8 @@ async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> any
     let variable = release.tool.variable();
     let path = std::path::absolute(named).with_context(|| format!("failed to read the path in {variable}"))?;
     let refused = |why: &str| {
-        Error::prerequisite(format!("{variable} names {}, which {why}", path.display()))
-            .hint(format!("set {variable} to the path of {release}, or unset it"))
+        Error::prerequisite(format!("{variable} is set to {}, which {why}", path.display()))
+            .hint(format!("set {variable} to an executable of {release}, or unset it"))
     };
     if !path.exists() {
         return Err(refused("does not exist").into());
@@ -279,9 +279,9 @@ async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> any
     let version = versions
         .of(release.tool, &path)
         .await
-        .map_err(|error| refused("does not tell its version").evidence(evidence_of(&error)))?;
+        .map_err(|error| refused("does not report its version").evidence(evidence_of(&error)))?;
     let warning = (!release.is(&version))
-        .then(|| format!("{variable} selects {} {version}, but kindmesh requires {release}", release.tool));
+        .then(|| format!("{variable} is set to {} {version}, but kindmesh requires {release}", release.tool));
     Ok(Found { path, version, source: Source::Variable, warning })
 }
 

@@ -4,9 +4,9 @@
 //! `cacerts`, which must exist before istiod starts: otherwise istiod signs with its own certificate, and the
 //! clusters do not trust each other.
 //!
-//! Of each pair the key is written first and the certificate last, each complete or missing. So a key without a
-//! certificate was never used, and a command that was killed in between can start again. The environment's lock,
-//! not this module, separates two commands on one directory.
+//! Of each pair, the key is written first and the certificate last, each complete or missing. So a key without a
+//! certificate was never used, and a command that was killed in between can be repeated. The environment's lock,
+//! not this module, prevents two commands from using one directory at the same time.
 
 mod ca;
 mod files;
@@ -68,9 +68,9 @@ impl Root {
                 Err(Flaw::Certificate(why)) => Err(unusable(&cert_path, &why).into()),
                 Err(Flaw::Key(why)) => Err(unusable(&key_path, &why).into()),
             },
-            (Some(_), None) => Err(unusable(&key_path, "it is missing, and its certificate is there").into()),
+            (Some(_), None) => Err(unusable(&key_path, "it is missing, but its certificate exists").into()),
             (None, Some(_)) if files::holds_intermediates(dir)? => {
-                Err(unusable(&cert_path, "it is missing, and intermediates were signed with its key").into())
+                Err(unusable(&cert_path, "it is missing, but its key has signed intermediate CAs").into())
             }
             (None, _) => {
                 let (cert_pem, key) = ca::make_root(environment, now)?;
@@ -87,7 +87,7 @@ impl Root {
     }
 }
 
-/// What one cluster's istiod signs workload certificates with.
+/// The CA with which one cluster's istiod signs workload certificates.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Intermediate {
     /// The certificate of the intermediate CA.
@@ -108,8 +108,8 @@ impl fmt::Debug for Intermediate {
 
 impl Intermediate {
     /// Loads the cluster's intermediate CA from `intermediate-CLUSTER-cert.pem` and `…-key.pem` in `dir`, or
-    /// creates it there; one that is invalid, about to expire or of another root is replaced, which istiod picks
-    /// up while it runs.
+    /// creates it there; one that is invalid, about to expire or of another root is replaced: istiod picks up
+    /// the new one while it runs.
     ///
     /// # Errors
     /// If `dir` cannot be read or written.
@@ -170,30 +170,30 @@ enum Flaw {
 fn usable(cert_pem: &str, key_pem: &str, now: Timestamp) -> Result<KeyPair, Flaw> {
     let certificates = inspect(cert_pem.as_bytes()).map_err(|error| Flaw::Certificate(format!("{error:#}")))?;
     let [certificate] = certificates.as_slice() else {
-        return Err(Flaw::Certificate(format!("it holds {} certificates instead of one", certificates.len())));
+        return Err(Flaw::Certificate(format!("it contains {} certificates instead of one", certificates.len())));
     };
     if !certificate.is_ca {
         return Err(Flaw::Certificate("it is not the certificate of a CA".into()));
     }
     if certificate.not_before > now {
         return Err(Flaw::Certificate(format!(
-            "it is valid from {}, and this machine's clock says {now}",
+            "it is valid from {}, but the host's clock says {now}",
             certificate.not_before
         )));
     }
     if certificate.not_after < now + MARGIN {
         return Err(Flaw::Certificate(format!("it expires at {}", certificate.not_after)));
     }
-    let key = KeyPair::from_pem(key_pem).map_err(|error| Flaw::Key(format!("it holds no usable key: {error}")))?;
+    let key = KeyPair::from_pem(key_pem).map_err(|error| Flaw::Key(format!("it has no usable key: {error}")))?;
     if !inspect::certifies(cert_pem.as_bytes(), &key) {
-        return Err(Flaw::Key("it is not the key of the certificate beside it".into()));
+        return Err(Flaw::Key("it is not the key of the certificate next to it".into()));
     }
     Ok(key)
 }
 
 fn unusable(path: &Path, why: &str) -> Error {
     Error::environment(format!("the root of trust in {} cannot be used: {why}", path.display())).hint(
-        "restore the file, or make the environment anew: a running mesh does not take another root. \
-         Type `kindmesh down`, then `kindmesh up`",
+        "restore the file, or recreate the environment, since a running mesh rejects another root CA: \
+         kindmesh down, then kindmesh up",
     )
 }

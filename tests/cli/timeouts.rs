@@ -37,7 +37,7 @@ fn lab_commands_respect_their_timeouts() {
         let said = late(&sandbox, &engine, arguments);
         assert!(said.contains(message), "{said}");
         assert!(
-            said.contains("still running: lock (waiting for the other kindmesh to end: process 4711"),
+            said.contains("still running: lock (waiting for the other kindmesh command to finish: process 4711"),
             "{said}"
         );
         assert!(said.contains("--timeout allows more time"), "{said}");

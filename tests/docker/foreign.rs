@@ -1,9 +1,9 @@
-//! What is somebody else's: refused before anything is made, and left by `down`.
+//! Objects that kindmesh did not create: refused before anything is created, and kept by `down`.
 
 use super::home::{Home, shown};
 use super::*;
 
-/// Everything on the engine that begins with a name: what is made, and must not be.
+/// Returns the containers and networks of this name prefix, to check that none is created.
 fn there(name: &str) -> String {
     let filter = format!("name={name}");
     let containers = said(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
@@ -63,7 +63,7 @@ async fn an_image_with_the_samples_name_is_refused() {
     let image = node_image(&engine).await;
     let home = Home::new(&engine, NAME);
     std::fs::write(home.root.join("kindmesh.yaml"), "clusters: [{name: a}, {name: b}]\n").unwrap();
-    // An executable of its own, so that no other test has its image.
+    // Another executable, so that no other test has its image.
     let executable = home.root.join("kindmesh");
     let content = [std::fs::read(KINDMESH).unwrap(), b"its own".to_vec()].concat();
     std::fs::write(&executable, content).unwrap();
@@ -108,7 +108,7 @@ async fn down_leaves_a_network_that_others_use_and_names_them() {
         "infinity",
     ]);
 
-    // The state is lost, and neither kind nor the docker client is there.
+    // The state directory is lost, and neither kind nor the docker client is installed.
     let home = Home::new(&engine, NAME);
     let kubeconfig = home.root.join("config");
     let own = "apiVersion: v1\nkind: Config\nclusters: []\nfromTheFuture: {a: b}\n";

@@ -1,5 +1,5 @@
-//! The kindmesh command on the real engine, with a kind that the test writes: it makes a container like a node, and
-//! then does as it is told.
+//! Runs kindmesh on the real engine, with a fake kind: a script that creates a container like a node, and then behaves
+//! as the test specifies.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{Engine, KINDMESH, TIMEOUT};
 
-/// A home for a run of kindmesh.
+/// The directories and variables of kindmesh runs.
 pub struct Home {
     _folder: TempDir,
     pub root: PathBuf,
@@ -18,18 +18,18 @@ pub struct Home {
     host: String,
 }
 
-/// What kind does: first it makes a node, and says so by a file `made`.
+/// What the fake kind does after it has created a node and the file `made-CLUSTER`.
 pub enum Kind {
-    /// It waits for ever, as one that waits for a control plane.
+    /// It waits forever, like kind for a control plane that does not become ready.
     Waits,
-    /// It waits, and so does a docker client that it started, until `release` is there.
+    /// It waits, and so does a docker client that it started, until the file `release` exists.
     WaitsWithClient,
-    /// It fails when the engine is gone.
+    /// It fails when the engine's socket is removed.
     EndsWithEngine,
 }
 
 impl Home {
-    /// For an environment of two clusters, `a` and `b`, without samples.
+    /// Creates a home for an environment of two clusters, `a` and `b`, without samples.
     pub fn new(engine: &Engine, name: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
@@ -39,7 +39,7 @@ impl Home {
         Self { _folder: folder, root, name, host: engine.endpoint.host.clone() }
     }
 
-    /// With a kind that makes nodes of this image.
+    /// Adds a fake kind that creates nodes from this image.
     pub fn with_kind(self, image: &str, kind: Kind) -> Self {
         let socket = self.root.join("docker.sock");
         let then = match kind {
@@ -52,7 +52,7 @@ impl Home {
                 )
             }
             Kind::EndsWithEngine => format!(
-                "while [ -S {} ]; do sleep 0.1; done; echo 'ERROR: failed to create cluster: the engine is gone' >&2; exit 1",
+                "while [ -S {} ]; do sleep 0.1; done; echo 'ERROR: failed to create cluster: no engine' >&2; exit 1",
                 socket.display()
             ),
         };
@@ -75,18 +75,18 @@ impl Home {
         self
     }
 
-    /// Another engine's address, such as that of a proxy.
+    /// Sets another engine address, such as that of a proxy.
     pub fn at(mut self, host: String) -> Self {
         self.host = host;
         self
     }
 
-    /// kindmesh, to be run here.
+    /// Returns a kindmesh command in this home.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.around(Command::new(KINDMESH), arguments)
     }
 
-    /// kindmesh with another umask.
+    /// Returns a kindmesh command with another umask.
     pub fn with_umask(&self, umask: &str, arguments: &[&str]) -> Command {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\""), KINDMESH]);
@@ -96,7 +96,7 @@ impl Home {
     fn around(&self, mut command: Command, arguments: &[&str]) -> Command {
         let path = std::env::var("PATH").unwrap();
         command.args(arguments).current_dir(&self.root).env_clear();
-        // The lab says by files which images there are.
+        // The test lab selects its images with a spec.
         if let Some(files) = std::env::var_os("KINDMESH_FILE") {
             command.env("KINDMESH_FILE", files);
         }
@@ -111,7 +111,7 @@ impl Home {
         command
     }
 
-    /// Starts kindmesh and waits until kind has made the nodes of both clusters.
+    /// Starts kindmesh and waits until kind has created the nodes of both clusters.
     pub fn until_made(&self, mut command: Command) -> Running {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut running = Running(Some(child));
@@ -120,24 +120,24 @@ impl Home {
         running
     }
 
-    /// The environment's folder.
+    /// Returns the environment's directory.
     pub fn state(&self) -> PathBuf {
         self.root.join("state/kindmesh").join(self.name)
     }
 }
 
-/// A kindmesh that runs; ended with the test.
+/// A running kindmesh, killed at the end of the test.
 pub struct Running(Option<std::process::Child>);
 
 impl Running {
-    /// Waits for something while it runs.
+    /// Waits until a condition holds, while kindmesh runs.
     pub fn until(&mut self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !holds() {
             let ended = self.0.as_mut().unwrap().try_wait().unwrap();
             assert!(
                 ended.is_none(),
-                "it ended before there were {what}: {}",
+                "kindmesh exited before there were {what}: {}",
                 shown(&self.0.take().unwrap().wait_with_output().unwrap())
             );
             assert!(Instant::now() < deadline, "no {what} within {} s", TIMEOUT.as_secs());
@@ -150,11 +150,11 @@ impl Running {
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub fn ended(mut self) -> Output {
         let deadline = Instant::now() + TIMEOUT;
         while self.0.as_mut().unwrap().try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "it is larger than expected within {} s", TIMEOUT.as_secs());
+            assert!(Instant::now() < deadline, "kindmesh did not exit within {} s", TIMEOUT.as_secs());
             std::thread::sleep(Duration::from_millis(20));
         }
         self.0.take().unwrap().wait_with_output().unwrap()
@@ -170,7 +170,7 @@ impl Drop for Running {
     }
 }
 
-/// What came of a command, as a person sees it.
+/// Returns the exit status and output of a command.
 pub fn shown(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let shown =
@@ -179,7 +179,7 @@ pub fn shown(output: &Output) -> String {
     shown
 }
 
-/// Every file and folder below one, with its mode.
+/// Returns all files and directories in a directory: path, whether it is a directory, and mode.
 pub fn modes(folder: &Path) -> Vec<(PathBuf, bool, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

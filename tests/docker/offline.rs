@@ -1,4 +1,4 @@
-//! Archives for machines without a network, with images that are nothing but names: what is in them does not matter here.
+//! Archives for hosts without a network, with fake images: their content does not matter.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::{KINDMESH, Removed, docker, engine, said};
 const NODE: &str = "kindmesh.local/docker-test-offline-node:v1.36.3";
 const HUB: &str = "kindmesh.local/docker-test-offline";
 
-/// An image with one file, and with the labels given.
+/// Creates an image with one file and these labels.
 fn make(name: &str, labels: &str) -> Removed {
     let removed = Removed::image(name);
     let folder = tempfile::tempdir().unwrap();
@@ -26,14 +26,14 @@ fn make(name: &str, labels: &str) -> Removed {
     removed
 }
 
-/// kindmesh with a home of its own in `folder`, for a spec that names the images.
+/// Runs kindmesh with its own state and cache in `folder`, for the spec there.
 fn kindmesh(folder: &Path, path: Option<&str>, arguments: &[&str]) -> Output {
     let mut command = Command::new(KINDMESH);
     command.args(arguments).env_remove("KINDMESH_FILE").env_remove("KINDMESH_ENVIRONMENT");
     command.env("XDG_CACHE_HOME", folder.join("cache")).env("XDG_STATE_HOME", folder.join("state"));
     command.current_dir(folder);
     if let Some(path) = path {
-        // No download can succeed.
+        // So that no download succeeds.
         command.env("PATH", path).env("HTTPS_PROXY", "http://127.0.0.1:1");
     }
     command.output().unwrap()
@@ -44,7 +44,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The version of the istioctl on PATH, so that it need not be downloaded; without one, the default.
+/// Returns the version of the istioctl on PATH, so that none is downloaded; without one, the default version.
 fn istio() -> String {
     let said = Command::new("istioctl").args(["version", "--remote=false", "--output=json"]).output();
     let version = said.ok().and_then(|said| serde_json::from_slice::<Value>(&said.stdout).ok());
@@ -71,7 +71,7 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     );
     std::fs::write(work.join("kindmesh.yaml"), &spec).unwrap();
     let originals = [make(NODE, "a=b"), make(&images[0], "a=c"), make(&images[1], "a=d")];
-    // In place of the one that would be baked, which needs a node image.
+    // Instead of a built node image, which would require a real node image.
     let baked = bake::name(&engine, NODE, &images).await.unwrap();
     let set = baked.rsplit_once(':').unwrap().1;
     let labels = [(bake::LABEL, set), (bake::FROM_LABEL, NODE), (bake::IMAGES_LABEL, &images.join(","))];
@@ -84,9 +84,9 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     assert_eq!(saved["bytes"], std::fs::metadata(work.join("a.tar")).unwrap().len());
     let again = kindmesh(work, None, &["offline", "save", "a.tar"]);
     assert_eq!(again.status.code(), Some(2));
-    assert_eq!(std::fs::read_dir(work).unwrap().count(), 3, "something is left beside it");
+    assert_eq!(std::fs::read_dir(work).unwrap().count(), 3, "other files are left");
 
-    // Elsewhere: nothing of it is in the engine or in the cache, nor the programs on PATH.
+    // As on another host: no images in the engine, no cache, and no tools on PATH.
     drop((originals, baked_image));
     std::fs::remove_dir_all(work.join("cache")).unwrap();
     let bin = work.join("bin");
@@ -94,7 +94,7 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let client = said_of(Command::new("sh").args(["-c", "command -v docker"]));
     std::os::unix::fs::symlink(client, bin.join("docker")).unwrap();
     let path = bin.to_str();
-    assert_ne!(kindmesh(work, path, &["cache", "warm"]).status.code(), Some(0), "it was to be impossible");
+    assert_ne!(kindmesh(work, path, &["cache", "warm"]).status.code(), Some(0), "it must fail offline");
 
     let file = std::fs::OpenOptions::new().read(true).write(true).open(work.join("a.tar")).unwrap();
     let middle = file.metadata().unwrap().len() / 2;
@@ -115,13 +115,13 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let again = json(&kindmesh(work, path, &["offline", "load", "a.tar", "--output", "json"]));
     assert_eq!((&again["imageLoaded"], again["files"].as_array().unwrap().len()), (&Value::Bool(false), 0));
 
-    // All that up does without a cluster, and nothing is pulled, baked or downloaded.
+    // Everything that up prepares before it creates clusters: nothing is pulled, built or downloaded.
     let warmed = kindmesh(work, path, &["cache", "warm"]);
     let steps = String::from_utf8_lossy(&warmed.stderr).into_owned();
     assert!(warmed.status.success(), "{steps}");
     assert!(!steps.contains("Images pulled") && !steps.contains("Node image built"), "{steps}");
 
-    // For another spec it is of no use, which is said.
+    // The archive does not fit another spec, and the error says so.
     std::fs::write(work.join("kindmesh.yaml"), spec.replace("v1.36.3", "v1.36.2")).unwrap();
     let other = kindmesh(work, path, &["cache", "warm"]);
     let error = String::from_utf8_lossy(&other.stderr).into_owned();

@@ -1,4 +1,4 @@
-//! Interrupted, no room, an engine that goes away: a clear error, the right exit status, nothing half-made, no hang.
+//! Interrupts, full disks and a failing engine: a clear error, the right exit status, nothing incomplete, no hang.
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::home::{Home, Kind as Fake, modes, shown};
 use super::*;
 
-/// The nodes that the kind of a test makes.
+/// Returns the nodes that a test's fake kind creates.
 fn nodes(name: &str) -> [Removed; 2] {
     ["a", "b"].map(|cluster| Removed::container(&format!("{name}-{cluster}-control-plane")))
 }
 
-/// The processes that have a text in their command line.
+/// Returns the command lines that contain a text.
 fn processes(text: &str) -> Vec<String> {
     let all = kindmesh::internals::host::tool::process::all();
     all.into_iter().map(|process| process.arguments.join(" ")).filter(|line| line.contains(text)).collect()
@@ -32,7 +32,7 @@ async fn one_interrupt_stops_where_nothing_is_half_made() {
         let key = home.state().join("trust/root-key.pem");
         up.until("keys", || key.exists());
 
-        // Keys are nowhere but in files that only their owner may read.
+        // Keys are only in files that only their owner may read.
         let secret = std::fs::read_to_string(&key).unwrap().lines().nth(1).unwrap().to_owned();
         assert!(secret.len() > 40, "{secret}");
         assert!(processes(&secret).is_empty(), "a key on a command line");
@@ -74,22 +74,22 @@ async fn a_second_interrupt_ends_at_once() {
     let home = Home::new(&engine, NAME).with_kind(&image, Fake::WaitsWithClient);
     let mut up = home.until_made(home.command(&["up", "--output", "json"]));
     up.signal("INT");
-    // kind has been ended; the client that it left is waited for.
+    // kind was killed; kindmesh waits for the client that kind started.
     let kind = format!("{}/bin/kind", home.root.display());
-    up.until("ends of kind", || processes(&kind).is_empty());
+    up.until("exits of kind", || processes(&kind).is_empty());
     up.signal("INT");
     let output = up.ended();
     std::fs::write(home.root.join("release"), "").unwrap();
     let text = shown(&output);
     assert_eq!(output.status.code(), Some(130), "{text}");
     assert!(text.contains("kindmesh up --name docker-test-twice continues where this run stopped"), "{text}");
-    // What it left is known by the next command.
+    // The next command finds what it left.
     let down = home.command(&["down"]).output().unwrap();
     assert_eq!(down.status.code(), Some(0), "{}", shown(&down));
     assert!(!docker(&["inspect", "docker-test-twice-a-control-plane"]).status.success());
 }
 
-/// A way to the engine that can be closed, or stopped from answering.
+/// A proxy to the engine that can stop responding, or close all connections.
 struct Proxy {
     socket: std::path::PathBuf,
     open: Arc<AtomicBool>,
@@ -105,7 +105,7 @@ impl Proxy {
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if !open.load(Ordering::SeqCst) {
-                    // Accepted and never answered, as by an engine that hangs.
+                    // Accepted, but without a response, as by an engine that hangs.
                     streams.lock().unwrap().push(client);
                     continue;
                 }
@@ -125,12 +125,12 @@ impl Proxy {
         proxy
     }
 
-    /// What is connected stays so, and whoever comes gets no answer.
+    /// Keeps existing connections, but does not respond to new ones.
     fn hang(&self) {
         self.open.store(false, Ordering::SeqCst);
     }
 
-    /// All connections end, and nobody can make one.
+    /// Closes all connections, and accepts no new ones.
     fn close(&self) {
         self.hang();
         std::fs::remove_file(&self.socket).unwrap();
@@ -164,7 +164,7 @@ async fn an_engine_that_dies_in_the_middle_is_told() {
     eprintln!("{text}");
     let status = home.command(&["status"]).output().unwrap();
     assert_eq!(status.status.code(), Some(4), "{}", shown(&status));
-    // The engine is back: the next command finds what is half-made.
+    // The engine is back: the next command finds the incomplete nodes.
     let home = home.at(engine.endpoint.host.clone());
     let down = home.command(&["down"]).output().unwrap();
     assert_eq!(down.status.code(), Some(0), "{}", shown(&down));
@@ -202,7 +202,7 @@ async fn an_engine_that_hangs_is_not_waited_for() {
 fn in_container(engine: &Engine, image: &str, options: &[&str], arguments: &[&str]) -> Output {
     let socket = engine.endpoint.host.strip_prefix("unix://").expect("an engine at a socket");
     let socket = format!("{socket}:/var/run/docker.sock");
-    // It is only looked for, not run.
+    // kindmesh only looks for it, and does not run it.
     let client = format!("{KINDMESH}:/bin/docker:ro");
     let fixed = ["run", "--rm", "--network", "none", "--user", "0", "--volume", &socket, "--volume", &client];
     let places =
@@ -226,11 +226,11 @@ async fn a_full_and_a_read_only_disk_are_told() {
         eprintln!("{text}");
     };
     let up = ["up", "--name", NAME];
-    // What doctor looks at is told before anything is touched.
+    // The checks of doctor fail before anything is changed.
     told(&["--tmpfs", "/state:size=4k"], &up, 4, "has 0.0 GB free");
     told(&["--read-only"], &up, 4, "is not writable");
     told(&["--tmpfs", "/state:ro"], &["down", "--name", NAME], 1, "Read-only file system");
-    // Without room there is still a way down.
+    // down works on a full disk.
     let output = in_container(&engine, IMAGE, &["--tmpfs", "/state:size=4k"], &["down", "--name", NAME]);
     assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
     assert!(!docker(&["network", "inspect", &network_name(NAME)]).status.success());

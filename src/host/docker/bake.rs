@@ -1,5 +1,5 @@
 //! The built node image: kind's node image with the images that every node needs in its containerd. It is built
-//! once for a set of images; then every cluster starts from it, and no images have to be loaded into nodes.
+//! once for a set of images. Clusters that start from it need no images loaded into their nodes.
 
 use anyhow::Context;
 use bollard::models::{ContainerConfig, ContainerCreateBody, HostConfig, ImageInspect, ImageSummary};
@@ -11,22 +11,22 @@ use super::{Engine, image, is_not_found, node};
 use crate::base::event::{Outcome, Step};
 use crate::plan::image_names::{self, reference};
 
-/// The label of every built node image, with the digest of its set, to find it again.
+/// The label of every built node image, with the digest of its set.
 pub const LABEL: &str = "kindmesh.node";
 /// The label with the node image that it was built from, as in the spec.
 pub const FROM_LABEL: &str = "kindmesh.node.from";
 /// The label with the included images, separated by commas.
 pub const IMAGES_LABEL: &str = "kindmesh.node.images";
-/// The label of a build's container, with that container's own name: its image, and every node created from it,
-/// inherits the label but has another name.
+/// The label of a build container, with the container's own name. Its image and the nodes created from that image
+/// inherit the label, but have other names.
 pub const CONTAINER_LABEL: &str = "kindmesh.bake";
 
-/// The lifetime of a build's container, in seconds. The engine removes it then, whatever happened to kindmesh.
+/// The lifetime of a build container, in seconds. Then the engine removes it, even if kindmesh was killed.
 const LIVES: &str = "600";
 
 /// Runs only containerd, imports standard input and stops containerd, so that its database is complete. Images are
-/// not unpacked, as when kind preloads images: that would require a file system that supports overlayfs, so a
-/// volume, and the content of a volume is not in the image. Kubernetes unpacks an image when its first pod starts.
+/// not unpacked, as when kind preloads images: unpacking requires a file system that supports overlayfs, so a volume,
+/// and the image would not include the volume. Kubernetes unpacks an image when its first pod starts.
 const IMPORT: &str = r#"
 set -eu
 log=/tmp/kindmesh-containerd.log
@@ -36,7 +36,7 @@ tries=0
 until ctr version </dev/null >/dev/null 2>&1; do
   tries=$((tries + 1))
   if [ $tries -gt 300 ] || ! kill -0 $daemon 2>/dev/null; then
-    echo "containerd does not answer:" >&2
+    echo "containerd does not respond:" >&2
     tail -n 10 $log >&2
     exit 1
   fi
@@ -53,7 +53,7 @@ rm -f $log
 "#;
 
 /// Ensures that the engine has the node image with these images; returns its name. The engine must have all of
-/// them. The name depends only on their identities and names, so an existing image is the right one.
+/// them. The name depends only on their identities and names, so an existing image is up to date.
 ///
 /// # Errors
 /// Errors of the engine, or of containerd with its message.
@@ -105,7 +105,7 @@ pub async fn from_archive(engine: &Engine, node_image: &str, wanted: &[String]) 
     Ok(set(engine, &brought).await?.map(|_| brought))
 }
 
-/// Returns the set that a built node image is for, from its label; none for another or a missing image.
+/// Returns the digest of a built node image's set, from its label; none for another image or a missing one.
 ///
 /// # Errors
 /// The engine's errors.
@@ -117,7 +117,7 @@ pub async fn set(engine: &Engine, name: &str) -> anyhow::Result<Option<String>> 
     }
 }
 
-/// Returns what the loaded archives are for: each the node image, and the included images, separated by commas.
+/// Returns the source node image of each loaded archive, with its included images, separated by commas.
 ///
 /// # Errors
 /// The engine's errors.
@@ -143,16 +143,16 @@ async fn set_in(engine: &Engine, from: &ImageInspect, wanted: &[String]) -> anyh
     Ok(image_names::set_of(&identity(from), &identities))
 }
 
-/// Returns the process that builds in a container, if that is what the container is for.
+/// Returns the ID of the process that builds in a container; none if it is not a build container.
 pub fn baker(name: &str, label: &str) -> Option<u32> {
     name.rsplit('-').next().filter(|_| name == label)?.parse().ok()
 }
 
-/// Starts a container of the node image in which nothing runs yet. It is not a kind node: those have an anonymous
+/// Starts an idle container of the node image. It is not a kind node: those have an anonymous
 /// volume on `/var`, and a commit excludes volumes.
 async fn create(engine: &Engine, node_image: &str, digest: &str) -> anyhow::Result<String> {
     let what = || format!("creating a container of {node_image}");
-    // The process ID in the name: another process may be building the same set.
+    // With the process ID: another process may be building the same set.
     let name = format!("kindmesh-bake-{digest}-{}", std::process::id());
     let options = CreateContainerOptionsBuilder::default().name(&name).build();
     let body = ContainerCreateBody {
@@ -204,7 +204,7 @@ async fn commit(
         .tag(tag)
         .pause(false)
         .build();
-    engine.docker.commit_container(options, config).await.context("committing it as an image")?;
+    engine.docker.commit_container(options, config).await.context("committing the container as an image")?;
     Ok(())
 }
 

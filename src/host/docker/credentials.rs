@@ -1,4 +1,4 @@
-//! Registry credentials from the Docker configuration, used like the docker client does.
+//! Registry credentials from the Docker configuration, looked up like the docker client does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use crate::plan::image_names::reference;
 
-/// How long a credential helper may take; a locked key chain may ask the user.
+/// How long a credential helper may take: a locked keychain may prompt the user.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The key of Docker Hub's credentials.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -58,15 +58,15 @@ impl Config {
         serde_json::from_str(&std::fs::read_to_string(folder.join("config.json")).ok()?).ok()
     }
 
-    /// Returns the helper for the credentials with this key, if there is one.
+    /// Returns the helper for the credentials with this key, if one is configured.
     fn helper(&self, key: &str) -> Option<&str> {
         let helper = self.helpers.get(key).unwrap_or(&self.store);
         Some(helper.as_str()).filter(|helper| !helper.is_empty())
     }
 }
 
-/// Returns the helper that the configuration in `folder` names for the registry of `image`, if it is not on this
-/// PATH: then the docker client fails where it would pull.
+/// Returns the helper that the configuration in `folder` names for the registry of `image`, if it is not on `path`:
+/// then the docker client fails to pull.
 pub fn missing_helper(folder: &Path, image: &str, path: &OsStr) -> Option<String> {
     let config = Config::read(folder)?;
     let helper = config.helper(key(image))?;
@@ -97,7 +97,7 @@ fn key(image: &str) -> &str {
     }
 }
 
-/// Returns the file's entry with the key itself, else with another spelling of the same host.
+/// Returns the file's entry for exactly this key, else for another spelling of the same host.
 fn of_file(auths: &BTreeMap<String, Auth>, key: &str) -> Option<DockerCredentials> {
     let exact = auths.get(key).and_then(|auth| usable(auth, key));
     let same_host = || auths.iter().filter(|(other, _)| host(other) == host(key));
@@ -113,8 +113,8 @@ fn host(key: &str) -> &str {
     }
 }
 
-/// The engine requires the user and the password, or an identity token: `auth` is the file's encoding of the
-/// former, and must be decoded here.
+/// Returns an entry as the engine requires it, with user and password or with an identity token; none if it has
+/// neither. The file's `auth` encodes user and password.
 fn usable(auth: &Auth, key: &str) -> Option<DockerCredentials> {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let decoded = BASE64_STANDARD.decode(auth.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -140,7 +140,7 @@ async fn ask(mut command: Command, key: &str) -> Option<DockerCredentials> {
     let answer = async {
         let mut child = command.spawn().ok()?;
         let mut input = child.stdin.take()?;
-        // A helper that does not read its input is judged by its output.
+        // A helper may exit without reading its input: only its output counts.
         let _ = input.write_all(key.as_bytes()).await;
         drop(input);
         child.wait_with_output().await.ok()
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// The user and password for an image, with this Docker configuration.
+    /// Returns the user and password for an image with this Docker configuration.
     async fn found(config: &Value, image: &str) -> Option<(String, String)> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! Which engine to use: determined once, in the way of the docker client, for everything that connects to it.
+//! Selects the engine: once, by the rules of the docker client, for everything that connects to it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ pub struct Endpoint {
     pub source: String,
 }
 
-/// What the choice depends on, so that it can be tested without the process's environment.
+/// The inputs of the selection, so that tests do not depend on the process's environment.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     /// Environment variables.
@@ -35,7 +35,7 @@ pub struct Surroundings {
 impl Surroundings {
     /// Reads them from this process.
     pub fn of_process() -> Self {
-        // A variable that is not UTF-8 is none of those used here.
+        // Variables that are not UTF-8 are ignored.
         let text =
             |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         let variables: HashMap<_, _> = std::env::vars_os().filter_map(text).collect();
@@ -53,7 +53,7 @@ impl Surroundings {
     }
 }
 
-/// Returns the default socket of an engine.
+/// The default socket of an engine.
 pub const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 
 #[derive(Deserialize)]
@@ -143,7 +143,7 @@ fn of_context(config: &Path, name: &str, named_by: &str) -> Result<Found, Refuse
     Ok(Found { endpoint: Endpoint { host: docker.host, tls, source }, unverified })
 }
 
-/// Rejects what does not work, or not safely, before it is tried.
+/// Rejects endpoints that do not work, or not securely, before kindmesh connects to them.
 fn usable(found: Found) -> Result<Endpoint, Refused> {
     let Found { mut endpoint, unverified } = found;
     let where_to = format!("the engine at {} ({})", endpoint.host, endpoint.source);
@@ -151,7 +151,7 @@ fn usable(found: Found) -> Result<Endpoint, Refused> {
         Err(Refused::new(reason, Error::prerequisite(message).hint(hint)))
     };
     match endpoint.host.split_once("://").map(|(scheme, _)| scheme) {
-        // A socket has no TLS, whatever the variables say, as in the docker client.
+        // A socket never uses TLS, whatever the variables say, as in the docker client.
         Some("unix") => endpoint.tls = None,
         Some("tcp" | "http" | "https") => {
             if !is_this_machine(&endpoint.host) {
@@ -173,21 +173,21 @@ fn usable(found: Found) -> Result<Endpoint, Refused> {
         }
         _ => {
             let message = format!(
-                "\"{}\" ({}) is not an engine address: it must begin with unix:// or tcp://",
+                "\"{}\" ({}) is not an engine address: it must start with unix:// or tcp://",
                 endpoint.host, endpoint.source
             );
-            return refuse(Reason::Address, message, "unset DOCKER_HOST, or: docker context ls".into());
+            return refuse(Reason::Address, message, "unset DOCKER_HOST, or check: docker context ls".into());
         }
     }
     Ok(endpoint)
 }
 
-/// Both sides are verified or none: the client library does not support TLS without a client certificate.
+/// Both sides are verified or neither: the client library does not support TLS without a client certificate.
 fn check_tls(endpoint: &Endpoint, where_to: &str) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::prerequisite(format!("{where_to} {why}")).hint(TLS_HINT));
     let Some(folder) = &endpoint.tls else {
         return match endpoint.host.starts_with("https://") {
-            true => refuse("requires TLS, but there are no certificates for it".into()),
+            true => refuse("requires TLS, but no certificates are configured".into()),
             false => Ok(()),
         };
     };
@@ -195,7 +195,7 @@ fn check_tls(endpoint: &Endpoint, where_to: &str) -> Result<(), Error> {
     match missing.is_empty() {
         true => Ok(()),
         false => refuse(format!(
-            "uses TLS, but {} has no {}: TLS without all of {} is not supported",
+            "uses TLS, but {} has no {}: TLS requires all of {}",
             folder.display(),
             missing.join(", "),
             TLS_FILES.join(", ")
@@ -205,8 +205,8 @@ fn check_tls(endpoint: &Endpoint, where_to: &str) -> Result<(), Error> {
 
 /// The files of a TLS endpoint: the CA of the engine's certificate, and the client's certificate and key.
 const TLS_FILES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
-const TLS_HINT: &str = "set all three: DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or docker context update NAME \
-    --docker host=…,ca=…,cert=…,key=…";
+const TLS_HINT: &str = "configure CA, certificate and key: DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or \
+    docker context update NAME --docker host=…,ca=…,cert=…,key=…";
 
 fn forward_hint() -> String {
     "run kindmesh on that host; or forward its socket, and for each cluster the port that you set in its \
@@ -226,7 +226,7 @@ fn is_this_machine(address: &str) -> bool {
 }
 
 impl Endpoint {
-    /// Returns the environment variables that make the docker client, and so kind, use this engine.
+    /// Returns the environment variables with which the docker client, and so kind, uses this engine.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![("DOCKER_HOST", self.host.clone())];
         if let Some(folder) = &self.tls {
@@ -236,8 +236,8 @@ impl Endpoint {
         variables
     }
 
-    /// Returns the environment variables that must not reach the docker client, since it might use another engine,
-    /// or this one differently. None of them is in [`Self::variables`].
+    /// Returns the environment variables that must not reach the docker client: with them, it might use another
+    /// engine, or this one differently. None of them is in [`Self::variables`].
     pub fn removed_variables(&self) -> Vec<&'static str> {
         let mut removed = vec!["DOCKER_CONTEXT", "DOCKER_TLS"];
         if self.tls.is_none() {

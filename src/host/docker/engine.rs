@@ -41,12 +41,12 @@ impl Engine {
     /// Connects to the engine and asks for its identity.
     ///
     /// # Errors
-    /// A missing prerequisite if there is none, it does not respond, or is too old.
+    /// A missing prerequisite if there is no engine, or it does not respond or is too old.
     pub async fn connect() -> Result<Self, Error> {
         Ok(Self::try_connect(RESPONSE_TIMEOUT).await?)
     }
 
-    /// The same for a command with a deadline.
+    /// Connects like [`Self::connect`], for a command with a deadline.
     ///
     /// # Errors
     /// As for [`Self::connect`].
@@ -55,7 +55,7 @@ impl Engine {
         Ok(Self::try_connect(RESPONSE_TIMEOUT.min(left)).await?)
     }
 
-    /// The same for callers that distinguish reasons, with a timeout for everything.
+    /// Connects like [`Self::connect`] within a timeout, for callers that distinguish reasons.
     ///
     /// # Errors
     /// The reason, with the error of [`Self::connect`].
@@ -79,7 +79,7 @@ async fn ask(endpoint: &Endpoint) -> Result<(Docker, EngineFacts), Refused> {
     let api = docker.client_version();
     if (api.major_version, api.minor_version) < MIN_API {
         let error = Error::prerequisite(format!(
-            "the engine at {} speaks API {}.{}, but kindmesh requires {}.{}",
+            "the engine at {} has API version {}.{}, but kindmesh requires {}.{} or newer",
             endpoint.host, api.major_version, api.minor_version, MIN_API.0, MIN_API.1
         ));
         return Err(Refused::new(Reason::TooOld, error.hint("update Docker to 20.10 or newer")));
@@ -184,8 +184,8 @@ async fn facts(docker: &Docker) -> Result<(EngineFacts, Option<NetworkInspect>),
     Ok((facts, bridge))
 }
 
-/// Returns the controllers required by a kubelet that the engine reports as missing; what it does not mention
-/// counts as present.
+/// Returns the cgroup controllers that a kubelet requires and the engine reports as missing. One that the engine
+/// does not mention counts as present.
 fn missing_controllers(info: &SystemInfo) -> Vec<String> {
     let controllers = [
         ("cpu", info.cpu_shares),
@@ -197,8 +197,8 @@ fn missing_controllers(info: &SystemInfo) -> Vec<String> {
     missing.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Returns how far the engine's clock is ahead, in milliseconds: nothing if its time is between the request and
-/// the response.
+/// Returns how far the engine's clock is ahead, in milliseconds: 0 if its time is between the request and the
+/// response.
 fn clock_ahead(engine: Option<&str>, asked: Timestamp, told: Timestamp) -> i64 {
     let Some(engine) = engine.and_then(|text| text.parse::<Timestamp>().ok()) else { return 0 };
     let (engine, asked, told) = (engine.as_millisecond(), asked.as_millisecond(), told.as_millisecond());

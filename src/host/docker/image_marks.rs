@@ -1,4 +1,5 @@
-//! Images that change under one name, such as those a developer builds: a mark on a node says which one it has.
+//! Images that change under one name, such as those that a developer builds: a label in each node's containerd
+//! identifies the loaded one.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,8 @@ use super::image::CTR;
 use super::{Engine, is_not_found, node};
 use crate::plan::image_names::reference::containerd_name;
 
-/// containerd's label of a loaded image, with its identity in the engine at that time. The node's own identity
-/// does not help: an engine with containerd's image store identifies images differently.
+/// containerd's label of a loaded image, with its identity in the engine when it was loaded. Its identity on the node
+/// cannot be compared: an engine with containerd's image store identifies images differently.
 const MARK: &str = "kindmesh.image";
 
 /// Returns the identity of an image in the engine; none if it has no image of that name.

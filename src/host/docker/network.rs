@@ -14,18 +14,18 @@ use crate::plan;
 use crate::plan::admission::foreign_network;
 use crate::plan::inventory::{self, ENVIRONMENT_LABEL};
 
-/// Whether a planned network could be created.
+/// The result of creating a planned network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
     /// It exists.
     Yes,
-    /// Another process took a planned subnet, or created this network from another plan: plan again, without these
-    /// subnets, since the engine reserves one some time before it lists its network.
+    /// Another process took a planned subnet, or created this network from another plan. Plan again without these
+    /// subnets: the engine reserves a subnet some time before it lists the network.
     SubnetTaken,
 }
 
-/// How an engine reports that a subnet is in use: its address management, and its bridge driver. The status is 403
-/// in old engines, 400 or 500 in newer ones.
+/// The engine's messages for a subnet in use: from its address management, and from its bridge driver. The status is
+/// 403 in old engines, 400 or 500 in newer ones.
 const OVERLAPS: [&str; 2] = ["Pool overlaps with other one on this address space", "networks have overlapping"];
 
 /// Creates the environment's networks unless they exist. `have` names those known to belong to the environment.
@@ -45,7 +45,7 @@ pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> a
     Ok(Outcome { value: Created::Yes, changed })
 }
 
-/// The requests to the engine: the network itself, then its registers.
+/// Returns the requests to the engine: the network itself, then its registers.
 fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
     let mtu = plan.mtu.map(|mtu| ("com.docker.network.driver.mtu".to_owned(), mtu.to_string()));
     let request = |name: &str, subnet: Ipv4Net, labels: &std::collections::BTreeMap<String, String>| {
@@ -85,7 +85,7 @@ async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<
     }
 }
 
-/// Decides what existing networks of a planned name are: created by another `up` of the environment, or by others.
+/// Decides who created the existing networks of a planned name: another `up` of the environment, or another program.
 fn judge(there: &[Network], wanted: &NetworkCreateRequest) -> Result<Created, Error> {
     let environment = wanted.labels.iter().flatten().find(|(key, _)| *key == ENVIRONMENT_LABEL);
     let ours = |network: &Network| network.labels.iter().flatten().any(|label| Some(label) == environment);
@@ -135,7 +135,7 @@ pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> 
                 }
                 return Err(Error::environment(format!("the Docker network {name} could not be removed"))
                     .evidence(engine::chain(&error))
-                    .hint(format!("check what is attached: docker network inspect {name}"))
+                    .hint(format!("list the attached containers: docker network inspect {name}"))
                     .into());
             }
             _ => {}
@@ -144,7 +144,7 @@ pub async fn remove(engine: &Engine, name: &str) -> anyhow::Result<Vec<String>> 
     Ok(in_use)
 }
 
-/// Returns the names of the containers attached to a network; none if the engine does not say.
+/// Returns the names of the containers attached to a network; none if the engine does not report them.
 async fn attached(engine: &Engine, id: &str) -> Vec<String> {
     let found = engine.docker.inspect_network(id, None).await.ok().and_then(|network| network.containers);
     let mut names: Vec<_> =

@@ -30,7 +30,7 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// How long a command without input may take: such commands read a file, ask systemd, list images.
+/// How long a command without input may take: such commands read a file, query systemd or list images.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the engine is asked for the exit status of a command whose output has ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -85,7 +85,7 @@ fn checked(node: &str, command: &[&str], said: Said) -> anyhow::Result<String> {
         .into())
 }
 
-/// The command, for pasting into a shell.
+/// Returns the command line to paste into a shell.
 fn shown(node: &str, command: &[&str]) -> String {
     process::command_line(tokio::process::Command::new("docker").args(["exec", node]).args(command))
 }
@@ -125,7 +125,7 @@ async fn exec<E: std::error::Error + Send + Sync + 'static>(
     };
     let (stdout, stderr) = read.with_context(what)?;
     let status = exit_status(engine, &id).await.with_context(what)?;
-    // A command that received only a part of its input may report anything about it.
+    // With incomplete input, the command's exit status is meaningless.
     fed.with_context(what)?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Said { status, stdout: text(stdout), stderr: text(stderr) })
@@ -133,7 +133,7 @@ async fn exec<E: std::error::Error + Send + Sync + 'static>(
 
 /// Writes a command's standard input and closes it, also after an error: otherwise the command would wait forever,
 /// since dropping one half of the connection does not close it. If the command itself stops reading (a tar reader
-/// stops at the end marker), that is not an error; its exit status says whether it had enough.
+/// stops at the end marker), that is not an error; its exit status shows whether it received enough.
 async fn feed<E: std::error::Error + Send + Sync + 'static>(
     mut stdin: Pin<Box<dyn AsyncWrite + Send>>,
     input: impl Stream<Item = Result<Bytes, E>>,
@@ -161,7 +161,7 @@ fn accept_closed<E: From<std::io::Error>>(error: std::io::Error) -> Result<(), E
     }
 }
 
-/// Returns the exit status of a command whose output has ended: the engine may record it a moment later.
+/// Returns the exit status of a command whose output has ended: the engine may record it slightly later.
 async fn exit_status(engine: &Engine, id: &str) -> anyhow::Result<i64> {
     loop {
         let command = engine.docker.inspect_exec(id).await?;
@@ -210,7 +210,7 @@ pub async fn copy_files(engine: &Engine, node: &str, files: &[NodeFile]) -> anyh
 /// How long reading a node's output may take.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns the last lines of a node's output; none if the node does not exist, or nothing arrives.
+/// Returns the last lines of a node's output; none if the node does not exist, or no output arrives.
 pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
     let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&lines.to_string()).build();
     let mut log = engine.docker.logs(node, Some(options));
@@ -220,14 +220,14 @@ pub async fn log(engine: &Engine, node: &str, lines: usize) -> Vec<String> {
             text.extend_from_slice(&part.into_bytes());
         }
     };
-    // What arrived until then is returned.
+    // On timeout, what has arrived is returned.
     let _ = tokio::time::timeout(LOG_TIMEOUT, read).await;
     let text = String::from_utf8_lossy(&text);
     let said: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     said[said.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// Freezes a running node.
+/// Pauses a running node.
 ///
 /// # Errors
 /// The engine's errors.
@@ -236,7 +236,7 @@ pub async fn pause(engine: &Engine, node: &str) -> anyhow::Result<()> {
     paused.map_err(|error| refused(node, "be paused", &error, format!("check why: docker pause {node}")).into())
 }
 
-/// Stops a node, frozen or not. Its pods are killed after ten seconds.
+/// Stops a node, paused or not. Its pods are killed after ten seconds.
 ///
 /// # Errors
 /// The engine's errors.
@@ -246,10 +246,10 @@ pub async fn stop(engine: &Engine, node: &str) -> anyhow::Result<()> {
     stopped.map_err(|error| refused(node, "be stopped", &error, format!("check why: docker stop {node}")).into())
 }
 
-/// How long a node has to exit by itself, in seconds: Docker's default.
+/// How long a node may take to exit before it is killed, in seconds: Docker's default.
 const STOP_TIMEOUT: i32 = 10;
 
-/// Starts a frozen or stopped node; returns whether it had to. `remedy` is what helps if it cannot start.
+/// Starts a paused or stopped node; returns whether that was necessary. `remedy` is the hint if it cannot start.
 ///
 /// # Errors
 /// The engine's errors.
@@ -313,7 +313,7 @@ mod tests {
         let (ours, mut commands) = tokio::io::duplex(64);
         let input = chunks(vec![Ok("begin "), Err(io::Error::other("disk gone")), Ok("end")]);
         let mut got = String::new();
-        // The other half stays open, as that of the output does: only a shutdown ends the input.
+        // The other half stays open, as the one for output does: only a shutdown ends the input.
         let (_output, stdin) = tokio::io::split(ours);
         let (fed, read) = futures::join!(feed(Box::pin(stdin), input), commands.read_to_string(&mut got));
         read.unwrap();

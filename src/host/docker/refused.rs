@@ -15,7 +15,7 @@ pub enum Reason {
     Absent,
     /// This user may not access it.
     NotAllowed,
-    /// It accepts the connection and does not respond in time.
+    /// It accepts the connection, but does not respond in time.
     Silent,
     /// Its API is too old.
     TooOld,

@@ -58,11 +58,11 @@ pub async fn describe(path: &Path) -> anyhow::Result<Executable> {
     elsewhere(move || Ok(read(&path)?)).await
 }
 
-/// Reads all of it. Blocks.
+/// Reads the whole file. Blocks.
 fn read(path: &Path) -> Result<Executable, Error> {
     let content = std::fs::read(path).map_err(|error| {
         Error::prerequisite(format!("the kindmesh executable {} cannot be read: {error}", path.display()))
-            .hint("set KINDMESH_EXE to the path of a kindmesh executable")
+            .hint("set KINDMESH_EXE to a kindmesh executable")
     })?;
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -102,8 +102,8 @@ pub async fn look(engine: &Engine, image: &str) -> anyhow::Result<Found> {
     Ok(if labels.contains_key(LABEL) { Found::Ours } else { Found::Unlabeled })
 }
 
-/// Builds the sample image unless the engine has it. Its tag is the executable's digest, so an existing one is the
-/// right one.
+/// Builds the sample image unless the engine has it. Its tag is the executable's digest, so an existing one is
+/// up to date.
 ///
 /// # Errors
 /// A usage error if kindmesh did not create an image of that name; or if the executable or its libraries cannot be
@@ -112,7 +112,7 @@ pub async fn ensure(engine: &Engine, samples: &plan::Samples, executable: &Path)
     ensure_named(engine, &samples.image, executable).await
 }
 
-/// The same under a name that ends with the executable's digest.
+/// Builds a sample image like [`ensure`], under a name that ends with the executable's digest.
 ///
 /// # Errors
 /// As for [`ensure`].
@@ -127,7 +127,7 @@ pub async fn ensure_named(engine: &Engine, image: &str, executable: &Path) -> an
     Ok(Outcome::changed(()))
 }
 
-/// Creates an image of a root directory, whose process runs as an unprivileged user.
+/// Creates an image from the archive of a root directory. Its process runs as an unprivileged user.
 pub(crate) async fn import(
     engine: &Engine,
     image: &str,
@@ -167,8 +167,8 @@ pub async fn root_folder(executable: &Path, entrypoint: &str) -> anyhow::Result<
     .await
 }
 
-/// Returns the shared libraries of an executable, including the loader: what the loader lists instead of running
-/// it. A static executable runs with `--version` and lists none.
+/// Returns the shared libraries of an executable, including the loader: the loader lists them instead of running the
+/// executable. A static executable runs with `--version` and lists none.
 async fn libraries(executable: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let output = tokio::process::Command::new(executable)
         .arg("--version")
@@ -179,7 +179,7 @@ async fn libraries(executable: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if !output.status.success() {
         return Err(Error::prerequisite(format!("{} cannot run: {}", executable.display(), output.status))
             .evidence(String::from_utf8_lossy(&output.stderr))
-            .hint("set KINDMESH_EXE to a kindmesh for this host")
+            .hint("set KINDMESH_EXE to a kindmesh executable for this host")
             .into());
     }
     Ok(listed(&String::from_utf8_lossy(&output.stdout)))
@@ -207,7 +207,7 @@ fn name_lookup(listed: &[PathBuf]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Reads all of them. Blocks.
+/// Returns the archive of these files. Blocks.
 fn archive(executable: &Path, entrypoint: &str, libraries: &[PathBuf]) -> anyhow::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, from: &Path| -> anyhow::Result<()> {

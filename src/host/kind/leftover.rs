@@ -1,5 +1,5 @@
-//! kind survives a killed kindmesh and continues to create nodes. It can be found without a record: its command
-//! line names a file of the environment.
+//! kind survives a killed kindmesh and continues to create nodes. It is found without a record: its command line
+//! names a file of the environment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::host::state::Files;
 use crate::host::tool::process::{self, Process};
 use crate::plan::inventory::KIND_CLUSTER_LABEL;
 
-/// How long the engine may take for nodes that were requested already. Seen: 5 s on a busy host.
+/// How long the engine may take for nodes that were already requested. Measured: 5 s on a busy host.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Stops what a killed `up` left running for an environment, before the inventory.
 ///
 /// kind itself is killed. The docker clients that it started are waited for: the engine completes a request to
-/// create a container even if the client exits, and lists the container only then. So the exit of an undisturbed
-/// client shows when the list is complete.
+/// create a container even if the client exits, and lists the container only then. So the list is complete
+/// when every client has exited by itself.
 ///
 /// # Errors
 /// If a client does not exit.
@@ -46,12 +46,12 @@ pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> any
         let (kinds, found) = elsewhere(move || Ok(leftovers.kill_kinds())).await?;
         clients = found;
         if !kinds.is_empty() && !std::mem::replace(&mut noted, true) {
-            step.note("stopped a kind that was still running for a killed kindmesh");
+            step.note("stopped kind, which was still running after kindmesh was killed");
         }
         Ok(match (kinds.first(), clients.first()) {
             (None, None) => Poll::Ready(()),
-            (Some(kind), _) => Poll::NotYet(format!("kind, process {kind}, is still running")),
-            (None, Some(client)) => Poll::NotYet(format!("docker run, process {client}, is creating a node")),
+            (Some(kind), _) => Poll::NotYet(format!("kind (process {kind}) is still running")),
+            (None, Some(client)) => Poll::NotYet(format!("docker run (process {client}) is creating a node")),
         })
     });
     ended.await.map_err(|error| match (error.downcast::<Error>(), clients.first()) {
@@ -63,7 +63,7 @@ pub async fn end_leftovers(environment: &str, files: &Files, step: &Step) -> any
 
 /// How processes that work on an environment are identified.
 struct Leftovers {
-    /// kind's configurations.
+    /// The paths of kind's configurations.
     configs: Vec<String>,
     /// The nodes' labels.
     labels: Vec<String>,
@@ -85,7 +85,7 @@ impl Leftovers {
     /// Whether a process is kind with one of the configurations.
     fn creates(&self, process: &Process) -> bool {
         let words = &process.arguments;
-        // Some systems split it at spaces, so the whole command line is searched.
+        // Some systems split the command line at spaces, so all of it is searched.
         let line = words.join(" ");
         words.windows(2).any(|pair| pair == ["create", "cluster"])
             && self.configs.iter().any(|config| line.contains(&format!("--config {config}")))

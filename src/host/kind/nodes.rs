@@ -1,4 +1,4 @@
-//! The nodes of kind clusters on a network: found without the network's labels, and removed until there are none.
+//! The nodes of kind clusters on a network: found without the network's labels, and removed until none is left.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ const ROUNDS: usize = 3;
 /// How long the engine may take for a removal that was already in progress.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A node of a kind cluster that is attached to a network, or will be when it starts: a created container names
-/// its network too, even if that no longer exists.
+/// A node of a kind cluster that is attached to a network, or will be when it starts: a created container also
+/// names its network, even if that no longer exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
     /// The container's name.
@@ -49,7 +49,7 @@ async fn attached_to(engine: &Engine, network: &str) -> anyhow::Result<Vec<Attac
     Ok(containers.iter().filter_map(|container| Attached::read(container, network)).collect())
 }
 
-/// Removes the matching nodes on a network, and lists again until there are none. Returns whether there were any.
+/// Removes the matching nodes on a network, and lists them again until none is left. Returns whether there were any.
 ///
 /// # Errors
 /// The engine's errors, or that nodes keep appearing.
@@ -80,8 +80,8 @@ pub async fn remove_nodes(
         .into())
 }
 
-/// Removes nodes of an environment whose network no longer exists, which only stopped containers survive. Does
-/// nothing if a network of that name exists: then it decides whose the nodes are.
+/// Removes nodes of an environment whose network no longer exists: only stopped containers can outlive it. Does
+/// nothing if a network of that name exists: then the network determines the nodes' owner.
 ///
 /// # Errors
 /// The engine's errors.
@@ -103,7 +103,7 @@ pub async fn remove_strays(
 
 async fn remove(engine: &Engine, name: &str, step: &Step) -> anyhow::Result<()> {
     let Err(error) = node::remove(engine, name).await else { return Ok(()) };
-    // The engine's message when a killed command had requested the same.
+    // The engine's message if a killed command has already requested the removal.
     let under_way = |line: &String| line.contains("already in progress");
     if !error::find(&error).is_some_and(|error| error.evidence.iter().any(under_way)) {
         return Err(error);
@@ -111,7 +111,7 @@ async fn remove(engine: &Engine, name: &str, step: &Step) -> anyhow::Result<()> 
     wait::until(step, "the engine to remove a node", Instant::now() + REMOVAL_TIMEOUT, async || {
         match engine.docker.inspect_container(name, None).await {
             Err(error) if is_not_found(&error) => Ok(Poll::Ready(())),
-            _ => Ok(Poll::NotYet(format!("{name} is still there"))),
+            _ => Ok(Poll::NotYet(format!("{name} still exists"))),
         }
     })
     .await

@@ -1,5 +1,5 @@
 //! An environment's entries in a user's kubeconfig: added with a mark, found by it, and removed. Text in, text
-//! out; everything else in the file stays, including unknown fields.
+//! out; everything else in the file is kept, including unknown fields.
 
 use serde_yaml::{Mapping, Value};
 
@@ -46,7 +46,7 @@ pub fn with(text: &str, environment: &str, mark: &Mark, shown: &str) -> Result<O
                     "{shown} already has \"{name}\" among its {list}, but kindmesh did not add it"
                 ))
                 .hint(format!(
-                    "rename it, or: kubectl config {delete} {name}; or create the environment with another \
+                    "rename it, or delete it: kubectl config {delete} {name}; or create the environment with another \
                         --name"
                 )));
             }
@@ -114,15 +114,15 @@ fn written(old: &Mapping, new: Mapping) -> Result<Option<String>, Error> {
 fn read(text: &str, shown: &str) -> Result<Mapping, Error> {
     let broken = |what: String| {
         Error::environment(format!("{shown}{what}"))
-            .hint("it is unchanged; see what is wrong with it: kubectl config view")
+            .hint("the file is unchanged; to see what is wrong: kubectl config view")
     };
     match serde_yaml::from_str(text) {
         Ok(Value::Mapping(fields)) => Ok(fields),
         Ok(Value::Null) => Ok(Mapping::new()),
-        Ok(_) => Err(broken(": this is not a kubeconfig: it is not a map of fields".into())),
+        Ok(_) => Err(broken(": not a kubeconfig: it is not a map of fields".into())),
         Err(error) => Err(broken(match error.location() {
-            Some(at) => format!(":{}:{}: this is not a kubeconfig: {error}", at.line(), at.column()),
-            None => format!(": this is not a kubeconfig: {error}"),
+            Some(at) => format!(":{}:{}: not a kubeconfig: {error}", at.line(), at.column()),
+            None => format!(": not a kubeconfig: {error}"),
         })),
     }
 }
@@ -133,8 +133,8 @@ fn entries(config: &Mapping, list: &str, shown: &str) -> Result<Vec<Value>, Erro
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Sequence(entries)) => Ok(entries.clone()),
         Some(_) => {
-            Err(Error::environment(format!("{shown}: this is not a kubeconfig: its {list} are not a list"))
-                .hint("it is unchanged; kubectl config view shows what is wrong"))
+            Err(Error::environment(format!("{shown}: not a kubeconfig: its field {list} must contain a list"))
+                .hint("the file is unchanged; to see what is wrong: kubectl config view"))
         }
     }
 }
@@ -225,7 +225,7 @@ mod tests {
         let others = with("", &own, &mark("other"), "f").unwrap().unwrap();
         assert_eq!(without(&others, &mark("e"), "f").unwrap(), None);
         let elsewhere = Mark { engine: "F".into(), ..mark("other") };
-        assert_eq!(without(&others, &elsewhere, "f").unwrap(), None, "of that name on another engine");
+        assert_eq!(without(&others, &elsewhere, "f").unwrap(), None, "it has that name, but is on another engine");
         let gone = without(&others, &mark("other"), "f").unwrap().unwrap();
         assert_eq!(value(&gone)["current-context"], "");
     }
@@ -233,10 +233,10 @@ mod tests {
     #[test]
     fn invalid_kubeconfig_has_a_position() {
         for (text, starts) in [
-            ("clusters: [\n", "f:2:1: this is not a kubeconfig"),
-            ("- a\n", "f: this is not a kubeconfig"),
-            ("clusters: 3\n", "f: this is not a kubeconfig: its clusters are not a list"),
-            ("a: 1\na: 2\n", "f:1:1: this is not a kubeconfig: duplicate"),
+            ("clusters: [\n", "f:2:1: not a kubeconfig"),
+            ("- a\n", "f: not a kubeconfig"),
+            ("clusters: 3\n", "f: not a kubeconfig: its field clusters must contain a list"),
+            ("a: 1\na: 2\n", "f:1:1: not a kubeconfig: duplicate"),
         ] {
             let error = with(text, &kubeconfig("a", "s"), &mark("e"), "f").unwrap_err();
             assert!(error.message.starts_with(starts), "{}", error.message);

@@ -1,4 +1,4 @@
-//! The lock that kubectl and kind respect: a file beside the kubeconfig that only one process can create.
+//! The lock that kubectl and kind respect: a file next to the kubeconfig that only one process can create.
 
 use std::path::{Path, PathBuf};
 
@@ -24,13 +24,13 @@ impl Lock {
     }
 }
 
-/// Another program holds it.
+/// Returns the error for a lock that another program holds.
 pub(super) fn taken(users: &Path) -> Error {
     Error::environment(format!("another program is changing {}", users.display()))
         .hint(format!("try again; if no other program is running, remove {}", path(users).display()))
 }
 
-/// The lock file of another program.
+/// Returns the path of the lock file.
 pub(super) fn path(users: &Path) -> PathBuf {
     let mut name = users.as_os_str().to_owned();
     name.push(".lock");
@@ -39,7 +39,7 @@ pub(super) fn path(users: &Path) -> PathBuf {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The one thing that must happen however merging ends.
+        // Must happen however the merge ends.
         let _ = std::fs::remove_file(&self.0);
     }
 }

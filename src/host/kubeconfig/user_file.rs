@@ -53,7 +53,7 @@ pub async fn merge_into(
     let text = std::fs::read_to_string(&from).with_context(|| format!("reading {}", from.display()))?;
     let engine = files.engine_on_file()?.engine.map(|engine| engine.id).unwrap_or_default();
     let mark = Mark { environment: environment.to_owned(), engine };
-    // Before the file is changed, so that `down` finds it whatever happens next.
+    // Before the file is changed, so that `down` finds it even if this process is killed.
     note(files, &users)?;
     let _lock = match Lock::take(&users)? {
         Some(lock) => lock,
@@ -116,7 +116,7 @@ async fn lock(users: &Path, within: Duration, step: &Step) -> anyhow::Result<Loc
     })
 }
 
-/// If a file is a link, as dotfiles often are, its target is changed, whether or not it exists.
+/// Returns the file to change: of a symbolic link, as dotfiles often are, the target, whether or not it exists.
 fn real(users: &Path) -> PathBuf {
     let target = || Some(users.parent()?.join(std::fs::read_link(users).ok()?));
     users.canonicalize().ok().or_else(target).unwrap_or_else(|| users.to_owned())
@@ -127,7 +127,7 @@ fn read(users: &Path) -> anyhow::Result<String> {
     // A pipe may never have a writer.
     if std::fs::metadata(users).is_ok_and(|found| !found.is_file()) {
         return Err(Error::environment(format!(
-            "{}: this is not a kubeconfig: it is not a file",
+            "{}: not a kubeconfig: it is not a regular file",
             users.display()
         ))
         .hint("set KUBECONFIG to a kubeconfig file")
@@ -137,15 +137,15 @@ fn read(users: &Path) -> anyhow::Result<String> {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            Err(Error::environment(format!("{}: this is not a kubeconfig: it is not UTF-8 text", users.display()))
-                .hint("it is unchanged")
+            Err(Error::environment(format!("{}: not a kubeconfig: it is not UTF-8 text", users.display()))
+                .hint("the file is unchanged")
                 .into())
         }
         Err(error) => Err(error).with_context(|| format!("reading {}", users.display())),
     }
 }
 
-/// Returns the files that the environment was merged into, from its own files.
+/// Returns the files that the environment was merged into, as its own files record.
 fn noted(files: &Files) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(files.merged()).unwrap_or_default();
     text.lines().map(PathBuf::from).collect()

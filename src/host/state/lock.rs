@@ -1,5 +1,5 @@
 //! The lock of an environment. Commands that create, pause, stop, start or delete it lock it exclusively; commands
-//! that change what is in it share the lock. So neither kind sees the other's incomplete work.
+//! that change its contents share the lock. So neither kind sees the other's incomplete work.
 //!
 //! It is the kernel's lock on a file, released however a process ends. A holder never acquires it again: a command
 //! locks once, at its top level.
@@ -28,7 +28,7 @@ pub struct Lock {
 /// How long a command waits for another one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 /// What it waits for.
-const WHAT: &str = "the other kindmesh to end";
+const WHAT: &str = "the other kindmesh command to finish";
 
 impl Lock {
     /// Acquires the lock exclusively, to create, pause, stop, start or delete an environment. Waits for all other
@@ -44,16 +44,16 @@ impl Lock {
             Ok(match take(&path, Kind::Alone)? {
                 Taken::Yes(lock) => Poll::Ready(lock),
                 Taken::Busy(because) => Poll::NotYet(because),
-                // It has just done so.
+                // It was moved just now.
                 Taken::Gone => Poll::NotYet(REMOVED.into()),
             })
         })
         .await
     }
 
-    /// Acquires the lock together with others, to change what is in an environment: none if its directory does not
-    /// exist. Waits for an exclusive holder until the deadline, or as long as commands wait for each other; a step
-    /// is reported only then.
+    /// Acquires the lock shared, to change the contents of an environment; none if its directory does not exist.
+    /// Waits for an exclusive holder until the deadline, at most as long as any command waits for the lock; a step is
+    /// reported only then.
     ///
     /// # Errors
     /// As for [`Lock::exclusive`].
@@ -101,7 +101,7 @@ enum Taken {
     Gone,
 }
 
-const REMOVED: &str = "the environment is being removed";
+const REMOVED: &str = "the environment is being deleted";
 
 fn take(path: &Path, kind: Kind) -> anyhow::Result<Taken> {
     let what = || format!("locking {}", path.display());
@@ -124,13 +124,13 @@ fn take(path: &Path, kind: Kind) -> anyhow::Result<Taken> {
     if std::fs::metadata(path).map(|there| there.ino()).ok() != Some(ours) {
         return Ok(Taken::Busy(REMOVED.into()));
     }
-    // Only for the message of waiting processes: on a full disk it says less. Shared holders append theirs.
+    // Only for the message of waiting processes, which says less if the disk is full. Shared holders append theirs.
     let emptied = if kind == Kind::Alone { file.set_len(0) } else { Ok(()) };
     let _ = emptied.and_then(|()| file.write_all(format!("\n{}\n", std::process::id()).as_bytes()));
     Ok(Taken::Yes(Lock { _file: file }))
 }
 
-/// Returns the holders, from what they wrote. Of several, those that have exited are left out.
+/// Returns the holders, from the IDs that they wrote. If there are several, those that have exited are omitted.
 fn holders(file: &mut File) -> String {
     let mut text = String::new();
     let _ = file.read_to_string(&mut text);
@@ -198,7 +198,7 @@ mod tests {
         drop(alone(&files).await);
         let (first, second) = (beside(&files).await, beside(&files).await);
         assert!(first.is_some() && second.is_some());
-        assert!(!Lock::is_held(&files), "nobody is alone");
+        assert!(!Lock::is_held(&files), "there is no exclusive holder");
         drop(first);
         assert_eq!(busy(&files, Kind::Alone), format!("process {} uses this environment", std::process::id()));
         drop(second);
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(error.evidence, [format!("last status: process {} uses this environment", std::process::id())]);
     }
 
-    /// As in another process: the lock belongs to the open file, and a child process has inherited it.
+    /// Like a lock of another process: the lock belongs to the open file, and a child process has inherited it.
     #[tokio::test]
     async fn killed_process_releases_the_lock() {
         let folder = tempfile::tempdir().unwrap();
@@ -254,7 +254,7 @@ mod tests {
     async fn shared_holders_are_named_without_exited_ones() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path());
-        // A process that responds is known to run its program: before that it has no command line.
+        // Once the process responds, it runs its program; before that, it has no command line.
         let pipe = std::process::Stdio::piped;
         let mut child = std::process::Command::new("cat").stdin(pipe()).stdout(pipe()).spawn().unwrap();
         child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
@@ -279,7 +279,7 @@ mod tests {
         let files = files(folder.path());
         let first = alone(&files).await;
         assert!(files.remove().unwrap());
-        // The first one still holds the lock of the deleted directory, which affects nobody.
+        // The first one still holds the lock of the deleted directory, which affects no other process.
         let _second = alone(&files).await;
         assert!(files.lock().exists());
         drop(first);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::base::error::Error;
 
-/// Returns the error for one of these files, and what to do about it.
+/// Returns the error for one of these files, with a hint.
 pub(super) fn failed(doing: &str, path: &Path, error: &io::Error) -> anyhow::Error {
     let failed = Error::environment(format!("{doing} {}: {error}", path.display()));
     let elsewhere = "or set XDG_STATE_HOME and XDG_CACHE_HOME to another directory";
@@ -58,7 +58,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Replaces a file of the user's, which keeps its owner and mode; a new one is readable only by its owner. Other
+/// Replaces one of the user's files, which keeps its owner and mode; a new one is readable only by its owner. Other
 /// processes see the old one or the new one, also after a crash.
 ///
 /// # Errors
@@ -114,7 +114,7 @@ pub fn restrict(path: &Path, mode: u32) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    restrict().map_err(|error| failed("setting its mode", path, &error))
+    restrict().map_err(|error| failed("setting the mode of", path, &error))
 }
 
 #[cfg(test)]

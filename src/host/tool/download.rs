@@ -1,4 +1,4 @@
-//! Downloads a release, and rejects everything that its publisher did not publish.
+//! Downloads a release, and rejects any file that its publisher did not publish.
 
 use std::{
     fs::{self, Permissions},
@@ -21,13 +21,13 @@ use super::{
 use crate::base::digest::hex;
 use crate::base::error::Error;
 
-/// Larger than any of these files, both the archive and its content.
+/// The maximum size of a file, packed or unpacked: more than any of these files has.
 const MAX_BYTES: u64 = 1 << 30;
-/// A checksum file is one line.
+/// The maximum size of a checksum file, which is one line.
 const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
 
-/// Downloads the release into the cache and returns the path of its executable, which exists completely or not at
-/// all. Blocks; fails soon after `cancelled` is set.
+/// Downloads the release into the cache and returns the path of its executable, which is complete or
+/// missing. Blocks; fails soon after `cancelled` is set.
 pub(super) fn download(
     release: &Release,
     cache: &Path,
@@ -36,7 +36,7 @@ pub(super) fn download(
     cancelled: &AtomicBool,
 ) -> anyhow::Result<PathBuf> {
     if !release.is_published() {
-        return Err(Error::prerequisite(format!("there is no published {release} for this host"))
+        return Err(Error::prerequisite(format!("{release} is not published for this platform"))
             .hint(release.hint())
             .into());
     }
@@ -76,9 +76,9 @@ fn expected(release: &Release, record: &Record, fetch: &dyn Fetch) -> anyhow::Re
     if let Some(recorded) = recorded.filter(|recorded| *recorded != expected) {
         return Err(Error::prerequisite(format!("the published {release} has changed"))
             .evidence(format!("{} records {recorded}", record.path.display()))
-            .evidence(format!("{} says {expected}", release.checksum_url))
+            .evidence(format!("{} contains {expected}", release.checksum_url))
             .hint(format!(
-                "find out why {} was replaced; to trust the new one, delete {}",
+                "find out why {} was replaced; to trust the new file, delete {}",
                 release.url,
                 record.path.display()
             ))
@@ -87,7 +87,7 @@ fn expected(release: &Release, record: &Record, fetch: &dyn Fetch) -> anyhow::Re
     Ok(expected)
 }
 
-/// Returns the publisher's checksum; none if no such file.
+/// Returns the publisher's checksum; none if that file does not exist.
 fn published(release: &Release, fetch: &dyn Fetch) -> anyhow::Result<Option<String>> {
     let body = match fetch.open(&release.checksum_url) {
         Ok(body) => body,
@@ -101,15 +101,15 @@ fn published(release: &Release, fetch: &dyn Fetch) -> anyhow::Result<Option<Stri
         .map_err(|error| unavailable(release, &release.checksum_url, &error))?;
     match checksum_in(&text, &release.asset) {
         Some(sha256) => Ok(Some(sha256)),
-        // Such as a sign-in page of the network.
-        None => Err(Error::prerequisite(format!("{} has no checksum of {release}", release.checksum_url))
+        // For example, a network's sign-in page.
+        None => Err(Error::prerequisite(format!("{} contains no checksum of {release}", release.checksum_url))
             .evidence(text.lines().take(5).collect::<Vec<_>>().join("\n"))
             .hint(release.hint())
             .into()),
     }
 }
 
-/// Finds the checksum of the file in lines as `sha256sum` writes them; the name may be missing.
+/// Finds the checksum of the file in output of `sha256sum`, where the name may be missing.
 fn checksum_in(text: &str, asset: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -121,7 +121,7 @@ fn checksum_in(text: &str, asset: &str) -> Option<String> {
     })
 }
 
-/// The checksum of the first download, beside it.
+/// The checksum of the first download, stored next to it.
 struct Record {
     path: PathBuf,
 }
@@ -137,8 +137,8 @@ impl Record {
         };
         let asset = self.path.file_stem().unwrap_or_default().to_string_lossy();
         let damaged = || {
-            Error::prerequisite(format!("{} has no checksum", self.path.display()))
-                .hint(format!("delete it: `rm {}`", self.path.display()))
+            Error::prerequisite(format!("{} contains no checksum", self.path.display()))
+                .hint(format!("delete it: rm {}", self.path.display()))
         };
         Ok(Some(checksum_in(&text, &asset).ok_or_else(damaged)?))
     }
@@ -212,13 +212,13 @@ fn unpack(release: &Release, archive: NamedTempFile, directory: &Path) -> anyhow
             return Ok(file);
         }
     }
-    Err(Error::prerequisite(format!("the archive of {release} has no {}", release.tool))
+    Err(Error::prerequisite(format!("the archive of {release} contains no {}", release.tool))
         .evidence(&release.url)
         .hint(release.hint())
         .into())
 }
 
-/// Moves the executable to its path. It is synced before the rename: a crash cannot leave a part of it.
+/// Moves the executable to its path. It is synced before the rename: a crash cannot leave an incomplete file.
 fn install(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().set_permissions(Permissions::from_mode(0o755))?;
     file.as_file().sync_all()?;
@@ -234,7 +234,7 @@ fn unavailable(release: &Release, url: &str, cause: &dyn std::fmt::Display) -> E
 }
 
 fn mismatch(release: &Release, expected: &str, actual: &str) -> Error {
-    Error::prerequisite(format!("the checksum of {release} does not match; nothing of it is kept"))
+    Error::prerequisite(format!("the checksum of {release} does not match; nothing was installed"))
         .evidence(&release.url)
         .evidence(format!("expected sha256 {expected}"))
         .evidence(format!("found sha256 {actual}"))

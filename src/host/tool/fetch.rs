@@ -47,7 +47,7 @@ impl Fetch for Https {
 }
 
 fn agent() -> Agent {
-    // Named here, so that it works with whatever default provider the process has, or without one.
+    // Explicit, so that it works with any default provider of the process, or without one.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)

@@ -1,4 +1,4 @@
-//! Runs child processes, with errors that show the command line to repeat it.
+//! Runs child processes, with errors that show the command line for a shell.
 
 use std::{
     ffi::OsStr,
@@ -21,7 +21,7 @@ use crate::base::error::Error;
 /// How much of a child's output an error shows.
 const EVIDENCE_LINES: usize = 20;
 
-/// Runs the command to its end, without standard input; it is killed when the future is dropped.
+/// Runs the command to completion, without standard input; it is killed when the future is dropped.
 ///
 /// # Errors
 /// If it cannot be started or does not succeed: the command line for a shell, the exit status, and the last lines
@@ -30,7 +30,7 @@ pub async fn run(command: &mut Command) -> anyhow::Result<Output> {
     run_for(command, None).await
 }
 
-/// The same, but it is killed and counts as failed if it takes longer than `limit`.
+/// Runs the command like [`run`], but kills it and fails if it takes longer than `limit`.
 ///
 /// # Errors
 /// As for [`run`].
@@ -55,7 +55,7 @@ async fn run_for(command: &mut Command, limit: Option<Duration>) -> anyhow::Resu
         }
     };
     let Ok(finished) = finished else {
-        // It may have exited; and its output says more than an error of killing it.
+        // It may have exited already. Its output says more than an error from killing it.
         let _ = child.kill().await;
         return Err(too_long(&line, limit.unwrap_or_default()).evidence(last_lines(&stdout, &stderr)).into());
     };
@@ -85,7 +85,7 @@ pub async fn run_apart(command: &mut Command, limit: Duration, mut log: File) ->
             status => failed(&line, status),
         },
         Err(_) => {
-            // It may have exited; and its output says more than an error of killing it.
+            // It may have exited already. Its output says more than an error from killing it.
             let _ = child.kill().await;
             too_long(&line, limit)
         }
@@ -103,8 +103,8 @@ fn too_long(line: &str, limit: Duration) -> Error {
     Error::environment(format!("`{line}` did not finish within {} s", limit.as_secs_f64()))
 }
 
-/// A newly written executable counts as open for writing while another thread is between fork and exec, and cannot
-/// be started; that is temporary.
+/// Starts the command. A newly written executable counts as open for writing while another thread is between fork and
+/// exec, and cannot be started; that is temporary.
 async fn spawn(command: &mut Command) -> io::Result<Child> {
     counts::process();
     for _ in 0..50 {
@@ -149,7 +149,7 @@ pub fn all() -> Vec<Process> {
         .collect()
 }
 
-/// A zombie has no command line.
+/// Returns a process, unless it is a zombie, which has no command line.
 fn look(pid: u32) -> Option<Process> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
@@ -164,7 +164,7 @@ pub fn kill(pid: u32) {
     let _ = std::process::Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
-/// Returns the end of its output about the failure: standard error, or else standard output.
+/// Returns the last lines of standard error, or else of standard output.
 fn last_lines(stdout: &[u8], stderr: &[u8]) -> String {
     let text = [stderr, stdout]
         .into_iter()
@@ -175,7 +175,7 @@ fn last_lines(stdout: &[u8], stderr: &[u8]) -> String {
     lines[lines.len().saturating_sub(EVIDENCE_LINES)..].join("\n")
 }
 
-/// Returns the command for pasting into a shell, with its variables and its directory.
+/// Returns the command line to paste into a shell, with its variables and its directory.
 pub fn command_line(command: &Command) -> String {
     let command = command.as_std();
     let mut words = Vec::new();
@@ -292,7 +292,7 @@ mod tests {
         command.args(["sh", "--of-this-test=parent"]).arg(dir.path());
         let run = run_apart(&mut command, LONG, tempfile::tempfile().unwrap());
         let (parent, child) = tokio::select! {
-            _ = run => panic!("it ended by itself"),
+            _ = run => panic!("it exited by itself"),
             both = async { (found("--of-this-test=parent").await, found("--of-this-test=child").await) } => both,
         };
         gone(parent.pid).await;

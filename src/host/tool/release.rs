@@ -34,7 +34,7 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    /// Returns those of this host.
+    /// Returns the platform of this host.
     pub(super) fn here() -> Self {
         Self { os: env::consts::OS.into(), arch: env::consts::ARCH.into() }
     }
@@ -53,7 +53,7 @@ impl Platform {
 }
 
 impl fmt::Display for Platform {
-    /// Returns Go's name of it, which both publishers use.
+    /// Writes Go's name of the platform, which both publishers use.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.os(), self.arch())
     }
@@ -65,12 +65,12 @@ pub(super) struct Release {
     pub(super) tool: Tool,
     /// As the publisher writes it: kind's with a `v`, Istio's without.
     pub(super) version: String,
-    /// Returns the name of the published file.
+    /// The name of the published file.
     pub(super) asset: String,
     pub(super) url: String,
-    /// Returns the URL of its SHA-256.
+    /// The URL of its SHA-256.
     pub(super) checksum_url: String,
-    /// Returns its SHA-256 in lower-case hexadecimal, if it is pinned.
+    /// Its SHA-256 in lower-case hexadecimal, if it is pinned.
     pub(super) known: Option<String>,
     platform: Platform,
 }
@@ -120,7 +120,7 @@ impl Release {
         number(version) == number(&self.version)
     }
 
-    /// Returns the cache directory of it and its metadata.
+    /// Returns the cache directory of the executable and its metadata.
     pub(super) fn directory(&self, cache: &Path) -> PathBuf {
         cache.join(super::FOLDER).join(format!("{}-{}-{}", self.tool, self.version, self.platform))
     }
@@ -130,16 +130,16 @@ impl Release {
         self.directory(cache).join(self.tool.name())
     }
 
-    /// Whether there is such a file for the platform.
+    /// Whether it is published for the platform.
     pub(super) fn is_published(&self) -> bool {
         matches!(self.platform.os(), "linux" | "darwin") && matches!(self.platform.arch(), "amd64" | "arm64")
     }
 
-    /// Returns what to do if it cannot be downloaded.
+    /// Returns the hint for a release that cannot be downloaded.
     pub(super) fn hint(&self) -> String {
         format!(
-            "install {self} yourself and set {variable} to its path, for example \
-             `export {variable}=$HOME/bin/{tool}`; behind a proxy, set HTTPS_PROXY",
+            "install {self} and set {variable} to its path, for example: \
+             export {variable}=$HOME/bin/{tool}; behind a proxy, set HTTPS_PROXY",
             variable = self.tool.variable(),
             tool = self.tool,
         )
@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(known[..8], *begins, "{tool:?} {version} for {os} {arch}");
         }
         let checksums: BTreeSet<&str> = KNOWN.iter().map(|(_, _, _, sha256)| *sha256).collect();
-        assert_eq!(checksums.len(), KNOWN.len(), "two files have one checksum");
+        assert_eq!(checksums.len(), KNOWN.len(), "two files have the same checksum");
         for sha256 in checksums {
             assert!(sha256.len() == 64 && sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')));
         }

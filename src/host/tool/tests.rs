@@ -94,7 +94,7 @@ impl Lab {
         error
     }
 
-    /// All files in the cache.
+    /// Returns all files in the cache.
     fn cached(&self) -> BTreeSet<String> {
         fn walk(directory: &Path, found: &mut BTreeSet<String>) {
             for entry in fs::read_dir(directory).into_iter().flatten() {
@@ -112,7 +112,7 @@ impl Lab {
     }
 }
 
-/// A script that claims to be kind, and counts its runs in the file `runs` beside it.
+/// Returns a script that claims to be kind, and counts its runs in a `.runs` file next to it.
 fn kind(version: &str) -> Vec<u8> {
     format!("#!/bin/sh\necho run >>\"$0.runs\"\necho \"kind {version} go1.26.8 linux/amd64\"\nexit\n").into_bytes()
 }
@@ -126,7 +126,7 @@ fn runs(path: &Path) -> usize {
     fs::read_to_string(runs).unwrap_or_default().lines().count()
 }
 
-/// As large as a binary.
+/// Returns the content padded to the size of a binary.
 fn padded(mut content: Vec<u8>) -> Vec<u8> {
     content.resize(2 << 20, b'#');
     content
@@ -153,7 +153,7 @@ fn istioctl_url(version: &str) -> String {
     format!("{BASE}/istio/istio/releases/download/{version}/istioctl-{version}-linux-amd64.tar.gz")
 }
 
-/// A release of kind as published.
+/// Returns a release of kind as published.
 fn published_kind(version: &str, content: &[u8]) -> [(String, Vec<u8>); 2] {
     let (url, sum) = (kind_url(version), format!("{}  kind-linux-amd64\n", sha256(content)));
     [(format!("{url}.sha256sum"), sum.into_bytes()), (url, content.to_vec())]
@@ -175,7 +175,7 @@ async fn variable_overrides_path_and_version_difference_is_reported() {
     let found = lab.find(Tool::Kind, KIND_VERSION).await.unwrap();
     assert_eq!((found.path, found.source, found.version.as_str()), (own, Source::Variable, "v0.30.0"));
     let warning = found.warning.unwrap();
-    assert_eq!(warning, "KINDMESH_KIND selects kind v0.30.0, but kindmesh requires kind v0.33.0");
+    assert_eq!(warning, "KINDMESH_KIND is set to kind v0.30.0, but kindmesh requires kind v0.33.0");
 
     lab.finder.named = Some("".into());
     let found = lab.find(Tool::Kind, KIND_VERSION).await.unwrap();
@@ -187,7 +187,7 @@ async fn the_variable_must_name_a_tool() {
     let mut lab = Lab::new();
     lab.finder.named = Some("/nonexistent/istioctl".into());
     let error = lab.refused(Tool::Istioctl, "1.31.1").await;
-    assert_eq!(error.message, "KINDMESH_ISTIOCTL names /nonexistent/istioctl, which does not exist");
+    assert_eq!(error.message, "KINDMESH_ISTIOCTL is set to /nonexistent/istioctl, which does not exist");
 
     let path = lab.tool("own", Tool::Istioctl, b"#!/bin/sh\necho broken >&2\nexit 7\n");
     lab.finder.named = Some(path.clone().into());
@@ -229,7 +229,7 @@ async fn download_is_verified_cached_and_found() {
     lab.answer([]);
     let again = lab.find(Tool::Kind, "9.0.0").await.unwrap();
     assert_eq!((again.source, &again.path), (Source::Cache, &found.path));
-    assert_eq!(runs(&found.path), 1, "its version is remembered");
+    assert_eq!(runs(&found.path), 1, "its version is stored");
     let expected = ["kind", "kind-linux-amd64.sha256", "kind.runs", "versions.json"];
     assert_eq!(lab.cached(), expected.map(str::to_owned).into());
 }
@@ -247,7 +247,7 @@ async fn an_archive_is_unpacked() {
 async fn archive_without_the_tool_leaves_nothing() {
     let lab = Lab::with_answers(published_istioctl("9.0.0", &archive("README", b"hello")));
     let error = lab.refused(Tool::Istioctl, "9.0.0").await;
-    assert_eq!(error.message, "the archive of istioctl 9.0.0 has no istioctl");
+    assert_eq!(error.message, "the archive of istioctl 9.0.0 contains no istioctl");
     assert_eq!(lab.cached(), BTreeSet::new());
 
     let lab = Lab::with_answers(published_istioctl("9.0.0", b"no archive"));
@@ -324,7 +324,7 @@ async fn broken_cached_copy_is_downloaded_again() {
 async fn download_of_another_version_is_rejected() {
     let lab = Lab::with_answers(published_kind("v9.0.0", &kind("v8.0.0")));
     let error = lab.refused(Tool::Kind, "v9.0.0").await;
-    assert_eq!(error.message, "the downloaded kind v9.0.0 says that it is v8.0.0");
+    assert_eq!(error.message, "the downloaded kind v9.0.0 reports version v8.0.0");
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn unknown_platform_is_reported() {
     let mut lab = Lab::new();
     lab.finder.platform = Platform { os: "linux".into(), arch: "riscv64".into() };
     let error = lab.refused(Tool::Kind, KIND_VERSION).await;
-    assert!(error.message.contains("no published kind"), "{error}");
+    assert!(error.message.contains("is not published for this platform"), "{error}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The version of an executable: it is asked once, and the answer is stored while the file is unchanged.
+//! The version of an executable: queried once, and stored until the file changes.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use tokio::process::Command;
 
 use super::{Tool, process};
 
-/// An executable that takes longer hangs.
+/// How long an executable may take to report its version.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Smaller files are scripts of a version manager: what they run changes while they stay the same.
+/// Smaller files are scripts of a version manager: what they run can change while they do not.
 const MIN_BINARY_SIZE: u64 = 1 << 20;
 
 /// Stored versions, by path.
@@ -47,7 +47,7 @@ impl Versions {
         Self { file: directory.join("versions.json"), remembers: true }
     }
 
-    /// Reads the versions stored there, and adds none.
+    /// Reads the versions stored there, and stores none.
     pub(super) fn unremembered(directory: &Path) -> Self {
         Self { remembers: false, ..Self::new(directory) }
     }
@@ -63,7 +63,7 @@ impl Versions {
         }
         let version = ask(tool, path).await?;
         if let Some((name, size, modified)) = key.filter(|_| self.remembers) {
-            // See above: without it, the next command asks again.
+            // If it cannot be stored, the next command queries it again.
             let _ = self.remember(name, Entry { size, modified, version: version.clone() });
         }
         Ok(version)
@@ -91,7 +91,7 @@ pub(super) fn is_program(tool: Tool, path: &Path) -> bool {
     identity(tool, path).is_some()
 }
 
-/// Returns what identifies a file; none if it must be asked every time.
+/// Returns the file's path, size and time; none if its version must be queried every time.
 fn identity(tool: Tool, path: &Path) -> Option<(String, u64, (i64, i64))> {
     let real = fs::canonicalize(path).ok()?;
     let metadata = fs::metadata(&real).ok()?;
@@ -113,10 +113,10 @@ async fn ask(tool: Tool, path: &Path) -> anyhow::Result<String> {
     parse(tool, &text).with_context(|| format!("`{}` printed {:?}", process::command_line(&command), text.trim()))
 }
 
-/// Parses a tool's output about its version.
+/// Parses the version in a tool's output.
 ///
 /// # Errors
-/// If version is missing in it.
+/// If the output contains no version.
 pub fn parse(tool: Tool, text: &str) -> anyhow::Result<String> {
     let version = match tool {
         // kind v0.33.0 go1.26.8 linux/amd64
@@ -128,7 +128,7 @@ pub fn parse(tool: Tool, text: &str) -> anyhow::Result<String> {
             answer["clientVersion"]["version"].as_str().map(str::to_owned)
         }
     };
-    version.filter(|version| !version.is_empty()).context("its output has no version")
+    version.filter(|version| !version.is_empty()).context("its output contains no version")
 }
 
 #[cfg(test)]

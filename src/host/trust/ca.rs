@@ -77,7 +77,7 @@ fn since_epoch(time: Timestamp) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// 126 random bits; the two highest are fixed so that the number is positive and always has the same length.
+/// Returns 126 random bits; the two highest bits are fixed, so that the number is positive and has a constant length.
 fn random_serial() -> anyhow::Result<SerialNumber> {
     let mut bytes = [0; 16];
     rustls::crypto::ring::default_provider()

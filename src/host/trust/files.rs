@@ -1,4 +1,4 @@
-//! The files of certificates and keys: each complete or missing, and only for its owner.
+//! The files of certificates and keys: each complete or missing, and readable only by its owner.
 
 use std::{
     fs, io,
@@ -9,13 +9,13 @@ use anyhow::Context;
 
 use crate::host::state;
 
-/// Creates the directory if it is missing, and makes it private.
+/// Creates the directory if it is missing, and restricts it to its owner.
 pub(super) fn private_directory(dir: &Path) -> anyhow::Result<()> {
     state::private_folder(dir)?;
     state::restrict(dir, 0o700)
 }
 
-/// The files of a cluster's intermediate CA: certificate and key. The prefix distinguishes a cluster named `root`
+/// Returns the files of a cluster's intermediate CA: certificate and key. The prefix distinguishes a cluster named `root`
 /// from the root CA.
 pub(super) fn intermediate(dir: &Path, cluster: &str) -> (PathBuf, PathBuf) {
     (dir.join(format!("intermediate-{cluster}-cert.pem")), dir.join(format!("intermediate-{cluster}-key.pem")))
@@ -41,7 +41,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// The same for a key, which is made private if it was not.
+/// Reads a key like [`read`], and restricts its file to the owner.
 pub(super) fn read_private(path: &Path) -> anyhow::Result<Option<String>> {
     let text = read(path)?;
     if text.is_some() {

@@ -33,7 +33,7 @@ pub struct CertificateInfo {
 /// Parses all certificates of a PEM text, in order.
 ///
 /// # Errors
-/// If it has none, or contains anything else.
+/// If it contains no certificate, or anything else.
 pub fn inspect(pem: &[u8]) -> anyhow::Result<Vec<CertificateInfo>> {
     let blocks = blocks(pem)?;
     blocks.iter().map(|block| info(&parse(block)?)).collect()
@@ -58,18 +58,18 @@ pub(super) fn certifies(pem: &[u8], key: &KeyPair) -> bool {
 /// Returns the PEM blocks; at least one.
 fn blocks(pem: &[u8]) -> anyhow::Result<Vec<Pem>> {
     let blocks: Vec<Pem> = Pem::iter_from_buffer(pem).collect::<Result<_, _>>().context("it is not valid PEM")?;
-    ensure!(!blocks.is_empty(), "it has no certificate");
+    ensure!(!blocks.is_empty(), "it contains no certificate");
     Ok(blocks)
 }
 
 fn parse(block: &Pem) -> anyhow::Result<X509Certificate<'_>> {
-    ensure!(block.label == "CERTIFICATE", "it has a {}, not a certificate", block.label);
-    block.parse_x509().context("it has no valid certificate")
+    ensure!(block.label == "CERTIFICATE", "it contains a {}, not a certificate", block.label);
+    block.parse_x509().context("it contains no valid certificate")
 }
 
 fn info(certificate: &X509Certificate<'_>) -> anyhow::Result<CertificateInfo> {
-    let constraints = certificate.basic_constraints().context("it has unreadable basic constraints")?;
-    let time = |seconds| Timestamp::from_second(seconds).context("it has an unreadable validity");
+    let constraints = certificate.basic_constraints().context("its basic constraints are invalid")?;
+    let time = |seconds| Timestamp::from_second(seconds).context("its validity period is invalid");
     Ok(CertificateInfo {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
