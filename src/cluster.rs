@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod lease;
 pub mod link;
 pub mod mesh;
+pub mod objects;
 pub mod pods;
 #[cfg(feature = "cli")]
 pub mod policies;

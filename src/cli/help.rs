@@ -25,7 +25,7 @@ pub fn command() -> Command {
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{header}Options:{header:#}\n{{options}}{{after-help}}",
         groups(&command)
     );
-    Cli::command().help_template(template)
+    command.help_template(template)
 }
 
 /// Returns the lines of all groups, with an empty line after each group.

@@ -55,7 +55,7 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
     }
     // Events go to stdout as JSON lines only if they are part of the command's interface.
     let shows = description.streams_events || output != Output::Json;
-    let flags = global.flags();
+    let selected = global.clone();
     let workflow = Surroundings::of_process();
     let (events, feed) = Events::channel();
     let shown = shows.then(|| {
@@ -64,7 +64,10 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
     });
     let (interrupt, mut signals) = (Interrupt::default(), Signals::new());
     let work = work(Context::new(global, &printer, &events, &interrupt));
-    let ended = match signals.during(work, &interrupt, &events).await {
+    let ended = signals.during(work, &interrupt, &events).await;
+    // They may require reading the spec files again, so not before the work.
+    let flags = selected.flags();
+    let ended = match ended {
         Ended::Done(Err(error)) => Ended::Done(Err(diagnosis::by_its_words(error, &flags))),
         ended => ended,
     };

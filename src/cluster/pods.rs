@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
+use super::objects;
+
 /// Returns the pods of a namespace with a label, oldest first.
 ///
 /// # Errors
@@ -28,7 +30,7 @@ pub async fn ready(client: &Client, namespace: &str, selector: &str) -> kube::Re
 /// Reports whether a pod is ready and not being deleted.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none()
+    !objects::is_terminating(pod)
         && conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::cluster::environment::Environment;
-use crate::cluster::kinds;
 use crate::cluster::mesh::apply::Applier;
+use crate::cluster::{kinds, objects};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 mod policy;
@@ -237,11 +237,9 @@ impl<'a> Policies<'a> {
         let parameters = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
         let (api, name) = (self.api(&found.cluster, live)?, live.name_any());
         let what = || format!("deleting {} in cluster {}", called(live), found.cluster);
-        let deleted = tokio::time::timeout_at(self.deadline, api.delete(&name, &parameters)).await;
-        match deleted.map_err(|_| late(&found.cluster))? {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            result => result.map(drop).with_context(what),
-        }
+        let deleted =
+            tokio::time::timeout_at(self.deadline, objects::delete_if_exists(&api, &name, &parameters)).await;
+        deleted.map_err(|_| late(&found.cluster))?.map(drop).with_context(what)
     }
 
     fn api(&self, cluster: &str, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {

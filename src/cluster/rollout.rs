@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::mesh::apply;
+use super::objects;
 use super::refusal::{Record, Retries};
 use super::{kinds, pods};
 use crate::base::error::Error;
@@ -129,7 +130,7 @@ impl Rollout {
         match live.data.pointer("/status/phase").and_then(Value::as_str) {
             Some("Succeeded") => Self::Ready,
             Some("Failed") => Self::Failed("the pod failed".into()),
-            _ if live.metadata.deletion_timestamp.is_some() => Self::NotYet("terminating".into()),
+            _ if objects::is_terminating(live) => Self::NotYet("terminating".into()),
             _ if ready => Self::Ready,
             _ => Self::NotYet("not ready".into()),
         }

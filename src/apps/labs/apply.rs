@@ -14,6 +14,7 @@ use super::exercise::{Exercise, State};
 use crate::base::event::Step;
 use crate::cluster::kinds::Kinds;
 use crate::cluster::mesh::apply::Applier;
+use crate::cluster::objects;
 use crate::cluster::policies::{Policy, Side, is_ours};
 use crate::cluster::rollout::Workload;
 use crate::cluster::workloads;
@@ -111,7 +112,7 @@ impl Clusters<'_> {
         }
         let kinds = Kinds::default();
         for object in &wanted {
-            changes.extend(self.put_one(side, object, &kinds, step, deadline).await?);
+            changes.extend(self.apply_one(side, object, &kinds, step, deadline).await?);
         }
         for object in wanted.iter().map(Key::of).filter(|key| key.kind == "Deployment") {
             let workload = Workload::deployment(self.namespace(), &object.name);
@@ -123,7 +124,7 @@ impl Clusters<'_> {
         Ok(changes)
     }
 
-    async fn put_one(
+    async fn apply_one(
         &self,
         side: Side,
         object: &DynamicObject,
@@ -155,10 +156,7 @@ impl Clusters<'_> {
         let kept = if is_ours(live) { None } else { Some(self.keep(side, key, live)?) };
         let what = || format!("deleting {key} in cluster {}", self.places.of(side));
         let api = self.api(side, &key.api_version, &key.kind);
-        match api.delete(&key.name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            deleted => drop(deleted.with_context(what)?),
-        }
+        objects::delete_if_exists(&api, &key.name, &DeleteParams::background()).await.with_context(what)?;
         Ok(Change { kept, ..self.change(side, key, became) })
     }
 

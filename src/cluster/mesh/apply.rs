@@ -14,6 +14,7 @@ use crate::base::error::{self, Error};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
 use crate::cluster::kinds::{Addressed, Kinds, Known};
+use crate::cluster::objects;
 use crate::cluster::refusal::{Decision, Reason, Record, Retries, with_retries};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
@@ -197,15 +198,12 @@ impl<'a> Applier<'a> {
                 let same = |other: &DynamicObject| {
                     kind(other) == gvk.kind && other.name_any() == name && other.namespace() == namespace
                 };
-                if wanted.iter().any(same) || is_terminating(&found) {
+                if wanted.iter().any(same) || objects::is_terminating(&found) {
                     continue;
                 }
                 let api = addressed.api(&self.client, namespace.as_deref());
-                match api.delete(&name, &DeleteParams::default()).await {
-                    Ok(_) => changed = true,
-                    Err(kube::Error::Api(status)) if status.code == 404 => {}
-                    Err(error) => return Err(error).with_context(|| format!("deleting {} {name}", gvk.kind)),
-                }
+                let deleted = objects::delete_if_exists(&api, &name, &DeleteParams::default()).await;
+                changed |= deleted.with_context(|| format!("deleting {} {name}", gvk.kind))?;
             }
         }
         self.known = Some(known);
@@ -260,7 +258,7 @@ impl<'a> Applier<'a> {
         wait::until(self.step, &format!("the API server to accept {what}"), self.deadline, async || {
             let attempt = async {
                 let live = api.get_opt(&name).await?;
-                if live.as_ref().is_some_and(is_terminating) {
+                if live.as_ref().is_some_and(objects::is_terminating) {
                     return Ok(None);
                 }
                 let marked = live.as_ref().and_then(|live| live.annotations().get(DIGEST_ANNOTATION));
@@ -282,11 +280,6 @@ impl<'a> Applier<'a> {
         })
         .await
     }
-}
-
-/// Whether an object is being deleted. A change of it would be lost.
-fn is_terminating(object: &DynamicObject) -> bool {
-    object.metadata.deletion_timestamp.is_some()
 }
 
 fn refused(what: &str, error: &kube::Error) -> Error {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{Part, pods};
-use crate::cluster::kinds;
+use crate::cluster::{kinds, objects};
 
 /// The timeout for listing pods or Secrets.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,20 +58,18 @@ pub(super) async fn parts<'a>(cluster: &'a str, client: &'a Client) -> Vec<Part<
     let listed =
         async { Ok::<_, kube::Error>(Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?.items) };
     match tokio::time::timeout(LIST_TIMEOUT, listed).await {
-        Ok(Ok(found)) => {
-            parts.extend(found.iter().filter(|pod| !ends(pod)).flat_map(|pod| pods::parts(cluster, client, pod)))
-        }
+        Ok(Ok(found)) => parts.extend(
+            found
+                .iter()
+                .filter(|pod| !objects::is_terminating(*pod))
+                .flat_map(|pod| pods::parts(cluster, client, pod)),
+        ),
         Ok(Err(error)) => parts.push(Part::new(at("pods"), async move { Err::<String, _>(error.into()) })),
         Err(_) => parts.push(Part::new(at("pods"), async {
             anyhow::Result::<String>::Err(anyhow::anyhow!("listing timed out"))
         })),
     }
     parts
-}
-
-/// Whether a pod is terminating: it may be deleted before its logs are read.
-fn ends(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_some()
 }
 
 async fn all<K>(client: &Client) -> anyhow::Result<Vec<u8>>

@@ -21,6 +21,7 @@ use crate::cluster::environment::Environment;
 use crate::cluster::lease;
 use crate::cluster::mesh::apply::{self, Applier};
 use crate::cluster::mesh::envoy;
+use crate::cluster::objects;
 use crate::cluster::probes::Probe;
 use crate::cluster::refusal::{Record, Retries};
 use crate::cluster::rollout::Workload;
@@ -223,11 +224,7 @@ impl TestNamespaces {
         for cluster in &self.clusters {
             for object in self.select(vec![object.clone()], cluster)? {
                 let api = kinds::api_of(&cluster.client, &object)?;
-                match api.delete(&object.name_any(), &DeleteParams::default()).await {
-                    Ok(_) => {}
-                    Err(kube::Error::Api(status)) if status.code == 404 => {}
-                    Err(error) => return Err(error.into()),
-                }
+                objects::delete_if_exists(&api, &object.name_any(), &DeleteParams::default()).await?;
             }
         }
         Ok(())

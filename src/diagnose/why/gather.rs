@@ -18,6 +18,7 @@ use crate::cluster::environment::Environment;
 use crate::cluster::link;
 use crate::cluster::mesh::envoy::{self, config_dump};
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod};
+use crate::cluster::objects;
 use crate::cluster::{kinds, pods};
 use crate::host::docker::{Engine, node};
 use crate::plan::{self, Plan};
@@ -125,7 +126,7 @@ impl Look<'_> {
         let labels: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let mut pods = api.list(&ListParams::default().labels(&labels.join(","))).await?.items;
-        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        pods.retain(|pod| !objects::is_terminating(pod));
         found.pods = pods.iter().map(read_pod).collect();
         let fits = |labels: Option<BTreeMap<String, String>>| {
             let labels = labels.unwrap_or_default();
@@ -189,7 +190,7 @@ impl Look<'_> {
         let mut pods = api.list(&ListParams::default()).await?.items;
         pods.retain(|pod| {
             let named = self.from.pod.as_ref().is_none_or(|named| pod.name_any().starts_with(named.as_str()));
-            pod.metadata.deletion_timestamp.is_none() && named
+            !objects::is_terminating(pod) && named
         });
         if let (Some(named), true) = (&self.from.pod, pods.is_empty()) {
             let (namespace, cluster) = (&self.call.namespace, &self.call.cluster);

@@ -11,6 +11,7 @@ use kube::{Client, ResourceExt};
 
 use super::{DEPLOY, Object};
 use crate::cluster::kinds::{Addressed, Known};
+use crate::cluster::objects;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// Objects that Kubernetes and Istio create in every namespace.
@@ -43,7 +44,7 @@ pub(super) async fn prune(
     let lists = kinds.iter().map(|addressed| list(client, addressed, &parameters));
     let mut found: Vec<Found> = try_join_all(lists).await?.into_iter().flatten().collect();
     // Controllers copy labels to the objects that they create, and some objects may already be terminating.
-    found.retain(|found| is_applied(&found.object) && found.object.metadata.deletion_timestamp.is_none());
+    found.retain(|found| is_applied(&found.object) && !objects::is_terminating(&found.object));
     found.retain(|found| {
         let there = object_of(cluster, found);
         let everywhere = !found.addressed.is_namespaced();
@@ -100,10 +101,8 @@ async fn delete(client: &Client, found: &Found) -> anyhow::Result<()> {
     let api = found.addressed.api(client, found.object.namespace().as_deref());
     let seen = Preconditions { uid: found.object.uid(), resource_version: None };
     let parameters = DeleteParams { preconditions: Some(seen), ..DeleteParams::background() };
-    match api.delete(&name, &parameters).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(drop).with_context(|| format!("deleting {} {name}", found.addressed.resource.kind)),
-    }
+    let deleted = objects::delete_if_exists(&api, &name, &parameters).await;
+    deleted.map(drop).with_context(|| format!("deleting {} {name}", found.addressed.resource.kind))
 }
 
 /// Returns the objects of a namespace, except those that are deleted and those that every namespace contains.
@@ -124,7 +123,7 @@ async fn foreign(
                 gone.kind == *kind && gone.namespace == namespace && gone.name == object.name_any()
             };
             object.owner_references().is_empty()
-                && object.metadata.deletion_timestamp.is_none()
+                && !objects::is_terminating(object)
                 && !OWN.contains(&object.name_any().as_str())
                 && !removed.iter().any(gone)
         });
