@@ -7,6 +7,7 @@ pub mod inventory;
 pub mod kind;
 pub mod kubeconfig;
 pub mod record;
+pub mod snapshot;
 pub mod state;
 pub mod tool;
 pub mod trust;

@@ -8,6 +8,7 @@ pub mod istiod;
 pub mod pod;
 pub mod remote;
 pub mod render;
+pub mod roots;
 
 /// The namespace of Istio's control plane.
 pub const ISTIO_NAMESPACE: &str = "istio-system";

@@ -4,6 +4,7 @@ pub mod bake;
 pub mod credentials;
 pub mod endpoint;
 pub mod engine;
+pub mod file;
 pub mod image;
 pub mod image_marks;
 pub mod network;

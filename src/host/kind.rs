@@ -41,7 +41,7 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(600);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The marker on a control plane that kind completed: a node without it is incomplete and is created again.
-const CREATED: &str = "/etc/kindmesh/created";
+pub(super) const CREATED: &str = "/etc/kindmesh/created";
 
 /// kind's role of a cluster's first node, in its label.
 pub const CONTROL_PLANE: &str = "control-plane";
@@ -96,8 +96,7 @@ impl Kind<'_> {
         for file in ["kubeconfig", "kubeconfig.lock"] {
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
         }
-        let config = self.files.of_cluster(&cluster.name, CONFIG_FILE);
-        state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
+        let config = self.write_config(cluster)?;
         let mut command = self.command(kind);
         command
             .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--image", node_image])
@@ -117,6 +116,16 @@ impl Kind<'_> {
         )
         .await?;
         Ok(())
+    }
+
+    /// Writes the kind configuration of a cluster, and returns its path.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn write_config(&self, cluster: &Cluster) -> anyhow::Result<PathBuf> {
+        let config = self.files.of_cluster(&cluster.name, CONFIG_FILE);
+        state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
+        Ok(config)
     }
 
     fn not_created(&self, cluster: &Cluster, log_path: &Path, error: anyhow::Error) -> anyhow::Error {

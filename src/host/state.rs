@@ -51,6 +51,12 @@ impl Directories {
         Files { root: self.state.join(name) }
     }
 
+    /// Returns the directory of the templates of clusters. It is not part of the cache, which others may copy: templates hold
+    /// keys.
+    pub fn templates(&self) -> PathBuf {
+        self.state.join(".templates")
+    }
+
     /// Returns the environments that have files.
     pub fn environments(&self) -> Vec<String> {
         let mut names = self.begun();

@@ -1,5 +1,5 @@
 //! The cache, which makes the next `up` faster: built node images and sample images in the engine, tools and
-//! rendered manifests in the cache directory. Everything in it can be recreated.
+//! rendered manifests in the cache directory, templates of clusters in the state directory. Everything in it can be recreated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use crate::cluster::environment;
 use crate::cluster::mesh::render;
 use crate::host::docker::{Engine, bake, node, sample_image, status};
 use crate::host::inventory as gather;
+use crate::host::snapshot::{Snapshot, Store};
 use crate::host::state::{Directories, Lock};
 use crate::host::tool;
 use crate::plan;
@@ -32,6 +33,8 @@ pub enum Kind {
     Tool,
     /// Istio's manifests, rendered for a version and values.
     Rendering,
+    /// A template of an environment's clusters.
+    Template,
 }
 
 /// A cache entry.
@@ -76,6 +79,7 @@ pub async fn list(engine: &Engine, folders: &Directories) -> anyhow::Result<Vec<
     }
     items.extend(files(&folders.cache.join(tool::FOLDER), Kind::Tool, &used)?);
     items.extend(files(&folders.cache.join(render::FOLDER), Kind::Rendering, &used)?);
+    items.extend(templates(folders, &inventory)?);
     items.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     Ok(items)
 }
@@ -95,6 +99,8 @@ pub async fn prune(engine: &Engine, folders: &Directories, events: &Events) -> a
     });
     let _locks = locks.await?;
     remove_unfinished(engine).await?;
+    let templates = Store::new(folders.templates());
+    elsewhere(move || templates.sweep()).await?;
     let mut removed = Vec::new();
     for item in list(engine, folders).await? {
         if item.used_by.is_empty() && remove(engine, &item.place).await? {
@@ -229,6 +235,23 @@ fn files(folder: &Path, kind: Kind, used: &Used) -> anyhow::Result<Vec<Item>> {
         });
     }
     Ok(items)
+}
+
+/// Returns the templates. The environment that one was taken of uses it, as long as it exists.
+fn templates(folders: &Directories, inventory: &Inventory) -> anyhow::Result<Vec<Item>> {
+    let item = |template: Snapshot| {
+        let environment = &template.manifest.environment;
+        let clusters: Vec<_> = template.manifest.clusters.keys().map(String::as_str).collect();
+        Ok(Item {
+            kind: Kind::Template,
+            bytes: size(&template.folder).with_context(|| format!("measuring {}", template.folder.display()))?,
+            detail: format!("{} of environment {environment}", clusters.join(", ")),
+            used_by: inventory.environments.keys().filter(|name| *name == environment).cloned().collect(),
+            name: template.name,
+            place: Place::Path(template.folder),
+        })
+    };
+    Store::new(folders.templates()).list().into_iter().map(item).collect()
 }
 
 /// Returns the size of a file, or of all files in a directory.

@@ -60,7 +60,7 @@ pub async fn render(
             out.write(&format!("{}/coredns.yaml", cluster.name), kind::COREDNS.as_bytes(), 0o600)?;
         }
         out.yaml(cluster, "istio-operator.yaml", &cluster.istio)?;
-        out.objects(cluster, "cacerts.yaml", &cacerts::objects(&plan.mesh, &intermediate)?)?;
+        out.objects(cluster, "cacerts.yaml", &cacerts::objects(&plan.mesh, &intermediate, &root.digest())?)?;
         let (definitions, rest): (Vec<_>, Vec<_>) =
             istio::objects(&rendered, &root.digest())?.into_iter().partition(is_definition);
         out.objects(cluster, "istio-crds.yaml", &definitions)?;

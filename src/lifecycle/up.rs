@@ -27,6 +27,7 @@ use crate::host::docker::{Engine, image};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig;
+use crate::host::snapshot::Store;
 use crate::host::state::{Directories, Files, Lock};
 use crate::host::trust::Root;
 use crate::plan::inventory::Environment;
@@ -40,12 +41,14 @@ mod prove;
 mod remote_secrets;
 mod samples;
 mod stop;
+mod template;
 mod tools;
 mod unlabeled;
 mod warm;
 
 use images::Images;
 use network::Planned;
+use template::Templates;
 use tools::Tools;
 pub use warm::{Warm, warm, warm_within};
 
@@ -56,12 +59,14 @@ pub struct Options {
     pub timeout: Duration,
     /// Requests a stop at the next consistent state.
     pub interrupt: Interrupt,
+    /// Whether to create clusters even if there is a template of them.
+    pub fresh: bool,
 }
 
 impl Default for Options {
     /// 15 minutes: enough for a first run that pulls every image over a slow line.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default() }
+        Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default(), fresh: false }
     }
 }
 
@@ -136,7 +141,7 @@ async fn run(
     let _armed = interrupt.arm("stopping at a consistent state");
     let name = spec.name.to_string();
     tokio::select! {
-        up = make(loaded, spec, &engine, &files, waits_until, folders, events) => up,
+        up = make(loaded, spec, &engine, &files, waits_until, options.fresh, folders, events) => up,
         () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, events).await),
     }
 }
@@ -148,6 +153,7 @@ async fn make(
     engine: &Engine,
     files: &Files,
     waits_until: tokio::time::Instant,
+    fresh: bool,
     folders: &Directories,
     events: &Events,
 ) -> anyhow::Result<Up> {
@@ -158,7 +164,8 @@ async fn make(
 
     admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
 
-    let Planned { plan, existing } = network::ensure(engine, &spec, &loaded.origins, inventory, events).await?;
+    let Planned { plan, existing, executable } =
+        network::ensure(engine, &spec, &loaded.origins, inventory, events).await?;
 
     files.store_engine(&selected)?;
     environment::store(files, &spec)?;
@@ -169,6 +176,7 @@ async fn make(
         readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
         mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
         sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
+        templates: Templates::new(Store::new(folders.templates()), fresh, executable),
         cache: folders.cache.clone(),
         events: events.clone(),
         engine: engine.clone(),
@@ -197,6 +205,7 @@ struct Run {
     readers: BTreeMap<String, SetOnce<Reader>>,
     mesh_images: image::Load,
     sample_images: image::Load,
+    templates: Templates,
     waits_until: tokio::time::Instant,
 }
 
@@ -208,6 +217,7 @@ impl Run {
         let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;
         let kubeconfig = kubeconfig::ensure(&self.files, &self.plan)?;
         let calls = self.prove(&made).await?;
+        self.keep_template(&made).await?;
         drop(made);
         Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: self.plan })
     }

@@ -115,12 +115,15 @@ fn render_matches_what_up_applied() {
             let jsonpath = "jsonpath={.spec.template.metadata.annotations.kindmesh/trust}";
             let live = kindmesh.kubectl(cluster, &[&get_istiod[..], &[jsonpath]].concat()).stdout;
             let lines = std::fs::read_to_string(&path).unwrap();
-            let lines = lines.lines().map(|line| match line.split_once("kindmesh/trust: ") {
-                Some((before, digest)) => {
-                    assert_eq!(digest.len(), 12, "{line}");
-                    format!("{before}kindmesh/trust: {live}\n")
+            let lines = lines.lines().map(|line| {
+                let names = ["kindmesh/trust: ", "kindmesh/revision: "];
+                match names.into_iter().find_map(|name| Some((name, line.split_once(name)?))) {
+                    Some((name, (before, digest))) => {
+                        assert_eq!(digest.len(), 12, "{line}");
+                        format!("{before}{name}{live}\n")
+                    }
+                    None => format!("{line}\n"),
                 }
-                None => format!("{line}\n"),
             });
             std::fs::write(&path, lines.collect::<String>()).unwrap();
             let diff = kindmesh.kubectl(

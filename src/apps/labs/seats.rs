@@ -63,7 +63,8 @@ pub async fn seats(
             events.note(format!("seat {number} of {}: {name}", seats.count));
             let mut loaded = loaded.clone();
             loaded.spec.name = name.clone();
-            let options = Options { timeout: seats.timeout, interrupt: seats.interrupt.clone() };
+            let options =
+                Options { timeout: seats.timeout, interrupt: seats.interrupt.clone(), ..Options::default() };
             up::up(&loaded, &options, folders, events).await?;
             pause::pause(&engine, folders, name.as_str(), events).await?;
         }

@@ -15,7 +15,7 @@ use crate::report::Table;
 /// `cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// List built node images, sample images, tools and rendered manifests, with their sizes and the environments that use them
+    /// List built node images, sample images, tools, rendered manifests and templates of clusters, with their sizes and the environments that use them
     List,
     /// Remove everything that no environment uses
     Prune,
@@ -81,6 +81,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::SampleImage => "sample image",
         Kind::Tool => "tool",
         Kind::Rendering => "rendered manifests",
+        Kind::Template => "template",
     }
 }
 

@@ -13,13 +13,14 @@ use crate::base::wait;
 use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
+use crate::host::snapshot::Store;
 use crate::lifecycle::down;
 use crate::plan::admission;
 
 /// `down`.
 #[derive(Debug, Args)]
 pub struct DownArgs {
-    /// Delete every environment on this engine
+    /// Delete every environment on this engine, and the templates of their clusters
     #[arg(long, conflicts_with = "name")]
     pub all: bool,
     /// Wait until no test uses it; does nothing unless tests created it
@@ -82,6 +83,10 @@ async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
             (false, true) => format!("Environment {name} not found."),
             (_, false) => left(name, &down.left),
         });
+    }
+    if args.all {
+        // Templates hold keys of deleted clusters.
+        Store::new(context.folders.templates()).keep_newest(0)?;
     }
     if names.is_empty() {
         lines.push("No environment found.".into());

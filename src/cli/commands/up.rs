@@ -17,6 +17,9 @@ pub struct UpArgs {
     /// Timeout of the whole run, such as 90s or 15m
     #[arg(long, value_parser = duration, default_value = "15m", value_name = "TIME")]
     pub timeout: Duration,
+    /// Create the clusters, even if there is a template of them
+    #[arg(long)]
+    pub fresh: bool,
     /// Write a support archive on failure [default: a new file in the working directory]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
     pub bundle_on_failure: Option<PathBuf>,
@@ -42,7 +45,7 @@ pub fn command(args: UpArgs) -> Task {
 }
 
 async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
-    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone() };
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), fresh: args.fresh };
     let loaded = context.load()?;
     let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
         Ok(up) => up,

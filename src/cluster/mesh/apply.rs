@@ -262,7 +262,8 @@ impl<'a> Applier<'a> {
                     return Ok(None);
                 }
                 let marked = live.as_ref().and_then(|live| live.annotations().get(DIGEST_ANNOTATION));
-                if mark.is_some() && marked == mark {
+                let applied = live.as_ref().is_some_and(|live| objects::is_applied(live, &object, MANAGED_BY));
+                if applied || (mark.is_some() && marked == mark) {
                     return Ok(Some(false));
                 }
                 let parameters = PatchParams::apply(MANAGED_BY).force();

@@ -65,6 +65,13 @@ pub const CAUSES: &[Rule] = &[
             configures the kubelet to accept v1; then kindmesh down and kindmesh up",
     },
     Rule {
+        id: "engine.stale",
+        told_by: EVERYWHERE,
+        pattern: r"is in Running state but has no containerd Task set",
+        sentence: "the engine was killed, and reports nodes as running that are not",
+        hint: "restart the engine, such as with sudo systemctl restart docker; then kindmesh up",
+    },
+    Rule {
         id: "engine.rootless",
         told_by: &[Error],
         pattern: r"running kind with rootless provider requires|Delegate=yes",

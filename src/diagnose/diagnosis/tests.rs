@@ -54,6 +54,11 @@ fn recorded_texts_have_their_causes() {
             Source::Node,
             r#"E1101 10:00:00.000000     500 run.go:72] "command failed" err="failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release""#,
         ),
+        (
+            "engine.stale",
+            Source::Error,
+            "Command Output: container 754d28591ef3 is in Running state but has no containerd Task set",
+        ),
         // kind#3234
         (
             "engine.rootless",

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -10,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
-use bytes::Bytes;
 use futures::future::try_join_all;
 use futures::{Stream, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -18,6 +16,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 
 use super::endpoint::Surroundings;
+use super::file;
 use super::pull::{Pulls, REPORT_INTERVAL, STALL_TIMEOUT};
 use super::{Engine, credentials, engine, is_not_found, node};
 use crate::base::counts;
@@ -160,17 +159,25 @@ impl Load {
             return Ok(Outcome::unchanged(()));
         }
         let what = || format!("loading {} into node {name}", missing.join(", "));
-        let archive = self.archives.lock().await.entry(missing.clone()).or_default().clone();
-        let archive = archive.get_or_try_init(|| self.export(engine, &missing)).await.with_context(what)?;
+        let archive = self.archive(engine, &missing).await.with_context(what)?;
         let snapshotter = snapshotter(engine, name).await.with_context(what)?;
         // `kind load` imports with --all-platforms, which fails if the engine has only one platform (kind#3795).
         let import = [&CTR[..], &["import", "--snapshotter", &snapshotter, "-"]].concat();
-        node::run_with_input(engine, name, &import, read(archive.clone())).await.with_context(what)?;
+        node::run_with_input(engine, name, &import, file::read(archive)).await.with_context(what)?;
         for (has, wanted) in names_by_digest(&missing) {
             let tag = [&CTR[..], &["tag", "--force", &has, &wanted]].concat();
             node::run(engine, name, &tag).await.with_context(what)?;
         }
         Ok(Outcome::changed(()))
+    }
+
+    /// Returns an archive of images, which the engine must have; it is written once.
+    ///
+    /// # Errors
+    /// Errors of the engine or the file system.
+    pub async fn archive(&self, engine: &Engine, images: &[String]) -> anyhow::Result<Arc<File>> {
+        let archive = self.archives.lock().await.entry(images.to_vec()).or_default().clone();
+        archive.get_or_try_init(|| self.export(engine, images)).await.cloned()
     }
 
     async fn export(&self, engine: &Engine, images: &[String]) -> anyhow::Result<Arc<File>> {
@@ -192,27 +199,6 @@ impl Load {
 
 /// containerd's client, for the images of Kubernetes.
 pub(super) const CTR: [&str; 4] = ["ctr", "--namespace", "k8s.io", "images"];
-
-/// How much of an archive is read at once, in bytes.
-const CHUNK: usize = 256 * 1024;
-
-/// Reads an archive from its start, independent of other readers: the file's own position is not used.
-fn read(archive: Arc<File>) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
-    futures::stream::try_unfold(0, move |offset: u64| {
-        let archive = archive.clone();
-        async move {
-            let read = move || {
-                let mut chunk = vec![0; CHUNK];
-                let length = archive.read_at(&mut chunk, offset)?;
-                chunk.truncate(length);
-                Ok::<_, std::io::Error>(chunk)
-            };
-            let chunk = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
-            let next = offset + chunk.len() as u64;
-            Ok((!chunk.is_empty()).then(|| (Bytes::from(chunk), next)))
-        }
-    })
-}
 
 /// Returns the snapshotter of Kubernetes on a node: kind chooses another one if overlayfs does not work, and an
 /// image unpacked into the wrong one cannot start.
@@ -248,7 +234,7 @@ pub fn configured_snapshotter(config: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::base::event::{Event, Events};
-    use futures::{TryStreamExt, stream};
+    use futures::stream;
 
     #[tokio::test]
     async fn pull_reports_progress_and_fails_when_stalled() {
@@ -305,21 +291,5 @@ mod tests {
         assert_eq!(configured_snapshotter(version_2), Some("fuse-overlayfs"));
         assert_eq!(configured_snapshotter(version_3), Some("native"));
         assert_eq!(configured_snapshotter("version = 3\n"), None);
-    }
-
-    #[tokio::test]
-    async fn two_nodes_read_one_archive() {
-        let mut archive = tempfile::tempfile().unwrap();
-        let content: Vec<u8> = (0..CHUNK + 10).map(|n| n as u8).collect();
-        std::io::Write::write_all(&mut archive, &content).unwrap();
-        let archive = Arc::new(archive);
-        let whole = || {
-            read(archive.clone()).try_fold(Vec::new(), async |mut all, chunk| {
-                all.extend_from_slice(&chunk);
-                Ok(all)
-            })
-        };
-        let (one, other) = futures::join!(whole(), whole());
-        assert!(one.unwrap() == content && other.unwrap() == content);
     }
 }

@@ -1,20 +1,24 @@
 //! Nodes: containers that kind created. Running commands, copying files, pausing, stopping and removing them.
 
+use std::fs::File;
+use std::io::Write;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::{Engine, engine, is_not_found};
+use super::{Engine, engine, file, is_not_found};
 use crate::base::error::Error;
 use crate::host::tool::process;
 use crate::plan::inventory;
@@ -41,16 +45,14 @@ const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The engine's errors, or that the command does not exit within 30 s.
 pub async fn try_exec(engine: &Engine, node: &str, command: &[&str]) -> anyhow::Result<Said> {
     let nothing = None::<futures::stream::Empty<Result<Bytes, std::io::Error>>>;
-    match tokio::time::timeout(COMMAND_TIMEOUT, exec(engine, node, command, nothing)).await {
-        Ok(said) => said,
-        Err(_) => Err(Error::environment(format!(
-            "a command in node {node} did not exit within {} s",
-            COMMAND_TIMEOUT.as_secs()
-        ))
+    let work = exec(engine, node, command, nothing, None);
+    tokio::time::timeout(COMMAND_TIMEOUT, work).await.map_err(|_| not_exited(node, command, COMMAND_TIMEOUT))?
+}
+
+fn not_exited(node: &str, command: &[&str], timeout: Duration) -> Error {
+    Error::environment(format!("a command in node {node} did not exit within {} s", timeout.as_secs()))
         .evidence(shown(node, command))
         .hint(format!("check what keeps the node busy: docker top {node}"))
-        .into()),
-    }
 }
 
 /// Runs a command in a node that must succeed; returns its standard output.
@@ -71,7 +73,25 @@ pub async fn run_with_input<E: std::error::Error + Send + Sync + 'static>(
     command: &[&str],
     input: impl Stream<Item = Result<Bytes, E>>,
 ) -> anyhow::Result<String> {
-    checked(node, command, exec(engine, node, command, Some(input)).await?)
+    checked(node, command, exec(engine, node, command, Some(input), None).await?)
+}
+
+/// Runs a command in a node that must succeed, and writes its standard output to `sink`. The sink's writes block, so it
+/// should be a file.
+///
+/// # Errors
+/// Errors of the engine or the sink, that the command does not exit in time, or its exit status with its output.
+pub async fn run_into(
+    engine: &Engine,
+    node: &str,
+    command: &[&str],
+    sink: &mut (dyn Write + Send),
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let nothing = None::<futures::stream::Empty<Result<Bytes, std::io::Error>>>;
+    let work = exec(engine, node, command, nothing, Some(sink));
+    let said = tokio::time::timeout(timeout, work).await.map_err(|_| not_exited(node, command, timeout))??;
+    checked(node, command, said).map(drop)
 }
 
 fn checked(node: &str, command: &[&str], said: Said) -> anyhow::Result<String> {
@@ -95,6 +115,7 @@ async fn exec<E: std::error::Error + Send + Sync + 'static>(
     node: &str,
     command: &[&str],
     input: Option<impl Stream<Item = Result<Bytes, E>>>,
+    mut sink: Option<&mut (dyn Write + Send)>,
 ) -> anyhow::Result<Said> {
     let what = || format!("running {} in node {node}", command.first().copied().unwrap_or_default());
     let options = CreateExecOptions {
@@ -114,7 +135,10 @@ async fn exec<E: std::error::Error + Send + Sync + 'static>(
         while let Some(chunk) = output.next().await {
             match chunk? {
                 LogOutput::StdErr { message } => stderr.extend_from_slice(&message),
-                other => stdout.extend_from_slice(&other.into_bytes()),
+                other => match &mut sink {
+                    Some(sink) => sink.write_all(&other.into_bytes()).context("writing its output")?,
+                    None => stdout.extend_from_slice(&other.into_bytes()),
+                },
             }
         }
         anyhow::Ok((stdout, stderr))
@@ -205,6 +229,53 @@ pub async fn copy_files(engine: &Engine, node: &str, files: &[NodeFile]) -> anyh
         .upload_to_container(node, Some(options), body)
         .await
         .with_context(|| format!("copying files to node {node}"))
+}
+
+/// Copies one large file to a node as `path`, readable by root only.
+///
+/// # Errors
+/// Errors of the engine or the file system.
+pub async fn copy_file(engine: &Engine, node: &str, path: &str, content: Arc<File>) -> anyhow::Result<()> {
+    let what = || format!("copying {path} to node {node}");
+    let size = content.metadata().with_context(what)?.len();
+    let mut header = tar::Header::new_gnu();
+    header.set_path(path.trim_start_matches('/')).with_context(what)?;
+    header.set_size(size);
+    header.set_mode(0o600);
+    header.set_cksum();
+    // Content is padded to whole blocks, and two empty blocks end the archive.
+    let padding = usize::try_from(size.next_multiple_of(TAR_BLOCK) - size).unwrap_or_default();
+    let end = vec![0; padding + 2 * TAR_BLOCK as usize];
+    let part = |bytes: Vec<u8>| futures::stream::iter([Ok(Bytes::from(bytes))]);
+    let archive = part(header.as_bytes().to_vec()).chain(file::read(content)).chain(part(end));
+    extract(engine, node, archive).await.with_context(what)
+}
+
+/// The size of a block in a tar archive, in bytes.
+const TAR_BLOCK: u64 = 512;
+
+/// Extracts a tar archive in the root directory of a node, which need not run. Its volumes are mounted.
+///
+/// # Errors
+/// Errors of the engine or of the archive's source.
+pub async fn extract(
+    engine: &Engine,
+    node: &str,
+    archive: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> anyhow::Result<()> {
+    let options = UploadToContainerOptionsBuilder::default().path("/").build();
+    let body = bollard::body_try_stream(archive);
+    engine.docker.upload_to_container(node, Some(options), body).await.context("extracting an archive")
+}
+
+/// Creates a container for a node, without starting it.
+///
+/// # Errors
+/// The engine's errors.
+pub async fn create(engine: &Engine, name: &str, body: ContainerCreateBody) -> anyhow::Result<()> {
+    let options = CreateContainerOptionsBuilder::default().name(name).build();
+    let created = engine.docker.create_container(Some(options), body).await;
+    created.map(drop).with_context(|| format!("creating node {name}"))
 }
 
 /// How long reading a node's output may take.

@@ -92,11 +92,13 @@ impl Run {
             let revived = kind.start(cluster, &self.existing).await?;
             if revived == Existing::Incomplete {
                 let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
-                if let Err(error) = kind.create(cluster, &tool, &image, step).await {
-                    return Err(diagnosis::explain(
-                        error,
-                        &gather::node(&self.engine, cluster.control_plane()).await,
-                    ));
+                kind.write_config(cluster)?;
+                if !self.restore(cluster, &image, step).await? {
+                    if let Err(error) = kind.create(cluster, &tool, &image, step).await {
+                        let look = gather::node(&self.engine, cluster.control_plane()).await;
+                        return Err(diagnosis::explain(error, &look));
+                    }
+                    self.templates.created();
                 }
             }
             let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
@@ -168,9 +170,17 @@ impl Run {
             let environment = &self.plan.environment;
             let intermediate =
                 Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
-            let objects = cacerts::objects(&self.plan.mesh, &intermediate)?;
-            let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
-            Ok(Outcome { value: cacerts::revision(&made.client).await?, changed })
+            let what = "secret cacerts";
+            let mut retries = Retries::new(&made.record);
+            let prepared = wait::until(step, what, self.wait_deadline(), async || {
+                match cacerts::prepare(&made.client, &self.plan.mesh, &intermediate).await {
+                    Ok(prepared) => Ok(Poll::Ready(prepared)),
+                    Err(error) => retries.failed(what, error),
+                }
+            });
+            let prepared = prepared.await?;
+            let changed = made.applier(step, self.wait_deadline()).apply(prepared.objects).await?;
+            Ok(Outcome { value: prepared.revision, changed })
         })
         .await
     }

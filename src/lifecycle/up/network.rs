@@ -5,7 +5,7 @@ use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::host::docker::{Engine, network};
 use crate::host::inventory as gather;
-use crate::plan::inventory::{Environment, Inventory, Taken};
+use crate::plan::inventory::{Environment, Executable, Inventory, Taken};
 use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};
 
@@ -17,6 +17,8 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     /// The existing part of the environment.
     pub(super) existing: Environment,
+    /// The digest of the kindmesh executable; empty if it was not found.
+    pub(super) executable: String,
 }
 
 /// Plans from the inventory, and creates the network. Inspects and plans again only if another process took a
@@ -39,7 +41,10 @@ pub(super) async fn ensure(
             admission::names(&unlabeled::look(engine, &plan, &existing).await?)?;
             let made = network::ensure(engine, &plan.network, &existing.networks).await?;
             if made.value == network::Created::Yes {
-                return Ok(Outcome { value: Planned { plan, existing }, changed: made.changed });
+                return Ok(Outcome {
+                    value: Planned { plan, existing, executable: digest(&executable) },
+                    changed: made.changed,
+                });
             }
             // The engine reserves a subnet before it lists the network.
             let planned =
@@ -53,4 +58,8 @@ pub(super) async fn ensure(
             .into())
     })
     .await
+}
+
+fn digest(executable: &Option<Executable>) -> String {
+    executable.as_ref().map(|executable| executable.digest.clone()).unwrap_or_default()
 }

@@ -1,0 +1,314 @@
+//! Snapshots of environments: for every node, the files that distinguish it from its image, and what its container was created
+//! with. A node that is created from them continues where the original was.
+//!
+//! A snapshot is a directory on this host that only its owner may enter: it holds the keys of the clusters. Its manifest is
+//! written before the directory gets its name, so a directory with that name is complete. No key is ever part of an image.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::error::Error;
+use crate::host::state;
+use crate::host::tool::process;
+
+pub mod capture;
+mod container;
+pub mod etcd;
+pub mod restore;
+
+/// The version of the format. A snapshot of another version is not used.
+const FORMAT: u32 = 1;
+/// The file with the manifest.
+const MANIFEST: &str = "snapshot.json";
+/// The beginning of the name of an unfinished snapshot. The process ID of its writer follows.
+const UNFINISHED: &str = ".unfinished-";
+
+/// The content of a snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The version of the format.
+    pub format: u32,
+    /// When it was taken.
+    pub taken: Timestamp,
+    /// The environment that it was taken of.
+    pub environment: String,
+    /// The version of kindmesh.
+    pub kindmesh: String,
+    /// The clusters, by name.
+    pub clusters: BTreeMap<String, Cluster>,
+}
+
+/// A cluster in a snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// Its nodes, the control plane first.
+    pub nodes: Vec<Node>,
+    /// Objects to change when it is restored, as JSON from the API server, without the data to replace.
+    pub objects: Vec<Value>,
+}
+
+/// A node in a snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// The name of its container.
+    pub name: String,
+    /// What its container was created with.
+    pub container: Value,
+    /// The file with its archive, in the directory of the snapshot.
+    pub archive: String,
+    /// The SHA-256 of the archive, in hexadecimal.
+    pub sha256: String,
+}
+
+/// The snapshots in one directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// A complete snapshot.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub folder: PathBuf,
+    /// Its content.
+    pub manifest: Manifest,
+}
+
+/// A snapshot that is being written.
+#[derive(Debug)]
+pub struct Unfinished {
+    folder: PathBuf,
+    place: PathBuf,
+}
+
+impl Manifest {
+    /// Returns the manifest of a snapshot that is taken now.
+    pub fn now(environment: &str, clusters: BTreeMap<String, Cluster>) -> Self {
+        Self {
+            format: FORMAT,
+            taken: Timestamp::now(),
+            environment: environment.to_owned(),
+            kindmesh: env!("CARGO_PKG_VERSION").to_owned(),
+            clusters,
+        }
+    }
+}
+
+impl Store {
+    /// Returns the snapshots in `folder`, which need not exist.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Opens a snapshot; none if there is none of that name.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has another format.
+    pub fn open(&self, name: &str) -> anyhow::Result<Option<Snapshot>> {
+        let folder = self.folder.join(name);
+        let path = folder.join(MANIFEST);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        };
+        let invalid = |why: String| Error::environment(format!("invalid snapshot {}: {why}", folder.display()));
+        let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        if value["format"] != FORMAT {
+            return Err(
+                invalid(format!("format {}, but this kindmesh reads format {FORMAT}", value["format"])).into()
+            );
+        }
+        let manifest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+        Ok(Some(Snapshot { name: name.to_owned(), folder, manifest }))
+    }
+
+    /// Returns all complete snapshots that can be read, the newest first.
+    pub fn list(&self) -> Vec<Snapshot> {
+        let names = self.entries().filter(|name| !name.starts_with(UNFINISHED));
+        let mut found: Vec<_> = names.filter_map(|name| self.open(&name).ok()?).collect();
+        found.sort_by(|a, b| (b.manifest.taken, &a.name).cmp(&(a.manifest.taken, &b.name)));
+        found
+    }
+
+    /// Removes all snapshots but the newest ones, and those that cannot be read.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn keep_newest(&self, count: usize) -> anyhow::Result<()> {
+        let kept: Vec<String> = self.list().into_iter().take(count).map(|snapshot| snapshot.name).collect();
+        for name in self.entries().filter(|name| !name.starts_with(UNFINISHED) && !kept.contains(name)) {
+            self.remove(&name)?;
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> impl Iterator<Item = String> + use<> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok())
+    }
+
+    /// Begins a snapshot.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn begin(&self, name: &str) -> anyhow::Result<Unfinished> {
+        state::private_folder(&self.folder)?;
+        let folder = self.folder.join(format!("{UNFINISHED}{}", std::process::id()));
+        remove(&folder)?;
+        state::private_folder(&folder)?;
+        Ok(Unfinished { folder, place: self.folder.join(name) })
+    }
+
+    /// Removes a snapshot. Returns whether it existed.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn remove(&self, name: &str) -> anyhow::Result<bool> {
+        let folder = self.folder.join(name);
+        if !folder.exists() {
+            return Ok(false);
+        }
+        // Renamed first, so that what is left if this process is killed does not look complete.
+        let aside = self.folder.join(format!("{UNFINISHED}{}", std::process::id()));
+        remove(&aside)?;
+        std::fs::rename(&folder, &aside).with_context(|| format!("removing {}", folder.display()))?;
+        remove(&aside)?;
+        Ok(true)
+    }
+
+    /// Removes what killed processes left. Blocks: there may be thousands of processes.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn sweep(&self) -> anyhow::Result<()> {
+        let left: Vec<_> = self.entries().filter(|name| name.starts_with(UNFINISHED)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let processes = process::all();
+        for name in left {
+            let writer = name.strip_prefix(UNFINISHED).and_then(|pid| pid.parse::<u32>().ok());
+            if !processes.iter().any(|process| Some(process.pid) == writer) {
+                remove(&self.folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Unfinished {
+    /// Returns the path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Completes it, and replaces a snapshot of the same name.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn complete(self, manifest: &Manifest) -> anyhow::Result<()> {
+        state::write_private(&self.folder.join(MANIFEST), &serde_json::to_vec_pretty(manifest)?)?;
+        remove(&self.place)?;
+        std::fs::rename(&self.folder, &self.place)
+            .with_context(|| format!("renaming {} to {}", self.folder.display(), self.place.display()))
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn discard(self) -> anyhow::Result<()> {
+        remove(&self.folder)
+    }
+}
+
+impl Snapshot {
+    /// Returns the path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+fn remove(folder: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_completed_snapshots_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().join("templates"));
+        assert!(store.list().is_empty());
+        let begun = store.begin("a").unwrap();
+        std::fs::write(begun.file("node.tar"), "x").unwrap();
+        assert!(store.open("a").unwrap().is_none() && store.list().is_empty());
+        let manifest = Manifest::now("shop", BTreeMap::new());
+        begun.complete(&manifest).unwrap();
+        assert_eq!(store.open("a").unwrap().unwrap().manifest, manifest);
+        assert_eq!(store.list().iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["a"]);
+        store.begin("a").unwrap().complete(&manifest).unwrap();
+        assert!(!store.open("a").unwrap().unwrap().file("node.tar").exists());
+        store.begin("b").unwrap().discard().unwrap();
+        assert!(store.remove("a").unwrap() && !store.remove("a").unwrap());
+        assert_eq!(std::fs::read_dir(folder.path().join("templates")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn newest_snapshots_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned());
+        for (name, taken) in [("old", 1), ("newest", 3), ("new", 2)] {
+            let manifest = Manifest {
+                taken: Timestamp::from_second(taken).unwrap(),
+                ..Manifest::now("shop", BTreeMap::new())
+            };
+            store.begin(name).unwrap().complete(&manifest).unwrap();
+        }
+        std::fs::create_dir(folder.path().join("unreadable")).unwrap();
+        store.keep_newest(2).unwrap();
+        assert_eq!(store.list().iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["newest", "new"]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned());
+        let begun = store.begin("a").unwrap();
+        let killed = folder.path().join(format!("{UNFINISHED}{}", u32::MAX));
+        std::fs::create_dir(&killed).unwrap();
+        store.sweep().unwrap();
+        assert!(!killed.exists() && begun.folder.exists());
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned());
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        for text in [r#"{"format": 7}"#, "{", r#"{"format": 1}"#] {
+            std::fs::write(folder.path().join("a").join(MANIFEST), text).unwrap();
+            assert!(store.open("a").unwrap_err().to_string().starts_with("invalid snapshot "));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Takes the archive of a node.
+//!
+//! It contains the files of the container that differ from its image, the kubelet's configuration and keys, and etcd's
+//! data. etcd is suspended while its files are copied, so that they belong to one moment, as after a power failure.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use bollard::models::ChangeType;
+use sha2::{Digest, Sha256};
+
+use super::{Node, container};
+use crate::base::digest;
+use crate::host::docker::{Engine, node};
+use crate::host::state;
+
+/// What the engine mounts, what a node's entrypoint creates at its first start, and the marker of a complete node.
+const NOT_KEPT: [&str; 14] = [
+    "/dev",
+    "/proc",
+    "/root",
+    "/run",
+    "/sys",
+    "/tmp",
+    "/var",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/kindmesh/created",
+    "/etc/machine-id",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/kind/product_uuid",
+];
+
+/// The volume's files that are kept besides etcd's: the kubelet's configuration and keys, without its pods.
+const KUBELET: &str = "config.yaml instance-config.yaml kubeadm-flags.env pki";
+
+/// Writes a tar archive to standard output: of the files named by the arguments, of the kubelet's files, and of the data and
+/// the executable of etcd if it runs here. The log of etcd is preallocated and mostly empty, so its data is in a sparse archive
+/// of its own: the engine does not extract sparse archives.
+const SCRIPT: &str = r#"
+set -eu
+work=/run/kindmesh-snapshot
+etcd=$(pgrep -f '^etcd .*--data-dir=/var/lib/etcd' || true)
+finish() {
+  [ -z "$etcd" ] || kill -CONT "$etcd" 2>/dev/null || true
+  rm -rf $work
+}
+trap finish EXIT
+trap 'exit 129' HUP PIPE TERM
+rm -rf $work
+restore=$work/kind/kindmesh-restore
+mkdir -p $work/var/lib/kubelet
+mkdir -p -m 700 $restore
+if [ -n "$etcd" ]; then
+  cp "/proc/$etcd/exe" $restore/etcd
+  kill -STOP "$etcd"
+  cp --archive --sparse=always /var/lib/etcd $work/etcd
+  kill -CONT "$etcd"
+  tar --create --sparse --directory=$work --file=$restore/data.tar etcd
+fi
+kubelet=$1
+shift
+for name in $kubelet; do
+  [ ! -e "/var/lib/kubelet/$name" ] || cp -a "/var/lib/kubelet/$name" $work/var/lib/kubelet/
+done
+tar --create --directory=$work var kind --directory=/ --no-recursion -- "$@"
+"#;
+
+/// How long one node may take. Measured: under a second.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Takes a node, which must run, into `folder`.
+///
+/// # Errors
+/// Errors of the engine or the file system, or the message of a command in the node.
+pub async fn node(engine: &Engine, name: &str, folder: &Path) -> anyhow::Result<Node> {
+    let what = || format!("taking a snapshot of node {name}");
+    let inspected = engine.docker.inspect_container(name, None).await.with_context(what)?;
+    let changes = engine.docker.container_changes(name).await.with_context(what)?.unwrap_or_default();
+    // `_2` is a deletion.
+    let mounts = inspected.mounts.iter().flatten().filter_map(|mount| mount.destination.as_deref());
+    let mounts: Vec<&str> = mounts.collect();
+    let kept = changes.iter().filter(|change| change.kind != ChangeType::_2 && is_kept(&change.path, &mounts));
+    let mut command = vec!["bash", "-c", SCRIPT, "bash", KUBELET];
+    command.extend(kept.map(|change| change.path.trim_start_matches('/')));
+    let archive = format!("{name}.tar");
+    let mut writer = Hashed { file: state::begin_private(&folder.join(&archive))?, sha256: Sha256::new() };
+    node::run_into(engine, name, &command, &mut writer, TIMEOUT).await.with_context(what)?;
+    writer.file.sync_all().with_context(what)?;
+    let sha256 = digest::hex(&writer.sha256.finalize());
+    Ok(Node { name: name.to_owned(), container: container::kept(&inspected)?, archive, sha256 })
+}
+
+/// Whether a changed file of a container with these mounts is kept.
+fn is_kept(path: &str, mounts: &[&str]) -> bool {
+    // `/lib` is a link to `/usr/lib`: kind mounts `/lib/modules`, and the engine reports a change of `/usr/lib/modules`.
+    let real = path.strip_prefix("/usr").filter(|rest| rest.starts_with("/lib/"));
+    let is_in = |folder: &&str| {
+        let within =
+            |path: &str| path.strip_prefix(*folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        within(path) || real.is_some_and(within)
+    };
+    !NOT_KEPT.iter().chain(mounts).any(|folder| is_in(folder))
+}
+
+/// Writes a file and computes its digest.
+struct Hashed {
+    file: std::fs::File,
+    sha256: Sha256,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sha256.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_engine_are_not_kept() {
+        for path in ["/etc/kubernetes/pki/ca.key", "/kind/kubeadm.conf", "/etc", "/variable"] {
+            assert!(is_kept(path, &["/data", "/lib/modules"]), "{path}");
+        }
+        for path in
+            ["/var", "/var/lib/x", "/etc/hosts", "/run", "/kind/product_uuid", "/data/x", "/usr/lib/modules"]
+        {
+            assert!(!is_kept(path, &["/data", "/lib/modules"]), "{path}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a node's container was created with, from the engine's inspection; and the request for a container like it.
+
+use anyhow::Context;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
+use serde_json::{Value, json};
+
+/// The port of the API server in a control plane.
+const API_PORT: &str = "6443/tcp";
+
+/// Returns what to keep of an inspected container.
+///
+/// # Errors
+/// If the engine reports no configuration.
+pub fn kept(inspected: &ContainerInspectResponse) -> anyhow::Result<Value> {
+    let config = inspected.config.as_ref().context("the engine reports no configuration")?;
+    let host = inspected.host_config.as_ref().context("the engine reports no host configuration")?;
+    let mut kept = serde_json::to_value(config)?;
+    kept["HostConfig"] = serde_json::to_value(host)?;
+    Ok(kept)
+}
+
+/// Returns the request for a container like a kept one, from `image`, on `network`. The API server is published on
+/// `api_port` if it was published.
+///
+/// # Errors
+/// If what was kept cannot be read.
+pub fn request(kept: &Value, image: &str, network: &str, api_port: u16) -> anyhow::Result<ContainerCreateBody> {
+    let mut kept = kept.clone();
+    kept["Image"] = json!(image);
+    kept["HostConfig"]["NetworkMode"] = json!(network);
+    let bindings = kept.pointer_mut("/HostConfig/PortBindings").and_then(|bindings| bindings.get_mut(API_PORT));
+    for binding in bindings.and_then(Value::as_array_mut).into_iter().flatten() {
+        binding["HostPort"] = json!(api_port.to_string());
+    }
+    kept["NetworkingConfig"] = json!({"EndpointsConfig": {network: {}}});
+    serde_json::from_value(kept).context("reading what a node was created with")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_repeats_what_was_kept() {
+        let inspected: ContainerInspectResponse = serde_json::from_value(json!({
+            "Config": {"Hostname": "e-a-control-plane", "Image": "node:old", "Labels": {"x": "y"}, "Tty": true,
+                "Volumes": {"/var": {}}, "Env": ["A=b"]},
+            "HostConfig": {"NetworkMode": "kindmesh-e", "Privileged": true, "Tmpfs": {"/run": ""},
+                "PortBindings": {"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "1"}],
+                                 "80/tcp": [{"HostIp": "", "HostPort": "8080"}]}},
+        }))
+        .unwrap();
+        let body = request(&kept(&inspected).unwrap(), "node:new", "kindmesh-f", 4711).unwrap();
+        assert_eq!(body.image.as_deref(), Some("node:new"));
+        assert_eq!(body.hostname.as_deref(), Some("e-a-control-plane"));
+        assert_eq!((body.tty, body.env), (Some(true), Some(vec!["A=b".to_owned()])));
+        let host = body.host_config.unwrap();
+        assert_eq!((host.network_mode.as_deref(), host.privileged), (Some("kindmesh-f"), Some(true)));
+        let ports = host.port_bindings.unwrap();
+        let port = |name: &str| ports[name].as_ref().unwrap()[0].host_port.clone().unwrap();
+        assert_eq!((port("6443/tcp").as_str(), port("80/tcp").as_str()), ("4711", "8080"));
+        assert_eq!(
+            body.networking_config.unwrap().endpoints_config.unwrap().keys().collect::<Vec<_>>(),
+            ["kindmesh-f"]
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! Creates the nodes of a cluster from a snapshot. What remains to be done inside of a node, its own unit does at its first
+//! start, before the kubelet (`kind-configs/node/kindmesh-restore`).
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::future::try_join_all;
+use futures::{Stream, StreamExt};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Cluster, Node, Snapshot, container};
+use crate::base::digest;
+use crate::base::error::Error;
+use crate::host::docker::node::{self, NodeFile};
+use crate::host::docker::{Engine, file};
+use crate::host::kind;
+
+/// The directory on a node with what its unit needs.
+const WORK: &str = "/kind/kindmesh-restore";
+
+/// What the nodes of a cluster are created from.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+    /// The cluster in it.
+    pub cluster: &'a Cluster,
+    /// An archive of images that the node image does not contain.
+    pub images: Option<Arc<File>>,
+    /// The changes to etcd's data: see [`super::etcd::transaction`].
+    pub transaction: Value,
+}
+
+/// Creates the containers of a cluster's nodes, in the order of the snapshot. The engine copies the node image's volume,
+/// which takes seconds.
+///
+/// # Errors
+/// The engine's errors, or that the snapshot has another number of nodes.
+pub async fn create(
+    engine: &Engine,
+    cluster: &Cluster,
+    names: &[String],
+    image: &str,
+    network: &str,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(cluster.nodes.len() == names.len(), "the snapshot has another number of nodes");
+    let nodes = names.iter().zip(&cluster.nodes).map(async |(name, saved)| {
+        node::create(engine, name, container::request(&saved.container, image, network, free_port()?)?).await
+    });
+    try_join_all(nodes).await.map(drop)
+}
+
+/// Fills created nodes and starts them. If that fails, the cluster does not count as complete.
+///
+/// # Errors
+/// If an archive is not what was saved; otherwise the errors of the engine and the file system.
+pub async fn fill(engine: &Engine, names: &[String], source: &Source<'_>) -> anyhow::Result<()> {
+    let nodes = names.iter().zip(&source.cluster.nodes);
+    try_join_all(nodes.map(|(name, saved)| fill_one(engine, name, saved, source))).await?;
+    // Only when all are complete.
+    let start = async |name: &String| {
+        engine.docker.start_container(name, None).await.with_context(|| format!("starting node {name}"))
+    };
+    try_join_all(names.iter().map(start)).await.map(drop)
+}
+
+async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>) -> anyhow::Result<()> {
+    let path = source.snapshot.file(&saved.archive);
+    let sum = extract(engine, name, &path).await?;
+    if sum != saved.sha256 {
+        return Err(Error::environment(format!("{} has changed since it was written", path.display())).into());
+    }
+    if let Some(images) = &source.images {
+        node::copy_file(engine, name, &format!("{WORK}/images.tar"), images.clone()).await?;
+    }
+    let mut files = files(&source.transaction);
+    // The last one: without it, the node does not count as complete.
+    files.push(NodeFile { path: kind::CREATED, content: Vec::new(), mode: 0o644 });
+    node::copy_files(engine, name, &files).await
+}
+
+fn files(transaction: &Value) -> Vec<NodeFile> {
+    let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
+    vec![
+        file(
+            "/usr/local/bin/kindmesh-restore",
+            include_str!("../../../kind-configs/node/kindmesh-restore"),
+            0o755,
+        ),
+        file(
+            "/etc/systemd/system/kindmesh-restore.service",
+            include_str!("../../../kind-configs/node/kindmesh-restore.service"),
+            0o644,
+        ),
+        file(
+            "/etc/systemd/system/kubelet.service.d/30-kindmesh-restore.conf",
+            include_str!("../../../kind-configs/node/restore.conf"),
+            0o644,
+        ),
+        file("/kind/kindmesh-restore/transaction.json", &transaction.to_string(), 0o600),
+    ]
+}
+
+/// Extracts an archive in a node, and returns the digest of what was read.
+async fn extract(engine: &Engine, name: &str, path: &Path) -> anyhow::Result<String> {
+    let archive = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    let sum = Arc::new(Mutex::new(Sha256::new()));
+    let update = sum.clone();
+    let chunks: Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>> =
+        Box::pin(file::read(Arc::new(archive)).inspect(move |chunk| {
+            if let Ok(chunk) = chunk {
+                update.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
+            }
+        }));
+    node::extract(engine, name, chunks)
+        .await
+        .with_context(|| format!("copying {} to node {name}", path.display()))?;
+    let sum = sum.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok(digest::hex(&sum.finalize()))
+}
+
+/// Returns a free port of the loopback interface. kind chooses the port of an API server in the same way: a port that the
+/// engine assigns would change with every restart.
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    Ok(listener.local_addr().context("looking for a free port")?.port())
+}
