@@ -20,7 +20,7 @@ mod values;
 
 use commands::{
     apply, bundle, cache, call, completions, deploy, doctor, down, env, image, kubeconfig, lab, list, logs,
-    offline, open, pause, plan, render, schema, serve, start, status, timeline, ui, up, verify, why,
+    offline, open, pause, plan, render, schema, serve, snapshot, start, status, timeline, ui, up, verify, why,
 };
 use task::Task;
 
@@ -118,6 +118,9 @@ pub enum Command {
     Bundle(bundle::BundleArgs),
     /// Delete the environment
     Down(down::DownArgs),
+    /// Save the environment as a snapshot, and restore it
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
     /// List, prune or warm the cache of images and tools for kindmesh up
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -170,6 +173,7 @@ impl Command {
             Self::Bundle(args) => bundle::command(args),
             Self::Down(args) => down::command(args),
             Self::Cache(args) => cache::command(args),
+            Self::Snapshot(args) => snapshot::command(args),
             Self::Offline(args) => offline::command(args),
             Self::Schema => schema::command(),
             Self::Completions(args) => completions::command(args),

@@ -11,5 +11,6 @@ pub mod pause;
 pub mod prove;
 #[cfg(feature = "cli")]
 pub mod render;
+pub mod snapshot;
 pub mod start;
 pub mod up;

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod render;
 pub mod schema;
 pub mod serve;
+pub mod snapshot;
 pub mod start;
 pub mod status;
 pub mod timeline;

@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Start here", &["up", "doctor", "env", "kubeconfig", "down"]),
     ("Call and change", &["call", "open", "ui", "apply", "unapply", "deploy", "image"]),
     ("Inspect", &["status", "list", "why", "verify", "logs", "timeline", "plan", "render", "bundle"]),
-    ("Pause and stop", &["pause", "resume", "stop", "start"]),
+    ("Pause, stop, save", &["pause", "resume", "stop", "start", "snapshot"]),
     ("Learn", &["lab"]),
     ("Maintain", &["cache", "offline", "schema", "completions", "help"]),
 ];

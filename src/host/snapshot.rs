@@ -8,13 +8,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::error::Error;
+use crate::host::docker::Engine;
 use crate::host::state;
 use crate::host::tool::process;
+use crate::plan::Plan;
+use crate::plan::inventory::ClusterSubnets;
 
 pub mod capture;
 mod container;
@@ -40,6 +44,12 @@ pub struct Manifest {
     pub environment: String,
     /// The version of kindmesh.
     pub kindmesh: String,
+    /// The ID of the engine, which has the node image.
+    pub engine: String,
+    /// The subnet of the network.
+    pub subnet: Ipv4Net,
+    /// The node image.
+    pub node_image: String,
     /// The clusters, by name.
     pub clusters: BTreeMap<String, Cluster>,
 }
@@ -48,6 +58,10 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
+    /// The subnet of its pods.
+    pub pod_subnet: Ipv4Net,
+    /// The subnet of its Services.
+    pub service_subnet: Ipv4Net,
     /// Its nodes, the control plane first.
     pub nodes: Vec<Node>,
     /// Objects to change when it is restored, as JSON from the API server, without the data to replace.
@@ -62,14 +76,24 @@ pub struct Node {
     pub name: String,
     /// What its container was created with.
     pub container: Value,
-    /// The file with its archive, in the directory of the snapshot.
-    pub archive: String,
-    /// The SHA-256 of the archive, in hexadecimal.
+    /// The archive of its files.
+    pub archive: Archive,
+    /// The archive of images that the node image does not contain, if they are part of the snapshot.
+    pub images: Option<Archive>,
+}
+
+/// A file in the directory of a snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Archive {
+    /// Its name.
+    pub file: String,
+    /// Its SHA-256, in hexadecimal.
     pub sha256: String,
 }
 
 /// The snapshots in one directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     folder: PathBuf,
 }
@@ -94,14 +118,26 @@ pub struct Unfinished {
 
 impl Manifest {
     /// Returns the manifest of a snapshot that is taken now.
-    pub fn now(environment: &str, clusters: BTreeMap<String, Cluster>) -> Self {
+    pub fn now(plan: &Plan, engine: &Engine, node_image: &str, clusters: BTreeMap<String, Cluster>) -> Self {
         Self {
             format: FORMAT,
             taken: Timestamp::now(),
-            environment: environment.to_owned(),
+            environment: plan.environment.clone(),
             kindmesh: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: engine.facts.id.clone(),
+            subnet: plan.network.subnet,
+            node_image: node_image.to_owned(),
             clusters,
         }
+    }
+
+    /// Returns the subnets of the clusters, by name.
+    pub fn subnets(&self) -> BTreeMap<String, ClusterSubnets> {
+        let subnets = |cluster: &Cluster| ClusterSubnets {
+            pods: Some(cluster.pod_subnet),
+            services: Some(cluster.service_subnet),
+        };
+        self.clusters.iter().map(|(name, cluster)| (name.clone(), subnets(cluster))).collect()
     }
 }
 
@@ -132,6 +168,11 @@ impl Store {
         }
         let manifest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
         Ok(Some(Snapshot { name: name.to_owned(), folder, manifest }))
+    }
+
+    /// Whether there is a snapshot of that name, readable or not.
+    pub fn exists(&self, name: &str) -> bool {
+        self.folder.join(name).exists()
     }
 
     /// Returns all complete snapshots that can be read, the newest first.
@@ -235,6 +276,14 @@ impl Unfinished {
 }
 
 impl Snapshot {
+    /// Returns its size on disk, in bytes.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn bytes(&self) -> anyhow::Result<u64> {
+        state::size(&self.folder).with_context(|| format!("measuring {}", self.folder.display()))
+    }
+
     /// Returns the path of a file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -254,6 +303,19 @@ fn remove(folder: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    fn manifest() -> Manifest {
+        Manifest {
+            format: FORMAT,
+            taken: Timestamp::from_second(0).unwrap(),
+            environment: "shop".into(),
+            kindmesh: "1.0.0".into(),
+            engine: "e".into(),
+            subnet: "172.30.0.0/24".parse().unwrap(),
+            node_image: "node".into(),
+            clusters: BTreeMap::new(),
+        }
+    }
+
     #[test]
     fn only_completed_snapshots_are_found() {
         let folder = tempfile::tempdir().unwrap();
@@ -262,7 +324,7 @@ mod tests {
         let begun = store.begin("a").unwrap();
         std::fs::write(begun.file("node.tar"), "x").unwrap();
         assert!(store.open("a").unwrap().is_none() && store.list().is_empty());
-        let manifest = Manifest::now("shop", BTreeMap::new());
+        let manifest = manifest();
         begun.complete(&manifest).unwrap();
         assert_eq!(store.open("a").unwrap().unwrap().manifest, manifest);
         assert_eq!(store.list().iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["a"]);
@@ -278,10 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned());
         for (name, taken) in [("old", 1), ("newest", 3), ("new", 2)] {
-            let manifest = Manifest {
-                taken: Timestamp::from_second(taken).unwrap(),
-                ..Manifest::now("shop", BTreeMap::new())
-            };
+            let manifest = Manifest { taken: Timestamp::from_second(taken).unwrap(), ..manifest() };
             store.begin(name).unwrap().complete(&manifest).unwrap();
         }
         std::fs::create_dir(folder.path().join("unreadable")).unwrap();

@@ -57,6 +57,11 @@ impl Directories {
         self.state.join(".templates")
     }
 
+    /// Returns the directory of saved snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.state.join(".snapshots")
+    }
+
     /// Returns the environments that have files.
     pub fn environments(&self) -> Vec<String> {
         let mut names = self.begun();
@@ -193,6 +198,18 @@ fn delete(folder: &Path) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns the size of a file, or of all files in a directory, in bytes.
+///
+/// # Errors
+/// The file system's errors.
+pub fn size(path: &Path) -> std::io::Result<u64> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    std::fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
 }
 
 /// Returns the names in a directory; none if it cannot be read.

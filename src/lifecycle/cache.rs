@@ -16,7 +16,7 @@ use crate::cluster::mesh::render;
 use crate::host::docker::{Engine, bake, node, sample_image, status};
 use crate::host::inventory as gather;
 use crate::host::snapshot::{Snapshot, Store};
-use crate::host::state::{Directories, Lock};
+use crate::host::state::{self, Directories, Lock};
 use crate::host::tool;
 use crate::plan;
 use crate::plan::inventory::{Inventory, KIND_CLUSTER_LABEL};
@@ -61,6 +61,7 @@ enum Place {
     /// An image, by its ID.
     Image(String),
     Path(PathBuf),
+    Template(Store, String),
 }
 
 /// Returns all entries, node images first.
@@ -227,7 +228,7 @@ fn files(folder: &Path, kind: Kind, used: &Used) -> anyhow::Result<Vec<Item>> {
         }
         items.push(Item {
             kind,
-            bytes: size(&path).with_context(|| format!("measuring {}", path.display()))?,
+            bytes: state::size(&path).with_context(|| format!("measuring {}", path.display()))?,
             detail: String::new(),
             used_by: used.by("", &[path.display().to_string()]),
             name,
@@ -239,33 +240,28 @@ fn files(folder: &Path, kind: Kind, used: &Used) -> anyhow::Result<Vec<Item>> {
 
 /// Returns the templates. The environment that one was taken of uses it, as long as it exists.
 fn templates(folders: &Directories, inventory: &Inventory) -> anyhow::Result<Vec<Item>> {
+    let store = Store::new(folders.templates());
     let item = |template: Snapshot| {
         let environment = &template.manifest.environment;
         let clusters: Vec<_> = template.manifest.clusters.keys().map(String::as_str).collect();
         Ok(Item {
             kind: Kind::Template,
-            bytes: size(&template.folder).with_context(|| format!("measuring {}", template.folder.display()))?,
+            bytes: template.bytes()?,
             detail: format!("{} of environment {environment}", clusters.join(", ")),
             used_by: inventory.environments.keys().filter(|name| *name == environment).cloned().collect(),
+            place: Place::Template(store.clone(), template.name.clone()),
             name: template.name,
-            place: Place::Path(template.folder),
         })
     };
-    Store::new(folders.templates()).list().into_iter().map(item).collect()
-}
-
-/// Returns the size of a file, or of all files in a directory.
-fn size(path: &Path) -> std::io::Result<u64> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    if !metadata.is_dir() {
-        return Ok(metadata.len());
-    }
-    std::fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
+    store.list().into_iter().map(item).collect()
 }
 
 /// Returns whether it was removed; an image that a container uses is kept.
 async fn remove(engine: &Engine, place: &Place) -> anyhow::Result<bool> {
     match place {
+        Place::Template(store, name) => {
+            store.remove(name)?;
+        }
         Place::Path(path) => {
             let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
             removed.with_context(|| format!("removing {}", path.display()))?;

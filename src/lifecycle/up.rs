@@ -30,6 +30,7 @@ use crate::host::kubeconfig;
 use crate::host::snapshot::Store;
 use crate::host::state::{Directories, Files, Lock};
 use crate::host::trust::Root;
+use crate::lifecycle::snapshot::restore_state;
 use crate::plan::inventory::Environment;
 use crate::plan::{Plan, admission};
 use crate::spec::{Loaded, Spec};
@@ -48,6 +49,7 @@ mod warm;
 
 use images::Images;
 use network::Planned;
+pub use template::Origin;
 use template::Templates;
 use tools::Tools;
 pub use warm::{Warm, warm, warm_within};
@@ -59,14 +61,14 @@ pub struct Options {
     pub timeout: Duration,
     /// Requests a stop at the next consistent state.
     pub interrupt: Interrupt,
-    /// Whether to create clusters even if there is a template of them.
-    pub fresh: bool,
+    /// Where missing clusters come from.
+    pub origin: Origin,
 }
 
 impl Default for Options {
     /// 15 minutes: enough for a first run that pulls every image over a slow line.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default(), fresh: false }
+        Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default(), origin: Origin::default() }
     }
 }
 
@@ -141,7 +143,7 @@ async fn run(
     let _armed = interrupt.arm("stopping at a consistent state");
     let name = spec.name.to_string();
     tokio::select! {
-        up = make(loaded, spec, &engine, &files, waits_until, options.fresh, folders, events) => up,
+        up = make(loaded, spec, &engine, &files, waits_until, &options.origin, folders, events) => up,
         () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, events).await),
     }
 }
@@ -153,7 +155,7 @@ async fn make(
     engine: &Engine,
     files: &Files,
     waits_until: tokio::time::Instant,
-    fresh: bool,
+    origin: &Origin,
     folders: &Directories,
     events: &Events,
 ) -> anyhow::Result<Up> {
@@ -165,10 +167,13 @@ async fn make(
     admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
 
     let Planned { plan, existing, executable } =
-        network::ensure(engine, &spec, &loaded.origins, inventory, events).await?;
+        network::ensure(engine, &spec, &loaded.origins, inventory, origin, events).await?;
 
     files.store_engine(&selected)?;
     environment::store(files, &spec)?;
+    if let Origin::Snapshot(snapshot) = origin {
+        restore_state(snapshot, files)?;
+    }
     let run = Run {
         root: ensure_root(files, &plan, events).await?,
         tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
@@ -176,7 +181,7 @@ async fn make(
         readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
         mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
         sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
-        templates: Templates::new(Store::new(folders.templates()), fresh, executable),
+        templates: Templates::new(Store::new(folders.templates()), origin.clone(), executable),
         cache: folders.cache.clone(),
         events: events.clone(),
         engine: engine.clone(),

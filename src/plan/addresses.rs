@@ -27,11 +27,6 @@ fn net(address: [u8; 4], prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(address.into(), prefix)
 }
 
-/// Reports whether two subnets overlap.
-pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
-}
-
 /// Allocates subnets, each only once.
 #[derive(Debug)]
 pub struct Allocator {
@@ -46,7 +41,7 @@ impl Allocator {
 
     /// Returns a subnet in use that overlaps this one, if any.
     pub fn owner(&self, subnet: &Ipv4Net) -> Option<&Taken> {
-        self.taken.iter().find(|taken| overlap(&taken.subnet, subnet))
+        self.taken.iter().find(|taken| taken.overlaps(subnet))
     }
 
     /// Marks a subnet as used by `by`.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::base::error::Error;
+use crate::base::hint::down_hint;
 use crate::base::names;
 use crate::spec::Label;
 use crate::spec::validate::NAME_MAX;
@@ -151,6 +153,13 @@ pub struct Node {
     pub image: String,
 }
 
+impl Taken {
+    /// Whether it overlaps a subnet.
+    pub fn overlaps(&self, subnet: &Ipv4Net) -> bool {
+        self.subnet.contains(&subnet.network()) || subnet.contains(&self.subnet.network())
+    }
+}
+
 impl Inventory {
     /// Returns the inventory of an empty engine of the executable's platform.
     pub fn of_an_empty_machine(executable: Option<Executable>) -> Self {
@@ -160,6 +169,53 @@ impl Inventory {
         };
         let engine = EngineFacts { os, architecture, cgroup_version: 2, ..EngineFacts::default() };
         Self { engine, executable, ..Self::default() }
+    }
+
+    /// Makes a plan of an environment use these subnets, as if its clusters existed. The network's subnet is used only if it
+    /// is free.
+    ///
+    /// # Errors
+    /// A missing prerequisite if a subnet of a cluster is in use; a usage error if the environment has other subnets.
+    pub fn assume(
+        &mut self,
+        environment: &str,
+        network: Ipv4Net,
+        clusters: &BTreeMap<String, ClusterSubnets>,
+    ) -> Result<(), Error> {
+        let existing = self.environments.get(environment);
+        let own = existing.and_then(|existing| existing.subnet);
+        let taken =
+            |net: &Ipv4Net| self.taken.iter().find(|taken| Some(taken.subnet) != own && taken.overlaps(net));
+        for (name, subnets) in clusters {
+            if let Some(known) =
+                existing.and_then(|existing| existing.clusters.get(name)).filter(|known| *known != subnets)
+            {
+                let show = |net: Option<Ipv4Net>| net.map(|net| net.to_string()).unwrap_or_default();
+                return Err(Error::usage(format!(
+                    "cluster {name} of environment {environment} exists with other subnets: {} instead of {}",
+                    show(known.pods),
+                    show(subnets.pods)
+                ))
+                .hint(down_hint(environment)));
+            }
+            for net in [subnets.pods, subnets.services].iter().flatten() {
+                if let Some(taken) = taken(net) {
+                    let message =
+                        format!("cluster {name} requires the subnet {net}, which is in use by {}", taken.by);
+                    return Err(Error::prerequisite(message)
+                        .hint("remove an unused Docker network (docker network ls), or disconnect the VPN"));
+                }
+            }
+        }
+        let free = taken(&network).is_none();
+        let assumed = self.environments.entry(environment.to_owned()).or_default();
+        if assumed.network.is_none() && free {
+            assumed.subnet = Some(network);
+        }
+        for (name, subnets) in clusters {
+            assumed.clusters.entry(name.clone()).or_insert(*subnets);
+        }
+        Ok(())
     }
 }
 
@@ -208,6 +264,33 @@ pub fn clusters_of_labels(clusters: &str, subnets: &str) -> BTreeMap<String, Clu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn assumed_subnets_are_planned_unless_they_are_taken() {
+        let net = |text: &str| -> Ipv4Net { text.parse().unwrap() };
+        let subnets =
+            |pods: &str, services: &str| ClusterSubnets { pods: Some(net(pods)), services: Some(net(services)) };
+        let clusters = BTreeMap::from([("a".to_owned(), subnets("10.7.0.0/16", "10.8.0.0/16"))]);
+        let with = |taken: &str| Inventory {
+            taken: vec![Taken { subnet: net(taken), by: "a VPN".into() }],
+            ..Inventory::default()
+        };
+        let mut inventory = with("192.168.0.0/24");
+        inventory.assume("e", net("172.30.9.0/24"), &clusters).unwrap();
+        assert_eq!(inventory.environments["e"].clusters, clusters);
+        assert_eq!(inventory.environments["e"].subnet, Some(net("172.30.9.0/24")));
+        let mut inventory = with("172.30.0.0/16");
+        inventory.assume("e", net("172.30.9.0/24"), &clusters).unwrap();
+        assert_eq!(inventory.environments["e"].subnet, None);
+        let error = with("10.8.1.0/24").assume("e", net("172.30.9.0/24"), &clusters).unwrap_err();
+        assert_eq!(error.message, "cluster a requires the subnet 10.8.0.0/16, which is in use by a VPN");
+
+        let mut inventory = with("192.168.0.0/24");
+        let other = BTreeMap::from([("a".to_owned(), subnets("10.1.0.0/16", "10.2.0.0/16"))]);
+        inventory.environments.insert("e".into(), Environment { clusters: other, ..Environment::default() });
+        let error = inventory.assume("e", net("172.30.9.0/24"), &clusters).unwrap_err();
+        assert!(error.message.contains("exists with other subnets: 10.1.0.0/16 instead of 10.7.0.0/16"));
+    }
 
     #[test]
     fn labels_round_trip() {

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Context, Description, Done, Task, bundle};
 use crate::base::hint::up_hint;
 use crate::cli::values::duration;
-use crate::lifecycle::up::{self, Options, Up};
+use crate::lifecycle::up::{self, Options, Origin, Up};
 use crate::report::{Style, github};
 
 /// `up`.
@@ -45,7 +45,8 @@ pub fn command(args: UpArgs) -> Task {
 }
 
 async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
-    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), fresh: args.fresh };
+    let origin = if args.fresh { Origin::Fresh } else { Origin::default() };
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin };
     let loaded = context.load()?;
     let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
         Ok(up) => up,

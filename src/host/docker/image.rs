@@ -198,7 +198,7 @@ impl Load {
 }
 
 /// containerd's client, for the images of Kubernetes.
-pub(super) const CTR: [&str; 4] = ["ctr", "--namespace", "k8s.io", "images"];
+pub const CTR: [&str; 4] = ["ctr", "--namespace", "k8s.io", "images"];
 
 /// Returns the snapshotter of Kubernetes on a node: kind chooses another one if overlayfs does not work, and an
 /// image unpacked into the wrong one cannot start.

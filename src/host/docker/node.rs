@@ -1,9 +1,7 @@
 //! Nodes: containers that kind created. Running commands, copying files, pausing, stopping and removing them.
 
-use std::fs::File;
 use std::io::Write;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,7 +16,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::{Engine, engine, file, is_not_found};
+use super::{Engine, engine, is_not_found};
 use crate::base::error::Error;
 use crate::host::tool::process;
 use crate::plan::inventory;
@@ -231,13 +229,18 @@ pub async fn copy_files(engine: &Engine, node: &str, files: &[NodeFile]) -> anyh
         .with_context(|| format!("copying files to node {node}"))
 }
 
-/// Copies one large file to a node as `path`, readable by root only.
+/// Copies one large file of `size` bytes to a node as `path`, readable by root only.
 ///
 /// # Errors
 /// Errors of the engine or the file system.
-pub async fn copy_file(engine: &Engine, node: &str, path: &str, content: Arc<File>) -> anyhow::Result<()> {
+pub async fn copy_file(
+    engine: &Engine,
+    node: &str,
+    path: &str,
+    size: u64,
+    content: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> anyhow::Result<()> {
     let what = || format!("copying {path} to node {node}");
-    let size = content.metadata().with_context(what)?.len();
     let mut header = tar::Header::new_gnu();
     header.set_path(path.trim_start_matches('/')).with_context(what)?;
     header.set_size(size);
@@ -247,7 +250,7 @@ pub async fn copy_file(engine: &Engine, node: &str, path: &str, content: Arc<Fil
     let padding = usize::try_from(size.next_multiple_of(TAR_BLOCK) - size).unwrap_or_default();
     let end = vec![0; padding + 2 * TAR_BLOCK as usize];
     let part = |bytes: Vec<u8>| futures::stream::iter([Ok(Bytes::from(bytes))]);
-    let archive = part(header.as_bytes().to_vec()).chain(file::read(content)).chain(part(end));
+    let archive = part(header.as_bytes().to_vec()).chain(content).chain(part(end));
     extract(engine, node, archive).await.with_context(what)
 }
 

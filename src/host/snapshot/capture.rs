@@ -11,8 +11,9 @@ use anyhow::Context;
 use bollard::models::ChangeType;
 use sha2::{Digest, Sha256};
 
-use super::{Node, container};
+use super::{Archive, Node, container};
 use crate::base::digest;
+use crate::host::docker::image::CTR;
 use crate::host::docker::{Engine, node};
 use crate::host::state;
 
@@ -39,21 +40,36 @@ const KUBELET: &str = "config.yaml instance-config.yaml kubeadm-flags.env pki";
 
 /// Writes a tar archive to standard output: of the files named by the arguments, of the kubelet's files, and of the data and
 /// the executable of etcd if it runs here. The log of etcd is preallocated and mostly empty, so its data is in a sparse archive
-/// of its own: the engine does not extract sparse archives.
+/// of its own: the engine does not extract sparse archives. If there are volumes, all pods are frozen until the end.
 const SCRIPT: &str = r#"
 set -eu
 work=/run/kindmesh-snapshot
+restore=$work/kind/kindmesh-restore
+volumes=var/local-path-provisioner
 etcd=$(pgrep -f '^etcd .*--data-dir=/var/lib/etcd' || true)
+pods() { # pods THAWED|FROZEN 0|1: cgroup v1, v2
+  find /sys/fs/cgroup -maxdepth 4 -type d '(' -name kubepods -o -name kubelet-kubepods.slice ')' | while read -r group; do
+    if [ -e "$group/freezer.state" ]; then echo "$1" >"$group/freezer.state"; fi
+    if [ -e "$group/cgroup.freeze" ]; then echo "$2" >"$group/cgroup.freeze"; fi
+  done
+}
 finish() {
   [ -z "$etcd" ] || kill -CONT "$etcd" 2>/dev/null || true
+  pods THAWED 0
   rm -rf $work
 }
 trap finish EXIT
 trap 'exit 129' HUP PIPE TERM
+kubelet=$1
+shift
 rm -rf $work
-restore=$work/kind/kindmesh-restore
 mkdir -p $work/var/lib/kubelet
 mkdir -p -m 700 $restore
+more=()
+if [ -n "$(ls -A "/$volumes" 2>/dev/null)" ]; then
+  pods FROZEN 1
+  more=("$volumes")
+fi
 if [ -n "$etcd" ]; then
   cp "/proc/$etcd/exe" $restore/etcd
   kill -STOP "$etcd"
@@ -61,16 +77,26 @@ if [ -n "$etcd" ]; then
   kill -CONT "$etcd"
   tar --create --sparse --directory=$work --file=$restore/data.tar etcd
 fi
-kubelet=$1
-shift
 for name in $kubelet; do
   [ ! -e "/var/lib/kubelet/$name" ] || cp -a "/var/lib/kubelet/$name" $work/var/lib/kubelet/
 done
-tar --create --directory=$work var kind --directory=/ --no-recursion -- "$@"
+tar --create --directory=$work var kind --directory=/ "${more[@]}" --no-recursion -- "$@"
 "#;
 
-/// How long one node may take. Measured: under a second.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Writes an archive of these images to standard output. An image whose layers were discarded is left out: Kubernetes pulled
+/// it, and will pull it again.
+const IMAGES: &str = r#"
+set -eu
+complete=$(ctr --namespace k8s.io images check | awk '$4 == "complete" {print $1}')
+names=()
+for name; do
+  if grep -qxF "$name" <<<"$complete"; then names+=("$name"); fi
+done
+[ ${#names[@]} = 0 ] || ctr --namespace k8s.io images export - "${names[@]}"
+"#;
+
+/// How long one node may take. Measured: a second, without large volumes and images.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Takes a node, which must run, into `folder`.
 ///
@@ -80,18 +106,53 @@ pub async fn node(engine: &Engine, name: &str, folder: &Path) -> anyhow::Result<
     let what = || format!("taking a snapshot of node {name}");
     let inspected = engine.docker.inspect_container(name, None).await.with_context(what)?;
     let changes = engine.docker.container_changes(name).await.with_context(what)?.unwrap_or_default();
-    // `_2` is a deletion.
     let mounts = inspected.mounts.iter().flatten().filter_map(|mount| mount.destination.as_deref());
     let mounts: Vec<&str> = mounts.collect();
+    // `_2` is a deletion.
     let kept = changes.iter().filter(|change| change.kind != ChangeType::_2 && is_kept(&change.path, &mounts));
     let mut command = vec!["bash", "-c", SCRIPT, "bash", KUBELET];
     command.extend(kept.map(|change| change.path.trim_start_matches('/')));
-    let archive = format!("{name}.tar");
-    let mut writer = Hashed { file: state::begin_private(&folder.join(&archive))?, sha256: Sha256::new() };
-    node::run_into(engine, name, &command, &mut writer, TIMEOUT).await.with_context(what)?;
-    writer.file.sync_all().with_context(what)?;
-    let sha256 = digest::hex(&writer.sha256.finalize());
-    Ok(Node { name: name.to_owned(), container: container::kept(&inspected)?, archive, sha256 })
+    let archive = write(engine, name, &command, folder, format!("{name}.tar")).await.with_context(what)?;
+    Ok(Node { name: name.to_owned(), container: container::kept(&inspected)?, archive, images: None })
+}
+
+/// Takes the images of a node that are not in `known`, which has prefixes of containerd's names. None if there are none.
+///
+/// # Errors
+/// As for [`node`].
+pub async fn images(
+    engine: &Engine,
+    name: &str,
+    known: &[String],
+    folder: &Path,
+) -> anyhow::Result<Option<Archive>> {
+    let what = || format!("saving the images of node {name}");
+    let list = node::run(engine, name, &[&CTR[..], &["ls", "-q"]].concat()).await.with_context(what)?;
+    let is_known =
+        |image: &&str| image.starts_with("sha256:") || known.iter().any(|known| image.starts_with(known));
+    let images: Vec<&str> = list.lines().filter(|image| !is_known(image)).collect();
+    if images.is_empty() {
+        return Ok(None);
+    }
+    let command = [&["bash", "-c", IMAGES, "bash"], &images[..]].concat();
+    let file = format!("{name}.images.tar");
+    let archive = write(engine, name, &command, folder, file).await.with_context(what)?;
+    let empty = std::fs::metadata(folder.join(&archive.file)).with_context(what)?.len() == 0;
+    Ok((!empty).then_some(archive))
+}
+
+/// Writes the output of a command in a node to a file.
+async fn write(
+    engine: &Engine,
+    name: &str,
+    command: &[&str],
+    folder: &Path,
+    file: String,
+) -> anyhow::Result<Archive> {
+    let mut writer = Hashed { file: state::begin_private(&folder.join(&file))?, sha256: Sha256::new() };
+    node::run_into(engine, name, command, &mut writer, TIMEOUT).await?;
+    writer.file.sync_all()?;
+    Ok(Archive { file, sha256: digest::hex(&writer.sha256.finalize()) })
 }
 
 /// Whether a changed file of a container with these mounts is kept.

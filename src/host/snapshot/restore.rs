@@ -1,5 +1,5 @@
 //! Creates the nodes of a cluster from a snapshot. What remains to be done inside of a node, its own unit does at its first
-//! start, before the kubelet (`kind-configs/node/kindmesh-restore`).
+//! start, before etcd (`kind-configs/node/kindmesh-restore`).
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Cluster, Node, Snapshot, container};
+use super::{Archive, Cluster, Node, Snapshot, container};
 use crate::base::digest;
 use crate::base::error::Error;
 use crate::host::docker::node::{self, NodeFile};
@@ -71,13 +71,25 @@ pub async fn fill(engine: &Engine, names: &[String], source: &Source<'_>) -> any
 }
 
 async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>) -> anyhow::Result<()> {
-    let path = source.snapshot.file(&saved.archive);
-    let sum = extract(engine, name, &path).await?;
-    if sum != saved.sha256 {
-        return Err(Error::environment(format!("{} has changed since it was written", path.display())).into());
-    }
-    if let Some(images) = &source.images {
-        node::copy_file(engine, name, &format!("{WORK}/images.tar"), images.clone()).await?;
+    let path = source.snapshot.file(&saved.archive.file);
+    let (archive, sum) = hashed(&path)?;
+    let extracted = node::extract(engine, name, archive).await;
+    extracted.with_context(|| format!("copying {} to node {name}", path.display()))?;
+    verify(&path, &saved.archive, &sum)?;
+    let images = format!("{WORK}/images.tar");
+    match (&saved.images, &source.images) {
+        (Some(saved), _) => {
+            let path = source.snapshot.file(&saved.file);
+            let (archive, sum) = hashed(&path)?;
+            let size = std::fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
+            node::copy_file(engine, name, &images, size, archive).await?;
+            verify(&path, saved, &sum)?;
+        }
+        (None, Some(archive)) => {
+            let size = archive.metadata().context("reading an archive of images")?.len();
+            node::copy_file(engine, name, &images, size, file::read(archive.clone())).await?;
+        }
+        (None, None) => {}
     }
     let mut files = files(&source.transaction);
     // The last one: without it, the node does not count as complete.
@@ -107,22 +119,27 @@ fn files(transaction: &Value) -> Vec<NodeFile> {
     ]
 }
 
-/// Extracts an archive in a node, and returns the digest of what was read.
-async fn extract(engine: &Engine, name: &str, path: &Path) -> anyhow::Result<String> {
+/// Reads a file as a stream, and computes the digest of what was read.
+fn hashed(path: &Path) -> anyhow::Result<(Chunks, Arc<Mutex<Sha256>>)> {
     let archive = File::open(path).with_context(|| format!("reading {}", path.display()))?;
     let sum = Arc::new(Mutex::new(Sha256::new()));
     let update = sum.clone();
-    let chunks: Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>> =
-        Box::pin(file::read(Arc::new(archive)).inspect(move |chunk| {
-            if let Ok(chunk) = chunk {
-                update.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
-            }
-        }));
-    node::extract(engine, name, chunks)
-        .await
-        .with_context(|| format!("copying {} to node {name}", path.display()))?;
+    let chunks = file::read(Arc::new(archive)).inspect(move |chunk| {
+        if let Ok(chunk) = chunk {
+            update.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
+        }
+    });
+    Ok((Box::pin(chunks), sum))
+}
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
+
+fn verify(path: &Path, saved: &Archive, sum: &Mutex<Sha256>) -> Result<(), Error> {
     let sum = sum.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(digest::hex(&sum.finalize()))
+    if digest::hex(&sum.finalize()) == saved.sha256 {
+        return Ok(());
+    }
+    Err(Error::environment(format!("{} has changed since it was written", path.display())))
 }
 
 /// Returns a free port of the loopback interface. kind chooses the port of an API server in the same way: a port that the

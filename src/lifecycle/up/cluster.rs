@@ -89,7 +89,10 @@ impl Run {
         let kind = Kind { engine: &self.engine, plan: &self.plan, files: &self.files };
         let step = self.events.step("cluster", Some(&cluster.name));
         step.run(async |step| {
-            let revived = kind.start(cluster, &self.existing).await?;
+            let revived = match self.templates.replaces() {
+                true => Existing::Incomplete,
+                false => kind.start(cluster, &self.existing).await?,
+            };
             if revived == Existing::Incomplete {
                 let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
                 kind.write_config(cluster)?;

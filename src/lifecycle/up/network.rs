@@ -1,5 +1,6 @@
 //! Plans, and claims the plan by creating the network: two processes may compete for its subnets and its name.
 
+use super::template::Origin;
 use super::unlabeled;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
@@ -28,6 +29,7 @@ pub(super) async fn ensure(
     spec: &Spec,
     origins: &Origins,
     inventory: Inventory,
+    origin: &Origin,
     events: &Events,
 ) -> anyhow::Result<Planned> {
     let step = events.step("network", None);
@@ -36,6 +38,10 @@ pub(super) async fn ensure(
         let mut inventory = Inventory { executable: executable.clone(), ..inventory };
         let mut refused: Vec<Taken> = Vec::new();
         for _ in 0..PLANS {
+            if let Origin::Snapshot(snapshot) = origin {
+                let manifest = &snapshot.manifest;
+                inventory.assume(spec.name.as_str(), manifest.subnet, &manifest.subnets())?;
+            }
             let plan = plan::plan(spec, &inventory).map_err(|error| origins.place(error))?;
             let existing = inventory.environments.remove(&plan.environment).unwrap_or_default();
             admission::names(&unlabeled::look(engine, &plan, &existing).await?)?;

@@ -4,12 +4,12 @@
 //! everything that decides the result, so a template is never out of date; it is only not found. The root of trust is not
 //! part of it: every restored environment gets a new one. The steps after a restore are those after a creation.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::future::try_join_all;
+use anyhow::Context;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
@@ -21,8 +21,9 @@ use crate::base::error;
 use crate::base::event::{Outcome, Step};
 use crate::cluster::mesh::roots;
 use crate::host::kind;
-use crate::host::snapshot::{self, Manifest, Snapshot, Store, capture, etcd, restore};
+use crate::host::snapshot::{self, Snapshot, Store, etcd, restore};
 use crate::host::trust::Intermediate;
+use crate::lifecycle::snapshot::take;
 use crate::plan::{Cluster, image_names};
 
 /// The version of what is done besides what is part of the key.
@@ -32,12 +33,23 @@ const KEPT: usize = 4;
 /// Variables from which kind takes proxies for the nodes.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
 
+/// Where missing clusters come from.
+#[derive(Debug, Clone, Default)]
+pub enum Origin {
+    /// From the template of the plan, if there is one.
+    #[default]
+    Template,
+    /// From kind and kubeadm.
+    Fresh,
+    /// From this snapshot, with its root of trust. It replaces existing clusters, too.
+    Snapshot(Box<Snapshot>),
+}
+
 /// The templates, and what this run has done with them.
 #[derive(Debug)]
 pub(super) struct Templates {
     store: Store,
-    /// Whether to create everything.
-    fresh: bool,
+    origin: Origin,
     /// The digest of the kindmesh executable.
     executable: String,
     found: OnceCell<Option<Snapshot>>,
@@ -46,23 +58,35 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    pub(super) fn new(store: Store, fresh: bool, executable: String) -> Self {
-        Self { store, fresh, executable, found: OnceCell::new(), created: AtomicUsize::new(0) }
+    pub(super) fn new(store: Store, origin: Origin, executable: String) -> Self {
+        Self { store, origin, executable, found: OnceCell::new(), created: AtomicUsize::new(0) }
     }
 
     pub(super) fn created(&self) {
         self.created.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Whether existing clusters are replaced.
+    pub(super) fn replaces(&self) -> bool {
+        matches!(self.origin, Origin::Snapshot(_))
+    }
 }
 
 impl Run {
-    /// Creates a missing cluster from the template of this plan, if there is one. Returns whether it did; otherwise the
-    /// cluster has to be created.
+    /// Creates a missing cluster from a snapshot or the template of this plan, if there is one. Returns whether it did;
+    /// otherwise the cluster has to be created.
     pub(super) async fn restore(&self, cluster: &Cluster, node_image: &str, step: &Step) -> anyhow::Result<bool> {
-        if self.templates.fresh || !self.can_have_template(node_image) {
-            return Ok(false);
-        }
-        let key = self.template_key(node_image)?;
+        let key = match &self.templates.origin {
+            Origin::Fresh => return Ok(false),
+            Origin::Snapshot(snapshot) => {
+                let saved = snapshot.manifest.clusters.get(&cluster.name);
+                let saved = saved.with_context(|| format!("the snapshot has no cluster {}", cluster.name))?;
+                self.restore_from(snapshot, saved, cluster, &[], step).await?;
+                return Ok(true);
+            }
+            Origin::Template if !self.can_have_template(node_image) => return Ok(false),
+            Origin::Template => self.template_key(node_image)?,
+        };
         let find = async || {
             self.templates.store.open(&key).unwrap_or_else(|error| {
                 step.note(format!("template {key} is not used: {}", error::brief(error)));
@@ -72,35 +96,34 @@ impl Run {
         let found = self.templates.found.get_or_init(find).await;
         let Some(snapshot) = found else { return Ok(false) };
         let Some(saved) = snapshot.manifest.clusters.get(&cluster.name) else { return Ok(false) };
-        let restored = self.restore_from(snapshot, saved, cluster, node_image, step).await;
-        if let Err(error) = restored {
-            step.note(format!(
-                "creating cluster {} instead of using template {key}: {}",
-                cluster.name,
-                error::brief(error)
-            ));
+        let trust =
+            Intermediate::ensure(&self.files.trust(), &self.root, &self.plan.environment, &cluster.name)?.value;
+        let objects = roots::with_trust(&saved.objects, &trust);
+        if let Err(error) = self.restore_from(snapshot, saved, cluster, &objects, step).await {
+            let (name, why) = (&cluster.name, error::brief(error));
+            step.note(format!("creating cluster {name} instead of using template {key}: {why}"));
             self.templates.store.remove(&key)?;
             return Ok(false);
         }
         Ok(true)
     }
 
+    /// Creates a cluster from a snapshot; `objects` replace those in its data.
     async fn restore_from(
         &self,
         snapshot: &Snapshot,
         saved: &snapshot::Cluster,
         cluster: &Cluster,
-        node_image: &str,
+        objects: &[Value],
         step: &Step,
     ) -> anyhow::Result<()> {
-        let (environment, network) = (&self.plan.environment, &self.plan.network.name);
-        let trust = Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
+        let (network, image) = (&self.plan.network.name, &snapshot.manifest.node_image);
         let create = async {
             kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind_name).await?;
-            restore::create(&self.engine, saved, &cluster.nodes, node_image, network).await
+            restore::create(&self.engine, saved, &cluster.nodes, image, network).await
         };
         let ((), images) = futures::try_join!(create, self.built_image())?;
-        let transaction = etcd::transaction(&roots::with_trust(&saved.objects, &trust));
+        let transaction = etcd::transaction(objects);
         let source = restore::Source { snapshot, cluster: saved, images, transaction };
         restore::fill(&self.engine, &cluster.nodes, &source).await
     }
@@ -135,23 +158,17 @@ impl Run {
         let store = self.templates.store.clone();
         elsewhere(move || store.sweep()).await?;
         let begun = self.templates.store.begin(key)?;
-        let taken = try_join_all(made.iter().map(async |ready| {
-            let folder = begun.file("");
-            let nodes = ready.cluster.nodes.iter().map(|node| capture::node(&self.engine, node, &folder));
-            let (nodes, objects) = futures::try_join!(try_join_all(nodes), roots::objects(&ready.client))?;
-            anyhow::Ok((ready.cluster.name.clone(), snapshot::Cluster { nodes, objects }))
-        }));
-        let completed = match taken.await {
-            Ok(clusters) => {
-                let manifest =
-                    Manifest::now(&self.plan.environment, clusters.into_iter().collect::<BTreeMap<_, _>>());
+        let clusters: Vec<_> = made.iter().map(|ready| (ready.cluster, &ready.client)).collect();
+        match take(&self.engine, &self.plan, &clusters, false, &begun).await {
+            Ok(manifest) => {
                 begun.complete(&manifest)?;
-                return self.templates.store.keep_newest(KEPT);
+                self.templates.store.keep_newest(KEPT)
             }
-            Err(error) => error,
-        };
-        begun.discard()?;
-        Err(completed)
+            Err(error) => {
+                begun.discard()?;
+                Err(error)
+            }
+        }
     }
 
     /// Whether a template may exist. With kind's own node image, images were loaded into nodes and would be missing.

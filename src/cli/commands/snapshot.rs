@@ -1,0 +1,207 @@
+//! `kindmesh snapshot`
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::cache::size;
+use super::{Context, Description, Done, Task};
+use crate::base::error::Error;
+use crate::base::wait;
+use crate::cli::values::duration;
+use crate::host::docker::Engine;
+use crate::host::snapshot::Snapshot;
+use crate::lifecycle::snapshot;
+use crate::lifecycle::up::{self, Options, Origin};
+use crate::report::Table;
+use crate::spec::Label;
+
+/// `snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Save the running environment: its clusters with everything in them, its root of trust, images and volumes
+    Save(SaveArgs),
+    /// Replace the environment by a snapshot of it, also if it was deleted
+    Restore(RestoreArgs),
+    /// List the saved snapshots
+    List,
+    /// Show what a snapshot contains
+    Show(NameArgs),
+    /// Remove a snapshot
+    Remove(NameArgs),
+}
+
+/// `snapshot save`.
+#[derive(Debug, Args)]
+pub struct SaveArgs {
+    /// Name of the new snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: Label,
+    /// Timeout, such as 30s or 5m
+    #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `snapshot restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Name of the snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: Label,
+    /// Timeout, such as 90s or 5m
+    #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `snapshot show` and `remove`.
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// Name of the snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: Label,
+}
+
+pub fn command(command: SnapshotCommand) -> Task {
+    let streams_events = matches!(command, SnapshotCommand::Save(_) | SnapshotCommand::Restore(_));
+    let after_signal: Option<fn(&str) -> String> = match command {
+        SnapshotCommand::Save(_) => Some(|_| "no snapshot was saved; the environment is unchanged".into()),
+        SnapshotCommand::Restore(_) => Some(|_| "the snapshot is unchanged; the same command restores it".into()),
+        _ => None,
+    };
+    let description =
+        Description { streams_events, after_signal, annotated: streams_events, ..Description::of("snapshot") };
+    Task::new(description, async move |context| run(context, &command).await)
+}
+
+async fn run(context: &Context, command: &SnapshotCommand) -> anyhow::Result<Done> {
+    match command {
+        SnapshotCommand::Save(args) => save(context, args).await,
+        SnapshotCommand::Restore(args) => restore(context, args).await,
+        SnapshotCommand::List => list(context),
+        SnapshotCommand::Show(args) => show(context, args.snapshot.as_str()),
+        SnapshotCommand::Remove(args) => remove(context, args.snapshot.as_str()),
+    }
+}
+
+async fn save(context: &Context, args: &SaveArgs) -> anyhow::Result<Done> {
+    let (environment, name) = (context.environment_name()?, &args.snapshot);
+    let engine = Engine::connect().await?;
+    let work = snapshot::save(&engine, &context.folders, &environment, name, &context.events);
+    let late = || {
+        Error::environment(format!("not saved after {} s", args.timeout.as_secs()))
+            .hint("--timeout allows more time")
+    };
+    let saved = wait::within(Instant::now() + args.timeout, &context.events, work, late).await?;
+    if context.is_json() {
+        return Ok(Done::default());
+    }
+    let text = format!(
+        "Snapshot {name} of environment {environment} saved: {}.\nNot saved: emptyDir volumes, logs, memory of processes.\n\
+        To restore it: kindmesh snapshot restore {name}",
+        size(saved.bytes()?)
+    );
+    Ok(Done::text(text))
+}
+
+async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Done> {
+    let found = snapshot::open(&context.folders, args.snapshot.as_str())?;
+    let environment = found.manifest.environment.clone();
+    if let Some(name) = &context.global.name
+        && name.as_str() != environment
+    {
+        return Err(Error::usage(format!("snapshot {} is of environment {environment}", found.name))
+            .hint("omit --name")
+            .into());
+    }
+    let engine = Engine::connect().await?;
+    snapshot::admit(&found, &engine)?;
+    let loaded = snapshot::spec(&found)?;
+    let name = found.name.clone();
+    let origin = Origin::Snapshot(Box::new(found));
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin };
+    up::up(&loaded, &options, &context.folders, &context.events).await?;
+    Ok(match context.is_json() {
+        true => Done::default(),
+        false => Done::text(format!("Environment {environment} restored from snapshot {name}.")),
+    })
+}
+
+fn list(context: &Context) -> anyhow::Result<Done> {
+    let found = snapshot::store(&context.folders).list();
+    if context.is_json() {
+        let items = found.iter().map(json).collect::<anyhow::Result<Vec<_>>>()?;
+        return Done::json(&json!({"schemaVersion": 1, "snapshots": items}));
+    }
+    if found.is_empty() {
+        return Ok(Done::text("No snapshots. Save one: kindmesh snapshot save NAME"));
+    }
+    let mut table = Table::new(["NAME", "ENVIRONMENT", "CLUSTERS", "SIZE", "TAKEN"]);
+    for item in &found {
+        let manifest = &item.manifest;
+        let clusters: Vec<_> = manifest.clusters.keys().cloned().collect();
+        let taken = manifest.taken.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+        table.row([
+            item.name.clone(),
+            manifest.environment.clone(),
+            clusters.join(", "),
+            size(item.bytes()?),
+            taken,
+        ]);
+    }
+    Ok(Done::text(table.render(context.printer.stdout_style())))
+}
+
+fn show(context: &Context, name: &str) -> anyhow::Result<Done> {
+    let found = snapshot::open(&context.folders, name)?;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "snapshot": json(&found)?}));
+    }
+    let manifest = &found.manifest;
+    let mut text = format!(
+        "Snapshot {name} of environment {}\n  taken       {}\n  kindmesh    {}\n  engine      {}\n  node image  {}\n  size        {}\n",
+        manifest.environment,
+        manifest.taken.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        manifest.kindmesh,
+        manifest.engine,
+        manifest.node_image,
+        size(found.bytes()?)
+    );
+    for (name, cluster) in &manifest.clusters {
+        text.push_str(&format!("  {name}    pods {}, Services {}\n", cluster.pod_subnet, cluster.service_subnet));
+        for node in &cluster.nodes {
+            text.push_str(&format!("    {}\n", node.name));
+        }
+    }
+    Ok(Done::text(text.trim_end()))
+}
+
+fn remove(context: &Context, name: &str) -> anyhow::Result<Done> {
+    let found = snapshot::open(&context.folders, name)?;
+    snapshot::store(&context.folders).remove(name)?;
+    Ok(match context.is_json() {
+        true => Done::json(&json!({"schemaVersion": 1, "removed": found.name}))?,
+        false => Done::text(format!("Snapshot {name} removed.")),
+    })
+}
+
+fn json(found: &Snapshot) -> anyhow::Result<serde_json::Value> {
+    let manifest = &found.manifest;
+    let nodes = |cluster: &crate::host::snapshot::Cluster| -> Vec<String> {
+        cluster.nodes.iter().map(|node| node.name.clone()).collect()
+    };
+    let clusters = manifest.clusters.iter().map(|(name, cluster)| {
+        json!({"name": name, "podSubnet": cluster.pod_subnet, "serviceSubnet": cluster.service_subnet, "nodes": nodes(cluster)})
+    });
+    Ok(json!({
+        "name": found.name,
+        "environment": manifest.environment,
+        "taken": manifest.taken,
+        "kindmesh": manifest.kindmesh,
+        "engine": manifest.engine,
+        "nodeImage": manifest.node_image,
+        "bytes": found.bytes()?,
+        "clusters": clusters.collect::<Vec<_>>(),
+    }))
+}

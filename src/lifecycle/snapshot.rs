@@ -1,0 +1,197 @@
+//! Snapshots of environments: a user saves them by name, and restores them later. A template of `up` is a snapshot, too.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use kube::Client;
+
+use crate::base::blocking::elsewhere;
+use crate::base::error::Error;
+use crate::base::event::{Events, Outcome};
+use crate::cluster::environment::Environment;
+use crate::cluster::mesh::roots;
+use crate::host::docker::Engine;
+use crate::host::snapshot::{self, Manifest, Snapshot, Store, Unfinished, capture};
+use crate::host::state::{self, Directories, Files};
+use crate::lifecycle::locked;
+use crate::plan::image_names::reference::containerd_name;
+use crate::plan::{Cluster, Plan};
+use crate::spec::{self, Label, Loaded};
+
+/// The directory in a snapshot with files of the environment's state directory.
+const STATE: &str = "state";
+/// The repositories of the images of Kubernetes and kind, which a node image contains.
+const OF_KUBERNETES: [&str; 2] = ["registry.k8s.io/", "docker.io/kindest/"];
+
+/// Takes the nodes of running clusters, with the images that the node image does not contain if `with_images`.
+///
+/// # Errors
+/// Errors of the engine, the API servers or the file system.
+pub(crate) async fn take(
+    engine: &Engine,
+    plan: &Plan,
+    clusters: &[(&Cluster, &Client)],
+    with_images: bool,
+    begun: &Unfinished,
+) -> anyhow::Result<Manifest> {
+    let folder = begun.file("");
+    let mut known: Vec<String> = plan.stable_images().iter().map(|image| containerd_name(image)).collect();
+    known.extend(OF_KUBERNETES.map(str::to_owned));
+    let node = async |name: &String| {
+        let mut node = capture::node(engine, name, &folder).await?;
+        if with_images {
+            node.images = capture::images(engine, name, &known, &folder).await?;
+        }
+        anyhow::Ok(node)
+    };
+    let taken = clusters.iter().map(async |(cluster, client)| {
+        let nodes = try_join_all(cluster.nodes.iter().map(node));
+        let (nodes, objects) = futures::try_join!(nodes, roots::objects(client))?;
+        let (pod_subnet, service_subnet) = (cluster.pod_subnet, cluster.service_subnet);
+        anyhow::Ok((cluster.name.clone(), snapshot::Cluster { pod_subnet, service_subnet, nodes, objects }))
+    });
+    let clusters: BTreeMap<_, _> = try_join_all(taken).await?.into_iter().collect();
+    let node = clusters.values().flat_map(|cluster| &cluster.nodes).next();
+    let node_image = node.and_then(|node| node.container["Image"].as_str()).unwrap_or_default().to_owned();
+    Ok(Manifest::now(plan, engine, &node_image, clusters))
+}
+
+/// Returns the snapshots that users saved.
+pub fn store(folders: &Directories) -> Store {
+    Store::new(folders.snapshots())
+}
+
+/// Saves a running environment as a snapshot, which must not exist yet.
+///
+/// # Errors
+/// A usage error if there is a snapshot of that name; if the environment does not run; otherwise errors of the engine, the
+/// API servers or the file system.
+pub async fn save(
+    engine: &Engine,
+    folders: &Directories,
+    environment: &str,
+    name: &Label,
+    events: &Events,
+) -> anyhow::Result<Snapshot> {
+    let store = store(folders);
+    let (_lock, inventory) = locked::exclusive(engine, folders, environment, events).await?;
+    if store.exists(name.as_str()) {
+        return Err(Error::usage(format!("snapshot {name} already exists"))
+            .hint(format!("choose another name, or remove it: kindmesh snapshot remove {name}"))
+            .into());
+    }
+    let opened = Environment::open(folders, environment)?;
+    locked::require_running(environment, &opened.cluster_names()).await?;
+    let plan = opened.plan(engine, inventory)?;
+    let clients = try_join_all(plan.clusters.iter().map(|cluster| opened.client(&cluster.name))).await?;
+    let clusters: Vec<_> = plan.clusters.iter().zip(&clients).collect();
+    let step = events.step("snapshot", None);
+    step.run(async |step| {
+        let swept = store.clone();
+        elsewhere(move || swept.sweep()).await?;
+        let begun = store.begin(name.as_str())?;
+        step.waiting("the snapshot", &format!("copying {} clusters", clusters.len()));
+        let taken = async {
+            let manifest = take(engine, &plan, &clusters, true, &begun).await?;
+            copy_state(&opened.files, &Files { root: begun.file(STATE) })?;
+            anyhow::Ok(manifest)
+        };
+        match taken.await {
+            Ok(manifest) => begun.complete(&manifest)?,
+            Err(error) => {
+                begun.discard()?;
+                return Err(error);
+            }
+        }
+        Ok(Outcome::changed(()))
+    })
+    .await?;
+    open(folders, name.as_str())
+}
+
+/// Opens a snapshot.
+///
+/// # Errors
+/// A usage error that lists the existing ones if there is none of that name.
+pub fn open(folders: &Directories, name: &str) -> anyhow::Result<Snapshot> {
+    let store = store(folders);
+    match store.open(name)? {
+        Some(found) => Ok(found),
+        None => {
+            let names: Vec<_> = store.list().into_iter().map(|found| found.name).collect();
+            let error = Error::usage(format!("snapshot {name} not found"));
+            Err(match names.is_empty() {
+                true => error.hint("save one: kindmesh snapshot save NAME"),
+                false => error.hint(format!("use one of {}", names.join(", "))),
+            }
+            .into())
+        }
+    }
+}
+
+/// Checks that a snapshot can be restored on an engine, before anything is changed.
+///
+/// # Errors
+/// A usage error with the reason.
+pub fn admit(snapshot: &Snapshot, engine: &Engine) -> Result<(), Error> {
+    let manifest = &snapshot.manifest;
+    let refused = |why: String, hint: &str| {
+        Err(Error::usage(format!("snapshot {} cannot be restored here: {why}", snapshot.name)).hint(hint))
+    };
+    if manifest.kindmesh != env!("CARGO_PKG_VERSION") {
+        let why = format!("kindmesh {} saved it, this is {}", manifest.kindmesh, env!("CARGO_PKG_VERSION"));
+        return refused(why, "restore it with the version that saved it");
+    }
+    if manifest.engine != engine.facts.id {
+        let why = format!("it is of engine {}, this is {}", manifest.engine, engine.facts.id);
+        return refused(why, "select the engine with DOCKER_HOST or docker context use");
+    }
+    Ok(())
+}
+
+/// Returns the spec of the environment that a snapshot was taken of.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn spec(snapshot: &Snapshot) -> anyhow::Result<Loaded> {
+    let path = Files { root: snapshot.file(STATE) }.spec();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(spec::from_text(&text, &path.display().to_string())?)
+}
+
+/// Replaces the root of trust, the intermediates and the progress of exercises of an environment by those of a snapshot.
+///
+/// # Errors
+/// The file system's errors.
+pub(crate) fn restore_state(snapshot: &Snapshot, files: &Files) -> anyhow::Result<()> {
+    for folder in [files.trust(), files.labs()] {
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    copy_state(&Files { root: snapshot.file(STATE) }, files)
+}
+
+fn copy_state(from: &Files, to: &Files) -> anyhow::Result<()> {
+    copy(&from.trust(), &to.trust())?;
+    copy(&from.labs(), &to.labs())?;
+    copy_file(&from.spec(), &to.spec())
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() { copy(&from, &to)? } else { copy_file(&from, &to)? }
+    }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let content = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    state::write_private(to, &content).map(drop)
+}
