@@ -48,7 +48,7 @@ impl Environment {
     fn remove(&self) {
         self.0.run(&["down"]);
         for folder in self.templates() {
-            std::fs::remove_dir_all(folder).unwrap();
+            let _ = std::fs::remove_dir_all(folder);
         }
     }
 
