@@ -16,6 +16,7 @@ mod pattern;
 mod policies;
 mod restart;
 mod sabotage;
+mod template;
 mod testing;
 mod ui;
 mod verify;
