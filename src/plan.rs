@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::base::error::Error;
 use crate::base::names::{self, network_name};
 use crate::spec::validate::kubernetes_version;
-use crate::spec::{Profile, Spec, Subnet};
+use crate::spec::{Label, Profile, Spec, Subnet};
 use inventory::{Environment, Inventory};
 
 pub mod addresses;
@@ -39,6 +39,10 @@ pub struct Plan {
     pub schema_version: u8,
     /// The environment's name.
     pub environment: String,
+    /// The name that the environment's clusters were created under, if another environment's template was restored: see
+    /// [`inventory::IDENTITY_LABEL`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// The engine's platform, as in image names: `linux/amd64`.
     pub platform: String,
     /// The Docker network.
@@ -174,6 +178,16 @@ impl Plan {
         self.clusters.iter().find(|cluster| cluster.name == name)
     }
 
+    /// Returns the name that the environment's clusters were created under.
+    pub fn identity(&self) -> &str {
+        self.identity.as_deref().unwrap_or(&self.environment)
+    }
+
+    /// Returns the address of the network's gateway: Docker assigns it the first one.
+    pub fn gateway(&self) -> Ipv4Addr {
+        first_address(self.network.subnet)
+    }
+
     /// Returns the peers of a cluster.
     pub fn peers<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
         self.clusters.iter().filter(move |cluster| cluster.name != of.name)
@@ -226,9 +240,12 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         profile: spec.kubernetes.profile,
         cgroup_v1: inventory.engine.cgroup_version == 1 && refuses_v1,
     };
+    // A cluster that is added to restored ones joins their mesh.
+    let identity = existing.identities.values().next().cloned();
+    let mesh_name = identity.clone().unwrap_or_else(|| name.to_owned());
     let mesh = Mesh {
-        id: name.to_owned(),
-        network: name.to_owned(),
+        id: mesh_name.clone(),
+        network: mesh_name,
         version: spec.mesh.version.clone(),
         images: image_names::mesh(spec),
         root_subject: names::subject(name, None).to_string(),
@@ -239,12 +256,16 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         .clusters
         .iter()
         .zip(&subnets)
-        .map(|(cluster, subnets)| config::cluster(spec, cluster, *subnets, &kubernetes, &mesh, gateway))
+        .map(|(cluster, subnets)| {
+            let identity = existing.identities.get(cluster.name.as_str()).map_or(name, String::as_str);
+            config::cluster(spec, cluster, identity, *subnets, &kubernetes, &mesh, gateway)
+        })
         .collect::<Result<_, Error>>()?;
     let network = network(spec, existing, inventory, subnet, &clusters, &mut addresses)?;
     Ok(Plan {
         schema_version: 1,
         environment: name.to_owned(),
+        identity,
         platform: format!("{}/{}", inventory.engine.os, inventory.engine.architecture),
         network,
         kubernetes,
@@ -254,7 +275,25 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     })
 }
 
-fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
+/// Returns the plan of a spec without what does not decide the state of its clusters: the environment's name, the network and
+/// automatic subnets.
+///
+/// # Errors
+/// As for [`plan`].
+pub fn anonymous(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
+    let Inventory { engine, executable, .. } = inventory.clone();
+    plan(&anonymous_spec(spec), &Inventory { engine, executable, ..Inventory::default() })
+}
+
+/// Returns a spec without the environment's name and the network's subnet.
+pub fn anonymous_spec(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    spec.name = Label::literal("template");
+    spec.network.subnet = Subnet::Auto;
+    spec
+}
+
+pub(crate) fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
 }
 
@@ -283,6 +322,7 @@ fn network(
     addresses: &mut Allocator,
 ) -> Result<Network, Error> {
     let name = network_name(spec.name.as_str());
+    let labels = |clusters: &[&Cluster]| labels(spec, existing, clusters);
     // The labels of an existing network stay as they are: clusters added later get registers.
     let listed: BTreeSet<&str> = existing.clusters.keys().map(String::as_str).collect();
     let (first, added): (Vec<&Cluster>, Vec<&Cluster>) =
@@ -293,22 +333,25 @@ fn network(
         let wide = addresses.network(&name)?;
         registers.push(Register {
             subnet: Ipv4Net::new_assert(wide.network(), 29),
-            labels: labels(spec, &[cluster]),
+            labels: labels(&[cluster]),
             name,
         });
     }
-    Ok(Network { name, subnet, mtu: inventory.engine.mtu, labels: labels(spec, &first), registers })
+    Ok(Network { name, subnet, mtu: inventory.engine.mtu, labels: labels(&first), registers })
 }
 
-fn labels(spec: &Spec, clusters: &[&Cluster]) -> BTreeMap<String, String> {
+fn labels(spec: &Spec, existing: &Environment, clusters: &[&Cluster]) -> BTreeMap<String, String> {
     let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     let subnets = clusters.iter().map(|c| (c.name.as_str(), c.pod_subnet, c.service_subnet));
-    BTreeMap::from([
+    let identity = clusters.iter().find_map(|cluster| existing.identities.get(&cluster.name));
+    let identity = identity.map(|identity| (inventory::IDENTITY_LABEL.to_owned(), identity.clone()));
+    let always = [
         (inventory::ENVIRONMENT_LABEL.to_owned(), spec.name.to_string()),
         (inventory::CLUSTERS_LABEL.to_owned(), names.join(",")),
         (inventory::SUBNETS_LABEL.to_owned(), inventory::subnets_label(subnets)),
         (inventory::VERSION_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ])
+    ];
+    always.into_iter().chain(identity).collect()
 }
 
 fn samples(spec: &Spec, inventory: &Inventory) -> Result<Option<Samples>, Error> {

@@ -64,12 +64,13 @@ fn has_keys(item: &Value, keys: &Value) -> bool {
     keys.as_object().into_iter().flatten().all(|(key, value)| item.get(key).is_none_or(|has| has == value))
 }
 
-/// Whether a live value has everything that is in a wanted one.
+/// Whether a live value has everything that is in a wanted one. The API server omits empty strings.
 fn has(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| live.get(key).is_some_and(|live| has(live, wanted)))
-        }
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match live.get(key) {
+            Some(live) => has(live, wanted),
+            None => wanted == "",
+        }),
         (Value::Array(live), Value::Array(wanted)) => {
             live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| has(live, wanted))
         }
@@ -107,6 +108,9 @@ mod tests {
     #[test]
     fn unchanged_object_is_applied() {
         assert!(is_applied(&object(live()), &object(wanted()), "kindmesh"));
+        let mut with_empty = wanted();
+        with_empty["spec"]["externalName"] = json!("");
+        assert!(is_applied(&object(live()), &object(with_empty), "kindmesh"));
     }
 
     #[test]
@@ -119,6 +123,7 @@ mod tests {
         };
         // Changed by someone, or in the new version.
         differs(change(live(), "/spec/type", json!("NodePort")), wanted());
+        differs(live(), change(wanted(), "/spec", json!({"externalName": "x"})));
         differs(live(), change(wanted(), "/metadata/labels", json!({"x": "1", "y": "2"})));
         differs(live(), change(wanted(), "/spec/ports/0/name", json!("https")));
         differs(change(live(), "/spec/ports", json!([{"port": 80, "name": "http"}, {"port": 81}])), wanted());

@@ -13,9 +13,10 @@ use crate::base::error::Error;
 use crate::base::names;
 use crate::host::docker::{Engine, sample_image};
 use crate::plan::inventory::{
-    CLUSTERS_LABEL, ENVIRONMENT_LABEL, Executable, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Node,
-    SUBNETS_LABEL, Taken, VERSION_LABEL, clusters_of_labels, owner,
+    CLUSTERS_LABEL, ENVIRONMENT_LABEL, Executable, IDENTITY_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL,
+    Node, SUBNETS_LABEL, Taken, VERSION_LABEL, clusters_of_labels, owner,
 };
+use crate::spec::Label;
 
 /// How long the engine may take to list its networks and nodes. Measured: milliseconds; seconds on a busy host.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,7 +70,13 @@ pub fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory 
             .extend(subnets(network).map(|subnet| Taken { subnet, by: format!("Docker network \"{name}\"") }));
         let Some(owner) = owner(&name, label(ENVIRONMENT_LABEL)) else { continue };
         let environment = inventory.environments.entry(owner.to_string()).or_default();
-        environment.clusters.extend(clusters_of_labels(label(CLUSTERS_LABEL), label(SUBNETS_LABEL)));
+        let clusters = clusters_of_labels(label(CLUSTERS_LABEL), label(SUBNETS_LABEL));
+        // Only a valid name becomes part of host names.
+        if label(IDENTITY_LABEL).parse::<Label>().is_ok() {
+            let identity = |name: &String| (name.clone(), label(IDENTITY_LABEL).to_owned());
+            environment.identities.extend(clusters.keys().map(identity));
+        }
+        environment.clusters.extend(clusters);
         if name == names::network_name(owner.as_str()) {
             environment.network = Some(name.clone());
             environment.subnet = subnet;
@@ -169,13 +176,14 @@ mod tests {
     #[test]
     fn register_network_adds_clusters() {
         let register = network(json!({"Name": "kindmesh-e.c", "IPAM": {"Config": [{"Subnet": "172.30.1.0/29"}]},
-            "Labels": {"kindmesh.environment": "e", "kindmesh.clusters": "c",
+            "Labels": {"kindmesh.environment": "e", "kindmesh.clusters": "c", "kindmesh.identity": "shop",
                        "kindmesh.subnets": "c=10.1.0.0/16+10.2.0.0/16"}}));
         let inventory = sort(&[register, ours()], &[container("e-c-control-plane", "e-c", "kindmesh-e")]);
         let environment = &inventory.environments["e"];
         assert_eq!(environment.clusters.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(environment.network.as_deref(), Some("kindmesh-e"));
         assert_eq!(environment.nodes.len(), 1);
+        assert_eq!(environment.identities.iter().collect::<Vec<_>>(), [(&"c".to_owned(), &"shop".to_owned())]);
         assert_eq!(environment.clusters["c"].pods, Some("10.1.0.0/16".parse().unwrap()));
     }
 }

@@ -42,6 +42,8 @@ pub struct Manifest {
     pub taken: Timestamp,
     /// The environment that it was taken of.
     pub environment: String,
+    /// The name that its clusters were created under: it is part of the names of their Kubernetes nodes.
+    pub identity: String,
     /// The version of kindmesh.
     pub kindmesh: String,
     /// The ID of the engine, which has the node image.
@@ -123,6 +125,7 @@ impl Manifest {
             format: FORMAT,
             taken: Timestamp::now(),
             environment: plan.environment.clone(),
+            identity: plan.identity().to_owned(),
             kindmesh: env!("CARGO_PKG_VERSION").to_owned(),
             engine: engine.facts.id.clone(),
             subnet: plan.network.subnet,
@@ -308,6 +311,7 @@ mod tests {
             format: FORMAT,
             taken: Timestamp::from_second(0).unwrap(),
             environment: "shop".into(),
+            identity: "shop".into(),
             kindmesh: "1.0.0".into(),
             engine: "e".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),

@@ -13,6 +13,7 @@ use crate::host::kind;
 use crate::host::kubeconfig::{self, entries::Mark};
 use crate::host::state::{Directories, Files, Lock};
 use crate::plan::admission;
+use crate::plan::inventory::Environment;
 
 /// The result of `down`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +43,33 @@ pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &E
     admission::another_engine(name, &files.engine_on_file()?, &engine.identity(), &inventory)?;
     let found = inventory.environments.remove(name);
 
+    let Removed { nodes: had_nodes, networks: had_networks, left } = remove(engine, name, found, events).await?;
+    let cleaned = clean_kubeconfigs(engine, &files, name, events).await;
+    events
+        .step("state", None)
+        .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
+        .await?;
+    // Errors from the kubeconfigs are reported after everything else is deleted.
+    Ok(Down { any: cleaned? || had_nodes || had_networks || existed, left })
+}
+
+/// What was removed from the engine.
+pub(crate) struct Removed {
+    nodes: bool,
+    networks: bool,
+    left: Vec<(String, Vec<String>)>,
+}
+
+/// Removes the nodes and networks of an environment from the engine.
+///
+/// # Errors
+/// The engine's errors.
+pub(crate) async fn remove(
+    engine: &Engine,
+    name: &str,
+    found: Option<Environment>,
+    events: &Events,
+) -> anyhow::Result<Removed> {
     let network = names::network_name(name);
     let clusters = found.iter().flat_map(|found| found.clusters.keys());
     let kind_names: Vec<_> = clusters.map(|cluster| names::kind_name(name, cluster)).collect();
@@ -51,7 +79,7 @@ pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &E
         changed |= kind::remove_strays(engine, name, step, |_| true).await?;
         Ok(Outcome { value: changed, changed })
     });
-    let had_nodes = nodes.await?;
+    let nodes = nodes.await?;
     // Register networks first: as long as the main network exists, the environment can be found.
     let mut networks = found.map(|found| found.networks).unwrap_or_default();
     networks.sort_by_key(|name| *name == network);
@@ -74,13 +102,7 @@ pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &E
             })
             .await?;
     }
-    let cleaned = clean_kubeconfigs(engine, &files, name, events).await;
-    events
-        .step("state", None)
-        .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
-        .await?;
-    // Errors from the kubeconfigs are reported after everything else is deleted.
-    Ok(Down { any: cleaned? || had_nodes || had_networks || existed, left })
+    Ok(Removed { nodes, networks: had_networks, left })
 }
 
 /// Removes the environment's entries from the user's kubeconfigs.

@@ -30,8 +30,9 @@ use crate::host::kubeconfig;
 use crate::host::snapshot::Store;
 use crate::host::state::{Directories, Files, Lock};
 use crate::host::trust::Root;
+use crate::lifecycle::down;
 use crate::lifecycle::snapshot::restore_state;
-use crate::plan::inventory::Environment;
+use crate::plan::inventory::{Environment, Inventory};
 use crate::plan::{Plan, admission};
 use crate::spec::{Loaded, Spec};
 
@@ -50,7 +51,7 @@ mod warm;
 use images::Images;
 use network::Planned;
 pub use template::Origin;
-use template::Templates;
+use template::{Source, Templates, Unusable};
 use tools::Tools;
 pub use warm::{Warm, warm, warm_within};
 
@@ -143,12 +144,38 @@ async fn run(
     let _armed = interrupt.arm("stopping at a consistent state");
     let name = spec.name.to_string();
     tokio::select! {
-        up = make(loaded, spec, &engine, &files, waits_until, &options.origin, folders, events) => up,
+        up = make_or_start_over(loaded, spec, &engine, &files, waits_until, &options.origin, folders, events) => up,
         () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, events).await),
     }
 }
 
+/// Creates everything anew if a template of another environment turns out to be unusable.
+#[expect(clippy::too_many_arguments, reason = "as for `make`")]
+async fn make_or_start_over(
+    loaded: &Loaded,
+    spec: Spec,
+    engine: &Engine,
+    files: &Files,
+    waits_until: tokio::time::Instant,
+    origin: &Origin,
+    folders: &Directories,
+    events: &Events,
+) -> anyhow::Result<Up> {
+    let name = spec.name.to_string();
+    let error = match make(loaded, spec.clone(), engine, files, waits_until, origin, folders, events).await {
+        Err(error) if error.downcast_ref::<Unusable>().is_some() => error,
+        made => return made,
+    };
+    let found = gather::gather(engine).await?.environments.remove(&name);
+    down::remove(engine, &name, found, events).await?;
+    if let Some(Unusable(key)) = error.downcast_ref() {
+        Store::new(folders.templates()).remove(key)?;
+    }
+    make(loaded, spec, engine, files, waits_until, &Origin::Fresh, folders, events).await
+}
+
 /// Everything that runs under the lock: inspect, admit, plan and execute. May be dropped at any point.
+#[expect(clippy::too_many_arguments, reason = "each is a different part of a run")]
 async fn make(
     loaded: &Loaded,
     spec: Spec,
@@ -161,17 +188,32 @@ async fn make(
 ) -> anyhow::Result<Up> {
     // Best effort: files left by a killed `down` block only the next `down`.
     let _ = folders.sweep();
-    let inventory = gather::gather(engine).await?;
+    let gathered = async || {
+        let inventory = gather::gather(engine).await?;
+        anyhow::Ok(Inventory { executable: gather::executable().await?, ..inventory })
+    };
+    let mut inventory = gathered().await?;
     let (past, selected) = (environment::past(files)?, engine.identity());
 
     admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
 
-    let Planned { plan, existing, executable } =
-        network::ensure(engine, &spec, &loaded.origins, inventory, origin, events).await?;
+    let store = Store::new(folders.templates());
+    let mut source = Source::of(origin, engine, &spec, &inventory, &store, events).await?;
+    if let (Source::Kind, Some(existing)) = (&source, inventory.environments.get(spec.name.as_str()))
+        && existing.nodes.is_empty()
+        && !existing.identities.is_empty()
+    {
+        // Its template is gone, and the labels of its network still say that its clusters come from there.
+        down::remove(engine, spec.name.as_str(), Some(existing.clone()), events).await?;
+        inventory = gathered().await?;
+    }
+    let templates = inventory.clone();
+    let Planned { plan, existing } =
+        network::ensure(engine, &spec, &loaded.origins, inventory, &mut source, events).await?;
 
     files.store_engine(&selected)?;
     environment::store(files, &spec)?;
-    if let Origin::Snapshot(snapshot) = origin {
+    if let Source::Snapshot(snapshot) = &source {
         restore_state(snapshot, files)?;
     }
     let run = Run {
@@ -181,7 +223,7 @@ async fn make(
         readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
         mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
         sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
-        templates: Templates::new(Store::new(folders.templates()), origin.clone(), executable),
+        templates: Templates::new(store, source, templates),
         cache: folders.cache.clone(),
         events: events.clone(),
         engine: engine.clone(),

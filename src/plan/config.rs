@@ -21,6 +21,7 @@ const ISTIO: &str = include_str!("../../mesh-manifests/istio/operator.yaml");
 pub(super) fn cluster(
     spec: &Spec,
     cluster: &spec::Cluster,
+    identity: &str,
     (pod_subnet, service_subnet): (Ipv4Net, Ipv4Net),
     kubernetes: &Kubernetes,
     mesh: &Mesh,
@@ -28,12 +29,12 @@ pub(super) fn cluster(
 ) -> Result<Cluster, Error> {
     let environment = spec.name.as_str();
     let name = cluster.name.as_str();
-    let kind_name = kind_name(environment, name);
+    let kind_name = self::kind_name(environment, name);
     let nodes = node_names(&kind_name, cluster.workers);
     Ok(Cluster {
         name: name.to_owned(),
         context: format!("kind-{kind_name}"),
-        api_server: format!("https://{}:6443", nodes[0]),
+        api_server: format!("https://{}:6443", control_plane_name(&self::kind_name(identity, name))),
         intermediate_subject: subject(environment, Some(name)).to_string(),
         kind_config: kind_config(&kind_name, cluster, pod_subnet, service_subnet, kubernetes)?,
         istio: istio(spec, name, mesh, gateway)?,

@@ -20,6 +20,9 @@ pub const VERSION_LABEL: &str = "kindmesh.version";
 /// The label of a Docker network with each cluster's pod and Service subnet, as `cluster=pods+services` separated by
 /// commas, so that the plan can be restored when the state directory is lost.
 pub const SUBNETS_LABEL: &str = "kindmesh.subnets";
+/// The label of a Docker network with the name that its clusters were created under, if they were restored from a template of
+/// another environment: it is part of the names of their Kubernetes nodes, and the name of the mesh.
+pub const IDENTITY_LABEL: &str = "kindmesh.identity";
 /// The label that kind sets on its nodes.
 pub const KIND_CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 /// The label with which kind distinguishes control planes and workers.
@@ -125,6 +128,9 @@ pub struct Environment {
     pub nodes: Vec<Node>,
     /// The kindmesh version that created it.
     pub version: String,
+    /// The names under which clusters were created, if they differ from the environment's: see [`IDENTITY_LABEL`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub identities: BTreeMap<String, String>,
 }
 
 /// The subnets of a cluster, as far as the label lists them.
@@ -171,15 +177,17 @@ impl Inventory {
         Self { engine, executable, ..Self::default() }
     }
 
-    /// Makes a plan of an environment use these subnets, as if its clusters existed. The network's subnet is used only if it
-    /// is free.
+    /// Makes a plan of an environment use these subnets, as if its clusters existed, created under the name `identity`. The
+    /// network's subnet is used only if it is free.
     ///
     /// # Errors
-    /// A missing prerequisite if a subnet of a cluster is in use; a usage error if the environment has other subnets.
+    /// A missing prerequisite if a subnet of a cluster is in use; a usage error if the environment has other subnets or
+    /// another identity. Then nothing is changed.
     pub fn assume(
         &mut self,
         environment: &str,
-        network: Ipv4Net,
+        identity: &str,
+        network: Option<Ipv4Net>,
         clusters: &BTreeMap<String, ClusterSubnets>,
     ) -> Result<(), Error> {
         let existing = self.environments.get(environment);
@@ -207,13 +215,26 @@ impl Inventory {
                 }
             }
         }
-        let free = taken(&network).is_none();
+        if let Some(existing) = existing.filter(|existing| existing.network.is_some()) {
+            let is_other =
+                |name: &&String| existing.identities.get(*name).map_or(environment, String::as_str) != identity;
+            if let Some(name) = clusters.keys().find(is_other) {
+                let message = format!(
+                    "cluster {name} of environment {environment} exists under another name than {identity}"
+                );
+                return Err(Error::usage(message).hint(down_hint(environment)));
+            }
+        }
+        let free = network.filter(|network| taken(network).is_none());
         let assumed = self.environments.entry(environment.to_owned()).or_default();
-        if assumed.network.is_none() && free {
-            assumed.subnet = Some(network);
+        if assumed.network.is_none() {
+            assumed.subnet = free;
         }
         for (name, subnets) in clusters {
             assumed.clusters.entry(name.clone()).or_insert(*subnets);
+            if identity != environment {
+                assumed.identities.insert(name.clone(), identity.to_owned());
+            }
         }
         Ok(())
     }
@@ -276,20 +297,33 @@ mod tests {
             ..Inventory::default()
         };
         let mut inventory = with("192.168.0.0/24");
-        inventory.assume("e", net("172.30.9.0/24"), &clusters).unwrap();
+        inventory.assume("e", "e", Some(net("172.30.9.0/24")), &clusters).unwrap();
         assert_eq!(inventory.environments["e"].clusters, clusters);
         assert_eq!(inventory.environments["e"].subnet, Some(net("172.30.9.0/24")));
+        assert!(inventory.environments["e"].identities.is_empty());
+        inventory.assume("f", "e", Some(net("172.30.9.0/24")), &clusters).unwrap();
+        assert_eq!(inventory.environments["f"].identities["a"], "e");
         let mut inventory = with("172.30.0.0/16");
-        inventory.assume("e", net("172.30.9.0/24"), &clusters).unwrap();
+        inventory.assume("e", "e", Some(net("172.30.9.0/24")), &clusters).unwrap();
         assert_eq!(inventory.environments["e"].subnet, None);
-        let error = with("10.8.1.0/24").assume("e", net("172.30.9.0/24"), &clusters).unwrap_err();
+        let error = with("10.8.1.0/24").assume("e", "e", Some(net("172.30.9.0/24")), &clusters).unwrap_err();
         assert_eq!(error.message, "cluster a requires the subnet 10.8.0.0/16, which is in use by a VPN");
 
         let mut inventory = with("192.168.0.0/24");
         let other = BTreeMap::from([("a".to_owned(), subnets("10.1.0.0/16", "10.2.0.0/16"))]);
         inventory.environments.insert("e".into(), Environment { clusters: other, ..Environment::default() });
-        let error = inventory.assume("e", net("172.30.9.0/24"), &clusters).unwrap_err();
+        let error = inventory.assume("e", "e", Some(net("172.30.9.0/24")), &clusters).unwrap_err();
         assert!(error.message.contains("exists with other subnets: 10.1.0.0/16 instead of 10.7.0.0/16"));
+
+        let there = Environment {
+            network: Some("kindmesh-e".into()),
+            clusters: clusters.clone(),
+            ..Environment::default()
+        };
+        inventory.environments.insert("e".into(), there);
+        inventory.assume("e", "e", Some(net("172.30.9.0/24")), &clusters).unwrap();
+        let error = inventory.assume("e", "f", Some(net("172.30.9.0/24")), &clusters).unwrap_err();
+        assert_eq!(error.message, "cluster a of environment e exists under another name than f");
     }
 
     #[test]

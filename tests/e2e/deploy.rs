@@ -16,7 +16,7 @@ fn program() -> PathBuf {
 }
 
 /// The example's manifests, with a different image name.
-fn copy_manifests() -> tempfile::TempDir {
+pub fn copy_manifests() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("create a temporary directory");
     for file in ["checkout.yaml", "orders.yaml"] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop/manifests").join(file);
@@ -26,7 +26,7 @@ fn copy_manifests() -> tempfile::TempDir {
     dir
 }
 
-async fn build_image() {
+pub async fn build_image() {
     let engine = kindmesh::internals::host::docker::Engine::connect().await.expect("connect to the engine");
     kindmesh::internals::host::images::of_program(&engine, IMAGE, &program()).await.expect("build the image");
 }
@@ -36,12 +36,12 @@ fn document(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).expect(&output.stdout)
 }
 
-fn deploy(kindmesh: &Kindmesh, arguments: &[&str]) -> Output {
+pub fn deploy(kindmesh: &Kindmesh, arguments: &[&str]) -> Output {
     kindmesh.run(&[&["deploy"], arguments, &["--output", "json"]].concat())
 }
 
 /// The response of checkout through the API server's proxy: from the node to the address of its pod, like its readiness probe.
-fn call_checkout(kindmesh: &Kindmesh) -> Output {
+pub fn call_checkout(kindmesh: &Kindmesh) -> Output {
     let service = "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout";
     kindmesh.kubectl("cluster1", &["get", "--raw", service])
 }

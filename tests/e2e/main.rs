@@ -16,6 +16,7 @@ mod pattern;
 mod policies;
 mod restart;
 mod sabotage;
+mod snapshot;
 mod template;
 mod testing;
 mod ui;
@@ -195,6 +196,12 @@ fn down_removes_only_its_own_environment() {
     let up = second.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
     assert_eq!(second.json_lines(&["call"])[0]["statusCode"], 200);
+    // Both come from one template, with their own roots of trust.
+    let root = |kindmesh: &Kindmesh| std::fs::read(kindmesh.state().join("trust/root-cert.pem")).unwrap();
+    assert_ne!(root(first), root(&second));
+    assert!(!second.state().join("clusters/cluster1/kind.log").exists(), "kind created a cluster");
+    let again = second.json_lines(&["up"]);
+    assert!(again.iter().all(|event| event["changed"] != true), "{again:?}");
     assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);
     // Deleting must not need anything that is stored only in the state directory.
     std::fs::remove_dir_all(second.state()).unwrap();

@@ -1,62 +1,92 @@
-//! Where a cluster holds its root of trust: the secret `cacerts`, and the config maps with which istiod publishes the root's
-//! certificate. A snapshot has these objects without their data; a restored cluster gets them with new data.
+//! The objects of a cluster that a restored one may need with other content:
+//!
+//! - those that hold its root of trust: the secret `cacerts`, and the config maps with which istiod publishes the root's
+//!   certificate. A snapshot has them without their data.
+//! - those that run istiod: they contain the address of the network's gateway.
+
+use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
 use super::ISTIO_NAMESPACE;
+use super::istio::ISTIOD;
 use crate::host::trust::Intermediate;
 
 /// The name of istiod's config map in every namespace.
 const ROOT_CERT: &str = "istio-ca-root-cert";
 
-/// Returns the objects of a cluster, as etcd has them, without their data.
+/// Returns the objects of a cluster, as etcd has them, without the data of those that hold its root of trust.
 ///
 /// # Errors
 /// The API server's.
 pub async fn objects(client: &Client) -> anyhow::Result<Vec<Value>> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let config_maps: Api<ConfigMap> = Api::all(client.clone());
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    let replica_sets: Api<ReplicaSet> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let named = ListParams::default().fields(&format!("metadata.name={ROOT_CERT}"));
-    let (cacerts, roots) = futures::try_join!(secrets.get("cacerts"), config_maps.list(&named))
-        .context("reading where the cluster holds its root of trust")?;
-    let mut objects = vec![blank(serde_json::to_value(cacerts)?, "Secret")];
-    for root in roots {
-        objects.push(blank(serde_json::to_value(root)?, "ConfigMap"));
+    let istiod = ListParams::default().labels(&format!("app={ISTIOD}"));
+    let (cacerts, roots, deployments, replica_sets, pods) = futures::try_join!(
+        secrets.get("cacerts"),
+        config_maps.list(&named),
+        deployments.list(&istiod),
+        replica_sets.list(&istiod),
+        pods.list(&istiod)
+    )
+    .context("reading what a restored cluster may need with other content")?;
+    let mut objects = vec![without_data(stored(&cacerts)?)];
+    for root in &roots {
+        objects.push(without_data(stored(root)?));
     }
+    objects.extend(deployments.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
+    objects.extend(replica_sets.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
+    objects.extend(pods.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
     Ok(objects)
 }
 
-fn blank(mut object: Value, kind: &str) -> Value {
-    object["apiVersion"] = json!("v1");
-    object["kind"] = json!(kind);
-    object["data"] = json!({});
-    // It is the revision of etcd's record, not part of it.
+/// Returns an object as it is stored: without the resource version, which is the revision of etcd's record.
+fn stored<K: k8s_openapi::Resource + serde::Serialize>(object: &K) -> anyhow::Result<Value> {
+    let mut object = serde_json::to_value(object)?;
+    object["apiVersion"] = json!(K::API_VERSION);
+    object["kind"] = json!(K::KIND);
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
+    Ok(object)
+}
+
+fn without_data(mut object: Value) -> Value {
+    object["data"] = json!({});
     object
 }
 
-/// Returns the objects with the data of a cluster's intermediate CA.
-pub fn with_trust(objects: &[Value], intermediate: &Intermediate) -> Vec<Value> {
-    let secret: Value = intermediate
-        .secret_data()
-        .into_iter()
-        .map(|(key, value)| (key, json!(k8s_openapi::ByteString(value))))
-        .collect();
-    let fill = |object: &Value| {
-        let mut object = object.clone();
-        object["data"] = match object["kind"].as_str() {
-            Some("Secret") => secret.clone(),
-            _ => json!({"root-cert.pem": intermediate.root_pem}),
-        };
-        object
-    };
-    objects.iter().map(fill).collect()
+/// Returns the objects to replace: those that hold the root of trust with the data of this intermediate CA, if it is another
+/// one; those that run istiod with this address of the gateway, if it is another one.
+pub fn changed(objects: &[Value], trust: Option<&Intermediate>, gateway: Option<Ipv4Addr>) -> Vec<Value> {
+    objects.iter().filter_map(|object| change(object.clone(), trust, gateway)).collect()
+}
+
+fn change(mut object: Value, trust: Option<&Intermediate>, gateway: Option<Ipv4Addr>) -> Option<Value> {
+    match object["kind"].as_str()? {
+        "Secret" => {
+            let data = trust?.secret_data().into_iter();
+            object["data"] = data.map(|(key, value)| (key, json!(k8s_openapi::ByteString(value)))).collect();
+        }
+        "ConfigMap" => object["data"] = json!({"root-cert.pem": trust?.root_pem}),
+        _ => {
+            let nameservers = ["/spec/template/spec/dnsConfig/nameservers", "/spec/dnsConfig/nameservers"]
+                .into_iter()
+                .find(|path| object.pointer(path).is_some())?;
+            *object.pointer_mut(nameservers)? = json!([gateway?]);
+        }
+    }
+    Some(object)
 }
 
 #[cfg(test)]
@@ -64,23 +94,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_keep_everything_but_their_data() {
-        let live = json!({"metadata": {"name": "cacerts", "uid": "u", "resourceVersion": "7"}, "data": {"ca-key.pem": "b2xk"}});
-        let kept = blank(live, "Secret");
-        assert_eq!(
-            kept,
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cacerts", "uid": "u"}, "data": {}})
-        );
-        let root = blank(json!({"metadata": {"name": ROOT_CERT}}), "ConfigMap");
-        let new = Intermediate {
+    fn objects_are_changed_only_where_needed() {
+        let secret: Secret = serde_json::from_value(json!({"metadata": {"name": "cacerts", "uid": "u",
+            "resourceVersion": "7"}, "data": {"ca-key.pem": "b2xk"}}))
+        .unwrap();
+        let secret = without_data(stored(&secret).unwrap());
+        let metadata = json!({"name": "cacerts", "uid": "u"});
+        assert_eq!(secret, json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {}}));
+        let root = json!({"kind": "ConfigMap", "metadata": {"name": ROOT_CERT}, "data": {}});
+        let dns = json!({"dnsConfig": {"nameservers": ["172.30.0.1"]}});
+        let deployment = json!({"kind": "Deployment", "spec": {"template": {"spec": dns}}});
+        let pod = json!({"kind": "Pod", "spec": dns});
+        let foreign = json!({"kind": "Pod", "spec": {}});
+        let all = [secret, root, deployment, pod, foreign];
+
+        let trust = Intermediate {
             cert_pem: "cert".into(),
             key_pem: "key".into(),
             chain_pem: "chain".into(),
             root_pem: "root".into(),
         };
-        let filled = with_trust(&[kept, root], &new);
-        assert_eq!(filled[0]["data"]["ca-key.pem"], "a2V5");
-        assert_eq!(filled[0]["metadata"]["uid"], "u");
-        assert_eq!(filled[1]["data"], json!({"root-cert.pem": "root"}));
+        assert!(changed(&all, None, None).is_empty());
+        let with_trust = changed(&all, Some(&trust), None);
+        assert_eq!(with_trust.len(), 2);
+        assert_eq!(
+            (&with_trust[0]["data"]["ca-key.pem"], &with_trust[0]["metadata"]["uid"]),
+            (&json!("a2V5"), &json!("u"))
+        );
+        assert_eq!(with_trust[1]["data"], json!({"root-cert.pem": "root"}));
+        let moved = changed(&all, None, Some([172, 30, 9, 1].into()));
+        assert_eq!(moved.len(), 2);
+        assert_eq!(moved[0].pointer("/spec/template/spec/dnsConfig/nameservers"), Some(&json!(["172.30.9.1"])));
+        assert_eq!(moved[1].pointer("/spec/dnsConfig/nameservers"), Some(&json!(["172.30.9.1"])));
     }
 }

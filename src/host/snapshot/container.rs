@@ -4,6 +4,8 @@ use anyhow::Context;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use serde_json::{Value, json};
 
+use crate::plan::inventory::KIND_CLUSTER_LABEL;
+
 /// The port of the API server in a control plane.
 const API_PORT: &str = "6443/tcp";
 
@@ -19,20 +21,39 @@ pub fn kept(inspected: &ContainerInspectResponse) -> anyhow::Result<Value> {
     Ok(kept)
 }
 
-/// Returns the request for a container like a kept one, from `image`, on `network`. The API server is published on
-/// `api_port` if it was published.
+/// What distinguishes a new container from the original.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// kind's name of its cluster.
+    pub kind_name: &'a str,
+    /// Its image.
+    pub image: &'a str,
+    /// Its network.
+    pub network: &'a str,
+}
+
+/// Returns the request for a container like a kept one. It keeps the host name, which is the name of the Kubernetes node, and
+/// is found under it on its network. The API server is published on `api_port` if it was published.
 ///
 /// # Errors
 /// If what was kept cannot be read.
-pub fn request(kept: &Value, image: &str, network: &str, api_port: u16) -> anyhow::Result<ContainerCreateBody> {
+pub fn request(kept: &Value, wanted: Wanted<'_>, api_port: u16) -> anyhow::Result<ContainerCreateBody> {
+    let Wanted { name, kind_name, image, network } = wanted;
     let mut kept = kept.clone();
     kept["Image"] = json!(image);
+    kept["Labels"][KIND_CLUSTER_LABEL] = json!(kind_name);
     kept["HostConfig"]["NetworkMode"] = json!(network);
     let bindings = kept.pointer_mut("/HostConfig/PortBindings").and_then(|bindings| bindings.get_mut(API_PORT));
     for binding in bindings.and_then(Value::as_array_mut).into_iter().flatten() {
         binding["HostPort"] = json!(api_port.to_string());
     }
-    kept["NetworkingConfig"] = json!({"EndpointsConfig": {network: {}}});
+    let endpoint = match kept["Hostname"].as_str() {
+        Some(hostname) if hostname != name => json!({"Aliases": [hostname]}),
+        _ => json!({}),
+    };
+    kept["NetworkingConfig"] = json!({"EndpointsConfig": {network: endpoint}});
     serde_json::from_value(kept).context("reading what a node was created with")
 }
 
@@ -50,7 +71,11 @@ mod tests {
                                  "80/tcp": [{"HostIp": "", "HostPort": "8080"}]}},
         }))
         .unwrap();
-        let body = request(&kept(&inspected).unwrap(), "node:new", "kindmesh-f", 4711).unwrap();
+        let wanted =
+            Wanted { name: "f-a-control-plane", kind_name: "f-a", image: "node:new", network: "kindmesh-f" };
+        let kept = kept(&inspected).unwrap();
+        let body = request(&kept, wanted, 4711).unwrap();
+        assert_eq!(body.labels.unwrap()[KIND_CLUSTER_LABEL], "f-a");
         assert_eq!(body.image.as_deref(), Some("node:new"));
         assert_eq!(body.hostname.as_deref(), Some("e-a-control-plane"));
         assert_eq!((body.tty, body.env), (Some(true), Some(vec!["A=b".to_owned()])));
@@ -59,9 +84,12 @@ mod tests {
         let ports = host.port_bindings.unwrap();
         let port = |name: &str| ports[name].as_ref().unwrap()[0].host_port.clone().unwrap();
         assert_eq!((port("6443/tcp").as_str(), port("80/tcp").as_str()), ("4711", "8080"));
-        assert_eq!(
-            body.networking_config.unwrap().endpoints_config.unwrap().keys().collect::<Vec<_>>(),
-            ["kindmesh-f"]
-        );
+        let aliases = |body: ContainerCreateBody| {
+            body.networking_config.unwrap().endpoints_config.unwrap().remove("kindmesh-f").unwrap().aliases
+        };
+        let same_name = request(&kept, Wanted { name: "e-a-control-plane", ..wanted }, 4711).unwrap();
+        assert_eq!(aliases(same_name), None);
+        let other_name = request(&kept, wanted, 4711).unwrap();
+        assert_eq!(aliases(other_name), Some(vec!["e-a-control-plane".to_owned()]));
     }
 }

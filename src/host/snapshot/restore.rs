@@ -20,6 +20,7 @@ use crate::base::error::Error;
 use crate::host::docker::node::{self, NodeFile};
 use crate::host::docker::{Engine, file};
 use crate::host::kind;
+use crate::plan;
 
 /// The directory on a node with what its unit needs.
 const WORK: &str = "/kind/kindmesh-restore";
@@ -35,6 +36,8 @@ pub struct Source<'a> {
     pub images: Option<Arc<File>>,
     /// The changes to etcd's data: see [`super::etcd::transaction`].
     pub transaction: Value,
+    /// More files for every node, such as the configuration of the link.
+    pub files: Vec<NodeFile>,
 }
 
 /// Creates the containers of a cluster's nodes, in the order of the snapshot. The engine copies the node image's volume,
@@ -45,13 +48,15 @@ pub struct Source<'a> {
 pub async fn create(
     engine: &Engine,
     cluster: &Cluster,
-    names: &[String],
+    planned: &plan::Cluster,
     image: &str,
     network: &str,
 ) -> anyhow::Result<()> {
+    let names = &planned.nodes;
     anyhow::ensure!(cluster.nodes.len() == names.len(), "the snapshot has another number of nodes");
     let nodes = names.iter().zip(&cluster.nodes).map(async |(name, saved)| {
-        node::create(engine, name, container::request(&saved.container, image, network, free_port()?)?).await
+        let wanted = container::Wanted { name, kind_name: &planned.kind_name, image, network };
+        node::create(engine, name, container::request(&saved.container, wanted, free_port()?)?).await
     });
     try_join_all(nodes).await.map(drop)
 }
@@ -92,6 +97,7 @@ async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>
         (None, None) => {}
     }
     let mut files = files(&source.transaction);
+    files.extend(source.files.iter().cloned());
     // The last one: without it, the node does not count as complete.
     files.push(NodeFile { path: kind::CREATED, content: Vec::new(), mode: 0o644 });
     node::copy_files(engine, name, &files).await

@@ -1,12 +1,12 @@
 //! Plans, and claims the plan by creating the network: two processes may compete for its subnets and its name.
 
-use super::template::Origin;
+use super::template::Source;
 use super::unlabeled;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::host::docker::{Engine, network};
 use crate::host::inventory as gather;
-use crate::plan::inventory::{Environment, Executable, Inventory, Taken};
+use crate::plan::inventory::{Environment, Inventory, Taken};
 use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec};
 
@@ -18,8 +18,6 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     /// The existing part of the environment.
     pub(super) existing: Environment,
-    /// The digest of the kindmesh executable; empty if it was not found.
-    pub(super) executable: String,
 }
 
 /// Plans from the inventory, and creates the network. Inspects and plans again only if another process took a
@@ -29,28 +27,22 @@ pub(super) async fn ensure(
     spec: &Spec,
     origins: &Origins,
     inventory: Inventory,
-    origin: &Origin,
+    source: &mut Source,
     events: &Events,
 ) -> anyhow::Result<Planned> {
     let step = events.step("network", None);
     step.run(async move |_| {
-        let executable = gather::executable().await?;
-        let mut inventory = Inventory { executable: executable.clone(), ..inventory };
+        let executable = inventory.executable.clone();
+        let mut inventory = inventory;
         let mut refused: Vec<Taken> = Vec::new();
         for _ in 0..PLANS {
-            if let Origin::Snapshot(snapshot) = origin {
-                let manifest = &snapshot.manifest;
-                inventory.assume(spec.name.as_str(), manifest.subnet, &manifest.subnets())?;
-            }
+            source.assume(spec, &mut inventory)?;
             let plan = plan::plan(spec, &inventory).map_err(|error| origins.place(error))?;
             let existing = inventory.environments.remove(&plan.environment).unwrap_or_default();
             admission::names(&unlabeled::look(engine, &plan, &existing).await?)?;
             let made = network::ensure(engine, &plan.network, &existing.networks).await?;
             if made.value == network::Created::Yes {
-                return Ok(Outcome {
-                    value: Planned { plan, existing, executable: digest(&executable) },
-                    changed: made.changed,
-                });
+                return Ok(Outcome { value: Planned { plan, existing }, changed: made.changed });
             }
             // The engine reserves a subnet before it lists the network.
             let planned =
@@ -64,8 +56,4 @@ pub(super) async fn ensure(
             .into())
     })
     .await
-}
-
-fn digest(executable: &Option<Executable>) -> String {
-    executable.as_ref().map(|executable| executable.digest.clone()).unwrap_or_default()
 }

@@ -9,22 +9,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
 
 use super::Run;
 use super::cluster::Ready;
 use crate::base::blocking::elsewhere;
 use crate::base::digest;
-use crate::base::error;
-use crate::base::event::{Outcome, Step};
+use crate::base::error::{self, Error};
+use crate::base::event::{Events, Outcome, Step};
+use crate::base::hint::{down_hint, up_hint};
+use crate::cluster::link;
 use crate::cluster::mesh::roots;
+use crate::host::docker::{Engine, bake};
 use crate::host::kind;
 use crate::host::snapshot::{self, Snapshot, Store, etcd, restore};
 use crate::host::trust::Intermediate;
 use crate::lifecycle::snapshot::take;
-use crate::plan::{Cluster, image_names};
+use crate::plan::inventory::Inventory;
+use crate::plan::{self, Cluster, image_names};
+use crate::spec::{Spec, Subnet};
 
 /// The version of what is done besides what is part of the key.
 const RECIPE: &str = "1";
@@ -45,21 +48,100 @@ pub enum Origin {
     Snapshot(Box<Snapshot>),
 }
 
+/// Where the missing clusters of one run come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// kind creates them.
+    Kind,
+    /// A template.
+    Template(Snapshot),
+    /// A snapshot, with its root of trust; it replaces existing clusters.
+    Snapshot(Snapshot),
+}
+
+impl Source {
+    /// Returns the source of a run: for [`Origin::Template`], the template of this spec if there is one.
+    pub(super) async fn of(
+        origin: &Origin,
+        engine: &Engine,
+        spec: &Spec,
+        inventory: &Inventory,
+        store: &Store,
+        events: &Events,
+    ) -> anyhow::Result<Self> {
+        match origin {
+            Origin::Fresh => Ok(Self::Kind),
+            Origin::Snapshot(snapshot) => Ok(Self::Snapshot((**snapshot).clone())),
+            Origin::Template => {
+                let plan = plan::anonymous(spec, inventory)?;
+                let (node_image, images) = (&plan.kubernetes.node_image, plan.stable_images());
+                // Without these images the engine has no template either.
+                let Some(node_image) = bake::name(engine, node_image, &images).await else {
+                    return Ok(Self::Kind);
+                };
+                let key = key(engine, spec, inventory, &node_image)?;
+                Ok(match store.open(&key) {
+                    Ok(Some(template)) => Self::Template(template),
+                    Ok(None) => Self::Kind,
+                    Err(error) => {
+                        events.note(format!("template {key} is not used: {}", error::brief(error)));
+                        Self::Kind
+                    }
+                })
+            }
+        }
+    }
+
+    /// Makes the plan use the subnets and the identity of the source. A template whose subnets are in use is not used.
+    ///
+    /// # Errors
+    /// For a snapshot, if its subnets are in use.
+    pub(super) fn assume(&mut self, spec: &Spec, inventory: &mut Inventory) -> anyhow::Result<()> {
+        let (Self::Template(snapshot) | Self::Snapshot(snapshot)) = &*self else { return Ok(()) };
+        let manifest = &snapshot.manifest;
+        let network = (spec.network.subnet == Subnet::Auto).then_some(manifest.subnet);
+        let assumed = inventory.assume(spec.name.as_str(), &manifest.identity, network, &manifest.subnets());
+        match (assumed, &*self) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Self::Template(_)) => {
+                *self = Self::Kind;
+                Ok(())
+            }
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+}
+
+/// Returns the name of a template: a digest of everything that decides what `up` creates.
+fn key(engine: &Engine, spec: &Spec, inventory: &Inventory, node_image: &str) -> anyhow::Result<String> {
+    let proxies = PROXIES.map(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+    let executable = inventory.executable.as_ref().map(|executable| &executable.digest);
+    let plan = plan::anonymous(spec, inventory)?;
+    let spec = plan::anonymous_spec(spec);
+    let decides = serde_json::to_vec(&(RECIPE, executable, &engine.facts.id, node_image, plan, spec, proxies))?;
+    Ok(digest::hex(&Sha256::digest(&decides))[..16].to_owned())
+}
+
+/// A cluster could not be created from a template of another environment, and kind cannot create it under that name.
+#[derive(Debug, thiserror::Error)]
+#[error("template {0} cannot be used")]
+pub(super) struct Unusable(pub(super) String);
+
 /// The templates, and what this run has done with them.
 #[derive(Debug)]
 pub(super) struct Templates {
-    store: Store,
-    origin: Origin,
-    /// The digest of the kindmesh executable.
-    executable: String,
-    found: OnceCell<Option<Snapshot>>,
+    pub(super) store: Store,
+    /// Where missing clusters come from.
+    pub(super) source: Source,
+    /// What a new template depends on besides the spec.
+    pub(super) inventory: Inventory,
     /// The number of clusters that this run created with kind.
     created: AtomicUsize,
 }
 
 impl Templates {
-    pub(super) fn new(store: Store, origin: Origin, executable: String) -> Self {
-        Self { store, origin, executable, found: OnceCell::new(), created: AtomicUsize::new(0) }
+    pub(super) fn new(store: Store, source: Source, inventory: Inventory) -> Self {
+        Self { store, source, inventory, created: AtomicUsize::new(0) }
     }
 
     pub(super) fn created(&self) {
@@ -68,63 +150,76 @@ impl Templates {
 
     /// Whether existing clusters are replaced.
     pub(super) fn replaces(&self) -> bool {
-        matches!(self.origin, Origin::Snapshot(_))
+        matches!(self.source, Source::Snapshot(_))
     }
 }
 
 impl Run {
-    /// Creates a missing cluster from a snapshot or the template of this plan, if there is one. Returns whether it did;
-    /// otherwise the cluster has to be created.
+    /// Creates a missing cluster from a snapshot or a template, if there is one. Returns whether it did; otherwise the
+    /// cluster has to be created.
     pub(super) async fn restore(&self, cluster: &Cluster, node_image: &str, step: &Step) -> anyhow::Result<bool> {
-        let key = match &self.templates.origin {
-            Origin::Fresh => return Ok(false),
-            Origin::Snapshot(snapshot) => {
-                let saved = snapshot.manifest.clusters.get(&cluster.name);
+        let saved = |snapshot: &Snapshot| snapshot.manifest.clusters.get(&cluster.name).cloned();
+        let template = match &self.templates.source {
+            Source::Kind => return self.require_own_identity(cluster).map(|()| false),
+            Source::Snapshot(snapshot) => {
+                let saved = saved(snapshot);
                 let saved = saved.with_context(|| format!("the snapshot has no cluster {}", cluster.name))?;
-                self.restore_from(snapshot, saved, cluster, &[], step).await?;
+                self.restore_from(snapshot, &saved, cluster, None, step).await?;
                 return Ok(true);
             }
-            Origin::Template if !self.can_have_template(node_image) => return Ok(false),
-            Origin::Template => self.template_key(node_image)?,
+            Source::Template(template) => template,
         };
-        let find = async || {
-            self.templates.store.open(&key).unwrap_or_else(|error| {
-                step.note(format!("template {key} is not used: {}", error::brief(error)));
-                None
-            })
+        let (Some(saved), true) = (saved(template), template.manifest.node_image == node_image) else {
+            return self.require_own_identity(cluster).map(|()| false);
         };
-        let found = self.templates.found.get_or_init(find).await;
-        let Some(snapshot) = found else { return Ok(false) };
-        let Some(saved) = snapshot.manifest.clusters.get(&cluster.name) else { return Ok(false) };
         let trust =
             Intermediate::ensure(&self.files.trust(), &self.root, &self.plan.environment, &cluster.name)?.value;
-        let objects = roots::with_trust(&saved.objects, &trust);
-        if let Err(error) = self.restore_from(snapshot, saved, cluster, &objects, step).await {
-            let (name, why) = (&cluster.name, error::brief(error));
-            step.note(format!("creating cluster {name} instead of using template {key}: {why}"));
-            self.templates.store.remove(&key)?;
-            return Ok(false);
+        let Err(error) = self.restore_from(template, &saved, cluster, Some(&trust), step).await else {
+            return Ok(true);
+        };
+        let (key, name) = (&template.name, &cluster.name);
+        step.note(format!("creating cluster {name} instead of using template {key}: {}", error::brief(error)));
+        if self.plan.identity.is_some() {
+            return Err(Unusable(key.clone()).into());
         }
-        Ok(true)
+        self.templates.store.remove(key)?;
+        Ok(false)
     }
 
-    /// Creates a cluster from a snapshot; `objects` replace those in its data.
+    /// Fails if a cluster belongs to clusters that were created under another name: kind would create it under this one.
+    fn require_own_identity(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let identity = self.existing.identities.get(&cluster.name);
+        let Some(identity) = identity else { return Ok(()) };
+        let environment = &self.plan.environment;
+        Err(Error::environment(format!(
+            "cluster {} was created from a template that no longer exists",
+            cluster.name
+        ))
+        .evidence(format!("its nodes have the names of environment {identity}, which kind cannot give them"))
+        .hint(format!("recreate the environment: {}, then {}", down_hint(environment), up_hint(environment)))
+        .into())
+    }
+
+    /// Creates a cluster from a snapshot; with `trust`, it gets this intermediate CA.
     async fn restore_from(
         &self,
         snapshot: &Snapshot,
         saved: &snapshot::Cluster,
         cluster: &Cluster,
-        objects: &[Value],
+        trust: Option<&Intermediate>,
         step: &Step,
     ) -> anyhow::Result<()> {
-        let (network, image) = (&self.plan.network.name, &snapshot.manifest.node_image);
+        let (network, manifest) = (&self.plan.network.name, &snapshot.manifest);
         let create = async {
             kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind_name).await?;
-            restore::create(&self.engine, saved, &cluster.nodes, image, network).await
+            restore::create(&self.engine, saved, cluster, &manifest.node_image, network).await
         };
         let ((), images) = futures::try_join!(create, self.built_image())?;
-        let transaction = etcd::transaction(objects);
-        let source = restore::Source { snapshot, cluster: saved, images, transaction };
+        let gateway = self.plan.gateway();
+        let moved = (plan::first_address(manifest.subnet) != gateway).then_some(gateway);
+        let transaction = etcd::transaction(&roots::changed(&saved.objects, trust, moved));
+        let files = link::files(&self.plan, cluster);
+        let source = restore::Source { snapshot, cluster: saved, images, transaction, files };
         restore::fill(&self.engine, &cluster.nodes, &source).await
     }
 
@@ -142,7 +237,7 @@ impl Run {
         if self.templates.created.load(Ordering::Relaxed) != made.len() || !self.can_have_template(&node_image) {
             return Ok(());
         }
-        let key = self.template_key(&node_image)?;
+        let key = key(&self.engine, &self.spec, &self.templates.inventory, &node_image)?;
         let step = self.events.step("template", None);
         step.run(async |step| {
             if let Err(error) = self.take_template(&key, made).await {
@@ -175,20 +270,5 @@ impl Run {
     fn can_have_template(&self, node_image: &str) -> bool {
         let built = [image_names::BAKED_REPOSITORY, image_names::ARCHIVE_REPOSITORY];
         built.iter().any(|repository| node_image.starts_with(&format!("{repository}:")))
-    }
-
-    /// Returns the name of the template: a digest of everything that decides what `up` creates.
-    fn template_key(&self, node_image: &str) -> anyhow::Result<String> {
-        let proxies = PROXIES.map(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
-        let decides = serde_json::to_vec(&(
-            RECIPE,
-            &self.templates.executable,
-            &self.engine.facts.id,
-            node_image,
-            &self.plan,
-            &self.spec,
-            proxies,
-        ))?;
-        Ok(digest::hex(&Sha256::digest(&decides))[..16].to_owned())
     }
 }
