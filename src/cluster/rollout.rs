@@ -1,8 +1,9 @@
 //! Rollouts: whether a workload of any kind is ready, and why not.
 
+use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, DynamicObject, ListParams, TypeMeta};
 use kube::core::Selector;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -102,6 +103,25 @@ impl Workload {
         pods.sort_by_key(|pod| pod.creation_timestamp().map(|time| time.0));
         Ok(pods)
     }
+}
+
+/// Returns the controllers of a cluster, in all namespaces, whose pods are all ready.
+///
+/// # Errors
+/// The API server's.
+pub async fn ready(client: &Client) -> anyhow::Result<Vec<DynamicObject>> {
+    let list = async |kind: Kind| {
+        let api = kinds::api(client, kind.api_version(), kind.as_str(), None);
+        let found = api.list(&ListParams::default()).await;
+        let mut found = found.with_context(|| format!("listing every {}", kind.as_str()))?.items;
+        found.retain(|live| Rollout::of(kind, live) == Rollout::Ready);
+        // Elements of a list have no types of their own.
+        let types = TypeMeta { api_version: kind.api_version().to_owned(), kind: kind.as_str().to_owned() };
+        found.iter_mut().for_each(|live| live.types = Some(types.clone()));
+        anyhow::Ok(found)
+    };
+    let all = futures::try_join!(list(Kind::Deployment), list(Kind::StatefulSet), list(Kind::DaemonSet))?;
+    Ok([all.0, all.1, all.2].concat())
 }
 
 /// The rollout status of a workload.

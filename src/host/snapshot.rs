@@ -68,6 +68,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Objects to change when it is restored, as JSON from the API server, without the data to replace.
     pub objects: Vec<Value>,
+    /// Controllers whose pods were all ready, with their API version, kind, namespace and name.
+    pub ready: Vec<Value>,
 }
 
 /// A node in a snapshot.

@@ -5,13 +5,16 @@ use std::path::Path;
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::Client;
+use kube::api::DynamicObject;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
 
 use crate::base::blocking::elsewhere;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::roots;
+use crate::cluster::rollout;
 use crate::host::docker::Engine;
 use crate::host::snapshot::{self, Manifest, Snapshot, Store, Unfinished, capture};
 use crate::host::state::{self, Directories, Files};
@@ -48,14 +51,29 @@ pub(crate) async fn take(
     };
     let taken = clusters.iter().map(async |(cluster, client)| {
         let nodes = try_join_all(cluster.nodes.iter().map(node));
-        let (nodes, objects) = futures::try_join!(nodes, roots::objects(client))?;
+        let (nodes, objects, ready) =
+            futures::try_join!(nodes, roots::objects(client), ready(client, with_images))?;
         let (pod_subnet, service_subnet) = (cluster.pod_subnet, cluster.service_subnet);
-        anyhow::Ok((cluster.name.clone(), snapshot::Cluster { pod_subnet, service_subnet, nodes, objects }))
+        let taken = snapshot::Cluster { pod_subnet, service_subnet, nodes, objects, ready };
+        anyhow::Ok((cluster.name.clone(), taken))
     });
     let clusters: BTreeMap<_, _> = try_join_all(taken).await?.into_iter().collect();
     let node = clusters.values().flat_map(|cluster| &cluster.nodes).next();
     let node_image = node.and_then(|node| node.container["Image"].as_str()).unwrap_or_default().to_owned();
     Ok(Manifest::now(plan, engine, &node_image, clusters))
+}
+
+/// Returns the controllers of a cluster whose pods are all ready; none for a template, whose workloads `up` waits for.
+async fn ready(client: &Client, wanted: bool) -> anyhow::Result<Vec<Value>> {
+    if !wanted {
+        return Ok(Vec::new());
+    }
+    let named = |object: DynamicObject| {
+        let types = object.types.clone().unwrap_or_default();
+        json!({"apiVersion": types.api_version, "kind": types.kind,
+            "metadata": {"namespace": object.namespace(), "name": object.name_any()}})
+    };
+    Ok(rollout::ready(client).await?.into_iter().map(named).collect())
 }
 
 /// Returns the snapshots that users saved.

@@ -264,6 +264,7 @@ impl Run {
         let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;
         let kubeconfig = kubeconfig::ensure(&self.files, &self.plan)?;
         let calls = self.prove(&made).await?;
+        self.ensure_saved_workloads(&made).await?;
         self.keep_template(&made).await?;
         drop(made);
         Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: self.plan })

@@ -6,10 +6,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Context, Description, Done, Task, bundle};
+use crate::base::error::Error;
 use crate::base::hint::up_hint;
 use crate::cli::values::duration;
+use crate::host::docker::Engine;
+use crate::lifecycle::snapshot;
 use crate::lifecycle::up::{self, Options, Origin, Up};
 use crate::report::{Style, github};
+use crate::spec::Label;
 
 /// `up`.
 #[derive(Debug, Args)]
@@ -20,6 +24,9 @@ pub struct UpArgs {
     /// Create the clusters, even if there is a template of them
     #[arg(long)]
     pub fresh: bool,
+    /// Create a new environment from a snapshot, under the name of --name, with a new root of trust
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "fresh")]
+    pub from: Option<Label>,
     /// Write a support archive on failure [default: a new file in the working directory]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
     pub bundle_on_failure: Option<PathBuf>,
@@ -45,9 +52,23 @@ pub fn command(args: UpArgs) -> Task {
 }
 
 async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
-    let origin = if args.fresh { Origin::Fresh } else { Origin::default() };
+    let (loaded, origin) = match &args.from {
+        None if args.fresh => (context.load()?, Origin::Fresh),
+        None => (context.load()?, Origin::default()),
+        Some(_) if !context.global.files.is_empty() => {
+            return Err(Error::usage("a snapshot has its own spec").hint("omit --file, or omit --from").into());
+        }
+        Some(from) => {
+            let found = snapshot::open(&context.folders, from.as_str())?;
+            snapshot::admit(&found, &Engine::connect().await?)?;
+            let mut loaded = snapshot::spec(&found)?;
+            if let Some(name) = &context.global.name {
+                loaded.spec.name = name.clone();
+            }
+            (loaded, Origin::New(Box::new(found)))
+        }
+    };
     let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin };
-    let loaded = context.load()?;
     let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
         Ok(up) => up,
         Err(error) => {

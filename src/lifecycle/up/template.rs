@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
+use futures::future::try_join_all;
+use kube::api::DynamicObject;
 use sha2::{Digest, Sha256};
 
 use super::Run;
@@ -20,6 +22,8 @@ use crate::base::event::{Events, Outcome, Step};
 use crate::base::hint::{down_hint, up_hint};
 use crate::cluster::link;
 use crate::cluster::mesh::roots;
+use crate::cluster::rollout::Workload;
+use crate::diagnose::diagnosis::waits;
 use crate::host::docker::{Engine, bake};
 use crate::host::kind;
 use crate::host::snapshot::{self, Snapshot, Store, etcd, restore};
@@ -46,6 +50,8 @@ pub enum Origin {
     Fresh,
     /// From this snapshot, with its root of trust. It replaces existing clusters, too.
     Snapshot(Box<Snapshot>),
+    /// From this snapshot, with a new root of trust, for an environment that does not exist yet.
+    New(Box<Snapshot>),
 }
 
 /// Where the missing clusters of one run come from.
@@ -57,6 +63,8 @@ pub(super) enum Source {
     Template(Snapshot),
     /// A snapshot, with its root of trust; it replaces existing clusters.
     Snapshot(Snapshot),
+    /// A snapshot, with a new root of trust.
+    New(Snapshot),
 }
 
 impl Source {
@@ -72,6 +80,15 @@ impl Source {
         match origin {
             Origin::Fresh => Ok(Self::Kind),
             Origin::Snapshot(snapshot) => Ok(Self::Snapshot((**snapshot).clone())),
+            Origin::New(snapshot) => {
+                let name = spec.name.as_str();
+                if inventory.environments.contains_key(name) {
+                    return Err(Error::usage(format!("environment {name} already exists"))
+                        .hint("choose another name with --name, or replace it: kindmesh snapshot restore")
+                        .into());
+                }
+                Ok(Self::New((**snapshot).clone()))
+            }
             Origin::Template => {
                 let plan = plan::anonymous(spec, inventory)?;
                 let (node_image, images) = (&plan.kubernetes.node_image, plan.stable_images());
@@ -97,7 +114,9 @@ impl Source {
     /// # Errors
     /// For a snapshot, if its subnets are in use.
     pub(super) fn assume(&mut self, spec: &Spec, inventory: &mut Inventory) -> anyhow::Result<()> {
-        let (Self::Template(snapshot) | Self::Snapshot(snapshot)) = &*self else { return Ok(()) };
+        let (Self::Template(snapshot) | Self::Snapshot(snapshot) | Self::New(snapshot)) = &*self else {
+            return Ok(());
+        };
         let manifest = &snapshot.manifest;
         let network = (spec.network.subnet == Subnet::Auto).then_some(manifest.subnet);
         let assumed = inventory.assume(spec.name.as_str(), &manifest.identity, network, &manifest.subnets());
@@ -159,12 +178,15 @@ impl Run {
     /// cluster has to be created.
     pub(super) async fn restore(&self, cluster: &Cluster, node_image: &str, step: &Step) -> anyhow::Result<bool> {
         let saved = |snapshot: &Snapshot| snapshot.manifest.clusters.get(&cluster.name).cloned();
+        let environment = &self.plan.environment;
+        let trust = || Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name);
         let template = match &self.templates.source {
             Source::Kind => return self.require_own_identity(cluster).map(|()| false),
-            Source::Snapshot(snapshot) => {
+            Source::Snapshot(snapshot) | Source::New(snapshot) => {
                 let saved = saved(snapshot);
                 let saved = saved.with_context(|| format!("the snapshot has no cluster {}", cluster.name))?;
-                self.restore_from(snapshot, &saved, cluster, None, step).await?;
+                let trust = if self.templates.replaces() { None } else { Some(trust()?.value) };
+                self.restore_from(snapshot, &saved, cluster, trust.as_ref(), step).await?;
                 return Ok(true);
             }
             Source::Template(template) => template,
@@ -172,8 +194,7 @@ impl Run {
         let (Some(saved), true) = (saved(template), template.manifest.node_image == node_image) else {
             return self.require_own_identity(cluster).map(|()| false);
         };
-        let trust =
-            Intermediate::ensure(&self.files.trust(), &self.root, &self.plan.environment, &cluster.name)?.value;
+        let trust = trust()?.value;
         let Err(error) = self.restore_from(template, &saved, cluster, Some(&trust), step).await else {
             return Ok(true);
         };
@@ -231,10 +252,37 @@ impl Run {
         Ok(Some(self.sample_images.archive(&self.engine, image).await?))
     }
 
+    /// Waits until the workloads are ready that were ready in the snapshot.
+    pub(super) async fn ensure_saved_workloads(&self, made: &[Ready<'_>]) -> anyhow::Result<()> {
+        let (Source::Snapshot(snapshot) | Source::New(snapshot)) = &self.templates.source else { return Ok(()) };
+        let each = made.iter().map(async |ready| {
+            let name = &ready.cluster.name;
+            let saved = snapshot.manifest.clusters.get(name).into_iter().flat_map(|saved| &saved.ready);
+            let objects = saved.map(|object| serde_json::from_value(object.clone()));
+            let objects = objects.collect::<Result<Vec<DynamicObject>, _>>().context("reading the snapshot")?;
+            let step = self.events.step("rollout", Some(name));
+            step.run(async |step| {
+                for workload in objects.iter().filter_map(Workload::of) {
+                    // Steps of this run may have deleted it, such as a sample that the spec does not have.
+                    if workload.get(&ready.client).await?.is_some() {
+                        let deadline = self.wait_deadline();
+                        waits::workload(&ready.client, &workload, &ready.record, step, deadline).await?;
+                    }
+                }
+                Ok(Outcome::unchanged(()))
+            })
+            .await
+        });
+        try_join_all(each).await.map(drop)
+    }
+
     /// Keeps a template if this run created every cluster. A failure costs only the next `up` time.
     pub(super) async fn keep_template(&self, made: &[Ready<'_>]) -> anyhow::Result<()> {
+        if self.templates.created.load(Ordering::Relaxed) != made.len() {
+            return Ok(());
+        }
         let node_image = self.images.ensure_baked().await?;
-        if self.templates.created.load(Ordering::Relaxed) != made.len() || !self.can_have_template(&node_image) {
+        if !self.can_have_template(&node_image) {
             return Ok(());
         }
         let key = key(&self.engine, &self.spec, &self.templates.inventory, &node_image)?;
