@@ -39,7 +39,7 @@ pub fn is_applied(live: &DynamicObject, wanted: &DynamicObject, manager: &str) -
         return false;
     };
     let (Ok(live), Ok(wanted)) = (serde_json::to_value(live), serde_json::to_value(wanted)) else { return false };
-    is_within(&set.0, &wanted) && has(&live, &wanted)
+    is_within(&set.0, &wanted) && has_all(&live, &wanted)
 }
 
 /// Whether every field of a field set exists in a value. The format is that of `FieldsV1`: `f:` a field, `k:` the element of
@@ -64,15 +64,24 @@ fn has_keys(item: &Value, keys: &Value) -> bool {
     keys.as_object().into_iter().flatten().all(|(key, value)| item.get(key).is_none_or(|has| has == value))
 }
 
-/// Whether a live value has everything that is in a wanted one. The API server omits empty strings.
-fn has(live: &Value, wanted: &Value) -> bool {
+/// Whether a live object has everything that is in a wanted one. The API server omits empty strings, but not in maps of the
+/// user: labels, annotations, data.
+fn has_all(live: &Value, wanted: &Value) -> bool {
+    wanted.as_object().into_iter().flatten().all(|(key, wanted)| match live.get(key) {
+        Some(live) => has(live, wanted, !["metadata", "data", "binaryData", "stringData"].contains(&key.as_str())),
+        None => false,
+    })
+}
+
+/// Whether a live value has everything that is in a wanted one; `omits` if the API server may have omitted empty strings.
+fn has(live: &Value, wanted: &Value, omits: bool) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| match live.get(key) {
-            Some(live) => has(live, wanted),
-            None => wanted == "",
+            Some(live) => has(live, wanted, omits),
+            None => omits && wanted == "",
         }),
         (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| has(live, wanted))
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| has(live, wanted, omits))
         }
         _ => live == wanted,
     }
@@ -124,6 +133,7 @@ mod tests {
         // Changed by someone, or in the new version.
         differs(change(live(), "/spec/type", json!("NodePort")), wanted());
         differs(live(), change(wanted(), "/spec", json!({"externalName": "x"})));
+        differs(live(), change(wanted(), "/metadata/labels", json!({"x": "1", "y": ""})));
         differs(live(), change(wanted(), "/metadata/labels", json!({"x": "1", "y": "2"})));
         differs(live(), change(wanted(), "/spec/ports/0/name", json!("https")));
         differs(change(live(), "/spec/ports", json!([{"port": 80, "name": "http"}, {"port": 81}])), wanted());

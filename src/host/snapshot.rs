@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
@@ -211,8 +212,7 @@ impl Store {
     /// The file system's errors.
     pub fn begin(&self, name: &str) -> anyhow::Result<Unfinished> {
         state::private_folder(&self.folder)?;
-        let folder = self.folder.join(format!("{UNFINISHED}{}", std::process::id()));
-        remove(&folder)?;
+        let folder = self.unfinished();
         state::private_folder(&folder)?;
         Ok(Unfinished { folder, place: self.folder.join(name) })
     }
@@ -227,11 +227,19 @@ impl Store {
             return Ok(false);
         }
         // Renamed first, so that what is left if this process is killed does not look complete.
-        let aside = self.folder.join(format!("{UNFINISHED}{}", std::process::id()));
-        remove(&aside)?;
+        let aside = self.unfinished();
         std::fs::rename(&folder, &aside).with_context(|| format!("removing {}", folder.display()))?;
         remove(&aside)?;
         Ok(true)
+    }
+
+    /// Returns a new name for an unfinished snapshot of this process.
+    fn unfinished(&self) -> PathBuf {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let taken = |number: u32| self.folder.join(format!("{UNFINISHED}{}-{number}", std::process::id()));
+        // A killed process may have had the same ID.
+        (number..).map(taken).find(|folder| !folder.exists()).unwrap_or_else(|| taken(number))
     }
 
     /// Removes what killed processes left. Blocks: there may be thousands of processes.
@@ -245,7 +253,8 @@ impl Store {
         }
         let processes = process::all();
         for name in left {
-            let writer = name.strip_prefix(UNFINISHED).and_then(|pid| pid.parse::<u32>().ok());
+            let writer = name.strip_prefix(UNFINISHED).and_then(|rest| rest.split('-').next());
+            let writer = writer.and_then(|pid| pid.parse::<u32>().ok());
             if !processes.iter().any(|process| Some(process.pid) == writer) {
                 remove(&self.folder.join(name))?;
             }
@@ -360,7 +369,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned());
         let begun = store.begin("a").unwrap();
-        let killed = folder.path().join(format!("{UNFINISHED}{}", u32::MAX));
+        let killed = folder.path().join(format!("{UNFINISHED}{}-0", u32::MAX));
         std::fs::create_dir(&killed).unwrap();
         store.sweep().unwrap();
         assert!(!killed.exists() && begun.folder.exists());

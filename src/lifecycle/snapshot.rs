@@ -15,8 +15,8 @@ use crate::base::event::{Events, Outcome};
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::roots;
 use crate::cluster::rollout;
-use crate::host::docker::Engine;
-use crate::host::snapshot::{self, Manifest, Snapshot, Store, Unfinished, capture};
+use crate::host::docker::{Engine, image_marks};
+use crate::host::snapshot::{self, Manifest, Snapshot, Store, Unfinished, capture, restore};
 use crate::host::state::{self, Directories, Files};
 use crate::lifecycle::locked;
 use crate::plan::image_names::reference::containerd_name;
@@ -50,9 +50,9 @@ pub(crate) async fn take(
         anyhow::Ok(node)
     };
     let taken = clusters.iter().map(async |(cluster, client)| {
-        let nodes = try_join_all(cluster.nodes.iter().map(node));
-        let (nodes, objects, ready) =
-            futures::try_join!(nodes, roots::objects(client), ready(client, with_images))?;
+        // Before the nodes: with volumes, their API servers are frozen.
+        let (objects, ready) = futures::try_join!(roots::objects(client), ready(client, with_images))?;
+        let nodes = try_join_all(cluster.nodes.iter().map(node)).await?;
         let (pod_subnet, service_subnet) = (cluster.pod_subnet, cluster.service_subnet);
         let taken = snapshot::Cluster { pod_subnet, service_subnet, nodes, objects, ready };
         anyhow::Ok((cluster.name.clone(), taken))
@@ -152,21 +152,28 @@ pub fn open(folders: &Directories, name: &str) -> anyhow::Result<Snapshot> {
 /// Checks that a snapshot can be restored on an engine, before anything is changed.
 ///
 /// # Errors
-/// A usage error with the reason.
-pub fn admit(snapshot: &Snapshot, engine: &Engine) -> Result<(), Error> {
+/// A usage error with the reason; or that an archive has changed.
+pub async fn admit(snapshot: &Snapshot, engine: &Engine) -> anyhow::Result<()> {
     let manifest = &snapshot.manifest;
     let refused = |why: String, hint: &str| {
-        Err(Error::usage(format!("snapshot {} cannot be restored here: {why}", snapshot.name)).hint(hint))
+        let message = format!("snapshot {} cannot be restored here: {why}", snapshot.name);
+        Err(Error::usage(message).hint(hint).into())
     };
     if manifest.kindmesh != env!("CARGO_PKG_VERSION") {
         let why = format!("kindmesh {} saved it, this is {}", manifest.kindmesh, env!("CARGO_PKG_VERSION"));
         return refused(why, "restore it with the version that saved it");
     }
     if manifest.engine != engine.facts.id {
-        let why = format!("it is of engine {}, this is {}", manifest.engine, engine.facts.id);
+        let why =
+            format!("it was saved on engine {}, but the selected engine is {}", manifest.engine, engine.facts.id);
         return refused(why, "select the engine with DOCKER_HOST or docker context use");
     }
-    Ok(())
+    if image_marks::in_engine(engine, &manifest.node_image).await?.is_none() {
+        let why = format!("the engine has no image {}", manifest.node_image);
+        return refused(why, "prepare it again with the spec of the environment: kindmesh cache warm");
+    }
+    let snapshot = snapshot.clone();
+    elsewhere(move || restore::check(&snapshot)).await
 }
 
 /// Returns the spec of the environment that a snapshot was taken of.
@@ -184,15 +191,24 @@ pub fn spec(snapshot: &Snapshot) -> anyhow::Result<Loaded> {
 /// # Errors
 /// The file system's errors.
 pub(crate) fn restore_state(snapshot: &Snapshot, files: &Files) -> anyhow::Result<()> {
-    for folder in [files.trust(), files.labs()] {
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", folder.display()));
-            }
-            _ => {}
+    let saved = Files { root: snapshot.file(STATE) };
+    copy_state(&saved, files)?;
+    // Afterwards, so that a killed process leaves no key without a certificate.
+    remove_others(&files.trust(), &saved.trust())?;
+    remove_others(&files.labs(), &saved.labs())
+}
+
+/// Removes what is in a directory but not in another one.
+fn remove_others(folder: &Path, kept: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if kept.join(entry.file_name()).exists() {
+            continue;
         }
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.with_context(|| format!("removing {}", path.display()))?;
     }
-    copy_state(&Files { root: snapshot.file(STATE) }, files)
+    Ok(())
 }
 
 fn copy_state(from: &Files, to: &Files) -> anyhow::Result<()> {

@@ -15,7 +15,6 @@ use tokio::sync::SetOnce;
 use crate::base::counts::Counts;
 use crate::base::error::Error;
 use crate::base::event::{Event, Events, Outcome, round};
-use crate::base::hint;
 use crate::base::interrupt::Interrupt;
 use crate::base::wait;
 use crate::cluster::call::Answer;
@@ -97,10 +96,8 @@ pub struct Up {
 pub async fn up(loaded: &Loaded, options: &Options, folders: &Directories, events: &Events) -> anyhow::Result<Up> {
     let (started, before) = (Instant::now(), Counts::so_far());
     let late = || {
-        Error::environment(format!("not ready after {} s", options.timeout.as_secs())).hint(format!(
-            "{} continues where this run stopped; --timeout allows more time",
-            hint::up_hint(loaded.spec.name.as_str())
-        ))
+        let late = Error::environment(format!("not ready after {} s", options.timeout.as_secs()));
+        late.hint(format!("{}; --timeout allows more time", options.origin.next(loaded.spec.name.as_str())))
     };
     let deadline = tokio::time::Instant::now() + options.timeout;
     let mut up = wait::within(deadline, events, run(loaded, options, deadline, folders, events), late).await?;
@@ -145,7 +142,7 @@ async fn run(
     let name = spec.name.to_string();
     tokio::select! {
         up = make_or_start_over(loaded, spec, &engine, &files, waits_until, &options.origin, folders, events) => up,
-        () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, events).await),
+        () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, &options.origin, events).await),
     }
 }
 

@@ -216,11 +216,15 @@ impl Inventory {
             }
         }
         if let Some(existing) = existing.filter(|existing| existing.network.is_some()) {
+            if let Some(name) = clusters.keys().find(|name| !existing.clusters.contains_key(*name)) {
+                let message = format!("environment {environment} exists without cluster {name}");
+                return Err(Error::usage(message).hint(down_hint(environment)));
+            }
             let is_other =
                 |name: &&String| existing.identities.get(*name).map_or(environment, String::as_str) != identity;
             if let Some(name) = clusters.keys().find(is_other) {
                 let message = format!(
-                    "cluster {name} of environment {environment} exists under another name than {identity}"
+                    "cluster {name} of environment {environment} was not created as a cluster of {identity}"
                 );
                 return Err(Error::usage(message).hint(down_hint(environment)));
             }
@@ -323,7 +327,7 @@ mod tests {
         inventory.environments.insert("e".into(), there);
         inventory.assume("e", "e", Some(net("172.30.9.0/24")), &clusters).unwrap();
         let error = inventory.assume("e", "f", Some(net("172.30.9.0/24")), &clusters).unwrap_err();
-        assert_eq!(error.message, "cluster a of environment e exists under another name than f");
+        assert_eq!(error.message, "cluster a of environment e was not created as a cluster of f");
     }
 
     #[test]

@@ -196,10 +196,9 @@ fn down_removes_only_its_own_environment() {
     let up = second.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
     assert_eq!(second.json_lines(&["call"])[0]["statusCode"], 200);
-    // Both come from one template, with their own roots of trust.
+    // The second one comes from the first one's template if this executable created that: with its own root of trust.
     let root = |kindmesh: &Kindmesh| std::fs::read(kindmesh.state().join("trust/root-cert.pem")).unwrap();
     assert_ne!(root(first), root(&second));
-    assert!(!second.state().join("clusters/cluster1/kind.log").exists(), "kind created a cluster");
     let again = second.json_lines(&["up"]);
     assert!(again.iter().all(|event| event["changed"] != true), "{again:?}");
     assert_eq!(first.json_lines(&["call"])[0]["statusCode"], 200);

@@ -86,7 +86,9 @@ async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     }
     if args.all {
         // Templates hold keys of deleted clusters.
-        Store::new(context.folders.templates()).keep_newest(0)?;
+        let templates = Store::new(context.folders.templates());
+        templates.keep_newest(0)?;
+        templates.sweep()?;
     }
     if names.is_empty() {
         lines.push("No environment found.".into());

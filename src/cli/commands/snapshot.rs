@@ -23,7 +23,7 @@ use crate::spec::Label;
 pub enum SnapshotCommand {
     /// Save the running environment: its clusters with everything in them, its root of trust, images and volumes
     Save(SaveArgs),
-    /// Replace the environment by a snapshot of it, also if it was deleted
+    /// Replace the environment with a snapshot of it, also if it was deleted
     Restore(RestoreArgs),
     /// List the saved snapshots
     List,
@@ -111,12 +111,12 @@ async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Done> 
     if let Some(name) = &context.global.name
         && name.as_str() != environment
     {
-        return Err(Error::usage(format!("snapshot {} is of environment {environment}", found.name))
+        return Err(Error::usage(format!("snapshot {} was saved from environment {environment}", found.name))
             .hint("omit --name")
             .into());
     }
     let engine = Engine::connect().await?;
-    snapshot::admit(&found, &engine)?;
+    snapshot::admit(&found, &engine).await?;
     let loaded = snapshot::spec(&found)?;
     let name = found.name.clone();
     let origin = Origin::Snapshot(Box::new(found));
@@ -178,10 +178,12 @@ fn show(context: &Context, name: &str) -> anyhow::Result<Done> {
 }
 
 fn remove(context: &Context, name: &str) -> anyhow::Result<Done> {
-    let found = snapshot::open(&context.folders, name)?;
-    snapshot::store(&context.folders).remove(name)?;
+    // Also one that cannot be read.
+    if !snapshot::store(&context.folders).remove(name)? {
+        snapshot::open(&context.folders, name)?;
+    }
     Ok(match context.is_json() {
-        true => Done::json(&json!({"schemaVersion": 1, "removed": found.name}))?,
+        true => Done::json(&json!({"schemaVersion": 1, "removed": name}))?,
         false => Done::text(format!("Snapshot {name} removed.")),
     })
 }

@@ -60,7 +60,7 @@ async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
         }
         Some(from) => {
             let found = snapshot::open(&context.folders, from.as_str())?;
-            snapshot::admit(&found, &Engine::connect().await?)?;
+            snapshot::admit(&found, &Engine::connect().await?).await?;
             let mut loaded = snapshot::spec(&found)?;
             if let Some(name) = &context.global.name {
                 loaded.spec.name = name.clone();

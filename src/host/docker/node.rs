@@ -74,7 +74,7 @@ pub async fn run_with_input<E: std::error::Error + Send + Sync + 'static>(
     checked(node, command, exec(engine, node, command, Some(input), None).await?)
 }
 
-/// Runs a command in a node that must succeed, and writes its standard output to `sink`. The sink's writes block, so it
+/// Runs a command in a node that must succeed, writes its standard output to `sink`, and returns its standard error. The sink's writes block, so it
 /// should be a file.
 ///
 /// # Errors
@@ -85,11 +85,12 @@ pub async fn run_into(
     command: &[&str],
     sink: &mut (dyn Write + Send),
     timeout: Duration,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let nothing = None::<futures::stream::Empty<Result<Bytes, std::io::Error>>>;
     let work = exec(engine, node, command, nothing, Some(sink));
     let said = tokio::time::timeout(timeout, work).await.map_err(|_| not_exited(node, command, timeout))??;
-    checked(node, command, said).map(drop)
+    let stderr = said.stderr.clone();
+    checked(node, command, said).map(|_| stderr)
 }
 
 fn checked(node: &str, command: &[&str], said: Said) -> anyhow::Result<String> {

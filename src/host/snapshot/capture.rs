@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Archive, Node, container};
 use crate::base::digest;
+use crate::base::error::Error;
 use crate::host::docker::image::CTR;
 use crate::host::docker::{Engine, node};
 use crate::host::state;
@@ -40,17 +41,22 @@ const KUBELET: &str = "config.yaml instance-config.yaml kubeadm-flags.env pki";
 
 /// Writes a tar archive to standard output: of the files named by the arguments, of the kubelet's files, and of the data and
 /// the executable of etcd if it runs here. The log of etcd is preallocated and mostly empty, so its data is in a sparse archive
-/// of its own: the engine does not extract sparse archives. If there are volumes, all pods are frozen until the end.
+/// of its own: the engine does not extract sparse archives. If there are volumes, all pods are frozen until the end. Prints
+/// the number of bytes to standard error: the engine may lose the end of a command's output.
 const SCRIPT: &str = r#"
-set -eu
+set -eu -o pipefail
 work=/run/kindmesh-snapshot
 restore=$work/kind/kindmesh-restore
 volumes=var/local-path-provisioner
-etcd=$(pgrep -f '^etcd .*--data-dir=/var/lib/etcd' || true)
+etcd=
+if [ -e /etc/kubernetes/manifests/etcd.yaml ]; then
+  # The oldest: a pod of a user may run etcd, too.
+  etcd=$(pgrep -o -f '^etcd .*--data-dir=/var/lib/etcd( |$)') || { echo "etcd does not run" >&2; exit 1; }
+fi
 pods() { # pods THAWED|FROZEN 0|1: cgroup v1, v2
   find /sys/fs/cgroup -maxdepth 4 -type d '(' -name kubepods -o -name kubelet-kubepods.slice ')' | while read -r group; do
-    if [ -e "$group/freezer.state" ]; then echo "$1" >"$group/freezer.state"; fi
-    if [ -e "$group/cgroup.freeze" ]; then echo "$2" >"$group/cgroup.freeze"; fi
+    if [ -e "$group/freezer.state" ]; then echo "$1" >"$group/freezer.state" || true; fi
+    if [ -e "$group/cgroup.freeze" ]; then echo "$2" >"$group/cgroup.freeze" || true; fi
   done
 }
 finish() {
@@ -66,7 +72,7 @@ rm -rf $work
 mkdir -p $work/var/lib/kubelet
 mkdir -p -m 700 $restore
 more=()
-if [ -n "$(ls -A "/$volumes" 2>/dev/null)" ]; then
+if [ -n "$(ls -A "/$volumes" 2>/dev/null)" ] && ! mountpoint -q "/$volumes"; then
   pods FROZEN 1
   more=("$volumes")
 fi
@@ -80,19 +86,20 @@ fi
 for name in $kubelet; do
   [ ! -e "/var/lib/kubelet/$name" ] || cp -a "/var/lib/kubelet/$name" $work/var/lib/kubelet/
 done
-tar --create --directory=$work var kind --directory=/ "${more[@]}" --no-recursion -- "$@"
+{ tar --create --directory=$work var kind --directory=/ "${more[@]}" --no-recursion -- "$@" |
+  tee /dev/fd/3 | wc -c >&2; } 3>&1
 "#;
 
 /// Writes an archive of these images to standard output. An image whose layers were discarded is left out: Kubernetes pulled
-/// it, and will pull it again.
+/// it, and will pull it again. Prints the number of bytes to standard error.
 const IMAGES: &str = r#"
-set -eu
+set -eu -o pipefail
 complete=$(ctr --namespace k8s.io images check | awk '$4 == "complete" {print $1}')
 names=()
 for name; do
   if grep -qxF "$name" <<<"$complete"; then names+=("$name"); fi
 done
-[ ${#names[@]} = 0 ] || ctr --namespace k8s.io images export - "${names[@]}"
+[ ${#names[@]} = 0 ] || { ctr --namespace k8s.io images export - "${names[@]}" | tee /dev/fd/3 | wc -c >&2; } 3>&1
 "#;
 
 /// How long one node may take. Measured: a second, without large volumes and images.
@@ -116,7 +123,8 @@ pub async fn node(engine: &Engine, name: &str, folder: &Path) -> anyhow::Result<
     Ok(Node { name: name.to_owned(), container: container::kept(&inspected)?, archive, images: None })
 }
 
-/// Takes the images of a node that are not in `known`, which has prefixes of containerd's names. None if there are none.
+/// Takes the images of a node that are not in `known`, which has containerd's names, or prefixes of them that end with `/`. None
+/// if there are none.
 ///
 /// # Errors
 /// As for [`node`].
@@ -128,8 +136,8 @@ pub async fn images(
 ) -> anyhow::Result<Option<Archive>> {
     let what = || format!("saving the images of node {name}");
     let list = node::run(engine, name, &[&CTR[..], &["ls", "-q"]].concat()).await.with_context(what)?;
-    let is_known =
-        |image: &&str| image.starts_with("sha256:") || known.iter().any(|known| image.starts_with(known));
+    let is = |image: &str, known: &str| image == known || (known.ends_with('/') && image.starts_with(known));
+    let is_known = |image: &&str| image.starts_with("sha256:") || known.iter().any(|known| is(image, known));
     let images: Vec<&str> = list.lines().filter(|image| !is_known(image)).collect();
     if images.is_empty() {
         return Ok(None);
@@ -141,7 +149,10 @@ pub async fn images(
     Ok((!empty).then_some(archive))
 }
 
-/// Writes the output of a command in a node to a file.
+/// How often a command is repeated whose output was incomplete.
+const TRIES: usize = 3;
+
+/// Writes the output of a command in a node to a file. The command prints the number of bytes to its standard error, last.
 async fn write(
     engine: &Engine,
     name: &str,
@@ -149,10 +160,19 @@ async fn write(
     folder: &Path,
     file: String,
 ) -> anyhow::Result<Archive> {
-    let mut writer = Hashed { file: state::begin_private(&folder.join(&file))?, sha256: Sha256::new() };
-    node::run_into(engine, name, command, &mut writer, TIMEOUT).await?;
-    writer.file.sync_all()?;
-    Ok(Archive { file, sha256: digest::hex(&writer.sha256.finalize()) })
+    let mut seen = String::new();
+    for _ in 0..TRIES {
+        let mut writer = Hashed { file: state::begin_private(&folder.join(&file))?, sha256: Sha256::new() };
+        let printed = node::run_into(engine, name, command, &mut writer, TIMEOUT).await?;
+        writer.file.sync_all()?;
+        let size = writer.file.metadata()?.len();
+        let sent = printed.split_whitespace().next_back().map_or(Ok(0), str::parse::<u64>)?;
+        if sent == size {
+            return Ok(Archive { file, sha256: digest::hex(&writer.sha256.finalize()) });
+        }
+        seen = format!("{size} of {sent} bytes arrived");
+    }
+    Err(Error::environment("the engine lost a part of a command's output").evidence(seen).into())
 }
 
 /// Whether a changed file of a container with these mounts is kept.

@@ -4,7 +4,7 @@ use anyhow::Context;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use serde_json::{Value, json};
 
-use crate::plan::inventory::KIND_CLUSTER_LABEL;
+use crate::plan::inventory::{KIND_CLUSTER_LABEL, KIND_ROLE_LABEL};
 
 /// The port of the API server in a control plane.
 const API_PORT: &str = "6443/tcp";
@@ -19,6 +19,11 @@ pub fn kept(inspected: &ContainerInspectResponse) -> anyhow::Result<Value> {
     let mut kept = serde_json::to_value(config)?;
     kept["HostConfig"] = serde_json::to_value(host)?;
     Ok(kept)
+}
+
+/// Whether a kept container is a control plane.
+pub fn is_control_plane(kept: &Value) -> bool {
+    kept["Labels"][KIND_ROLE_LABEL] == "control-plane"
 }
 
 /// What distinguishes a new container from the original.

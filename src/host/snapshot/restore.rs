@@ -2,6 +2,7 @@
 //! start, before etcd (`kind-configs/node/kindmesh-restore`).
 
 use std::fs::File;
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::pin::Pin;
@@ -40,6 +41,28 @@ pub struct Source<'a> {
     pub files: Vec<NodeFile>,
 }
 
+/// Checks that every archive of a snapshot is what was saved. Blocks: all of it is read.
+///
+/// # Errors
+/// If one has changed; otherwise the file system's errors.
+pub fn check(snapshot: &Snapshot) -> anyhow::Result<()> {
+    let nodes = snapshot.manifest.clusters.values().flat_map(|cluster| &cluster.nodes);
+    for archive in nodes.flat_map(|node| std::iter::once(&node.archive).chain(&node.images)) {
+        let path = snapshot.file(&archive.file);
+        let what = || format!("reading {}", path.display());
+        let (mut file, mut sum) = (File::open(&path).with_context(what)?, Sha256::new());
+        let mut chunk = vec![0; 256 * 1024];
+        loop {
+            match file.read(&mut chunk).with_context(what)? {
+                0 => break,
+                length => sum.update(&chunk[..length]),
+            }
+        }
+        verify(&path, archive, sum)?;
+    }
+    Ok(())
+}
+
 /// Creates the containers of a cluster's nodes, in the order of the snapshot. The engine copies the node image's volume,
 /// which takes seconds.
 ///
@@ -56,7 +79,9 @@ pub async fn create(
     anyhow::ensure!(cluster.nodes.len() == names.len(), "the snapshot has another number of nodes");
     let nodes = names.iter().zip(&cluster.nodes).map(async |(name, saved)| {
         let wanted = container::Wanted { name, kind_name: &planned.kind_name, image, network };
-        node::create(engine, name, container::request(&saved.container, wanted, free_port()?)?).await
+        let configured = planned.kind_config["networking"]["apiServerPort"].as_u64().filter(|port| *port != 0);
+        let port = configured.and_then(|port| port.try_into().ok()).map_or_else(free_port, Ok)?;
+        node::create(engine, name, container::request(&saved.container, wanted, port)?).await
     });
     try_join_all(nodes).await.map(drop)
 }
@@ -68,7 +93,11 @@ pub async fn create(
 pub async fn fill(engine: &Engine, names: &[String], source: &Source<'_>) -> anyhow::Result<()> {
     let nodes = names.iter().zip(&source.cluster.nodes);
     try_join_all(nodes.map(|(name, saved)| fill_one(engine, name, saved, source))).await?;
-    // Only when all are complete.
+    // Only when all are complete: with this file on its control plane, a cluster counts as created.
+    let created = NodeFile { path: kind::CREATED, content: Vec::new(), mode: 0o644 };
+    if let Some(control_plane) = names.first() {
+        node::copy_files(engine, control_plane, &[created]).await?;
+    }
     let start = async |name: &String| {
         engine.docker.start_container(name, None).await.with_context(|| format!("starting node {name}"))
     };
@@ -80,7 +109,7 @@ async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>
     let (archive, sum) = hashed(&path)?;
     let extracted = node::extract(engine, name, archive).await;
     extracted.with_context(|| format!("copying {} to node {name}", path.display()))?;
-    verify(&path, &saved.archive, &sum)?;
+    verify(&path, &saved.archive, read(&sum))?;
     let images = format!("{WORK}/images.tar");
     match (&saved.images, &source.images) {
         (Some(saved), _) => {
@@ -88,7 +117,7 @@ async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>
             let (archive, sum) = hashed(&path)?;
             let size = std::fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
             node::copy_file(engine, name, &images, size, archive).await?;
-            verify(&path, saved, &sum)?;
+            verify(&path, saved, read(&sum))?;
         }
         (None, Some(archive)) => {
             let size = archive.metadata().context("reading an archive of images")?.len();
@@ -96,14 +125,17 @@ async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>
         }
         (None, None) => {}
     }
-    let mut files = files(&source.transaction);
+    let mut files = files();
     files.extend(source.files.iter().cloned());
-    // The last one: without it, the node does not count as complete.
-    files.push(NodeFile { path: kind::CREATED, content: Vec::new(), mode: 0o644 });
+    if container::is_control_plane(&saved.container) {
+        // Workers have no etcd, and need no key.
+        let content = source.transaction.to_string().into_bytes();
+        files.push(NodeFile { path: "/kind/kindmesh-restore/transaction.json", content, mode: 0o600 });
+    }
     node::copy_files(engine, name, &files).await
 }
 
-fn files(transaction: &Value) -> Vec<NodeFile> {
+fn files() -> Vec<NodeFile> {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
     vec![
         file(
@@ -121,7 +153,6 @@ fn files(transaction: &Value) -> Vec<NodeFile> {
             include_str!("../../../kind-configs/node/restore.conf"),
             0o644,
         ),
-        file("/kind/kindmesh-restore/transaction.json", &transaction.to_string(), 0o600),
     ]
 }
 
@@ -140,8 +171,12 @@ fn hashed(path: &Path) -> anyhow::Result<(Chunks, Arc<Mutex<Sha256>>)> {
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
 
-fn verify(path: &Path, saved: &Archive, sum: &Mutex<Sha256>) -> Result<(), Error> {
-    let sum = sum.lock().unwrap_or_else(PoisonError::into_inner).clone();
+/// Returns the digest of what was read so far.
+fn read(sum: &Mutex<Sha256>) -> Sha256 {
+    sum.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn verify(path: &Path, saved: &Archive, sum: Sha256) -> Result<(), Error> {
     if digest::hex(&sum.finalize()) == saved.sha256 {
         return Ok(());
     }

@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::template::Origin;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
-use crate::base::hint::{down_hint, up_hint};
+use crate::base::hint::down_hint;
 use crate::base::names;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
@@ -18,7 +19,13 @@ use crate::host::state::Files;
 const STOP_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Removes incomplete nodes, and returns the error that says what exists and how to continue.
-pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, events: &Events) -> anyhow::Error {
+pub(super) async fn stop(
+    engine: &Engine,
+    environment: &str,
+    files: &Files,
+    origin: &Origin,
+    events: &Events,
+) -> anyhow::Error {
     let step = events.step("put-away", None);
     let put_away = step.run(async |step| {
         let put_away = tokio::time::timeout(STOP_TIMEOUT, clean_up(engine, environment, files, step)).await;
@@ -28,7 +35,7 @@ pub(super) async fn stop(engine: &Engine, environment: &str, files: &Files, even
     match put_away.await {
         Ok(exists) => Error::environment("interrupted")
             .evidence(exists.join("\n"))
-            .hint(format!("{} continues, {} deletes it", up_hint(environment), down_hint(environment)))
+            .hint(format!("{}; {} deletes it", origin.next(environment), down_hint(environment)))
             .into(),
         Err(error) => error.context("interrupted"),
     }

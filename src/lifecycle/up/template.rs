@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -37,6 +38,8 @@ use crate::spec::{Spec, Subnet};
 const RECIPE: &str = "1";
 /// The number of templates to keep: each has some 65 MB for two clusters.
 const KEPT: usize = 4;
+/// How long keeping a template may take. Measured: 1.2 s.
+const TEMPLATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Variables from which kind takes proxies for the nodes.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"];
 
@@ -52,6 +55,20 @@ pub enum Origin {
     Snapshot(Box<Snapshot>),
     /// From this snapshot, with a new root of trust, for an environment that does not exist yet.
     New(Box<Snapshot>),
+}
+
+impl Origin {
+    /// Returns how to continue after an interrupted run.
+    pub(super) fn next(&self, environment: &str) -> String {
+        match self {
+            Self::Template | Self::Fresh => format!("{} continues where this run stopped", up_hint(environment)),
+            Self::Snapshot(snapshot) => format!("kindmesh snapshot restore {} starts over", snapshot.name),
+            Self::New(snapshot) => {
+                let (down, from) = (down_hint(environment), &snapshot.name);
+                format!("{down}, then kindmesh up --from {from} --name {environment} starts over")
+            }
+        }
+    }
 }
 
 /// Where the missing clusters of one run come from.
@@ -84,7 +101,7 @@ impl Source {
                 let name = spec.name.as_str();
                 if inventory.environments.contains_key(name) {
                     return Err(Error::usage(format!("environment {name} already exists"))
-                        .hint("choose another name with --name, or replace it: kindmesh snapshot restore")
+                        .hint(format!("choose another name with --name, or delete it: {}", down_hint(name)))
                         .into());
                 }
                 Ok(Self::New((**snapshot).clone()))
@@ -191,16 +208,24 @@ impl Run {
             }
             Source::Template(template) => template,
         };
+        // Without nodes, the environment can start over under its own name.
+        let may_start_over = self.plan.identity.is_some() && self.existing.nodes.is_empty();
         let (Some(saved), true) = (saved(template), template.manifest.node_image == node_image) else {
-            return self.require_own_identity(cluster).map(|()| false);
+            return match may_start_over {
+                true => Err(Unusable(template.name.clone()).into()),
+                false => self.require_own_identity(cluster).map(|()| false),
+            };
         };
         let trust = trust()?.value;
         let Err(error) = self.restore_from(template, &saved, cluster, Some(&trust), step).await else {
             return Ok(true);
         };
         let (key, name) = (&template.name, &cluster.name);
-        step.note(format!("creating cluster {name} instead of using template {key}: {}", error::brief(error)));
-        if self.plan.identity.is_some() {
+        if self.plan.identity.is_some() && !may_start_over {
+            return Err(error);
+        }
+        step.note(format!("template {key} is not used, creating cluster {name}: {}", error::brief(error)));
+        if may_start_over {
             return Err(Unusable(key.clone()).into());
         }
         self.templates.store.remove(key)?;
@@ -232,6 +257,8 @@ impl Run {
     ) -> anyhow::Result<()> {
         let (network, manifest) = (&self.plan.network.name, &snapshot.manifest);
         let create = async {
+            // kind's; that of an earlier cluster may have the same port.
+            let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, "kubeconfig"));
             kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind_name).await?;
             restore::create(&self.engine, saved, cluster, &manifest.node_image, network).await
         };
@@ -281,31 +308,36 @@ impl Run {
         if self.templates.created.load(Ordering::Relaxed) != made.len() {
             return Ok(());
         }
-        let node_image = self.images.ensure_baked().await?;
-        if !self.can_have_template(&node_image) {
-            return Ok(());
-        }
-        let key = key(&self.engine, &self.spec, &self.templates.inventory, &node_image)?;
         let step = self.events.step("template", None);
         step.run(async |step| {
-            if let Err(error) = self.take_template(&key, made).await {
+            let taken = tokio::time::timeout(TEMPLATE_TIMEOUT, self.take_template(made)).await;
+            let late = |_| anyhow::anyhow!("not finished within {} s", TEMPLATE_TIMEOUT.as_secs());
+            let taken = taken.map_err(late).flatten();
+            let changed = taken.unwrap_or_else(|error| {
                 step.note(format!("no template kept: {}", error::brief(error)));
-                return Ok(Outcome::unchanged(()));
-            }
-            Ok(Outcome::changed(()))
+                false
+            });
+            Ok(Outcome { value: (), changed })
         })
         .await
     }
 
-    async fn take_template(&self, key: &str, made: &[Ready<'_>]) -> anyhow::Result<()> {
+    /// Returns whether a template was kept.
+    async fn take_template(&self, made: &[Ready<'_>]) -> anyhow::Result<bool> {
+        let node_image = self.images.ensure_baked().await?;
+        if !self.can_have_template(&node_image) {
+            return Ok(false);
+        }
+        let key = key(&self.engine, &self.spec, &self.templates.inventory, &node_image)?;
         let store = self.templates.store.clone();
         elsewhere(move || store.sweep()).await?;
-        let begun = self.templates.store.begin(key)?;
+        let begun = self.templates.store.begin(&key)?;
         let clusters: Vec<_> = made.iter().map(|ready| (ready.cluster, &ready.client)).collect();
         match take(&self.engine, &self.plan, &clusters, false, &begun).await {
             Ok(manifest) => {
                 begun.complete(&manifest)?;
-                self.templates.store.keep_newest(KEPT)
+                self.templates.store.keep_newest(KEPT)?;
+                Ok(true)
             }
             Err(error) => {
                 begun.discard()?;
