@@ -39,8 +39,7 @@ pub struct Plan {
     pub schema_version: u8,
     /// The environment's name.
     pub environment: String,
-    /// The name that the environment's clusters were created under, if another environment's template was restored: see
-    /// [`inventory::IDENTITY_LABEL`].
+    /// The name that the environment's clusters were created under, if another environment's template was restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// The engine's platform, as in image names: `linux/amd64`.

@@ -128,7 +128,8 @@ pub struct Environment {
     pub nodes: Vec<Node>,
     /// The kindmesh version that created it.
     pub version: String,
-    /// The names under which clusters were created, if they differ from the environment's: see [`IDENTITY_LABEL`].
+    /// The names under which clusters were created, if they differ from the environment's: from the label
+    /// `kindmesh.identity`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub identities: BTreeMap<String, String>,
 }

@@ -184,7 +184,7 @@ fn is_kept(path: &str, mounts: &[&str]) -> bool {
             |path: &str| path.strip_prefix(*folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         within(path) || real.is_some_and(within)
     };
-    !NOT_KEPT.iter().chain(mounts).any(|folder| is_in(folder))
+    !NOT_KEPT.iter().chain(mounts).any(is_in)
 }
 
 /// Writes a file and computes its digest.
