@@ -35,7 +35,7 @@ pub(super) async fn stop(
     match put_away.await {
         Ok(exists) => Error::environment("interrupted")
             .evidence(exists.join("\n"))
-            .hint(format!("{}; {} deletes it", origin.next(environment), down_hint(environment)))
+            .hint(format!("{}, {} deletes it", origin.next(environment), down_hint(environment)))
             .into(),
         Err(error) => error.context("interrupted"),
     }

@@ -61,7 +61,7 @@ impl Origin {
     /// Returns how to continue after an interrupted run.
     pub(super) fn next(&self, environment: &str) -> String {
         match self {
-            Self::Template | Self::Fresh => format!("{} continues where this run stopped", up_hint(environment)),
+            Self::Template | Self::Fresh => format!("{} continues", up_hint(environment)),
             Self::Snapshot(snapshot) => format!("kindmesh snapshot restore {} starts over", snapshot.name),
             Self::New(snapshot) => {
                 let (down, from) = (down_hint(environment), &snapshot.name);
