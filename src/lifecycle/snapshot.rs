@@ -63,6 +63,27 @@ pub(crate) async fn take(
     Ok(Manifest::now(plan, engine, &node_image, clusters))
 }
 
+/// Writes a snapshot: completes it when `fill` succeeds, and leaves nothing otherwise.
+///
+/// # Errors
+/// Those of `fill` and the file system.
+pub(crate) async fn write(
+    store: &Store,
+    name: &str,
+    fill: impl AsyncFnOnce(&Unfinished) -> anyhow::Result<Manifest>,
+) -> anyhow::Result<()> {
+    let swept = store.clone();
+    elsewhere(move || swept.sweep()).await?;
+    let begun = store.begin(name)?;
+    match fill(&begun).await {
+        Ok(manifest) => begun.complete(&manifest),
+        Err(error) => {
+            begun.discard()?;
+            Err(error)
+        }
+    }
+}
+
 /// Returns the controllers of a cluster whose pods are all ready; none for a template, whose workloads `up` waits for.
 async fn ready(client: &Client, wanted: bool) -> anyhow::Result<Vec<Value>> {
     if !wanted {
@@ -107,22 +128,13 @@ pub async fn save(
     let clusters: Vec<_> = plan.clusters.iter().zip(&clients).collect();
     let step = events.step("snapshot", None);
     step.run(async |step| {
-        let swept = store.clone();
-        elsewhere(move || swept.sweep()).await?;
-        let begun = store.begin(name.as_str())?;
         step.waiting("the snapshot", &format!("copying {} clusters", clusters.len()));
-        let taken = async {
-            let manifest = take(engine, &plan, &clusters, true, &begun).await?;
+        write(&store, name.as_str(), async |begun| {
+            let manifest = take(engine, &plan, &clusters, true, begun).await?;
             copy_state(&opened.files, &Files { root: begun.file(STATE) })?;
-            anyhow::Ok(manifest)
-        };
-        match taken.await {
-            Ok(manifest) => begun.complete(&manifest)?,
-            Err(error) => {
-                begun.discard()?;
-                return Err(error);
-            }
-        }
+            Ok(manifest)
+        })
+        .await?;
         Ok(Outcome::changed(()))
     })
     .await?;

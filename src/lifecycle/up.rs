@@ -140,97 +140,91 @@ async fn run(
     let _lock = lock.await?;
     let _armed = interrupt.arm("stopping at a consistent state");
     let name = spec.name.to_string();
+    let work = Work { loaded, engine: &engine, files: &files, waits_until, folders, events };
     tokio::select! {
-        up = make_or_start_over(loaded, spec, &engine, &files, waits_until, &options.origin, folders, events) => up,
+        up = work.make_or_start_over(spec, &options.origin) => up,
         () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, &options.origin, events).await),
     }
 }
 
-/// Creates everything anew if a template of another environment turns out to be unusable.
-#[expect(clippy::too_many_arguments, reason = "as for `make`")]
-async fn make_or_start_over(
-    loaded: &Loaded,
-    spec: Spec,
-    engine: &Engine,
-    files: &Files,
+/// What one `up` works with, under the lock.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    loaded: &'a Loaded,
+    engine: &'a Engine,
+    files: &'a Files,
     waits_until: tokio::time::Instant,
-    origin: &Origin,
-    folders: &Directories,
-    events: &Events,
-) -> anyhow::Result<Up> {
-    let name = spec.name.to_string();
-    let error = match make(loaded, spec.clone(), engine, files, waits_until, origin, folders, events).await {
-        Err(error) if error.downcast_ref::<Unusable>().is_some() => error,
-        made => return made,
-    };
-    let found = gather::gather(engine).await?.environments.remove(&name);
-    down::remove(engine, &name, found, events).await?;
-    if let Some(Unusable(key)) = error.downcast_ref() {
-        Store::new(folders.templates()).remove(key)?;
-    }
-    make(loaded, spec, engine, files, waits_until, &Origin::Fresh, folders, events).await
+    folders: &'a Directories,
+    events: &'a Events,
 }
 
-/// Everything that runs under the lock: inspect, admit, plan and execute. May be dropped at any point.
-#[expect(clippy::too_many_arguments, reason = "each is a different part of a run")]
-async fn make(
-    loaded: &Loaded,
-    spec: Spec,
-    engine: &Engine,
-    files: &Files,
-    waits_until: tokio::time::Instant,
-    origin: &Origin,
-    folders: &Directories,
-    events: &Events,
-) -> anyhow::Result<Up> {
-    // Best effort: files left by a killed `down` block only the next `down`.
-    let _ = folders.sweep();
-    let gathered = async || {
-        let inventory = gather::gather(engine).await?;
-        anyhow::Ok(Inventory { executable: gather::executable().await?, ..inventory })
-    };
-    let mut inventory = gathered().await?;
-    let (past, selected) = (environment::past(files)?, engine.identity());
-
-    admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
-
-    let store = Store::new(folders.templates());
-    let mut source = Source::of(origin, engine, &spec, &inventory, &store, events).await?;
-    if let (Source::Kind, Some(existing)) = (&source, inventory.environments.get(spec.name.as_str()))
-        && existing.nodes.is_empty()
-        && !existing.identities.is_empty()
-    {
-        // Its template is gone, and the labels of its network still say that its clusters come from there.
-        down::remove(engine, spec.name.as_str(), Some(existing.clone()), events).await?;
-        inventory = gathered().await?;
+impl Work<'_> {
+    /// Creates everything anew if a template of another environment turns out to be unusable.
+    async fn make_or_start_over(self, spec: Spec, origin: &Origin) -> anyhow::Result<Up> {
+        let error = match self.make(spec.clone(), origin).await {
+            Err(error) if error.downcast_ref::<Unusable>().is_some() => error,
+            made => return made,
+        };
+        let found = gather::gather(self.engine).await?.environments.remove(spec.name.as_str());
+        down::remove(self.engine, spec.name.as_str(), found, self.events).await?;
+        if let Some(Unusable(key)) = error.downcast_ref() {
+            Store::new(self.folders.templates()).remove(key)?;
+        }
+        self.make(spec, &Origin::Fresh).await
     }
-    let templates = inventory.clone();
-    let Planned { plan, existing } =
-        network::ensure(engine, &spec, &loaded.origins, inventory, &mut source, events).await?;
 
-    files.store_engine(&selected)?;
-    environment::store(files, &spec)?;
-    if let Source::Snapshot(snapshot) = &source {
-        restore_state(snapshot, files)?;
+    /// Everything that runs under the lock: inspect, admit, plan and execute. May be dropped at any point.
+    async fn make(self, spec: Spec, origin: &Origin) -> anyhow::Result<Up> {
+        let Self { loaded, engine, files, waits_until, folders, events } = self;
+        // Best effort: files left by a killed `down` block only the next `down`.
+        let _ = folders.sweep();
+        let gathered = async || {
+            let inventory = gather::gather(engine).await?;
+            anyhow::Ok(Inventory { executable: gather::executable().await?, ..inventory })
+        };
+        let mut inventory = gathered().await?;
+        let (past, selected) = (environment::past(files)?, engine.identity());
+
+        admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
+
+        let store = Store::new(folders.templates());
+        let mut source = Source::of(origin, engine, &spec, &inventory, &store, events).await?;
+        if let (Source::Kind, Some(existing)) = (&source, inventory.environments.get(spec.name.as_str()))
+            && existing.nodes.is_empty()
+            && !existing.identities.is_empty()
+        {
+            // Its template is gone, and the labels of its network still say that its clusters come from there.
+            down::remove(engine, spec.name.as_str(), Some(existing.clone()), events).await?;
+            inventory = gathered().await?;
+        }
+        let templates = inventory.clone();
+        let Planned { plan, existing } =
+            network::ensure(engine, &spec, &loaded.origins, inventory, &mut source, events).await?;
+
+        files.store_engine(&selected)?;
+        environment::store(files, &spec)?;
+        if let Source::Snapshot(snapshot) = &source {
+            restore_state(snapshot, files)?;
+        }
+        let run = Run {
+            root: ensure_root(files, &plan, events).await?,
+            tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
+            images: Images::new(engine, &plan, events),
+            readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
+            mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
+            sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
+            templates: Templates::new(store, source, templates),
+            cache: folders.cache.clone(),
+            events: events.clone(),
+            engine: engine.clone(),
+            files: files.clone(),
+            spec,
+            plan,
+            existing,
+            waits_until,
+        };
+        run.carry_out().await
     }
-    let run = Run {
-        root: ensure_root(files, &plan, events).await?,
-        tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
-        images: Images::new(engine, &plan, events),
-        readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
-        mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
-        sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
-        templates: Templates::new(store, source, templates),
-        cache: folders.cache.clone(),
-        events: events.clone(),
-        engine: engine.clone(),
-        files: files.clone(),
-        spec,
-        plan,
-        existing,
-        waits_until,
-    };
-    run.carry_out().await
 }
 
 /// The state that all steps of one `up` share.

@@ -60,11 +60,16 @@ fn revision(live: Option<&Secret>, wanted: &Intermediate, new: &str) -> String {
 pub fn objects(mesh: &Mesh, intermediate: &Intermediate, revision: &str) -> anyhow::Result<Vec<DynamicObject>> {
     let mut objects = vec![namespace(mesh)?];
     let mut secret: Value = serde_yaml::from_str(CACERTS)?;
-    let data = intermediate.secret_data();
-    secret["data"] = data.into_iter().map(|(key, value)| (key, json!(k8s_openapi::ByteString(value)))).collect();
+    secret["data"] = data(intermediate);
     secret["metadata"]["annotations"] = json!({REVISION_ANNOTATION: revision});
     objects.push(apply::object(secret)?);
     Ok(objects)
+}
+
+/// Returns the data of the secret, as in manifests.
+pub(super) fn data(intermediate: &Intermediate) -> Value {
+    let data = intermediate.secret_data().into_iter();
+    data.map(|(key, value)| (key, json!(k8s_openapi::ByteString(value)))).collect()
 }
 
 /// Returns Istio's namespace.
@@ -90,12 +95,7 @@ mod tests {
             root_pem: "root".into(),
         };
         let live = |wanted: &Intermediate, annotations: Value| -> Secret {
-            let data: Value = wanted
-                .secret_data()
-                .into_iter()
-                .map(|(key, value)| (key, json!(k8s_openapi::ByteString(value))))
-                .collect();
-            serde_json::from_value(json!({"data": data, "metadata": {"uid": "u", "resourceVersion": "7",
+            serde_json::from_value(json!({"data": data(wanted), "metadata": {"uid": "u", "resourceVersion": "7",
                 "annotations": annotations}}))
             .unwrap()
         };

@@ -13,8 +13,8 @@ use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use super::ISTIO_NAMESPACE;
 use super::istio::ISTIOD;
+use super::{ISTIO_NAMESPACE, cacerts};
 use crate::host::trust::Intermediate;
 
 /// The name of istiod's config map in every namespace.
@@ -74,10 +74,7 @@ pub fn changed(objects: &[Value], trust: Option<&Intermediate>, gateway: Option<
 
 fn change(mut object: Value, trust: Option<&Intermediate>, gateway: Option<Ipv4Addr>) -> Option<Value> {
     match object["kind"].as_str()? {
-        "Secret" => {
-            let data = trust?.secret_data().into_iter();
-            object["data"] = data.map(|(key, value)| (key, json!(k8s_openapi::ByteString(value)))).collect();
-        }
+        "Secret" => object["data"] = cacerts::data(trust?),
         "ConfigMap" => object["data"] = json!({"root-cert.pem": trust?.root_pem}),
         _ => {
             let nameservers = ["/spec/template/spec/dnsConfig/nameservers", "/spec/dnsConfig/nameservers"]

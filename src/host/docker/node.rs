@@ -74,8 +74,8 @@ pub async fn run_with_input<E: std::error::Error + Send + Sync + 'static>(
     checked(node, command, exec(engine, node, command, Some(input), None).await?)
 }
 
-/// Runs a command in a node that must succeed, writes its standard output to `sink`, and returns its standard error. The sink's writes block, so it
-/// should be a file.
+/// Runs a command in a node that must succeed, writes its standard output to `sink`, and returns its standard error. The
+/// sink's writes block, so it should be a file.
 ///
 /// # Errors
 /// Errors of the engine or the sink, that the command does not exit in time, or its exit status with its output.

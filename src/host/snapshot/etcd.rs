@@ -1,5 +1,5 @@
-//! Changes to the database of a restored cluster, as requests for the JSON API of etcd. They are made before any other
-//! component runs, so nothing ever sees what they replace.
+//! Changes to the database of a restored cluster, as requests for the JSON API of etcd. They are made before the API
+//! server can connect, so no pod ever sees what they replace.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,7 +26,7 @@ pub fn transaction(objects: &[Value]) -> Value {
     json!({"success": removed.chain(replaced).collect::<Vec<_>>()})
 }
 
-/// Returns the key of a namespaced object of the core API group.
+/// Returns the key of a namespaced object of the API groups core and apps.
 fn key(object: &Value) -> String {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
     let plural = format!("{}s", text("/kind").to_lowercase());

@@ -2,7 +2,6 @@
 //! start, before etcd (`kind-configs/node/kindmesh-restore`).
 
 use std::fs::File;
-use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::pin::Pin;
@@ -49,16 +48,8 @@ pub fn check(snapshot: &Snapshot) -> anyhow::Result<()> {
     let nodes = snapshot.manifest.clusters.values().flat_map(|cluster| &cluster.nodes);
     for archive in nodes.flat_map(|node| std::iter::once(&node.archive).chain(&node.images)) {
         let path = snapshot.file(&archive.file);
-        let what = || format!("reading {}", path.display());
-        let (mut file, mut sum) = (File::open(&path).with_context(what)?, Sha256::new());
-        let mut chunk = vec![0; 256 * 1024];
-        loop {
-            match file.read(&mut chunk).with_context(what)? {
-                0 => break,
-                length => sum.update(&chunk[..length]),
-            }
-        }
-        verify(&path, archive, sum)?;
+        let sum = File::open(&path).and_then(digest::of).with_context(|| format!("reading {}", path.display()))?;
+        verify(&path, archive, &sum)?;
     }
     Ok(())
 }
@@ -109,7 +100,7 @@ async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>
     let (archive, sum) = hashed(&path)?;
     let extracted = node::extract(engine, name, archive).await;
     extracted.with_context(|| format!("copying {} to node {name}", path.display()))?;
-    verify(&path, &saved.archive, read(&sum))?;
+    verify(&path, &saved.archive, &read(&sum))?;
     let images = format!("{WORK}/images.tar");
     match (&saved.images, &source.images) {
         (Some(saved), _) => {
@@ -117,7 +108,7 @@ async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>
             let (archive, sum) = hashed(&path)?;
             let size = std::fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
             node::copy_file(engine, name, &images, size, archive).await?;
-            verify(&path, saved, read(&sum))?;
+            verify(&path, saved, &read(&sum))?;
         }
         (None, Some(archive)) => {
             let size = archive.metadata().context("reading an archive of images")?.len();
@@ -172,12 +163,12 @@ fn hashed(path: &Path) -> anyhow::Result<(Chunks, Arc<Mutex<Sha256>>)> {
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
 
 /// Returns the digest of what was read so far.
-fn read(sum: &Mutex<Sha256>) -> Sha256 {
-    sum.lock().unwrap_or_else(PoisonError::into_inner).clone()
+fn read(sum: &Mutex<Sha256>) -> String {
+    digest::hex(&sum.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize())
 }
 
-fn verify(path: &Path, saved: &Archive, sum: Sha256) -> Result<(), Error> {
-    if digest::hex(&sum.finalize()) == saved.sha256 {
+fn verify(path: &Path, saved: &Archive, sum: &str) -> Result<(), Error> {
+    if sum == saved.sha256 {
         return Ok(());
     }
     Err(Error::environment(format!("{} has changed since it was written", path.display())))

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
 
 use super::layout::{self, Descriptor};
+use crate::base::digest;
 use crate::base::error::Error;
 
 /// The maximum size of one read, in bytes.
@@ -69,16 +69,8 @@ impl<R: Read> Read for Unless<'_, R> {
 }
 
 /// Returns the digest of all content.
-pub(super) fn digest_of(mut content: impl Read) -> io::Result<String> {
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => return Ok(layout::of_hash(hash)),
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+pub(super) fn digest_of(content: impl Read) -> io::Result<String> {
+    Ok(layout::of_hex(&digest::of(content)?))
 }
 
 /// Returns the positions of a tar's files, by name. Reads only the headers.

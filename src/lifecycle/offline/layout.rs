@@ -31,12 +31,12 @@ const SHA256: &str = "sha256:";
 
 /// Returns the digest of content: `sha256:` and 64 hexadecimal digits.
 pub(super) fn digest(content: &[u8]) -> String {
-    of_hash(Sha256::new_with_prefix(content))
+    of_hex(&hex(&Sha256::digest(content)))
 }
 
-/// Returns the digest of a hash.
-pub(super) fn of_hash(hash: Sha256) -> String {
-    format!("{SHA256}{}", hex(&hash.finalize()))
+/// Returns the digest of a SHA-256 in hexadecimal.
+pub(super) fn of_hex(sha256: &str) -> String {
+    format!("{SHA256}{sha256}")
 }
 
 /// Returns the path of the blob with a digest.

@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 
 use super::Run;
 use super::cluster::Ready;
-use crate::base::blocking::elsewhere;
 use crate::base::digest;
 use crate::base::error::{self, Error};
 use crate::base::event::{Events, Outcome, Step};
@@ -29,9 +28,9 @@ use crate::host::docker::{Engine, bake};
 use crate::host::kind;
 use crate::host::snapshot::{self, Snapshot, Store, etcd, restore};
 use crate::host::trust::Intermediate;
-use crate::lifecycle::snapshot::take;
+use crate::lifecycle::snapshot::{take, write};
 use crate::plan::inventory::Inventory;
-use crate::plan::{self, Cluster, image_names};
+use crate::plan::{self, Cluster, Plan, image_names};
 use crate::spec::{Spec, Subnet};
 
 /// The version of what is done besides what is part of the key.
@@ -113,7 +112,7 @@ impl Source {
                 let Some(node_image) = bake::name(engine, node_image, &images).await else {
                     return Ok(Self::Kind);
                 };
-                let key = key(engine, spec, inventory, &node_image)?;
+                let key = key(engine, spec, inventory, &plan, &node_image)?;
                 Ok(match store.open(&key) {
                     Ok(Some(template)) => Self::Template(template),
                     Ok(None) => Self::Kind,
@@ -148,11 +147,16 @@ impl Source {
     }
 }
 
-/// Returns the name of a template: a digest of everything that decides what `up` creates.
-fn key(engine: &Engine, spec: &Spec, inventory: &Inventory, node_image: &str) -> anyhow::Result<String> {
+/// Returns the name of a template: a digest of everything that decides what `up` creates. `plan` is anonymous.
+fn key(
+    engine: &Engine,
+    spec: &Spec,
+    inventory: &Inventory,
+    plan: &Plan,
+    node_image: &str,
+) -> anyhow::Result<String> {
     let proxies = PROXIES.map(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
     let executable = inventory.executable.as_ref().map(|executable| &executable.digest);
-    let plan = plan::anonymous(spec, inventory)?;
     let spec = plan::anonymous_spec(spec);
     let decides = serde_json::to_vec(&(RECIPE, executable, &engine.facts.id, node_image, plan, spec, proxies))?;
     Ok(digest::hex(&Sha256::digest(&decides))[..16].to_owned())
@@ -328,22 +332,14 @@ impl Run {
         if !self.can_have_template(&node_image) {
             return Ok(false);
         }
-        let key = key(&self.engine, &self.spec, &self.templates.inventory, &node_image)?;
-        let store = self.templates.store.clone();
-        elsewhere(move || store.sweep()).await?;
-        let begun = self.templates.store.begin(&key)?;
+        let inventory = &self.templates.inventory;
+        let plan = plan::anonymous(&self.spec, inventory)?;
+        let key = key(&self.engine, &self.spec, inventory, &plan, &node_image)?;
         let clusters: Vec<_> = made.iter().map(|ready| (ready.cluster, &ready.client)).collect();
-        match take(&self.engine, &self.plan, &clusters, false, &begun).await {
-            Ok(manifest) => {
-                begun.complete(&manifest)?;
-                self.templates.store.keep_newest(KEPT)?;
-                Ok(true)
-            }
-            Err(error) => {
-                begun.discard()?;
-                Err(error)
-            }
-        }
+        let store = &self.templates.store;
+        write(store, &key, async |begun| take(&self.engine, &self.plan, &clusters, false, begun).await).await?;
+        store.keep_newest(KEPT)?;
+        Ok(true)
     }
 
     /// Whether a template may exist. With kind's own node image, images were loaded into nodes and would be missing.
