@@ -4,6 +4,7 @@
 //! data. etcd is suspended while its files are copied, so that they belong to one moment, as after a power failure.
 
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,10 +42,9 @@ const KUBELET: &str = "config.yaml instance-config.yaml kubeadm-flags.env pki";
 
 /// Writes a tar archive to standard output: of the files named by the arguments, of the kubelet's files, and of the data and
 /// the executable of etcd if it runs here. The log of etcd is preallocated and mostly empty, so its data is in a sparse archive
-/// of its own: the engine does not extract sparse archives. If there are volumes, all pods are frozen until the end. Prints
-/// the number of bytes to standard error: the engine may lose the end of a command's output.
+/// of its own: the engine does not extract sparse archives. If there are volumes, all pods are frozen until the end.
 const SCRIPT: &str = r#"
-set -eu -o pipefail
+set -eu
 work=/run/kindmesh-snapshot
 restore=$work/kind/kindmesh-restore
 volumes=var/local-path-provisioner
@@ -86,20 +86,21 @@ fi
 for name in $kubelet; do
   [ ! -e "/var/lib/kubelet/$name" ] || cp -a "/var/lib/kubelet/$name" $work/var/lib/kubelet/
 done
-{ tar --create --directory=$work var kind --directory=/ "${more[@]}" --no-recursion -- "$@" |
-  tee /dev/fd/3 | wc -c >&2; } 3>&1
+tar --create --directory=$work var kind --directory=/ "${more[@]}" --no-recursion -- "$@"
 "#;
 
 /// Writes an archive of these images to standard output. An image whose layers were discarded is left out: Kubernetes pulled
-/// it, and will pull it again. Prints the number of bytes to standard error.
+/// it, and will pull it again. Without `--local`, ctr 2.1 may exit successfully before a large archive is complete.
 const IMAGES: &str = r#"
-set -eu -o pipefail
+set -eu
+local=()
+if ctr --namespace k8s.io images export --help | grep -q -e --local; then local=(--local); fi
 complete=$(ctr --namespace k8s.io images check | awk '$4 == "complete" {print $1}')
 names=()
 for name; do
   if grep -qxF "$name" <<<"$complete"; then names+=("$name"); fi
 done
-[ ${#names[@]} = 0 ] || { ctr --namespace k8s.io images export - "${names[@]}" | tee /dev/fd/3 | wc -c >&2; } 3>&1
+[ ${#names[@]} = 0 ] || ctr --namespace k8s.io images export "${local[@]}" - "${names[@]}"
 "#;
 
 /// How long one node may take. Measured: a second, without large volumes and images.
@@ -149,10 +150,10 @@ pub async fn images(
     Ok((!empty).then_some(archive))
 }
 
-/// How often a command is repeated whose output was incomplete.
-const TRIES: usize = 3;
+/// Two blocks of zeros, which end every tar archive.
+const END: [u8; 1024] = [0; 1024];
 
-/// Writes the output of a command in a node to a file. The command prints the number of bytes to its standard error, last.
+/// Writes the output of a command in a node, an archive or nothing, to a file.
 async fn write(
     engine: &Engine,
     name: &str,
@@ -160,19 +161,21 @@ async fn write(
     folder: &Path,
     file: String,
 ) -> anyhow::Result<Archive> {
-    let mut seen = String::new();
-    for _ in 0..TRIES {
-        let mut writer = Hashed { file: state::begin_private(&folder.join(&file))?, sha256: Sha256::new() };
-        let printed = node::run_into(engine, name, command, &mut writer, TIMEOUT).await?;
-        writer.file.sync_all()?;
-        let size = writer.file.metadata()?.len();
-        let sent = printed.split_whitespace().next_back().map_or(Ok(0), str::parse::<u64>)?;
-        if sent == size {
-            return Ok(Archive { file, sha256: digest::hex(&writer.sha256.finalize()) });
-        }
-        seen = format!("{size} of {sent} bytes arrived");
+    let mut writer = Hashed { file: state::begin_private(&folder.join(&file))?, sha256: Sha256::new() };
+    node::run_into(engine, name, command, &mut writer, TIMEOUT).await?;
+    writer.file.sync_all()?;
+    let size = writer.file.metadata()?.len();
+    let mut end = [1; END.len()];
+    if size >= END.len() as u64 {
+        writer.file.read_exact_at(&mut end, size - END.len() as u64)?;
     }
-    Err(Error::environment("the engine lost a part of a command's output").evidence(seen).into())
+    if size > 0 && end != END {
+        return Err(Error::environment(format!("the archive {file} of node {name} is incomplete"))
+            .evidence(format!("{size} bytes, without the end of an archive"))
+            .hint("run the same command again")
+            .into());
+    }
+    Ok(Archive { file, sha256: digest::hex(&writer.sha256.finalize()) })
 }
 
 /// Whether a changed file of a container with these mounts is kept.
