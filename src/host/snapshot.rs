@@ -24,10 +24,12 @@ use crate::plan::inventory::ClusterSubnets;
 pub mod capture;
 mod container;
 pub mod etcd;
+#[cfg(feature = "cli")]
+pub mod keys;
 pub mod restore;
 
 /// The version of the format. A snapshot of another version is not used.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The file with the manifest.
 const MANIFEST: &str = "snapshot.json";
 /// The beginning of the name of an unfinished snapshot. The process ID of its writer follows.
@@ -49,6 +51,8 @@ pub struct Manifest {
     pub kindmesh: String,
     /// The ID of the engine, which has the node image.
     pub engine: String,
+    /// The platform of the engine: `linux/amd64`.
+    pub platform: String,
     /// The subnet of the network.
     pub subnet: Ipv4Net,
     /// The node image.
@@ -83,6 +87,8 @@ pub struct Node {
     pub container: Value,
     /// The archive of its files.
     pub archive: Archive,
+    /// The records of its etcd, on a control plane: the response of etcd's JSON API to a range request.
+    pub records: Option<Archive>,
     /// The archive of images that the node image does not contain, if they are part of the snapshot.
     pub images: Option<Archive>,
 }
@@ -131,10 +137,50 @@ impl Manifest {
             identity: plan.identity().to_owned(),
             kindmesh: env!("CARGO_PKG_VERSION").to_owned(),
             engine: engine.facts.id.clone(),
+            platform: engine.facts.platform(),
             subnet: plan.network.subnet,
             node_image: node_image.to_owned(),
             clusters,
         }
+    }
+
+    /// Reads the manifest of the snapshot in a directory.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has another format.
+    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(MANIFEST);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let invalid = |why: String| Error::environment(format!("invalid snapshot {}: {why}", folder.display()));
+        let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        if value["format"] != FORMAT {
+            return Err(
+                invalid(format!("format {}, but this kindmesh reads format {FORMAT}", value["format"])).into()
+            );
+        }
+        let manifest: Self = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+        Ok(manifest)
+    }
+
+    /// Writes it into the directory of a snapshot.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        state::write_private(&folder.join(MANIFEST), &serde_json::to_vec_pretty(self)?).map(drop)
+    }
+
+    /// Requires that its files are in the directory of the snapshot.
+    ///
+    /// # Errors
+    /// If the name of one is a path.
+    pub fn require_plain_names(&self) -> anyhow::Result<()> {
+        let nodes = self.clusters.values().flat_map(|cluster| &cluster.nodes);
+        for archive in nodes.flat_map(Node::archives) {
+            let is_plain = Path::new(&archive.file).file_name().is_some_and(|name| *name == *archive.file);
+            anyhow::ensure!(is_plain, "invalid file name {:?} in {MANIFEST}", archive.file);
+        }
+        Ok(())
     }
 
     /// Returns the subnets of the clusters, by name.
@@ -159,20 +205,10 @@ impl Store {
     /// If it cannot be read, or has another format.
     pub fn open(&self, name: &str) -> anyhow::Result<Option<Snapshot>> {
         let folder = self.folder.join(name);
-        let path = folder.join(MANIFEST);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-        };
-        let invalid = |why: String| Error::environment(format!("invalid snapshot {}: {why}", folder.display()));
-        let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        if value["format"] != FORMAT {
-            return Err(
-                invalid(format!("format {}, but this kindmesh reads format {FORMAT}", value["format"])).into()
-            );
+        if !folder.join(MANIFEST).exists() {
+            return Ok(None);
         }
-        let manifest = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+        let manifest = Manifest::read(&folder)?;
         Ok(Some(Snapshot { name: name.to_owned(), folder, manifest }))
     }
 
@@ -274,7 +310,7 @@ impl Unfinished {
     /// # Errors
     /// The file system's errors.
     pub fn complete(self, manifest: &Manifest) -> anyhow::Result<()> {
-        state::write_private(&self.folder.join(MANIFEST), &serde_json::to_vec_pretty(manifest)?)?;
+        manifest.write(&self.folder)?;
         remove(&self.place)?;
         std::fs::rename(&self.folder, &self.place)
             .with_context(|| format!("renaming {} to {}", self.folder.display(), self.place.display()))
@@ -286,6 +322,13 @@ impl Unfinished {
     /// The file system's errors.
     pub fn discard(self) -> anyhow::Result<()> {
         remove(&self.folder)
+    }
+}
+
+impl Node {
+    /// Returns its files in the directory of the snapshot.
+    pub fn archives(&self) -> impl Iterator<Item = &Archive> {
+        std::iter::once(&self.archive).chain(&self.records).chain(&self.images)
     }
 }
 
@@ -325,6 +368,7 @@ mod tests {
             identity: "shop".into(),
             kindmesh: "1.0.0".into(),
             engine: "e".into(),
+            platform: "linux/amd64".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
             node_image: "node".into(),
             clusters: BTreeMap::new(),
@@ -380,7 +424,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned());
         std::fs::create_dir(folder.path().join("a")).unwrap();
-        for text in [r#"{"format": 7}"#, "{", r#"{"format": 1}"#] {
+        for text in [r#"{"format": 7}"#, "{", r#"{"format": 2}"#] {
             std::fs::write(folder.path().join("a").join(MANIFEST), text).unwrap();
             assert!(store.open("a").unwrap_err().to_string().starts_with("invalid snapshot "));
         }

@@ -11,6 +11,8 @@
 mod ca;
 mod files;
 mod inspect;
+#[cfg(feature = "cli")]
+pub mod kubernetes;
 #[cfg(test)]
 mod tests;
 

@@ -27,6 +27,7 @@ use crate::base::wait;
 use crate::host::docker::{Engine, bake};
 use crate::host::state::Directories;
 use crate::host::tool;
+use crate::lifecycle::snapshot::transfer::Packed as PackedSnapshot;
 use crate::lifecycle::up;
 use crate::spec::Loaded;
 
@@ -34,11 +35,13 @@ mod archive;
 mod files;
 mod image;
 mod layout;
+pub(super) mod snapshot;
 
 use archive::{Unless, Verified, Writer, damaged, foreign};
 use files::Packed;
 use image::{Blobs, Exported};
 use layout::{Descriptor, Index, Manifest};
+use snapshot::Packable;
 
 /// What an archive contains, and for which spec and platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,10 +103,12 @@ pub struct LoadedArchive {
     pub files: Vec<String>,
     /// The files that were skipped, because this host cannot use them.
     pub left: Vec<String>,
+    /// The name of the snapshot that it contains, which is not imported.
+    pub snapshot: Option<String>,
 }
 
 /// Writes everything that `up` needs for this spec on an engine of this platform to a new file. First prepares what
-/// is missing, which may require the network. Requires disk space for twice the file's size.
+/// is missing, which may require the network. Requires disk space for twice the file's size. Adds a snapshot if there is one.
 ///
 /// # Errors
 /// A usage error for an existing file; otherwise as for `up::warm`, or the file system's errors.
@@ -114,21 +119,15 @@ pub async fn save(
     folders: &Directories,
     events: &Events,
     interrupt: &Interrupt,
+    snapshot: Option<PackedSnapshot>,
 ) -> anyhow::Result<Saved> {
     let deadline = Instant::now() + timeout;
     let late = || {
         Error::environment(format!("{} is not complete after {} s", path.display(), timeout.as_secs()))
             .hint("the same command continues where this run stopped; --timeout allows more time")
     };
-    if path.exists() {
-        let error = Error::usage(format!("{} already exists", path.display()));
-        return Err(error.hint("choose another file").into());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        let error = Error::usage(format!("directory {} not found", folder.display()));
-        return Err(error.hint(format!("mkdir -p {}", folder.display())).into());
-    }
+    require_new(path)?;
+    let folder = folder_of(path);
     let exported = async {
         let warm = up::warm(loaded, folders, events).await?;
         let contents = contents(&warm).await?;
@@ -139,6 +138,7 @@ pub async fn save(
         anyhow::Ok((exported.await?, contents, warm.plan))
     };
     let (exported, contents, plan) = wait::within(deadline, events, exported, late).await?;
+    let snapshot = snapshot.map(|packed| packed.packable);
     let pack = events.step("pack", None).run(async |step| {
         let files = files::gather(&folders.cache, &plan, step);
         let files = wait::within(deadline, events, files, late).await?;
@@ -146,22 +146,41 @@ pub async fn save(
         let _armed = interrupt.arm("removing the incomplete file");
         let stopped = Arc::new(AtomicBool::new(false));
         let (path_of, stopped_of) = (path.to_owned(), stopped.clone());
-        let write = move || write(&path_of, &exported, &files, contents, &stopped_of);
+        let write = move || write(&path_of, &exported, &files, snapshot.as_ref(), contents, &stopped_of);
         let writing = tokio::task::spawn_blocking(write);
         Ok(Outcome::changed(written(writing, &stopped, path, deadline, late, interrupt).await?))
     });
     pack.await
 }
 
+/// Requires that a file does not exist, and that its directory does.
+pub(super) fn require_new(path: &Path) -> Result<(), Error> {
+    if path.exists() {
+        let error = Error::usage(format!("{} already exists", path.display()));
+        return Err(error.hint("choose another file"));
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        let error = Error::usage(format!("directory {} not found", folder.display()));
+        return Err(error.hint(format!("mkdir -p {}", folder.display())));
+    }
+    Ok(())
+}
+
+/// Returns the directory of a file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Waits for the writer. On an interrupt or at the deadline, stops it, so that it removes the incomplete file.
-async fn written(
-    mut writing: JoinHandle<anyhow::Result<Saved>>,
+pub(super) async fn written<T>(
+    mut writing: JoinHandle<anyhow::Result<T>>,
     stopped: &AtomicBool,
     path: &Path,
     deadline: Instant,
     late: impl FnOnce() -> Error,
     interrupt: &Interrupt,
-) -> anyhow::Result<Saved> {
+) -> anyhow::Result<T> {
     let interrupted = tokio::select! {
         written = &mut writing => return written?,
         () = interrupt.requested() => true,
@@ -202,6 +221,7 @@ fn write(
     path: &Path,
     exported: &Exported,
     files: &[Packed],
+    snapshot: Option<&Packable>,
     contents: Contents,
     stopped: &AtomicBool,
 ) -> anyhow::Result<Saved> {
@@ -220,15 +240,16 @@ fn write(
     of_image.platform = Some(image::platform(&text).with_context(|| of_image_config.digest.clone())?);
     let mut of_artifact = Descriptor::of(layout::MANIFEST, &artifact);
     of_artifact.artifact_type = Some(layout::ARTIFACT.into());
-    let index = serde_json::to_vec(&Index::new(vec![of_image.clone(), of_artifact.clone()]))?;
+    let mut entries = vec![of_image.clone(), of_artifact.clone()];
+    entries.extend(snapshot.map(Packable::descriptor));
+    let index = serde_json::to_vec(&Index::new(entries))?;
 
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // World-readable: it contains no keys.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     let file = tempfile::Builder::new()
         .prefix(".kindmesh-offline-")
         .permissions(mode)
-        .tempfile_in(folder)
+        .tempfile_in(folder_of(path))
         .with_context(what)?;
     let mut writer = Writer::new(file, &index).with_context(what)?;
     for (of, content) in [(&of_artifact, &artifact), (&of_config, &config), (&of_image, &image)] {
@@ -239,6 +260,9 @@ fn write(
     }
     for (of, content) in exported.blobs() {
         writer.blob(of, Unless { stopped, content }).with_context(what)?;
+    }
+    if let Some(snapshot) = snapshot {
+        snapshot.add(&mut writer, stopped).with_context(what)?;
     }
     let (mut file, blobs) = writer.finish().with_context(what)?;
     file.flush().with_context(what)?;
@@ -301,6 +325,7 @@ async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::R
     });
     let (files, left) = place.await?;
     let (digest, blobs) = (layout::digest(&archive.index), archive.len());
+    let snapshot = snapshot::contents(&archive)?.map(|contents| contents.name);
     let load = events.step("load", None).run(async |step| {
         if bake::set(&engine, &contents.name).await?.as_ref() == Some(&contents.set) {
             return Ok(Outcome::unchanged(false));
@@ -318,7 +343,7 @@ async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::R
     });
     let image_loaded = load.await?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Ok(LoadedArchive { schema_version: 1, path, digest, blobs, contents, image_loaded, files, left })
+    Ok(LoadedArchive { schema_version: 1, path, digest, blobs, contents, image_loaded, files, left, snapshot })
 }
 
 /// The parsed parts of an archive. All blobs that they refer to exist.
@@ -346,7 +371,7 @@ fn parts(path: &Path, archive: &Verified) -> anyhow::Result<Parts> {
 }
 
 fn refuse_another_platform(engine: &Engine, path: &Path, contents: &Contents) -> Result<(), Error> {
-    let has = format!("{}/{}", engine.facts.os, engine.facts.architecture);
+    let has = engine.facts.platform();
     if has == contents.platform {
         return Ok(());
     }

@@ -23,6 +23,9 @@ use crate::plan::image_names::reference::containerd_name;
 use crate::plan::{Cluster, Plan};
 use crate::spec::{self, Label, Loaded};
 
+#[cfg(feature = "cli")]
+pub mod transfer;
+
 /// The directory in a snapshot with files of the environment's state directory.
 const STATE: &str = "state";
 /// The repositories of the images of Kubernetes and kind, which a node image contains.
@@ -225,6 +228,10 @@ fn remove_others(folder: &Path, kept: &Path) -> anyhow::Result<()> {
 
 fn copy_state(from: &Files, to: &Files) -> anyhow::Result<()> {
     copy(&from.trust(), &to.trust())?;
+    copy_without_keys(from, to)
+}
+
+fn copy_without_keys(from: &Files, to: &Files) -> anyhow::Result<()> {
     copy(&from.labs(), &to.labs())?;
     copy_file(&from.spec(), &to.spec())
 }

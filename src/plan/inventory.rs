@@ -102,6 +102,13 @@ pub struct EngineFacts {
     pub clock_ahead_ms: i64,
 }
 
+impl EngineFacts {
+    /// Returns its platform, such as `linux/amd64`.
+    pub fn platform(&self) -> String {
+        format!("{}/{}", self.os, self.architecture)
+    }
+}
+
 /// A subnet in use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,13 +1,15 @@
 //! `kindmesh offline`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Context, Description, Done, Task, cache::size};
+use super::{Context, Description, Done, Task, cache::size, snapshot::left_out};
 use crate::cli::values::duration;
 use crate::lifecycle::offline::{self, Contents, LoadedArchive, Saved};
+use crate::lifecycle::snapshot::{self, transfer};
+use crate::spec::Label;
 
 /// `offline`.
 #[derive(Debug, Subcommand)]
@@ -17,6 +19,9 @@ pub enum OfflineCommand {
         /// Archive to write, which must not exist
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Include this snapshot, without keys and Secrets, instead of using a spec
+        #[arg(long, value_name = "SNAPSHOT")]
+        snapshot: Option<Label>,
         /// Timeout, such as 90s or 30m
         #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
         timeout: Duration,
@@ -38,11 +43,27 @@ pub fn command(command: OfflineCommand) -> Task {
 
 async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done> {
     match command {
-        OfflineCommand::Save { file, timeout } => {
-            let (loaded, interrupt) = (context.load()?, &context.interrupt);
-            let (folders, events) = (&context.folders, &context.events);
-            let saved = offline::save(&loaded, file, *timeout, folders, events, interrupt).await?;
-            if context.is_json() { Done::json(&saved) } else { Ok(Done::text(describe(&saved))) }
+        OfflineCommand::Save { file, snapshot, timeout } => {
+            let (folders, events, interrupt) = (&context.folders, &context.events, &context.interrupt);
+            let (loaded, packed) = match snapshot {
+                None => (context.load()?, None),
+                Some(name) => {
+                    let found = snapshot::open(folders, name.as_str())?;
+                    let packed = transfer::pack(folders, name.as_str(), false).await?;
+                    (snapshot::spec(&found)?, Some(packed))
+                }
+            };
+            let removed = packed.as_ref().map(|packed| packed.removed.clone());
+            let saved = offline::save(&loaded, file, *timeout, folders, events, interrupt, packed).await?;
+            if context.is_json() {
+                return Done::json(&saved);
+            }
+            let next = snapshot.as_ref().map_or_else(
+                || "kindmesh up".to_owned(),
+                |name| format!("{}\n  kindmesh up --from {name}", import(&saved.path)),
+            );
+            let left_out = removed.map(|removed| left_out(&removed)).unwrap_or_default();
+            Ok(Done::text(describe(&saved, &left_out, &next)))
         }
         OfflineCommand::Load { file, timeout } => {
             let brought = offline::load(file, *timeout, &context.folders, &context.events).await?;
@@ -51,10 +72,14 @@ async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done
     }
 }
 
-fn describe(saved: &Saved) -> String {
+fn import(path: &Path) -> String {
+    format!("kindmesh snapshot import {}", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn describe(saved: &Saved, left_out: &str, next: &str) -> String {
     format!(
-        "{}\n{}, {} blobs, {}\n{}\n\nOn a host without a network, with this kindmesh and a Docker engine for \
-            {}:\n  kindmesh offline load {}\n  kindmesh up",
+        "{}\n{}, {} blobs, {}\n{}\n{left_out}\nOn a host without a network, with this kindmesh and a Docker engine for \
+            {}:\n  kindmesh offline load {}\n  {next}",
         saved.path.display(),
         size(saved.bytes),
         saved.blobs,
@@ -79,7 +104,13 @@ fn describe_loaded(brought: &LoadedArchive) -> String {
         let left = brought.left.join(", ");
         text.push_str(&format!("\nSkipped, because this kindmesh cannot use them on this host: {left}"));
     }
-    text.push_str("\n\nFor a spec with the same versions, up requires no network: kindmesh up");
+    match &brought.snapshot {
+        None => text.push_str("\n\nFor a spec with the same versions, up requires no network: kindmesh up"),
+        Some(name) => {
+            let import = import(&brought.path);
+            text.push_str(&format!("\n\nIt contains snapshot {name}: {import}, then kindmesh up --from {name}"));
+        }
+    }
     text
 }
 

@@ -1,5 +1,6 @@
 //! `kindmesh snapshot`
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -13,7 +14,8 @@ use crate::base::wait;
 use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::host::snapshot::Snapshot;
-use crate::lifecycle::snapshot;
+use crate::host::snapshot::keys::Removed;
+use crate::lifecycle::snapshot::{self, transfer};
 use crate::lifecycle::up::{self, Options, Origin};
 use crate::report::Table;
 use crate::spec::Label;
@@ -31,6 +33,41 @@ pub enum SnapshotCommand {
     Show(NameArgs),
     /// Remove a snapshot
     Remove(NameArgs),
+    /// Write a snapshot to a file for another engine, without keys and Secrets
+    Export(ExportArgs),
+    /// Read a snapshot from a file, and create new keys for it
+    Import(ImportArgs),
+}
+
+/// `snapshot export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Name of the snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: Label,
+    /// File to write, which must not exist
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Include the keys and Secrets of the clusters; not in GitHub Actions
+    #[arg(long)]
+    pub with_keys: bool,
+    /// Timeout, such as 90s or 5m
+    #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `snapshot import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// File that snapshot export or offline save --snapshot wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Import a snapshot with keys: whoever wrote it can use the clusters
+    #[arg(long)]
+    pub trust_keys: bool,
+    /// Timeout, such as 90s or 30m
+    #[arg(long, value_parser = duration, default_value = "30m", value_name = "TIME")]
+    pub timeout: Duration,
 }
 
 /// `snapshot save`.
@@ -82,6 +119,8 @@ async fn run(context: &Context, command: &SnapshotCommand) -> anyhow::Result<Don
         SnapshotCommand::List => list(context),
         SnapshotCommand::Show(args) => show(context, args.snapshot.as_str()),
         SnapshotCommand::Remove(args) => remove(context, args.snapshot.as_str()),
+        SnapshotCommand::Export(args) => export(context, args).await,
+        SnapshotCommand::Import(args) => import(context, args).await,
     }
 }
 
@@ -126,6 +165,56 @@ async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Done> 
         true => Done::default(),
         false => Done::text(format!("Environment {environment} restored from snapshot {name}.")),
     })
+}
+
+async fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<Done> {
+    let (folders, events, interrupt) = (&context.folders, &context.events, &context.interrupt);
+    let (name, with_keys) = (args.snapshot.as_str(), args.with_keys);
+    let written = transfer::export(folders, name, &args.file, with_keys, args.timeout, events, interrupt).await?;
+    if context.is_json() {
+        return Done::json(&written);
+    }
+    let mut text = format!(
+        "{}\n{}, {}\n{}",
+        written.path.display(),
+        size(written.bytes),
+        written.digest,
+        left_out(&written.removed)
+    );
+    if with_keys {
+        text.push_str("It contains keys: anyone who can read it has access to the clusters.\n");
+    }
+    text.push_str(&format!(
+        "\nOn another host, with this kindmesh and a Docker engine for {}:\n",
+        written.platform
+    ));
+    let trust = if with_keys { " --trust-keys" } else { "" };
+    let file = written.path.file_name().unwrap_or_default().to_string_lossy();
+    text.push_str(&format!("  kindmesh snapshot import{trust} {file}\n  kindmesh up --from {name}"));
+    Ok(Done::text(text))
+}
+
+/// Returns lines about what an exported snapshot does not contain and nothing creates again.
+pub fn left_out(removed: &Removed) -> String {
+    let lines = |what: &str, names: &[String]| match names {
+        [] => String::new(),
+        names => format!("{what}:\n  {}\n", names.join("\n  ")),
+    };
+    lines("Secrets that are not included, so create them again", &removed.secrets)
+        + &lines("Files with private keys that are not included", &removed.files)
+}
+
+async fn import(context: &Context, args: &ImportArgs) -> anyhow::Result<Done> {
+    let (folders, events) = (&context.folders, &context.events);
+    let found = transfer::import(folders, &args.file, args.trust_keys, args.timeout, events).await?;
+    if context.is_json() {
+        return Done::json(&json!({"schemaVersion": 1, "snapshot": json(&found)?}));
+    }
+    let (name, environment) = (&found.name, &found.manifest.environment);
+    Ok(Done::text(format!(
+        "Snapshot {name} imported. It was saved from environment {environment}.\n\
+        To create the environment: kindmesh up --from {name}"
+    )))
 }
 
 fn list(context: &Context) -> anyhow::Result<Done> {

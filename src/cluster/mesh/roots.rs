@@ -2,6 +2,7 @@
 //!
 //! - those that hold its root of trust: the secret `cacerts`, and the config maps with which istiod publishes the root's
 //!   certificate. A snapshot has them without their data.
+//! - the config maps with which Kubernetes publishes the certificate of its CA, likewise without their data.
 //! - those that run istiod: they contain the address of the network's gateway.
 
 use std::net::Ipv4Addr;
@@ -19,6 +20,8 @@ use crate::host::trust::Intermediate;
 
 /// The name of istiod's config map in every namespace.
 const ROOT_CERT: &str = "istio-ca-root-cert";
+/// The name of Kubernetes' config map in every namespace.
+const KUBERNETES_CERT: &str = "kube-root-ca.crt";
 
 /// Returns the objects of a cluster, as etcd has them, without the data of those that hold its root of trust.
 ///
@@ -30,18 +33,20 @@ pub async fn objects(client: &Client) -> anyhow::Result<Vec<Value>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let replica_sets: Api<ReplicaSet> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let pods: Api<Pod> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    let named = ListParams::default().fields(&format!("metadata.name={ROOT_CERT}"));
+    let named = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
+    let (istio, kubernetes) = (named(ROOT_CERT), named(KUBERNETES_CERT));
     let istiod = ListParams::default().labels(&format!("app={ISTIOD}"));
-    let (cacerts, roots, deployments, replica_sets, pods) = futures::try_join!(
+    let (cacerts, roots, kubernetes, deployments, replica_sets, pods) = futures::try_join!(
         secrets.get("cacerts"),
-        config_maps.list(&named),
+        config_maps.list(&istio),
+        config_maps.list(&kubernetes),
         deployments.list(&istiod),
         replica_sets.list(&istiod),
         pods.list(&istiod)
     )
     .context("reading what a restored cluster may need with other content")?;
     let mut objects = vec![without_data(stored(&cacerts)?)];
-    for root in &roots {
+    for root in roots.iter().chain(&kubernetes) {
         objects.push(without_data(stored(root)?));
     }
     objects.extend(deployments.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
@@ -72,9 +77,24 @@ pub fn changed(objects: &[Value], trust: Option<&Intermediate>, gateway: Option<
     objects.iter().filter_map(|object| change(object.clone(), trust, gateway)).collect()
 }
 
+/// Returns the objects to replace so that they publish this certificate of Kubernetes' CA.
+pub fn of_kubernetes(objects: &[Value], ca_pem: &str) -> Vec<Value> {
+    let published = objects.iter().filter(|object| is_config_map(object, KUBERNETES_CERT)).cloned();
+    let with_data = published.map(|mut object| {
+        object["data"] = json!({"ca.crt": ca_pem});
+        object
+    });
+    with_data.collect()
+}
+
+fn is_config_map(object: &Value, name: &str) -> bool {
+    object["kind"] == "ConfigMap" && object["metadata"]["name"] == name
+}
+
 fn change(mut object: Value, trust: Option<&Intermediate>, gateway: Option<Ipv4Addr>) -> Option<Value> {
     match object["kind"].as_str()? {
         "Secret" => object["data"] = cacerts::data(trust?),
+        "ConfigMap" if !is_config_map(&object, ROOT_CERT) => return None,
         "ConfigMap" => object["data"] = json!({"root-cert.pem": trust?.root_pem}),
         _ => {
             let nameservers = ["/spec/template/spec/dnsConfig/nameservers", "/spec/dnsConfig/nameservers"]
@@ -103,7 +123,10 @@ mod tests {
         let deployment = json!({"kind": "Deployment", "spec": {"template": {"spec": dns}}});
         let pod = json!({"kind": "Pod", "spec": dns});
         let foreign = json!({"kind": "Pod", "spec": {}});
-        let all = [secret, root, deployment, pod, foreign];
+        let kubernetes = json!({"kind": "ConfigMap", "metadata": {"name": KUBERNETES_CERT}, "data": {}});
+        let all = [secret, root, kubernetes, deployment, pod, foreign];
+        let published = of_kubernetes(&all, "pem");
+        assert_eq!((published.len(), &published[0]["data"]), (1, &json!({"ca.crt": "pem"})));
 
         let trust = Intermediate {
             cert_pem: "cert".into(),

@@ -64,7 +64,7 @@ async fn ensure_one(
         Err(error) => return Err(error).with_context(|| format!("looking for the image {image}")),
     }
     step.waiting("the image", &format!("pulling {image}"));
-    let platform = format!("{}/{}", engine.facts.os, engine.facts.architecture);
+    let platform = engine.facts.platform();
     let options = CreateImageOptionsBuilder::default().from_image(&tagged(image)).platform(&platform).build();
     let folder = Surroundings::of_process().docker_config();
     let credentials = credentials::for_image(&folder, image).await;

@@ -137,7 +137,7 @@ pub(crate) async fn import(
 ) -> anyhow::Result<()> {
     let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
     let changes = vec![format!("ENTRYPOINT [\"{entrypoint}\"]"), format!("USER {USER}:{USER}"), labels];
-    let platform = format!("{}/{}", engine.facts.os, engine.facts.architecture);
+    let platform = engine.facts.platform();
     let options = CreateImageOptionsBuilder::default()
         .from_src("-")
         .repo(repository)

@@ -26,6 +26,16 @@ pub fn is_control_plane(kept: &Value) -> bool {
     kept["Labels"][KIND_ROLE_LABEL] == "control-plane"
 }
 
+/// Removes the proxies of the original's host, which may contain passwords.
+pub fn without_proxies(kept: &mut Value) {
+    if let Some(variables) = kept["Env"].as_array_mut() {
+        let is_proxy = |variable: &str| {
+            variable.split('=').next().is_some_and(|name| name.to_ascii_lowercase().ends_with("_proxy"))
+        };
+        variables.retain(|variable| !variable.as_str().is_some_and(is_proxy));
+    }
+}
+
 /// What distinguishes a new container from the original.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -70,7 +80,7 @@ mod tests {
     fn request_repeats_what_was_kept() {
         let inspected: ContainerInspectResponse = serde_json::from_value(json!({
             "Config": {"Hostname": "e-a-control-plane", "Image": "node:old", "Labels": {"x": "y"}, "Tty": true,
-                "Volumes": {"/var": {}}, "Env": ["A=b"]},
+                "Volumes": {"/var": {}}, "Env": ["A=b", "HTTPS_PROXY=http://user:secret@proxy"]},
             "HostConfig": {"NetworkMode": "kindmesh-e", "Privileged": true, "Tmpfs": {"/run": ""},
                 "PortBindings": {"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "1"}],
                                  "80/tcp": [{"HostIp": "", "HostPort": "8080"}]}},
@@ -78,7 +88,8 @@ mod tests {
         .unwrap();
         let wanted =
             Wanted { name: "f-a-control-plane", kind_name: "f-a", image: "node:new", network: "kindmesh-f" };
-        let kept = kept(&inspected).unwrap();
+        let mut kept = kept(&inspected).unwrap();
+        without_proxies(&mut kept);
         let body = request(&kept, wanted, 4711).unwrap();
         assert_eq!(body.labels.unwrap()[KIND_CLUSTER_LABEL], "f-a");
         assert_eq!(body.image.as_deref(), Some("node:new"));

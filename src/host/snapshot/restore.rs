@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -14,7 +15,8 @@ use futures::{Stream, StreamExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Archive, Cluster, Node, Snapshot, container};
+use super::{Archive, Cluster, Node, Snapshot, container, etcd};
+use crate::base::blocking::elsewhere;
 use crate::base::digest;
 use crate::base::error::Error;
 use crate::host::docker::node::{self, NodeFile};
@@ -24,6 +26,8 @@ use crate::plan;
 
 /// The directory on a node with what its unit needs.
 const WORK: &str = "/kind/kindmesh-restore";
+/// How long a control plane may need to create its keys. Measured: 3 s.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the nodes of a cluster are created from.
 #[derive(Debug)]
@@ -34,8 +38,8 @@ pub struct Source<'a> {
     pub cluster: &'a Cluster,
     /// An archive of images that the node image does not contain.
     pub images: Option<Arc<File>>,
-    /// The changes to etcd's data: see [`super::etcd::transaction`].
-    pub transaction: Value,
+    /// The objects that a restored cluster needs with other content.
+    pub objects: Vec<Value>,
     /// More files for every node, such as the configuration of the link.
     pub files: Vec<NodeFile>,
 }
@@ -46,7 +50,7 @@ pub struct Source<'a> {
 /// If one has changed; otherwise the file system's errors.
 pub fn check(snapshot: &Snapshot) -> anyhow::Result<()> {
     let nodes = snapshot.manifest.clusters.values().flat_map(|cluster| &cluster.nodes);
-    for archive in nodes.flat_map(|node| std::iter::once(&node.archive).chain(&node.images)) {
+    for archive in nodes.flat_map(Node::archives) {
         let path = snapshot.file(&archive.file);
         let sum = File::open(&path).and_then(digest::of).with_context(|| format!("reading {}", path.display()))?;
         verify(&path, archive, &sum)?;
@@ -92,7 +96,28 @@ pub async fn fill(engine: &Engine, names: &[String], source: &Source<'_>) -> any
     let start = async |name: &String| {
         engine.docker.start_container(name, None).await.with_context(|| format!("starting node {name}"))
     };
-    try_join_all(names.iter().map(start)).await.map(drop)
+    try_join_all(names.iter().map(start)).await?;
+    match names.first() {
+        Some(control_plane) => keys_created(engine, control_plane).await,
+        None => Ok(()),
+    }
+}
+
+/// Waits until a control plane has its keys. One of a snapshot without keys creates them at its first start.
+async fn keys_created(engine: &Engine, name: &str) -> anyhow::Result<()> {
+    // `read` waits: the shell has no other way without a process.
+    let wait = format!(
+        "while [ -e {WORK}/new-keys ]; do read -r -t 0.1 <> <(:); done; [ -s /etc/kubernetes/admin.conf ]"
+    );
+    let command = ["bash", "-c", &wait];
+    let created = tokio::time::timeout(KEYS_TIMEOUT, node::run(engine, name, &command)).await;
+    created
+        .map_err(|_| anyhow::anyhow!("no keys after {} s", KEYS_TIMEOUT.as_secs()))
+        .flatten()
+        .map(drop)
+        .with_context(|| {
+            format!("creating the keys of node {name}: see docker exec {name} journalctl -u kindmesh-restore")
+        })
 }
 
 async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>) -> anyhow::Result<()> {
@@ -118,10 +143,18 @@ async fn fill_one(engine: &Engine, name: &str, saved: &Node, source: &Source<'_>
     }
     let mut files = files();
     files.extend(source.files.iter().cloned());
-    if container::is_control_plane(&saved.container) {
-        // Workers have no etcd, and need no key.
-        let content = source.transaction.to_string().into_bytes();
-        files.push(NodeFile { path: "/kind/kindmesh-restore/transaction.json", content, mode: 0o600 });
+    if let Some(saved) = &saved.records {
+        let path = source.snapshot.file(&saved.file);
+        let (snapshot, saved, objects) = (path.clone(), saved.clone(), source.objects.clone());
+        let work = move || {
+            let records = std::fs::read(&snapshot).with_context(|| format!("reading {}", snapshot.display()))?;
+            verify(&snapshot, &saved, &digest::hex(&Sha256::digest(&records)))?;
+            let mut records = etcd::Records::read(&records)?;
+            records.replace(&objects);
+            records.requests()
+        };
+        let content = elsewhere(work).await?;
+        files.push(NodeFile { path: "/kind/kindmesh-restore/requests.json", content, mode: 0o600 });
     }
     node::copy_files(engine, name, &files).await
 }

@@ -14,7 +14,7 @@ use crate::base::names::{Subject, subject};
 
 /// How far in the past validity begins: the clocks of nodes in a virtual machine lag after the host slept.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
-const ROOT_LIFETIME: SignedDuration = SignedDuration::from_hours(3652 * 24);
+pub(super) const ROOT_LIFETIME: SignedDuration = SignedDuration::from_hours(3652 * 24);
 const INTERMEDIATE_LIFETIME: SignedDuration = SignedDuration::from_hours(1826 * 24);
 
 /// Creates the root CA: its certificate and its key.
@@ -46,11 +46,11 @@ pub(super) fn make_intermediate(
     Ok((certificate.pem(), key))
 }
 
-fn new_key() -> anyhow::Result<KeyPair> {
+pub(super) fn new_key() -> anyhow::Result<KeyPair> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("failed to create a key")
 }
 
-fn params(
+pub(super) fn params(
     subject: &Subject,
     constraints: BasicConstraints,
     now: Timestamp,

@@ -238,18 +238,18 @@ fn is_tar(file: &File) -> bool {
 }
 
 /// The hint of errors about a file that is not an archive.
-const GIVE: &str = "choose a file that kindmesh offline save wrote";
+const GIVE: &str = "choose a file that kindmesh offline save or kindmesh snapshot export wrote";
 
 /// Returns the error for a file that is not an archive.
 pub(super) fn foreign(path: &Path, why: &str) -> Error {
-    Error::usage(format!("{} was not written by kindmesh offline save", path.display())).evidence(why).hint(GIVE)
+    Error::usage(format!("{} is not an archive of kindmesh", path.display())).evidence(why).hint(GIVE)
 }
 
 /// Returns the error for an archive that differs from what was written.
 pub(super) fn damaged(path: &Path, what: String) -> Error {
     Error::environment(format!("{} is damaged: nothing was loaded", path.display()))
         .evidence(what)
-        .hint("copy it again from its source, or save it again: kindmesh offline save")
+        .hint("copy it again from its source, or write it again")
 }
 
 #[cfg(test)]

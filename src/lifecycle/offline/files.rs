@@ -31,7 +31,7 @@ impl Packed {
     }
 
     /// Opens a file and reads all of it for its digest. Blocks.
-    fn open(path: &Path, title: &str) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, title: &str) -> anyhow::Result<Self> {
         let what = || format!("reading {}", path.display());
         let file = File::open(path).with_context(what)?;
         let size = file.metadata().with_context(what)?.len();

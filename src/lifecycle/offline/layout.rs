@@ -16,7 +16,10 @@ pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The artifact next to the image: a manifest of this type, with a [`super::Contents`] as its configuration.
 pub(super) const ARTIFACT: &str = "application/vnd.kindmesh.offline.v1";
 pub(super) const CONTENTS: &str = "application/vnd.kindmesh.offline.config.v1+json";
-/// A file of the cache directory, with its path in [`TITLE`].
+/// A snapshot: a manifest of this type, with a [`super::snapshot::Contents`] as its configuration, and files as its layers.
+pub(super) const SNAPSHOT: &str = "application/vnd.kindmesh.snapshot.v1";
+pub(super) const SNAPSHOT_CONTENTS: &str = "application/vnd.kindmesh.snapshot.config.v1+json";
+/// A file of the cache directory or a snapshot, with its path in [`TITLE`].
 pub(super) const FILE: &str = "application/vnd.kindmesh.offline.file.v1";
 pub(super) const TITLE: &str = "org.opencontainers.image.title";
 /// The annotation with an image's name, as tools for OCI layouts read it.

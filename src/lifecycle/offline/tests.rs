@@ -18,7 +18,7 @@ fn contents() -> Contents {
 }
 
 fn try_to_write(path: &Path, stopped: bool) -> anyhow::Result<Saved> {
-    write(path, &Exported::read(exported(CONFIG)).unwrap(), &[], contents(), &AtomicBool::new(stopped))
+    write(path, &Exported::read(exported(CONFIG)).unwrap(), &[], None, contents(), &AtomicBool::new(stopped))
 }
 
 fn written(path: &Path) -> Saved {

@@ -26,7 +26,7 @@ use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::{Engine, bake};
 use crate::host::kind;
-use crate::host::snapshot::{self, Snapshot, Store, etcd, restore};
+use crate::host::snapshot::{self, Snapshot, Store, restore};
 use crate::host::trust::Intermediate;
 use crate::lifecycle::snapshot::{take, write};
 use crate::plan::inventory::Inventory;
@@ -34,8 +34,8 @@ use crate::plan::{self, Cluster, Plan, image_names};
 use crate::spec::{Spec, Subnet};
 
 /// The version of what is done besides what is part of the key.
-const RECIPE: &str = "1";
-/// The number of templates to keep: each has some 65 MB for two clusters.
+const RECIPE: &str = "2";
+/// The number of templates to keep: each has some 55 MB for two clusters.
 const KEPT: usize = 4;
 /// How long keeping a template may take. Measured: 1.2 s.
 const TEMPLATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -269,9 +269,9 @@ impl Run {
         let ((), images) = futures::try_join!(create, self.built_image())?;
         let gateway = self.plan.gateway();
         let moved = (plan::first_address(manifest.subnet) != gateway).then_some(gateway);
-        let transaction = etcd::transaction(&roots::changed(&saved.objects, trust, moved));
+        let objects = roots::changed(&saved.objects, trust, moved);
         let files = link::files(&self.plan, cluster);
-        let source = restore::Source { snapshot, cluster: saved, images, transaction, files };
+        let source = restore::Source { snapshot, cluster: saved, images, objects, files };
         restore::fill(&self.engine, &cluster.nodes, &source).await
     }
 
