@@ -26,6 +26,7 @@ mod container;
 pub mod etcd;
 #[cfg(feature = "cli")]
 pub mod keys;
+pub mod pending;
 pub mod restore;
 
 /// The version of the format. A snapshot of another version is not used.

@@ -11,6 +11,7 @@ use crate::host::docker::{Engine, network};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig::{self, entries::Mark};
+use crate::host::snapshot::pending;
 use crate::host::state::{Directories, Files, Lock};
 use crate::plan::admission;
 use crate::plan::inventory::Environment;
@@ -33,8 +34,9 @@ pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &E
     let existed = files.exist();
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::exclusive(&files, step).await?;
-        // Before the inventory: a kind that is still running would create more nodes.
+        // Before the inventory: a kind that is still running, or the engine, would create more nodes.
         kind::end_leftovers(name, &files, step).await?;
+        pending::settle(engine, &files, step).await?;
         Ok(Outcome::unchanged(lock))
     });
     let _lock = lock.await?;

@@ -27,7 +27,6 @@ use crate::base::wait;
 use crate::host::docker::{Engine, bake};
 use crate::host::state::Directories;
 use crate::host::tool;
-use crate::lifecycle::snapshot::transfer::Packed as PackedSnapshot;
 use crate::lifecycle::up;
 use crate::spec::Loaded;
 
@@ -35,7 +34,7 @@ mod archive;
 mod files;
 mod image;
 mod layout;
-pub(super) mod snapshot;
+pub mod snapshot;
 
 use archive::{Unless, Verified, Writer, damaged, foreign};
 use files::Packed;
@@ -119,7 +118,7 @@ pub async fn save(
     folders: &Directories,
     events: &Events,
     interrupt: &Interrupt,
-    snapshot: Option<PackedSnapshot>,
+    snapshot: Option<Packable>,
 ) -> anyhow::Result<Saved> {
     let deadline = Instant::now() + timeout;
     let late = || {
@@ -138,7 +137,6 @@ pub async fn save(
         anyhow::Ok((exported.await?, contents, warm.plan))
     };
     let (exported, contents, plan) = wait::within(deadline, events, exported, late).await?;
-    let snapshot = snapshot.map(|packed| packed.packable);
     let pack = events.step("pack", None).run(async |step| {
         let files = files::gather(&folders.cache, &plan, step);
         let files = wait::within(deadline, events, files, late).await?;

@@ -26,7 +26,7 @@ use crate::host::docker::{Engine, image};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig;
-use crate::host::snapshot::Store;
+use crate::host::snapshot::{Store, pending};
 use crate::host::state::{Directories, Files, Lock};
 use crate::host::trust::Root;
 use crate::lifecycle::down;
@@ -131,8 +131,9 @@ async fn run(
     kind::require_docker_client()?;
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::exclusive(&files, step).await?;
-        // Before the inventory: a kind that is still running would create more nodes.
+        // Before the inventory: a kind that is still running, or the engine, would create more nodes.
         kind::end_leftovers(spec.name.as_str(), &files, step).await?;
+        pending::settle(&engine, &files, step).await?;
         // Strays would count as unlabeled containers, and `up` needs their names.
         kind::remove_strays(&engine, spec.name.as_str(), step, |node| node.created).await?;
         Ok(Outcome::unchanged(lock))

@@ -54,7 +54,16 @@ async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done
                 }
             };
             let removed = packed.as_ref().map(|packed| packed.removed.clone());
-            let saved = offline::save(&loaded, file, *timeout, folders, events, interrupt, packed).await?;
+            let saved = offline::save(
+                &loaded,
+                file,
+                *timeout,
+                folders,
+                events,
+                interrupt,
+                packed.map(|packed| packed.packable),
+            )
+            .await?;
             if context.is_json() {
                 return Done::json(&saved);
             }

@@ -62,9 +62,15 @@ impl Records {
 
     /// Removes the records whose keys begin with one of these. Returns the keys.
     pub fn remove(&mut self, prefixes: &[&str]) -> Vec<String> {
-        let matches = |key: &[u8]| prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
-        let removed = self.0.extract_if(.., |key, _| matches(key));
-        removed.map(|(key, _)| String::from_utf8_lossy(&key).into_owned()).collect()
+        let mut removed = Vec::new();
+        self.0.retain(|key, _| {
+            let matches = prefixes.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
+            if matches {
+                removed.push(String::from_utf8_lossy(key).into_owned());
+            }
+            !matches
+        });
+        removed
     }
 
     /// Returns them as a response to a range request.

@@ -15,6 +15,7 @@ use futures::{Stream, StreamExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::pending::Pending;
 use super::{Archive, Cluster, Node, Snapshot, container, etcd};
 use crate::base::blocking::elsewhere;
 use crate::base::digest;
@@ -22,6 +23,7 @@ use crate::base::error::Error;
 use crate::host::docker::node::{self, NodeFile};
 use crate::host::docker::{Engine, file};
 use crate::host::kind;
+use crate::host::state::Files;
 use crate::plan;
 
 /// The directory on a node with what its unit needs.
@@ -69,6 +71,7 @@ pub async fn create(
     planned: &plan::Cluster,
     image: &str,
     network: &str,
+    files: &Files,
 ) -> anyhow::Result<()> {
     let names = &planned.nodes;
     anyhow::ensure!(cluster.nodes.len() == names.len(), "the snapshot has another number of nodes");
@@ -78,7 +81,8 @@ pub async fn create(
         let port = configured.and_then(|port| port.try_into().ok()).map_or_else(free_port, Ok)?;
         node::create(engine, name, container::request(&saved.container, wanted, port)?).await
     });
-    try_join_all(nodes).await.map(drop)
+    let pending = Pending { kind_name: planned.kind_name.clone(), image: image.to_owned(), nodes: names.clone() };
+    pending.during(files, &planned.name, async { try_join_all(nodes).await.map(drop) }).await
 }
 
 /// Fills created nodes and starts them. If that fails, the cluster does not count as complete.

@@ -30,7 +30,7 @@ pub struct Contents {
 
 /// A snapshot that is to be written to an archive.
 #[derive(Debug)]
-pub(in crate::lifecycle) struct Packable {
+pub struct Packable {
     manifest: Vec<u8>,
     config: Vec<u8>,
     of_config: Descriptor,
@@ -42,7 +42,7 @@ impl Packable {
     ///
     /// # Errors
     /// The file system's errors.
-    pub fn read(folder: &Path, contents: &Contents) -> anyhow::Result<Self> {
+    pub(in crate::lifecycle) fn read(folder: &Path, contents: &Contents) -> anyhow::Result<Self> {
         let mut paths = Vec::new();
         collect(folder, &mut paths)?;
         paths.sort();
@@ -77,7 +77,12 @@ impl Packable {
     ///
     /// # Errors
     /// The file system's errors.
-    pub fn write(&self, path: &Path, mode: u32, stopped: &AtomicBool) -> anyhow::Result<(u64, String)> {
+    pub(in crate::lifecycle) fn write(
+        &self,
+        path: &Path,
+        mode: u32,
+        stopped: &AtomicBool,
+    ) -> anyhow::Result<(u64, String)> {
         let what = || format!("writing {}", path.display());
         let index = serde_json::to_vec(&Index::new(vec![self.descriptor()]))?;
         let file = tempfile::Builder::new()

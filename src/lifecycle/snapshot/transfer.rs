@@ -93,7 +93,8 @@ pub async fn export(
 /// A snapshot to write, and what is left out.
 #[derive(Debug)]
 pub struct Packed {
-    pub(in crate::lifecycle) packable: Packable,
+    /// The snapshot.
+    pub packable: Packable,
     /// What is left out.
     pub removed: Removed,
     platform: String,

@@ -13,6 +13,7 @@ use crate::base::names;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::kind;
+use crate::host::snapshot::pending;
 use crate::host::state::Files;
 
 /// How long the cleanup may take: docker clients exit when the engine has completed their requests.
@@ -43,6 +44,7 @@ pub(super) async fn stop(
 
 async fn clean_up(engine: &Engine, environment: &str, files: &Files, step: &Step) -> anyhow::Result<Vec<String>> {
     kind::end_leftovers(environment, files, step).await?;
+    pending::settle(engine, files, step).await?;
     let Some(found) = gather::gather(engine).await?.environments.remove(environment) else {
         kind::remove_strays(engine, environment, step, |_| true).await?;
         return Ok(vec!["nothing was created on the engine".into()]);

@@ -26,7 +26,7 @@ use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::{Engine, bake};
 use crate::host::kind;
-use crate::host::snapshot::{self, Snapshot, Store, restore};
+use crate::host::snapshot::{self, Snapshot, Store, pending, restore};
 use crate::host::trust::Intermediate;
 use crate::lifecycle::snapshot::{take, write};
 use crate::plan::inventory::Inventory;
@@ -224,6 +224,8 @@ impl Run {
         let Err(error) = self.restore_from(template, &saved, cluster, Some(&trust), step).await else {
             return Ok(true);
         };
+        // One node may have failed while another one is being created.
+        pending::settle(&self.engine, &self.files, step).await?;
         let (key, name) = (&template.name, &cluster.name);
         if self.plan.identity.is_some() && !may_start_over {
             return Err(error);
@@ -264,7 +266,7 @@ impl Run {
             // kind's; that of an earlier cluster may have the same port.
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, "kubeconfig"));
             kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind_name).await?;
-            restore::create(&self.engine, saved, cluster, &manifest.node_image, network).await
+            restore::create(&self.engine, saved, cluster, &manifest.node_image, network, &self.files).await
         };
         let ((), images) = futures::try_join!(create, self.built_image())?;
         let gateway = self.plan.gateway();
