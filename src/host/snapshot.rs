@@ -20,6 +20,7 @@ use crate::host::state;
 use crate::host::tool::process;
 use crate::plan::Plan;
 use crate::plan::inventory::ClusterSubnets;
+use crate::spec::Label;
 
 pub mod capture;
 mod container;
@@ -171,11 +172,14 @@ impl Manifest {
         state::write_private(&folder.join(MANIFEST), &serde_json::to_vec_pretty(self)?).map(drop)
     }
 
-    /// Requires that its files are in the directory of the snapshot.
+    /// Requires that names, which become parts of paths, are no paths.
     ///
     /// # Errors
-    /// If the name of one is a path.
+    /// If one is.
     pub fn require_plain_names(&self) -> anyhow::Result<()> {
+        for name in self.clusters.keys().chain([&self.environment]) {
+            anyhow::ensure!(name.parse::<Label>().is_ok(), "invalid name {name:?} in {MANIFEST}");
+        }
         let nodes = self.clusters.values().flat_map(|cluster| &cluster.nodes);
         for archive in nodes.flat_map(Node::archives) {
             let is_plain = Path::new(&archive.file).file_name().is_some_and(|name| *name == *archive.file);
@@ -310,11 +314,23 @@ impl Unfinished {
     ///
     /// # Errors
     /// The file system's errors.
+    pub fn replace(self, manifest: &Manifest) -> anyhow::Result<()> {
+        remove(&self.place)?;
+        self.complete(manifest)
+    }
+
+    /// Completes it, or removes it.
+    ///
+    /// # Errors
+    /// The file system's errors, also if there is a snapshot of the same name.
     pub fn complete(self, manifest: &Manifest) -> anyhow::Result<()> {
         manifest.write(&self.folder)?;
-        remove(&self.place)?;
-        std::fs::rename(&self.folder, &self.place)
-            .with_context(|| format!("renaming {} to {}", self.folder.display(), self.place.display()))
+        let renamed = std::fs::rename(&self.folder, &self.place)
+            .with_context(|| format!("renaming {} to {}", self.folder.display(), self.place.display()));
+        if renamed.is_err() {
+            remove(&self.folder)?;
+        }
+        renamed
     }
 
     /// Removes it.
@@ -388,11 +404,39 @@ mod tests {
         begun.complete(&manifest).unwrap();
         assert_eq!(store.open("a").unwrap().unwrap().manifest, manifest);
         assert_eq!(store.list().iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["a"]);
-        store.begin("a").unwrap().complete(&manifest).unwrap();
+        assert!(store.begin("a").unwrap().complete(&manifest).is_err());
+        store.begin("a").unwrap().replace(&manifest).unwrap();
         assert!(!store.open("a").unwrap().unwrap().file("node.tar").exists());
         store.begin("b").unwrap().discard().unwrap();
         assert!(store.remove("a").unwrap() && !store.remove("a").unwrap());
         assert_eq!(std::fs::read_dir(folder.path().join("templates")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn names_are_no_paths() {
+        assert!(manifest().require_plain_names().is_ok());
+        let cluster = || Cluster {
+            pod_subnet: "10.1.0.0/16".parse().unwrap(),
+            service_subnet: "10.2.0.0/16".parse().unwrap(),
+            nodes: Vec::new(),
+            objects: Vec::new(),
+            ready: Vec::new(),
+        };
+        let archive = |file: &str| Archive { file: file.into(), sha256: String::new() };
+        let node = |file: &str| Node {
+            name: "n".into(),
+            container: Value::Null,
+            archive: archive(file),
+            records: None,
+            images: None,
+        };
+        for name in ["../x", "/x", ""] {
+            let clusters = BTreeMap::from([(name.to_owned(), cluster())]);
+            assert!(Manifest { clusters, ..manifest() }.require_plain_names().is_err(), "{name}");
+            assert!(Manifest { environment: name.into(), ..manifest() }.require_plain_names().is_err(), "{name}");
+            let clusters = BTreeMap::from([("a".to_owned(), Cluster { nodes: vec![node(name)], ..cluster() })]);
+            assert!(Manifest { clusters, ..manifest() }.require_plain_names().is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -152,7 +152,10 @@ pub async fn save(
 }
 
 /// Requires that a file does not exist, and that its directory does.
-pub(super) fn require_new(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// A usage error otherwise.
+pub fn require_new(path: &Path) -> Result<(), Error> {
     if path.exists() {
         let error = Error::usage(format!("{} already exists", path.display()));
         return Err(error.hint("choose another file"));

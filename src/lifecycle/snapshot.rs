@@ -79,7 +79,7 @@ pub(crate) async fn write(
     elsewhere(move || swept.sweep()).await?;
     let begun = store.begin(name)?;
     match fill(&begun).await {
-        Ok(manifest) => begun.complete(&manifest),
+        Ok(manifest) => begun.replace(&manifest),
         Err(error) => {
             begun.discard()?;
             Err(error)

@@ -53,6 +53,8 @@ fn secrets(kindmesh: &Kindmesh) -> Vec<String> {
             found.extend(keys.filter_map(|key| key.lines().nth(1)).map(str::to_owned));
         }
     }
+    let root = std::fs::read_to_string(kindmesh.state().join("trust/root-key.pem")).expect("read the root's key");
+    found.extend(root.lines().nth(1).map(str::to_owned));
     found.sort();
     found.dedup();
     found

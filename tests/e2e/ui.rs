@@ -193,6 +193,7 @@ async fn dashboard_shows_and_changes_live_state() {
     let hints = |state: &Value| state["lab"]["hints"].as_array().unwrap().len();
     let expected_hints = (hints(&exercise) + 1).min(exercise["lab"]["hintsOf"].as_u64().unwrap() as usize);
     browser.find("#lab-page h3").await;
+    browser.find_within(DISPLAY_TIMEOUT, "#lab-check[aria-disabled=false]").await;
     click(&browser, "#lab-check").await;
     browser.find_within(DISPLAY_TIMEOUT, "#lab-points .bad").await;
     click(&browser, "#lab-hint").await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::{Context, Description, Done, Task, cache::size, snapshot::left_out};
+use crate::base::error::Error;
 use crate::cli::values::duration;
 use crate::lifecycle::offline::{self, Contents, LoadedArchive, Saved};
 use crate::lifecycle::snapshot::{self, transfer};
@@ -47,7 +48,12 @@ async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done
             let (folders, events, interrupt) = (&context.folders, &context.events, &context.interrupt);
             let (loaded, packed) = match snapshot {
                 None => (context.load()?, None),
+                Some(_) if !context.global.files.is_empty() => {
+                    let error = Error::usage("a snapshot has its own spec");
+                    return Err(error.hint("omit --file, or omit --snapshot").into());
+                }
                 Some(name) => {
+                    offline::require_new(file)?;
                     let found = snapshot::open(folders, name.as_str())?;
                     let packed = transfer::pack(folders, name.as_str(), false).await?;
                     (snapshot::spec(&found)?, Some(packed))

@@ -200,8 +200,8 @@ pub fn left_out(removed: &Removed) -> String {
         [] => String::new(),
         names => format!("{what}:\n  {}\n", names.join("\n  ")),
     };
-    lines("Secrets that are not included, so create them again", &removed.secrets)
-        + &lines("Files with private keys that are not included", &removed.files)
+    lines("Secrets left out; create them again after up --from", &removed.secrets)
+        + &lines("Files with private keys left out", &removed.files)
 }
 
 async fn import(context: &Context, args: &ImportArgs) -> anyhow::Result<Done> {

@@ -68,6 +68,13 @@ fn stored<K: k8s_openapi::Resource + serde::Serialize>(object: &K) -> anyhow::Re
 
 fn without_data(mut object: Value) -> Value {
     object["data"] = json!({});
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+        // kubectl keeps the data of what it applied in an annotation.
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
     object
 }
 

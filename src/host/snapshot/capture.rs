@@ -11,7 +11,8 @@ use anyhow::Context;
 use bollard::models::ChangeType;
 use sha2::{Digest, Sha256};
 
-use super::{Archive, Node, container};
+use super::{Archive, Node, container, etcd};
+use crate::base::blocking::elsewhere;
 use crate::base::digest;
 use crate::base::error::Error;
 use crate::host::docker::image::CTR;
@@ -130,7 +131,11 @@ pub async fn node(engine: &Engine, name: &str, folder: &Path) -> anyhow::Result<
         if !container::is_control_plane(&container) {
             return Ok(None);
         }
-        write(engine, name, &RECORDS, folder, format!("{name}.etcd.json")).await.map(Some)
+        let written = write(engine, name, &RECORDS, folder, format!("{name}.etcd.json")).await?;
+        let path = folder.join(&written.file);
+        // Now, not when the original may be gone.
+        elsewhere(move || etcd::Records::read(&std::fs::read(path)?)).await?;
+        anyhow::Ok(Some(written))
     };
     // First: with volumes, etcd is frozen afterwards.
     let records = records.await.with_context(what)?;

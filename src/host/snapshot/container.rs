@@ -26,14 +26,21 @@ pub fn is_control_plane(kept: &Value) -> bool {
     kept["Labels"][KIND_ROLE_LABEL] == "control-plane"
 }
 
-/// Removes the proxies of the original's host, which may contain passwords.
-pub fn without_proxies(kept: &mut Value) {
+/// Removes the variables with the proxies of the original's host. Returns the name of one with a password, which others than the
+/// container have, too.
+pub fn remove_proxies(kept: &mut Value) -> Option<String> {
+    let mut with_password = None;
     if let Some(variables) = kept["Env"].as_array_mut() {
-        let is_proxy = |variable: &str| {
-            variable.split('=').next().is_some_and(|name| name.to_ascii_lowercase().ends_with("_proxy"))
-        };
-        variables.retain(|variable| !variable.as_str().is_some_and(is_proxy));
+        variables.retain(|variable| {
+            let Some((name, value)) = variable.as_str().and_then(|text| text.split_once('=')) else { return true };
+            let is_proxy = name.to_ascii_lowercase().ends_with("_proxy");
+            if is_proxy && value.contains('@') {
+                with_password = Some(name.to_owned());
+            }
+            !is_proxy
+        });
     }
+    with_password
 }
 
 /// What distinguishes a new container from the original.
@@ -89,7 +96,7 @@ mod tests {
         let wanted =
             Wanted { name: "f-a-control-plane", kind_name: "f-a", image: "node:new", network: "kindmesh-f" };
         let mut kept = kept(&inspected).unwrap();
-        without_proxies(&mut kept);
+        assert_eq!(remove_proxies(&mut kept).as_deref(), Some("HTTPS_PROXY"));
         let body = request(&kept, wanted, 4711).unwrap();
         assert_eq!(body.labels.unwrap()[KIND_CLUSTER_LABEL], "f-a");
         assert_eq!(body.image.as_deref(), Some("node:new"));

@@ -21,6 +21,8 @@ const REQUEST: usize = 4 << 20;
 struct Range {
     #[serde(default)]
     kvs: Vec<Record>,
+    /// The number of records, as text; not in what [`Records::response`] returns.
+    count: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,6 +44,8 @@ impl Records {
     pub fn read(response: &[u8]) -> anyhow::Result<Self> {
         let what = "reading the records of etcd";
         let range: Range = serde_json::from_slice(response).context(what)?;
+        let complete = range.count.is_none_or(|count| count == range.kvs.len().to_string());
+        anyhow::ensure!(complete, "the records of etcd are incomplete");
         let mut all = BTreeMap::new();
         for record in range.kvs {
             let key = STANDARD.decode(&record.key).context(what)?;
@@ -158,7 +162,8 @@ mod tests {
 
     #[test]
     fn incomplete_records_are_an_error() {
-        for records in ["", "{\"kvs\":[{\"key\":", "{}"] {
+        let short = json!({"count": "2", "kvs": [record("/registry/x", "y")]}).to_string();
+        for records in ["", "{\"kvs\":[{\"key\":", "{}", &short] {
             assert!(Records::read(records.as_bytes()).is_err(), "{records}");
         }
     }

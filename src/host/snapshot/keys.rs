@@ -3,9 +3,10 @@
 //! Without keys means: no private key and no token of Kubernetes or the mesh, and no Secret. On arrival, a cluster gets a new
 //! CA; kubeadm creates the other keys at the first start of the control plane (`kind-configs/node/kindmesh-restore`).
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -14,10 +15,11 @@ use tar::{Builder, Entry, EntryType, Header};
 
 use super::{Archive, Cluster, Manifest, Node, container, etcd};
 use crate::base::digest;
+use crate::base::error::Error;
 use crate::host::state;
 use crate::host::trust::kubernetes::KubernetesCa;
 
-/// The directories with Kubernetes' keys, and the beginnings of kubeconfigs.
+/// The directories with Kubernetes' keys.
 const KEYS: [&str; 2] = ["etc/kubernetes/pki/", "var/lib/kubelet/pki/"];
 /// Where kubeadm writes kubeconfigs.
 const KUBECONFIGS: &str = "etc/kubernetes/";
@@ -25,14 +27,25 @@ const KUBECONFIGS: &str = "etc/kubernetes/";
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 /// How much of a file is searched at once, in bytes.
 const CHUNK: usize = 1 << 20;
-/// The records that are keys, or belong to them: Secrets, requests for certificates, and the CA for nodes that join.
-const RECORDS: [&str; 3] = [
-    "/registry/secrets/",
+/// Where kind writes the proxies of the original's host, at each start.
+const PROXIES: &str = "etc/systemd/system.conf.d/proxy-default-environment.conf";
+/// The records that are keys, or belong to them: Secrets, requests for certificates, the CA for nodes that join, and the CAs that
+/// the API server trusts, which it adds to those that are there.
+const RECORDS: [&str; 4] = [
+    SECRETS,
     "/registry/certificatesigningrequests/",
     "/registry/configmaps/kube-public/cluster-info",
+    "/registry/configmaps/kube-system/extension-apiserver-authentication",
 ];
-/// Namespaces whose Secrets are created again by Kubernetes, `up` or istiod.
-const CREATED_AGAIN: [&str; 2] = ["/registry/secrets/kube-system/", "/registry/secrets/istio-system/"];
+const SECRETS: &str = "/registry/secrets/";
+/// Secrets that Kubernetes, `up` or istiod creates again, by the beginning of their names.
+const CREATED_AGAIN: [&str; 5] = [
+    "kube-system/bootstrap-token-",
+    "istio-system/cacerts",
+    "istio-system/istio-ca-secret",
+    "istio-system/istio-remote-secret-",
+    "istio-system/istio-reader-service-account-istio-remote-secret-token",
+];
 /// The file that makes a control plane create its keys at its first start.
 const NEW_KEYS: &str = "kind/kindmesh-restore/new-keys";
 
@@ -53,16 +66,24 @@ pub fn remove(manifest: &Manifest, from: &Path, to: &Path) -> anyhow::Result<(Ma
     let (mut manifest, mut removed) = (manifest.clone(), Removed::default());
     for (cluster, saved) in &mut manifest.clusters {
         for node in &mut saved.nodes {
-            container::without_proxies(&mut node.container);
+            if let Some(proxy) = container::remove_proxies(&mut node.container) {
+                return Err(Error::usage(format!(
+                    "node {} was created with a proxy that has a password",
+                    node.name
+                ))
+                .evidence(format!("variable {proxy}: kubeadm wrote its value into manifests and objects"))
+                .hint("create the environment with a proxy without a password, or export with --with-keys")
+                .into());
+            }
             node.archive = rewrite(from, to, &node.archive.file, &mut removed.files, &node.name, &[])?;
             if let Some(images) = &node.images {
                 copy(&from.join(&images.file), &to.join(&images.file))?;
             }
             node.records = change(node, from, to, |records| {
-                let secrets = records.remove(&RECORDS).into_iter().filter(|key| {
-                    key.starts_with(RECORDS[0]) && !CREATED_AGAIN.iter().any(|again| key.starts_with(again))
-                });
-                removed.secrets.extend(secrets.map(|key| format!("{cluster} {}", &key[RECORDS[0].len()..])));
+                let keys = records.remove(&RECORDS);
+                let secrets = keys.iter().filter_map(|key| key.strip_prefix(SECRETS));
+                let lost = secrets.filter(|name| !CREATED_AGAIN.iter().any(|again| name.starts_with(again)));
+                removed.secrets.extend(lost.map(|name| format!("{cluster} {name}")));
             })?;
         }
     }
@@ -95,11 +116,17 @@ pub fn create(
                 let host = node.container["Hostname"].as_str().unwrap_or(&node.name);
                 files.push(("etc/kubernetes/kubelet.conf", ca.kubelet_config(host, &control_plane)?));
             }
-            node.archive = rewrite(from, to, &node.archive.file, &mut Vec::new(), &node.name, &files)?;
+            // Whoever wrote the file may have left keys in it that they know.
+            let mut keys = Vec::new();
+            node.archive = rewrite(from, to, &node.archive.file, &mut keys, &node.name, &files)?;
+            anyhow::ensure!(keys.is_empty(), "the file contains private keys: {}", keys.join(", "));
             if let Some(images) = &node.images {
                 copy(&from.join(&images.file), &to.join(&images.file))?;
             }
-            node.records = change(node, from, to, |records| records.replace(&replaced))?;
+            node.records = change(node, from, to, |records| {
+                records.remove(&RECORDS);
+                records.replace(&replaced);
+            })?;
         }
     }
     Ok(manifest)
@@ -134,15 +161,24 @@ fn rewrite(
     let what = || format!("copying {}", source.display());
     let mut reader = tar::Archive::new(File::open(&source).with_context(what)?);
     let mut builder = Builder::new(state::begin_private(&to.join(name))?);
+    let mut dropped = BTreeSet::new();
     for entry in reader.entries_with_seek().with_context(what)? {
         let entry = entry.with_context(what)?;
-        let path = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
-        if is_key(&path) {
+        let path = normal(&entry.path().with_context(what)?)?;
+        let target = match entry.header().entry_type() {
+            EntryType::Link => entry.link_name().with_context(what)?.map(|target| normal(&target)).transpose()?,
+            // The directories with keys are no links to other ones.
+            EntryType::Symlink if is_at_or_above_keys(&path) => anyhow::bail!("/{path} is a link"),
+            _ => None,
+        };
+        if is_key(&path) || target.is_some_and(|target| dropped.contains(&target)) {
+            dropped.insert(path);
             continue;
         }
         let place = (entry.raw_file_position(), entry.size());
         if entry.header().entry_type().is_file() && has_key(&source, place).with_context(what)? {
             removed.push(format!("{node} /{path}"));
+            dropped.insert(path);
             continue;
         }
         append(&mut builder, entry).with_context(what)?;
@@ -170,11 +206,32 @@ fn append(builder: &mut Builder<File>, entry: Entry<'_, File>) -> io::Result<()>
     }
 }
 
-/// Whether a file is a key of Kubernetes, a certificate of one, or a kubeconfig.
+/// Returns a path of an archive without `.` and empty parts.
+///
+/// # Errors
+/// If it has a part `..`.
+fn normal(path: &Path) -> anyhow::Result<String> {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+            Component::ParentDir => anyhow::bail!("invalid path {}", path.display()),
+            _ => {}
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+/// Whether a path is a directory with keys, or one that contains it.
+fn is_at_or_above_keys(path: &str) -> bool {
+    KEYS.iter().any(|folder| folder.starts_with(&format!("{path}/")))
+}
+
+/// Whether a file is a key of Kubernetes, a certificate of one, a kubeconfig, or that with the proxies.
 fn is_key(path: &str) -> bool {
     let is_kubeconfig = path.strip_prefix(KUBECONFIGS).is_some_and(|rest| rest.ends_with(".conf"));
     let has_more = |folder: &&str| path.len() > folder.len() && path.starts_with(*folder);
-    is_kubeconfig || (KEYS.iter().any(has_more) && !path.ends_with('/'))
+    is_kubeconfig || path == PROXIES || KEYS.iter().any(has_more)
 }
 
 /// Whether a part of a file, from an offset and of a size, contains a private key.
@@ -240,6 +297,7 @@ mod tests {
             &from.path().join("n.tar"),
             &[
                 ("etc/kubernetes/pki/sa.key", b"key"),
+                ("etc/kubernetes/./pki//ca.key", b"key"),
                 ("etc/kubernetes/admin.conf", b"token"),
                 ("etc/kubernetes/manifests/etcd.yaml", b"pod"),
                 ("var/lib/kubelet/pki/kubelet.crt", b"cert"),
@@ -261,5 +319,31 @@ mod tests {
         ];
         assert_eq!(names(&to.path().join("n.tar")), kept);
         assert_eq!(archive, super::archive(to.path(), "n.tar").unwrap());
+    }
+
+    /// Writes an archive with a link, and copies it without keys.
+    fn with_link(kind: EntryType, path: &str, target: &str) -> anyhow::Result<Vec<String>> {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut builder = Builder::new(File::create(from.path().join("n.tar")).unwrap());
+        let mut header = Header::new_gnu();
+        header.set_size(0);
+        builder.append_data(&mut header, "etc/kubernetes/pki/ca.key", io::empty()).unwrap();
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        builder.append_link(&mut header, path, target).unwrap();
+        builder.finish().unwrap();
+        rewrite(from.path(), to.path(), "n.tar", &mut Vec::new(), "n", &[])?;
+        Ok(names(&to.path().join("n.tar")))
+    }
+
+    #[test]
+    fn links_to_keys_are_not_copied() {
+        let none: [&str; 0] = [];
+        assert_eq!(with_link(EntryType::Link, "etc/other", "etc/kubernetes/pki/ca.key").unwrap(), none);
+        assert_eq!(with_link(EntryType::Symlink, "etc/other", "x").unwrap(), ["etc/other"]);
+        for path in ["etc/kubernetes/pki", "etc/kubernetes", "var/lib/kubelet"] {
+            assert!(with_link(EntryType::Symlink, path, "x").is_err(), "{path}");
+        }
     }
 }

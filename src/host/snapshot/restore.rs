@@ -92,19 +92,18 @@ pub async fn create(
 pub async fn fill(engine: &Engine, names: &[String], source: &Source<'_>) -> anyhow::Result<()> {
     let nodes = names.iter().zip(&source.cluster.nodes);
     try_join_all(nodes.map(|(name, saved)| fill_one(engine, name, saved, source))).await?;
-    // Only when all are complete: with this file on its control plane, a cluster counts as created.
+    // Only when all are complete: with this file on its control plane, a cluster counts as created. Before the start: the node
+    // removes it if it fails.
     let created = NodeFile { path: kind::CREATED, content: Vec::new(), mode: 0o644 };
-    if let Some(control_plane) = names.first() {
-        node::copy_files(engine, control_plane, &[created]).await?;
-    }
+    let Some(control_plane) = names.first() else { return Ok(()) };
+    node::copy_files(engine, control_plane, &[created]).await?;
     let start = async |name: &String| {
         engine.docker.start_container(name, None).await.with_context(|| format!("starting node {name}"))
     };
     try_join_all(names.iter().map(start)).await?;
-    match names.first() {
-        Some(control_plane) => keys_created(engine, control_plane).await,
-        None => Ok(()),
-    }
+    let Err(error) = keys_created(engine, control_plane).await else { return Ok(()) };
+    let _ = node::run(engine, control_plane, &["rm", "-f", kind::CREATED]).await;
+    Err(error)
 }
 
 /// Waits until a control plane has its keys. One of a snapshot without keys creates them at its first start.

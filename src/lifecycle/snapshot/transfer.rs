@@ -154,7 +154,7 @@ pub async fn import(
 ) -> anyhow::Result<Snapshot> {
     let late = || {
         let error =
-            Error::environment(format!("{} is not imported after {} s", path.display(), timeout.as_secs()));
+            Error::environment(format!("{} was not imported within {} s", path.display(), timeout.as_secs()));
         error.hint("--timeout allows more time")
     };
     wait::within(Instant::now() + timeout, events, read(folders, path, trust_keys, events), late).await
