@@ -75,6 +75,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Objects to change when it is restored, as JSON from the API server, without the data to replace.
     pub objects: Vec<Value>,
+    /// Whether its control plane creates its keys at its first start.
+    pub new_keys: bool,
     /// Controllers whose pods were all ready, with their API version, kind, namespace and name.
     pub ready: Vec<Value>,
 }
@@ -420,6 +422,7 @@ mod tests {
             service_subnet: "10.2.0.0/16".parse().unwrap(),
             nodes: Vec::new(),
             objects: Vec::new(),
+            new_keys: false,
             ready: Vec::new(),
         };
         let archive = |file: &str| Archive { file: file.into(), sha256: String::new() };

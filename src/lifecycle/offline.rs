@@ -8,7 +8,7 @@
 //! executable.
 
 use std::cell::Cell;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,7 +126,7 @@ pub async fn save(
             .hint("the same command continues where this run stopped; --timeout allows more time")
     };
     require_new(path)?;
-    let folder = folder_of(path);
+    let folder = archive::folder_of(path);
     let exported = async {
         let warm = up::warm(loaded, folders, events).await?;
         let contents = contents(&warm).await?;
@@ -160,17 +160,12 @@ pub fn require_new(path: &Path) -> Result<(), Error> {
         let error = Error::usage(format!("{} already exists", path.display()));
         return Err(error.hint("choose another file"));
     }
-    let folder = folder_of(path);
+    let folder = archive::folder_of(path);
     if !folder.is_dir() {
         let error = Error::usage(format!("directory {} not found", folder.display()));
         return Err(error.hint(format!("mkdir -p {}", folder.display())));
     }
     Ok(())
-}
-
-/// Returns the directory of a file.
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Waits for the writer. On an interrupt or at the deadline, stops it, so that it removes the incomplete file.
@@ -246,13 +241,7 @@ fn write(
     let index = serde_json::to_vec(&Index::new(entries))?;
 
     // World-readable: it contains no keys.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    let file = tempfile::Builder::new()
-        .prefix(".kindmesh-offline-")
-        .permissions(mode)
-        .tempfile_in(folder_of(path))
-        .with_context(what)?;
-    let mut writer = Writer::new(file, &index).with_context(what)?;
+    let mut writer = Writer::create(path, 0o644, &index).with_context(what)?;
     for (of, content) in [(&of_artifact, &artifact), (&of_config, &config), (&of_image, &image)] {
         writer.blob(of, content.as_slice()).with_context(what)?;
     }
@@ -265,11 +254,7 @@ fn write(
     if let Some(snapshot) = snapshot {
         snapshot.add(&mut writer, stopped).with_context(what)?;
     }
-    let (mut file, blobs) = writer.finish().with_context(what)?;
-    file.flush().with_context(what)?;
-    file.as_file().sync_all().with_context(what)?;
-    let bytes = file.as_file().metadata().with_context(what)?.len();
-    file.persist_noclobber(path).with_context(what)?;
+    let (bytes, blobs) = writer.persist(path).with_context(what)?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(Saved { schema_version: 1, path, bytes, digest: layout::digest(&index), blobs, contents })
 }
@@ -294,20 +279,7 @@ pub async fn load(
 }
 
 async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::Result<LoadedArchive> {
-    let archive = events.step("check", None).run(async |step| {
-        let (path, step) = (path.to_owned(), step.clone());
-        let read = move || {
-            let told = Cell::new(0);
-            Verified::open(&path, &|bytes, total| {
-                if bytes >> 27 > told.get() {
-                    told.set(bytes >> 27);
-                    step.waiting("the archive", &format!("{} of {} MB", bytes / 1_000_000, total / 1_000_000));
-                }
-            })
-        };
-        Ok(Outcome::unchanged(elsewhere(read).await?))
-    });
-    let archive = Arc::new(archive.await?);
+    let archive = Arc::new(check(path, events).await?);
     let Parts { image, artifact, contents } = parts(path, &archive)?;
     let engine = events.step("engine", None).run(async |_| {
         let engine = Engine::connect().await?;
@@ -345,6 +317,24 @@ async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::R
     let image_loaded = load.await?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(LoadedArchive { schema_version: 1, path, digest, blobs, contents, image_loaded, files, left, snapshot })
+}
+
+/// Opens an archive and verifies all of it, in a step.
+async fn check(path: &Path, events: &Events) -> anyhow::Result<Verified> {
+    let check = events.step("check", None).run(async |step| {
+        let (path, step) = (path.to_owned(), step.clone());
+        let read = move || {
+            let told = Cell::new(0);
+            Verified::open(&path, &|bytes, total| {
+                if bytes >> 27 > told.get() {
+                    told.set(bytes >> 27);
+                    step.waiting("the archive", &format!("{} of {} MB", bytes / 1_000_000, total / 1_000_000));
+                }
+            })
+        };
+        Ok(Outcome::unchanged(elsewhere(read).await?))
+    });
+    check.await
 }
 
 /// The parsed parts of an archive. All blobs that they refer to exist.

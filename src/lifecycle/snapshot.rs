@@ -57,7 +57,7 @@ pub(crate) async fn take(
         let (objects, ready) = futures::try_join!(roots::objects(client), ready(client, with_images))?;
         let nodes = try_join_all(cluster.nodes.iter().map(node)).await?;
         let (pod_subnet, service_subnet) = (cluster.pod_subnet, cluster.service_subnet);
-        let taken = snapshot::Cluster { pod_subnet, service_subnet, nodes, objects, ready };
+        let taken = snapshot::Cluster { pod_subnet, service_subnet, nodes, objects, new_keys: false, ready };
         anyhow::Ok((cluster.name.clone(), taken))
     });
     let clusters: BTreeMap<_, _> = try_join_all(taken).await?.into_iter().collect();

@@ -55,8 +55,7 @@ async fn run(context: &Context, command: &OfflineCommand) -> anyhow::Result<Done
                 Some(name) => {
                     offline::require_new(file)?;
                     let found = snapshot::open(folders, name.as_str())?;
-                    let packed = transfer::pack(folders, name.as_str(), false).await?;
-                    (snapshot::spec(&found)?, Some(packed))
+                    (snapshot::spec(&found)?, Some(transfer::pack(folders, found, false).await?))
                 }
             };
             let removed = packed.as_ref().map(|packed| packed.removed.clone());

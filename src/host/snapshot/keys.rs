@@ -103,6 +103,7 @@ pub fn create(
 ) -> anyhow::Result<Manifest> {
     let mut manifest = manifest.clone();
     for (name, cluster) in &mut manifest.clusters {
+        cluster.new_keys = true;
         let ca = KubernetesCa::create()?;
         let replaced = objects(name, cluster, &ca)?;
         let control_plane = cluster.nodes.first().map(|node| node.container["Hostname"].clone());

@@ -2,15 +2,16 @@
 //! used.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
 
 use super::layout::{self, Descriptor};
 use crate::base::digest;
@@ -122,6 +123,32 @@ impl<W: Write> Writer<W> {
         header.set_mode(0o644);
         self.tar.append_data(&mut header, path, content)
     }
+}
+
+impl Writer<NamedTempFile> {
+    /// Begins an archive at a path, with a temporary name.
+    pub(super) fn create(path: &Path, mode: u32, index: &[u8]) -> io::Result<Self> {
+        let file = tempfile::Builder::new()
+            .prefix(".kindmesh-archive-")
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(folder_of(path))?;
+        Self::new(file, index)
+    }
+
+    /// Finishes the archive and gives it its name, which must be free. Returns its size in bytes and the number of its blobs.
+    pub(super) fn persist(self, path: &Path) -> io::Result<(u64, usize)> {
+        let (mut file, blobs) = self.finish()?;
+        file.flush()?;
+        file.as_file().sync_all()?;
+        let bytes = file.as_file().metadata()?.len();
+        file.persist_noclobber(path)?;
+        Ok((bytes, blobs))
+    }
+}
+
+/// Returns the directory of a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// An archive with verified blobs.

@@ -1,8 +1,6 @@
 //! A snapshot in an archive: its files, and what they are.
 
-use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -12,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::{Part, Unless, Verified, Writer, damaged, foreign};
 use super::files::Packed;
 use super::layout::{self, Descriptor, Index, Manifest};
+use crate::base::event::Events;
 use crate::host::state;
 
 /// What a snapshot in an archive is.
@@ -85,18 +84,9 @@ impl Packable {
     ) -> anyhow::Result<(u64, String)> {
         let what = || format!("writing {}", path.display());
         let index = serde_json::to_vec(&Index::new(vec![self.descriptor()]))?;
-        let file = tempfile::Builder::new()
-            .prefix(".kindmesh-snapshot-")
-            .permissions(Permissions::from_mode(mode))
-            .tempfile_in(super::folder_of(path))
-            .with_context(what)?;
-        let mut writer = Writer::new(file, &index).with_context(what)?;
+        let mut writer = Writer::create(path, mode, &index).with_context(what)?;
         self.add(&mut writer, stopped).with_context(what)?;
-        let (mut file, _) = writer.finish().with_context(what)?;
-        file.flush().with_context(what)?;
-        file.as_file().sync_all().with_context(what)?;
-        let bytes = file.as_file().metadata().with_context(what)?.len();
-        file.persist_noclobber(path).with_context(what)?;
+        let (bytes, _) = writer.persist(path).with_context(what)?;
         Ok((bytes, layout::digest(&index)))
     }
 }
@@ -112,12 +102,15 @@ pub(in crate::lifecycle) struct Found {
 }
 
 impl Found {
-    /// Opens an archive and verifies all of it. `progress` receives the number of bytes read so far, and all. Blocks.
+    /// Opens an archive and verifies all of it, in a step.
     ///
     /// # Errors
     /// A usage error for a file that has no snapshot, an environment error for a damaged one.
-    pub fn open(path: &Path, progress: &dyn Fn(u64, u64)) -> anyhow::Result<Self> {
-        let archive = Verified::open(path, progress)?;
+    pub async fn open(path: &Path, events: &Events) -> anyhow::Result<Self> {
+        Self::of(path, super::check(path, events).await?)
+    }
+
+    fn of(path: &Path, archive: Verified) -> anyhow::Result<Self> {
         let Some(manifest) = manifest(&archive)? else {
             return Err(foreign(path, "it has no snapshot").into());
         };
@@ -172,6 +165,8 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn contents() -> Contents {
@@ -189,7 +184,7 @@ mod tests {
         let stop = AtomicBool::new(false);
         Packable::read(&from, &contents()).unwrap().write(&path, 0o600, &stop).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let found = Found::open(&path, &|_, _| ()).unwrap();
+        let found = Found::of(&path, Verified::open(&path, &|_, _| ()).unwrap()).unwrap();
         assert_eq!(found.contents, contents());
         let to = folder.path().join("to");
         found.unpack(&to, &stop).unwrap();
@@ -214,7 +209,8 @@ mod tests {
             let packable = Packable { manifest, config, of_config, files: vec![packed] };
             let _ = std::fs::remove_file(&path);
             packable.write(&path, 0o600, &stop).unwrap();
-            let unpacked = Found::open(&path, &|_, _| ()).unwrap().unpack(&folder.path().join("to"), &stop);
+            let found = Found::of(&path, Verified::open(&path, &|_, _| ()).unwrap()).unwrap();
+            let unpacked = found.unpack(&folder.path().join("to"), &stop);
             assert!(unpacked.is_err(), "{title}");
             assert!(!folder.path().join("evil").exists());
         }

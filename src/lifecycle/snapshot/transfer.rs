@@ -1,6 +1,5 @@
 //! Snapshots as files, for other engines of the same platform. Without keys, unless the user wants them.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -73,8 +72,9 @@ pub async fn export(
         .into());
     }
     offline::require_new(path)?;
+    let snapshot = open(folders, name)?;
     let packed = events.step("pack", None).run(async |_| {
-        let packed = wait::within(deadline, events, pack(folders, name, with_keys), late).await?;
+        let packed = wait::within(deadline, events, pack(folders, snapshot, with_keys), late).await?;
         let _armed = interrupt.arm("removing the incomplete file");
         let stopped = Arc::new(AtomicBool::new(false));
         let (path_of, stopped_of) = (path.to_owned(), stopped.clone());
@@ -103,9 +103,9 @@ pub struct Packed {
 /// Prepares a snapshot to be written.
 ///
 /// # Errors
-/// A usage error if there is no such snapshot; otherwise the file system's errors.
-pub async fn pack(folders: &Directories, name: &str, with_keys: bool) -> anyhow::Result<Packed> {
-    let (snapshot, store) = (open(folders, name)?, store(folders));
+/// If an archive has changed; otherwise the file system's errors.
+pub async fn pack(folders: &Directories, snapshot: Snapshot, with_keys: bool) -> anyhow::Result<Packed> {
+    let store = store(folders);
     elsewhere(move || {
         store.sweep()?;
         restore::check(&snapshot)?;
@@ -161,20 +161,7 @@ pub async fn import(
 }
 
 async fn read(folders: &Directories, path: &Path, trust_keys: bool, events: &Events) -> anyhow::Result<Snapshot> {
-    let found = events.step("check", None).run(async |step| {
-        let (path, step) = (path.to_owned(), step.clone());
-        let open = move || {
-            let told = Cell::new(0);
-            Found::open(&path, &|bytes, total| {
-                if bytes >> 27 > told.get() {
-                    told.set(bytes >> 27);
-                    step.waiting("the archive", &format!("{} of {} MB", bytes / 1_000_000, total / 1_000_000));
-                }
-            })
-        };
-        Ok(Outcome::unchanged(elsewhere(open).await?))
-    });
-    let found = found.await?;
+    let found = Found::open(path, events).await?;
     let contents = found.contents.clone();
     let name = contents.name.clone();
     let engine = Engine::connect().await?;
