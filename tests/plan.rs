@@ -391,7 +391,7 @@ fn user_patches_follow_planned_ones() {
 fn standard_profile_omits_startup_optimizations() {
     let patches = |plan: &Plan| plan.clusters[0].kind_config["kubeadmConfigPatches"].as_array().unwrap().len();
     let standard = patches(&made(&spec("kubernetes: {profile: standard}"), &machine()));
-    assert_eq!(patches(&made(&Spec::default(), &machine())), standard + 1);
+    assert_eq!(patches(&made(&Spec::default(), &machine())), standard + 2);
 }
 
 #[test]

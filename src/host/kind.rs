@@ -11,6 +11,7 @@ use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::ContainerArchiveInfoOptionsBuilder;
 use futures::future::try_join_all;
 use kube::config::Kubeconfig;
+use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -22,7 +23,8 @@ use crate::host::docker::{Engine, is_not_found, node};
 use crate::host::state::{self, Files};
 use crate::host::tool::process;
 use crate::plan::inventory::Environment;
-use crate::plan::{Cluster, Plan};
+use crate::plan::{Cluster, Plan, image_names};
+use crate::spec::Profile;
 
 mod leftover;
 mod nodes;
@@ -32,6 +34,8 @@ pub use nodes::{Attached, remove_nodes, remove_strays};
 
 /// Manifests that make CoreDNS start faster in a disposable cluster.
 pub const COREDNS: &str = include_str!("../../kind-configs/coredns.yaml");
+/// Settings for a built node image.
+const PATCHES: &str = include_str!("../../kind-configs/patches.yaml");
 /// A cluster's file with its kind configuration.
 const CONFIG_FILE: &str = "kind.yaml";
 /// How long kind may take for one cluster. Measured: 30 s; the rest is for a slow connection, since kind pulls
@@ -96,7 +100,7 @@ impl Kind<'_> {
         for file in ["kubeconfig", "kubeconfig.lock"] {
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
         }
-        let config = self.write_config(cluster)?;
+        let config = self.write_config(cluster, node_image)?;
         let mut command = self.command(kind);
         command
             .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--image", node_image])
@@ -118,14 +122,24 @@ impl Kind<'_> {
         Ok(())
     }
 
-    /// Writes the kind configuration of a cluster, and returns its path.
+    /// Writes the kind configuration of a cluster whose nodes run `node_image`, and returns its path.
     ///
     /// # Errors
     /// The file system's errors.
-    pub fn write_config(&self, cluster: &Cluster) -> anyhow::Result<PathBuf> {
-        let config = self.files.of_cluster(&cluster.name, CONFIG_FILE);
-        state::write_private(&config, serde_yaml::to_string(&cluster.kind_config)?.as_bytes())?;
-        Ok(config)
+    pub fn write_config(&self, cluster: &Cluster, node_image: &str) -> anyhow::Result<PathBuf> {
+        let path = self.files.of_cluster(&cluster.name, CONFIG_FILE);
+        let mut config = cluster.kind_config.clone();
+        if self.plan.kubernetes.profile == Profile::Disposable && image_names::is_built(node_image) {
+            let mut patched: Value = serde_yaml::from_str(PATCHES)?;
+            // Before the user's: the last one wins.
+            let patches = patched["kubeadmConfigPatches"].as_array_mut();
+            let existing = config["kubeadmConfigPatches"].as_array_mut();
+            if let (Some(patches), Some(existing)) = (patches, existing) {
+                existing.splice(0..0, patches.drain(..));
+            }
+        }
+        state::write_private(&path, serde_yaml::to_string(&config)?.as_bytes())?;
+        Ok(path)
     }
 
     fn not_created(&self, cluster: &Cluster, log_path: &Path, error: anyhow::Error) -> anyhow::Error {

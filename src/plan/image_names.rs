@@ -28,7 +28,7 @@ pub const BAKED_REPOSITORY: &str = "kindmesh.local/node";
 pub const ARCHIVE_REPOSITORY: &str = "kindmesh.local/offline";
 
 /// The version of the build procedure. It is part of the digest, so that images built differently have other names.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 impl Plan {
     /// Returns the images that do not depend on the kindmesh executable: all except a sample image that kindmesh builds,
@@ -104,6 +104,12 @@ pub fn baked(set: &str) -> String {
     format!("{BAKED_REPOSITORY}:{set}")
 }
 
+/// Whether a node image was built by kindmesh, here or on the host that an archive comes from.
+pub fn is_built(node_image: &str) -> bool {
+    let of = |repository: &str| node_image.strip_prefix(repository).is_some_and(|tag| tag.starts_with(':'));
+    of(BAKED_REPOSITORY) || of(ARCHIVE_REPOSITORY)
+}
+
 /// Returns the name of the node image with these images as loaded from an archive. It depends on their names alone.
 pub fn of_archive(node_image: &str, images: &[String]) -> String {
     let node_image = format!("node {}", reference::tagged(node_image));
@@ -165,7 +171,7 @@ mod tests {
     #[test]
     fn names_are_stable_across_versions() {
         let images = ["docker.io/istio/pilot:1.31.1".to_owned()];
-        assert_eq!(of_archive("kindest/node:v1.36.4", &images), "kindmesh.local/offline:b9e29d5772e8");
-        assert_eq!(set_of("sha256:a", &[(images[0].clone(), "sha256:b".into())]), "edae001f2fd0");
+        assert_eq!(of_archive("kindest/node:v1.36.4", &images), "kindmesh.local/offline:9d6e1574da20");
+        assert_eq!(set_of("sha256:a", &[(images[0].clone(), "sha256:b".into())]), "44e6359fe453");
     }
 }

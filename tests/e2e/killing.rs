@@ -39,7 +39,7 @@ impl StepEvent {
     }
 
     /// Parses a line of `--output json`; `None` for other events.
-    fn parse(line: &str) -> Option<Self> {
+    pub fn parse(line: &str) -> Option<Self> {
         let event: Value = serde_json::from_str(line).unwrap();
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         let parsed = Self { event: text("event"), step: text("step"), cluster: text("cluster") };
@@ -64,13 +64,18 @@ impl RunningCommand {
         Self { child, lines }
     }
 
-    /// Kills it with SIGKILL at the first event that `matches`, or after the timeout. Returns whether it was
+    /// Kills it with SIGKILL at the first step event that `matches`, or after the timeout. Returns whether it was
     /// killed rather than exited by itself.
-    pub fn kill_at(mut self, mut matches: impl FnMut(&StepEvent) -> bool, timeout: Duration) -> bool {
+    pub fn kill_at(self, mut matches: impl FnMut(&StepEvent) -> bool, timeout: Duration) -> bool {
+        self.kill_at_line(|line| StepEvent::parse(line).is_some_and(|event| matches(&event)), timeout)
+    }
+
+    /// The same at the first line that `matches`.
+    pub fn kill_at_line(mut self, mut matches: impl FnMut(&str) -> bool, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let remaining = || deadline.saturating_duration_since(Instant::now());
         while let Ok(line) = self.lines.recv_timeout(remaining()) {
-            if StepEvent::parse(&line).is_some_and(|event| matches(&event)) {
+            if matches(&line) {
                 break;
             }
         }

@@ -89,6 +89,27 @@ fn leaked<'a>(secrets: &'a [String], file: &Path) -> Vec<&'a String> {
     secrets.iter().filter(is_in).collect()
 }
 
+/// On a disk without room nothing is saved, and the environment keeps working.
+fn full_disk_saves_nothing(kindmesh: &Kindmesh) {
+    let snapshots = kindmesh.state().with_file_name(".snapshots");
+    std::fs::create_dir_all(&snapshots).expect("create the directory");
+    // A file system of 20 MB that only this process sees.
+    let small = "mount -t tmpfs -o size=20m tmpfs \"$0\" && ! \"$@\" && test -z \"$(ls \"$0\")\"";
+    let save = kindmesh.command(&["snapshot", "save", "e2e-full"]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", small]).arg(&snapshots);
+    command.arg(save.get_program()).args(save.get_args());
+    for (name, value) in save.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = command.output().expect("run unshare");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // It fails and leaves nothing.
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("No space left on device"), "{stderr}");
+    assert_eq!(kindmesh.json_lines(&["call"])[0]["statusCode"], 200);
+}
+
 /// An exported snapshot contains no key and no token, unless it is asked for them; it can be imported.
 fn export_has_no_keys(kindmesh: &Kindmesh) {
     let folder = tempfile::tempdir().expect("a directory");
@@ -123,6 +144,7 @@ async fn deployed_application_is_back_after_a_restore() {
     let folder = Path::new(VOLUME).parent().expect("a folder").display().to_string();
     docker(&["exec", &node, "sh", "-c", &format!("mkdir -p {folder} && echo kept >{VOLUME}")]);
 
+    full_disk_saves_nothing(kindmesh);
     succeeds(kindmesh, &["snapshot", "save", NAME]);
     let twice = kindmesh.run(&["snapshot", "save", NAME]);
     assert_eq!(twice.code, 2, "an existing snapshot is not overwritten: {twice:?}");

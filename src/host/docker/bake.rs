@@ -7,7 +7,8 @@ use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListImagesOptionsBuilder,
 };
 
-use super::{Engine, image, is_not_found, node};
+use super::node::{self, NodeFile};
+use super::{Engine, image, is_not_found};
 use crate::base::event::{Outcome, Step};
 use crate::plan::image_names::{self, reference};
 
@@ -23,6 +24,19 @@ pub const CONTAINER_LABEL: &str = "kindmesh.bake";
 
 /// The lifetime of a build container, in seconds. Then the engine removes it, even if kindmesh was killed.
 const LIVES: &str = "600";
+
+/// Changes to the manifests of a control plane, which kubeadm reads from the directory that `kind-configs/patches.yaml` names.
+const PATCHES: [(&str, &str); 3] = [
+    ("/kind/kindmesh-patches/etcd.yaml", include_str!("../../../kind-configs/patches/etcd.yaml")),
+    (
+        "/kind/kindmesh-patches/kube-apiserver.yaml",
+        include_str!("../../../kind-configs/patches/kube-apiserver.yaml"),
+    ),
+    (
+        "/kind/kindmesh-patches/kube-scheduler.yaml",
+        include_str!("../../../kind-configs/patches/kube-scheduler.yaml"),
+    ),
+];
 
 /// Runs only containerd, imports standard input and stops containerd, so that its database is complete. Images are
 /// not unpacked, as when kind preloads images: unpacking requires a file system that supports overlayfs, so a volume,
@@ -172,7 +186,7 @@ async fn create(engine: &Engine, node_image: &str, digest: &str) -> anyhow::Resu
     Ok(name)
 }
 
-/// Streams the images from the engine into the container's containerd.
+/// Streams the images from the engine into the container's containerd, and copies the changes to manifests.
 async fn fill(engine: &Engine, container: &str, wanted: &[String]) -> anyhow::Result<()> {
     let names = image::travel_names(engine, wanted).await?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -180,7 +194,8 @@ async fn fill(engine: &Engine, container: &str, wanted: &[String]) -> anyhow::Re
     let mut command = vec!["sh", "-c", IMPORT, "sh"];
     command.extend(tags.iter().flat_map(|(has, wanted)| [has.as_str(), wanted.as_str()]));
     node::run_with_input(engine, container, &command, engine.docker.export_images(&names)).await?;
-    Ok(())
+    let patches = PATCHES.map(|(path, content)| NodeFile { path, content: content.into(), mode: 0o644 });
+    node::copy_files(engine, container, &patches).await
 }
 
 /// Commits the container as an image that starts like the node image.

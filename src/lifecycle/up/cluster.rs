@@ -95,7 +95,7 @@ impl Run {
             };
             if revived == Existing::Incomplete {
                 let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
-                kind.write_config(cluster)?;
+                kind.write_config(cluster, &image)?;
                 if !self.restore(cluster, &image, step).await? {
                     if let Err(error) = kind.create(cluster, &tool, &image, step).await {
                         let look = gather::node(&self.engine, cluster.control_plane()).await;

@@ -331,7 +331,8 @@ impl Run {
     /// Returns whether a template was kept.
     async fn take_template(&self, made: &[Ready<'_>]) -> anyhow::Result<bool> {
         let node_image = self.images.ensure_baked().await?;
-        if !self.can_have_template(&node_image) {
+        // With kind's own node image, images were loaded into nodes and would be missing.
+        if !image_names::is_built(&node_image) {
             return Ok(false);
         }
         let inventory = &self.templates.inventory;
@@ -342,11 +343,5 @@ impl Run {
         write(store, &key, async |begun| take(&self.engine, &self.plan, &clusters, false, begun).await).await?;
         store.keep_newest(KEPT)?;
         Ok(true)
-    }
-
-    /// Whether a template may exist. With kind's own node image, images were loaded into nodes and would be missing.
-    fn can_have_template(&self, node_image: &str) -> bool {
-        let built = [image_names::BAKED_REPOSITORY, image_names::ARCHIVE_REPOSITORY];
-        built.iter().any(|repository| node_image.starts_with(&format!("{repository}:")))
     }
 }
