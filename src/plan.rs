@@ -12,7 +12,7 @@ use crate::base::error::Error;
 use crate::base::names::{self, network_name};
 use crate::spec::validate::kubernetes_version;
 use crate::spec::{Label, Profile, Spec, Subnet};
-use inventory::{Environment, Inventory};
+use inventory::{ClusterSubnets, Environment, Inventory};
 
 pub mod addresses;
 pub mod admission;
@@ -64,6 +64,8 @@ pub struct Network {
     pub name: String,
     /// Its subnet.
     pub subnet: Ipv4Net,
+    /// The part of it from which the engine assigns addresses to nodes. The rest is for Services of type LoadBalancer.
+    pub nodes: Ipv4Net,
     /// Its MTU, if it differs from Docker's default.
     pub mtu: Option<u32>,
     /// Its labels, which identify the environment.
@@ -105,8 +107,6 @@ pub struct Kubernetes {
 pub struct Mesh {
     /// Istio's `meshID`.
     pub id: String,
-    /// Istio's `network`, the same in every cluster of a flat topology.
-    pub network: String,
     /// Istio's version, which is also the tag of its images.
     pub version: String,
     /// Istio's images.
@@ -129,10 +129,15 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// The URL at which the peers' control planes reach its API server.
     pub api_server: String,
+    /// Istio's `network` of its pods.
+    pub network: String,
     /// Its pod subnet.
     pub pod_subnet: Ipv4Net,
     /// Its Service subnet.
     pub service_subnet: Ipv4Net,
+    /// The addresses of the Docker network for its Services of type LoadBalancer; none in a network of an earlier version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balancers: Option<Ipv4Net>,
     /// The subject of its intermediate CA.
     pub intermediate_subject: String,
     /// Its kind configuration.
@@ -147,7 +152,12 @@ impl Cluster {
         first_address(self.service_subnet)
     }
 
-    /// Returns the node through which peers reach this cluster's pods.
+    /// Whether an address is that of one of its pods, or of a Service of type LoadBalancer such as its gateway.
+    pub fn owns(&self, address: Ipv4Addr) -> bool {
+        self.pod_subnet.contains(&address) || self.balancers.is_some_and(|range| range.contains(&address))
+    }
+
+    /// Returns the node through which peers on the same network reach this cluster's pods.
     pub fn control_plane(&self) -> &str {
         &self.nodes[0]
     }
@@ -191,6 +201,21 @@ impl Plan {
     pub fn peers<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
         self.clusters.iter().filter(move |cluster| cluster.name != of.name)
     }
+
+    /// Returns the peers of a cluster on the same Istio network: pods route to pods.
+    pub fn neighbors<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
+        self.peers(of).filter(move |cluster| cluster.network == of.network)
+    }
+
+    /// Returns the peers of a cluster on other Istio networks: pods reach them through their gateways.
+    pub fn strangers<'a>(&'a self, of: &'a Cluster) -> impl Iterator<Item = &'a Cluster> {
+        self.peers(of).filter(move |cluster| cluster.network != of.network)
+    }
+
+    /// Whether clusters have east-west gateways: they are on more than one Istio network.
+    pub fn has_gateways(&self) -> bool {
+        self.clusters.iter().any(|cluster| cluster.network != self.clusters[0].network)
+    }
 }
 
 /// Plans an environment.
@@ -216,7 +241,15 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         }
     }
     let subnet = network_subnet(spec, existing, &mut addresses)?;
-    let subnets: Vec<(Ipv4Net, Ipv4Net)> = spec
+    // One of a cluster that was added to an earlier network no longer counts.
+    let balancers = |known: &ClusterSubnets| known.balancers.filter(|range| subnet.contains(range));
+    // An existing network has this part only if it was created with it.
+    let reserved =
+        existing.network.is_none() || existing.clusters.values().any(|known| balancers(known).is_some());
+    let in_use: BTreeSet<_> = existing.clusters.values().filter_map(balancers).collect();
+    let ranges = addresses::balancer_ranges(subnet).filter(|range| reserved && !in_use.contains(range));
+    let mut ranges = ranges.collect::<Vec<_>>().into_iter();
+    let subnets: Vec<Subnets> = spec
         .clusters
         .iter()
         .map(|cluster| {
@@ -226,7 +259,8 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
                 Some(net) => Ok(net),
                 None => addresses.cluster(&format!("{what} of cluster {}", cluster.name)),
             };
-            Ok((get(pods, "pods")?, get(services, "Services")?))
+            let (pods, services) = (get(pods, "pods")?, get(services, "Services")?);
+            Ok(Subnets { pods, services, balancers: balancers(&known).or_else(|| ranges.next()) })
         })
         .collect::<Result<_, Error>>()?;
 
@@ -244,20 +278,29 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let mesh_name = identity.clone().unwrap_or_else(|| name.to_owned());
     let mesh = Mesh {
         id: mesh_name.clone(),
-        network: mesh_name,
         version: spec.mesh.version.clone(),
         images: image_names::mesh(spec),
         root_subject: names::subject(name, None).to_string(),
     };
     // The address that Docker assigns to it, and to the network's DNS server.
     let gateway = first_address(subnet);
+    let networks: Vec<&str> =
+        spec.clusters.iter().map(|cluster| spec.network_of(cluster).unwrap_or(&mesh_name)).collect();
+    let has_gateways = networks.iter().any(|network| *network != networks[0]);
+    admission::gateways(
+        spec,
+        existing,
+        has_gateways && subnets.iter().any(|subnets| subnets.balancers.is_none()),
+    )?;
     let clusters: Vec<Cluster> = spec
         .clusters
         .iter()
         .zip(&subnets)
-        .map(|(cluster, subnets)| {
+        .zip(networks)
+        .map(|((cluster, subnets), network)| {
             let identity = existing.identities.get(cluster.name.as_str()).map_or(name, String::as_str);
-            config::cluster(spec, cluster, identity, *subnets, &kubernetes, &mesh, gateway)
+            let network = config::Network { name: network, gateway, has_gateways };
+            config::cluster(spec, cluster, identity, *subnets, &kubernetes, &mesh, &network)
         })
         .collect::<Result<_, Error>>()?;
     let network = network(spec, existing, inventory, subnet, &clusters, &mut addresses)?;
@@ -294,6 +337,14 @@ pub fn anonymous_spec(spec: &Spec) -> Spec {
 
 pub(crate) fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
+}
+
+/// The subnets of a cluster.
+#[derive(Debug, Clone, Copy)]
+struct Subnets {
+    pods: Ipv4Net,
+    services: Ipv4Net,
+    balancers: Option<Ipv4Net>,
 }
 
 fn network_subnet(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Result<Ipv4Net, Error> {
@@ -336,12 +387,16 @@ fn network(
             name,
         });
     }
-    Ok(Network { name, subnet, mtu: inventory.engine.mtu, labels: labels(&first), registers })
+    let nodes = addresses::node_range(subnet);
+    Ok(Network { name, subnet, nodes, mtu: inventory.engine.mtu, labels: labels(&first), registers })
 }
 
 fn labels(spec: &Spec, existing: &Environment, clusters: &[&Cluster]) -> BTreeMap<String, String> {
     let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-    let subnets = clusters.iter().map(|c| (c.name.as_str(), c.pod_subnet, c.service_subnet));
+    let subnets = clusters.iter().map(|cluster| {
+        let (pods, services) = (Some(cluster.pod_subnet), Some(cluster.service_subnet));
+        (cluster.name.as_str(), ClusterSubnets { pods, services, balancers: cluster.balancers })
+    });
     let identity = clusters.iter().find_map(|cluster| existing.identities.get(&cluster.name));
     let identity = identity.map(|identity| (inventory::IDENTITY_LABEL.to_owned(), identity.clone()));
     let always = [

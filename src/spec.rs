@@ -61,7 +61,7 @@ pub struct Spec {
 pub enum Topology {
     /// One Istio network: pods route to pods.
     Flat,
-    /// One network for each cluster, connected by east-west gateways. Not yet supported.
+    /// One Istio network for each cluster: pods reach pods of another one only through its east-west gateway.
     MultiNetwork,
 }
 
@@ -109,6 +109,10 @@ pub struct Cluster {
     /// The number of worker nodes in addition to the control plane.
     #[serde(default)]
     pub workers: u8,
+    /// The Istio network of its pods. Pods of clusters with the same one route to each other; others are reached through
+    /// east-west gateways. By default one for all, or with `topology: multi-network` the cluster's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Label>,
     /// Settings that are merged into its kind configuration, last.
     #[serde(default)]
     pub kind: Values,
@@ -166,6 +170,14 @@ pub const DEFAULT_NODE_IMAGE: &str =
 /// The newest Istio version that kindmesh was tested with.
 pub const DEFAULT_ISTIO_VERSION: &str = "1.31.1";
 
+impl Spec {
+    /// Returns the Istio network of a cluster's pods; none for the one that clusters of a flat mesh share.
+    pub fn network_of<'a>(&self, cluster: &'a Cluster) -> Option<&'a str> {
+        let own = || (self.topology == Topology::MultiNetwork).then_some(cluster.name.as_str());
+        cluster.network.as_ref().map(Label::as_str).or_else(own)
+    }
+}
+
 impl Default for Spec {
     fn default() -> Self {
         let cluster = |i: u8| Cluster {
@@ -173,6 +185,7 @@ impl Default for Spec {
             region: format!("region{i}"),
             zone: format!("zone{i}"),
             workers: 0,
+            network: None,
             kind: Values::new(),
         };
         Self {

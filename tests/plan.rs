@@ -37,6 +37,15 @@ samples:
   producer: {clusters: [west, quay], replicas: 3}
 ";
 
+/// Three clusters on two Istio networks.
+const NETWORKS: &str = "
+name: mixed
+clusters:
+  - {name: east}
+  - {name: west}
+  - {name: far, network: vpc2}
+";
+
 fn golden(name: &str, text: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/plan");
     insta::with_settings!({snapshot_path => path, prepend_module_to_snapshot => false, omit_expression => true}, {
@@ -149,6 +158,32 @@ fn the_default_on_cgroup_v2() {
 fn three_clusters_with_everything_set() {
     let spec = spec(THREE);
     pin_samples("three", &spec, &pin("three", &spec, &machine()));
+}
+
+#[test]
+fn clusters_on_two_networks_have_gateways() {
+    pin("networks", &spec(NETWORKS), &machine());
+    let plan = made(&spec("topology: multi-network"), &machine());
+    assert_eq!(plan.clusters.iter().map(|cluster| &cluster.network).collect::<Vec<_>>(), ["cluster1", "cluster2"]);
+    assert_eq!(plan.neighbors(&plan.clusters[0]).count(), 0);
+    assert!(!made(&Spec::default(), &machine()).has_gateways());
+}
+
+#[test]
+fn gateways_require_addresses_of_the_network() {
+    let separate = spec("{name: shop, topology: multi-network, clusters: [{name: east}, {name: west}]}");
+    let mut there = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
+    assert!(plan::plan(&separate, &there).is_ok());
+    for known in there.environments.get_mut("shop").unwrap().clusters.values_mut() {
+        known.balancers = None;
+    }
+    let error = plan::plan(&separate, &there).unwrap_err();
+    assert!(error.message.ends_with("an earlier kindmesh created it"), "{error:?}");
+    // Without gateways it works as before.
+    assert!(plan::plan(&named("shop", &["east", "west"]), &there).is_ok());
+    let many: Vec<_> = (1..=16).map(|number| json!({"name": format!("c{number}")})).collect();
+    let error = plan::plan(&spec(&json!({"topology": "multi-network", "clusters": many}).to_string()), &machine());
+    assert!(error.unwrap_err().message.ends_with("the east-west gateways of 16 clusters"));
 }
 
 #[test]

@@ -299,7 +299,7 @@ fn every_rule_has_its_message() {
                 "clusters: [{name: a}, {name: a}]\n",
                 "clusters: [{name: a, workers: 21}, {name: b}]\n",
                 "clusters: [{name: a, region: eu west}, {name: b, zone: -x}]\n",
-                "topology: multi-network\n",
+                "name: shop\nclusters: [{name: a}, {name: b, network: shop}]\n",
                 "network: {subnet: 127.0.0.0/24}\n",
                 "network: {subnet: 169.254.1.0/24}\n",
                 "network: {subnet: 224.1.0.0/16}\n",

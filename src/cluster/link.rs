@@ -17,7 +17,10 @@ const CONFIG: &str = "/etc/kindmesh/link.conf";
 pub const CUT: &str = "/etc/kindmesh/cut";
 const SCRIPT: (&str, &str) =
     ("/usr/local/bin/kindmesh-link", include_str!("../../kind-configs/node/kindmesh-link"));
-const UNITS: [(&str, &str, &str); 2] = [
+/// Gives Services of type LoadBalancer addresses.
+const BALANCER: (&str, &str) =
+    ("/usr/local/bin/kindmesh-balancer", include_str!("../../kind-configs/node/kindmesh-balancer"));
+const UNITS: [(&str, &str, &str); 3] = [
     (
         "kindmesh-link.service",
         "/etc/systemd/system/kindmesh-link.service",
@@ -28,6 +31,11 @@ const UNITS: [(&str, &str, &str); 2] = [
         "/etc/systemd/system/kindmesh-boot.service",
         include_str!("../../kind-configs/node/kindmesh-boot.service"),
     ),
+    (
+        "kindmesh-balancer.service",
+        "/etc/systemd/system/kindmesh-balancer.service",
+        include_str!("../../kind-configs/node/kindmesh-balancer.service"),
+    ),
 ];
 /// A drop-in for the kubelet's unit.
 const KUBELET: (&str, &str) = (
@@ -36,13 +44,26 @@ const KUBELET: (&str, &str) = (
 );
 
 /// Returns the link's configuration on the nodes of one cluster.
-pub fn config(plan: &Plan, cluster: &Cluster) -> String {
+pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
     let mut text = format!("services {}\n", cluster.service_subnet);
     text.push_str(&format!("api {} {}\n", cluster.api_service(), cluster.control_plane()));
+    if let Some(range) = cluster.balancers {
+        text.push_str(&format!("balancers {range} {} {}\n", range.network(), 1_u32 << (32 - range.prefix_len())));
+    }
     // Sorted, so that another order in the spec does not restart the units.
-    let mut peers: Vec<_> = plan.peers(cluster).collect();
-    peers.sort_by(|a, b| a.name.cmp(&b.name));
-    for peer in peers {
+    let sorted = |mut peers: Vec<&'a Cluster>| {
+        peers.sort_by(|a, b| a.name.cmp(&b.name));
+        peers
+    };
+    for peer in sorted(plan.strangers(cluster).collect()) {
+        // Of another network, so its pods may have the addresses of this cluster's.
+        let overlap =
+            peer.pod_subnet.contains(&cluster.pod_subnet) || cluster.pod_subnet.contains(&peer.pod_subnet);
+        let pods = if overlap { "-".to_owned() } else { peer.pod_subnet.to_string() };
+        let balancers = peer.balancers.map_or("-".to_owned(), |range| range.to_string());
+        text.push_str(&format!("stranger {} {pods} {balancers}\n", peer.name));
+    }
+    for peer in sorted(plan.neighbors(cluster).collect()) {
         // With the network's name as a suffix, so that the host's search domains are not tried.
         let node = format!("{}.{}", peer.control_plane(), plan.network.name);
         text.push_str(&format!("peer {} {node} {}\n", peer.name, peer.pod_subnet));
@@ -53,7 +74,8 @@ pub fn config(plan: &Plan, cluster: &Cluster) -> String {
 /// Returns the link's files on the nodes of one cluster.
 pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
-    let mut files = vec![file(SCRIPT.0, SCRIPT.1, 0o755), file(CONFIG, &config(plan, cluster), 0o644)];
+    let mut files = Vec::from([SCRIPT, BALANCER].map(|(path, content)| file(path, content, 0o755)));
+    files.push(file(CONFIG, &config(plan, cluster), 0o644));
     files.extend(UNITS.map(|(_, path, content)| file(path, content, 0o644)));
     files.push(file(KUBELET.0, KUBELET.1, 0o644));
     files
@@ -66,7 +88,8 @@ pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
 pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str) -> anyhow::Result<Outcome<()>> {
     let what = || format!("setting up the link on node {node}");
     let files = files(plan, cluster);
-    if is_up_to_date(engine, node, &files).await.with_context(what)? {
+    let balances = cluster.balancers.is_some() && node == cluster.control_plane();
+    if is_up_to_date(engine, node, &files, balances).await.with_context(what)? {
         return Ok(Outcome::unchanged(()));
     }
     node::copy_files(engine, node, &files).await.with_context(what)?;
@@ -79,14 +102,23 @@ pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str)
     Ok(Outcome::changed(()))
 }
 
-/// Returns the routes from the nodes of a cluster to the pods of its peers.
+/// Returns the routes from the nodes of a cluster to the pods of its peers on the same network, and the addresses of the
+/// gateways of the others.
 ///
 /// # Errors
 /// If a node has no route to one of them, and whether the link is disabled; or if the node does not respond.
 pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let mut routes = Vec::new();
     for node in &cluster.nodes {
-        for peer in plan.peers(cluster) {
+        for peer in plan.strangers(cluster) {
+            let Some(range) = peer.balancers else { continue };
+            let subnet = range.to_string();
+            let route = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
+            let cut = route.contains("unreachable");
+            anyhow::ensure!(!cut, "{node} to the gateway of {}: link disabled", peer.name);
+            routes.push(format!("{} through its gateway", peer.name));
+        }
+        for peer in plan.neighbors(cluster) {
             let subnet = peer.pod_subnet.to_string();
             let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
             let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next()) else {
@@ -148,17 +180,20 @@ pub async fn is_cut(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool> 
     Ok(false)
 }
 
-/// Reports whether the files match by digest and the unit `kindmesh-link` is active, with one command.
-async fn is_up_to_date(engine: &Engine, node: &str, files: &[NodeFile]) -> anyhow::Result<bool> {
+/// Reports whether the files match by digest, all units are enabled and those that keep running are active, with one command.
+/// On a node that `balances`, kindmesh-balancer does.
+async fn is_up_to_date(engine: &Engine, node: &str, files: &[NodeFile], balances: bool) -> anyhow::Result<bool> {
     use sha2::{Digest, Sha256};
     let sums: Vec<String> = files
         .iter()
         .map(|file| format!("{}  {}", crate::base::digest::hex(&Sha256::digest(&file.content)), file.path))
         .collect();
+    let [link, _, balancer] = UNITS.map(|(unit, _, _)| unit);
+    let active = if balances { format!("{link} {balancer}") } else { link.to_owned() };
     let script = format!(
-        "printf '%s\\n' '{}' | sha256sum --check --status && systemctl is-active --quiet {}",
+        "printf '%s\\n' '{}' | sha256sum --check --status && for unit in {active}; do systemctl is-active --quiet $unit || exit; done && systemctl is-enabled --quiet {}",
         sums.join("' '"),
-        UNITS[0].0
+        UNITS.map(|(unit, _, _)| unit).join(" ")
     );
     Ok(node::try_exec(engine, node, &["sh", "-c", &script]).await?.status == 0)
 }
@@ -199,12 +234,14 @@ pub async fn restore(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool>
     Ok(any)
 }
 
-/// Reports whether a node has a route to the pods of a cluster.
+/// Reports whether a node of a cluster reaches a peer: it has a route to its pods, or if the peer is on another network, the way to
+/// its gateway is not disabled.
 ///
 /// # Errors
 /// The engine's.
-pub async fn has_route(engine: &Engine, node: &str, to: &Cluster) -> anyhow::Result<bool> {
-    let subnet = to.pod_subnet.to_string();
+pub async fn is_open(engine: &Engine, node: &str, from: &Cluster, to: &Cluster) -> anyhow::Result<bool> {
+    let subnet = if from.network == to.network { Some(to.pod_subnet) } else { to.balancers };
+    let Some(subnet) = subnet.map(|subnet| subnet.to_string()) else { return Ok(false) };
     let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
-    Ok(said.contains(" via "))
+    Ok(if from.network == to.network { said.contains(" via ") } else { !said.contains("unreachable") })
 }

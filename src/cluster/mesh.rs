@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod cacerts;
 pub mod envoy;
+pub mod gateway;
 pub mod istio;
 pub mod istiod;
 pub mod pod;

@@ -15,10 +15,10 @@ use crate::base::hint::up_hint;
 use crate::base::names::{CALLER_NAME, PART_OF, PART_OF_LABEL, PORT, PRODUCER_NAME};
 use crate::base::wait::{self, Poll};
 use crate::cluster::environment::Environment;
-use crate::cluster::mesh::{apply, envoy, istio};
+use crate::cluster::mesh::{apply, envoy, gateway, istio};
 use crate::cluster::pods;
 use crate::cluster::refusal::{Record, Retries};
-use crate::plan::{Plan, Samples};
+use crate::plan::{self, Plan, Samples};
 use crate::spec::Cluster;
 
 const NAMESPACE: &str = include_str!("../../mesh-manifests/samples/namespace.yaml");
@@ -143,22 +143,27 @@ pub async fn sample_image(client: &Client, environment: &Environment) -> anyhow:
     Ok(image.ok_or_else(missing)?)
 }
 
-/// Waits until a caller's proxy has a healthy endpoint for every producer. `record` is that of its cluster.
+/// Waits until the proxy of a cluster's caller has a healthy endpoint for every producer on its network, and one for the
+/// gateway of every other network with producers. `record` is that of the cluster.
 ///
 /// # Errors
 /// If it does not have them by the deadline.
 pub async fn wait_for_endpoints(
     client: &Client,
     plan: &Plan,
+    from: &plan::Cluster,
     samples: &Samples,
     record: &Record,
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let wanted = usize::from(samples.replicas) * samples.producers.len();
+    let producing = samples.producers.iter().filter_map(|name| plan.cluster(name));
+    let wanted: usize = producing
+        .map(|cluster| if cluster.network == from.network { usize::from(samples.replicas) } else { 1 })
+        .sum();
     let what = "the caller's proxy to have all producer endpoints";
     let mut retries = Retries::new(record);
-    wait::until(step, what, deadline, async || match known_endpoints(client, plan, samples).await {
+    wait::until(step, what, deadline, async || match known_endpoints(client, plan, from, samples).await {
         Ok(known) if known.len() >= wanted => Ok(Poll::Ready(())),
         Ok(known) => Ok(Poll::NotYet(format!("{} of {wanted} endpoints are known", known.len()))),
         Err(error) => retries.failed(what, error),
@@ -166,17 +171,52 @@ pub async fn wait_for_endpoints(
     .await
 }
 
-/// Returns the producer endpoints that the caller's proxy of a cluster has and that are in a pod subnet of the plan.
+/// Waits until the gateway in front of producers on another network than a cluster's can forward to all of them; `client` and
+/// `record` are those of the producers' cluster.
+///
+/// # Errors
+/// If it cannot by the deadline.
+pub async fn wait_for_gateway(
+    client: &Client,
+    (from, to): (&plan::Cluster, &plan::Cluster),
+    samples: &Samples,
+    record: &Record,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    if from.network == to.network || !samples.producers.contains(&to.name) {
+        return Ok(());
+    }
+    let wanted = usize::from(samples.replicas);
+    gateway::wait_for_endpoints(client, to, (&host(samples), PORT), wanted, record, step, deadline).await
+}
+
+/// Returns the producers' full name.
+fn host(samples: &Samples) -> String {
+    format!("{PRODUCER_NAME}.{}.svc.cluster.local", samples.namespace)
+}
+
+/// Returns the producer endpoints that the caller's proxy of a cluster has: pods, which are in a pod subnet of the plan, and
+/// gateways.
 ///
 /// # Errors
 /// If there is no caller or its proxy does not respond.
-pub async fn known_endpoints(client: &Client, plan: &Plan, samples: &Samples) -> anyhow::Result<Vec<String>> {
+pub async fn known_endpoints(
+    client: &Client,
+    plan: &Plan,
+    from: &plan::Cluster,
+    samples: &Samples,
+) -> anyhow::Result<Vec<String>> {
     let pod = caller_pod(client, &samples.namespace).await?.name_any();
-    let host = format!("{PRODUCER_NAME}.{}.svc.cluster.local", samples.namespace);
-    let mut known = envoy::healthy_endpoints(client, &samples.namespace, &pod, &host, PORT).await?;
+    let mut known = envoy::healthy_endpoints(client, &samples.namespace, &pod, &host(samples), PORT).await?;
     known.retain(|endpoint| {
         let address = endpoint.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
-        address.is_some_and(|ip| plan.clusters.iter().any(|cluster| cluster.pod_subnet.contains(&ip)))
+        // Without a gateway, istiod sends the addresses of pods, which are not reached.
+        let serves = |cluster: &plan::Cluster, ip| match cluster.network == from.network {
+            true => cluster.pod_subnet.contains(&ip),
+            false => cluster.balancers.is_some_and(|range| range.contains(&ip)),
+        };
+        address.is_some_and(|ip| plan.clusters.iter().any(|cluster| serves(cluster, ip)))
     });
     Ok(known)
 }

@@ -13,7 +13,7 @@ use crate::base::names;
 use crate::cluster::call;
 use crate::cluster::environment::{self, Environment};
 use crate::cluster::link;
-use crate::cluster::mesh::{ISTIO_NAMESPACE, istio, remote};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istio, remote};
 use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::{Engine, node};
 use crate::plan::inventory::{self, Inventory};
@@ -57,7 +57,7 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Layer {
-    /// `engine`, `nodes`, `link`, `api`, `istiod`, `remoteClusters`, `workloads` or `call`.
+    /// `engine`, `nodes`, `link`, `api`, `istiod`, `remoteClusters`, `gateway`, `workloads` or `call`.
     pub layer: &'static str,
     /// The cluster; none for the whole environment.
     pub cluster: Option<String>,
@@ -221,7 +221,11 @@ impl Look<'_> {
             self.layer("remoteClusters", cluster, self.remote_clusters(cluster, &client)),
             self.layer("workloads", cluster, self.workloads(cluster, &client))
         );
-        layers.extend([istiod, remote, workloads]);
+        layers.extend([istiod, remote]);
+        if self.plan.has_gateways() {
+            layers.push(self.layer("gateway", cluster, self.gateway(&client)).await);
+        }
+        layers.push(workloads);
         let calls = self.plan.samples.as_ref().is_some_and(|samples| samples.callers.contains(&cluster.name));
         if self.call && calls && layers.iter().all(|layer| layer.ok) {
             layers.push(self.layer("call", cluster, self.call(&client)).await);
@@ -277,6 +281,13 @@ impl Look<'_> {
         let missing = remote::unsynced(client, &peers).await?;
         anyhow::ensure!(missing.is_empty(), "{}", missing.join(", "));
         Ok(format!("{} synced", peers.join(", ")))
+    }
+
+    async fn gateway(&self, client: &Client) -> anyhow::Result<String> {
+        deployment(client, ISTIO_NAMESPACE, gateway::NAME).await?;
+        let address = gateway::address(client).await?;
+        let address = address.ok_or_else(|| anyhow::anyhow!("its Service has no address"))?;
+        Ok(format!("at {address}, port {}", gateway::PORT))
     }
 
     async fn workloads(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {

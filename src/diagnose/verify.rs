@@ -5,7 +5,7 @@
 //! with probes in and outside the mesh        one file each
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::base::error::Error;
 use crate::base::event::{Event, Events, Outcome, round};
 use crate::base::interrupt::Interrupt;
 use crate::cluster::environment::Environment;
+use crate::spec::Spec;
 
 mod authz_identity;
 mod balance_replicas;
@@ -32,6 +33,7 @@ mod mtls_strict;
 mod name_absent;
 mod name_stub;
 mod namespaces;
+mod network_apart;
 mod probe;
 mod retry_transient;
 mod telemetry_counted;
@@ -45,8 +47,9 @@ use check::{Trial, Undecided};
 use namespaces::TestNamespaces;
 
 /// All checks, the lowest layer first.
-pub const CHECKS: [Check; 16] = [
+pub const CHECKS: [Check; 17] = [
     link_pods::CHECK,
+    network_apart::CHECK,
     trust_root::CHECK,
     mesh_synced::CHECK,
     name_absent::CHECK,
@@ -96,7 +99,7 @@ pub fn select(wanted: &[String], skip: &[String]) -> Result<Vec<&'static Check>,
         }
     }
     // A constant promoted to a static: checks are shared by reference.
-    static ALL: [Check; 16] = CHECKS;
+    static ALL: [Check; 17] = CHECKS;
     let chosen = ALL.iter().filter(|check| (wanted.is_empty() || named(check, wanted)) && !named(check, skip));
     Ok(chosen.collect())
 }
@@ -144,6 +147,7 @@ pub async fn verify(
     interrupt: &Interrupt,
 ) -> anyhow::Result<(Verdicts, Subject)> {
     let started = (jiff::Timestamp::now(), Instant::now());
+    let options = &Options { checks: applicable(&options.checks, &environment.spec)?, ..options.clone() };
     let mut all: Vec<Verdict> = Vec::new();
     for number in 1..=options.repeat {
         let verdicts = once(environment, options, events, interrupt).await?;
@@ -158,6 +162,37 @@ pub async fn verify(
     }
     let verdicts = Verdicts::new(environment.name(), all);
     Ok((verdicts, subject(environment, started.0, started.1.elapsed())))
+}
+
+/// Returns the checks whose claims are about environments like this one: some depend on whether clusters share a network.
+///
+/// # Errors
+/// A usage error if there is none.
+pub fn applicable(checks: &[&'static Check], spec: &Spec) -> Result<Vec<&'static Check>, Error> {
+    let chosen: Vec<_> = checks.iter().copied().filter(|check| applies(check, spec)).collect();
+    match (chosen.is_empty(), checks.first()) {
+        (true, Some(first)) => Err(Error::usage(format!(
+            "check {} does not apply to environment {}: {}",
+            first.id,
+            spec.name,
+            if first.id == "network.apart" {
+                "all its clusters share one network"
+            } else {
+                "no clusters share a network"
+            }
+        ))),
+        _ => Ok(chosen),
+    }
+}
+
+fn applies(check: &Check, spec: &Spec) -> bool {
+    let networks: Vec<_> = spec.clusters.iter().map(|cluster| spec.network_of(cluster)).collect();
+    let distinct: BTreeSet<_> = networks.iter().collect();
+    match check.id {
+        "link.pods" => distinct.len() < networks.len(),
+        "network.apart" => distinct.len() > 1,
+        _ => true,
+    }
 }
 
 /// Returns which of two verdicts on a claim counts: a failure, otherwise the later one.
@@ -297,7 +332,7 @@ mod tests {
             let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
             select(&owned(wanted), &owned(skip)).unwrap().iter().map(|check| check.id).collect()
         };
-        assert_eq!(ids(&[], &[]).len(), 16);
+        assert_eq!(ids(&[], &[]).len(), CHECKS.len());
         assert_eq!(ids(&["mtls"], &[]), ["mtls.identity", "mtls.strict"]);
         assert_eq!(ids(&["mtls", "link.pods"], &["mtls.s"]), ["link.pods", "mtls.identity"]);
         assert!(select(&["mtsl".into()], &[]).unwrap_err().hint.unwrap().contains("mtls.strict"));

@@ -195,6 +195,8 @@ impl Manifest {
         let subnets = |cluster: &Cluster| ClusterSubnets {
             pods: Some(cluster.pod_subnet),
             services: Some(cluster.service_subnet),
+            // They are part of the Docker network.
+            balancers: None,
         };
         self.clusters.iter().map(|(name, cluster)| (name.clone(), subnets(cluster))).collect()
     }

@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 
 use crate::base::error::Error;
 use crate::cluster::link;
-use crate::cluster::mesh::{cacerts, istio, render};
+use crate::cluster::mesh::{cacerts, gateway, istio, render};
 use crate::cluster::workloads;
 use crate::host::docker::sample_image;
 use crate::host::kind;
@@ -60,11 +60,14 @@ pub async fn render(
             out.write(&format!("{}/coredns.yaml", cluster.name), kind::COREDNS.as_bytes(), 0o600)?;
         }
         out.yaml(cluster, "istio-operator.yaml", &cluster.istio)?;
-        out.objects(cluster, "cacerts.yaml", &cacerts::objects(&plan.mesh, &intermediate, &root.digest())?)?;
+        out.objects(cluster, "cacerts.yaml", &cacerts::objects(&cluster.network, &intermediate, &root.digest())?)?;
         let (definitions, rest): (Vec<_>, Vec<_>) =
             istio::objects(&rendered, &root.digest())?.into_iter().partition(is_definition);
         out.objects(cluster, "istio-crds.yaml", &definitions)?;
         out.objects(cluster, "istio.yaml", &rest)?;
+        if plan.has_gateways() {
+            out.objects(cluster, "gateway.yaml", &gateway::objects()?)?;
+        }
         for file in link::files(plan, cluster) {
             out.write(&format!("{}/node{}", cluster.name, file.path), &file.content, file.mode)?;
         }

@@ -15,6 +15,7 @@ use crate::cluster::environment::Environment;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, istio};
 use crate::cluster::refusal::Reason;
 use crate::cluster::rollout::Workload;
+use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::Engine;
 use crate::host::kind::{Existing, Kind};
@@ -155,6 +156,11 @@ impl Start<'_> {
         let step = self.events.step("call", Some(&from.name));
         let answer = step
             .run(async |step| {
+                for to in self.plan.strangers(from) {
+                    let (client, record) = (self.opened.client(&to.name).await?, self.opened.record(&to.name));
+                    workloads::wait_for_gateway(&client, (from, to), samples, &record, step, self.deadline)
+                        .await?;
+                }
                 let crosses = prove::crosses(&client, &from.name, samples, "start", &record, step, self.deadline);
                 let answer = crosses.await?;
                 Ok(Outcome::unchanged(answer))

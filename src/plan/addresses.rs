@@ -27,6 +27,24 @@ fn net(address: [u8; 4], prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(address.into(), prefix)
 }
 
+/// The prefix length of the largest range for a cluster's Services: eight addresses.
+const BALANCERS_PREFIX: u8 = 29;
+
+/// Returns the half of a Docker network from which the engine assigns addresses to nodes. The other half is for Services.
+pub fn node_range(network: Ipv4Net) -> Ipv4Net {
+    Ipv4Net::new(network.network(), network.prefix_len() + 1).unwrap_or(network)
+}
+
+/// Returns the ranges of a Docker network for Services of type LoadBalancer, each for one cluster: parts of the upper half, of
+/// eight addresses, or fewer in a network smaller than a /24. A /24 has 15.
+pub fn balancer_ranges(network: Ipv4Net) -> impl Iterator<Item = Ipv4Net> {
+    let prefix = (network.prefix_len() + 5).clamp(BALANCERS_PREFIX, 32);
+    let upper = network.subnets(network.prefix_len() + 1).ok().and_then(|mut halves| halves.nth(1));
+    let ranges = upper.and_then(|upper| upper.subnets(prefix).ok()).into_iter().flatten();
+    // The last one has the broadcast address.
+    ranges.filter(move |range| range.broadcast() != network.broadcast())
+}
+
 /// Allocates subnets, each only once.
 #[derive(Debug)]
 pub struct Allocator {
@@ -97,6 +115,22 @@ mod tests {
         let mut addresses = Allocator::new(vec![taken("10.0.0.0/8"), taken("172.16.0.0/12")]);
         assert_eq!(addresses.network("a").unwrap().to_string(), "192.168.0.0/24");
         assert_eq!(addresses.cluster("b").unwrap().to_string(), "100.64.0.0/16");
+    }
+
+    #[test]
+    fn upper_half_is_for_services() {
+        let ranges = |text: &str| balancer_ranges(text.parse().unwrap()).collect::<Vec<_>>();
+        assert_eq!(node_range("172.30.0.0/24".parse().unwrap()).to_string(), "172.30.0.0/25");
+        let wide = ranges("172.30.0.0/24");
+        assert_eq!(
+            (wide.len(), wide[0].to_string(), wide[14].to_string()),
+            (15, "172.30.0.128/29".into(), "172.30.0.240/29".into())
+        );
+        let small = ranges("172.30.0.0/28");
+        assert_eq!(
+            (small.len(), small[0].to_string(), small[6].to_string()),
+            (7, "172.30.0.8/32".into(), "172.30.0.14/32".into())
+        );
     }
 
     #[test]

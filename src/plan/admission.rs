@@ -7,13 +7,14 @@
 //! | [`another_engine`]: an environment on another engine | `up`, `down`, `pause`, `stop`, `start`, `lab`, `doctor` |
 //! | [`changes`]: a change of an immutable field | `up`, `plan`, `render`, `doctor` |
 //! | [`clusters`], [`subnet`]: names and a subnet in use | the plan itself |
+//! | [`gateways`]: gateways in a network without addresses for them | the plan itself |
 //! | [`names`]: names of existing containers, images and networks | `up`, and the code that creates them |
 //! | [`resting`]: paused or stopped clusters | commands that read or change clusters |
 
 use super::engine::{EngineIdentity, EngineOnFile, Relation};
 use super::inventory::{Environment, Inventory, Node, Taken};
 use crate::base::error::Error;
-use crate::base::hint::{resume_hint, start_hint};
+use crate::base::hint::{down_hint, resume_hint, start_hint, up_hint};
 use crate::base::names::{control_plane_name, kind_name};
 use crate::spec::{self, Loaded, Origins, Spec, Subnet};
 
@@ -181,6 +182,28 @@ pub(super) fn subnet(wanted: &Spec, existing: &Environment, taken: Option<&Taken
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses gateways in a network that has no addresses for them, if some are `missing`.
+///
+/// # Errors
+/// A usage error that says why.
+pub(super) fn gateways(wanted: &Spec, existing: &Environment, missing: bool) -> Result<(), Error> {
+    if !missing {
+        return Ok(());
+    }
+    let name = wanted.name.as_str();
+    if existing.network.is_some() && existing.clusters.values().all(|known| known.balancers.is_none()) {
+        return Err(Error::usage(format!(
+            "the network of environment {name} has no addresses for east-west gateways: an earlier kindmesh created it"
+        ))
+        .hint(format!("recreate the environment: {}, then {}", down_hint(name), up_hint(name))));
+    }
+    Err(Error::usage(format!(
+        "the network of environment {name} has no addresses for the east-west gateways of {} clusters",
+        wanted.clusters.len()
+    ))
+    .hint("use fewer clusters, or a larger network.subnet"))
 }
 
 /// Objects of other owners with names that a plan needs.

@@ -3,11 +3,10 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{Cluster, Kubernetes, Mesh};
+use super::{Cluster, Kubernetes, Mesh, Subnets};
 use crate::base::error::Error;
 use crate::base::names::{control_plane_name, kind_name, subject};
 use crate::spec::merge::merge;
@@ -17,15 +16,26 @@ const KIND_CONFIG: &str = include_str!("../../kind-configs/cluster.yaml");
 const CGROUP_V1: &str = include_str!("../../kind-configs/cgroup-v1.yaml");
 const DISPOSABLE: &str = include_str!("../../kind-configs/disposable.yaml");
 const ISTIO: &str = include_str!("../../mesh-manifests/istio/operator.yaml");
+const GATEWAY: &str = include_str!("../../mesh-manifests/istio/eastwest-gateway.yaml");
+
+/// The networks of a cluster.
+pub(super) struct Network<'a> {
+    /// Istio's network of its pods.
+    pub name: &'a str,
+    /// The address of the Docker network's gateway.
+    pub gateway: Ipv4Addr,
+    /// Whether there are more Istio networks, so that each cluster has an east-west gateway.
+    pub has_gateways: bool,
+}
 
 pub(super) fn cluster(
     spec: &Spec,
     cluster: &spec::Cluster,
     identity: &str,
-    (pod_subnet, service_subnet): (Ipv4Net, Ipv4Net),
+    subnets: Subnets,
     kubernetes: &Kubernetes,
     mesh: &Mesh,
-    gateway: Ipv4Addr,
+    network: &Network<'_>,
 ) -> Result<Cluster, Error> {
     let environment = spec.name.as_str();
     let name = cluster.name.as_str();
@@ -36,12 +46,14 @@ pub(super) fn cluster(
         context: format!("kind-{kind_name}"),
         api_server: format!("https://{}:6443", control_plane_name(&self::kind_name(identity, name))),
         intermediate_subject: subject(environment, Some(name)).to_string(),
-        kind_config: kind_config(&kind_name, cluster, pod_subnet, service_subnet, kubernetes)?,
-        istio: istio(spec, name, mesh, gateway)?,
+        kind_config: kind_config(&kind_name, cluster, subnets, kubernetes)?,
+        istio: istio(spec, name, mesh, network)?,
         kind_name,
         nodes,
-        pod_subnet,
-        service_subnet,
+        network: network.name.to_owned(),
+        pod_subnet: subnets.pods,
+        service_subnet: subnets.services,
+        balancers: subnets.balancers,
     })
 }
 
@@ -57,8 +69,7 @@ fn node_names(kind_name: &str, workers: u8) -> Vec<String> {
 fn kind_config(
     kind_name: &str,
     cluster: &spec::Cluster,
-    pod_subnet: Ipv4Net,
-    service_subnet: Ipv4Net,
+    subnets: Subnets,
     kubernetes: &Kubernetes,
 ) -> Result<Value, Error> {
     let mut labels = Map::new();
@@ -79,8 +90,8 @@ fn kind_config(
 
     let mut config: Value = parse(KIND_CONFIG)?;
     config["name"] = json!(kind_name);
-    config["networking"]["podSubnet"] = json!(pod_subnet);
-    config["networking"]["serviceSubnet"] = json!(service_subnet);
+    config["networking"]["podSubnet"] = json!(subnets.pods);
+    config["networking"]["serviceSubnet"] = json!(subnets.services);
     config["nodes"] = Value::Array(nodes);
     if kubernetes.profile == Profile::Disposable {
         spec::kind::merge_kind(&mut config, &parse(DISPOSABLE)?);
@@ -93,14 +104,14 @@ fn kind_config(
     Ok(config)
 }
 
-fn istio(spec: &Spec, cluster: &str, mesh: &Mesh, gateway: Ipv4Addr) -> Result<Value, Error> {
+fn istio(spec: &Spec, cluster: &str, mesh: &Mesh, network: &Network<'_>) -> Result<Value, Error> {
     let mut operator: Value = parse(ISTIO)?;
     let ours = json!({"spec": {
         "hub": spec.mesh.hub,
         "tag": spec.mesh.version,
         "values": {"global": {
             "meshID": mesh.id,
-            "network": mesh.network,
+            "network": network.name,
             "multiCluster": {"clusterName": cluster},
         }},
     }});
@@ -108,7 +119,14 @@ fn istio(spec: &Spec, cluster: &str, mesh: &Mesh, gateway: Ipv4Addr) -> Result<V
     let patches = operator["spec"]["components"]["pilot"]["k8s"]["overlays"][0]["patches"].as_array_mut();
     let names = patches.into_iter().flatten().find(|patch| patch["path"] == "spec.template.spec.dnsConfig");
     if let Some(patch) = names {
-        patch["value"]["nameservers"] = json!([gateway]);
+        patch["value"]["nameservers"] = json!([network.gateway]);
+    }
+    if network.has_gateways {
+        let mut gateway: Value = parse(GATEWAY)?;
+        let component = &mut gateway["spec"]["components"]["ingressGateways"][0];
+        component["label"]["topology.istio.io/network"] = json!(network.name);
+        component["k8s"]["env"][0]["value"] = json!(network.name);
+        merge(&mut operator, gateway);
     }
     merge(&mut operator["spec"]["values"], json!(spec.mesh.values));
     Ok(operator)

@@ -17,8 +17,9 @@ pub const ENVIRONMENT_LABEL: &str = "kindmesh.environment";
 pub const CLUSTERS_LABEL: &str = "kindmesh.clusters";
 /// The label of a Docker network with the kindmesh version that created it.
 pub const VERSION_LABEL: &str = "kindmesh.version";
-/// The label of a Docker network with each cluster's pod and Service subnet, as `cluster=pods+services` separated by
-/// commas, so that the plan can be restored when the state directory is lost.
+/// The label of a Docker network with each cluster's pod and Service subnet and its addresses for Services of type
+/// LoadBalancer, as `cluster=pods+services+balancers` separated by commas, so that the plan can be restored when the state
+/// directory is lost.
 pub const SUBNETS_LABEL: &str = "kindmesh.subnets";
 /// The label of a Docker network with the name that its clusters were created under, if they were restored from a template of
 /// another environment: it is part of the names of their Kubernetes nodes, and the name of the mesh.
@@ -149,6 +150,9 @@ pub struct ClusterSubnets {
     pub pods: Option<Ipv4Net>,
     /// The Service subnet.
     pub services: Option<Ipv4Net>,
+    /// The addresses for Services of type LoadBalancer; none in a network of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancers: Option<Ipv4Net>,
 }
 
 /// A node: a container that kind created.
@@ -203,8 +207,9 @@ impl Inventory {
         let taken =
             |net: &Ipv4Net| self.taken.iter().find(|taken| Some(taken.subnet) != own && taken.overlaps(net));
         for (name, subnets) in clusters {
-            if let Some(known) =
-                existing.and_then(|existing| existing.clusters.get(name)).filter(|known| *known != subnets)
+            if let Some(known) = existing
+                .and_then(|existing| existing.clusters.get(name))
+                .filter(|known| (known.pods, known.services) != (subnets.pods, subnets.services))
             {
                 let show = |net: Option<Ipv4Net>| net.map(|net| net.to_string()).unwrap_or_default();
                 return Err(Error::usage(format!(
@@ -270,10 +275,13 @@ pub(crate) fn owner(network: &str, environment: &str) -> Option<Label> {
 }
 
 /// Returns the value of [`SUBNETS_LABEL`].
-pub fn subnets_label<'a>(clusters: impl IntoIterator<Item = (&'a str, Ipv4Net, Ipv4Net)>) -> String {
-    let items: Vec<_> =
-        clusters.into_iter().map(|(name, pods, services)| format!("{name}={pods}+{services}")).collect();
-    items.join(",")
+pub fn subnets_label<'a>(clusters: impl IntoIterator<Item = (&'a str, ClusterSubnets)>) -> String {
+    let text = |(name, subnets): (&str, ClusterSubnets)| {
+        let subnets = [subnets.pods, subnets.services, subnets.balancers];
+        let subnets: Vec<_> = subnets.iter().flatten().map(ToString::to_string).collect();
+        format!("{name}={}", subnets.join("+"))
+    };
+    clusters.into_iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 /// Parses the values of [`CLUSTERS_LABEL`] and [`SUBNETS_LABEL`]. Ignores what cannot be parsed or is not a valid cluster
@@ -286,9 +294,10 @@ pub fn clusters_of_labels(clusters: &str, subnets: &str) -> BTreeMap<String, Clu
         .collect();
     for item in subnets.split(',') {
         let Some((name, nets)) = item.split_once('=') else { continue };
-        let Some((pods, services)) = nets.split_once('+') else { continue };
+        let mut nets = nets.split('+').map(|net| net.parse().ok());
+        let mut next = || nets.next().flatten();
         if let Some(cluster) = found.get_mut(name) {
-            *cluster = ClusterSubnets { pods: pods.parse().ok(), services: services.parse().ok() };
+            *cluster = ClusterSubnets { pods: next(), services: next(), balancers: next() };
         }
     }
     found
@@ -301,8 +310,11 @@ mod tests {
     #[test]
     fn assumed_subnets_are_planned_unless_they_are_taken() {
         let net = |text: &str| -> Ipv4Net { text.parse().unwrap() };
-        let subnets =
-            |pods: &str, services: &str| ClusterSubnets { pods: Some(net(pods)), services: Some(net(services)) };
+        let subnets = |pods: &str, services: &str| ClusterSubnets {
+            pods: Some(net(pods)),
+            services: Some(net(services)),
+            balancers: None,
+        };
         let clusters = BTreeMap::from([("a".to_owned(), subnets("10.7.0.0/16", "10.8.0.0/16"))]);
         let with = |taken: &str| Inventory {
             taken: vec![Taken { subnet: net(taken), by: "a VPN".into() }],
@@ -342,10 +354,13 @@ mod tests {
     fn labels_round_trip() {
         let pods: Ipv4Net = "10.100.0.0/16".parse().unwrap();
         let services: Ipv4Net = "10.101.0.0/16".parse().unwrap();
-        let label = subnets_label([("a", pods, services)]);
-        let found = clusters_of_labels("a,b", &label);
-        assert_eq!(found["a"], ClusterSubnets { pods: Some(pods), services: Some(services) });
-        assert_eq!(found["b"], ClusterSubnets::default());
+        let mut subnets = ClusterSubnets { pods: Some(pods), services: Some(services), balancers: None };
+        // That of an earlier version, then with addresses for Services.
+        for balancers in [None, Some("172.30.0.128/29".parse().unwrap())] {
+            subnets.balancers = balancers;
+            let found = clusters_of_labels("a,b", &subnets_label([("a", subnets)]));
+            assert_eq!((found["a"], found["b"]), (subnets, ClusterSubnets::default()));
+        }
     }
 
     #[test]

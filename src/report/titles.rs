@@ -37,6 +37,7 @@ pub fn title(step: &str) -> Title<'_> {
         "istio" => ("Applying Istio manifests", "Istio manifests applied"),
         "istiod" => ("Starting istiod", "istiod ready"),
         "reader" => ("Creating the reader token", "Reader token ready"),
+        "gateway" => ("Starting east-west gateway", "East-west gateway ready"),
         "remote-secrets" => ("Creating remote secrets", "Remote secrets ready"),
         "sync" => ("Syncing remote clusters", "Remote clusters synced"),
         "samples" => ("Starting sample services", "Sample services ready"),
@@ -97,6 +98,7 @@ mod tests {
         "istio",
         "istiod",
         "reader",
+        "gateway",
         "remote-secrets",
         "sync",
         "samples",
@@ -140,6 +142,6 @@ mod tests {
 
     #[test]
     fn unknown_step_uses_its_id_as_title() {
-        assert_eq!(title("gateway"), Title { doing: "gateway", done: "gateway" });
+        assert_eq!(title("other"), Title { doing: "other", done: "other" });
     }
 }

@@ -50,6 +50,7 @@ fn plain(cluster: &Cluster) -> Value {
         "region": cluster.region,
         "zone": cluster.zone,
         "workers": cluster.workers,
+        "network": cluster.network,
         "kind": cluster.kind,
     })
 }

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::versions::{known_node_image, kubernetes_minors, supported_istio};
 use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
-use super::{Label, Mesh, Origins, Spec, Subnet, Topology, file, kind, owned};
+use super::{Label, Mesh, Origins, Spec, Subnet, file, kind, owned};
 use crate::base::error::Error;
 
 pub use super::versions::{Version, kubernetes_version};
@@ -29,7 +29,6 @@ const SPARE_ADDRESSES: u64 = 2;
 pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut problems = Problems { origins, found: Vec::new() };
     problems.name(spec);
-    problems.topology(spec);
     problems.network(spec);
     problems.clusters(spec);
     problems.versions(spec);
@@ -119,12 +118,6 @@ impl Problems<'_> {
         }
     }
 
-    fn topology(&mut self, spec: &Spec) {
-        if spec.topology == Topology::MultiNetwork {
-            self.add("topology", "multi-network is not yet supported", "use topology: flat");
-        }
-    }
-
     fn network(&mut self, spec: &Spec) {
         let Subnet::Fixed(subnet) = spec.network.subnet else { return };
         let path = "network.subnet";
@@ -134,11 +127,11 @@ impl Problems<'_> {
         if subnet.prefix_len() < 16 {
             let what =
                 format!("{subnet} is larger than a /16: pod and Service subnets come from the same private range");
-            self.add(path, what, "use a /24 such as 172.30.0.0/24, which fits 250 nodes, or auto");
+            self.add(path, what, "use a /24 such as 172.30.0.0/24, which fits 124 nodes, or auto");
         }
         let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
-        // The network's own address, its gateway and the broadcast address are not available to nodes.
-        let needed = nodes + SPARE_ADDRESSES + 3;
+        // Nodes get addresses of the lower half; the network's own address and its gateway are not available to them.
+        let needed = 2 * (nodes + SPARE_ADDRESSES + 2);
         let size = 1_u64 << (32 - subnet.prefix_len());
         if size < needed {
             let fits = (0..=29).rev().find(|prefix| 1_u64 << (32 - prefix) >= needed).unwrap_or(0);
@@ -162,6 +155,10 @@ impl Problems<'_> {
             if !names.insert(&cluster.name) {
                 let what = format!("\"{}\" is used twice", cluster.name);
                 self.add(&format!("{path}.name"), what, "give each cluster a unique name");
+            }
+            if cluster.network.as_ref() == Some(&spec.name) {
+                let what = format!("\"{}\" is the network of the clusters without one", spec.name);
+                self.add(&format!("{path}.network"), what, "omit it, or choose another name");
             }
             self.node_names(spec, &format!("{path}.name"), &cluster.name);
             if cluster.workers > WORKERS_MAX {

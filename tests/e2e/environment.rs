@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 #![expect(clippy::print_stdout, reason = "the seed of a failed test is needed to repeat it")]
 
+use std::net::Ipv4Addr;
 use std::panic;
 use std::path::PathBuf;
 use std::process::Command;
@@ -137,6 +138,53 @@ impl Kindmesh {
                 .args(arguments),
         )
     }
+}
+
+/// An environment of one test, from its own spec. It is deleted at the end, even if the test fails.
+pub struct Temporary {
+    pub kindmesh: Kindmesh,
+    spec: PathBuf,
+}
+
+impl Temporary {
+    /// Creates it; this spec is merged into the one that KINDMESH_FILE names.
+    pub fn up(name: &str, spec: &str) -> Self {
+        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.yaml"));
+        std::fs::write(&file, spec).unwrap();
+        let this = Self { kindmesh: Kindmesh::named(name), spec: file };
+        this.kindmesh.run(&["down"]);
+        this.up_again();
+        this
+    }
+
+    /// Runs `up` with its spec, and returns the events.
+    pub fn up_again(&self) -> Vec<Value> {
+        self.kindmesh.json_lines(&["up", "-f", self.spec.to_str().unwrap()])
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.kindmesh.run(&["down"]);
+    }
+}
+
+/// The address of a node on the Docker network.
+pub fn node_address(node: &str) -> Ipv4Addr {
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    docker(&["inspect", "--format", format, node]).parse().unwrap()
+}
+
+/// Stops two nodes, and starts them so that each gets the address of the other.
+pub fn restart_with_swapped_addresses(nodes: [&str; 2]) {
+    let before = nodes.map(node_address);
+    docker(&["stop", "-t", "1", nodes[0], nodes[1]]);
+    // The node that starts first gets the first address.
+    let first = if before[0] < before[1] { [nodes[1], nodes[0]] } else { nodes };
+    for node in first {
+        docker(&["start", node]);
+    }
+    assert_eq!(nodes.map(node_address), [before[1], before[0]], "the addresses are not swapped");
 }
 
 /// A kind cluster created by hand, as a user may have one. It is deleted at the end, even if the test fails.

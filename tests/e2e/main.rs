@@ -10,6 +10,7 @@ mod evidence;
 mod killing;
 mod lab;
 mod labs;
+mod networks;
 mod open;
 mod page;
 mod pattern;

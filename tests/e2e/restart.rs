@@ -2,12 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::environment::{E2E, Kindmesh, docker};
+use crate::environment::{E2E, Kindmesh, restart_with_swapped_addresses};
 
 const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-plane"];
 
@@ -70,15 +69,8 @@ fn failed_test_leaves_no_paused_environment() {
 #[ignore = "needs a container engine and minutes"]
 fn nodes_with_swapped_addresses_recover() {
     let kindmesh = E2E.up();
-    let before = NODES.map(address);
-    docker(&["stop", "-t", "1", NODES[0], NODES[1]]);
-    // The node that starts first gets the first address.
-    let first = if before[0] < before[1] { [NODES[1], NODES[0]] } else { NODES };
     let started = Instant::now();
-    for node in first {
-        docker(&["start", node]);
-    }
-    assert_eq!(NODES.map(address), [before[1], before[0]], "the addresses are not swapped");
+    restart_with_swapped_addresses(NODES);
     let recovered = kindmesh.wait_for_cross_cluster_call(started + Duration::from_secs(60));
     println!("recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within a minute: {:?}", kindmesh.run(&["status"]));
@@ -103,9 +95,4 @@ fn assert_refused_with_hint(kindmesh: &Kindmesh, phase: &str, recovery_command: 
         );
         assert!(started.elapsed() < Duration::from_secs(5), "{command:?} took {:?}", started.elapsed());
     }
-}
-
-fn address(node: &str) -> Ipv4Addr {
-    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    docker(&["inspect", "--format", format, node]).parse().unwrap()
 }

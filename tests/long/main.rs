@@ -9,6 +9,7 @@ mod killing;
 #[path = "../e2e/lab.rs"]
 mod lab;
 mod labs;
+mod networks;
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/open.rs"]
 mod open;

@@ -110,7 +110,7 @@ fn verify_detects_another_root_ca() {
 
 #[test]
 fn every_check_has_a_sabotage() {
-    let environment_checks = ["link.pods", "trust.root", "mesh.synced", "mtls.identity"];
+    let environment_checks = ["link.pods", "network.apart", "trust.root", "mesh.synced", "mtls.identity"];
     let policy_checks = sabotage::policy_checks();
     for check in &CHECKS {
         let has_exactly_one =

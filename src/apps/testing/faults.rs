@@ -60,9 +60,9 @@ impl Namespace {
         self.until(what, LINK_TIMEOUT, async || {
             for (here, there) in pairs {
                 for node in &here.nodes {
-                    if link::has_route(&self.mesh.engine, node, there).await? != wanted {
-                        let has = if wanted { "has no" } else { "still has a" };
-                        return Ok(Poll::NotYet(format!("{node} {has} route to the pods of {}", there.name)));
+                    if link::is_open(&self.mesh.engine, node, here, there).await? != wanted {
+                        let can = if wanted { "cannot" } else { "can still" };
+                        return Ok(Poll::NotYet(format!("{node} {can} reach {}", there.name)));
                     }
                 }
             }

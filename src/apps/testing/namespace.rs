@@ -182,8 +182,7 @@ impl Namespace {
     /// Whether an endpoint, `ADDRESS:PORT`, is a pod of a cluster.
     pub(super) fn is_in(&self, endpoint: &str, cluster: &str) -> bool {
         let ip = endpoint.rsplit_once(':').and_then(|(ip, _)| ip.parse::<Ipv4Addr>().ok());
-        let subnet = self.mesh.plan.cluster(cluster).map(|cluster| cluster.pod_subnet);
-        subnet.zip(ip).is_some_and(|(subnet, ip)| subnet.contains(&ip))
+        self.mesh.plan.cluster(cluster).zip(ip).is_some_and(|(cluster, ip)| cluster.owns(ip))
     }
 
     /// Returns the healthy endpoints of a Service in the proxy of a cluster's caller: `ADDRESS:PORT`, sorted.
@@ -282,7 +281,7 @@ impl Namespace {
                     answer.served_by.pod.clone_from(pod);
                 }
                 None => {
-                    let of = self.mesh.plan.clusters.iter().find(|cluster| cluster.pod_subnet.contains(&ip));
+                    let of = self.mesh.plan.clusters.iter().find(|cluster| cluster.owns(ip));
                     answer.served_by.cluster = of.map(|cluster| cluster.name.clone()).unwrap_or_default();
                 }
             }

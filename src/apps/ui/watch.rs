@@ -151,7 +151,7 @@ impl Session {
     /// Returns the cluster of a pod's address.
     fn cluster_of(&self, address: &str) -> String {
         let ip = address.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
-        let holds = |cluster: &&plan::Cluster| ip.is_some_and(|ip| cluster.pod_subnet.contains(&ip));
+        let holds = |cluster: &&plan::Cluster| ip.is_some_and(|ip| cluster.owns(ip));
         self.plan.clusters.iter().find(holds).map_or_else(|| "elsewhere".into(), |cluster| cluster.name.clone())
     }
 }

@@ -70,14 +70,17 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         ]);
     }
     facts.row(["requires".into(), size.to_string()]);
-    let mut clusters = Table::new(["CLUSTER", "CONTEXT", "NODES", "PODS", "SERVICES"]);
+    let mut clusters =
+        Table::new(["CLUSTER", "CONTEXT", "NODES", "NETWORK", "PODS", "SERVICES", "LOAD BALANCERS"]);
     for cluster in &plan.clusters {
         clusters.row([
             cluster.name.clone(),
             cluster.context.clone(),
             cluster.nodes.len().to_string(),
+            cluster.network.clone(),
             cluster.pod_subnet.to_string(),
             cluster.service_subnet.to_string(),
+            cluster.balancers.map_or("-".into(), |range| range.to_string()),
         ]);
     }
     format!("{}\n\n{}\n", facts.render(style), clusters.render(style))

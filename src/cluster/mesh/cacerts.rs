@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::apply;
 use crate::host::trust::Intermediate;
-use crate::plan::Mesh;
 
 const NAMESPACE: &str = include_str!("../../../mesh-manifests/istio/namespace.yaml");
 const CACERTS: &str = include_str!("../../../mesh-manifests/istio/cacerts.yaml");
@@ -30,11 +29,11 @@ pub struct CaCerts {
 ///
 /// # Errors
 /// The API server's, or if a built-in file is invalid.
-pub async fn prepare(client: &Client, mesh: &Mesh, intermediate: &Intermediate) -> anyhow::Result<CaCerts> {
+pub async fn prepare(client: &Client, network: &str, intermediate: &Intermediate) -> anyhow::Result<CaCerts> {
     let api: Api<Secret> = Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
     let live = api.get_opt("cacerts").await.context("getting secret cacerts")?;
     let revision = revision(live.as_ref(), intermediate, &format!("r{:x}", Timestamp::now().as_nanosecond()));
-    Ok(CaCerts { objects: objects(mesh, intermediate, &revision)?, revision })
+    Ok(CaCerts { objects: objects(network, intermediate, &revision)?, revision })
 }
 
 /// Returns the revision of the live secret if it has the wanted content, else `new`. Earlier versions used the UID and the
@@ -53,12 +52,12 @@ fn revision(live: Option<&Secret>, wanted: &Intermediate, new: &str) -> String {
     kept.unwrap_or_else(|| new.to_owned())
 }
 
-/// Returns Istio's namespace and the secret in it, with this revision.
+/// Returns Istio's namespace, with the label of this Istio network, and the secret in it, with this revision.
 ///
 /// # Errors
 /// If a built-in file is invalid.
-pub fn objects(mesh: &Mesh, intermediate: &Intermediate, revision: &str) -> anyhow::Result<Vec<DynamicObject>> {
-    let mut objects = vec![namespace(mesh)?];
+pub fn objects(network: &str, intermediate: &Intermediate, revision: &str) -> anyhow::Result<Vec<DynamicObject>> {
+    let mut objects = vec![namespace(network)?];
     let mut secret: Value = serde_yaml::from_str(CACERTS)?;
     secret["data"] = data(intermediate);
     secret["metadata"]["annotations"] = json!({REVISION_ANNOTATION: revision});
@@ -72,13 +71,13 @@ pub(super) fn data(intermediate: &Intermediate) -> Value {
     data.map(|(key, value)| (key, json!(k8s_openapi::ByteString(value)))).collect()
 }
 
-/// Returns Istio's namespace.
+/// Returns Istio's namespace, with the label of this Istio network.
 ///
 /// # Errors
 /// If the built-in file is invalid.
-pub fn namespace(mesh: &Mesh) -> anyhow::Result<DynamicObject> {
+pub fn namespace(network: &str) -> anyhow::Result<DynamicObject> {
     let mut namespace: Value = serde_yaml::from_str(NAMESPACE)?;
-    namespace["metadata"]["labels"]["topology.istio.io/network"] = json!(mesh.network);
+    namespace["metadata"]["labels"]["topology.istio.io/network"] = json!(network);
     apply::object(namespace)
 }
 

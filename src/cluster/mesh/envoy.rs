@@ -28,6 +28,11 @@ pub fn outbound(port: u16, host: &str) -> String {
     format!("outbound|{port}||{host}")
 }
 
+/// Returns the name of an east-west gateway's cluster for a port of a host, which is also the SNI that selects it.
+pub fn through_gateway(port: u16, host: &str) -> String {
+    format!("outbound_.{port}_._.{host}")
+}
+
 /// An endpoint in the page `clusters`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint<'a> {

@@ -4,12 +4,13 @@
 //!   certificate. A snapshot has them without their data.
 //! - the config maps with which Kubernetes publishes the certificate of its CA, likewise without their data.
 //! - those that run istiod: they contain the address of the network's gateway.
+//! - Services of type LoadBalancer: they have addresses of the network.
 
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -33,16 +34,19 @@ pub async fn objects(client: &Client) -> anyhow::Result<Vec<Value>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let replica_sets: Api<ReplicaSet> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let pods: Api<Pod> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    let services: Api<Service> = Api::all(client.clone());
+    let balanced = ListParams::default().fields("spec.type=LoadBalancer");
     let named = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
     let (istio, kubernetes) = (named(ROOT_CERT), named(KUBERNETES_CERT));
     let istiod = ListParams::default().labels(&format!("app={ISTIOD}"));
-    let (cacerts, roots, kubernetes, deployments, replica_sets, pods) = futures::try_join!(
+    let (cacerts, roots, kubernetes, deployments, replica_sets, pods, services) = futures::try_join!(
         secrets.get("cacerts"),
         config_maps.list(&istio),
         config_maps.list(&kubernetes),
         deployments.list(&istiod),
         replica_sets.list(&istiod),
-        pods.list(&istiod)
+        pods.list(&istiod),
+        services.list(&balanced)
     )
     .context("reading what a restored cluster may need with other content")?;
     let mut objects = vec![without_data(stored(&cacerts)?)];
@@ -52,6 +56,7 @@ pub async fn objects(client: &Client) -> anyhow::Result<Vec<Value>> {
     objects.extend(deployments.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
     objects.extend(replica_sets.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
     objects.extend(pods.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
+    objects.extend(services.iter().map(stored).collect::<Result<Vec<_>, _>>()?);
     Ok(objects)
 }
 
@@ -79,9 +84,15 @@ fn without_data(mut object: Value) -> Value {
 }
 
 /// Returns the objects to replace: those that hold the root of trust with the data of this intermediate CA, if it is another
-/// one; those that run istiod with this address of the gateway, if it is another one.
-pub fn changed(objects: &[Value], trust: Option<&Intermediate>, gateway: Option<Ipv4Addr>) -> Vec<Value> {
-    objects.iter().filter_map(|object| change(object.clone(), trust, gateway)).collect()
+/// one; those that run istiod with this address of the gateway, if it is another one; Services without their addresses, unless
+/// all of them are `kept`.
+pub fn changed(
+    objects: &[Value],
+    trust: Option<&Intermediate>,
+    gateway: Option<Ipv4Addr>,
+    kept: impl Fn(Ipv4Addr) -> bool,
+) -> Vec<Value> {
+    objects.iter().filter_map(|object| change(object.clone(), trust, gateway, &kept)).collect()
 }
 
 /// Returns the objects to replace so that they publish this certificate of Kubernetes' CA.
@@ -98,11 +109,24 @@ fn is_config_map(object: &Value, name: &str) -> bool {
     object["kind"] == "ConfigMap" && object["metadata"]["name"] == name
 }
 
-fn change(mut object: Value, trust: Option<&Intermediate>, gateway: Option<Ipv4Addr>) -> Option<Value> {
+fn change(
+    mut object: Value,
+    trust: Option<&Intermediate>,
+    gateway: Option<Ipv4Addr>,
+    kept: impl Fn(Ipv4Addr) -> bool,
+) -> Option<Value> {
     match object["kind"].as_str()? {
         "Secret" => object["data"] = cacerts::data(trust?),
         "ConfigMap" if !is_config_map(&object, ROOT_CERT) => return None,
         "ConfigMap" => object["data"] = json!({"root-cert.pem": trust?.root_pem}),
+        "Service" => {
+            let ingress = object["status"]["loadBalancer"]["ingress"].as_array()?;
+            let mut addresses = ingress.iter().filter_map(|ingress| ingress["ip"].as_str()?.parse().ok());
+            if addresses.all(kept) {
+                return None;
+            }
+            object["status"] = json!({"loadBalancer": {}});
+        }
         _ => {
             let nameservers = ["/spec/template/spec/dnsConfig/nameservers", "/spec/dnsConfig/nameservers"]
                 .into_iter()
@@ -130,8 +154,10 @@ mod tests {
         let deployment = json!({"kind": "Deployment", "spec": {"template": {"spec": dns}}});
         let pod = json!({"kind": "Pod", "spec": dns});
         let foreign = json!({"kind": "Pod", "spec": {}});
+        let service =
+            json!({"kind": "Service", "status": {"loadBalancer": {"ingress": [{"ip": "172.30.0.128"}]}}});
         let kubernetes = json!({"kind": "ConfigMap", "metadata": {"name": KUBERNETES_CERT}, "data": {}});
-        let all = [secret, root, kubernetes, deployment, pod, foreign];
+        let all = [secret, root, kubernetes, deployment, pod, foreign, service];
         let published = of_kubernetes(&all, "pem");
         assert_eq!((published.len(), &published[0]["data"]), (1, &json!({"ca.crt": "pem"})));
 
@@ -141,16 +167,17 @@ mod tests {
             chain_pem: "chain".into(),
             root_pem: "root".into(),
         };
-        assert!(changed(&all, None, None).is_empty());
-        let with_trust = changed(&all, Some(&trust), None);
+        assert!(changed(&all, None, None, |_| true).is_empty());
+        let with_trust = changed(&all, Some(&trust), None, |_| true);
         assert_eq!(with_trust.len(), 2);
         assert_eq!(
             (&with_trust[0]["data"]["ca-key.pem"], &with_trust[0]["metadata"]["uid"]),
             (&json!("a2V5"), &json!("u"))
         );
         assert_eq!(with_trust[1]["data"], json!({"root-cert.pem": "root"}));
-        let moved = changed(&all, None, Some([172, 30, 9, 1].into()));
-        assert_eq!(moved.len(), 2);
+        let moved = changed(&all, None, Some([172, 30, 9, 1].into()), |_| false);
+        assert_eq!(moved.len(), 3);
+        assert_eq!(moved[2]["status"], json!({"loadBalancer": {}}));
         assert_eq!(moved[0].pointer("/spec/template/spec/dnsConfig/nameservers"), Some(&json!(["172.30.9.1"])));
         assert_eq!(moved[1].pointer("/spec/dnsConfig/nameservers"), Some(&json!(["172.30.9.1"])));
     }

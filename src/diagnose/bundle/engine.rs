@@ -28,11 +28,12 @@ const COMMANDS: [(&str, &str); 9] = [
 ];
 
 /// The journals that are kept: file name and unit.
-const JOURNALS: [(&str, &str); 4] = [
+const JOURNALS: [(&str, &str); 5] = [
     ("kubelet.log", "kubelet"),
     ("containerd.log", "containerd"),
     ("kindmesh-link.log", "kindmesh-link"),
     ("kindmesh-boot.log", "kindmesh-boot"),
+    ("kindmesh-balancer.log", "kindmesh-balancer"),
 ];
 
 /// Returns the engine's and the nodes' files.

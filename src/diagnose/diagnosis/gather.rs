@@ -147,9 +147,10 @@ pub async fn istiod(client: &Client) -> Evidence {
 pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&str, &Client)]) -> Evidence {
     let mut evidence = Evidence::default();
     let namespace = plan.samples.as_ref().map(|samples| samples.namespace.as_str()).unwrap_or_default();
-    let network = plan.mesh.network.as_str();
-    let labels =
-        join_all(clusters.iter().map(|(cluster, client)| within(network_label(cluster, client, network))));
+    let network = |name: &str| plan.cluster(name).map(|cluster| cluster.network.as_str()).unwrap_or_default();
+    let labels = join_all(
+        clusters.iter().map(|(cluster, client)| within(network_label(cluster, client, network(cluster)))),
+    );
     let links = join_all(plan.clusters.iter().map(|cluster| {
         within(async move { link::routes(engine, plan, cluster).await.err().map(|error| format!("{error:#}")) })
     }));

@@ -8,7 +8,7 @@ use super::check::Trial;
 use super::probe::{Outcome, Prober};
 use crate::base::names::PORT;
 use crate::base::wait::Poll;
-use crate::cluster::mesh::envoy;
+use crate::cluster::mesh::{envoy, gateway};
 
 /// An open circuit breaker.
 pub(super) struct Opened {
@@ -67,8 +67,9 @@ pub(super) async fn open(trial: &Trial<'_>, calling: &mut Prober, service: &str)
 
 /// The endpoints of a cluster with their health flags.
 fn flags(said: &str, cluster: &str) -> Vec<String> {
-    let port = format!(":{PORT}");
-    let of = envoy::endpoints(said).filter(|found| found.of == cluster && found.address.ends_with(&port));
+    let ports = [PORT, gateway::PORT].map(|port| format!(":{port}"));
+    let is_one = |address: &str| ports.iter().any(|port| address.ends_with(port));
+    let of = envoy::endpoints(said).filter(|found| found.of == cluster && is_one(found.address));
     of.map(|endpoint| format!("{} {}", endpoint.address, endpoint.health)).collect()
 }
 

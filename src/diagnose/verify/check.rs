@@ -89,8 +89,13 @@ impl<'a> Trial<'a> {
 
     /// Applies the check's policies, and waits until the caller's proxy has received those for it.
     pub async fn apply(&self) -> anyhow::Result<()> {
-        self.bench.apply(&self.policies, self.deadline).await.context("applying the check's policies")?;
-        for object in &self.policies {
+        self.apply_all(&self.policies).await
+    }
+
+    /// The same with these policies instead.
+    pub async fn apply_all(&self, policies: &[DynamicObject]) -> anyhow::Result<()> {
+        self.bench.apply(policies, self.deadline).await.context("applying the check's policies")?;
+        for object in policies {
             let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
             let name = object.metadata.name.as_deref().unwrap_or_default();
             self.record(format!("applied {kind} {name}: {}", object.data.get("spec").unwrap_or(&object.data)));

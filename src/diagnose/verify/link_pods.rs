@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::check::{Trial, check};
 
 check!("link.pods", run,
-    claim: "pods of each cluster reach pods of every other cluster by address, and keep their own source address",
+    claim: "pods of each cluster reach pods of every other cluster of the same network by address, and keep their own \
+        source address",
     evidence: "who connected to whom, and the source address that the server saw",
     sabotage: "the link of one cluster is disabled, by its flag file on the node",
     hint: "kindmesh status shows the link; kindmesh up repairs it");
@@ -14,7 +15,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;
     for from in &bench.clusters {
         let mut prober = bench.prober(from, "plain").await?;
-        for to in bench.clusters.iter().filter(|to| to.name() != from.name()) {
+        for to in bench.clusters.iter().filter(|to| to.name() != from.name() && to.network == from.network) {
             let peer = bench.prober(to, "plain").await?.address;
             let probed = prober.send(&peer, "/probe/peer", None).await?;
             let way = format!("{} ({}) → {peer} ({})", prober.address, from.name(), to.name());

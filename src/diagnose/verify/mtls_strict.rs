@@ -19,7 +19,9 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;
     let _guarded = bench.guarded.lock().await;
     let pod = bench.prober(bench.producer(), "guarded").await?.address;
-    let mut plain = bench.prober(bench.caller(), "plain").await?;
+    // Pods of another network are not reached by address.
+    let from = if bench.is_apart() { bench.producer() } else { bench.caller() };
+    let mut plain = bench.prober(from, "plain").await?;
     let mut calling = bench.calling().await?;
 
     bench.apply(&trial.policies.iter().cloned().map(permissive).collect::<Vec<_>>(), trial.deadline).await?;

@@ -57,6 +57,8 @@ const PLAIN: Probe = Probe { name: "plain", replicas: 1, meshed: false, label: N
 pub(super) struct Cluster {
     pub spec: spec::Cluster,
     pub context: String,
+    /// Its Istio network; none for the one that clusters of a flat mesh share.
+    pub network: Option<String>,
     pub client: Client,
     record: Record,
     roles: Vec<Probe>,
@@ -93,6 +95,7 @@ impl TestNamespaces {
             clusters.push(Cluster {
                 spec: spec.clone(),
                 context: environment.context(spec.name.as_str()),
+                network: environment.spec.network_of(spec).map(str::to_owned),
                 client: environment.client(spec.name.as_str()).await?,
                 record: environment.record(spec.name.as_str()),
                 roles: vec![PLAIN],
@@ -117,6 +120,11 @@ impl TestNamespaces {
     /// Returns the caller's cluster.
     pub fn caller(&self) -> &Cluster {
         &self.clusters[self.caller]
+    }
+
+    /// Whether calls go through an east-west gateway: the producer is on another network than the caller.
+    pub fn is_apart(&self) -> bool {
+        self.caller().network != self.producer().network
     }
 
     /// Returns the producer's cluster.
@@ -161,9 +169,10 @@ impl TestNamespaces {
             app == Some(PRODUCER.name) && !service.annotations().contains_key(SIDE)
         });
         let names: Vec<String> = produced.map(ResourceExt::name_any).collect();
-        let lacks = |clusters: &str, name: &&String| {
-            envoy::healthy(clusters, &self.proxy_cluster(name)).len() < usize::from(PRODUCER.replicas)
-        };
+        // The gateway is one endpoint for all.
+        let expected = if self.is_apart() { 1 } else { usize::from(PRODUCER.replicas) };
+        let lacks =
+            |clusters: &str, name: &&String| envoy::healthy(clusters, &self.proxy_cluster(name)).len() < expected;
         let deadline = deadline.min(Instant::now() + SETTLE_TIMEOUT);
         let what = "the caller's proxy to receive the endpoints";
         let mut retries = Retries::new(&self.caller().record);

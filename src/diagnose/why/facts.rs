@@ -1,6 +1,7 @@
 //! The facts about a call, as plain data.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
@@ -76,8 +77,10 @@ pub struct Cluster {
     pub pods: Vec<Pod>,
     /// The workloads that create these pods.
     pub workloads: Vec<Workload>,
-    /// Whether its nodes and those of the caller's cluster have routes to each other's pods.
+    /// Whether its pods and those of the caller's cluster can reach each other.
     pub linked: Linked,
+    /// Its east-west gateway.
+    pub gateway: Option<Gateway>,
     /// Its PeerAuthentications that may apply to the pods.
     pub peer_authentications: Vec<Policy>,
     /// Its AuthorizationPolicies that may apply to the pods.
@@ -89,6 +92,8 @@ pub struct Cluster {
 pub enum Linked {
     /// They can, or the cluster is the caller's own.
     Yes,
+    /// They are on another network, and its gateway can.
+    Gateway,
     /// The link is disabled.
     Cut,
     /// A node has no route: the node's name.
@@ -96,6 +101,15 @@ pub enum Linked {
     /// Not known.
     #[default]
     Unknown,
+}
+
+/// An east-west gateway.
+#[derive(Debug, Clone, Default)]
+pub struct Gateway {
+    /// The address of its Service, if it has one.
+    pub address: Option<Ipv4Addr>,
+    /// Why it is not ready, if it is not.
+    pub lacks: Option<String>,
 }
 
 /// A Service.

@@ -17,8 +17,9 @@ use crate::base::names;
 use crate::cluster::environment::Environment;
 use crate::cluster::link;
 use crate::cluster::mesh::envoy::{self, config_dump};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istiod};
 use crate::cluster::objects;
+use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::{kinds, pods};
 use crate::host::docker::{Engine, node};
 use crate::plan::{self, Plan};
@@ -92,6 +93,7 @@ impl Look<'_> {
             found.has_namespace = api.get_opt(namespace).await?.is_some();
             let api: Api<Service> = Api::namespaced(client.clone(), namespace);
             found.service = api.get_opt(&self.call.name).await?.map(|service| read_service(&service));
+            found.gateway = gateway(&client).await?;
             if let Some(selector) = found.service.as_ref().map(|service| service.selector.clone()) {
                 self.behind(&client, &selector, &mut found).await?;
             }
@@ -264,6 +266,15 @@ impl Look<'_> {
     }
 }
 
+/// Returns a cluster's east-west gateway, if it has one.
+async fn gateway(client: &Client) -> anyhow::Result<Option<facts::Gateway>> {
+    let Some(found) = rollout::Workload::deployment(ISTIO_NAMESPACE, gateway::NAME).get(client).await? else {
+        return Ok(None);
+    };
+    let lacks = Rollout::of(rollout::Kind::Deployment, &found).lacks();
+    Ok(Some(facts::Gateway { address: gateway::address(client).await?, lacks }))
+}
+
 async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow::Result<Linked> {
     if here == there {
         return Ok(Linked::Yes);
@@ -272,13 +283,13 @@ async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow
     let (one, other): (&plan::Cluster, &plan::Cluster) = (find(here)?, find(there)?);
     for (from, to) in [(one, other), (other, one)] {
         for name in &from.nodes {
-            if !link::has_route(engine, name, to).await? {
+            if !link::is_open(engine, name, from, to).await? {
                 let cut = node::try_exec(engine, name, &["test", "-e", link::CUT]).await?.status == 0;
                 return Ok(if cut { Linked::Cut } else { Linked::No(name.clone()) });
             }
         }
     }
-    Ok(Linked::Yes)
+    Ok(if one.network == other.network { Linked::Yes } else { Linked::Gateway })
 }
 
 async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<String>> {

@@ -1,4 +1,4 @@
-//! The link: whether nodes have routes to the pods of other clusters.
+//! The link: whether nodes have routes to the pods of other clusters, or pods of another network have a gateway.
 
 use super::facts::{Cluster, Linked, listed};
 use super::{Facts, Hop, Verdict};
@@ -18,6 +18,15 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         let name = &cluster.name;
         match &cluster.linked {
             Linked::Yes | Linked::Unknown => {}
+            Linked::Gateway => {
+                if let Some(problem) = gateway_problem(cluster) {
+                    return Hop::wrong(
+                        HOP,
+                        format!("{name} is on another network than {here}, and its east-west gateway {problem}"),
+                        facts.kindmesh("up"),
+                    );
+                }
+            }
             Linked::Cut => {
                 let nodes = format!(
                     "{}-{here}-control-plane and {}-{name}-control-plane",
@@ -32,7 +41,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             Linked::No(node) => {
                 return Hop::wrong(
                     HOP,
-                    format!("{node} has no route to the peer's pods (link between {here} and {name})"),
+                    format!("{node} has no route to the peer's pods or gateway (link between {here} and {name})"),
                     format!(
                         "check the link: {}; then repair it: {}",
                         facts.kindmesh("logs link"),
@@ -42,20 +51,46 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             }
         }
     }
-    let names: Vec<&str> = others.iter().map(|cluster| cluster.name.as_str()).collect();
     match others.iter().find(|cluster| cluster.linked == Linked::Unknown) {
         Some(cluster) => Hop {
             verdict: Verdict::Unknown,
             ..Hop::ok(HOP, format!("failed to read the routes to {}", cluster.name))
         },
-        None => {
-            Hop::ok(HOP, format!("the nodes of {here} and {} have routes to each other's pods", listed(&names)))
-        }
+        None => Hop::ok(HOP, works(here, &others)),
     }
+}
+
+/// Returns what is wrong with the gateway of a cluster on another network.
+fn gateway_problem(cluster: &Cluster) -> Option<String> {
+    let Some(gateway) = &cluster.gateway else { return Some("does not exist".into()) };
+    match (&gateway.lacks, gateway.address) {
+        (Some(lacks), _) => Some(format!("is not ready: {lacks}")),
+        (None, None) => Some("has no address".into()),
+        (None, Some(_)) => None,
+    }
+}
+
+fn works(here: &str, others: &[&&Cluster]) -> String {
+    let gateway = |cluster: &&&Cluster| {
+        let address = cluster.gateway.as_ref()?.address.filter(|_| cluster.linked == Linked::Gateway)?;
+        Some(format!("{} through its gateway {address}", cluster.name))
+    };
+    let through: Vec<String> = others.iter().filter_map(gateway).collect();
+    let routed: Vec<&str> =
+        others.iter().filter(|cluster| gateway(cluster).is_none()).map(|cluster| cluster.name.as_str()).collect();
+    let mut parts = Vec::new();
+    if !routed.is_empty() {
+        parts.push(format!("the nodes of {here} and {} have routes to each other's pods", listed(&routed)));
+    }
+    if !through.is_empty() {
+        parts.push(format!("pods of {here} reach {}", listed(&through)));
+    }
+    parts.join("; ")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::Gateway;
     use super::super::testing::works;
     use super::*;
 
@@ -66,6 +101,12 @@ mod tests {
         assert!(judge(&facts).cure.unwrap().contains("e-cluster1-control-plane and e-cluster2-control-plane"));
         facts.clusters[1].linked = Linked::No("e-cluster2-control-plane".into());
         assert!(judge(&facts).saw.starts_with("e-cluster2-control-plane has no route"));
+        facts.clusters[1].linked = Linked::Gateway;
+        assert!(judge(&facts).saw.ends_with("its east-west gateway does not exist"));
+        facts.clusters[1].gateway = Some(Gateway { address: None, lacks: None });
+        assert!(judge(&facts).saw.ends_with("its east-west gateway has no address"));
+        facts.clusters[1].gateway = Some(Gateway { address: Some([172, 30, 0, 136].into()), lacks: None });
+        assert_eq!(judge(&facts).saw, "pods of cluster1 reach cluster2 through its gateway 172.30.0.136");
         facts.clusters[1].linked = Linked::Unknown;
         assert_eq!(judge(&facts).verdict, Verdict::Unknown);
     }

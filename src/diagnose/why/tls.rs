@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::facts::{Cluster, Pod, Transport};
+use super::facts::{Cluster, Linked, Pod, Transport};
 use super::{Facts, Hop};
 use crate::cluster::mesh::ISTIO_NAMESPACE;
 
@@ -58,6 +58,21 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                         rule(facts)
                     ),
                     format!("{} -n {} edit peerauthentication", context(cluster), facts.call.service_namespace),
+                );
+            }
+            _ if matches!(cluster.linked, Linked::Gateway) && !facts.is_mutual(cluster, pod) => {
+                return Hop::wrong(
+                    HOP,
+                    format!(
+                        "{} in {} is on another network, whose gateway forwards only mutual TLS between proxies",
+                        pod.name, cluster.name
+                    ),
+                    format!(
+                        "make sure that both sides have a proxy, and that no PeerAuthentication or DestinationRule disables \
+                            TLS: {} -n {} get peerauthentications",
+                        context(cluster),
+                        facts.call.service_namespace
+                    ),
                 );
             }
             (_, mode, true) => takes.push(format!("{mode}{by}")),

@@ -112,7 +112,10 @@ fn line(lines: &mut Vec<u8>, puts: Vec<Value>) -> anyhow::Result<()> {
 /// Returns the key of a namespaced object of the API groups core and apps.
 fn key(object: &Value) -> String {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let plural = format!("{}s", text("/kind").to_lowercase());
+    let plural = match text("/kind") {
+        "Service" => "services/specs".to_owned(),
+        kind => format!("{}s", kind.to_lowercase()),
+    };
     format!("{OBJECTS}{plural}/{}/{}", text("/metadata/namespace"), text("/metadata/name"))
 }
 

@@ -24,8 +24,8 @@ pub(super) fn apply(plan: &Plan) -> String {
         plan.network.labels.iter().map(|(key, value)| format!(" --label {key}={value}")).collect();
     let mtu = plan.network.mtu.map(|mtu| format!(" -o com.docker.network.driver.mtu={mtu}")).unwrap_or_default();
     line(format!(
-        "docker network inspect {0} >/dev/null 2>&1 ||\n  docker network create --subnet {1}{mtu}{labels} {0}",
-        plan.network.name, plan.network.subnet
+        "docker network inspect {0} >/dev/null 2>&1 ||\n  docker network create --subnet {1} --ip-range {2}{mtu}{labels} {0}",
+        plan.network.name, plan.network.subnet, plan.network.nodes
     ));
     line(
         "\n# Pull images that the engine does not have; the sample image is built from the kindmesh executable."
@@ -78,7 +78,7 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
             "tar -C {name}/node --owner=0 --group=0 --mode=u+rwX,go+rX -c . | docker exec -i {node} tar --no-overwrite-dir -C / -x"
         ));
         line(format!(
-            "docker exec {node} sh -c 'touch /etc/kindmesh/created && systemctl daemon-reload && systemctl enable --quiet --now kindmesh-link kindmesh-boot'"
+            "docker exec {node} sh -c 'touch /etc/kindmesh/created && systemctl daemon-reload && systemctl enable --quiet --now kindmesh-link kindmesh-boot kindmesh-balancer'"
         ));
         line(format!(
             "docker save {} | docker exec -i {node} ctr --namespace k8s.io images import -",
@@ -97,6 +97,9 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
     line(format!("kubectl --context {} -n kube-system rollout status daemonset/kube-proxy", cluster.context));
     line(applied(cluster, "istio.yaml"));
     line(format!("kubectl --context {} -n istio-system rollout status deployment/istiod", cluster.context));
+    if plan.has_gateways() {
+        line(applied(cluster, "gateway.yaml"));
+    }
 }
 
 /// `reader CONTEXT PEER_CONTEXT PEER SERVER`: creates the remote secret for PEER in the cluster of CONTEXT.

@@ -234,7 +234,7 @@ fn with_new_keys(from: &Snapshot, to: &Unfinished) -> anyhow::Result<Manifest> {
     let root = Root::ensure(&files.trust(), environment)?.value;
     keys::create(&from.manifest, &from.folder, &to.file(""), |name, cluster, ca| {
         let trust = Intermediate::ensure(&files.trust(), &root, environment, name)?.value;
-        let mut objects = roots::changed(&cluster.objects, Some(&trust), None);
+        let mut objects = roots::changed(&cluster.objects, Some(&trust), None, |_| true);
         objects.extend(roots::of_kubernetes(&cluster.objects, &ca.cert_pem()));
         Ok(objects)
     })

@@ -14,7 +14,7 @@ use crate::cluster::client;
 use crate::cluster::kinds::Kinds;
 use crate::cluster::link;
 use crate::cluster::mesh::apply::{self, Applier};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, istio, render};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, gateway, istio, render};
 use crate::cluster::refusal::{Reason, Record, Retries};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
@@ -61,7 +61,11 @@ impl Run {
                 self.ensure_sample_image(cluster)
             )?;
             // Sample pods require istiod's injection webhook, and istiod validates routing objects.
-            futures::try_join!(self.ensure_remote_clusters(&made), self.ensure_samples(&made))?;
+            futures::try_join!(
+                self.ensure_remote_clusters(&made),
+                self.ensure_gateway(&made, &rendered),
+                self.ensure_samples(&made)
+            )?;
             anyhow::Ok(made)
         };
         let (made, ()) = futures::try_join!(mesh, self.ensure_link(cluster))?;
@@ -70,7 +74,8 @@ impl Run {
 
     /// Applies istiod with its prerequisites, and waits until it is ready.
     async fn ensure_mesh(&self, made: &Ready<'_>, rendered: &str) -> anyhow::Result<()> {
-        let objects = istio::objects(rendered, &made.trust)?;
+        let (_, objects) =
+            istio::objects(rendered, &made.trust)?.into_iter().partition::<Vec<_>, _>(gateway::is_part);
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
         futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
@@ -176,7 +181,7 @@ impl Run {
             let what = "secret cacerts";
             let mut retries = Retries::new(&made.record);
             let prepared = wait::until(step, what, self.wait_deadline(), async || {
-                match cacerts::prepare(&made.client, &self.plan.mesh, &intermediate).await {
+                match cacerts::prepare(&made.client, &cluster.network, &intermediate).await {
                     Ok(prepared) => Ok(Poll::Ready(prepared)),
                     Err(error) => retries.failed(what, error),
                 }
@@ -215,6 +220,27 @@ impl Run {
         let step = self.events.step(step, Some(&made.cluster.name));
         step.run(async |step| {
             let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
+            Ok(Outcome { value: (), changed })
+        })
+        .await
+    }
+
+    /// Applies the east-west gateway, if there are several networks, and waits until it is ready and has its address. Its pod
+    /// needs a config map of istiod, which also validates the object that opens its port.
+    async fn ensure_gateway(&self, made: &Ready<'_>, rendered: &str) -> anyhow::Result<()> {
+        if !self.plan.has_gateways() {
+            return Ok(());
+        }
+        let step = self.events.step("gateway", Some(&made.cluster.name));
+        step.run(async |step| {
+            let deadline = self.wait_deadline();
+            let mut objects = istio::objects(rendered, &made.trust)?;
+            objects.retain(gateway::is_part);
+            objects.extend(gateway::objects()?);
+            let changed = made.applier(step, deadline).apply(objects).await?;
+            gateway::wait_for_address(&made.client, made.cluster, &made.record, step, deadline).await?;
+            let workload = Workload::deployment(ISTIO_NAMESPACE, gateway::NAME);
+            waits::workload(&made.client, &workload, &made.record, step, deadline).await?;
             Ok(Outcome { value: (), changed })
         })
         .await

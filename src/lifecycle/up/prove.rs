@@ -22,8 +22,24 @@ impl Run {
             };
             step.run(async |step| {
                 let (plan, record, deadline) = (&self.plan, &from.record, self.wait_deadline());
-                let waited =
-                    workloads::wait_for_endpoints(&from.client, plan, samples, record, step, deadline).await;
+                let waited = async {
+                    workloads::wait_for_endpoints(
+                        &from.client,
+                        plan,
+                        from.cluster,
+                        samples,
+                        record,
+                        step,
+                        deadline,
+                    )
+                    .await?;
+                    for to in made {
+                        let way = (from.cluster, to.cluster);
+                        workloads::wait_for_gateway(&to.client, way, samples, &to.record, step, deadline).await?;
+                    }
+                    anyhow::Ok(())
+                };
+                let waited = waited.await;
                 diagnosis::explained(waited, look).await?;
                 Ok(Outcome::unchanged(()))
             })

@@ -271,7 +271,11 @@ impl Run {
         let ((), images) = futures::try_join!(create, self.built_image())?;
         let gateway = self.plan.gateway();
         let moved = (plan::first_address(manifest.subnet) != gateway).then_some(gateway);
-        let objects = roots::changed(&saved.objects, trust, moved);
+        // Addresses of the snapshot's network, but not of this cluster's range: nobody would hold them.
+        let kept = |address| {
+            !manifest.subnet.contains(&address) || cluster.balancers.is_some_and(|range| range.contains(&address))
+        };
+        let objects = roots::changed(&saved.objects, trust, moved, kept);
         let files = link::files(&self.plan, cluster);
         let source = restore::Source { snapshot, cluster: saved, images, objects, files };
         restore::fill(&self.engine, &cluster.nodes, &source).await

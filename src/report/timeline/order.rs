@@ -36,7 +36,8 @@ const NEEDS: &[(&str, &[(&str, Of)])] = &[
     ("remote-secrets", &[("istiod", Same), ("kinds", Same), ("sample-image", Same), ("reader", All)]),
     ("sync", &[("remote-secrets", Same)]),
     ("samples", &[("istiod", Same), ("kinds", Same), ("sample-image", Same)]),
-    ("endpoints", &[("samples", All), ("sync", All), ("link", All), ("image", Same)]),
+    ("gateway", &[("istiod", Same), ("kinds", Same), ("sample-image", Same), ("link", Same)]),
+    ("endpoints", &[("samples", All), ("gateway", All), ("sync", All), ("link", All), ("image", Same)]),
     ("call", &[("endpoints", Same)]),
 ];
 

@@ -1,0 +1,110 @@
+//! The east-west gateway of a cluster, through which pods of other Istio networks call its pods.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, DynamicObject};
+use kube::{Client, ResourceExt};
+use tokio::time::Instant;
+
+use super::{ISTIO_NAMESPACE, apply, envoy};
+use crate::base::event::Step;
+use crate::base::wait::{self, Poll};
+use crate::cluster::pods;
+use crate::cluster::refusal::{Record, Retries};
+use crate::plan::Cluster;
+
+/// The name of its Deployment and its Service.
+pub const NAME: &str = "istio-eastwestgateway";
+/// The label of its pods.
+pub const SELECTOR: &str = "istio=eastwestgateway";
+/// The port for calls from other networks.
+pub const PORT: u16 = 15443;
+
+const CROSS_NETWORK: &str = include_str!("../../../mesh-manifests/istio/cross-network.yaml");
+
+/// Returns the objects that let calls through, besides those that istioctl renders.
+///
+/// # Errors
+/// If the built-in file is invalid.
+pub fn objects() -> anyhow::Result<Vec<DynamicObject>> {
+    apply::objects(CROSS_NETWORK)
+}
+
+/// Whether a rendered object belongs to the gateway.
+pub fn is_part(object: &DynamicObject) -> bool {
+    object.labels().get("istio").is_some_and(|name| name == "eastwestgateway")
+        || object.name_any().starts_with(NAME)
+}
+
+/// Returns the address of a cluster's gateway; none if it has none.
+///
+/// # Errors
+/// The API server's.
+pub async fn address(client: &Client) -> anyhow::Result<Option<Ipv4Addr>> {
+    let services: Api<Service> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    let service = services.get_opt(NAME).await.context("getting the Service of the east-west gateway")?;
+    let status = service.and_then(|service| service.status?.load_balancer?.ingress);
+    Ok(status.into_iter().flatten().find_map(|ingress| ingress.ip?.parse().ok()))
+}
+
+/// Waits until a cluster's gateway has at least this number of healthy endpoints for a port of a host. A call before that fails,
+/// and the caller's circuit breaker then ejects the gateway. `record` is that of the cluster.
+///
+/// # Errors
+/// If it has fewer by the deadline.
+pub async fn wait_for_endpoints(
+    client: &Client,
+    cluster: &Cluster,
+    (host, port): (&str, u16),
+    wanted: usize,
+    record: &Record,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let what = format!("the east-west gateway of {} to have all endpoints", cluster.name);
+    let sni = envoy::through_gateway(port, host);
+    let mut retries = Retries::new(record);
+    wait::until(step, &what, deadline, async || {
+        let known = async {
+            let pods = pods::ready(client, ISTIO_NAMESPACE, SELECTOR).await?;
+            let Some(pod) = pods.last() else { return Ok(None) };
+            let said = envoy::page(client, ISTIO_NAMESPACE, &pod.name_any(), "clusters").await?;
+            anyhow::Ok(Some(envoy::healthy(&said, &sni).len()))
+        };
+        match known.await {
+            Ok(Some(known)) if known >= wanted => Ok(Poll::Ready(())),
+            Ok(Some(known)) => Ok(Poll::NotYet(format!("{known} of {wanted} endpoints are known"))),
+            Ok(None) => Ok(Poll::NotYet("no pod is ready".into())),
+            Err(error) => retries.failed(&what, error),
+        }
+    })
+    .await
+}
+
+/// Waits until a cluster's gateway has an address of its node's range. `record` is that of the cluster.
+///
+/// # Errors
+/// If it has none by the deadline.
+pub async fn wait_for_address(
+    client: &Client,
+    cluster: &Cluster,
+    record: &Record,
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<Ipv4Addr> {
+    let what = "the east-west gateway to have an address";
+    let mut retries = Retries::new(record);
+    wait::until(step, what, deadline, async || match address(client).await {
+        Ok(Some(address)) if cluster.balancers.is_some_and(|range| range.contains(&address)) => {
+            Ok(Poll::Ready(address))
+        }
+        Ok(Some(address)) => Ok(Poll::NotYet(format!("{address} is not in its cluster's range"))),
+        Ok(None) => {
+            Ok(Poll::NotYet("its node has assigned none: docker exec NODE journalctl -u kindmesh-balancer".into()))
+        }
+        Err(error) => retries.failed(what, error),
+    })
+    .await
+}
