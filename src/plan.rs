@@ -64,8 +64,6 @@ pub struct Network {
     pub name: String,
     /// Its subnet.
     pub subnet: Ipv4Net,
-    /// The part of it from which the engine assigns addresses to nodes. The rest is for Services of type LoadBalancer.
-    pub nodes: Ipv4Net,
     /// Its MTU, if it differs from Docker's default.
     pub mtu: Option<u32>,
     /// Its labels, which identify the environment.
@@ -73,6 +71,14 @@ pub struct Network {
     /// More networks, without containers. They list clusters that were added after the network was created, since the
     /// labels of a Docker network cannot be changed.
     pub registers: Vec<Register>,
+}
+
+impl Network {
+    /// Returns the part of its subnet from which the engine assigns addresses to nodes. The rest is for Services of type
+    /// LoadBalancer.
+    pub fn nodes(&self) -> Ipv4Net {
+        addresses::node_range(self.subnet)
+    }
 }
 
 /// A network that exists only for its labels.
@@ -387,8 +393,7 @@ fn network(
             name,
         });
     }
-    let nodes = addresses::node_range(subnet);
-    Ok(Network { name, subnet, nodes, mtu: inventory.engine.mtu, labels: labels(&first), registers })
+    Ok(Network { name, subnet, mtu: inventory.engine.mtu, labels: labels(&first), registers })
 }
 
 fn labels(spec: &Spec, existing: &Environment, clusters: &[&Cluster]) -> BTreeMap<String, String> {

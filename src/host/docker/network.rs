@@ -49,7 +49,7 @@ pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> a
 fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
     let mtu = plan.mtu.map(|mtu| ("com.docker.network.driver.mtu".to_owned(), mtu.to_string()));
     let request = |name: &str, subnet: Ipv4Net, labels: &std::collections::BTreeMap<String, String>| {
-        let ip_range = (subnet == plan.subnet).then(|| plan.nodes.to_string());
+        let ip_range = (subnet == plan.subnet).then(|| plan.nodes().to_string());
         let config = IpamConfig { subnet: Some(subnet.to_string()), ip_range, ..IpamConfig::default() };
         NetworkCreateRequest {
             name: name.to_owned(),
@@ -170,7 +170,6 @@ mod tests {
         let plan = plan::Network {
             name: "kindmesh-e".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
-            nodes: "172.30.0.0/25".parse().unwrap(),
             mtu: Some(1400),
             labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             registers: Vec::new(),

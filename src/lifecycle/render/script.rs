@@ -25,7 +25,9 @@ pub(super) fn apply(plan: &Plan) -> String {
     let mtu = plan.network.mtu.map(|mtu| format!(" -o com.docker.network.driver.mtu={mtu}")).unwrap_or_default();
     line(format!(
         "docker network inspect {0} >/dev/null 2>&1 ||\n  docker network create --subnet {1} --ip-range {2}{mtu}{labels} {0}",
-        plan.network.name, plan.network.subnet, plan.network.nodes
+        plan.network.name,
+        plan.network.subnet,
+        plan.network.nodes()
     ));
     line(
         "\n# Pull images that the engine does not have; the sample image is built from the kindmesh executable."
