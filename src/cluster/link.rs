@@ -9,7 +9,7 @@ use crate::base::event::{Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::host::docker::Engine;
 use crate::host::docker::node::{self, NodeFile};
-use crate::plan::{Cluster, Plan};
+use crate::plan::{Cluster, Plan, inventory};
 
 /// The configuration of the link.
 const CONFIG: &str = "/etc/kindmesh/link.conf";
@@ -57,8 +57,7 @@ pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
     };
     for peer in sorted(plan.strangers(cluster).collect()) {
         // Of another network, so its pods may have the addresses of this cluster's.
-        let overlap =
-            peer.pod_subnet.contains(&cluster.pod_subnet) || cluster.pod_subnet.contains(&peer.pod_subnet);
+        let overlap = inventory::overlap(peer.pod_subnet, cluster.pod_subnet);
         let pods = if overlap { "-".to_owned() } else { peer.pod_subnet.to_string() };
         let balancers = peer.balancers.map_or("-".to_owned(), |range| range.to_string());
         text.push_str(&format!("stranger {} {pods} {balancers}\n", peer.name));
@@ -102,8 +101,8 @@ pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str)
     Ok(Outcome::changed(()))
 }
 
-/// Returns the routes from the nodes of a cluster to the pods of its peers on the same network, and the addresses of the
-/// gateways of the others.
+/// Returns the routes from the nodes of a cluster to the pods of its peers on the same network, and the peers that are reached
+/// through their gateways.
 ///
 /// # Errors
 /// If a node has no route to one of them, and whether the link is disabled; or if the node does not respond.
@@ -111,11 +110,8 @@ pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::
     let mut routes = Vec::new();
     for node in &cluster.nodes {
         for peer in plan.strangers(cluster) {
-            let Some(range) = peer.balancers else { continue };
-            let subnet = range.to_string();
-            let route = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
-            let cut = route.contains("unreachable");
-            anyhow::ensure!(!cut, "{node} to the gateway of {}: link disabled", peer.name);
+            let open = is_open(engine, node, cluster, peer).await?;
+            anyhow::ensure!(open, "{node} to the gateway of {}: link disabled", peer.name);
             routes.push(format!("{} through its gateway", peer.name));
         }
         for peer in plan.neighbors(cluster) {

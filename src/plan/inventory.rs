@@ -171,10 +171,15 @@ pub struct Node {
     pub image: String,
 }
 
+/// Whether two subnets have addresses in common.
+pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other.network()) || other.contains(&one.network())
+}
+
 impl Taken {
     /// Whether it overlaps a subnet.
     pub fn overlaps(&self, subnet: &Ipv4Net) -> bool {
-        self.subnet.contains(&subnet.network()) || subnet.contains(&self.subnet.network())
+        overlap(self.subnet, *subnet)
     }
 }
 

@@ -199,5 +199,5 @@ fn next_up_restores_clusters_with_a_new_root() {
     };
     assert!(RunningCommand::start(kindmesh, &["up"]).kill_at_line(created, TIMEOUT));
     assert!(names_template, "no note names {key}");
-    assert!(CLUSTERS.iter().any(|cluster| environment.is_created_by_kind(cluster)));
+    assert!(CLUSTERS.iter().all(|cluster| environment.is_created_by_kind(cluster)));
 }

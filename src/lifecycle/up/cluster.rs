@@ -55,15 +55,17 @@ impl Run {
         let mesh = async {
             made.trust = self.ensure_cacerts(&made).await?;
             let made = made;
+            let objects = istio::objects(&rendered, &made.trust)?;
+            let (gateway, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(gateway::is_part);
             futures::try_join!(
                 self.ensure_dns(&made),
-                self.ensure_mesh(&made, &rendered),
+                self.ensure_mesh(&made, objects),
                 self.ensure_sample_image(cluster)
             )?;
             // Sample pods require istiod's injection webhook, and istiod validates routing objects.
             futures::try_join!(
                 self.ensure_remote_clusters(&made),
-                self.ensure_gateway(&made, &rendered),
+                self.ensure_gateway(&made, gateway),
                 self.ensure_samples(&made)
             )?;
             anyhow::Ok(made)
@@ -73,9 +75,7 @@ impl Run {
     }
 
     /// Applies istiod with its prerequisites, and waits until it is ready.
-    async fn ensure_mesh(&self, made: &Ready<'_>, rendered: &str) -> anyhow::Result<()> {
-        let (_, objects) =
-            istio::objects(rendered, &made.trust)?.into_iter().partition::<Vec<_>, _>(gateway::is_part);
+    async fn ensure_mesh(&self, made: &Ready<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
         let (kinds, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::is_of_own_kinds);
         futures::try_join!(self.ensure_objects(made, "istio", rest), self.ensure_images(made.cluster))?;
@@ -227,15 +227,13 @@ impl Run {
 
     /// Applies the east-west gateway, if there are several networks, and waits until it is ready and has its address. Its pod
     /// needs a config map of istiod, which also validates the object that opens its port.
-    async fn ensure_gateway(&self, made: &Ready<'_>, rendered: &str) -> anyhow::Result<()> {
+    async fn ensure_gateway(&self, made: &Ready<'_>, mut objects: Vec<DynamicObject>) -> anyhow::Result<()> {
         if !self.plan.has_gateways() {
             return Ok(());
         }
         let step = self.events.step("gateway", Some(&made.cluster.name));
         step.run(async |step| {
             let deadline = self.wait_deadline();
-            let mut objects = istio::objects(rendered, &made.trust)?;
-            objects.retain(gateway::is_part);
             objects.extend(gateway::objects()?);
             let changed = made.applier(step, deadline).apply(objects).await?;
             gateway::wait_for_address(&made.client, made.cluster, &made.record, step, deadline).await?;
