@@ -66,7 +66,7 @@ pub fn candidates(
                 Some(known) if known.there_in.contains(cluster) => {}
                 Some(known) => {
                     // For Services in the manifests, the manifests decide where the pods are.
-                    if !placed.iter().any(|placed| same(&placed.object, &known.object)) {
+                    if !is_placed(placed, &known.object) {
                         known.served_in.push(cluster.clone());
                     }
                     known.there_in.push(cluster.clone());
@@ -84,6 +84,11 @@ pub fn candidates(
 
 fn same(one: &DynamicObject, other: &DynamicObject) -> bool {
     one.name_any() == other.name_any() && one.namespace() == other.namespace()
+}
+
+/// Whether the manifests contain a Service.
+fn is_placed(placed: &[Placed], service: &DynamicObject) -> bool {
+    placed.iter().any(|placed| kind(&placed.object) == "Service" && same(&placed.object, service))
 }
 
 /// Returns the stubs that the placed objects need, and notes.
@@ -111,7 +116,7 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
     }
     for candidate in candidates {
         let service = &candidate.object;
-        let ours = placed.iter().any(|placed| same(&placed.object, service) && kind(&placed.object) == "Service");
+        let ours = is_placed(placed, service);
         let named = stubs.iter().any(|stub| same(&stub.object, service));
         let called_here = candidate.there_in.iter().any(|cluster| names(placed, service, cluster).is_some());
         if ours
@@ -144,6 +149,10 @@ fn reason(placed: &[Placed], service: &DynamicObject, cluster: &str, candidate: 
             true => named,
             false => format!("{named}, whose pods are in {elsewhere}"),
         });
+    }
+    // Services of other deployments have the stubs that they ask for, or are being deleted with them.
+    if !is_placed(placed, service) {
+        return None;
     }
     let asked = service.annotations().get(STUB_IN)?;
     let asked = asked.trim() == "*" || asked.split(',').any(|name| name.trim() == cluster);
@@ -340,6 +349,15 @@ mod tests {
         let mut there = live.clone();
         there.insert("cluster1".into(), vec![service().object]);
         assert!(made(&[caller("orders:8080")], &there).0.is_empty());
+    }
+
+    #[test]
+    fn existing_service_that_asks_for_stubs_gets_none_from_another_deployment() {
+        let mut asks = service().object;
+        asks.annotations_mut().insert(STUB_IN.into(), "*".into());
+        let live = BTreeMap::from([("cluster2".to_owned(), vec![asks])]);
+        assert!(made(&[caller("http://payments:8080")], &live).0.is_empty());
+        assert_eq!(made(&[caller("http://orders:8080")], &live).0.len(), 1);
     }
 
     #[test]
