@@ -19,7 +19,7 @@ mod task;
 mod values;
 
 use commands::{
-    apply, bundle, cache, call, completions, deploy, doctor, down, env, image, kubeconfig, lab, list, logs,
+    apply, bundle, cache, call, completions, deploy, doctor, down, env, fault, image, kubeconfig, lab, list, logs,
     offline, open, pause, plan, render, schema, serve, snapshot, start, status, timeline, ui, up, verify, why,
 };
 use task::Task;
@@ -93,6 +93,9 @@ pub enum Command {
     Image(image::ImageCommand),
     /// Find what would make kindmesh up fail, without changing anything
     Doctor(doctor::DoctorArgs),
+    /// Inject faults between clusters for a while: cut, loss, bandwidth, killed clusters
+    #[command(subcommand)]
+    Fault(fault::FaultCommand),
     /// Freeze the nodes: they use no CPU, but keep their memory
     Pause(pause::PauseArgs),
     /// Resume a paused environment, and wait for a cross-cluster call
@@ -160,6 +163,7 @@ impl Command {
             Self::Deploy(args) => deploy::command(args),
             Self::Image(args) => image::command(args),
             Self::Doctor(args) => doctor::command(args),
+            Self::Fault(args) => fault::command(args),
             Self::Pause(args) => pause::command(args),
             Self::Resume(args) => start::resume_command(args),
             Self::Stop(args) => pause::stop_command(args),

@@ -4,6 +4,7 @@ pub mod call;
 pub mod client;
 pub mod environment;
 pub mod exec;
+pub mod fault;
 #[cfg(feature = "cli")]
 pub mod forward;
 pub mod kinds;

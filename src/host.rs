@@ -6,6 +6,7 @@ pub mod images;
 pub mod inventory;
 pub mod kind;
 pub mod kubeconfig;
+pub mod outage;
 pub mod record;
 pub mod snapshot;
 pub mod state;

@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod deploy;
 pub mod down;
+pub mod fault;
 pub mod locked;
 #[cfg(feature = "cli")]
 pub mod offline;

@@ -125,7 +125,7 @@ async fn a_cut_link_is_an_error_in_time_and_ends_with_it() -> anyhow::Result<()>
             let answer = ns.call("cluster1", "http://orders:8080/orders").await?;
             assert!([503, 504].contains(&answer.status), "{answer:?}");
             assert!(answer.millis < 10_000, "{answer:?}");
-            ns.restore_links().await?;
+            ns.end_faults().await?;
             crosses(ns).await
         })
         .await

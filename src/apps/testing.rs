@@ -31,7 +31,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::FutureExt;
-use futures::future::try_join_all;
 use kube::Client;
 use tokio::time::Instant;
 
@@ -39,8 +38,8 @@ use crate::apps::environment::{self as facade, install_tls};
 use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::cluster::environment::Environment;
+use crate::cluster::fault;
 use crate::cluster::lease;
-use crate::cluster::link;
 use crate::cluster::workloads;
 use crate::host::docker::{Engine, image, sample_image};
 use crate::host::images;
@@ -70,6 +69,7 @@ pub use shared::KEEP_VARIABLE;
 pub(crate) use shared::down_when_unused;
 
 pub use crate::base::wait::Poll;
+pub use crate::cluster::fault::Kind as Fault;
 pub use crate::lifecycle::deploy::{Applied, Deployed, Object, StubMade};
 
 use users::Users;
@@ -144,7 +144,7 @@ impl Mesh {
         let mesh = Self { environment, engine, plan, sides, users, image };
         // What a killed test that ran alone had disabled.
         if let Some(_alone) = mesh.users.try_alone()? {
-            mesh.restore_links().await?;
+            mesh.end_faults().await?;
         }
         Ok(mesh)
     }
@@ -223,12 +223,12 @@ impl Mesh {
             Some(failure) => Some(dump::dump(&namespace, failure).await),
             None => None,
         };
-        let restored = if alone { self.restore_links().await } else { Ok(false) };
+        let ended_faults = if alone { self.end_faults().await } else { Ok(()) };
         let kept = failure.is_some() && shared::keeps();
         let removed = if kept { Ok(()) } else { namespace.remove().await };
         match ended {
             Ok(Ok(())) => {
-                restored?;
+                ended_faults?;
                 removed
             }
             Ok(Err(error)) => Err(match dumped {
@@ -251,10 +251,9 @@ impl Mesh {
         }
     }
 
-    /// Enables every link that a test disabled.
-    async fn restore_links(&self) -> anyhow::Result<bool> {
-        let restored = try_join_all(self.plan.clusters.iter().map(|cluster| link::restore(&self.engine, cluster)));
-        Ok(restored.await?.contains(&true))
+    /// Ends every fault that a test injected.
+    async fn end_faults(&self) -> anyhow::Result<()> {
+        fault::clear(&self.engine, &self.plan).await.map(drop)
     }
 
     /// Locks the environment for one change in its clusters: a test may pause the environment afterwards.

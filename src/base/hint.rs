@@ -20,6 +20,11 @@ pub fn start_hint(name: &str) -> String {
     command_on("start", name)
 }
 
+/// Returns the command that ends all faults of an environment.
+pub fn clear_hint(name: &str) -> String {
+    command_on("fault clear", name)
+}
+
 fn command_on(command: &str, name: &str) -> String {
     match name {
         "kindmesh" => format!("kindmesh {command}"),

@@ -12,6 +12,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod down;
 pub mod env;
+pub mod fault;
 pub mod image;
 pub mod kubeconfig;
 pub mod lab;

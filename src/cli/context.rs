@@ -6,8 +6,12 @@ use super::Global;
 use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::base::interrupt::Interrupt;
+use crate::cluster::environment::Environment;
 use crate::diagnose::diagnosis;
+use crate::host::docker::Engine;
+use crate::host::outage;
 use crate::host::state::Directories;
+use crate::lifecycle::fault::Scene;
 use crate::report::{Output, Printer};
 use crate::spec::{Loaded, Sources, load};
 
@@ -54,6 +58,20 @@ impl Context {
     /// Returns the environment's name, without reading the whole spec.
     pub fn environment_name(&self) -> anyhow::Result<String> {
         Ok(self.sources()?.name()?.to_string())
+    }
+
+    /// Starts the nodes of outages whose commands were killed. The command itself reports what is wrong with the environment's
+    /// name.
+    pub async fn end_outages(&self) -> anyhow::Result<()> {
+        let Ok(name) = self.environment_name() else { return Ok(()) };
+        if outage::all(&self.folders.environment(&name)).iter().all(|found| !found.orphaned) {
+            return Ok(());
+        }
+        let environment = Environment::open(&self.folders, &name)?;
+        let engine = Engine::connect().await?;
+        let scene =
+            Scene { engine: &engine, environment: &environment, folders: &self.folders, events: &self.events };
+        scene.end_orphans().await
     }
 
     /// Whether the output format is JSON.

@@ -25,6 +25,8 @@ pub struct Description {
     pub recorded: bool,
     /// Whether a workflow's summary lists its steps.
     pub summarised: bool,
+    /// Whether it first ends outages whose commands were killed: it works in a running environment.
+    pub ends_outages: bool,
     /// Whether it supports `--output yaml`.
     pub yaml: bool,
     /// Whether it supports `--output html`.
@@ -81,7 +83,16 @@ impl Task {
         description: Description,
         work: impl AsyncFnOnce(&Context) -> anyhow::Result<Done> + 'static,
     ) -> Self {
-        let work = move |context: anyhow::Result<Context>| async move { work(&context?).await }.boxed_local();
+        let work = move |context: anyhow::Result<Context>| {
+            async move {
+                let context = context?;
+                if description.ends_outages {
+                    context.end_outages().await?;
+                }
+                work(&context).await
+            }
+            .boxed_local()
+        };
         Self::Ordinary(description, Box::new(work))
     }
 

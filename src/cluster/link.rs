@@ -20,6 +20,13 @@ const SCRIPT: (&str, &str) =
 /// Gives Services of type LoadBalancer addresses.
 const BALANCER: (&str, &str) =
     ("/usr/local/bin/kindmesh-balancer", include_str!("../../kind-configs/node/kindmesh-balancer"));
+/// Injects faults into the traffic to other clusters: see [`super::fault`].
+const FAULT: (&str, &str) =
+    ("/usr/local/bin/kindmesh-fault", include_str!("../../kind-configs/node/kindmesh-fault"));
+const FAULT_UNIT: (&str, &str) = (
+    "/etc/systemd/system/kindmesh-fault@.service",
+    include_str!("../../kind-configs/node/kindmesh-fault@.service"),
+);
 const UNITS: [(&str, &str, &str); 3] = [
     (
         "kindmesh-link.service",
@@ -73,10 +80,10 @@ pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
 /// Returns the link's files on the nodes of one cluster.
 pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
-    let mut files = Vec::from([SCRIPT, BALANCER].map(|(path, content)| file(path, content, 0o755)));
+    let mut files = Vec::from([SCRIPT, BALANCER, FAULT].map(|(path, content)| file(path, content, 0o755)));
     files.push(file(CONFIG, &config(plan, cluster), 0o644));
     files.extend(UNITS.map(|(_, path, content)| file(path, content, 0o644)));
-    files.push(file(KUBELET.0, KUBELET.1, 0o644));
+    files.extend([FAULT_UNIT, KUBELET].map(|(path, content)| file(path, content, 0o644)));
     files
 }
 
@@ -192,42 +199,6 @@ async fn is_up_to_date(engine: &Engine, node: &str, files: &[NodeFile], balances
         UNITS.map(|(unit, _, _)| unit).join(" ")
     );
     Ok(node::try_exec(engine, node, &["sh", "-c", &script]).await?.status == 0)
-}
-
-/// The file that marks a link as disabled by a test, which enables it again.
-const CUT_BY_TEST: &str = "/etc/kindmesh/cut-by-test";
-
-/// Disables the link between two clusters, on the nodes of both, until [`restore`] enables it.
-///
-/// # Errors
-/// The engine's.
-pub async fn cut(engine: &Engine, one: &Cluster, other: &Cluster) -> anyhow::Result<()> {
-    for (here, there) in [(one, other), (other, one)] {
-        for node in &here.nodes {
-            let name = &there.name;
-            let script = format!(
-                "mkdir -p /etc/kindmesh && touch {CUT_BY_TEST} && {{ grep -qxF {name} {CUT} 2>/dev/null || echo {name} >>{CUT}; }}"
-            );
-            node::run(engine, node, &["sh", "-c", &script])
-                .await
-                .with_context(|| format!("disabling the link of {node} to {name}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Enables every link of a cluster that [`cut`] disabled. Reports whether there was any.
-///
-/// # Errors
-/// The engine's.
-pub async fn restore(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool> {
-    let mut any = false;
-    for node in &cluster.nodes {
-        let script = format!("test -e {CUT_BY_TEST} && rm -f {CUT} {CUT_BY_TEST}");
-        let said = node::try_exec(engine, node, &["sh", "-c", &script]).await?;
-        any |= said.status == 0;
-    }
-    Ok(any)
 }
 
 /// Reports whether a node of a cluster reaches a peer: it has a route to its pods, or if the peer is on another network, the way to

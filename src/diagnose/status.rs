@@ -12,10 +12,12 @@ use crate::base::hint;
 use crate::base::names;
 use crate::cluster::call;
 use crate::cluster::environment::{self, Environment};
+use crate::cluster::fault::{self, Fault, Kind};
 use crate::cluster::link;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istio, remote};
 use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::{Engine, node};
+use crate::host::outage::{self, Recorded};
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{Cluster, Plan};
 
@@ -95,6 +97,10 @@ pub struct Status {
     pub layers: Vec<Layer>,
     /// The clusters.
     pub clusters: Vec<ClusterStatus>,
+    /// The active faults.
+    pub faults: Vec<Fault>,
+    /// The nodes that are killed on purpose.
+    pub outages: Vec<Recorded>,
 }
 
 /// How long after its nodes started an environment counts as healing, not degraded. Measured: 52 s.
@@ -159,7 +165,15 @@ pub async fn status_with(
     let plan = opened.plan(engine, inventory)?;
     let mut phase = phase_of_nodes(&found);
     let repair = way_back(&name, phase).unwrap_or_else(|| hint::up_hint(&name));
-    let look = Look { engine, opened, plan: &plan, found: &found, within, repair: &repair, call };
+    let outages = outage::all(&opened.files);
+    // Without them, each layer says what does not work.
+    let faults = match phase {
+        Phase::Ready | Phase::Degraded => tokio::time::timeout(within, fault::active(engine, &plan)).await,
+        _ => Ok(Ok(Vec::new())),
+    };
+    let faults = faults.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
+    let on_purpose = OnPurpose { environment: &name, faults: &faults, outages: &outages };
+    let look = Look { engine, opened, plan: &plan, found: &found, within, repair: &repair, call, on_purpose };
     let mut layers = vec![Layer {
         layer: "engine",
         cluster: None,
@@ -176,14 +190,50 @@ pub async fn status_with(
     }];
     layers.extend(join_all(plan.clusters.iter().map(|cluster| look.cluster(cluster))).await.into_iter().flatten());
     if phase == Phase::Ready && layers.iter().any(|layer| !layer.ok) {
-        phase = if look.just_started().await { Phase::Healing } else { Phase::Degraded };
+        let on_purpose = !faults.is_empty() || !outages.is_empty();
+        phase = if !on_purpose && look.just_started().await { Phase::Healing } else { Phase::Degraded };
     }
     let clusters = plan.clusters.iter().map(|cluster| ClusterStatus {
         name: cluster.name.clone(),
         context: cluster.context.clone(),
         nodes: found.nodes_of(&cluster.name).cloned().collect(),
     });
-    Ok(Status { schema_version: 1, environment: name, phase, layers, clusters: clusters.collect() })
+    let clusters = clusters.collect();
+    Ok(Status { schema_version: 1, environment: name, phase, layers, clusters, faults, outages })
+}
+
+/// What does not work because a user asked for it.
+#[derive(Clone, Copy)]
+struct OnPurpose<'a> {
+    environment: &'a str,
+    faults: &'a [Fault],
+    outages: &'a [Recorded],
+}
+
+impl OnPurpose<'_> {
+    /// Returns what explains why a layer of a cluster does not work, and the command that ends it.
+    fn explains(&self, layer: &str, cluster: &str) -> Option<(String, String)> {
+        let outage = self.outages.iter().find(|found| found.outage.clusters.iter().any(|name| name == cluster));
+        if let Some(found) = outage {
+            let end = match found.orphaned {
+                true => hint::start_hint(self.environment),
+                false => format!("press Ctrl-C in kindmesh fault {}", found.outage.fault),
+            };
+            return Some((format!("{found}, {}", found.ending()), end));
+        }
+        let explains = |fault: &&Fault| {
+            fault.clusters.iter().any(|name| name == cluster)
+                && match layer {
+                    "link" => fault.kind.is_total(),
+                    "istiod" => fault.kind == Kind::KillIstiod,
+                    "remoteClusters" => matches!(fault.kind, Kind::KillIstiod | Kind::Partition),
+                    "nodes" | "api" => false,
+                    _ => true,
+                }
+        };
+        let fault = self.faults.iter().find(explains)?;
+        Some((format!("{fault}, {}", fault.ending()), hint::clear_hint(self.environment)))
+    }
 }
 
 struct Look<'a> {
@@ -194,6 +244,7 @@ struct Look<'a> {
     within: Duration,
     repair: &'a str,
     call: bool,
+    on_purpose: OnPurpose<'a>,
 }
 
 impl Look<'_> {
@@ -243,11 +294,20 @@ impl Look<'_> {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("no response within {} s", self.within.as_secs())),
         };
-        let (ok, detail) = match result {
-            Ok(detail) => (true, detail),
-            Err(error) => (false, error::brief(error)),
+        let on_purpose = || self.on_purpose.explains(layer, &cluster.name);
+        // A cut link still has its routes.
+        let result = match on_purpose().filter(|_| layer == "link") {
+            Some((fault, _)) => Err(anyhow::anyhow!(fault)),
+            None => result,
         };
-        let hint = (!ok).then(|| self.repair.to_owned());
+        let (ok, detail, hint) = match result {
+            Ok(detail) => (true, detail, None),
+            Err(error) => match on_purpose() {
+                Some((fault, end)) if layer == "link" => (false, fault, Some(end)),
+                Some((fault, end)) => (false, format!("{}: {fault}", error::brief(error)), Some(end)),
+                None => (false, error::brief(error), Some(self.repair.to_owned())),
+            },
+        };
         Layer { layer, cluster: Some(cluster.name.clone()), ok, detail, hint }
     }
 

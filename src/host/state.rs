@@ -152,6 +152,11 @@ impl Files {
         self.root.join("runs")
     }
 
+    /// Returns the directory of recorded outages.
+    pub fn outages(&self) -> PathBuf {
+        self.root.join("outages")
+    }
+
     /// Returns the directory with the progress of exercises, and with copies of what exercises removed.
     pub fn labs(&self) -> PathBuf {
         self.root.join("lab")

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::base::blocking::elsewhere;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
+use crate::cluster::fault;
 use crate::cluster::environment::Environment;
 use crate::cluster::mesh::roots;
 use crate::cluster::rollout;
@@ -127,6 +128,7 @@ pub async fn save(
     let opened = Environment::open(folders, environment)?;
     locked::require_running(environment, &opened.cluster_names()).await?;
     let plan = opened.plan(engine, inventory)?;
+    fault::none_active(engine, &plan).await?;
     let clients = try_join_all(plan.clusters.iter().map(|cluster| opened.client(&cluster.name))).await?;
     let clusters: Vec<_> = plan.clusters.iter().zip(&clients).collect();
     let step = events.step("snapshot", None);

@@ -19,6 +19,7 @@ use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::Engine;
 use crate::host::kind::{Existing, Kind};
+use crate::host::outage;
 use crate::host::state::Directories;
 use crate::lifecycle::locked;
 use crate::lifecycle::prove;
@@ -91,17 +92,23 @@ async fn run(
     let plan = opened.plan(engine, inventory)?;
     let start = Start { engine, opened, plan: &plan, deadline, events };
     let changed = start.nodes(&found).await?;
-    let calls = match &plan.samples {
-        Some(samples) => {
-            let callers = plan.clusters.iter().filter(|cluster| samples.callers.contains(&cluster.name));
-            try_join_all(callers.map(|cluster| start.call(cluster, samples))).await?
-        }
-        None => {
-            try_join_all(plan.clusters.iter().map(|cluster| start.mesh(cluster))).await?;
-            Vec::new()
-        }
-    };
+    outage::forget_orphans(&opened.files)?;
+    let calls = start.works().await?;
     Ok(Started { changed, calls, seconds: 0.0 })
+}
+
+/// Waits until an environment whose nodes run works: see [`start`].
+///
+/// # Errors
+/// If it does not by the deadline.
+pub(crate) async fn works(
+    engine: &Engine,
+    opened: &Environment,
+    plan: &Plan,
+    deadline: tokio::time::Instant,
+    events: &Events,
+) -> anyhow::Result<()> {
+    Start { engine, opened, plan, deadline, events }.works().await.map(drop)
 }
 
 /// Starts the nodes, without waiting for a call; returns whether any had to be started.
@@ -148,6 +155,17 @@ impl Start<'_> {
             Ok(Outcome { value: changed, changed })
         })
         .await
+    }
+
+    /// Waits until calls succeed from every cluster with a caller, or, without samples, until every istiod is connected to its
+    /// peers.
+    async fn works(&self) -> anyhow::Result<Vec<(String, Answer)>> {
+        let Some(samples) = &self.plan.samples else {
+            try_join_all(self.plan.clusters.iter().map(|cluster| self.mesh(cluster))).await?;
+            return Ok(Vec::new());
+        };
+        let callers = self.plan.clusters.iter().filter(|cluster| samples.callers.contains(&cluster.name));
+        try_join_all(callers.map(|cluster| self.call(cluster, samples))).await
     }
 
     /// Waits for a cross-cluster call from this cluster.

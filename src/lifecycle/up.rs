@@ -19,6 +19,7 @@ use crate::base::interrupt::Interrupt;
 use crate::base::wait;
 use crate::cluster::call::Answer;
 use crate::cluster::environment;
+use crate::cluster::fault;
 use crate::cluster::mesh::remote::Reader;
 use crate::diagnose::diagnosis;
 use crate::diagnose::doctor;
@@ -26,6 +27,7 @@ use crate::host::docker::{Engine, image};
 use crate::host::inventory as gather;
 use crate::host::kind;
 use crate::host::kubeconfig;
+use crate::host::outage;
 use crate::host::snapshot::{Store, pending};
 use crate::host::state::{Directories, Files, Lock};
 use crate::host::trust::Root;
@@ -202,6 +204,9 @@ impl Work<'_> {
         let Planned { plan, existing } =
             network::ensure(engine, &spec, &loaded.origins, inventory, &mut source, events).await?;
 
+        if !existing.nodes.is_empty() {
+            fault::none_active(engine, &plan).await?;
+        }
         files.store_engine(&selected)?;
         environment::store(files, &spec)?;
         if let Source::Snapshot(snapshot) = &source {
@@ -254,6 +259,7 @@ impl Run {
     async fn carry_out(self) -> anyhow::Result<Up> {
         let clusters = try_join_all(self.plan.clusters.iter().map(|cluster| self.ensure_cluster(cluster)));
         let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;
+        outage::forget_orphans(&self.files)?;
         let kubeconfig = kubeconfig::ensure(&self.files, &self.plan)?;
         let calls = self.prove(&made).await?;
         self.ensure_saved_workloads(&made).await?;

@@ -1,4 +1,4 @@
-//! Faults that a test injects: a disabled link between two clusters, and a drained cluster.
+//! Faults that a test injects: between clusters, and a drained cluster.
 
 use std::time::Duration;
 
@@ -8,67 +8,54 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::namespace::CALLER;
-use super::{Namespace, Poll};
+use super::{Fault, Namespace, Poll};
 use crate::base::error::Error;
+use crate::cluster::fault;
 use crate::cluster::kinds;
-use crate::cluster::link;
 use crate::cluster::mesh::envoy;
 use crate::cluster::rollout::{Kind, Rollout};
 
 /// The number of a Deployment's pods before its cluster was drained.
 const REPLICAS: &str = "kindmesh/replicas";
-/// How long the link's unit may take: it checks every 2 s.
-const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long pods may take to terminate or become ready, and every proxy to be updated.
 const PODS_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl Namespace {
-    /// Disables the link between two clusters: no pod of one reaches a pod of the other, while both control planes
-    /// stay connected. Returns when it is disabled.
+    /// Injects a fault between clusters, or into istiod of one. Returns when it is in effect; it ends with the test, or by
+    /// [`Namespace::end_faults`].
     ///
     /// # Errors
-    /// A usage error unless the test runs alone: the link affects all tests.
-    pub async fn cut_link(&self, one: &str, other: &str) -> anyhow::Result<()> {
+    /// A usage error unless the test runs alone: faults affect all tests; a missing prerequisite if the engine's kernel
+    /// cannot do it.
+    pub async fn inject(&self, fault: Fault, clusters: &[&str]) -> anyhow::Result<()> {
         if !self.alone {
-            return Err(Error::usage("disabling a link affects all tests")
+            return Err(Error::usage("a fault affects all tests")
                 .hint("start this test with mesh.test_alone(…), which runs while no other test does")
                 .into());
         }
-        let (one, other) = (self.planned(one)?, self.planned(other)?);
-        link::cut(&self.mesh.engine, one, other).await?;
-        self.linked(false, &[(one, other), (other, one)]).await
+        let clusters = clusters
+            .iter()
+            .map(|name| Ok(self.planned(name)?.name.clone()))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let fault = fault::Fault::new(fault, clusters, fault::LONGEST);
+        fault::inject(&self.mesh.engine, &self.mesh.plan, &fault).await
     }
 
-    /// Enables every disabled link. Returns when all clusters reach each other.
+    /// Cuts the link between two clusters: no packet of a pod of one reaches a pod of the other, while both control planes
+    /// stay connected. Returns when it is cut.
     ///
     /// # Errors
-    /// The engine's errors, or if they do not in time.
-    pub async fn restore_links(&self) -> anyhow::Result<()> {
-        self.mesh.restore_links().await?;
-        let clusters = &self.mesh.plan.clusters;
-        let pairs: Vec<_> =
-            clusters.iter().flat_map(|one| self.mesh.plan.peers(one).map(move |other| (one, other))).collect();
-        self.linked(true, &pairs).await
+    /// As for [`Namespace::inject`].
+    pub async fn cut_link(&self, one: &str, other: &str) -> anyhow::Result<()> {
+        self.inject(Fault::Cut, &[one, other]).await
     }
 
-    async fn linked(
-        &self,
-        wanted: bool,
-        pairs: &[(&crate::plan::Cluster, &crate::plan::Cluster)],
-    ) -> anyhow::Result<()> {
-        let what = if wanted { "the links to be enabled" } else { "the link to be disabled" };
-        self.until(what, LINK_TIMEOUT, async || {
-            for (here, there) in pairs {
-                for node in &here.nodes {
-                    if link::is_open(&self.mesh.engine, node, here, there).await? != wanted {
-                        let can = if wanted { "cannot" } else { "can still" };
-                        return Ok(Poll::NotYet(format!("{node} {can} reach {}", there.name)));
-                    }
-                }
-            }
-            Ok(Poll::Ready(()))
-        })
-        .await
+    /// Ends every fault. Returns when none is in effect.
+    ///
+    /// # Errors
+    /// The engine's errors.
+    pub async fn end_faults(&self) -> anyhow::Result<()> {
+        self.mesh.end_faults().await
     }
 
     fn planned(&self, cluster: &str) -> anyhow::Result<&crate::plan::Cluster> {

@@ -13,6 +13,7 @@ use super::shown::{Failure, Verification};
 use crate::apps::labs::{Exercise, Labs};
 use crate::base::error::Error;
 use crate::base::event::{Event, Events};
+use crate::cluster::fault::{self, Fault, Kind};
 use crate::cluster::link;
 use crate::cluster::policies::{Policies, Policy};
 use crate::diagnose::verify;
@@ -72,16 +73,23 @@ impl Session {
         Ok(())
     }
 
-    /// Disables the link of the producers' clusters, or enables that of all.
+    /// Cuts the links between the caller's cluster and the other producers' for an hour, or ends all faults. Links that an
+    /// exercise disabled are enabled, too.
     pub async fn switch_link(&self, cut: bool) -> anyhow::Result<()> {
-        let step = Events::silent().step("link", None);
         let producers = &self.environment.spec.samples.producer.clusters;
         let deadline = Instant::now() + SWITCH_TIMEOUT;
         let _lock = self.lock_shared(Some(deadline)).await?;
-        for cluster in &self.plan.clusters {
-            let named = cluster.name != self.from && producers.iter().any(|name| name.as_str() == cluster.name);
-            if !cut || named {
-                link::set_cut(&self.engine, &self.plan, cluster, cut, &step, deadline).await?;
+        if cut {
+            for there in producers.iter().filter(|name| name.as_str() != self.from) {
+                let clusters = vec![self.from.clone(), there.to_string()];
+                let fault = Fault::new(Kind::Cut, clusters, fault::LONGEST);
+                fault::inject(&self.engine, &self.plan, &fault).await?;
+            }
+        } else {
+            fault::clear(&self.engine, &self.plan).await?;
+            let step = Events::silent().step("link", None);
+            for cluster in &self.plan.clusters {
+                link::set_cut(&self.engine, &self.plan, cluster, false, &step, deadline).await?;
             }
         }
         self.look_again.notify_one();

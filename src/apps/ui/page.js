@@ -28,7 +28,7 @@ const SWITCHES = [
   { id: "timeout", name: "Timeout", does: "a call that takes longer than 5 s fails with 504" },
   { id: "breaker", name: "Circuit breaker", does: "producers with consecutive errors are ejected" },
   { id: "strict", name: "Strict", does: "producers accept only mutual TLS" },
-  { id: "link", name: "Link", does: "off: disabled between the clusters" },
+  { id: "link", name: "Link", does: "off: cut between the clusters for an hour; on: ends all faults" },
 ];
 const pending = new Set();
 
@@ -132,6 +132,8 @@ async function update() {
     document.title = `${state.environment} · kindmesh`;
     drawPhase(state);
     drawMap(state);
+    const faults = state.topology?.faults ?? [];
+    tell($("faults"), faults.length ? `Faults that you asked for: ${faults.join("; ")}` : "", "");
     drawSwitches();
     drawSteady();
     drawCalls(calls, state.from);

@@ -61,7 +61,7 @@ function clusterCard(cluster, state, here) {
   const roles = [cluster.caller && "caller", cluster.producer && "producers"].filter(Boolean).join(", ");
   const down = cluster.nodes.some((node) => node.state !== "running");
   return make("article", { class: `cluster ${down ? "bad" : ""}`, id: `cluster-${cluster.name}` },
-    make("p", { class: "name" }, cluster.name, " ", make("small", {}, `${cluster.region}, ${cluster.zone}`)),
+    make("p", { class: "name" }, cluster.name, " ", make("small", {}, [cluster.region, cluster.zone, cluster.network && `network ${cluster.network}`].filter(Boolean).join(", "))),
     roles && make("div", { class: "pod" }, make("b", {}, roles), here ? ` · ${number(here.rate)}/s answered` : ""),
     make("ul", {}, ...nodes, ...layers, ...services));
 }

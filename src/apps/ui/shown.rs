@@ -47,6 +47,8 @@ pub struct Topology {
     pub clusters: Vec<Cluster>,
     /// Every policy, and the clusters where it is applied; empty while a cluster does not respond.
     pub policies: Vec<Listed>,
+    /// The active faults, each with the time of its end.
+    pub faults: Vec<String>,
 }
 
 /// A cluster.
@@ -59,6 +61,8 @@ pub struct Cluster {
     pub region: String,
     /// Its zone.
     pub zone: String,
+    /// Its Istio network, if the clusters are on several.
+    pub network: Option<String>,
     /// Whether a caller runs there.
     pub caller: bool,
     /// Whether producers run there.

@@ -55,6 +55,12 @@ impl Session {
         let status = status?;
         let of = |name: &str| self.environment.spec.clusters.iter().find(|cluster| cluster.name.as_str() == name);
         let samples = &self.environment.spec.samples;
+        let is_cut = |name: &str| {
+            status.faults.iter().any(|fault| fault.kind.is_total() && fault.clusters.iter().any(|has| has == name))
+        };
+        let faults = status.faults.iter().map(|fault| format!("{fault}, {}", fault.ending()));
+        let faults = faults.chain(status.outages.iter().map(|found| format!("{found}, {}", found.ending())));
+        let faults = faults.collect();
         let clusters = status.clusters.iter().map(|cluster| async {
             let (name, spec) = (cluster.name.clone(), of(&cluster.name));
             let is_in = |clusters: &[crate::spec::Label]| clusters.iter().any(|other| other.as_str() == name);
@@ -71,12 +77,13 @@ impl Session {
                     .cloned()
                     .collect(),
                 services: in_time(self.services(&name)).await,
-                link_cut: in_time(self.link_cut(&name)).await,
+                link_cut: in_time(self.link_cut(&name)).await.map(|cut| cut || is_cut(&name)),
+                network: self.plan.cluster(&name).filter(|_| self.plan.has_gateways()).map(|has| has.network.clone()),
                 name,
             }
         });
         let clusters = join_all(clusters).await;
-        Ok(Topology { phase: status.phase, clusters, policies: policies.unwrap_or_default() })
+        Ok(Topology { phase: status.phase, clusters, policies: policies.unwrap_or_default(), faults })
     }
 
     async fn policies(&self) -> anyhow::Result<Vec<crate::cluster::policies::Listed>> {

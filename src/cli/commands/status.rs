@@ -36,7 +36,7 @@ async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
             return Err(environment::absent(&name).into());
         }
         let absent = json!({"schemaVersion": 1, "environment": name, "phase": Phase::Absent,
-            "layers": [], "clusters": []});
+            "layers": [], "clusters": [], "faults": [], "outages": []});
         return Ok(Done { code: Kind::Environment.exit_code(), ..Done::json(&absent)? });
     }
     if environment::stored(&context.folders.environment(&name))?.is_none() {
@@ -65,11 +65,18 @@ fn human(context: &Context, status: &Status) -> String {
     let phase = if status.phase == Phase::Ready { style.green(&phase) } else { style.yellow(&phase) };
     let mut text =
         format!("Environment {} is {phase}\n\n{}", style.bold(&status.environment), table.render(style));
+    for fault in &status.faults {
+        text.push_str(&format!("\n\n{}: {fault}, {}", style.yellow("fault"), fault.ending()));
+    }
+    for outage in &status.outages {
+        text.push_str(&format!("\n\n{}: {outage}, {}", style.yellow("fault"), outage.ending()));
+    }
     let mut hints: Vec<_> = status.layers.iter().filter_map(|layer| layer.hint.as_deref()).collect();
     hints.dedup();
     if let Some(hint) = hints.first() {
         let what = match status.phase {
             Phase::Paused | Phase::Stopped => "to run it again",
+            _ if !status.faults.is_empty() || !status.outages.is_empty() => "to end the fault",
             Phase::Healing => "it recovers by itself, usually within a minute; to wait for it",
             _ => "to repair it",
         };

@@ -79,6 +79,8 @@ pub struct Cluster {
     pub workloads: Vec<Workload>,
     /// Whether its pods and those of the caller's cluster can reach each other.
     pub linked: Linked,
+    /// The active faults between it and the caller's cluster.
+    pub faults: Vec<Fault>,
     /// Its east-west gateway.
     pub gateway: Option<Gateway>,
     /// Its PeerAuthentications that may apply to the pods.
@@ -101,6 +103,15 @@ pub enum Linked {
     /// Not known.
     #[default]
     Unknown,
+}
+
+/// A fault between two clusters that a user asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// What happens, where, and when it ends.
+    pub what: String,
+    /// Whether no call can pass.
+    pub total: bool,
 }
 
 /// An east-west gateway.

@@ -15,6 +15,7 @@ use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Port, Pro
 use super::{Address, From};
 use crate::base::names;
 use crate::cluster::environment::Environment;
+use crate::cluster::fault;
 use crate::cluster::link;
 use crate::cluster::mesh::envoy::{self, config_dump};
 use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istiod};
@@ -22,6 +23,7 @@ use crate::cluster::objects;
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::{kinds, pods};
 use crate::host::docker::{Engine, node};
+use crate::host::outage;
 use crate::plan::{self, Plan};
 
 /// Gathers the facts about a call.
@@ -63,7 +65,7 @@ pub(super) async fn gather(
         }
     }
     for found in &mut facts.clusters {
-        found.linked = links.get(&found.name).cloned().unwrap_or_default();
+        (found.linked, found.faults) = links.get(&found.name).cloned().unwrap_or_default();
     }
     facts.call = call;
     Ok(facts)
@@ -108,7 +110,10 @@ impl Look<'_> {
             anyhow::Ok(())
         };
         if let Err(error) = self.within(look).await {
-            found.silent = Some(format!("{error:#}"));
+            let outages = outage::all(&self.environment.files);
+            let killed = outages.iter().find(|found| found.outage.clusters.iter().any(|cluster| cluster == name));
+            let killed = killed.map(|found| format!("{found}, {}", found.ending()));
+            found.silent = Some(killed.unwrap_or_else(|| format!("{error:#}")));
         }
         found
     }
@@ -251,16 +256,22 @@ impl Look<'_> {
     }
 
     /// Returns, for each cluster, whether its nodes and those of the caller's cluster have routes to each other's pods.
-    async fn links(&self, names: &[&str]) -> BTreeMap<String, Linked> {
+    async fn links(&self, names: &[&str]) -> BTreeMap<String, (Linked, Vec<facts::Fault>)> {
         let look = async {
             let engine = Engine::connect().await?;
             let plan = self.environment.plan(&engine, crate::host::inventory::gather(&engine).await?)?;
             anyhow::Ok((engine, plan))
         };
         let Ok((engine, plan)) = self.within(look).await else { return BTreeMap::new() };
+        let faults = self.within(fault::active(&engine, &plan)).await.unwrap_or_default();
         let links = names.iter().map(async |name| {
             let linked = self.within(linked(&engine, &plan, &self.call.cluster, name)).await;
-            ((*name).to_owned(), linked.unwrap_or_default())
+            let between = faults.iter().filter(|fault| fault.is_between(&self.call.cluster, name));
+            let between = between.map(|fault| facts::Fault {
+                what: format!("{fault}, {}", fault.ending()),
+                total: fault.kind.is_total(),
+            });
+            ((*name).to_owned(), (linked.unwrap_or_default(), between.collect()))
         });
         join_all(links).await.into_iter().collect()
     }

@@ -16,6 +16,10 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     for cluster in &others {
         let name = &cluster.name;
+        if let Some(fault) = cluster.faults.iter().find(|fault| fault.total) {
+            let saw = format!("a fault that you asked for: {}", fault.what);
+            return Hop::wrong(HOP, saw, facts.kindmesh("fault clear"));
+        }
         match &cluster.linked {
             Linked::Yes | Linked::Unknown => {}
             Linked::Gateway => {
@@ -85,6 +89,11 @@ fn works(here: &str, others: &[&&Cluster]) -> String {
     if !through.is_empty() {
         parts.push(format!("pods of {here} reach {}", listed(&through)));
     }
+    let faults: Vec<&str> =
+        others.iter().flat_map(|cluster| &cluster.faults).map(|fault| fault.what.as_str()).collect();
+    if !faults.is_empty() {
+        parts.push(format!("with a fault that you asked for: {}", faults.join("; ")));
+    }
     parts.join("; ")
 }
 
@@ -107,6 +116,13 @@ mod tests {
         assert!(judge(&facts).saw.ends_with("its east-west gateway has no address"));
         facts.clusters[1].gateway = Some(Gateway { address: Some([172, 30, 0, 136].into()), lacks: None });
         assert_eq!(judge(&facts).saw, "pods of cluster1 reach cluster2 through its gateway 172.30.0.136");
+        let what = "link cut between cluster1 and cluster2, ends in 9 s".to_owned();
+        facts.clusters[1].faults = vec![super::super::facts::Fault { what: what.clone(), total: false }];
+        assert!(judge(&facts).saw.ends_with(&format!("; with a fault that you asked for: {what}")));
+        facts.clusters[1].faults[0].total = true;
+        assert_eq!(judge(&facts).saw, format!("a fault that you asked for: {what}"));
+        assert_eq!(judge(&facts).cure.as_deref(), Some("kindmesh fault clear --name e"));
+        facts.clusters[1].faults.clear();
         facts.clusters[1].linked = Linked::Unknown;
         assert_eq!(judge(&facts).verdict, Verdict::Unknown);
     }

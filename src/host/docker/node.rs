@@ -323,6 +323,21 @@ pub async fn stop(engine: &Engine, node: &str) -> anyhow::Result<()> {
 /// How long a node may take to exit before it is killed, in seconds: Docker's default.
 const STOP_TIMEOUT: i32 = 10;
 
+/// Kills a node: its processes get no time to end, as when a machine loses its power.
+///
+/// # Errors
+/// The engine's errors.
+pub async fn kill(engine: &Engine, node: &str) -> anyhow::Result<()> {
+    let killed = engine.docker.kill_container(node, None).await;
+    killed.map_err(|error| refused(node, "be killed", &error, format!("check why: docker kill {node}")).into())
+}
+
+/// Whether a node runs, as far as the engine reports it.
+pub async fn is_running(engine: &Engine, node: &str) -> bool {
+    let found = engine.docker.inspect_container(node, None).await.ok().and_then(|found| found.state);
+    found.is_some_and(|state| state.running == Some(true) && state.paused != Some(true))
+}
+
 /// Starts a paused or stopped node; returns whether that was necessary. `remedy` is the hint if it cannot start.
 ///
 /// # Errors

@@ -1,0 +1,222 @@
+//! Faults between clusters: packets that are lost, delayed or limited, and an istiod that is gone. A unit on the nodes
+//! (`kind-configs/node/kindmesh-fault`) injects and removes them, so each ends at its time, whatever becomes of the command
+//! that asked for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::base::error::Error;
+use crate::base::hint::clear_hint;
+use crate::host::docker::Engine;
+use crate::host::docker::node;
+use crate::plan::{Cluster, Plan};
+
+mod file;
+mod kind;
+
+pub use file::lines;
+pub use kind::{Kind, bandwidth, latency, percent};
+
+/// The directory of the faults on a node.
+const DIRECTORY: &str = "/etc/kindmesh/faults";
+/// The script that the units run.
+const PROGRAM: &str = "/usr/local/bin/kindmesh-fault";
+/// The longest fault.
+pub const LONGEST: Duration = Duration::from_secs(3600);
+
+/// An active fault.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fault {
+    /// What happens, with its value.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// The clusters between which it happens; for istiod, the one cluster.
+    pub clusters: Vec<String>,
+    /// When it ends.
+    pub ends: Timestamp,
+}
+
+impl Fault {
+    /// Returns a fault that ends after some time.
+    pub fn new(kind: Kind, clusters: Vec<String>, lasts: Duration) -> Self {
+        let now = Timestamp::now().as_second();
+        let lasts = i64::try_from(lasts.min(LONGEST).as_secs()).unwrap_or_default();
+        // In range: an hour from now.
+        let ends = Timestamp::from_second(now + lasts).unwrap_or(Timestamp::MAX);
+        Self { kind, clusters, ends }
+    }
+
+    /// Returns the name of its file and of its unit's instance.
+    fn id(&self) -> String {
+        format!("{}-{}", self.kind.name(), self.clusters.join("-"))
+    }
+
+    /// Whether it affects traffic between two clusters.
+    pub fn is_between(&self, one: &str, other: &str) -> bool {
+        self.clusters.len() == 2 && [one, other].iter().all(|name| self.clusters.iter().any(|has| has == name))
+    }
+
+    /// Returns the time until its end.
+    pub fn left(&self) -> Duration {
+        Duration::try_from(self.ends.duration_since(Timestamp::now())).unwrap_or_default()
+    }
+
+    /// Returns when it ends, relative to now: `ends in 23 s`.
+    pub fn ending(&self) -> String {
+        match self.left().as_secs() {
+            0 => "ends now".into(),
+            left if left < 120 => format!("ends in {left} s"),
+            left => format!("ends in {} min", left.div_ceil(60)),
+        }
+    }
+}
+
+/// `10 % of packets lost between cluster1 and cluster2`.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.clusters.as_slice() {
+            [one, other] => write!(f, "{} between {one} and {other}", self.kind),
+            some => write!(f, "{} in {}", self.kind, some.join(", ")),
+        }
+    }
+}
+
+/// Injects a fault on the nodes of its clusters, and returns when it is in effect. A fault of the same kind between the same
+/// clusters is replaced.
+///
+/// # Errors
+/// If a node's kernel cannot do it, with what it reports; otherwise the engine's errors. Then no node has it.
+pub async fn inject(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Result<()> {
+    let clusters = fault
+        .clusters
+        .iter()
+        .map(|name| plan.cluster(name).with_context(|| format!("no cluster {name}")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let nodes: Vec<(&String, String)> = match (&fault.kind, clusters.as_slice()) {
+        // Only a control plane has the credentials for its API server.
+        (Kind::KillIstiod, [cluster]) => vec![(&cluster.nodes[0], lines(fault, plan, cluster, cluster))],
+        (_, [one, other]) => [(one, other), (other, one)]
+            .into_iter()
+            .flat_map(|(here, there)| {
+                here.nodes.iter().map(move |node| (node, lines(fault, plan, here, there)))
+            })
+            .collect(),
+        _ => anyhow::bail!("a fault is between two clusters, or of one istiod"),
+    };
+    for node in nodes.iter().map(|(node, _)| node) {
+        able(engine, node, &fault.kind).await?;
+    }
+    let id = fault.id();
+    let started = try_join_all(nodes.iter().map(|(node, lines)| start(engine, node, &id, lines))).await;
+    if started.is_err() {
+        // On the others it would last until its end.
+        for (node, _) in &nodes {
+            let _ = node::try_exec(engine, node, &["systemctl", "stop", &unit(&id)]).await;
+        }
+    }
+    started.map(drop)
+}
+
+/// Fails if a node's kernel lacks what a fault needs. The kernel loads a module for it if it can.
+async fn able(engine: &Engine, node: &str, kind: &Kind) -> anyhow::Result<()> {
+    if !matches!(kind, Kind::Delay { .. } | Kind::Jitter { .. }) {
+        return Ok(());
+    }
+    // In a network namespace of its own, which ends with the command.
+    let netem = ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"];
+    let said = node::try_exec(engine, node, &netem).await?;
+    if said.status == 0 {
+        return Ok(());
+    }
+    Err(Error::prerequisite(format!("{} requires netem, which the engine's kernel lacks", kind.name()))
+        .evidence(said.stderr)
+        .hint(
+            "on the engine's host, run: modprobe sch_netem (Ubuntu: after apt install linux-modules-extra-$(uname -r)); \
+             without it, use loss or bandwidth, or delay requests in the mesh: kindmesh apply fault",
+        )
+        .into())
+}
+
+async fn start(engine: &Engine, node: &str, id: &str, lines: &str) -> anyhow::Result<()> {
+    let what = || format!("injecting the fault on node {node}");
+    let unit = unit(id);
+    // The file is written under another name first, so that the script never reads half of it.
+    let script = format!(
+        "systemctl stop {unit} && mkdir -p {DIRECTORY} && printf %s '{lines}' >{DIRECTORY}/.{id} && \
+         mv {DIRECTORY}/.{id} {DIRECTORY}/{id} && systemctl start {unit} || \
+         {{ journalctl --unit {unit} --lines 5 --output cat >&2; exit 1; }}"
+    );
+    node::run(engine, node, &["sh", "-c", &script]).await.map(drop).with_context(what)
+}
+
+fn unit(id: &str) -> String {
+    format!("kindmesh-fault@{id}.service")
+}
+
+/// Returns the active faults of an environment, each once. Nodes that do not run have none.
+///
+/// # Errors
+/// The engine's errors.
+pub async fn active(engine: &Engine, plan: &Plan) -> anyhow::Result<Vec<Fault>> {
+    let nodes = plan.clusters.iter().map(Cluster::control_plane);
+    let found = try_join_all(nodes.map(async |node| on_node(engine, node).await)).await?;
+    let mut faults: Vec<Fault> = Vec::new();
+    for fault in found.into_iter().flatten() {
+        if !faults.iter().any(|known| known.id() == fault.id()) {
+            faults.push(fault);
+        }
+    }
+    faults.sort_by_key(Fault::id);
+    Ok(faults)
+}
+
+/// Returns the faults of one node; none if it does not run.
+async fn on_node(engine: &Engine, node: &str) -> anyhow::Result<Vec<Fault>> {
+    let script = format!("cd {DIRECTORY} 2>/dev/null || exit 0; for file in *; do [ ! -f \"$file\" ] || {{ cat \"$file\"; echo; }}; done");
+    match node::try_exec(engine, node, &["sh", "-c", &script]).await {
+        Ok(said) => Ok(file::read(&said.stdout)),
+        Err(_) if !node::is_running(engine, node).await => Ok(Vec::new()),
+        Err(error) => Err(error.context(format!("reading the faults of node {node}"))),
+    }
+}
+
+/// Fails if any fault is active: what works is not known then.
+///
+/// # Errors
+/// An environment error with the command that ends them; otherwise the engine's errors.
+pub async fn none_active(engine: &Engine, plan: &Plan) -> anyhow::Result<()> {
+    let faults = active(engine, plan).await?;
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let mut error = Error::environment(format!("environment \"{}\" has active faults", plan.environment));
+    for fault in &faults {
+        error = error.evidence(format!("{fault}, {}", fault.ending()));
+    }
+    Err(error.hint(format!("end them: {}", clear_hint(&plan.environment))).into())
+}
+
+/// Ends every fault, and returns those that were active.
+///
+/// # Errors
+/// The engine's errors, or that a node cannot remove one.
+pub async fn clear(engine: &Engine, plan: &Plan) -> anyhow::Result<Vec<Fault>> {
+    let faults = active(engine, plan).await?;
+    let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes);
+    try_join_all(nodes.map(async |node| {
+        if !node::is_running(engine, node).await {
+            return Ok(());
+        }
+        let script = format!("[ ! -d {DIRECTORY} ] || exec {PROGRAM} clear");
+        let cleared = node::run(engine, node, &["sh", "-c", &script]).await;
+        cleared.map(drop).with_context(|| format!("ending the faults of node {node}"))
+    }))
+    .await?;
+    Ok(faults)
+}
