@@ -93,7 +93,7 @@ pub enum Command {
     Image(image::ImageCommand),
     /// Find what would make kindmesh up fail, without changing anything
     Doctor(doctor::DoctorArgs),
-    /// Inject faults between clusters for a while: cut, loss, bandwidth, killed clusters
+    /// Cut links, lose packets, kill clusters or istiod, for a while
     #[command(subcommand)]
     Fault(fault::FaultCommand),
     /// Freeze the nodes: they use no CPU, but keep their memory

@@ -101,6 +101,9 @@ pub mod internals {
         pub mod call {
             pub use crate::cluster::call::Answer;
         }
+        pub mod fault {
+            pub use crate::cluster::fault::{Fault, Kind, lines};
+        }
         pub mod link {
             pub use crate::cluster::link::config;
         }

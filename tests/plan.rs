@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use ipnet::Ipv4Net;
 use kindmesh::internals::base::error::{Error, Kind};
 use kindmesh::internals::base::names::{kind_name, network_name};
+use kindmesh::internals::cluster::fault::{self, Fault};
 use kindmesh::internals::cluster::link;
 use kindmesh::internals::cluster::workloads;
 use kindmesh::internals::plan::inventory::{self, Environment, Executable, Inventory, Taken};
@@ -555,4 +556,31 @@ fn new_cluster_does_not_get_subnets_of_a_running_one() {
     let there = carried_out(&made(&named("shop", &["east", "west", "quay"]), &machine()), machine());
     let other = made(&named("shop", &["east", "west", "other"]), &there).cluster("other").unwrap().pod_subnet;
     assert_ne!(Some(other), there.environments["shop"].clusters["quay"].pods);
+}
+
+#[test]
+fn fault_affects_pods_gateways_and_nodes() {
+    let plan = made(&spec(NETWORKS), &machine());
+    let cluster = |name: &str| plan.cluster(name).unwrap();
+    let kinds = [
+        fault::Kind::Cut,
+        fault::Kind::Partition,
+        fault::Kind::Loss { percent: 12.5 },
+        fault::Kind::Bandwidth { kilobits: 500 },
+        fault::Kind::Delay { millis: 100 },
+        fault::Kind::Jitter { millis: 20 },
+    ];
+    let mut text = String::new();
+    for (here, there) in [("east", "west"), ("east", "far"), ("far", "east")] {
+        for kind in kinds {
+            let clusters = vec![here.to_owned(), there.to_owned()];
+            let fault = Fault { kind, clusters, ends: jiff::Timestamp::from_second(1_795_773_600).unwrap() };
+            text.push_str(&format!("# {fault}, on the nodes of {here}\n"));
+            text.push_str(&fault::lines(&fault, &plan, cluster(here), cluster(there)));
+        }
+    }
+    let ends = jiff::Timestamp::from_second(1_795_773_600).unwrap();
+    let fault = Fault { kind: fault::Kind::KillIstiod, clusters: vec!["west".into()], ends };
+    text.push_str(&format!("# {fault}\n{}", fault::lines(&fault, &plan, cluster("west"), cluster("west"))));
+    golden("networks.faults", &text);
 }

@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Call and change", &["call", "open", "ui", "apply", "unapply", "deploy", "image"]),
     ("Inspect", &["status", "list", "why", "verify", "logs", "timeline", "plan", "render", "bundle"]),
     ("Pause, stop, save", &["pause", "resume", "stop", "start", "snapshot"]),
-    ("Learn", &["lab"]),
+    ("Learn and break", &["lab", "fault"]),
     ("Maintain", &["cache", "offline", "schema", "completions", "help"]),
 ];
 

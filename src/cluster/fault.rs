@@ -103,9 +103,7 @@ pub async fn inject(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Resu
         (Kind::KillIstiod, [cluster]) => vec![(&cluster.nodes[0], lines(fault, plan, cluster, cluster))],
         (_, [one, other]) => [(one, other), (other, one)]
             .into_iter()
-            .flat_map(|(here, there)| {
-                here.nodes.iter().map(move |node| (node, lines(fault, plan, here, there)))
-            })
+            .flat_map(|(here, there)| here.nodes.iter().map(move |node| (node, lines(fault, plan, here, there))))
             .collect(),
         _ => anyhow::bail!("a fault is between two clusters, or of one istiod"),
     };
@@ -138,7 +136,7 @@ async fn able(engine: &Engine, node: &str, kind: &Kind) -> anyhow::Result<()> {
         .evidence(said.stderr)
         .hint(
             "on the engine's host, run: modprobe sch_netem (Ubuntu: after apt install linux-modules-extra-$(uname -r)); \
-             without it, use loss or bandwidth, or delay requests in the mesh: kindmesh apply fault",
+             loss and bandwidth work without it",
         )
         .into())
 }
@@ -178,7 +176,9 @@ pub async fn active(engine: &Engine, plan: &Plan) -> anyhow::Result<Vec<Fault>> 
 
 /// Returns the faults of one node; none if it does not run.
 async fn on_node(engine: &Engine, node: &str) -> anyhow::Result<Vec<Fault>> {
-    let script = format!("cd {DIRECTORY} 2>/dev/null || exit 0; for file in *; do [ ! -f \"$file\" ] || {{ cat \"$file\"; echo; }}; done");
+    let script = format!(
+        "cd {DIRECTORY} 2>/dev/null || exit 0; for file in *; do [ ! -f \"$file\" ] || {{ cat \"$file\"; echo; }}; done"
+    );
     match node::try_exec(engine, node, &["sh", "-c", &script]).await {
         Ok(said) => Ok(file::read(&said.stdout)),
         Err(_) if !node::is_running(engine, node).await => Ok(Vec::new()),

@@ -213,8 +213,12 @@ struct OnPurpose<'a> {
 impl OnPurpose<'_> {
     /// Returns what explains why a layer of a cluster does not work, and the command that ends it.
     fn explains(&self, layer: &str, cluster: &str) -> Option<(String, String)> {
-        let outage = self.outages.iter().find(|found| found.outage.clusters.iter().any(|name| name == cluster));
-        if let Some(found) = outage {
+        // Without a peer's nodes, neither routes nor remote clusters nor calls work here.
+        let hits = |found: &&Recorded| {
+            found.outage.clusters.iter().any(|name| name == cluster)
+                || matches!(layer, "link" | "remoteClusters" | "call")
+        };
+        if let Some(found) = self.outages.iter().find(hits) {
             let end = match found.orphaned {
                 true => hint::start_hint(self.environment),
                 false => format!("press Ctrl-C in kindmesh fault {}", found.outage.fault),
@@ -295,18 +299,12 @@ impl Look<'_> {
             Err(_) => Err(anyhow::anyhow!("no response within {} s", self.within.as_secs())),
         };
         let on_purpose = || self.on_purpose.explains(layer, &cluster.name);
-        // A cut link still has its routes.
-        let result = match on_purpose().filter(|_| layer == "link") {
-            Some((fault, _)) => Err(anyhow::anyhow!(fault)),
-            None => result,
-        };
-        let (ok, detail, hint) = match result {
-            Ok(detail) => (true, detail, None),
-            Err(error) => match on_purpose() {
-                Some((fault, end)) if layer == "link" => (false, fault, Some(end)),
-                Some((fault, end)) => (false, format!("{}: {fault}", error::brief(error)), Some(end)),
-                None => (false, error::brief(error), Some(self.repair.to_owned())),
-            },
+        let (ok, detail, hint) = match (result, on_purpose()) {
+            // A cut link still has its routes.
+            (Ok(_), Some((fault, end))) if layer == "link" => (false, fault, Some(end)),
+            (Ok(detail), _) => (true, detail, None),
+            (Err(error), Some((fault, end))) => (false, format!("{}: {fault}", error::brief(error)), Some(end)),
+            (Err(error), None) => (false, error::brief(error), Some(self.repair.to_owned())),
         };
         Layer { layer, cluster: Some(cluster.name.clone()), ok, detail, hint }
     }

@@ -70,13 +70,8 @@ impl Outage {
         let what = || format!("writing {}", path.display());
         // The lock stays with the file when it is renamed, so it is never seen without its lock.
         let new = folder.join(format!(".{}", std::process::id()));
-        let mut file = File::options()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .with_context(what)?;
+        let mut file =
+            File::options().create(true).write(true).truncate(true).mode(0o600).open(&new).with_context(what)?;
         file.lock().with_context(what)?;
         file.write_all(&serde_json::to_vec(&self)?).with_context(what)?;
         std::fs::rename(&new, &path).with_context(what)?;
@@ -172,7 +167,8 @@ mod tests {
         let held = outage("b").record(&files).unwrap();
         // A process that ends without a word drops its lock, but not the record.
         drop(outage("a").record(&files).unwrap());
-        let orphaned: Vec<_> = all(&files).into_iter().map(|found| (found.outage.subject, found.orphaned)).collect();
+        let orphaned: Vec<_> =
+            all(&files).into_iter().map(|found| (found.outage.subject, found.orphaned)).collect();
         assert_eq!(orphaned, [("a".to_owned(), true), ("b".to_owned(), false)]);
         assert!(outage("b").record(&files).is_err());
         forget_orphans(&files).unwrap();

@@ -236,7 +236,10 @@ async fn counting_down(outage: &Outage, step: &Step) {
         if !left.is_positive() {
             return;
         }
-        step.waiting(&format!("the end of {} {}", outage.fault, outage.subject), &format!("{} s left", left.as_secs()));
+        step.waiting(
+            &format!("the end of {} {}", outage.fault, outage.subject),
+            &format!("{} s left", left.as_secs()),
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -153,7 +153,7 @@ async fn dashboard_shows_and_changes_live_state() {
     click(&browser, "#switch-link").await;
     browser.find_within(DISPLAY_TIMEOUT * 2, "#switch-link[aria-checked=false][aria-disabled=false]").await;
     let node = &format!("{}-cluster2-control-plane", E2E.up().name());
-    docker(&["exec", node, "test", "-e", "/etc/kindmesh/cut"]);
+    docker(&["exec", node, "test", "-e", "/etc/kindmesh/faults/cut-cluster1-cluster2"]);
     assert!(browser.text("#way-cluster2").await.contains("the link is disabled"));
     browser.screenshot("ui-cut-1280").await;
     browser.client.set_window_size(400, 2600).await.unwrap();
@@ -161,7 +161,7 @@ async fn dashboard_shows_and_changes_live_state() {
     browser.client.set_window_size(1280, 1250).await.unwrap();
     click(&browser, "#switch-link").await;
     browser.find_within(DISPLAY_TIMEOUT * 2, "#switch-link[aria-checked=true][aria-disabled=false]").await;
-    docker(&["exec", node, "test", "!", "-e", "/etc/kindmesh/cut"]);
+    docker(&["exec", node, "test", "!", "-e", "/etc/kindmesh/faults/cut-cluster1-cluster2"]);
 
     // A policy that was switched on in the dashboard is also known to kindmesh apply.
     click(&browser, "#switch-strict").await;

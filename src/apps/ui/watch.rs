@@ -78,7 +78,11 @@ impl Session {
                     .collect(),
                 services: in_time(self.services(&name)).await,
                 link_cut: in_time(self.link_cut(&name)).await.map(|cut| cut || is_cut(&name)),
-                network: self.plan.cluster(&name).filter(|_| self.plan.has_gateways()).map(|has| has.network.clone()),
+                network: self
+                    .plan
+                    .cluster(&name)
+                    .filter(|_| self.plan.has_gateways())
+                    .map(|has| has.network.clone()),
                 name,
             }
         });

@@ -50,15 +50,17 @@ pub struct UnapplyArgs {
 }
 
 pub fn command(args: ApplyArgs) -> Task {
-    Task::new(Description { after_signal: Some(kept), ..Description::of("apply") }, async move |context| {
-        run(context, &args).await
-    })
+    Task::new(
+        Description { after_signal: Some(kept), ends_outages: true, ..Description::of("apply") },
+        async move |context| run(context, &args).await,
+    )
 }
 
 pub fn unapply_command(args: UnapplyArgs) -> Task {
-    Task::new(Description { after_signal: Some(kept), ..Description::of("unapply") }, async move |context| {
-        run_unapply(context, &args).await
-    })
+    Task::new(
+        Description { after_signal: Some(kept), ends_outages: true, ..Description::of("unapply") },
+        async move |context| run_unapply(context, &args).await,
+    )
 }
 
 async fn run(context: &Context, args: &ApplyArgs) -> anyhow::Result<Done> {

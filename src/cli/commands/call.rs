@@ -45,7 +45,9 @@ pub struct CallArgs {
 }
 
 pub fn command(args: CallArgs) -> Task {
-    Task::new(Description::of("call"), async move |context| run(context, &args).await)
+    Task::new(Description { ends_outages: true, ..Description::of("call") }, async move |context| {
+        run(context, &args).await
+    })
 }
 
 async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {

@@ -40,9 +40,10 @@ pub struct DeployArgs {
 }
 
 pub fn command(args: DeployArgs) -> Task {
-    Task::new(Description { after_signal: Some(kept), ..Description::of("deploy") }, async move |context| {
-        run(context, &args).await
-    })
+    Task::new(
+        Description { after_signal: Some(kept), ends_outages: true, ..Description::of("deploy") },
+        async move |context| run(context, &args).await,
+    )
 }
 
 async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {

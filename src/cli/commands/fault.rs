@@ -132,7 +132,9 @@ pub fn command(command: FaultCommand) -> Task {
     let after_signal: Option<fn(&str) -> String> = match command {
         FaultCommand::List => None,
         _ if kills => Some(|flags| format!("the killed nodes run again; check: kindmesh status{flags}")),
-        _ => Some(|flags| format!("the fault may be active until its end; end it now: kindmesh fault clear{flags}")),
+        _ => {
+            Some(|flags| format!("the fault may be active until its end; end it now: kindmesh fault clear{flags}"))
+        }
     };
     let description =
         Description { streams_events: kills, after_signal, ends_outages: true, ..Description::of("fault") };
@@ -144,9 +146,13 @@ async fn run(context: &Context, command: &FaultCommand) -> anyhow::Result<Done> 
         FaultCommand::Cut(args) => inject(context, Kind::Cut, args).await,
         FaultCommand::Partition(args) => inject(context, Kind::Partition, args).await,
         FaultCommand::Loss(args) => inject(context, Kind::Loss { percent: args.percent }, &args.link).await,
-        FaultCommand::Bandwidth(args) => inject(context, Kind::Bandwidth { kilobits: args.rate }, &args.link).await,
+        FaultCommand::Bandwidth(args) => {
+            inject(context, Kind::Bandwidth { kilobits: args.rate }, &args.link).await
+        }
         FaultCommand::Delay(args) => inject(context, Kind::Delay { millis: millis(args.time) }, &args.link).await,
-        FaultCommand::Jitter(args) => inject(context, Kind::Jitter { millis: millis(args.time) }, &args.link).await,
+        FaultCommand::Jitter(args) => {
+            inject(context, Kind::Jitter { millis: millis(args.time) }, &args.link).await
+        }
         FaultCommand::KillIstiod(args) => {
             let there = Place::open(context).await?;
             there.environment.cluster(args.cluster.as_str())?;
@@ -195,7 +201,11 @@ impl Place {
         if context.is_json() {
             return Done::json(&json!({"schemaVersion": 1, "faults": [fault]}));
         }
-        Ok(Done::text(format!("Fault active: {fault}. It {}; to end it now: {}", fault.ending(), hint::clear_hint(name))))
+        Ok(Done::text(format!(
+            "Fault active: {fault}. It {}; to end it now: {}",
+            fault.ending(),
+            hint::clear_hint(name)
+        )))
     }
 }
 

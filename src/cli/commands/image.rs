@@ -39,7 +39,7 @@ pub struct ImageLoadArgs {
 
 pub fn command(command: ImageCommand) -> Task {
     let ImageCommand::Load(args) = command;
-    let description = Description { after_signal: Some(kept), ..Description::of("image") };
+    let description = Description { after_signal: Some(kept), ends_outages: true, ..Description::of("image") };
     Task::new(description, async move |context| run(context, &args).await)
 }
 

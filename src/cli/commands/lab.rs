@@ -83,9 +83,10 @@ pub struct SeatsArgs {
 }
 
 pub fn command(command: LabCommand) -> Task {
-    Task::new(Description { after_signal: Some(kept), ..Description::of("lab") }, async move |context| {
-        run(context, &command).await
-    })
+    Task::new(
+        Description { after_signal: Some(kept), ends_outages: true, ..Description::of("lab") },
+        async move |context| run(context, &command).await,
+    )
 }
 
 async fn run(context: &Context, command: &LabCommand) -> anyhow::Result<Done> {

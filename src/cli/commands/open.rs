@@ -25,7 +25,7 @@ pub struct OpenArgs {
 }
 
 pub fn command(args: OpenArgs) -> Task {
-    Task::new(Description { serves: true, ..Description::of("open") }, async move |context| {
+    Task::new(Description { serves: true, ends_outages: true, ..Description::of("open") }, async move |context| {
         run(context, &args).await
     })
 }

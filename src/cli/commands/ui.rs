@@ -8,7 +8,7 @@ use crate::apps::ui::Ui;
 use crate::cluster::environment::Environment;
 
 pub fn command(args: OpenArgs) -> Task {
-    Task::new(Description { serves: true, ..Description::of("ui") }, async move |context| {
+    Task::new(Description { serves: true, ends_outages: true, ..Description::of("ui") }, async move |context| {
         run(context, &args).await
     })
 }

@@ -49,9 +49,10 @@ pub struct VerifyArgs {
 }
 
 pub fn command(args: VerifyArgs) -> Task {
-    Task::new(Description { annotated: true, ..Description::of("verify") }, async move |context| {
-        run(context, &args).await
-    })
+    Task::new(
+        Description { annotated: true, ends_outages: true, ..Description::of("verify") },
+        async move |context| run(context, &args).await,
+    )
 }
 
 async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {

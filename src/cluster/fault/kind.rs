@@ -72,9 +72,7 @@ impl Kind {
             ("cut", None) => Self::Cut,
             ("partition", None) => Self::Partition,
             // Rounded: the probability was a decimal fraction.
-            ("loss", Some(value)) => {
-                Self::Loss { percent: (value.parse::<f64>().ok()? * 1e6).round() / 1e4 }
-            }
+            ("loss", Some(value)) => Self::Loss { percent: (value.parse::<f64>().ok()? * 1e6).round() / 1e4 },
             ("bandwidth", Some(value)) => Self::Bandwidth { kilobits: value.parse().ok()? },
             ("delay", Some(value)) => Self::Delay { millis: value.parse().ok()? },
             ("jitter", Some(value)) => Self::Jitter { millis: value.parse().ok()? },
@@ -124,9 +122,9 @@ pub fn percent(text: &str) -> Result<f64, String> {
 pub fn bandwidth(text: &str) -> Result<u32, String> {
     let lower = text.to_ascii_lowercase();
     let factors = [("kbit", 1), ("mbit", 1000), ("gbit", 1_000_000)];
-    let found = factors.iter().find_map(|(unit, factor)| {
-        lower.strip_suffix(unit)?.parse::<u32>().ok()?.checked_mul(*factor)
-    });
+    let found = factors
+        .iter()
+        .find_map(|(unit, factor)| lower.strip_suffix(unit)?.parse::<u32>().ok()?.checked_mul(*factor));
     let valid = found.filter(|kilobits| (8..=10_000_000).contains(kilobits));
     valid.ok_or_else(|| "expected a rate from 8kbit to 10gbit, such as 500kbit or 1mbit".into())
 }
@@ -171,7 +169,10 @@ mod tests {
     fn values_are_read_and_bounded() {
         assert_eq!((percent("10%"), percent("0.5")), (Ok(10.0), Ok(0.5)));
         assert_eq!((bandwidth("500kbit"), bandwidth("1Mbit")), (Ok(500), Ok(1000)));
-        assert_eq!((latency("100ms"), latency("2s")), (Ok(Duration::from_millis(100)), Ok(Duration::from_secs(2))));
+        assert_eq!(
+            (latency("100ms"), latency("2s")),
+            (Ok(Duration::from_millis(100)), Ok(Duration::from_secs(2)))
+        );
         for wrong in ["", "0", "101%", "-1%", "x", "NaN"] {
             assert!(percent(wrong).is_err(), "{wrong}");
         }

@@ -1,0 +1,131 @@
+//! Faults between clusters: each acts, and ends by itself, whatever becomes of the command that asked for it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::environment::{E2E, Kindmesh, docker};
+use crate::killing::RunningCommand;
+
+const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-plane"];
+
+/// Runs `kindmesh fault …` that must succeed.
+fn fault(kindmesh: &Kindmesh, arguments: &[&str]) {
+    let output = kindmesh.run(&[&["fault"], arguments].concat());
+    assert_eq!(output.code, 0, "{output:?}");
+}
+
+/// Returns the active faults and outages.
+fn active(kindmesh: &Kindmesh) -> (usize, usize) {
+    let status: Value = serde_json::from_str(&kindmesh.run(&["status", "--output", "json"]).stdout).expect("JSON");
+    let count = |field: &str| status[field].as_array().map_or(0, Vec::len);
+    (count("faults"), count("outages"))
+}
+
+/// Returns what is left of faults on the nodes: rules, queues, files.
+fn left() -> String {
+    let script = "iptables -t mangle -S | grep FAULT; tc qdisc show dev eth0 | grep htb; ls /etc/kindmesh/faults 2>/dev/null; true";
+    NODES.map(|node| docker(&["exec", node, "sh", "-c", script])).concat()
+}
+
+/// Waits until a condition holds, for at most a minute.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn producer_address(kindmesh: &Kindmesh) -> String {
+    let arguments =
+        ["-n", "sample", "get", "pods", "-l", "app=sample-producer", "-o", "jsonpath={.items[0].status.podIP}"];
+    kindmesh.kubectl("cluster2", &arguments).stdout
+}
+
+#[test]
+#[ignore = "needs a container engine, kubectl and minutes"]
+fn faults_of_the_network_act_and_end() {
+    let kindmesh = E2E.up();
+    let pod = producer_address(kindmesh);
+    assert_eq!(left(), "");
+
+    // A fault ends by its timer, without another command.
+    fault(kindmesh, &["loss", "1%", "--for", "1s"]);
+    eventually("the loss to end", || left().is_empty());
+
+    fault(kindmesh, &["cut"]);
+    let call = kindmesh.json_lines(&["call"]).remove(0);
+    assert_ne!(call["statusCode"], 200, "{call}");
+    let why = kindmesh.run(&["why", "cluster1", "http://sample-producer:8080"]).stdout;
+    assert!(why.contains("a fault that you asked for: link cut between cluster1 and cluster2"), "{why}");
+    let status = kindmesh.run(&["status"]);
+    assert!(status.stdout.contains("kindmesh fault clear"), "{status:?}");
+    let up = kindmesh.run(&["up"]);
+    assert!(up.code == 1 && up.stderr.contains("active faults"), "{up:?}");
+    fault(kindmesh, &["clear"]);
+
+    // Loss: of 1000 packets, about 300 are lost. Five standard deviations are 72.
+    fault(kindmesh, &["loss", "30%", "--between", "cluster1,cluster2"]);
+    let send = format!("for i in {{1..1000}}; do echo >/dev/udp/{pod}/9; done 2>/dev/null");
+    docker(&["exec", NODES[0], "bash", "-c", &format!("iptables -t mangle -Z KINDMESH-FAULT; {send}; true")]);
+    let counted = docker(&["exec", NODES[0], "iptables", "-t", "mangle", "-nvxL", "KINDMESH-FAULT"]);
+    let lost = counted.lines().nth(2).and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
+    assert!(lost.is_some_and(|lost| (228..372).contains(&lost)), "{counted}");
+
+    // Bandwidth, at the same time: 250 kB take 2 s at 1 Mbit/s, and far less without a limit.
+    fault(kindmesh, &["clear"]);
+    fault(kindmesh, &["bandwidth", "1mbit"]);
+    let send = format!(
+        "head -c 250000 /dev/zero | curl -s -o /dev/null -w '%{{time_total}}' --data-binary @- http://{pod}:8080/producer/messages"
+    );
+    let limited: f64 = docker(&["exec", NODES[0], "sh", "-c", &send]).parse().expect("seconds");
+    assert!(limited > 1.5, "{limited} s");
+    // Without netem, a delay is refused, and leaves nothing. With it, it is one more fault.
+    let delayed = kindmesh.run(&["fault", "delay", "20ms"]);
+    match delayed.code {
+        0 => assert_eq!(active(kindmesh), (2, 0)),
+        _ => {
+            assert!(delayed.code == 4 && delayed.stderr.contains("netem"), "{delayed:?}");
+            assert_eq!(active(kindmesh), (1, 0));
+        }
+    }
+    fault(kindmesh, &["clear"]);
+    assert_eq!(left(), "");
+
+    // Partition: the peer's API server cannot be reached, either.
+    fault(kindmesh, &["partition"]);
+    let reach = format!("curl -sk -m 1 -o /dev/null https://{}:6443/livez; echo $?", NODES[1]);
+    assert_eq!(docker(&["exec", NODES[0], "sh", "-c", &reach]), "28");
+    fault(kindmesh, &["clear"]);
+    assert_eq!(docker(&["exec", NODES[0], "sh", "-c", &reach]), "0");
+    assert_eq!(active(kindmesh), (0, 0));
+}
+
+#[test]
+#[ignore = "needs a container engine, kubectl and minutes"]
+fn killed_control_plane_and_cluster_return() {
+    let kindmesh = E2E.up();
+    let istiods = |kindmesh: &Kindmesh| {
+        kindmesh
+            .kubectl(
+                "cluster1",
+                &["-n", "istio-system", "get", "deployment/istiod", "-o", "jsonpath={.spec.replicas}"],
+            )
+            .stdout
+    };
+    let before = istiods(kindmesh);
+    fault(kindmesh, &["kill-istiod", "cluster1", "--for", "15s"]);
+    assert_eq!((istiods(kindmesh).as_str(), before.as_str()), ("0", "1"));
+    eventually("istiod to return", || istiods(kindmesh) == before);
+
+    // A killed command leaves the cluster down, and says so until the next command.
+    let command = RunningCommand::start(kindmesh, &["fault", "kill-cluster", "cluster2", "--for", "10m"]);
+    assert!(command.kill_at(|event| event.is_end_of("kill"), Duration::from_secs(60)));
+    assert_eq!(docker(&["inspect", "--format", "{{.State.Running}}", NODES[1]]), "false");
+    let status = kindmesh.run(&["status"]);
+    assert!(status.code == 1 && status.stdout.contains("its command was killed"), "{status:?}");
+    let call = kindmesh.run(&["call"]);
+    assert!(call.code == 0 && call.stdout.starts_with("200 "), "{call:?}");
+    assert_eq!(active(kindmesh), (0, 0));
+}
