@@ -196,7 +196,8 @@ pub mod internals {
     }
     pub mod sample {
         pub use crate::sample::{
-            CallerAnswer, Count, Metadata, Options, ProducerAnswer, ProducerUrl, Refusal, Role, Server,
+            CallerAnswer, Count, Message, Metadata, Options, Ports, ProducerAnswer, ProducerUrl, Protocol,
+            Refusal, Role, Server,
         };
     }
     pub mod spec {

@@ -1,4 +1,4 @@
-//! The sample services: a caller and a producer that use plain HTTP, to generate traffic for a mesh.
+//! The sample services: a caller and a producer that speak several protocols, to generate traffic for a mesh.
 //!
 //! They know nothing about Kubernetes, a mesh or a second cluster: the caller sends requests to the configured name,
 //! and both return what they received.
@@ -7,21 +7,24 @@
 //!   a browser or `kindmesh call`
 //!        │ POST /caller/messages
 //!        ▼
-//!   caller ── POST /producer/messages ──► producer
+//!   caller ── POST /producer/messages, or another protocol ──► producer
 //! ```
 //!
 //! - `protocol`: the JSON on the wire
+//! - `protocols`: the protocols of a call, and the producer's ports
 //! - `url`: the URL of a service
 //! - `serve`: the services themselves
 
 mod metadata;
 mod protocol;
+mod protocols;
 #[cfg(feature = "cli")]
 mod serve;
 mod url;
 
 pub use metadata::Metadata;
-pub use protocol::{CallerAnswer, Count, Message, Probe, Probed, ProducerAnswer, Refusal};
+pub use protocol::{Called, CallerAnswer, Calls, Count, Message, Probe, Probed, ProducerAnswer, Refusal};
+pub use protocols::{Ports, Protocol};
 #[cfg(feature = "cli")]
 pub use serve::{Options, Role, Server, serve};
 pub use url::{ProducerUrl, ProducerUrlError};

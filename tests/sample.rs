@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use kindmesh::internals::sample::{
-    CallerAnswer, Count, Metadata, Options, ProducerAnswer, ProducerUrl, Refusal, Role, Server,
+    CallerAnswer, Count, Metadata, Options, Ports, ProducerAnswer, ProducerUrl, Protocol, Refusal, Role, Server,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 /// A sample service that runs until [`Service::stop`] or the end of the test.
 struct Service {
     address: SocketAddr,
+    ports: Ports,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<anyhow::Result<()>>,
 }
@@ -29,12 +30,12 @@ struct Service {
 impl Service {
     async fn start(role: Role, options: Options) -> Self {
         let server = Server::bind(role, options).await.unwrap();
-        let address = server.address();
+        let (address, ports) = (server.address(), server.ports());
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self { address, stop, ended }
+        Self { address, ports, stop, ended }
     }
 
     async fn producer() -> Self {
@@ -43,6 +44,12 @@ impl Service {
 
     async fn caller(producer: SocketAddr) -> Self {
         Self::start(Role::Caller, options("cluster1", url(producer))).await
+    }
+
+    /// Starts a caller of another service, in any protocol.
+    async fn calling(producer: &Self) -> Self {
+        let options = Options { producer_ports: producer.ports, ..options("cluster1", url(producer.address)) };
+        Self::start(Role::Caller, options).await
     }
 
     async fn call(&self, message: Value) -> CallerAnswer {
@@ -61,6 +68,7 @@ impl Service {
 fn options(cluster: &str, producer: ProducerUrl) -> Options {
     Options {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        listen_ports: Ports { http2: 0, grpc: 0, tcp: 0 },
         producer,
         metadata: metadata(cluster),
         ..Options::default()
@@ -241,8 +249,8 @@ async fn call_returns_what_both_sides_saw() {
 
     let (_, fields): (_, serde_json::Map<String, Value>) = body.json();
     let names: Vec<_> = fields.keys().map(String::as_str).collect();
-    let expected = "callerHeaders callerMetadata id producerHeaders producerMetadata reason received \
-                    roundTripTimeMillis statusCode";
+    let expected = "callerHeaders callerMetadata id producerHeaders producerHttpVersion producerMetadata protocol \
+                    reason received responses roundTripTimeMillis statusCode";
     assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
 
     let (status, answer): (_, CallerAnswer) = body.json();
@@ -397,7 +405,7 @@ async fn both_are_live_and_ready() {
 #[tokio::test]
 async fn shutdown_finishes_requests_in_flight_and_accepts_no_more() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let Service { address, stop, ended } = Service::caller(listener.local_addr().unwrap()).await;
+    let Service { address, stop, ended, .. } = Service::caller(listener.local_addr().unwrap()).await;
     let in_flight = tokio::spawn(async move {
         let (_, answer): (_, CallerAnswer) = post(address, "/caller/messages", &[], &json!({})).await;
         answer.reason.unwrap()
@@ -452,6 +460,173 @@ async fn page_has_no_external_resources() {
         );
     }
     assert!(page.contains("aria-live=\"polite\""));
+}
+
+/// What each protocol shows of a call, besides what all of them show.
+#[tokio::test]
+async fn every_protocol_shows_both_sides() {
+    let producer = Service::producer().await;
+    let caller = Service::calling(&producer).await;
+    for (protocol, version, responses, header) in [
+        (Protocol::Http, Some("HTTP/1.1"), 1, Some(("host", producer.address.to_string()))),
+        (Protocol::Http2, Some("HTTP/2"), 1, Some(("content-type", "application/json".into()))),
+        (Protocol::Grpc, Some("HTTP/2"), 1, Some(("content-type", "application/grpc".into()))),
+        (Protocol::GrpcStream, Some("HTTP/2"), 3, Some(("te", "trailers".into()))),
+        (Protocol::Tcp, None, 1, None),
+        (Protocol::Websocket, Some("HTTP/1.1"), 1, Some(("upgrade", "websocket".into()))),
+    ] {
+        let message = json!({"id": "c-1", "payload": "grüße", "delay": 20, "protocol": protocol});
+        let headers = [("x-request-id", "r-1")];
+        let (_, answer): (_, CallerAnswer) = post(caller.address, "/caller/messages", &headers, &message).await;
+        assert_eq!((answer.status_code, answer.reason.as_deref()), (200, None), "{protocol}");
+        assert_eq!((answer.id.as_str(), answer.received.as_deref()), ("c-1", Some("grüße")), "{protocol}");
+        assert_eq!(answer.producer_metadata, Some(metadata("cluster2")), "{protocol}");
+        assert_eq!((answer.protocol, answer.responses), (protocol, responses));
+        assert_eq!(answer.producer_http_version.as_deref(), version, "{protocol}");
+        assert!(answer.round_trip_time_millis >= 20, "{protocol}");
+        let seen = answer.producer_headers.unwrap();
+        match header {
+            Some((name, value)) => {
+                assert_eq!((&seen[name], seen["x-request-id"].as_str()), (&value, "r-1"), "{protocol}");
+            }
+            None => assert!(seen.is_empty(), "{seen:?}"),
+        }
+    }
+    assert_eq!(producer.received().await, 6, "a stream is one message");
+}
+
+#[tokio::test]
+async fn grpc_status_corresponds_to_the_requested_one() {
+    let producer = Service::producer().await;
+    let caller = Service::calling(&producer).await;
+    for (protocol, code, seen, status, responses) in [
+        ("grpc", 503, 503, "Unavailable", 1),
+        ("grpc", 418, 500, "Unknown", 1),
+        ("grpc-stream", 403, 403, "PermissionDenied", 3),
+    ] {
+        let answer = caller.call(json!({"protocol": protocol, "responseCode": code})).await;
+        assert_eq!((answer.status_code, answer.responses), (seen, responses));
+        assert_eq!(answer.producer_metadata, Some(metadata("cluster2")));
+        let reason = answer.reason.unwrap();
+        assert!(reason.starts_with(&format!("gRPC status {status}: ")), "{reason}");
+    }
+    let answer = caller.call(json!({"protocol": "http2", "responseCode": 503})).await;
+    assert_eq!((answer.status_code, answer.reason), (503, None));
+}
+
+#[tokio::test]
+async fn http2_and_grpc_keep_their_connection() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let producer = Service::producer().await;
+    let (behind, connections) = (producer.address, std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0)));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    let ports = Ports { http2: port, grpc: port, tcp: 0 };
+    let options = Options { producer_ports: ports, ..options("cluster1", unused_url()) };
+    let caller = Service::start(Role::Caller, options).await;
+    for (protocol, fresh, expected) in [
+        ("http2", false, 1),
+        ("http2", false, 1),
+        ("http2", true, 2),
+        ("grpc", false, 3),
+        ("grpc-stream", false, 3),
+        ("grpc", true, 4),
+    ] {
+        let answer = caller.call(json!({"protocol": protocol, "freshConnection": fresh})).await;
+        assert_eq!(answer.status_code, 200, "{answer:?}");
+        assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), expected, "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn tcp_server_speaks_first_and_answers_each_line() {
+    let producer = Service::producer().await;
+    let mut stream = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, producer.ports.tcp)).await.unwrap());
+    let mut line = String::new();
+    stream.read_line(&mut line).await.unwrap();
+    let greeting: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(greeting["metadata"]["clusterName"], "cluster2");
+    for (sent, field, expected) in
+        [("{\"id\":\"1\"}", "id", "1"), ("{", "reason", "invalid message"), ("{\"id\":\"2\"}", "id", "2")]
+    {
+        stream.get_mut().write_all(format!("{sent}\n").as_bytes()).await.unwrap();
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        assert!(answer[field].as_str().unwrap().starts_with(expected), "{line}");
+    }
+}
+
+/// A proxy that does not speak a protocol responds in its own way, or closes the connection.
+#[tokio::test]
+async fn response_of_a_proxy_is_the_reason_in_every_protocol() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut start = [0; 3];
+                // TCP: the client waits for the server.
+                let read = tokio::time::timeout(Duration::from_millis(200), stream.read_exact(&mut start));
+                if read.await.is_ok() && &start == b"GET" {
+                    write_answer(&mut stream, "503 Service Unavailable", "no healthy upstream").await;
+                }
+            });
+        }
+    });
+    let ports = Ports { http2: address.port(), grpc: address.port(), tcp: address.port() };
+    let options = Options { producer_ports: ports, ..options("cluster1", url(address)) };
+    let caller = Service::start(Role::Caller, options).await;
+    for (protocol, status, why) in [
+        ("websocket", 503, "no healthy upstream"),
+        ("tcp", 500, "closed by the server or a proxy before the server spoke"),
+        ("http2", 500, "the connection to http://"),
+        ("grpc", 500, "gRPC status "),
+    ] {
+        let answer = caller.call(json!({"protocol": protocol})).await;
+        assert_eq!((answer.status_code, answer.responses, answer.producer_metadata), (status, 0, None));
+        let reason = answer.reason.unwrap();
+        assert!(reason.contains(why), "{protocol}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn shutdown_finishes_connections_and_closes_idle_ones() {
+    let Service { address, ports, stop, ended } = Service::producer().await;
+    let mut idle = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, ports.tcp)).await.unwrap());
+    let mut line = String::new();
+    idle.read_line(&mut line).await.unwrap();
+    let options = Options { producer_ports: ports, ..options("cluster1", url(address)) };
+    let caller = Service::start(Role::Caller, options).await;
+    let calls = ["tcp", "websocket", "grpc"].map(|protocol| {
+        let to = caller.address;
+        tokio::spawn(async move {
+            let message = json!({"protocol": protocol, "delay": 300});
+            let (_, answer): (_, CallerAnswer) = post(to, "/caller/messages", &[], &message).await;
+            assert_eq!(answer.status_code, 200, "{answer:?}");
+        })
+    });
+    while get(address, "/producer/count").await.json::<Count>().1.received < 3 {
+        tokio::task::yield_now().await;
+    }
+    stop.send(()).unwrap();
+    line.clear();
+    assert_eq!(idle.read_line(&mut line).await.unwrap(), 0, "an idle connection is closed");
+    for call in calls {
+        call.await.unwrap();
+    }
+    ended.await.unwrap().unwrap();
 }
 
 #[tokio::test]

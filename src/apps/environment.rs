@@ -38,6 +38,7 @@ use crate::spec::load::FILES_VARIABLE;
 use crate::spec::{self, Loaded, Sources, environment_name};
 
 pub use crate::cluster::call::{Answer, Request};
+pub use crate::sample::Protocol;
 
 /// The timeout of one call. The sample caller itself times out after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);

@@ -21,8 +21,14 @@ pub fn control_plane_name(kind_name: &str) -> String {
 pub const CALLER_NAME: &str = "sample-caller";
 /// The name of the producer's Deployment, Service and service account.
 pub const PRODUCER_NAME: &str = "sample-producer";
-/// The port of both Services.
+/// The port of both Services for HTTP.
 pub const PORT: u16 = 8080;
+/// The producer's port for HTTP/2.
+pub const HTTP2_PORT: u16 = 8081;
+/// The producer's port for gRPC.
+pub const GRPC_PORT: u16 = 8082;
+/// The producer's port for TCP.
+pub const TCP_PORT: u16 = 9000;
 
 /// The label that identifies objects of the samples.
 pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";

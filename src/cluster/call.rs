@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::base::names;
 use crate::cluster::mesh::PodConnection;
 use crate::cluster::workloads;
+use crate::sample::Protocol;
 
 /// A request to the caller.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,12 +29,14 @@ pub struct Request {
     /// `response_code`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_attempts: Option<u64>,
-    /// Whether the caller opens a new connection.
+    /// Whether the caller opens a new connection. For TCP and WebSocket, it always does.
     pub fresh_connection: bool,
+    /// The protocol that the caller uses.
+    pub protocol: Protocol,
 }
 
 impl Default for Request {
-    /// A call on a new connection that the producer answers at once with 200. Its id is the current time.
+    /// An HTTP/1.1 call on a new connection that the producer answers at once with 200. Its id is the current time.
     fn default() -> Self {
         Self {
             id: format!("{:x}", jiff::Timestamp::now().as_millisecond()),
@@ -42,6 +45,7 @@ impl Default for Request {
             response_code: 200,
             fail_attempts: None,
             fresh_connection: true,
+            protocol: Protocol::Http,
         }
     }
 }
@@ -52,7 +56,8 @@ impl Default for Request {
 pub struct Answer {
     /// The id of the call.
     pub id: String,
-    /// The producer's status; 500 if there was no response.
+    /// The producer's status; 500 if there was no response. For gRPC, the HTTP status that corresponds to its status; for TCP
+    /// and WebSocket, 200 if there was a response.
     pub status_code: u16,
     /// The round-trip time measured by the caller.
     pub round_trip_time_millis: u64,
@@ -66,6 +71,12 @@ pub struct Answer {
     pub caller_metadata: Value,
     /// The producer's location.
     pub producer_metadata: Option<Value>,
+    /// The protocol of the call.
+    pub protocol: Protocol,
+    /// The version of HTTP that the producer received, `HTTP/1.1` or `HTTP/2`; none for TCP.
+    pub producer_http_version: Option<String>,
+    /// The number of the producer's responses: more than one for a stream.
+    pub responses: u32,
 }
 
 impl Answer {
@@ -130,7 +141,7 @@ mod tests {
         let answer: Answer = serde_json::from_value(json!({
             "id": "1", "statusCode": 200, "roundTripTimeMillis": 1, "callerHeaders": {}, "callerMetadata": {},
             "producerHeaders": {"x-forwarded-client-cert": header},
-            "producerMetadata": {"clusterName": "cluster2"}}))
+            "producerMetadata": {"clusterName": "cluster2"}, "protocol": "http", "responses": 1}))
         .unwrap();
         assert_eq!(answer.identity(), Some("spiffe://x/ns/b/sa/last"));
         assert_eq!(answer.served_by(), Some("cluster2"));

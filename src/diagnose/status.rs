@@ -20,6 +20,7 @@ use crate::host::docker::{Engine, node};
 use crate::host::outage::{self, Recorded};
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{Cluster, Plan};
+use crate::sample::Protocol;
 
 /// The state of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -375,6 +376,7 @@ impl Look<'_> {
             response_code: 200,
             fail_attempts: None,
             fresh_connection: true,
+            protocol: Protocol::Http,
         };
         let answer = call::Caller::connect(client, namespace).await?.call(&request).await?;
         let reason = answer.reason.clone().unwrap_or_default();

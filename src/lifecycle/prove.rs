@@ -11,6 +11,7 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::call::{Answer, Caller, Request};
 use crate::cluster::refusal::{Record, Retries};
 use crate::plan::Samples;
+use crate::sample::Protocol;
 
 /// The timeout of one attempt: a call takes milliseconds, but one through a connection that just died may hang for
 /// a long time.
@@ -37,6 +38,7 @@ pub async fn crosses(
         response_code: 200,
         fail_attempts: None,
         fresh_connection: true,
+        protocol: Protocol::Http,
     };
     let what = "a cross-cluster call";
     let mut retries = Retries::new(record);

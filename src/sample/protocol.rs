@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Metadata;
+use super::{Metadata, Protocol};
 
 /// Headers by lower-case name; the values of a repeated header are joined with `, `.
 pub type HeaderValues = BTreeMap<String, String>;
@@ -34,6 +34,9 @@ pub struct Message {
     /// Whether the caller opens a new connection for this call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fresh_connection: Option<bool>,
+    /// The protocol that the caller uses; HTTP/1.1 if missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
 }
 
 /// The producer's response.
@@ -44,10 +47,12 @@ pub struct ProducerAnswer {
     pub id: String,
     /// The message's payload.
     pub received: String,
-    /// The headers as the producer received them.
+    /// The headers as the producer received them; gRPC's metadata; those of the handshake for WebSocket; none for TCP.
     pub headers: HeaderValues,
     /// Where the producer runs.
     pub metadata: Metadata,
+    /// The version of HTTP that the producer received, `HTTP/1.1` or `HTTP/2`; none for TCP.
+    pub http_version: Option<String>,
 }
 
 /// The caller's response: what both services saw of one call. The producer's fields are null if no producer
@@ -67,12 +72,19 @@ pub struct CallerAnswer {
     pub caller_metadata: Metadata,
     /// Where the producer runs.
     pub producer_metadata: Option<Metadata>,
-    /// The status of the call to the producer, 500 if there was no response.
+    /// The status of the call to the producer, 500 if there was no response. For gRPC, the HTTP status that corresponds to its
+    /// status; for TCP and WebSocket, 200 if there was a response.
     pub status_code: u16,
     /// The duration of the call, including name resolution and connecting, in milliseconds.
     pub round_trip_time_millis: u64,
-    /// Why no producer responded; null if one did.
+    /// Why no producer responded; null if one did. For gRPC, also the status if it is not OK.
     pub reason: Option<String>,
+    /// The protocol of the call to the producer.
+    pub protocol: Protocol,
+    /// The version of HTTP that the producer received.
+    pub producer_http_version: Option<String>,
+    /// The number of responses: more than one for a stream, none if no producer responded.
+    pub responses: u32,
 }
 
 /// The response of `GET /producer/count`.
@@ -118,4 +130,32 @@ pub struct Probed {
     pub error: Option<String>,
     /// The duration, in milliseconds.
     pub millis: u64,
+}
+
+/// A series of calls that a probe sends, one after another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Calls {
+    /// The host to call, on the port of the message's protocol.
+    pub host: String,
+    /// The number of calls.
+    pub count: u32,
+    /// The message of each. Without `freshConnection`, HTTP and gRPC use one connection for all calls.
+    pub message: Message,
+    /// The timeout of each call, in milliseconds.
+    pub timeout_millis: u64,
+}
+
+/// The result of one of [`Calls`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Called {
+    /// As [`CallerAnswer::status_code`].
+    pub status_code: u16,
+    /// The producer's response, the last one of a stream.
+    pub answer: Option<ProducerAnswer>,
+    /// As [`CallerAnswer::reason`].
+    pub reason: Option<String>,
+    /// As [`CallerAnswer::responses`].
+    pub responses: u32,
 }

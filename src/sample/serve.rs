@@ -1,19 +1,27 @@
 //! The services themselves, which the sample image runs.
 //!
-//! - `producer`, `caller`: the routes of each role
+//! - `producer`, `caller`: what each role does
+//! - `http2`, `grpc`, `tcp`, `websocket`: the protocols besides HTTP/1.1, both sides of each; `clients` calls in any of them
 //! - `probe`: both roles at once, and requests to any address, for checks of a mesh
 //! - `message`: parses a body into a message, or rejects it
-//! - `connection`: how the caller reaches the producer
-//! - `server`: the listener, health, shutdown
+//! - `target`, `connection`: how the caller reaches the producer
+//! - `server`, `stopping`: the listeners, health, shutdown
 
 mod caller;
+mod clients;
 mod connection;
+mod grpc;
+mod http2;
 mod message;
 mod options;
 mod probe;
 mod producer;
 mod request_log;
 mod server;
+mod stopping;
+mod target;
+mod tcp;
+mod websocket;
 
 use std::fmt;
 use std::str::FromStr;

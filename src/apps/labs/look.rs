@@ -21,6 +21,7 @@ use crate::cluster::workloads;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::plan::Plan;
+use crate::sample::Protocol;
 
 /// How long after its preceding calls a check is evaluated: Envoy notifies its workers of an ejection within a
 /// second.
@@ -165,6 +166,7 @@ impl Look<'_> {
                 response_code: calls.status,
                 fail_attempts: calls.fail_attempts,
                 fresh_connection: true,
+                protocol: Protocol::Http,
             };
             let answer = tokio::time::timeout(CALL_TIMEOUT, caller.call(&request)).await??;
             seen.push((&answer).into());

@@ -11,6 +11,7 @@ use super::log::Entry;
 use super::session::Session;
 use super::shown::Steady;
 use crate::cluster::call::{Caller, Request};
+use crate::sample::Protocol;
 
 /// The maximum number of calls in flight; each needs its own connection to the caller.
 const MAX_CONCURRENT: usize = 64;
@@ -32,6 +33,7 @@ impl Session {
             response_code: status,
             fail_attempts: None,
             fresh_connection: false,
+            protocol: Protocol::Http,
         };
         let answer = tokio::time::timeout(CALL_TIMEOUT, async {
             let mut caller = self.connection().await?;

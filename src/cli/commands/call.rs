@@ -13,6 +13,7 @@ use crate::cluster::call::{self, Answer, Caller, Request};
 use crate::cluster::environment::Environment;
 use crate::lifecycle::locked;
 use crate::report::Style;
+use crate::sample::Protocol;
 use crate::spec::Label;
 
 /// `call`.
@@ -21,6 +22,9 @@ pub struct CallArgs {
     /// Cluster whose caller sends the calls [default: the first with a caller]
     #[arg(long, value_name = "CLUSTER")]
     pub from: Option<Label>,
+    /// Protocol that the caller speaks to the producer
+    #[arg(long, value_enum, default_value_t, value_name = "PROTOCOL")]
+    pub protocol: Protocol,
     /// Text to send
     #[arg(long, default_value = "hello", value_name = "TEXT")]
     pub payload: String,
@@ -51,6 +55,10 @@ pub fn command(args: CallArgs) -> Task {
 }
 
 async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
+    if !args.protocol.has_status() && (args.status != 200 || args.fail_attempts.is_some()) {
+        let message = format!("--status and --fail-attempts have no effect with --protocol {}", args.protocol);
+        return Err(Error::usage(message).hint("a connection has no status: use http, http2 or grpc").into());
+    }
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let from = environment.caller(args.from.as_ref())?;
     locked::require_running(environment.name(), &[from]).await?;
@@ -71,6 +79,7 @@ async fn run(context: &Context, args: &CallArgs) -> anyhow::Result<Done> {
             response_code: args.status,
             fail_attempts: args.fail_attempts,
             fresh_connection: false,
+            protocol: args.protocol,
         };
         let answer = tokio::time::timeout(args.timeout, caller.call(&request)).await.map_err(|_| late())??;
         unexpected += u32::from(args.expect.is_some_and(|expected| expected != answer.status_code));
@@ -100,9 +109,12 @@ fn line(from: &str, answer: &Answer) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&json!({
         "from": from,
         "id": answer.id,
+        "protocol": answer.protocol,
         "statusCode": answer.status_code,
         "roundTripTimeMillis": answer.round_trip_time_millis,
         "reason": answer.reason,
+        "responses": answer.responses,
+        "producerHttpVersion": answer.producer_http_version,
         "callerHeaders": answer.caller_headers,
         "producerHeaders": answer.producer_headers,
         "callerMetadata": answer.caller_metadata,
@@ -110,9 +122,15 @@ fn line(from: &str, answer: &Answer) -> anyhow::Result<String> {
     }))?)
 }
 
+/// Returns the status. A connection has none: it was answered, or it failed.
 fn status(answer: &Answer, style: Style) -> String {
-    let code = answer.status_code.to_string();
-    if answer.status_code < 400 { style.green(&code) } else { style.red(&code) }
+    let ok = answer.status_code < 400;
+    let text = match (answer.protocol.has_status(), ok) {
+        (true, _) => answer.status_code.to_string(),
+        (false, true) => "answered".to_owned(),
+        (false, false) => "failed".to_owned(),
+    };
+    if ok { style.green(&text) } else { style.red(&text) }
 }
 
 fn short(number: u32, from: &str, answer: &Answer, style: Style) -> String {
@@ -133,10 +151,11 @@ fn short(number: u32, from: &str, answer: &Answer, style: Style) -> String {
 
 fn at_length(from: &str, answer: &Answer, style: Style) -> String {
     let mut text = format!(
-        "{} in {} ms, from {from} to {}\n",
+        "{} in {} ms, from {from} to {}{}\n",
         status(answer, style),
         answer.round_trip_time_millis,
-        answer.served_by().unwrap_or("no producer")
+        answer.served_by().unwrap_or("no producer"),
+        spoken(answer)
     );
     if let Some(reason) = &answer.reason {
         text.push_str(&format!("reason: {reason}\n"));
@@ -145,6 +164,9 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
         text.push_str(&format!("\n{}\n", style.bold(title)));
         for (key, value) in metadata.as_object().into_iter().flatten() {
             text.push_str(&format!("  {key:<16} {}\n", value.as_str().unwrap_or_default()));
+        }
+        if headers.is_empty() {
+            return;
         }
         text.push_str(&format!("  {}\n", style.dim("headers received")));
         for (key, value) in headers {
@@ -156,6 +178,20 @@ fn at_length(from: &str, answer: &Answer, style: Style) -> String {
         side("producer", metadata, headers);
     }
     text.trim_end().to_owned()
+}
+
+/// Returns what the producer received, if it is not just a request.
+fn spoken(answer: &Answer) -> String {
+    match (answer.protocol, answer.producer_http_version.as_deref()) {
+        (Protocol::Http, _) | (_, None) if answer.protocol != Protocol::Tcp => String::new(),
+        (Protocol::Tcp, _) => ", by TCP".to_owned(),
+        (Protocol::GrpcStream, Some(version)) => {
+            format!(", by gRPC over {version}, {} responses", answer.responses)
+        }
+        (Protocol::Grpc, Some(version)) => format!(", by gRPC over {version}"),
+        (Protocol::Websocket, Some(version)) => format!(", by WebSocket over {version}"),
+        (_, version) => format!(", by {}", version.unwrap_or_default()),
+    }
 }
 
 /// A certificate chain in a header can be pages long; JSON output contains it in full.

@@ -15,15 +15,21 @@ impl Message {
     pub(super) fn read(body: Result<Bytes, BytesRejection>) -> Result<(String, Self), Refused> {
         let body =
             body.map_err(|rejection| Refused { status: rejection.status(), reason: rejection.body_text() })?;
-        let mut message: Self = serde_json::from_slice(&body)
+        let message: Self = serde_json::from_slice(&body)
             .map_err(|error| Refused::bad_request(format!("invalid message: {error}")))?;
-        if let Some(code) = message.response_code
+        let message = message.checked()?;
+        Ok((message.id.clone().unwrap_or_default(), message))
+    }
+
+    /// Validates a message, and adds an ID if it has none.
+    pub(super) fn checked(mut self) -> Result<Self, Refused> {
+        if let Some(code) = self.response_code
             && !(200..=599).contains(&code)
         {
             return Err(Refused::bad_request(format!("responseCode is {code}, but must be 200 to 599")));
         }
-        let id = message.id.get_or_insert_with(new_id).clone();
-        Ok((id, message))
+        self.id.get_or_insert_with(new_id);
+        Ok(self)
     }
 }
 

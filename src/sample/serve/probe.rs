@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -17,9 +17,13 @@ use http_body_util::Full;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::clients::{Clients, Outcome};
 use super::connection::{Answer, Connections};
+use super::producer::Producer;
+use super::target::Target;
 use super::{Options, caller, producer};
-use crate::sample::{Probe, Probed, ProducerUrl, ProducerUrlError};
+use crate::base::names::PORT;
+use crate::sample::{Called, Calls, Ports, Probe, Probed, ProducerUrl, ProducerUrlError};
 
 /// The maximum number of distinct hosts; each check uses one.
 const MAX_HOSTS: usize = 64;
@@ -27,13 +31,13 @@ const MAX_HOSTS: usize = 64;
 #[derive(Clone, Default)]
 struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 
-pub(super) fn router(options: Options) -> Router {
+pub(super) fn router(options: Options, producer: Arc<Producer>) -> Router {
     let counts = Counts::default();
-    let producer =
-        producer::router(options.metadata.clone()).layer(from_fn_with_state(counts.clone(), count_by_host));
+    let producer = producer::router(producer).layer(from_fn_with_state(counts.clone(), count_by_host));
     caller::router(options)
         .merge(producer)
         .route("/probe/request", post(request))
+        .route("/probe/calls", post(calls))
         .route("/probe/peer", get(peer))
         .route("/probe/counts", get(counted).with_state(counts))
 }
@@ -94,5 +98,24 @@ async fn send(probe: &Probe) -> Result<Answer, String> {
         let value: HeaderValue = value.parse().map_err(|_| format!("invalid header value {value}"))?;
         request.headers_mut().insert(name, value);
     }
-    Connections::new(url).send(request, true).await.map_err(|error| error.to_string())
+    let target = Target::new("http", url.host(), url.port());
+    Connections::new(target).send(request, true).await.map_err(|error| error.to_string())
+}
+
+/// Sends calls one after another.
+async fn calls(Json(calls): Json<Calls>) -> Json<Vec<Called>> {
+    let clients = Clients::new(&ProducerUrl::new(calls.host, PORT), Ports::default());
+    let within = Duration::from_millis(calls.timeout_millis);
+    let mut results = Vec::new();
+    for _ in 0..calls.count {
+        let called = tokio::time::timeout(within, clients.send(HeaderMap::new(), &calls.message)).await;
+        let outcome = match called {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Outcome::failed(error.to_string()),
+            Err(_) => Outcome::failed(format!("no response within {} ms", calls.timeout_millis)),
+        };
+        let Outcome { status, answer, reason, responses } = outcome;
+        results.push(Called { status_code: status.as_u16(), answer, reason, responses });
+    }
+    Json(results)
 }

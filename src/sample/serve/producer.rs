@@ -1,4 +1,4 @@
-//! The producer: responds to a message as the message specifies.
+//! The producer: responds to a message as the message specifies, in any protocol.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -14,41 +14,67 @@ use bytes::Bytes;
 
 use super::message::{Refused, header_values};
 use super::request_log::MessageId;
+use super::stopping::Stopping;
+use super::{grpc, websocket};
 use crate::sample::{Count, Message, Metadata, ProducerAnswer};
 
 /// The number of the attempt, starting at 1; Envoy sets it on forwarded requests.
 const ATTEMPT_HEADER: &str = "x-envoy-attempt-count";
 
-struct Producer {
-    metadata: Metadata,
+#[derive(Debug)]
+pub(super) struct Producer {
+    pub(super) metadata: Metadata,
+    pub(super) stopping: Stopping,
     received: AtomicU64,
 }
 
-pub(super) fn router(metadata: Metadata) -> Router {
+impl Producer {
+    pub(super) fn new(metadata: Metadata, stopping: Stopping) -> Arc<Self> {
+        Arc::new(Self { metadata, stopping, received: AtomicU64::new(0) })
+    }
+
+    /// Returns the response to a valid message, after the delay that it asks for.
+    pub(super) async fn answer(
+        &self,
+        message: &Message,
+        headers: &HeaderMap,
+        http_version: Option<&str>,
+    ) -> (StatusCode, ProducerAnswer) {
+        // Before the delay: a message counts as received even if the mesh times out.
+        self.received.fetch_add(1, Ordering::Relaxed);
+        if let Some(delay) = message.delay {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+        let answer = ProducerAnswer {
+            id: message.id.clone().unwrap_or_default(),
+            received: message.payload.clone().unwrap_or_default(),
+            headers: header_values(headers),
+            metadata: self.metadata.clone(),
+            http_version: http_version.map(str::to_owned),
+        };
+        (status(message, attempt(headers)), answer)
+    }
+}
+
+pub(super) fn router(producer: Arc<Producer>) -> Router {
     Router::new()
         .route("/producer/messages", post(answer))
         .route("/producer/count", get(count))
-        .with_state(Arc::new(Producer { metadata, received: AtomicU64::new(0) }))
+        .route(websocket::PATH, get(websocket::accept))
+        .route(grpc::CALL, post(grpc::call))
+        .route(grpc::STREAM, post(grpc::stream))
+        .with_state(producer)
 }
 
 async fn answer(
     State(producer): State<Arc<Producer>>,
+    version: Version,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let (id, message) = Message::read(body)?;
-    // Before the delay: a message counts as received even if the mesh times out.
-    producer.received.fetch_add(1, Ordering::Relaxed);
-    if let Some(delay) = message.delay {
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-    }
-    let status = status(&message, attempt(&headers));
-    let answer = ProducerAnswer {
-        id: id.clone(),
-        received: message.payload.unwrap_or_default(),
-        headers: header_values(&headers),
-        metadata: producer.metadata.clone(),
-    };
+    let version = if version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+    let (status, answer) = producer.answer(&message, &headers, Some(version)).await;
     Ok((status, Extension(MessageId(id)), Json(answer)).into_response())
 }
 
