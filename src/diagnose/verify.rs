@@ -20,6 +20,7 @@ use crate::cluster::environment::Environment;
 use crate::spec::Spec;
 
 mod authz_identity;
+mod balance;
 mod balance_replicas;
 mod breaker;
 mod breaker_closes;
@@ -35,6 +36,11 @@ mod name_stub;
 mod namespaces;
 mod network_apart;
 mod probe;
+mod protocol;
+mod protocol_grpc;
+mod protocol_http2;
+mod protocol_tcp;
+mod protocol_websocket;
 mod retry_transient;
 mod telemetry_counted;
 mod timeout_504;
@@ -47,7 +53,7 @@ use check::{Trial, Undecided};
 use namespaces::TestNamespaces;
 
 /// All checks, the lowest layer first.
-pub const CHECKS: [Check; 17] = [
+pub const CHECKS: [Check; 21] = [
     link_pods::CHECK,
     network_apart::CHECK,
     trust_root::CHECK,
@@ -65,6 +71,10 @@ pub const CHECKS: [Check; 17] = [
     failover_locality::CHECK,
     trace_carried::CHECK,
     telemetry_counted::CHECK,
+    protocol_http2::CHECK,
+    protocol_grpc::CHECK,
+    protocol_tcp::CHECK,
+    protocol_websocket::CHECK,
 ];
 
 /// Options of a verification.
@@ -99,7 +109,7 @@ pub fn select(wanted: &[String], skip: &[String]) -> Result<Vec<&'static Check>,
         }
     }
     // A constant promoted to a static: checks are shared by reference.
-    static ALL: [Check; 17] = CHECKS;
+    static ALL: [Check; 21] = CHECKS;
     let chosen = ALL.iter().filter(|check| (wanted.is_empty() || named(check, wanted)) && !named(check, skip));
     Ok(chosen.collect())
 }

@@ -14,6 +14,7 @@ mod grpc;
 mod http2;
 mod message;
 mod options;
+mod outcome;
 mod probe;
 mod producer;
 mod request_log;

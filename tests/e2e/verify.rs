@@ -16,7 +16,7 @@ use crate::sabotage::{self, failed_checks};
 fn every_claim_holds() {
     let output = E2E.up().run(&["verify", "--output", "json"]);
     let verdicts: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-    assert_eq!((output.code, &verdicts["passed"]), (0, &Value::from(16)), "{verdicts:#}");
+    assert_eq!((output.code, &verdicts["passed"]), (0, &Value::from(20)), "{verdicts:#}");
     assert_eq!(check_namespaces(E2E.up()), "");
 }
 

@@ -69,12 +69,14 @@ fn verify_detects_missing_mutual_tls() {
         }
     };
     in_both_clusters("apply");
-    let failures = failed_checks(kindmesh, &["mtls", "link", "name", "balance", "telemetry"], None);
+    let failures = failed_checks(kindmesh, &["mtls", "link", "name", "balance", "telemetry", "protocol"], None);
     in_both_clusters("delete");
     assert!(failures.contains(&"mtls.identity".into()), "{failures:?}");
+    let protocols = failures.iter().filter(|id| id.starts_with("protocol."));
+    assert_eq!(protocols.count(), 4, "{failures:?}");
     // STRICT on one pod also fails in a mesh whose callers do not encrypt.
-    assert!(failures.iter().all(|id| id.starts_with("mtls")), "{failures:?}");
-    assert!(failed_checks(kindmesh, &["mtls"], None).is_empty());
+    assert!(failures.iter().all(|id| id.starts_with("mtls") || id.starts_with("protocol.")), "{failures:?}");
+    assert!(failed_checks(kindmesh, &["mtls", "protocol"], None).is_empty());
 }
 
 #[test]

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
-use kube::ResourceExt;
-use kube::api::DynamicObject;
 use serde_json::json;
 
+use super::balance::{self, CALLS};
 use super::check::{Trial, check};
-use crate::cluster::mesh::apply;
-use crate::spec::merge::merge;
 
 check!("balance.replicas", run,
     claim: "a series of calls reaches every producer pod",
@@ -17,36 +14,9 @@ check!("balance.replicas", run,
     sabotage: "a DestinationRule sends all calls of one caller to one pod",
     hint: "look for a DestinationRule with consistentHash or subsets, and check the endpoints in mesh.synced");
 
-/// For producers behind a gateway.
-const ONE_CALL_PER_CONNECTION: &str = include_str!("../../../mesh-manifests/verify/balance.gateway.yaml");
-/// With two pods chosen at random, all calls miss one of them once in 2^39 runs.
-const CALLS: usize = 40;
-
-/// Returns the check's policies with the setting of [`ONE_CALL_PER_CONNECTION`].
-fn one_call_per_connection(policies: &[DynamicObject]) -> anyhow::Result<Vec<DynamicObject>> {
-    let mut combined = apply::objects(ONE_CALL_PER_CONNECTION)?;
-    for policy in policies {
-        match combined
-            .iter_mut()
-            .find(|object| object.types == policy.types && object.name_any() == policy.name_any())
-        {
-            Some(object) => merge(&mut object.data, policy.data.clone()),
-            None => combined.push(policy.clone()),
-        }
-    }
-    Ok(combined)
-}
-
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;
-    if bench.is_apart() {
-        trial.record(
-            "the gateway chooses a pod for each connection: one call for each (maxRequestsPerConnection: 1)",
-        );
-        trial.apply_all(&one_call_per_connection(&trial.policies)?).await?;
-    } else {
-        trial.apply().await?;
-    }
+    balance::apply_for(trial, "replicas").await?;
     let expected = bench.pods(bench.producer(), "producer").await?.len();
     let mut calling = bench.calling().await?;
     let mut pods: BTreeMap<String, usize> = BTreeMap::new();

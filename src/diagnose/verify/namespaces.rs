@@ -168,11 +168,15 @@ impl TestNamespaces {
             let app = service.data.pointer("/spec/selector/app").and_then(Value::as_str);
             app == Some(PRODUCER.name) && !service.annotations().contains_key(SIDE)
         });
-        let names: Vec<String> = produced.map(ResourceExt::name_any).collect();
+        let name = |service: &DynamicObject| {
+            let port = service.data.pointer("/spec/ports/0/port").and_then(Value::as_u64);
+            let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(PORT);
+            envoy::outbound(port, &self.host(&service.name_any()))
+        };
+        let names: Vec<String> = produced.map(name).collect();
         // The gateway is one endpoint for all.
         let expected = if self.is_apart() { 1 } else { usize::from(PRODUCER.replicas) };
-        let lacks =
-            |clusters: &str, name: &&String| envoy::healthy(clusters, &self.proxy_cluster(name)).len() < expected;
+        let lacks = |clusters: &str, name: &&String| envoy::healthy(clusters, name).len() < expected;
         let deadline = deadline.min(Instant::now() + SETTLE_TIMEOUT);
         let what = "the caller's proxy to receive the endpoints";
         let mut retries = Retries::new(&self.caller().record);

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 
 use crate::base::names::PORT;
 use crate::cluster::mesh::PodConnection;
-use crate::sample::{CallerAnswer, Probe, Probed, ProducerAnswer};
+use crate::sample::{Called, CallerAnswer, Calls, Message, Probe, Probed, ProducerAnswer};
 
 /// The timeout of a check's request, in milliseconds, unless the check is about time.
 const WITHIN_MILLIS: u64 = 10_000;
+/// The timeout of each of several calls: less than what a check waits for an effect, so that it reports the last of them.
+const CALL_WITHIN_MILLIS: u64 = 5_000;
 
 /// A connection to a probe.
 pub(super) struct Prober {
@@ -87,6 +89,12 @@ impl Prober {
             timeout_millis: WITHIN_MILLIS,
         };
         self.connection.post("/probe/request", &[], &probe).await
+    }
+
+    /// Makes the pod call a host some times, in the message's protocol.
+    pub async fn calls(&mut self, host: &str, message: Message, count: u32) -> anyhow::Result<Vec<Called>> {
+        let calls = Calls { host: host.to_owned(), count, message, timeout_millis: CALL_WITHIN_MILLIS };
+        self.connection.post("/probe/calls", &[], &calls).await
     }
 
     /// Makes the probe call like the sample caller, which forwards some headers.

@@ -171,7 +171,7 @@ mod tests {
         let answer: Answer = serde_json::from_value(serde_json::json!({
             "id": "1", "statusCode": 200, "roundTripTimeMillis": 4, "reason": null, "callerHeaders": {},
             "producerHeaders": {"x-forwarded-client-cert": "Hash=1;URI=spiffe://cluster.local/ns/sample/sa/sample-caller"},
-            "callerMetadata": {}, "producerMetadata": {"clusterName": "cluster2"},
+            "callerMetadata": {}, "producerMetadata": {"clusterName": "cluster2"}, "protocol": "http", "responses": 1,
         }))
         .unwrap();
         let up = Up { plan, kubeconfig: String::new(), calls: vec![("cluster1".into(), answer)], seconds: 29.8 };

@@ -16,8 +16,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Options;
-use super::clients::{Clients, Outcome};
+use super::clients::Clients;
 use super::message::{Refused, header_values};
+use super::outcome::Outcome;
 use super::request_log::MessageId;
 use crate::sample::{CallerAnswer, Message, Metadata};
 

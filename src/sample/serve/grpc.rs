@@ -15,9 +15,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-use super::clients::Outcome;
 use super::http2::Http2;
 use super::message::Refused;
+use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::CallError;
 use crate::sample::{self, Message, ProducerAnswer};

@@ -17,8 +17,9 @@ use http_body_util::Full;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::clients::{Clients, Outcome};
+use super::clients::Clients;
 use super::connection::{Answer, Connections};
+use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::Target;
 use super::{Options, caller, producer};

@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::clients::Outcome;
 use super::connection::MAX_ANSWER_BYTES;
+use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::{CallError, Target};
 use crate::sample::{Message, Metadata, ProducerAnswer, Refusal};

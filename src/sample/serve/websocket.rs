@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
-use super::clients::Outcome;
 use super::message::Refused;
+use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::{CallError, Target};
 use crate::sample::{Message, ProducerAnswer, Refusal};
