@@ -18,6 +18,7 @@ mod outcome;
 mod probe;
 mod producer;
 mod request_log;
+mod routes;
 mod server;
 mod stopping;
 mod target;

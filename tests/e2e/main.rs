@@ -45,6 +45,28 @@ fn cross_cluster_call_uses_mutual_tls() {
 
 #[test]
 #[ignore = "needs a container engine and minutes"]
+fn every_protocol_crosses() {
+    let kindmesh = E2E.up();
+    for (protocol, version) in [
+        ("http2", Value::from("HTTP/2")),
+        ("grpc", Value::from("HTTP/2")),
+        ("grpc-stream", Value::from("HTTP/2")),
+        ("tcp", Value::Null),
+        ("websocket", Value::from("HTTP/1.1")),
+    ] {
+        let call = kindmesh.json_lines(&["call", "--protocol", protocol]).remove(0);
+        assert_eq!(call["statusCode"], 200, "{call}");
+        assert_eq!(call["producerMetadata"]["clusterName"], "cluster2", "{call}");
+        assert_eq!(call["producerHttpVersion"], version, "{call}");
+        let client_cert = call["producerHeaders"]["x-forwarded-client-cert"].as_str().unwrap_or_default();
+        let has_identity = client_cert.contains("URI=spiffe://cluster.local/ns/sample/sa/sample-caller");
+        assert_eq!(has_identity, protocol != "tcp", "{call}");
+    }
+    assert_eq!(kindmesh.run(&["call", "--protocol", "tcp", "--status", "503"]).code, 2);
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
 fn calls_reach_every_producer() {
     let calls = E2E.up().json_lines(&["call", "--count", "40"]);
     let mut pods: Vec<&str> = calls.iter().filter_map(|c| c["producerMetadata"]["hostName"].as_str()).collect();

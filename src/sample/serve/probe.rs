@@ -22,7 +22,7 @@ use super::connection::{Answer, Connections};
 use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::Target;
-use super::{Options, caller, producer};
+use super::{Options, caller, routes};
 use crate::base::names::PORT;
 use crate::sample::{Called, Calls, Ports, Probe, Probed, ProducerUrl, ProducerUrlError};
 
@@ -34,7 +34,7 @@ struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 
 pub(super) fn router(options: Options, producer: Arc<Producer>) -> Router {
     let counts = Counts::default();
-    let producer = producer::router(producer).layer(from_fn_with_state(counts.clone(), count_by_host));
+    let producer = routes::of_producer(producer).layer(from_fn_with_state(counts.clone(), count_by_host));
     caller::router(options)
         .merge(producer)
         .route("/probe/request", post(request))

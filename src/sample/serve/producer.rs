@@ -8,14 +8,12 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use bytes::Bytes;
 
 use super::message::{Refused, header_values};
 use super::request_log::MessageId;
 use super::stopping::Stopping;
-use super::{grpc, websocket};
 use crate::sample::{Count, Message, Metadata, ProducerAnswer};
 
 /// The number of the attempt, starting at 1; Envoy sets it on forwarded requests.
@@ -56,17 +54,8 @@ impl Producer {
     }
 }
 
-pub(super) fn router(producer: Arc<Producer>) -> Router {
-    Router::new()
-        .route("/producer/messages", post(answer))
-        .route("/producer/count", get(count))
-        .route(websocket::PATH, get(websocket::accept))
-        .route(grpc::CALL, post(grpc::call))
-        .route(grpc::STREAM, post(grpc::stream))
-        .with_state(producer)
-}
-
-async fn answer(
+/// Serves a message over HTTP.
+pub(super) async fn answer(
     State(producer): State<Arc<Producer>>,
     version: Version,
     headers: HeaderMap,
@@ -78,7 +67,8 @@ async fn answer(
     Ok((status, Extension(MessageId(id)), Json(answer)).into_response())
 }
 
-async fn count(State(producer): State<Arc<Producer>>) -> Json<Count> {
+/// Serves the number of messages.
+pub(super) async fn count(State(producer): State<Arc<Producer>>) -> Json<Count> {
     Json(Count { received: producer.received.load(Ordering::Relaxed) })
 }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use super::message::Refused;
 use super::producer::Producer;
 use super::stopping::Stopping;
-use super::{Options, Role, caller, probe, producer, request_log, tcp};
+use super::{Options, Role, caller, probe, request_log, routes, tcp};
 use crate::sample::Ports;
 
 /// The maximum size of a request's body.
@@ -63,7 +63,7 @@ impl Server {
         }
         let routes = match role {
             Role::Caller => caller::router(options),
-            Role::Producer => producer::router(producer),
+            Role::Producer => routes::of_producer(producer),
             Role::Probe => probe::router(options, producer),
         };
         let router = routes
