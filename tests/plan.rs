@@ -560,6 +560,7 @@ fn new_cluster_does_not_get_subnets_of_a_running_one() {
 
 #[test]
 fn fault_affects_pods_gateways_and_nodes() {
+    const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
     let plan = made(&spec(NETWORKS), &machine());
     let cluster = |name: &str| plan.cluster(name).unwrap();
     let kinds = [
@@ -570,17 +571,21 @@ fn fault_affects_pods_gateways_and_nodes() {
         fault::Kind::Delay { millis: 100 },
         fault::Kind::Jitter { millis: 20 },
     ];
+
     let mut text = String::new();
     for (here, there) in [("east", "west"), ("east", "far"), ("far", "east")] {
         for kind in kinds {
             let clusters = vec![here.to_owned(), there.to_owned()];
             let fault = Fault { kind, clusters, ends: jiff::Timestamp::from_second(1_795_773_600).unwrap() };
             text.push_str(&format!("# {fault}, on the nodes of {here}\n"));
-            text.push_str(&fault::lines(&fault, &plan, cluster(here), cluster(there)));
+            text.push_str(&fault::lines(&fault, MINUTE, &plan, cluster(here), cluster(there)));
         }
     }
     let ends = jiff::Timestamp::from_second(1_795_773_600).unwrap();
     let fault = Fault { kind: fault::Kind::KillIstiod, clusters: vec!["west".into()], ends };
-    text.push_str(&format!("# {fault}\n{}", fault::lines(&fault, &plan, cluster("west"), cluster("west"))));
+    text.push_str(&format!(
+        "# {fault}\n{}",
+        fault::lines(&fault, MINUTE, &plan, cluster("west"), cluster("west"))
+    ));
     golden("networks.faults", &text);
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::base::error::Error;
 use crate::base::hint::clear_hint;
 use crate::host::docker::Engine;
 use crate::host::docker::node;
-use crate::plan::{Cluster, Plan};
+use crate::plan::Plan;
 
 mod file;
 mod kind;
@@ -44,7 +44,9 @@ pub struct Fault {
 
 impl Fault {
     /// Returns a fault that ends after some time.
-    pub fn new(kind: Kind, clusters: Vec<String>, lasts: Duration) -> Self {
+    pub fn new(kind: Kind, mut clusters: Vec<String>, lasts: Duration) -> Self {
+        // It has no direction, so the order in which a user names them must not make two faults of it.
+        clusters.sort();
         let now = Timestamp::now().as_second();
         let lasts = i64::try_from(lasts.min(LONGEST).as_secs()).unwrap_or_default();
         // In range: an hour from now.
@@ -98,12 +100,16 @@ pub async fn inject(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Resu
         .iter()
         .map(|name| plan.cluster(name).with_context(|| format!("no cluster {name}")))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    // At least a second: what has begun must be seen.
+    let lasts = fault.left().max(Duration::from_secs(1));
     let nodes: Vec<(&String, String)> = match (&fault.kind, clusters.as_slice()) {
         // Only a control plane has the credentials for its API server.
-        (Kind::KillIstiod, [cluster]) => vec![(&cluster.nodes[0], lines(fault, plan, cluster, cluster))],
+        (Kind::KillIstiod, [cluster]) => vec![(&cluster.nodes[0], lines(fault, lasts, plan, cluster, cluster))],
         (_, [one, other]) => [(one, other), (other, one)]
             .into_iter()
-            .flat_map(|(here, there)| here.nodes.iter().map(move |node| (node, lines(fault, plan, here, there))))
+            .flat_map(|(here, there)| {
+                here.nodes.iter().map(move |node| (node, lines(fault, lasts, plan, here, there)))
+            })
             .collect(),
         _ => anyhow::bail!("a fault is between two clusters, or of one istiod"),
     };
@@ -111,18 +117,26 @@ pub async fn inject(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Resu
         able(engine, node, &fault.kind).await?;
     }
     let id = fault.id();
-    let started = try_join_all(nodes.iter().map(|(node, lines)| start(engine, node, &id, lines))).await;
+    // All of them: a command in a node goes on when it is no longer waited for.
+    let started = join_all(nodes.iter().map(|(node, lines)| start(engine, node, &id, lines))).await;
+    let started = started.into_iter().collect::<anyhow::Result<()>>();
     if started.is_err() {
         // On the others it would last until its end.
         for (node, _) in &nodes {
-            let _ = node::try_exec(engine, node, &["systemctl", "stop", &unit(&id)]).await;
+            let _ = node::try_exec(engine, node, &[PROGRAM, "clear", &id]).await;
         }
     }
-    started.map(drop)
+    started
 }
 
-/// Fails if a node's kernel lacks what a fault needs. The kernel loads a module for it if it can.
+/// Fails if a node has no program for faults, or its kernel lacks what a fault needs. The kernel loads a module for it if
+/// it can.
 async fn able(engine: &Engine, node: &str, kind: &Kind) -> anyhow::Result<()> {
+    if node::try_exec(engine, node, &["test", "-x", PROGRAM]).await?.status != 0 {
+        return Err(Error::environment(format!("node {node} has no {PROGRAM}: an earlier kindmesh set it up"))
+            .hint("update the nodes: kindmesh up")
+            .into());
+    }
     if !matches!(kind, Kind::Delay { .. } | Kind::Jitter { .. }) {
         return Ok(());
     }
@@ -144,10 +158,10 @@ async fn able(engine: &Engine, node: &str, kind: &Kind) -> anyhow::Result<()> {
 async fn start(engine: &Engine, node: &str, id: &str, lines: &str) -> anyhow::Result<()> {
     let what = || format!("injecting the fault on node {node}");
     let unit = unit(id);
-    // The file is written under another name first, so that the script never reads half of it.
+    // One command at a time, and none while the fault that it replaces ends.
     let script = format!(
-        "systemctl stop {unit} && mkdir -p {DIRECTORY} && printf %s '{lines}' >{DIRECTORY}/.{id} && \
-         mv {DIRECTORY}/.{id} {DIRECTORY}/{id} && systemctl start {unit} || \
+        "exec 9>/run/{unit}.lock && flock 9 && systemctl stop {unit} && {PROGRAM} end {id} 9>&- && \
+         mkdir -p {DIRECTORY} && printf %s '{lines}' >{DIRECTORY}/{id} && systemctl start {unit} || \
          {{ journalctl --unit {unit} --lines 5 --output cat >&2; exit 1; }}"
     );
     node::run(engine, node, &["sh", "-c", &script]).await.map(drop).with_context(what)
@@ -162,7 +176,7 @@ fn unit(id: &str) -> String {
 /// # Errors
 /// The engine's errors.
 pub async fn active(engine: &Engine, plan: &Plan) -> anyhow::Result<Vec<Fault>> {
-    let nodes = plan.clusters.iter().map(Cluster::control_plane);
+    let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes);
     let found = try_join_all(nodes.map(async |node| on_node(engine, node).await)).await?;
     let mut faults: Vec<Fault> = Vec::new();
     for fault in found.into_iter().flatten() {

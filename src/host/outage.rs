@@ -61,7 +61,7 @@ impl Outage {
         private_folder(&folder)?;
         let path = folder.join(format!("{}-{}", self.fault, self.subject));
         if let Ok(file) = File::open(&path)
-            && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+            && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
         {
             return Err(Error::usage(format!("{} is already killed", self.subject))
                 .hint("wait for the command that did it, or press Ctrl-C there")
@@ -121,8 +121,20 @@ fn read(path: &Path) -> Option<Recorded> {
         return None;
     }
     let outage = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    let orphaned = File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+    let orphaned = File::open(path).is_ok_and(|file| file.try_lock_shared().is_ok());
     Some(Recorded { outage, orphaned })
+}
+
+/// Fails while a command keeps nodes down.
+///
+/// # Errors
+/// An environment error that names the command.
+pub fn none_held(files: &Files) -> Result<(), Error> {
+    match all(files).into_iter().find(|found| !found.orphaned) {
+        None => Ok(()),
+        Some(held) => Err(Error::environment(format!("{held}, {}", held.ending()))
+            .hint(format!("wait for its end, or press Ctrl-C in kindmesh fault {}", held.outage.fault))),
+    }
 }
 
 /// Deletes the records of outages whose commands were killed: their nodes run again.

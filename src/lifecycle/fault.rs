@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -61,17 +61,19 @@ impl Scene<'_> {
     /// A usage error for a cluster or zone without nodes; otherwise the engine's errors, or if the environment does not work
     /// in time. Killed nodes are started again in any case.
     pub async fn outage(&self, target: &Target, lasts: Duration, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let _armed = interrupt.arm("starting the killed nodes");
-        let held = self.begin(target, lasts).await?;
+        // Armed with the lock: until then, there is nothing to clean up.
+        let mut armed = None;
+        let held = self.begin(target, lasts, || armed = Some(interrupt.arm("starting the killed nodes"))).await?;
         self.wait(&held.outage, interrupt).await?;
         self.end(held).await
     }
 
-    /// Kills the nodes of a target. They stay down until [`Scene::end`].
+    /// Kills the nodes of a target. They stay down until [`Scene::end`]. `arm` is called under the lock, before
+    /// anything is killed.
     ///
     /// # Errors
     /// As for [`Scene::outage`].
-    pub async fn begin(&self, target: &Target, lasts: Duration) -> anyhow::Result<Held> {
+    async fn begin(&self, target: &Target, lasts: Duration, arm: impl FnOnce()) -> anyhow::Result<Held> {
         let name = self.environment.name();
         // Before the lock: API servers of other nodes may not respond.
         let nodes = self.nodes(target).await?;
@@ -97,11 +99,14 @@ impl Scene<'_> {
             nodes: names,
             ends,
         };
+        arm();
         let held = outage.record(&self.environment.files)?;
         let step = self.events.step("kill", None);
         let killed = step
             .run(async |_| {
-                try_join_all(held.outage.nodes.iter().map(|name| node::kill(self.engine, name))).await?;
+                // All of them: otherwise one could die after the others have been started again.
+                let killed = join_all(held.outage.nodes.iter().map(|name| node::kill(self.engine, name))).await;
+                killed.into_iter().collect::<anyhow::Result<()>>()?;
                 Ok(Outcome::changed(()))
             })
             .await;
@@ -120,21 +125,21 @@ impl Scene<'_> {
     ///
     /// # Errors
     /// As for [`Scene::outage`].
-    pub async fn end(&self, held: Held) -> anyhow::Result<()> {
+    async fn end(&self, held: Held) -> anyhow::Result<()> {
         let (lock, inventory) =
             locked::exclusive(self.engine, self.folders, self.environment.name(), self.events).await?;
         self.revive(&held.outage).await?;
         held.end()?;
         drop(lock);
-        let plan = self.environment.plan(self.engine, inventory)?;
-        let others = outage::all(&self.environment.files);
-        if !others.is_empty() || !fault::active(self.engine, &plan).await?.is_empty() {
-            return Ok(());
-        }
-        self.works(&plan).await
+        self.works(&self.environment.plan(self.engine, inventory)?).await
     }
 
+    /// Waits until the environment works, unless another fault may be the reason that it does not.
     async fn works(&self, plan: &Plan) -> anyhow::Result<()> {
+        if !outage::all(&self.environment.files).is_empty() || !fault::active(self.engine, plan).await?.is_empty()
+        {
+            return Ok(());
+        }
         let deadline = Instant::now() + RECOVERY_TIMEOUT;
         start::works(self.engine, self.environment, plan, deadline, self.events).await
     }
@@ -158,21 +163,17 @@ impl Scene<'_> {
     /// # Errors
     /// The engine's errors, or if the environment does not work in time.
     pub async fn end_orphans(&self) -> anyhow::Result<()> {
-        let orphans: Vec<_> =
-            outage::all(&self.environment.files).into_iter().filter(|found| found.orphaned).collect();
-        if orphans.is_empty() {
-            return Ok(());
-        }
-        for found in &orphans {
+        let (lock, inventory) =
+            locked::exclusive(self.engine, self.folders, self.environment.name(), self.events).await?;
+        // Under the lock: another command may have ended them meanwhile.
+        let orphans = outage::all(&self.environment.files).into_iter().filter(|found| found.orphaned);
+        for found in orphans {
             let Outage { fault, subject, .. } = &found.outage;
             self.events.note(format!("kindmesh fault {fault} {subject} was killed: starting its nodes again"));
-        }
-        let (_lock, inventory) =
-            locked::exclusive(self.engine, self.folders, self.environment.name(), self.events).await?;
-        for found in &orphans {
             self.revive(&found.outage).await?;
         }
         outage::forget_orphans(&self.environment.files)?;
+        drop(lock);
         self.works(&self.environment.plan(self.engine, inventory)?).await
     }
 

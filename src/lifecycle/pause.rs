@@ -5,6 +5,7 @@ use futures::future::join_all;
 
 use crate::base::event::{Events, Outcome};
 use crate::host::docker::{Engine, node};
+use crate::host::outage;
 use crate::host::state::Directories;
 use crate::lifecycle::locked;
 use crate::plan::inventory::{Inventory, Node};
@@ -15,6 +16,7 @@ use crate::plan::inventory::{Inventory, Node};
 /// If the environment does not exist, or is on another engine; otherwise the engine's errors.
 pub async fn pause(engine: &Engine, folders: &Directories, name: &str, events: &Events) -> anyhow::Result<bool> {
     let (_lock, inventory) = locked::exclusive(engine, folders, name, events).await?;
+    outage::none_held(&folders.environment(name))?;
     let runs = |node: &&Node| node.state == "running";
     events
         .step("pause", None)
@@ -31,6 +33,9 @@ pub async fn pause(engine: &Engine, folders: &Directories, name: &str, events: &
 /// As for [`pause`].
 pub async fn stop(engine: &Engine, folders: &Directories, name: &str, events: &Events) -> anyhow::Result<bool> {
     let (_lock, inventory) = locked::exclusive(engine, folders, name, events).await?;
+    outage::none_held(&folders.environment(name))?;
+    // What is stopped on purpose stays so.
+    outage::forget_orphans(&folders.environment(name))?;
     let lives = |node: &&Node| ["running", "paused", "restarting"].contains(&node.state.as_str());
     events
         .step("stop", None)

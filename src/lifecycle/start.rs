@@ -88,6 +88,7 @@ async fn run(
     events: &Events,
 ) -> anyhow::Result<Started> {
     let (_lock, inventory) = locked::exclusive(engine, folders, opened.name(), events).await?;
+    outage::none_held(&opened.files)?;
     let found = inventory.environments.get(opened.name()).cloned().unwrap_or_default();
     let plan = opened.plan(engine, inventory)?;
     let start = Start { engine, opened, plan: &plan, deadline, events };

@@ -205,6 +205,7 @@ impl Work<'_> {
             network::ensure(engine, &spec, &loaded.origins, inventory, &mut source, events).await?;
 
         if !existing.nodes.is_empty() {
+            outage::none_held(files)?;
             fault::none_active(engine, &plan).await?;
         }
         files.store_engine(&selected)?;

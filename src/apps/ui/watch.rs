@@ -56,7 +56,7 @@ impl Session {
         let of = |name: &str| self.environment.spec.clusters.iter().find(|cluster| cluster.name.as_str() == name);
         let samples = &self.environment.spec.samples;
         let is_cut = |name: &str| {
-            status.faults.iter().any(|fault| fault.kind.is_total() && fault.clusters.iter().any(|has| has == name))
+            status.faults.iter().any(|fault| fault.kind.is_total() && fault.is_between(&self.from, name))
         };
         let faults = status.faults.iter().map(|fault| format!("{fault}, {}", fault.ending()));
         let faults = faults.chain(status.outages.iter().map(|found| format!("{found}, {}", found.ending())));

@@ -44,7 +44,7 @@ pub enum FaultCommand {
     KillIstiod(KillArgs),
     /// List the active faults
     List,
-    /// End all faults
+    /// End all faults; an outage of kill-cluster or kill-zone ends in its own command
     Clear,
 }
 
@@ -131,7 +131,7 @@ pub fn command(command: FaultCommand) -> Task {
     let kills = matches!(command, FaultCommand::KillCluster(_) | FaultCommand::KillZone(_));
     let after_signal: Option<fn(&str) -> String> = match command {
         FaultCommand::List => None,
-        _ if kills => Some(|flags| format!("the killed nodes run again; check: kindmesh status{flags}")),
+        _ if kills => Some(|flags| format!("nodes may be down; start them: kindmesh start{flags}")),
         _ => {
             Some(|flags| format!("the fault may be active until its end; end it now: kindmesh fault clear{flags}"))
         }
@@ -276,11 +276,17 @@ async fn clear(context: &Context) -> anyhow::Result<Done> {
         Ok(Outcome { changed: !ended.is_empty(), value: ended })
     });
     let ended = ended.await?;
+    let left = outage::all(&there.environment.files);
     if context.is_json() {
-        return Done::json(&json!({"schemaVersion": 1, "ended": ended}));
+        return Done::json(&json!({"schemaVersion": 1, "ended": ended, "outages": left}));
     }
-    Ok(Done::text(match ended.as_slice() {
-        [] => "No faults were active.".to_owned(),
-        some => some.iter().map(|fault| format!("Ended: {fault}.")).collect::<Vec<_>>().join("\n"),
-    }))
+    let mut lines: Vec<_> = ended.iter().map(|fault| format!("Ended: {fault}.")).collect();
+    let left = left
+        .iter()
+        .map(|found| format!("Not ended: {found}, {}; press Ctrl-C there to end it now.", found.ending()));
+    lines.extend(left);
+    if lines.is_empty() {
+        lines.push("No faults were active.".into());
+    }
+    Ok(Done::text(lines.join("\n")))
 }

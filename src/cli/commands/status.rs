@@ -76,7 +76,7 @@ fn human(context: &Context, status: &Status) -> String {
     if let Some(hint) = hints.first() {
         let what = match status.phase {
             Phase::Paused | Phase::Stopped => "to run it again",
-            _ if !status.faults.is_empty() || !status.outages.is_empty() => "to end the fault",
+            _ if hint.contains(" fault ") => "to end the fault",
             Phase::Healing => "it recovers by itself, usually within a minute; to wait for it",
             _ => "to repair it",
         };

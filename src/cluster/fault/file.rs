@@ -1,16 +1,19 @@
 //! The file of a fault on a node, which the script there reads: see `kind-configs/node/kindmesh-fault`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{Fault, Kind};
 use crate::plan::{Cluster, Plan};
 
 /// Returns the file of a fault on the nodes of `here`, for the traffic to `there`.
-pub fn lines(fault: &Fault, plan: &Plan, here: &Cluster, there: &Cluster) -> String {
+pub fn lines(fault: &Fault, lasts: Duration, plan: &Plan, here: &Cluster, there: &Cluster) -> String {
     let value = fault.kind.value().map(|value| format!(" {value}")).unwrap_or_default();
     let mut text = format!("fault {}{value}\n", fault.kind.name());
     text.push_str(&format!("between {}\n", fault.clusters.join(" ")));
-    text.push_str(&format!("ends {}\n", fault.ends.as_second()));
+    // The node knows when that is by its own clock.
+    text.push_str(&format!("lasts {}\n", lasts.as_secs()));
     if fault.kind == Kind::KillIstiod {
         return text;
     }
