@@ -177,7 +177,7 @@ async fn dashboard_shows_and_changes_live_state() {
     browser.find_within(DISPLAY_TIMEOUT * 2, "#checks details.good").await;
     wait_until(&browser, VERIFY_TIMEOUT, "the verification to end", |state| state["verify"]["running"] == false)
         .await;
-    let locator = Locator::XPath("//*[@id='verify-told'][.='16 of 16 hold']");
+    let locator = Locator::XPath("//*[@id='verify-told'][.='20 of 20 hold']");
     browser.client.wait().at_most(DISPLAY_TIMEOUT).for_element(locator).await.unwrap();
 
     // An exercise.
