@@ -26,7 +26,7 @@ test: ## Run the tests, including those on real clusters
 test-long: ## Run the long tests
 	@tests/lab/choose -q >/dev/null
 	@tests/lab/compilers
-	@tests/lab/with tests/run long
+	@tests/lab/with --long tests/run long
 
 lint: ## Check formatting, clippy, rustdoc, the scripts and the workflows
 	@tests/lab/compilers
@@ -35,7 +35,7 @@ lint: ## Check formatting, clippy, rustdoc, the scripts and the workflows
 	cargo clippy --lib --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked
 	tests/lab/choose-test
-	@linters=$$(tests/lab/linters) && export PATH="$$PATH:$$linters" && (set -x; actionlint) && (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run action.sh tests/action/{run,script-test} tests/offline/run tests/run tests/lab/{setup,engine,debs,node,mesh,closure,common,choose,choose-test,with,compilers,browser,linters,go/build})
+	@linters=$$(tests/lab/linters) && export PATH="$$PATH:$$linters" && (set -x; actionlint) && (set -x; shellcheck -x -P SCRIPTDIR:SCRIPTDIR/.. .ci/run action.sh tests/action/{run,script-test} tests/offline/run tests/run tests/lab/{setup,engine,debs,node,mesh,long,closure,common,choose,choose-test,with,compilers,browser,linters,go/build})
 
 lab: ## Build the test lab, without running anything in it
 	@tests/lab/setup

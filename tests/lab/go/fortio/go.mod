@@ -1,0 +1,3 @@
+module kindmesh.lab/fortio
+
+go 1.23.3
