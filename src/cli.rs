@@ -19,8 +19,9 @@ mod task;
 mod values;
 
 use commands::{
-    apply, bundle, cache, call, completions, deploy, doctor, down, env, fault, image, kubeconfig, lab, list, logs,
-    offline, open, pause, plan, render, schema, serve, snapshot, start, status, timeline, ui, up, verify, why,
+    apply, bench, bundle, cache, call, completions, deploy, doctor, down, env, fault, image, kubeconfig, lab,
+    list, logs, offline, open, pause, plan, render, schema, serve, snapshot, start, status, timeline, ui, up,
+    verify, why,
 };
 use task::Task;
 
@@ -80,6 +81,8 @@ pub enum Command {
     Logs(logs::LogsArgs),
     /// Test each claim about the mesh, and show the evidence
     Verify(verify::VerifyArgs),
+    /// Measure calls inside and across clusters, with and without mTLS
+    Bench(bench::BenchArgs),
     /// Explain a call hop by hop, and name the first hop that fails
     Why(why::WhyArgs),
     /// Apply policies: timeouts, retries, authorization
@@ -157,6 +160,7 @@ impl Command {
             Self::Timeline(args) => timeline::command(args),
             Self::Logs(args) => logs::command(args),
             Self::Verify(args) => verify::command(args),
+            Self::Bench(args) => bench::command(args),
             Self::Why(args) => why::command(args),
             Self::Apply(args) => apply::command(args),
             Self::Unapply(args) => apply::unapply_command(args),

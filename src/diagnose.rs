@@ -1,5 +1,7 @@
 //! Diagnosis: prerequisites, checks, status, logs, known causes, and the support archive.
 
+#[cfg(feature = "cli")]
+pub mod bench;
 pub mod bundle;
 pub mod diagnosis;
 pub mod doctor;

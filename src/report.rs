@@ -7,6 +7,8 @@
 mod escape;
 pub mod failure;
 #[cfg(feature = "cli")]
+pub mod figures;
+#[cfg(feature = "cli")]
 pub mod findings;
 #[cfg(feature = "cli")]
 pub mod gantt;

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::task::{Description, Done, Task, kept};
 
 pub mod apply;
+pub mod bench;
 pub mod bundle;
 pub mod cache;
 pub mod call;

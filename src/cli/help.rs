@@ -10,7 +10,7 @@ use super::Cli;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Start here", &["up", "doctor", "env", "kubeconfig", "down"]),
     ("Call and change", &["call", "open", "ui", "apply", "unapply", "deploy", "image"]),
-    ("Inspect", &["status", "list", "why", "verify", "logs", "timeline", "plan", "render", "bundle"]),
+    ("Inspect", &["status", "list", "why", "verify", "bench", "logs", "timeline", "plan", "render", "bundle"]),
     ("Pause, stop, save", &["pause", "resume", "stop", "start", "snapshot"]),
     ("Learn and break", &["lab", "fault"]),
     ("Maintain", &["cache", "offline", "schema", "completions", "help"]),

@@ -98,7 +98,9 @@ async fn run(global: Global, description: Description, work: Work, printer: Prin
 fn refusal(output: Output, description: &Description) -> Option<&'static str> {
     match output {
         Output::Yaml if !description.yaml => Some("only kindmesh plan supports --output yaml"),
-        Output::Html if !description.html => Some("only kindmesh timeline supports --output html"),
+        Output::Html if !description.html => {
+            Some("only kindmesh bench and kindmesh timeline support --output html")
+        }
         _ => None,
     }
 }

@@ -41,12 +41,37 @@ pub async fn exec(
     };
     let ended = tokio::time::timeout(EXIT_TIMEOUT, tries).await;
     let ended = ended.map_err(|_| Error::environment(format!("no response within {} s", EXIT_TIMEOUT.as_secs())));
-    match ended.with_context(what)? {
+    told(ended.with_context(what)?, &what)
+}
+
+/// Returns the output of a command, or why it failed.
+fn told(ended: Result<String, Failure>, what: &impl Fn() -> String) -> anyhow::Result<String> {
+    match ended {
         Ok(said) => Ok(said),
         Err(Failure::Transport(error) | Failure::Refused(error)) => Err(error).with_context(what),
         Err(Failure::Broke { said }) => Err(failed(&what(), "connection closed", &said)),
         Err(Failure::Command { message, said }) => Err(failed(&what(), &message, &said)),
     }
+}
+
+/// Runs a command in a container of a pod once and returns its standard output: for a command that takes long, or must not run
+/// twice.
+///
+/// # Errors
+/// The API server's, the command's with its standard error, or that it has not ended within `limit`.
+pub async fn exec_once(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    command: &[&str],
+    limit: Duration,
+) -> anyhow::Result<String> {
+    let what = || format!("running {} in pod {pod}", command.first().copied().unwrap_or_default());
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let ended = tokio::time::timeout(limit, once(&api, pod, container, command)).await;
+    let ended = ended.map_err(|_| Error::environment(format!("not ended after {} s", limit.as_secs())));
+    told(ended.with_context(what)?, &what)
 }
 
 fn failed(what: &str, message: &str, said: &[u8]) -> anyhow::Error {

@@ -1,5 +1,6 @@
 //! Long tests, run by `make test-long` before a release. Their results go into docs/tested.md.
 
+mod bench;
 #[path = "../e2e/environment.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod environment;
