@@ -1,5 +1,7 @@
 //! `kindmesh bench` on clusters of one network, and of two.
 
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
+
 use serde_json::Value;
 
 use crate::environment::{E2E, Kindmesh, Temporary};
