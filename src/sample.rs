@@ -24,7 +24,7 @@ mod url;
 
 pub use metadata::Metadata;
 pub use protocol::{Called, CallerAnswer, Calls, Count, Message, Probe, Probed, ProducerAnswer, Refusal};
-pub use protocols::{Ports, Protocol};
+pub use protocols::{Ports, Protocol, STREAM_RESPONSES};
 #[cfg(feature = "cli")]
 pub use serve::{Options, Role, Server, serve};
 pub use url::{ProducerUrl, ProducerUrlError};

@@ -88,9 +88,13 @@ impl Answer {
     /// Returns the caller's identity as the producer received it: the URI in the last element of
     /// `x-forwarded-client-cert`, which proxies append to.
     pub fn identity(&self) -> Option<&str> {
-        let header = self.producer_headers.as_ref()?.get("x-forwarded-client-cert")?;
-        header.rsplit(',').next()?.split(';').find_map(|part| part.trim().strip_prefix("URI="))
+        last_identity(self.producer_headers.as_ref()?.get("x-forwarded-client-cert")?)
     }
+}
+
+/// Returns the URI in the last element of a header `x-forwarded-client-cert`.
+pub fn last_identity(header: &str) -> Option<&str> {
+    header.rsplit(',').next()?.split(';').find_map(|part| part.trim().strip_prefix("URI="))
 }
 
 /// A connection to a caller, for one call at a time.

@@ -69,6 +69,11 @@ impl Fault {
         Duration::try_from(self.ends.duration_since(Timestamp::now())).unwrap_or_default()
     }
 
+    /// Returns what it is, and when it ends.
+    pub fn described(&self) -> String {
+        format!("{self}, {}", self.ending())
+    }
+
     /// Returns when it ends, relative to now: `ends in 23 s`.
     pub fn ending(&self) -> String {
         match self.left().as_secs() {
@@ -211,7 +216,7 @@ pub async fn none_active(engine: &Engine, plan: &Plan) -> anyhow::Result<()> {
     }
     let mut error = Error::environment(format!("environment \"{}\" has active faults", plan.environment));
     for fault in &faults {
-        error = error.evidence(format!("{fault}, {}", fault.ending()));
+        error = error.evidence(fault.described());
     }
     Err(error.hint(format!("end them: {}", clear_hint(&plan.environment))).into())
 }

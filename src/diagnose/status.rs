@@ -215,16 +215,13 @@ impl OnPurpose<'_> {
     /// Returns what explains why a layer of a cluster does not work, and the command that ends it.
     fn explains(&self, layer: &str, cluster: &str) -> Option<(String, String)> {
         // Without a peer's nodes, neither routes nor remote clusters nor calls work here.
-        let hits = |found: &&Recorded| {
-            found.outage.clusters.iter().any(|name| name == cluster)
-                || matches!(layer, "link" | "remoteClusters" | "call")
-        };
+        let hits = |found: &&Recorded| found.is_in(cluster) || matches!(layer, "link" | "remoteClusters" | "call");
         if let Some(found) = self.outages.iter().find(hits) {
             let end = match found.orphaned {
                 true => hint::start_hint(self.environment),
                 false => format!("press Ctrl-C in kindmesh fault {}", found.outage.fault),
             };
-            return Some((format!("{found}, {}", found.ending()), end));
+            return Some((found.described(), end));
         }
         let explains = |fault: &&Fault| {
             fault.clusters.iter().any(|name| name == cluster)
@@ -237,7 +234,7 @@ impl OnPurpose<'_> {
                 }
         };
         let fault = self.faults.iter().find(explains)?;
-        Some((format!("{fault}, {}", fault.ending()), hint::clear_hint(self.environment)))
+        Some((fault.described(), hint::clear_hint(self.environment)))
     }
 }
 

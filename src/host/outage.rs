@@ -52,6 +52,11 @@ pub struct Recorded {
 }
 
 impl Outage {
+    /// Returns the path of its record.
+    fn path(&self, files: &Files) -> PathBuf {
+        files.outages().join(format!("{}-{}", self.fault, self.subject))
+    }
+
     /// Records it, before anything is killed.
     ///
     /// # Errors
@@ -59,7 +64,7 @@ impl Outage {
     pub fn record(self, files: &Files) -> anyhow::Result<Held> {
         let folder = files.outages();
         private_folder(&folder)?;
-        let path = folder.join(format!("{}-{}", self.fault, self.subject));
+        let path = self.path(files);
         if let Ok(file) = File::open(&path)
             && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
         {
@@ -80,6 +85,16 @@ impl Outage {
 }
 
 impl Recorded {
+    /// Whether nodes of a cluster are among those killed.
+    pub fn is_in(&self, cluster: &str) -> bool {
+        self.outage.clusters.iter().any(|name| name == cluster)
+    }
+
+    /// Returns what it is, and when it ends.
+    pub fn described(&self) -> String {
+        format!("{self}, {}", self.ending())
+    }
+
     /// Returns when it ends, relative to now.
     pub fn ending(&self) -> String {
         let left = self.outage.ends.duration_since(Timestamp::now()).as_secs();
@@ -132,7 +147,7 @@ fn read(path: &Path) -> Option<Recorded> {
 pub fn none_held(files: &Files) -> Result<(), Error> {
     match all(files).into_iter().find(|found| !found.orphaned) {
         None => Ok(()),
-        Some(held) => Err(Error::environment(format!("{held}, {}", held.ending()))
+        Some(held) => Err(Error::environment(held.described())
             .hint(format!("wait for its end, or press Ctrl-C in kindmesh fault {}", held.outage.fault))),
     }
 }
@@ -143,7 +158,7 @@ pub fn none_held(files: &Files) -> Result<(), Error> {
 /// The file system's.
 pub fn forget_orphans(files: &Files) -> anyhow::Result<()> {
     for orphan in all(files).into_iter().filter(|recorded| recorded.orphaned) {
-        remove(&files.outages().join(format!("{}-{}", orphan.outage.fault, orphan.outage.subject)))?;
+        remove(&orphan.outage.path(files))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
-use crate::base::hint::up_hint;
+use crate::base::hint::{start_hint, up_hint};
 use crate::base::interrupt::Interrupt;
 use crate::base::names::kind_name;
 use crate::cluster::environment::Environment;
@@ -24,6 +24,7 @@ use crate::host::inventory as gather;
 use crate::host::outage::{self, Held, Outage};
 use crate::host::state::Directories;
 use crate::lifecycle::{locked, start};
+use crate::plan::inventory::Inventory;
 use crate::plan::{Cluster, Plan};
 
 /// The label of a node with its zone.
@@ -88,7 +89,7 @@ impl Scene<'_> {
         let names: Vec<String> = nodes.iter().map(|(_, node)| node).filter(runs).cloned().collect();
         if names.is_empty() {
             return Err(Error::environment(format!("no node of {subject} is running"))
-                .hint(format!("start them: {}", crate::base::hint::start_hint(name)))
+                .hint(format!("start them: {}", start_hint(name)))
                 .into());
         }
         let clusters: BTreeSet<String> = nodes.into_iter().map(|(cluster, _)| cluster).collect();
@@ -113,7 +114,7 @@ impl Scene<'_> {
         match killed {
             Ok(()) => Ok(held),
             Err(error) => {
-                self.revive(&held.outage).await?;
+                self.revive(&held.outage, &gather::gather(self.engine).await?).await?;
                 held.end()?;
                 Err(error)
             }
@@ -128,7 +129,7 @@ impl Scene<'_> {
     async fn end(&self, held: Held) -> anyhow::Result<()> {
         let (lock, inventory) =
             locked::exclusive(self.engine, self.folders, self.environment.name(), self.events).await?;
-        self.revive(&held.outage).await?;
+        self.revive(&held.outage, &inventory).await?;
         held.end()?;
         drop(lock);
         self.works(&self.environment.plan(self.engine, inventory)?).await
@@ -144,10 +145,9 @@ impl Scene<'_> {
         start::works(self.engine, self.environment, plan, deadline, self.events).await
     }
 
-    async fn revive(&self, outage: &Outage) -> anyhow::Result<()> {
+    async fn revive(&self, outage: &Outage, found: &Inventory) -> anyhow::Result<()> {
         let step = self.events.step("start", None);
         step.run(async |_| {
-            let found = gather::gather(self.engine).await?;
             let name = self.environment.name();
             let all = found.environments.get(name).into_iter().flat_map(|found| &found.nodes);
             let ours = all.filter(|node| outage.nodes.contains(&node.name));
@@ -170,7 +170,7 @@ impl Scene<'_> {
         for found in orphans {
             let Outage { fault, subject, .. } = &found.outage;
             self.events.note(format!("kindmesh fault {fault} {subject} was killed: starting its nodes again"));
-            self.revive(&found.outage).await?;
+            self.revive(&found.outage, &inventory).await?;
         }
         outage::forget_orphans(&self.environment.files)?;
         drop(lock);

@@ -51,6 +51,9 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// The number of responses in a stream of the producer.
+pub const STREAM_RESPONSES: u32 = 3;
+
 /// The producer's ports besides the one for HTTP/1.1 and WebSocket, which is part of its URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {

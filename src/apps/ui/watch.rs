@@ -14,6 +14,7 @@ use super::session::Session;
 use super::shown::{Cluster, Service, Topology};
 use super::traffic::{self, Traffic};
 use crate::base::names::{PORT, PRODUCER_NAME};
+use crate::cluster::fault::Fault;
 use crate::cluster::link;
 use crate::cluster::mesh::PodConnection;
 use crate::cluster::mesh::envoy::{self, stats};
@@ -21,6 +22,7 @@ use crate::cluster::policies::Policies;
 use crate::cluster::workloads;
 use crate::diagnose::status;
 use crate::host::inventory as gather;
+use crate::host::outage::Recorded;
 use crate::plan;
 
 /// The interval and the timeout of polling the proxy.
@@ -58,8 +60,8 @@ impl Session {
         let is_cut = |name: &str| {
             status.faults.iter().any(|fault| fault.kind.is_total() && fault.is_between(&self.from, name))
         };
-        let faults = status.faults.iter().map(|fault| format!("{fault}, {}", fault.ending()));
-        let faults = faults.chain(status.outages.iter().map(|found| format!("{found}, {}", found.ending())));
+        let faults = status.faults.iter().map(Fault::described);
+        let faults = faults.chain(status.outages.iter().map(Recorded::described));
         let faults = faults.collect();
         let clusters = status.clusters.iter().map(|cluster| async {
             let (name, spec) = (cluster.name.clone(), of(&cluster.name));

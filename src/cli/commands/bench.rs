@@ -36,9 +36,8 @@ pub struct BenchArgs {
 }
 
 pub fn command(args: BenchArgs) -> Task {
-    Task::new(Description { html: true, ..Description::of("bench") }, async move |context| {
-        run(context, args).await
-    })
+    let description = Description { html: true, ends_outages: true, ..Description::of("bench") };
+    Task::new(description, async move |context| run(context, args).await)
 }
 
 async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<Done> {

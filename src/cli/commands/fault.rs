@@ -281,9 +281,8 @@ async fn clear(context: &Context) -> anyhow::Result<Done> {
         return Done::json(&json!({"schemaVersion": 1, "ended": ended, "outages": left}));
     }
     let mut lines: Vec<_> = ended.iter().map(|fault| format!("Ended: {fault}.")).collect();
-    let left = left
-        .iter()
-        .map(|found| format!("Not ended: {found}, {}; press Ctrl-C there to end it now.", found.ending()));
+    let left =
+        left.iter().map(|found| format!("Not ended: {}; press Ctrl-C there to end it now.", found.described()));
     lines.extend(left);
     if lines.is_empty() {
         lines.push("No faults were active.".into());

@@ -66,10 +66,10 @@ fn human(context: &Context, status: &Status) -> String {
     let mut text =
         format!("Environment {} is {phase}\n\n{}", style.bold(&status.environment), table.render(style));
     for fault in &status.faults {
-        text.push_str(&format!("\n\n{}: {fault}, {}", style.yellow("fault"), fault.ending()));
+        text.push_str(&format!("\n\n{}: {}", style.yellow("fault"), fault.described()));
     }
     for outage in &status.outages {
-        text.push_str(&format!("\n\n{}: {outage}, {}", style.yellow("fault"), outage.ending()));
+        text.push_str(&format!("\n\n{}: {}", style.yellow("fault"), outage.described()));
     }
     let mut hints: Vec<_> = status.layers.iter().filter_map(|layer| layer.hint.as_deref()).collect();
     hints.dedup();

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 
 use super::balance;
 use super::check::Trial;
+use crate::cluster::call::last_identity;
 use crate::sample::{Message, ProducerAnswer, Protocol};
 
 /// As in [`super::balance`].
@@ -50,8 +51,7 @@ pub(super) fn carry_identity(trial: &Trial<'_>, answers: &[ProducerAnswer], vers
         let header = answer.headers.get("x-forwarded-client-cert");
         let header =
             header.context("the producer received no caller identity: the call came without mutual TLS")?;
-        let last = header.rsplit(',').next().unwrap_or_default();
-        let uri = last.split(';').find_map(|part| part.trim().strip_prefix("URI=")).unwrap_or_default();
+        let uri = last_identity(header).unwrap_or_default();
         ensure!(uri == expected, "the producer received the identity {uri:?}, not {expected}");
         let seen = answer.http_version.as_deref().unwrap_or_default();
         ensure!(seen == version, "the producer received {seen:?}, not {version}");

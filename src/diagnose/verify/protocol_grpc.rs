@@ -4,17 +4,14 @@ use anyhow::ensure;
 
 use super::check::{Trial, check};
 use super::{balance, protocol};
-use crate::sample::{Message, Protocol};
+use crate::sample::{Message, Protocol, STREAM_RESPONSES};
 
 check!("protocol.grpc", run,
     claim: "gRPC calls on one connection of the caller arrive with its identity and reach every producer pod, and a stream \
         arrives whole",
     evidence: "how many calls each pod answered, what the pods received, and the responses of a stream",
     sabotage: "a DestinationRule makes the caller's proxy send plain text",
-    hint: "the port needs appProtocol grpc (or a name that starts with grpc-) in both clusters: kindmesh why CLUSTER URL shows it");
-
-/// The number of responses in the sample producer's stream.
-const RESPONSES: u32 = 3;
+    hint: "the port needs appProtocol grpc (or a name that starts with grpc-) in both clusters");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     balance::apply_for(trial, "grpc").await?;
@@ -25,7 +22,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
         let reason = called.reason.unwrap_or_default();
         trial.record(format!("responses of a stream: {}", called.responses));
         ensure!(
-            called.status_code == 200 && called.responses == RESPONSES,
+            called.status_code == 200 && called.responses == STREAM_RESPONSES,
             "the stream was not complete: {reason}"
         );
     }

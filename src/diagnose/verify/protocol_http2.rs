@@ -8,7 +8,7 @@ check!("protocol.http2", run,
     claim: "HTTP/2 requests on one connection of the caller arrive as HTTP/2 with its identity, and reach every producer pod",
     evidence: "how many requests each pod answered, and what the pods received",
     sabotage: "a DestinationRule sends all requests of one caller to one pod",
-    hint: "the port needs appProtocol http2 (or a name that starts with http2-) in both clusters: kindmesh why CLUSTER URL shows it");
+    hint: "the port needs appProtocol http2 (or a name that starts with http2-) in both clusters");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     balance::apply_for(trial, "http2").await?;

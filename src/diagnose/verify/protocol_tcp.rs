@@ -10,7 +10,7 @@ check!("protocol.tcp", run,
         all others lets them pass, and closes those of another identity",
     evidence: "how many connections each pod answered under the policy, and the connection of another identity",
     sabotage: "a DestinationRule makes the caller's proxy send plain text",
-    hint: "the port needs appProtocol tcp (or a name that starts with tcp-) in both clusters: kindmesh why CLUSTER URL shows it");
+    hint: "the port needs appProtocol tcp (or a name that starts with tcp-) in both clusters");
 
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;

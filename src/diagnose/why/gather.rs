@@ -23,7 +23,7 @@ use crate::cluster::objects;
 use crate::cluster::rollout::{self, Rollout};
 use crate::cluster::{kinds, pods};
 use crate::host::docker::{Engine, node};
-use crate::host::outage;
+use crate::host::outage::{self, Recorded};
 use crate::plan::{self, Plan};
 
 /// Gathers the facts about a call.
@@ -111,9 +111,8 @@ impl Look<'_> {
         };
         if let Err(error) = self.within(look).await {
             let outages = outage::all(&self.environment.files);
-            let killed = outages.iter().find(|found| found.outage.clusters.iter().any(|cluster| cluster == name));
-            let killed = killed.map(|found| format!("{found}, {}", found.ending()));
-            found.silent = Some(killed.unwrap_or_else(|| format!("{error:#}")));
+            let killed = outages.iter().find(|found| found.is_in(name));
+            found.silent = Some(killed.map_or_else(|| format!("{error:#}"), Recorded::described));
         }
         found
     }
@@ -267,10 +266,8 @@ impl Look<'_> {
         let links = names.iter().map(async |name| {
             let linked = self.within(linked(&engine, &plan, &self.call.cluster, name)).await;
             let between = faults.iter().filter(|fault| fault.is_between(&self.call.cluster, name));
-            let between = between.map(|fault| facts::Fault {
-                what: format!("{fault}, {}", fault.ending()),
-                total: fault.kind.is_total(),
-            });
+            let between =
+                between.map(|fault| facts::Fault { what: fault.described(), total: fault.kind.is_total() });
             ((*name).to_owned(), (linked.unwrap_or_default(), between.collect()))
         });
         join_all(links).await.into_iter().collect()

@@ -20,14 +20,12 @@ use super::message::Refused;
 use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::CallError;
-use crate::sample::{self, Message, ProducerAnswer};
+use crate::sample::{self, Message, ProducerAnswer, STREAM_RESPONSES};
 
 /// The path of the call with one response.
 pub(super) const CALL: &str = "/kindmesh.sample.Producer/Call";
 /// The path of the call with a stream of responses.
 pub(super) const STREAM: &str = "/kindmesh.sample.Producer/Stream";
-/// The number of responses in a stream.
-const RESPONSES: u32 = 3;
 
 /// `CallRequest`: see [`Message`].
 #[derive(Clone, PartialEq, prost::Message)]
@@ -156,7 +154,7 @@ pub(super) async fn stream(State(producer): State<Arc<Producer>>, request: Reque
         let (producer, head) = (producer.clone(), head.clone());
         async move {
             let (reply, failed) = producer.reply(&head, request.into_inner()).await?;
-            let replies = (0..RESPONSES).map(move |_| Ok(reply.clone()));
+            let replies = (0..STREAM_RESPONSES).map(move |_| Ok(reply.clone()));
             Ok::<_, Status>(tonic::Response::new(stream::iter(replies.chain(failed.map(Err)))))
         }
     });
