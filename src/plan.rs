@@ -52,6 +52,9 @@ pub struct Plan {
     pub mesh: Mesh,
     /// The clusters.
     pub clusters: Vec<Cluster>,
+    /// The clusters of the existing environment that the spec no longer lists: they are deleted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Removed>,
     /// The sample services, if enabled.
     pub samples: Option<Samples>,
 }
@@ -91,6 +94,36 @@ pub struct Register {
     pub subnet: Ipv4Net,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether it replaces one of that name that says that the cluster was removed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replaces: bool,
+}
+
+/// A cluster of the existing environment that the spec no longer lists.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removed {
+    /// Its name in the mesh.
+    pub name: String,
+    /// Its name in kind.
+    pub kind_name: String,
+    /// Its existing nodes.
+    pub nodes: Vec<String>,
+    /// The subnets of addresses that only this cluster has: of its pods, and for its Services of type LoadBalancer.
+    pub subnets: Vec<Ipv4Net>,
+    /// The register that lists it, which is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub register: Option<String>,
+    /// The register that says that it was removed, if the labels of the Docker network list it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marker: Option<Register>,
+}
+
+impl Removed {
+    /// Whether an address was one of its pods, or of its Services of type LoadBalancer.
+    pub fn owned(&self, address: Ipv4Addr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(&address))
+    }
 }
 
 /// The Kubernetes settings of every cluster.
@@ -239,7 +272,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
     );
     // First reserve the subnets in use, including those of clusters that the spec no longer lists.
-    for (name, known) in &existing.clusters {
+    for (name, known) in existing.clusters.iter().chain(&existing.removed) {
         for (net, what) in [(known.pods, "pods"), (known.services, "Services")] {
             if let Some(net) = net {
                 addresses.take(net, format!("{what} of cluster {name}"));
@@ -252,14 +285,16 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     // An existing network has this part only if it was created with it.
     let reserved =
         existing.network.is_none() || existing.clusters.values().any(|known| balancers(known).is_some());
-    let in_use: BTreeSet<_> = existing.clusters.values().filter_map(balancers).collect();
+    let in_use: BTreeSet<_> =
+        existing.clusters.values().chain(existing.removed.values()).filter_map(balancers).collect();
     let ranges = addresses::balancer_ranges(subnet).filter(|range| reserved && !in_use.contains(range));
     let mut ranges = ranges.collect::<Vec<_>>().into_iter();
     let subnets: Vec<Subnets> = spec
         .clusters
         .iter()
         .map(|cluster| {
-            let known = existing.clusters.get(cluster.name.as_str()).copied().unwrap_or_default();
+            let name = cluster.name.as_str();
+            let known = existing.clusters.get(name).or(existing.removed.get(name)).copied().unwrap_or_default();
             let (pods, services) = (known.pods, known.services);
             let mut get = |known: Option<Ipv4Net>, what: &str| match known {
                 Some(net) => Ok(net),
@@ -310,6 +345,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         })
         .collect::<Result<_, Error>>()?;
     let network = network(spec, existing, inventory, subnet, &clusters, &mut addresses)?;
+    let removed = removed(spec, existing, &clusters, &mut addresses)?;
     Ok(Plan {
         schema_version: 1,
         environment: name.to_owned(),
@@ -319,6 +355,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         kubernetes,
         mesh,
         clusters,
+        removed,
         samples: samples(spec, inventory)?,
     })
 }
@@ -385,15 +422,57 @@ fn network(
         clusters.iter().partition(|c| existing.network.is_none() || listed.contains(c.name.as_str()));
     let mut registers = Vec::new();
     for cluster in added {
-        let name = format!("{name}.{}", cluster.name);
-        let wide = addresses.network(&name)?;
-        registers.push(Register {
-            subnet: Ipv4Net::new_assert(wide.network(), 29),
-            labels: labels(&[cluster]),
-            name,
-        });
+        let replaces = existing.removed.contains_key(&cluster.name);
+        registers.push(register(spec, &cluster.name, labels(&[cluster]), replaces, addresses)?);
     }
     Ok(Network { name, subnet, mtu: inventory.engine.mtu, labels: labels(&first), registers })
+}
+
+fn register(
+    spec: &Spec,
+    cluster: &str,
+    labels: BTreeMap<String, String>,
+    replaces: bool,
+    addresses: &mut Allocator,
+) -> Result<Register, Error> {
+    let name = names::register_name(spec.name.as_str(), cluster);
+    let wide = addresses.network(&name)?;
+    Ok(Register { subnet: Ipv4Net::new_assert(wide.network(), 29), name, labels, replaces })
+}
+
+/// Plans the removal of the clusters that exist and that the spec does not list.
+fn removed(
+    spec: &Spec,
+    existing: &Environment,
+    clusters: &[Cluster],
+    addresses: &mut Allocator,
+) -> Result<Vec<Removed>, Error> {
+    let environment = spec.name.as_str();
+    let kept: BTreeSet<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    let gone = existing.clusters.iter().filter(|(name, _)| !kept.contains(name.as_str()));
+    gone.map(|(name, known)| {
+        let subnets = [known.pods, known.balancers].into_iter().flatten();
+        // A cluster on another Istio network may have the addresses of these pods.
+        let alone = |net: &Ipv4Net| !clusters.iter().any(|kept| inventory::overlap(kept.pod_subnet, *net));
+        let register = names::register_name(environment, name);
+        let labels = [
+            (inventory::ENVIRONMENT_LABEL, environment),
+            (inventory::REMOVED_LABEL, name),
+            (inventory::VERSION_LABEL, env!("CARGO_PKG_VERSION")),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let marker = existing.original.contains(name);
+        let marker = marker.then(|| self::register(spec, name, labels, false, addresses)).transpose()?;
+        Ok(Removed {
+            name: name.clone(),
+            kind_name: names::kind_name(environment, name),
+            nodes: existing.nodes_of(name).map(|node| node.name.clone()).collect(),
+            subnets: subnets.filter(alone).collect(),
+            register: existing.networks.contains(&register).then_some(register),
+            marker,
+        })
+    })
+    .collect()
 }
 
 fn labels(spec: &Spec, existing: &Environment, clusters: &[&Cluster]) -> BTreeMap<String, String> {

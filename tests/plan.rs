@@ -94,17 +94,14 @@ fn carried_out(plan: &Plan, mut inventory: Inventory) -> Inventory {
     let own = (&plan.network.name, plan.network.subnet, &plan.network.labels);
     let new = existing.network.is_none().then_some(own);
     for (name, subnet, labels) in new.into_iter().chain(registers) {
-        let label = |key| labels.get(key).map(String::as_str).unwrap_or_default();
-        existing.clusters.extend(inventory::clusters_of_labels(
-            label(inventory::CLUSTERS_LABEL),
-            label(inventory::SUBNETS_LABEL),
-        ));
+        let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
         existing.networks.push(name.clone());
         if *name == plan.network.name {
             existing.network = Some(name.clone());
             existing.subnet = Some(subnet);
-            existing.version = label(inventory::VERSION_LABEL).to_owned();
+            existing.version = label(inventory::VERSION_LABEL);
         }
+        existing.read_labels(name, label);
         inventory.taken.push(Taken { subnet, by: format!("Docker network \"{name}\"") });
     }
     inventory
@@ -127,7 +124,9 @@ fn pin(name: &str, spec: &Spec, inventory: &Inventory) -> Plan {
     let plan = made(spec, inventory);
     let mut shown = plan.clone();
     let networks = std::iter::once(&mut shown.network.labels);
-    for labels in networks.chain(shown.network.registers.iter_mut().map(|register| &mut register.labels)) {
+    let markers = shown.removed.iter_mut().flat_map(|removed| &mut removed.marker);
+    let registers = shown.network.registers.iter_mut().chain(markers).map(|register| &mut register.labels);
+    for labels in networks.chain(registers) {
         let version = labels.insert(inventory::VERSION_LABEL.into(), "[version]".into());
         assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
     }
@@ -205,6 +204,35 @@ fn cgroup_v1_between_docker_networks_and_a_vpn() {
 fn added_cluster_is_planned_beside_existing_ones() {
     let before = carried_out(&made(&named("shop", &["east", "west"]), &machine()), machine());
     pin("added", &named("shop", &["quay", "west", "east"]), &before);
+}
+
+#[test]
+fn cluster_that_the_spec_does_not_list_is_removed() {
+    let (two, three) = (named("shop", &["east", "west"]), named("shop", &["east", "west", "quay"]));
+    let there = carried_out(&made(&three, &machine()), machine());
+    let plan = pin("removed", &two, &there);
+    let [removed] = &plan.removed[..] else { panic!("{:?}", plan.removed) };
+    let quay = made(&three, &there).cluster("quay").cloned().unwrap();
+    assert!(removed.owned(quay.pod_subnet.network()) && removed.owned(quay.balancers.unwrap().network()));
+    assert!(!removed.owned(plan.clusters[0].pod_subnet.network()));
+    // The label of the network still lists it: its register says that it is gone.
+    let marker = removed.marker.clone().unwrap();
+    let mut gone = there.clone();
+    let environment = gone.environments.get_mut("shop").unwrap();
+    environment.networks.push(marker.name.clone());
+    environment.read_labels(&marker.name, |key| marker.labels.get(key).cloned().unwrap_or_default());
+    assert_eq!(made(&two, &gone).removed, []);
+    // Added again, it has the same subnets, and a register that replaces that one.
+    let again = made(&three, &gone);
+    assert_eq!(again.cluster("quay"), Some(&quay));
+    let [register] = &again.network.registers[..] else { panic!("{:?}", again.network.registers) };
+    assert!(register.replaces && register.name == marker.name);
+
+    // One that was added later is listed by its register only.
+    let first = carried_out(&made(&two, &machine()), machine());
+    let added = carried_out(&made(&three, &first), first);
+    let removed = made(&two, &added).removed.remove(0);
+    assert_eq!((removed.register.as_deref(), removed.marker), (Some("kindmesh-shop.quay"), None));
 }
 
 #[test]
@@ -401,7 +429,7 @@ fn kubelet_is_configured_for_cgroup_v1_if_needed() {
         ("kindest/node:v1.36.4", "1.31.1", true),
         ("kindest/node:v1.35.0", "1.31.1", true),
         ("kindest/node:v1.34.11", "1.31.1", false),
-        ("kindest/node:v1.31.0", "1.29.7", false),
+        ("kindest/node:v1.32.0", "1.30.4", false),
         ("my/node:latest", "1.31.1", true),
         ("my/node", "1.31.1", true),
         ("my/node@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed", "1.31.1", true),

@@ -7,6 +7,11 @@ pub fn network_name(environment: &str) -> String {
     format!("kindmesh-{environment}")
 }
 
+/// Returns the name of the Docker network without containers that says what became of a cluster.
+pub fn register_name(environment: &str, cluster: &str) -> String {
+    format!("{}.{cluster}", network_name(environment))
+}
+
 /// Returns kind's name for a cluster of an environment.
 pub fn kind_name(environment: &str, cluster: &str) -> String {
     format!("{environment}-{cluster}")

@@ -2,6 +2,7 @@
 //! peers' pods. A node's file system survives a restart but its routes do not, so the unit restores them.
 
 use anyhow::Context;
+use ipnet::Ipv4Net;
 use tokio::time::Instant;
 
 use crate::base::error;
@@ -106,6 +107,17 @@ pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str)
     );
     node::run(engine, node, &["sh", "-c", &script]).await.with_context(what)?;
     Ok(Outcome::changed(()))
+}
+
+/// Removes the routes and rules for the subnets of a removed cluster from a node whose configuration no longer lists it.
+///
+/// # Errors
+/// The engine's.
+pub async fn forget(engine: &Engine, node: &str, subnets: &[Ipv4Net]) -> anyhow::Result<()> {
+    let subnets: Vec<_> = subnets.iter().map(ToString::to_string).collect();
+    let command: Vec<_> = [SCRIPT.0, "forget"].into_iter().chain(subnets.iter().map(String::as_str)).collect();
+    node::run(engine, node, &command).await.with_context(|| format!("removing routes on node {node}"))?;
+    Ok(())
 }
 
 /// Returns the routes from the nodes of a cluster to the pods of its peers on the same network, and the peers that are reached

@@ -10,6 +10,7 @@ pub mod pod;
 pub mod remote;
 pub mod render;
 pub mod roots;
+pub mod withdraw;
 
 /// The namespace of Istio's control plane.
 pub const ISTIO_NAMESPACE: &str = "istio-system";

@@ -13,10 +13,9 @@ use crate::base::error::Error;
 use crate::base::names;
 use crate::host::docker::{Engine, sample_image};
 use crate::plan::inventory::{
-    CLUSTERS_LABEL, ENVIRONMENT_LABEL, Executable, IDENTITY_LABEL, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL,
-    Node, SUBNETS_LABEL, Taken, VERSION_LABEL, clusters_of_labels, owner,
+    ENVIRONMENT_LABEL, Executable, Inventory, KIND_CLUSTER_LABEL, KIND_ROLE_LABEL, Node, Taken, VERSION_LABEL,
+    owner,
 };
-use crate::spec::Label;
 
 /// How long the engine may take to list its networks and nodes. Measured: milliseconds; seconds on a busy host.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,6 +58,9 @@ pub async fn executable() -> anyhow::Result<Option<Executable>> {
 /// Sorts the engine's objects into environments and those of other owners.
 pub fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory {
     let mut inventory = Inventory::default();
+    // The network of an environment before its registers, whose names are longer.
+    let mut networks: Vec<_> = networks.iter().collect();
+    networks.sort_by(|a, b| a.name.cmp(&b.name));
     for network in networks {
         let name = network.name.clone().unwrap_or_default();
         let subnet = subnets(network).next();
@@ -70,18 +72,12 @@ pub fn sort(networks: &[Network], containers: &[ContainerSummary]) -> Inventory 
             .extend(subnets(network).map(|subnet| Taken { subnet, by: format!("Docker network \"{name}\"") }));
         let Some(owner) = owner(&name, label(ENVIRONMENT_LABEL)) else { continue };
         let environment = inventory.environments.entry(owner.to_string()).or_default();
-        let clusters = clusters_of_labels(label(CLUSTERS_LABEL), label(SUBNETS_LABEL));
-        // Only a valid name becomes part of host names.
-        if label(IDENTITY_LABEL).parse::<Label>().is_ok() {
-            let identity = |name: &String| (name.clone(), label(IDENTITY_LABEL).to_owned());
-            environment.identities.extend(clusters.keys().map(identity));
-        }
-        environment.clusters.extend(clusters);
         if name == names::network_name(owner.as_str()) {
             environment.network = Some(name.clone());
             environment.subnet = subnet;
             environment.version = label(VERSION_LABEL).to_owned();
         }
+        environment.read_labels(&name, |key| label(key).to_owned());
         environment.networks.push(name);
     }
     for container in containers {
@@ -185,5 +181,33 @@ mod tests {
         assert_eq!(environment.nodes.len(), 1);
         assert_eq!(environment.identities.iter().collect::<Vec<_>>(), [(&"c".to_owned(), &"shop".to_owned())]);
         assert_eq!(environment.clusters["c"].pods, Some("10.1.0.0/16".parse().unwrap()));
+    }
+
+    #[test]
+    fn register_says_that_a_cluster_was_removed_or_added_again() {
+        let of = |labels: serde_json::Value| {
+            let mut labels = labels;
+            labels["kindmesh.environment"] = json!("e");
+            let register = network(json!({"Name": "kindmesh-e.b", "Labels": labels}));
+            let mut first = ours();
+            first.labels.as_mut().unwrap().extend([
+                ("kindmesh.subnets".to_owned(), "b=10.1.0.0/16+10.2.0.0/16".to_owned()),
+                ("kindmesh.identity".to_owned(), "shop".to_owned()),
+            ]);
+            let inventory = sort(&[register, first], &[container("e-b-control-plane", "e-b", "kindmesh-e")]);
+            inventory.environments["e"].clone()
+        };
+        let removed = of(json!({"kindmesh.removed": "b"}));
+        assert_eq!(removed.clusters.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(removed.identities.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(removed.removed["b"].pods, Some("10.1.0.0/16".parse().unwrap()));
+        assert_eq!(removed.original.iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(removed.nodes.is_empty(), "somebody else's node of that name");
+        let again = of(json!({"kindmesh.clusters": "b", "kindmesh.subnets": "b=10.3.0.0/16+10.4.0.0/16"}));
+        assert_eq!(again.clusters["b"].pods, Some("10.3.0.0/16".parse().unwrap()));
+        assert_eq!(again.identities.keys().collect::<Vec<_>>(), ["a"], "kind created it under its own name");
+        assert!(again.removed.is_empty() && again.nodes.len() == 1);
+        // A register of a cluster that no network lists any more says nothing.
+        assert!(of(json!({"kindmesh.removed": "x"})).removed.is_empty());
     }
 }

@@ -147,6 +147,14 @@ impl Files {
         names_in(&self.root.join("clusters")).collect()
     }
 
+    /// Deletes the files of a cluster.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn remove_cluster(&self, cluster: &str) -> anyhow::Result<()> {
+        delete(&self.root.join("clusters").join(cluster))
+    }
+
     /// Returns the directory of recorded runs: a file each, the newest last by name.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
@@ -194,6 +202,19 @@ fn moved_aside_by(name: &str) -> Option<u32> {
     let (environment, pid) = name.strip_prefix('.')?.rsplit_once(ASIDE)?;
     environment.parse::<Label>().ok()?;
     pid.parse().ok()
+}
+
+/// Deletes a file, if it exists.
+///
+/// # Errors
+/// The file system's errors.
+pub fn remove_file(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn delete(folder: &Path) -> anyhow::Result<()> {

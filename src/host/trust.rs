@@ -108,6 +108,15 @@ impl fmt::Debug for Intermediate {
     }
 }
 
+/// Deletes the intermediate CA of a cluster from `dir`.
+///
+/// # Errors
+/// The file system's errors.
+pub fn remove_intermediate(dir: &Path, cluster: &str) -> anyhow::Result<()> {
+    let (cert_path, key_path) = files::intermediate(dir, cluster);
+    [cert_path, key_path].iter().try_for_each(|path| state::remove_file(path))
+}
+
 impl Intermediate {
     /// Loads the cluster's intermediate CA from `intermediate-CLUSTER-cert.pem` and `…-key.pem` in `dir`, or
     /// creates it there; one that is invalid, about to expire or of another root is replaced: istiod picks up

@@ -42,6 +42,7 @@ mod images;
 mod network;
 mod prove;
 mod remote_secrets;
+mod removal;
 mod samples;
 mod stop;
 mod template;
@@ -65,12 +66,19 @@ pub struct Options {
     pub interrupt: Interrupt,
     /// Where missing clusters come from.
     pub origin: Origin,
+    /// Whether clusters that the spec no longer lists are deleted.
+    pub prune: bool,
 }
 
 impl Default for Options {
     /// 15 minutes: enough for a first run that pulls every image over a slow line.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(900), interrupt: Interrupt::default(), origin: Origin::default() }
+        Self {
+            timeout: Duration::from_secs(900),
+            interrupt: Interrupt::default(),
+            origin: Origin::default(),
+            prune: false,
+        }
     }
 }
 
@@ -143,7 +151,8 @@ async fn run(
     let _lock = lock.await?;
     let _armed = interrupt.arm("stopping at a consistent state");
     let name = spec.name.to_string();
-    let work = Work { loaded, engine: &engine, files: &files, waits_until, folders, events };
+    let prune = options.prune;
+    let work = Work { loaded, engine: &engine, files: &files, waits_until, folders, events, prune };
     tokio::select! {
         up = work.make_or_start_over(spec, &options.origin) => up,
         () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, &options.origin, events).await),
@@ -159,6 +168,7 @@ struct Work<'a> {
     waits_until: tokio::time::Instant,
     folders: &'a Directories,
     events: &'a Events,
+    prune: bool,
 }
 
 impl Work<'_> {
@@ -178,7 +188,7 @@ impl Work<'_> {
 
     /// Everything that runs under the lock: inspect, admit, plan and execute. May be dropped at any point.
     async fn make(self, spec: Spec, origin: &Origin) -> anyhow::Result<Up> {
-        let Self { loaded, engine, files, waits_until, folders, events } = self;
+        let Self { loaded, engine, files, waits_until, folders, events, prune } = self;
         // Best effort: files left by a killed `down` block only the next `down`.
         let _ = folders.sweep();
         let gathered = async || {
@@ -189,6 +199,7 @@ impl Work<'_> {
         let (past, selected) = (environment::past(files)?, engine.identity());
 
         admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
+        admission::removal(&spec, past.spec.as_ref(), &inventory, prune)?;
 
         let store = Store::new(folders.templates());
         let mut source = Source::of(origin, engine, &spec, &inventory, &store, events).await?;
@@ -261,6 +272,7 @@ impl Run {
         let clusters = try_join_all(self.plan.clusters.iter().map(|cluster| self.ensure_cluster(cluster)));
         let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;
         outage::forget_orphans(&self.files)?;
+        self.remove_clusters(&made).await?;
         let kubeconfig = kubeconfig::ensure(&self.files, &self.plan)?;
         let calls = self.prove(&made).await?;
         self.ensure_saved_workloads(&made).await?;

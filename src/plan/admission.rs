@@ -6,6 +6,7 @@
 //! | [`machine`]: a host on which `up` cannot work, by the checks of `doctor` | `up` |
 //! | [`another_engine`]: an environment on another engine | `up`, `down`, `pause`, `stop`, `start`, `lab`, `doctor` |
 //! | [`changes`]: a change of an immutable field | `up`, `plan`, `render`, `doctor` |
+//! | [`removal`]: deleting a cluster without being asked to | `up` |
 //! | [`clusters`], [`subnet`]: names and a subnet in use | the plan itself |
 //! | [`gateways`]: gateways in a network without addresses for them | the plan itself |
 //! | [`names`]: names of existing containers, images and networks | `up`, and the code that creates them |
@@ -136,6 +137,38 @@ pub fn changes(
         Some(stored) => spec::changes(stored, wanted, origins),
         None => Ok(()),
     }
+}
+
+/// Refuses to delete clusters that the spec no longer lists, unless `prune` allows it or an earlier `up` has begun to. Refuses to
+/// delete all clusters.
+///
+/// # Errors
+/// A usage error that names them.
+pub fn removal(wanted: &Spec, stored: Option<&Spec>, inventory: &Inventory, prune: bool) -> Result<(), Error> {
+    let environment = wanted.name.as_str();
+    let Some(existing) = inventory.environments.get(environment) else { return Ok(()) };
+    let lists = |spec: &Spec, name: &str| spec.clusters.iter().any(|cluster| cluster.name.as_str() == name);
+    let gone: Vec<&str> =
+        existing.clusters.keys().map(String::as_str).filter(|name| !lists(wanted, name)).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    if gone.len() == existing.clusters.len() {
+        return Err(Error::usage(format!(
+            "the spec lists none of the clusters of environment \"{environment}\": {}",
+            gone.join(", ")
+        ))
+        .hint(format!("choose another environment name with --name, or {} first", down_hint(environment))));
+    }
+    let begun = |name: &&str| stored.is_some_and(|stored| !lists(stored, name));
+    let unasked: Vec<&str> = gone.into_iter().filter(|name| !prune && !begun(name)).collect();
+    let what = match unasked.as_slice() {
+        [] => return Ok(()),
+        [one] => format!("cluster {one} of environment \"{environment}\" is not in the spec"),
+        all => format!("clusters {} of environment \"{environment}\" are not in the spec", all.join(", ")),
+    };
+    let up = up_hint(environment);
+    Err(Error::usage(what).hint(format!("add it to clusters, or delete it and everything in it: {up} --prune")))
 }
 
 /// Refuses clusters whose kind names are in use.

@@ -1,6 +1,6 @@
 //! What exists on the engine, as plain data: found by labels, never guessed from names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub const SUBNETS_LABEL: &str = "kindmesh.subnets";
 /// The label of a Docker network with the name that its clusters were created under, if they were restored from a template of
 /// another environment: it is part of the names of their Kubernetes nodes, and the name of the mesh.
 pub const IDENTITY_LABEL: &str = "kindmesh.identity";
+/// The label of a register that names a cluster that was removed, although the network's own label, which cannot be changed,
+/// still lists it.
+pub const REMOVED_LABEL: &str = "kindmesh.removed";
 /// The label that kind sets on its nodes.
 pub const KIND_CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 /// The label with which kind distinguishes control planes and workers.
@@ -132,6 +135,12 @@ pub struct Environment {
     pub networks: Vec<String>,
     /// The clusters that the labels list, with their planned subnets.
     pub clusters: BTreeMap<String, ClusterSubnets>,
+    /// The clusters that the labels of the Docker network itself list, also those that were removed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub original: BTreeSet<String>,
+    /// The clusters that were removed and are still listed by the Docker network, with the subnets that they had.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed: BTreeMap<String, ClusterSubnets>,
     /// The nodes, including stopped ones.
     pub nodes: Vec<Node>,
     /// The kindmesh version that created it.
@@ -263,6 +272,29 @@ impl Inventory {
 }
 
 impl Environment {
+    /// Adds what the labels of one of its networks list. A register says last what became of a cluster, so it is read after
+    /// the Docker network.
+    pub fn read_labels(&mut self, network: &str, label: impl Fn(&str) -> String) {
+        let mut clusters = clusters_of_labels(&label(CLUSTERS_LABEL), &label(SUBNETS_LABEL));
+        if self.network.as_deref() == Some(network) {
+            self.original = clusters.keys().cloned().collect();
+        }
+        let identity = label(IDENTITY_LABEL);
+        for (name, subnets) in &mut clusters {
+            // Only a valid name becomes part of host names.
+            match identity.parse::<Label>() {
+                Ok(_) => self.identities.insert(name.clone(), identity.clone()),
+                Err(_) => self.identities.remove(name),
+            };
+            self.clusters.insert(name.clone(), *subnets);
+        }
+        let removed = label(REMOVED_LABEL);
+        if let Some(subnets) = self.clusters.remove(&removed) {
+            self.identities.remove(&removed);
+            self.removed.insert(removed, subnets);
+        }
+    }
+
     /// Returns the nodes of a cluster.
     pub fn nodes_of<'a>(&'a self, cluster: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().filter(move |node| node.cluster == cluster)

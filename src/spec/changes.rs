@@ -9,7 +9,7 @@ use crate::base::error::Error;
 
 /// Checks that `up` can change an environment from its stored spec to the new one.
 ///
-/// Clusters may be added at any position, and `mesh.values`, `samples` and `deploy` may change. Clusters are
+/// Clusters may be added at any position and removed, and `mesh.values`, `samples` and `deploy` may change. Clusters are
 /// matched by name, so their order does not matter.
 ///
 /// # Errors
@@ -18,15 +18,9 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
     let mut found = Vec::new();
     differences("", &fixed(stored), &fixed(wanted), &mut found);
     for old in &stored.clusters {
-        match wanted.clusters.iter().enumerate().find(|(_, new)| new.name == old.name) {
-            Some((index, new)) => {
-                let path = format!("clusters[{index}]");
-                differences(&path, &plain(old), &plain(new), &mut found);
-            }
-            None => {
-                let what = format!("cluster \"{}\" of the environment is not in the spec", old.name);
-                found.push(("clusters".to_owned(), format!("clusters: {what}")));
-            }
+        if let Some((index, new)) = wanted.clusters.iter().enumerate().find(|(_, new)| new.name == old.name) {
+            let path = format!("clusters[{index}]");
+            differences(&path, &plain(old), &plain(new), &mut found);
         }
     }
     let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);

@@ -37,16 +37,18 @@ impl FromStr for Version {
     }
 }
 
-/// The supported minor versions of Istio, newest first, each with its supported Kubernetes minor versions.
+/// The supported minor versions of Istio, newest first, each with its lowest patch version and its supported Kubernetes minor
+/// versions. Below 1.30.4, istiod may lose gateways or endpoints when a remote secret changes (istio#60612, #60920, #61043).
 ///
 /// From <https://istio.io/latest/docs/releases/supported-releases/>, "Support status of Istio releases", and
-/// the announcements of 1.29.0 ("1.31 to 1.35") and 1.30.0 ("1.32 to 1.36"); 1.31: 1.32 to 1.36.
-const SUPPORTED: [(u32, RangeInclusive<u32>); 3] = [(31, 32..=36), (30, 32..=36), (29, 31..=35)];
+/// the announcement of 1.30.0 ("1.32 to 1.36"); 1.31: 1.32 to 1.36. 1.29 ended on 2026-10-15.
+const SUPPORTED: [(u32, u32, RangeInclusive<u32>); 2] = [(31, 0, 32..=36), (30, 4, 32..=36)];
 
 /// Returns the Kubernetes minor versions that a version of Istio supports; `None` if that Istio is not supported.
 pub fn kubernetes_minors(istio: Version) -> Option<RangeInclusive<u32>> {
-    let supported = SUPPORTED.into_iter().find(|(minor, _)| istio.major == 1 && istio.minor == *minor);
-    supported.map(|(_, kubernetes)| kubernetes)
+    let is =
+        |(minor, patch, _): &(u32, u32, _)| istio.major == 1 && istio.minor == *minor && istio.patch >= *patch;
+    SUPPORTED.into_iter().find(is).map(|(_, _, kubernetes)| kubernetes)
 }
 
 /// The node images in kind v0.33.0's release notes that a supported Istio version supports, newest first.
@@ -61,9 +63,13 @@ pub fn known_node_image(minors: &RangeInclusive<u32>) -> Option<&'static str> {
     NODE_IMAGES.iter().find(|(minor, _)| minors.contains(minor)).map(|(_, image)| *image)
 }
 
-/// Returns the supported minor versions of Istio as text: `1.31, 1.30, 1.29`.
+/// Returns the supported versions of Istio as text: `1.31, 1.30 from 1.30.4`.
 pub fn supported_istio() -> String {
-    SUPPORTED.iter().map(|(minor, _)| format!("1.{minor}")).collect::<Vec<_>>().join(", ")
+    let text = |(minor, patch, _): &(u32, u32, _)| match patch {
+        0 => format!("1.{minor}"),
+        _ => format!("1.{minor} from 1.{minor}.{patch}"),
+    };
+    SUPPORTED.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the Kubernetes version in a node image's tag: that of `kindest/node:v1.36.4@sha256:…` is 1.36.4.

@@ -14,6 +14,7 @@ mod networks;
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/open.rs"]
 mod open;
+mod removal;
 mod restart;
 #[path = "../e2e/sabotage.rs"]
 mod sabotage;

@@ -83,5 +83,16 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
             cluster.balancers.map_or("-".into(), |range| range.to_string()),
         ]);
     }
-    format!("{}\n\n{}\n", facts.render(style), clusters.render(style))
+    let mut text = format!("{}\n\n{}\n", facts.render(style), clusters.render(style));
+    for removed in &plan.removed {
+        text.push_str(&format!(
+            "\nup --prune deletes cluster {}, with everything in it: {}\n",
+            removed.name,
+            match removed.nodes.is_empty() {
+                true => "it has no nodes".into(),
+                false => removed.nodes.join(", "),
+            }
+        ));
+    }
+    text
 }

@@ -159,7 +159,8 @@ async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Done> 
     let loaded = snapshot::spec(&found)?;
     let name = found.name.clone();
     let origin = Origin::Snapshot(Box::new(found));
-    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin };
+    let prune = true;
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin, prune };
     up::up(&loaded, &options, &context.folders, &context.events).await?;
     Ok(match context.is_json() {
         true => Done::default(),

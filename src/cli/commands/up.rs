@@ -24,6 +24,9 @@ pub struct UpArgs {
     /// Create the clusters, even if there is a template of them
     #[arg(long)]
     pub fresh: bool,
+    /// Delete clusters of the environment that the spec no longer lists
+    #[arg(long)]
+    pub prune: bool,
     /// Create a new environment from a snapshot, under the name of --name, with a new root of trust
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "fresh")]
     pub from: Option<Label>,
@@ -68,7 +71,8 @@ async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
             (loaded, Origin::New(Box::new(found)))
         }
     };
-    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin };
+    let prune = args.prune;
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin, prune };
     let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
         Ok(up) => up,
         Err(error) => {

@@ -4,15 +4,16 @@ use std::net::Ipv4Addr;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::{Client, ResourceExt};
 use tokio::time::Instant;
 
 use super::{ISTIO_NAMESPACE, apply, envoy};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
-use crate::cluster::pods;
+use crate::cluster::objects::delete_if_exists;
 use crate::cluster::refusal::{Record, Retries};
+use crate::cluster::{kinds, pods};
 use crate::plan::Cluster;
 
 /// The name of its Deployment and its Service.
@@ -21,6 +22,17 @@ pub const NAME: &str = "istio-eastwestgateway";
 pub const SELECTOR: &str = "istio=eastwestgateway";
 /// The port for calls from other networks.
 pub const PORT: u16 = 15443;
+
+/// What istioctl renders for it, and the object that lets calls through.
+const PARTS: [(&str, &str, &str); 7] = [
+    ("networking.istio.io/v1", "Gateway", "cross-network-gateway"),
+    ("v1", "Service", NAME),
+    ("apps/v1", "Deployment", NAME),
+    ("policy/v1", "PodDisruptionBudget", NAME),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding", "istio-eastwestgateway-sds"),
+    ("rbac.authorization.k8s.io/v1", "Role", "istio-eastwestgateway-sds"),
+    ("v1", "ServiceAccount", "istio-eastwestgateway-service-account"),
+];
 
 const CROSS_NETWORK: &str = include_str!("../../../mesh-manifests/istio/cross-network.yaml");
 
@@ -36,6 +48,20 @@ pub fn objects() -> anyhow::Result<Vec<DynamicObject>> {
 pub fn is_part(object: &DynamicObject) -> bool {
     object.labels().get("istio").is_some_and(|name| name == "eastwestgateway")
         || object.name_any().starts_with(NAME)
+}
+
+/// Deletes the gateway of a cluster. Returns whether it had one.
+///
+/// # Errors
+/// The API server's.
+pub async fn delete(client: &Client) -> anyhow::Result<bool> {
+    let mut changed = false;
+    for (api_version, kind, name) in PARTS {
+        let api = kinds::api(client, api_version, kind, Some(ISTIO_NAMESPACE));
+        let deleted = delete_if_exists(&api, name, &DeleteParams::default()).await;
+        changed |= deleted.with_context(|| format!("deleting {kind} {name}"))?;
+    }
+    Ok(changed)
 }
 
 /// Returns the address of a cluster's gateway; none if it has none.

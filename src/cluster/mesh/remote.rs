@@ -69,6 +69,11 @@ pub async fn reader(client: &Client, record: &Record, step: &Step, deadline: Ins
     .await
 }
 
+/// Returns the name of the remote secret for a cluster.
+pub fn secret_name(cluster: &str) -> String {
+    format!("istio-remote-secret-{cluster}")
+}
+
 /// Returns the remote secret for `cluster`, to apply in its peers. It must be correct from the start: istiod may not pick
 /// up a later correction (istio#58047).
 ///
@@ -88,7 +93,7 @@ pub fn secret(cluster: &Cluster, reader: &Reader) -> anyhow::Result<DynamicObjec
         "current-context": name,
     });
     let mut secret: Value = serde_yaml::from_str(REMOTE_SECRET)?;
-    secret["metadata"]["name"] = json!(format!("istio-remote-secret-{name}"));
+    secret["metadata"]["name"] = json!(secret_name(name));
     secret["metadata"]["annotations"] = json!({"networking.istio.io/cluster": name});
     secret["data"] = json!({name: ByteString(serde_yaml::to_string(&kubeconfig)?.into_bytes())});
     apply::object(secret)

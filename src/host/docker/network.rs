@@ -1,6 +1,6 @@
 //! The environment's Docker network.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
@@ -35,7 +35,12 @@ const OVERLAPS: [&str; 2] = ["Pool overlaps with other one on this address space
 /// with its message.
 pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> anyhow::Result<Outcome<Created>> {
     let mut changed = false;
-    for request in requests(plan).into_iter().filter(|request| !have.contains(&request.name)) {
+    for register in plan.registers.iter().filter(|register| register.replaces) {
+        remove(engine, &register.name).await?;
+    }
+    let replaced = |name: &String| plan.registers.iter().any(|other| other.replaces && other.name == *name);
+    let exists = |name: &String| have.contains(name) && !replaced(name);
+    for request in requests(plan).into_iter().filter(|request| !exists(&request.name)) {
         let made = make(engine, request).await?;
         changed |= made.changed;
         if made.value == Created::SubnetTaken {
@@ -45,27 +50,54 @@ pub async fn ensure(engine: &Engine, plan: &plan::Network, have: &[String]) -> a
     Ok(Outcome { value: Created::Yes, changed })
 }
 
+/// Makes the engine's networks say that a cluster was removed.
+///
+/// # Errors
+/// The engine's, or if the register's subnet is in use by now.
+pub async fn unlist(engine: &Engine, removed: &plan::Removed) -> anyhow::Result<()> {
+    if let Some(register) = &removed.register {
+        remove(engine, register).await?;
+    }
+    if let Some(marker) = &removed.marker
+        && make(engine, register_request(marker)).await?.value == Created::SubnetTaken
+    {
+        return Err(Error::environment(format!("the subnet {} was taken by another process", marker.subnet))
+            .hint("run the same command again")
+            .into());
+    }
+    Ok(())
+}
+
 /// Returns the requests to the engine: the network itself, then its registers.
 fn requests(plan: &plan::Network) -> Vec<NetworkCreateRequest> {
     let mtu = plan.mtu.map(|mtu| ("com.docker.network.driver.mtu".to_owned(), mtu.to_string()));
-    let request = |name: &str, subnet: Ipv4Net, labels: &std::collections::BTreeMap<String, String>| {
-        let ip_range = (subnet == plan.subnet).then(|| plan.nodes().to_string());
-        let config = IpamConfig { subnet: Some(subnet.to_string()), ip_range, ..IpamConfig::default() };
-        NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".into()),
-            ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
-            labels: Some(labels.clone().into_iter().collect()),
-            ..NetworkCreateRequest::default()
-        }
+    let main = NetworkCreateRequest {
+        options: Some(HashMap::from_iter(mtu)),
+        ..request(&plan.name, plan.subnet, Some(plan.nodes()), &plan.labels)
     };
-    let mut main = request(&plan.name, plan.subnet, &plan.labels);
-    main.options = Some(HashMap::from_iter(mtu));
-    let registers = plan.registers.iter().map(|register| NetworkCreateRequest {
-        internal: Some(true),
-        ..request(&register.name, register.subnet, &register.labels)
-    });
-    std::iter::once(main).chain(registers).collect()
+    std::iter::once(main).chain(plan.registers.iter().map(register_request)).collect()
+}
+
+fn register_request(register: &plan::Register) -> NetworkCreateRequest {
+    let request = request(&register.name, register.subnet, None, &register.labels);
+    NetworkCreateRequest { internal: Some(true), ..request }
+}
+
+fn request(
+    name: &str,
+    subnet: Ipv4Net,
+    range: Option<Ipv4Net>,
+    labels: &BTreeMap<String, String>,
+) -> NetworkCreateRequest {
+    let ip_range = range.map(|range| range.to_string());
+    let config = IpamConfig { subnet: Some(subnet.to_string()), ip_range, ..IpamConfig::default() };
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".into()),
+        ipam: Some(Ipam { config: Some(vec![config]), ..Ipam::default() }),
+        labels: Some(labels.clone().into_iter().collect()),
+        ..NetworkCreateRequest::default()
+    }
 }
 
 async fn make(engine: &Engine, request: NetworkCreateRequest) -> anyhow::Result<Outcome<Created>> {

@@ -24,8 +24,8 @@ const LISTS: [(&str, &str, &str); 3] = [
     ("contexts", "context", "delete-context"),
 ];
 
-/// Returns the text of a kubeconfig with an environment's entries, replacing its earlier ones; none if they are up
-/// to date. `shown` names the file in messages.
+/// Returns the text of a kubeconfig with an environment's entries, replacing its earlier ones and removing those that it no
+/// longer has; none if they are up to date. `shown` names the file in messages.
 ///
 /// # Errors
 /// An invalid file, with the position; a usage error if kindmesh did not add an entry of a planned name.
@@ -36,6 +36,9 @@ pub fn with(text: &str, environment: &str, mark: &Mark, shown: &str) -> Result<O
     for (list, inner, delete) in LISTS {
         let added = marked(entries(&from, list, "the environment's kubeconfig")?, inner, mark);
         let mut there = entries(&new, list, shown)?;
+        let before = there.len();
+        let is_added = |other: &Value| added.iter().any(|entry| name(entry) == name(other));
+        there.retain(|other| is_added(other) || !is_marked(other, inner, mark));
         for entry in &added {
             let name = name(entry);
             if there
@@ -55,9 +58,20 @@ pub fn with(text: &str, environment: &str, mark: &Mark, shown: &str) -> Result<O
                 None => there.push(entry.clone()),
             }
         }
-        if !there.is_empty() {
+        if !there.is_empty() || before > 0 {
             new.insert(list.into(), Value::Sequence(there));
         }
+    }
+    let contexts = entries(&new, "contexts", shown)?;
+    let current =
+        |map: &Mapping| map.get("current-context").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let was_removed = |name: &str| {
+        let had = entries(&old, "contexts", shown).unwrap_or_default();
+        had.iter().any(|entry| self::name(entry) == name)
+            && !contexts.iter().any(|entry| self::name(entry) == name)
+    };
+    if was_removed(&current(&new)) {
+        new.insert("current-context".into(), "".into());
     }
     for (key, value) in [("apiVersion", "v1"), ("kind", "Config")] {
         if new.get(key).is_none_or(Value::is_null) {
@@ -210,6 +224,11 @@ mod tests {
         assert_eq!(merged["clusters"].as_sequence().unwrap().len(), 2);
         assert_eq!(merged["clusters"][1]["cluster"]["server"], "https://new");
         assert_eq!(merged["current-context"], "work");
+        // A cluster that was removed, and was the current one.
+        let both = second.replace("current-context: work", "current-context: kind-e-a");
+        let other = with(&both, &kubeconfig("kind-e-b", "https://b"), &mark("e"), "f").unwrap().unwrap();
+        assert!(!other.contains("kind-e-a"), "{other}");
+        assert_eq!(value(&other)["current-context"], "kind-e-b");
         let again = without(&second, &mark("e"), "f").unwrap().unwrap();
         assert_eq!(value(&again), value(&users));
         assert_eq!(without(&again, &mark("e"), "f").unwrap(), None);

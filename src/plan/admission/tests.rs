@@ -56,7 +56,16 @@ fn every_refusal_names_the_conflict_and_the_fix() {
     let fixed = loaded("name: shop\nnetwork: {subnet: 172.18.5.0/24}").spec;
     let elsewhere = Environment { subnet: "172.30.0.0/24".parse().ok(), ..Environment::default() };
 
-    let refusals: [(&str, Result<(), Error>); 15] = [
+    let fewer = |names: &[&str]| {
+        let clusters: Vec<_> = names.iter().map(|name| serde_json::json!({"name": name})).collect();
+        loaded(&serde_json::json!({"name": "shop", "clusters": clusters}).to_string()).spec
+    };
+    let (without, others) = (fewer(&["cluster1", "west"]), fewer(&["east", "west"]));
+
+    let refusals: [(&str, Result<(), Error>); 18] = [
+        ("a cluster that the spec does not list", removal(&without, Some(&shop), &there, false)),
+        ("the same without files", removal(&without, None, &there, false)),
+        ("no cluster that the spec lists", removal(&others, Some(&others), &there, true)),
         ("an invalid spec", spec(&one, Some(shop.clone())).map(drop)),
         ("a host", machine([obstacle("memory")])),
         ("a host with two obstacles", machine(["memory", "a disk"].map(obstacle))),
@@ -102,6 +111,12 @@ fn valid_environment_is_admitted() {
     machine([]).unwrap();
     clusters(&shop.spec, &there).unwrap();
     names(&Unlabeled::default()).unwrap();
+    let fewer = loaded("{name: shop, clusters: [{name: cluster1}, {name: west}]}").spec;
+    removal(&shop.spec, None, &there, false).unwrap();
+    removal(&fewer, Some(&shop.spec), &there, true).unwrap();
+    // An earlier `up` has stored the new spec, and began.
+    removal(&fewer, Some(&fewer), &there, false).unwrap();
+    removal(&fewer, Some(&shop.spec), &nothing, false).unwrap();
     // A call needs only the caller's cluster: stopping a producer's cluster is a valid experiment.
     resting(&there, "shop", &["cluster1"]).unwrap();
     resting(&nothing, "shop", &["cluster1", "cluster2"]).unwrap();
