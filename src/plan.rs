@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::base::error::Error;
 use crate::base::names::{self, network_name};
+use crate::spec::subnets::overlaps;
 use crate::spec::validate::kubernetes_version;
 use crate::spec::{Label, Profile, Spec, Subnet};
 use inventory::{ClusterSubnets, Environment, Inventory};
@@ -21,10 +22,12 @@ pub mod engine;
 pub mod image_names;
 pub mod inventory;
 mod size;
+mod subnets;
 
 pub use size::Size;
 
 use addresses::Allocator;
+use subnets::Assigned;
 
 /// The label on every Kubernetes object that kindmesh creates.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
@@ -268,43 +271,8 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let existing = inventory.environments.get(name).unwrap_or(&nothing);
     admission::clusters(spec, inventory)?;
 
-    let mut addresses = Allocator::new(
-        inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
-    );
-    // First reserve the subnets in use, including those of clusters that the spec no longer lists.
-    for (name, known) in existing.clusters.iter().chain(&existing.removed) {
-        for (net, what) in [(known.pods, "pods"), (known.services, "Services")] {
-            if let Some(net) = net {
-                addresses.take(net, format!("{what} of cluster {name}"));
-            }
-        }
-    }
-    let subnet = network_subnet(spec, existing, &mut addresses)?;
-    // One of a cluster that was added to an earlier network no longer counts.
-    let balancers = |known: &ClusterSubnets| known.balancers.filter(|range| subnet.contains(range));
-    // An existing network has this part only if it was created with it.
-    let reserved =
-        existing.network.is_none() || existing.clusters.values().any(|known| balancers(known).is_some());
-    let in_use: BTreeSet<_> =
-        existing.clusters.values().chain(existing.removed.values()).filter_map(balancers).collect();
-    let ranges = addresses::balancer_ranges(subnet).filter(|range| reserved && !in_use.contains(range));
-    let mut ranges = ranges.collect::<Vec<_>>().into_iter();
-    let subnets: Vec<Subnets> = spec
-        .clusters
-        .iter()
-        .map(|cluster| {
-            let name = cluster.name.as_str();
-            let known = existing.clusters.get(name).or(existing.removed.get(name)).copied().unwrap_or_default();
-            let (pods, services) = (known.pods, known.services);
-            let mut get = |known: Option<Ipv4Net>, what: &str| match known {
-                Some(net) => Ok(net),
-                None => addresses.cluster(&format!("{what} of cluster {}", cluster.name)),
-            };
-            let (pods, services) = (get(pods, "pods")?, get(services, "Services")?);
-            Ok(Subnets { pods, services, balancers: balancers(&known).or_else(|| ranges.next()) })
-        })
-        .collect::<Result<_, Error>>()?;
-
+    let Assigned { network: subnet, clusters: subnets, mut addresses } =
+        subnets::assign(spec, existing, inventory)?;
     let version = kubernetes_version(&spec.kubernetes.node_image);
     // An image without a version in its tag is assumed to be new: new versions need the flag, and 1.31 and later know it.
     let refuses_v1 = version.is_none_or(|version| (version.major, version.minor) >= (1, 35));
@@ -382,30 +350,6 @@ pub(crate) fn first_address(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
 }
 
-/// The subnets of a cluster.
-#[derive(Debug, Clone, Copy)]
-struct Subnets {
-    pods: Ipv4Net,
-    services: Ipv4Net,
-    balancers: Option<Ipv4Net>,
-}
-
-fn network_subnet(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Result<Ipv4Net, Error> {
-    let by = format!("the network of environment {}", spec.name);
-    let taken = match spec.network.subnet {
-        Subnet::Fixed(wanted) => addresses.owner(&wanted),
-        Subnet::Auto => None,
-    };
-    admission::subnet(spec, existing, taken)?;
-    let subnet = match (spec.network.subnet, existing.subnet) {
-        (_, Some(has)) => has,
-        (Subnet::Fixed(wanted), None) => wanted,
-        (Subnet::Auto, None) => return addresses.network(&by),
-    };
-    addresses.take(subnet, by);
-    Ok(subnet)
-}
-
 fn network(
     spec: &Spec,
     existing: &Environment,
@@ -453,7 +397,7 @@ fn removed(
     gone.map(|(name, known)| {
         let subnets = [known.pods, known.balancers].into_iter().flatten();
         // A cluster on another Istio network may have the addresses of these pods.
-        let alone = |net: &Ipv4Net| !clusters.iter().any(|kept| inventory::overlap(kept.pod_subnet, *net));
+        let alone = |net: &Ipv4Net| !clusters.iter().any(|kept| overlaps(kept.pod_subnet, *net));
         let register = names::register_name(environment, name);
         let labels = [
             (inventory::ENVIRONMENT_LABEL, environment),

@@ -12,6 +12,7 @@ pub mod merge;
 pub mod name;
 pub mod origins;
 pub mod schema;
+pub mod subnets;
 pub mod validate;
 pub mod versions;
 
@@ -113,6 +114,12 @@ pub struct Cluster {
     /// east-west gateways. By default one for all, or with `topology: multi-network` the cluster's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Label>,
+    /// The subnet of its pods. Clusters on different Istio networks may have the same one.
+    #[serde(default, skip_serializing_if = "Subnet::is_auto")]
+    pub pod_subnet: Subnet,
+    /// The subnet of its Services, likewise.
+    #[serde(default, skip_serializing_if = "Subnet::is_auto")]
+    pub service_subnet: Subnet,
     /// Settings that are merged into its kind configuration, last.
     #[serde(default)]
     pub kind: Values,
@@ -186,6 +193,8 @@ impl Default for Spec {
             zone: format!("zone{i}"),
             workers: 0,
             network: None,
+            pod_subnet: Subnet::Auto,
+            service_subnet: Subnet::Auto,
             kind: Values::new(),
         };
         Self {

@@ -375,6 +375,21 @@ fn conflict_with_the_host_names_both_sides() {
     let mut crowded = there.clone();
     crowded.taken.extend(full(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]).taken);
     refuse("no subnet for a register", &named("shop", &["east", "west", "quay"]), &crowded, Kind::Prerequisite);
+    let pods = |subnet: &str| {
+        spec(&format!("name: shop\nclusters: [{{name: east, podSubnet: {subnet}}}, {{name: west}}]"))
+    };
+    refuse("a pod subnet that the host uses", &pods("10.8.0.0/16"), &busy, Kind::Usage);
+    refuse("another pod subnet than the cluster has", &pods("10.7.0.0/16"), &there, Kind::Usage);
+    let quay = |subnet: &str| {
+        let quay = format!("{{name: quay, podSubnet: {subnet}}}");
+        spec(&format!("name: shop\nclusters: [{{name: east}}, {{name: west}}, {quay}]"))
+    };
+    refuse("the pod subnet of another cluster", &quay("10.100.0.0/16"), &there, Kind::Usage);
+    refuse("the Docker network as a pod subnet", &quay("172.30.0.0/16"), &there, Kind::Usage);
+    let replaced = |subnet: &str| {
+        spec(&format!("name: shop\nclusters: [{{name: east}}, {{name: quay, podSubnet: {subnet}}}]"))
+    };
+    refuse("the pod subnet of a cluster to be deleted", &replaced("10.102.0.0/16"), &there, Kind::Usage);
     golden("refusals", &text);
 }
 
@@ -399,6 +414,25 @@ fn fixed_subnet_is_used_if_free() {
     let mut there = carried_out(&plan, machine());
     there.taken.push(taken("10.100.0.0/16", "the route via br-0123456789ab"));
     assert_eq!(made(&fixed, &there), plan);
+}
+
+#[test]
+fn subnets_of_clusters_are_those_of_the_spec() {
+    let text = "name: shop\nclusters:\n  - {name: east, podSubnet: 172.30.0.0/20, serviceSubnet: 10.100.0.0/16}\n  \
+                - {name: west}\n  - {name: far, network: vpc2, podSubnet: 172.30.0.0/20}\n";
+    let shop = spec(text);
+    let plan = made(&shop, &machine());
+    let subnets: Vec<_> = plan.clusters.iter().map(|c| (c.pod_subnet, c.service_subnet)).collect();
+    let expected = [
+        ("172.30.0.0/20", "10.100.0.0/16"),
+        ("10.101.0.0/16", "10.102.0.0/16"),
+        ("172.30.0.0/20", "10.103.0.0/16"),
+    ];
+    assert_eq!(subnets, expected.map(|(pods, services)| (net(pods), net(services))));
+    // The first candidates for the Docker network are in the pod subnet.
+    assert_eq!(plan.network.subnet, net("172.30.16.0/24"));
+    let there = carried_out(&plan, machine());
+    assert_eq!(made(&shop, &there).clusters, plan.clusters);
 }
 
 #[test]

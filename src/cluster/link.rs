@@ -10,7 +10,8 @@ use crate::base::event::{Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::host::docker::Engine;
 use crate::host::docker::node::{self, NodeFile};
-use crate::plan::{Cluster, Plan, inventory};
+use crate::plan::{Cluster, Plan};
+use crate::spec::subnets::overlaps;
 
 /// The configuration of the link.
 const CONFIG: &str = "/etc/kindmesh/link.conf";
@@ -65,7 +66,7 @@ pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
     };
     for peer in sorted(plan.strangers(cluster).collect()) {
         // Of another network, so its pods may have the addresses of this cluster's.
-        let overlap = inventory::overlap(peer.pod_subnet, cluster.pod_subnet);
+        let overlap = overlaps(peer.pod_subnet, cluster.pod_subnet);
         let pods = if overlap { "-".to_owned() } else { peer.pod_subnet.to_string() };
         let balancers = peer.balancers.map_or("-".to_owned(), |range| range.to_string());
         text.push_str(&format!("stranger {} {pods} {balancers}\n", peer.name));

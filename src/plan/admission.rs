@@ -8,15 +8,19 @@
 //! | [`changes`]: a change of an immutable field | `up`, `plan`, `render`, `doctor` |
 //! | [`removal`]: deleting a cluster without being asked to | `up` |
 //! | [`clusters`], [`subnet`]: names and a subnet in use | the plan itself |
+//! | [`cluster_subnet`], [`overlapping`]: subnets of a cluster | the plan itself |
 //! | [`gateways`]: gateways in a network without addresses for them | the plan itself |
 //! | [`names`]: names of existing containers, images and networks | `up`, and the code that creates them |
 //! | [`resting`]: paused or stopped clusters | commands that read or change clusters |
+
+use ipnet::Ipv4Net;
 
 use super::engine::{EngineIdentity, EngineOnFile, Relation};
 use super::inventory::{Environment, Inventory, Node, Taken};
 use crate::base::error::Error;
 use crate::base::hint::{down_hint, resume_hint, start_hint, up_hint};
 use crate::base::names::{control_plane_name, kind_name};
+use crate::spec::subnets::Use;
 use crate::spec::{self, Loaded, Origins, Spec, Subnet};
 
 /// What an environment's files record.
@@ -215,6 +219,38 @@ pub(super) fn subnet(wanted: &Spec, existing: &Environment, taken: Option<&Taken
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a subnet of a cluster that differs from the one that it `has`, or that is in use.
+///
+/// # Errors
+/// A usage error that names both.
+pub(super) fn cluster_subnet(
+    wanted: &Spec,
+    cluster: &spec::Cluster,
+    of: Use,
+    has: Option<Ipv4Net>,
+    taken: Option<&Taken>,
+) -> Result<(), Error> {
+    let Some(subnet) = cluster.subnet_for(of) else { return Ok(()) };
+    match (has, taken) {
+        (Some(has), _) if has != subnet => {
+            let field = of.field();
+            Err(Error::usage(format!("{field} of cluster {} is {subnet}, but it has {has}", cluster.name))
+                .hint(format!("{} first, or undo the change", down_hint(wanted.name.as_str()))))
+        }
+        (None, Some(taken)) => {
+            Err(overlapping((cluster, of, subnet), &format!("{} of {}", taken.subnet, taken.by)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the error of a cluster's subnet that overlaps another one.
+pub(super) fn overlapping((cluster, of, subnet): (&spec::Cluster, Use, Ipv4Net), other: &str) -> Error {
+    let (field, name) = (of.field(), &cluster.name);
+    Error::usage(format!("{field} {subnet} of cluster {name} overlaps {other}"))
+        .hint(format!("choose another subnet, or {field}: auto"))
 }
 
 /// Refuses gateways in a network that has no addresses for them, if some are `missing`.

@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{Cluster, Kubernetes, Mesh, Subnets};
+use super::subnets::Subnets;
+use super::{Cluster, Kubernetes, Mesh};
 use crate::base::error::Error;
 use crate::base::names::{control_plane_name, kind_name, subject};
 use crate::spec::merge::merge;

@@ -9,6 +9,7 @@ use crate::base::error::Error;
 use crate::base::hint::down_hint;
 use crate::base::names;
 use crate::spec::Label;
+use crate::spec::subnets::overlaps;
 use crate::spec::validate::NAME_MAX;
 
 /// The label of a Docker network that names its environment.
@@ -180,15 +181,10 @@ pub struct Node {
     pub image: String,
 }
 
-/// Whether two subnets have addresses in common.
-pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
-    one.contains(&other.network()) || other.contains(&one.network())
-}
-
 impl Taken {
     /// Whether it overlaps a subnet.
     pub fn overlaps(&self, subnet: &Ipv4Net) -> bool {
-        overlap(self.subnet, *subnet)
+        overlaps(self.subnet, *subnet)
     }
 }
 

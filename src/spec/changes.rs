@@ -45,6 +45,8 @@ fn plain(cluster: &Cluster) -> Value {
         "zone": cluster.zone,
         "workers": cluster.workers,
         "network": cluster.network,
+        "podSubnet": cluster.pod_subnet,
+        "serviceSubnet": cluster.service_subnet,
         "kind": cluster.kind,
     })
 }

@@ -40,9 +40,9 @@ const OWNED: [(&str, &str); 8] = [
     ("kind", "the kind configuration is always a Cluster"),
     ("apiVersion", "kindmesh always uses kind.x-k8s.io/v1alpha4"),
     ("name", "it consists of the environment's name and the cluster's name"),
-    // Subnets of clusters in a flat mesh may not overlap, so the plan assigns them.
-    ("networking.podSubnet", "the plan assigns subnets that do not overlap"),
-    ("networking.serviceSubnet", "the plan assigns subnets that do not overlap"),
+    // The plan knows them: routes between clusters depend on them.
+    ("networking.podSubnet", "set the cluster's podSubnet instead"),
+    ("networking.serviceSubnet", "set the cluster's serviceSubnet instead"),
     ("networking.ipFamily", "only IPv4 is supported"),
     // The routes between clusters follow the pod subnets that kindnet assigns to nodes.
     ("networking.disableDefaultCNI", "the links between clusters require kind's default CNI"),

@@ -89,13 +89,21 @@ impl JsonSchema for Label {
 }
 
 /// An IPv4 subnet, or `auto`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Subnet {
     /// An unused subnet.
+    #[default]
     Auto,
     /// This subnet.
     Fixed(Ipv4Net),
+}
+
+impl Subnet {
+    /// Whether it is an unused subnet.
+    pub fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 impl FromStr for Subnet {

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::Ipv4Net;
-
 use super::versions::{known_node_image, kubernetes_minors, supported_istio};
 use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
-use super::{Label, Mesh, Origins, Spec, Subnet, file, kind, owned};
+use super::{Label, Mesh, Origins, Spec, file, kind, owned, subnets};
 use crate::base::error::Error;
 
 pub use super::versions::{Version, kubernetes_version};
@@ -19,8 +17,6 @@ pub const WORKERS_MAX: u8 = 20;
 pub const CLUSTERS_MAX: usize = 20;
 /// The maximum number of problems in one error: the user sees the rest after fixing those.
 const MAX_PROBLEMS: usize = 20;
-/// Addresses of the subnet that are reserved for a later cluster and another container.
-const SPARE_ADDRESSES: u64 = 2;
 
 /// Checks everything about a spec that requires no engine.
 ///
@@ -29,7 +25,9 @@ const SPARE_ADDRESSES: u64 = 2;
 pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut problems = Problems { origins, found: Vec::new() };
     problems.name(spec);
-    problems.network(spec);
+    for (path, what, hint) in subnets::problems(spec) {
+        problems.add(&path, what, hint);
+    }
     problems.clusters(spec);
     problems.versions(spec);
     problems.mesh(&spec.mesh);
@@ -115,28 +113,6 @@ impl Problems<'_> {
         if length > NAME_MAX {
             let what = format!("\"{}\" has {length} characters, at most {NAME_MAX} are allowed", spec.name);
             self.add("name", what, "choose a shorter name: it is part of every node's name");
-        }
-    }
-
-    fn network(&mut self, spec: &Spec) {
-        let Subnet::Fixed(subnet) = spec.network.subnet else { return };
-        let path = "network.subnet";
-        if let Some(why) = unusable(&subnet) {
-            self.add(path, format!("{subnet} {why}"), "use a private subnet such as 172.30.0.0/24, or auto");
-        }
-        if subnet.prefix_len() < 16 {
-            let what =
-                format!("{subnet} is larger than a /16: pod and Service subnets come from the same private range");
-            self.add(path, what, "use a /24 such as 172.30.0.0/24, which fits 124 nodes, or auto");
-        }
-        let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
-        // Nodes get addresses of the lower half; the network's own address and its gateway are not available to them.
-        let needed = 2 * (nodes + SPARE_ADDRESSES + 2);
-        let size = 1_u64 << (32 - subnet.prefix_len());
-        if size < needed {
-            let fits = (0..=29).rev().find(|prefix| 1_u64 << (32 - prefix) >= needed).unwrap_or(0);
-            let what = format!("{subnet} is too small for {nodes} nodes: they need a /{fits}");
-            self.add(path, what, format!("use a /{fits} or larger, or auto"));
         }
     }
 
@@ -317,42 +293,6 @@ const OWNED_VALUES: [(&str, &str); 12] = [
         "meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
         "DNS capture is off: a name resolves only with a Service",
     ),
-];
-
-/// Returns why nodes cannot have addresses of this subnet; `None` if they can.
-fn unusable(subnet: &Ipv4Net) -> Option<&'static str> {
-    let address = subnet.network();
-    let within = |networks: &[([u8; 4], u8)]| {
-        networks.iter().any(|(first, prefix)| {
-            Ipv4Net::new((*first).into(), *prefix).is_ok_and(|network| network.contains(subnet))
-        })
-    };
-    if address.is_loopback() {
-        Some("is a loopback subnet")
-    } else if address.is_link_local() {
-        Some("is link-local")
-    } else if address.is_multicast() {
-        Some("is a multicast subnet")
-    } else if address.octets()[0] == 0 || address.octets()[0] >= 240 {
-        Some("is reserved")
-    } else if !within(&PRIVATE) {
-        Some("is not private: hosts on the internet would become unreachable")
-    } else {
-        None
-    }
-}
-
-/// Ranges that are not used on the internet: private use (RFC 1918), shared address space (RFC 6598), benchmarks (RFC
-/// 2544) and documentation (RFC 5737).
-const PRIVATE: [([u8; 4], u8); 8] = [
-    ([10, 0, 0, 0], 8),
-    ([172, 16, 0, 0], 12),
-    ([192, 168, 0, 0], 16),
-    ([100, 64, 0, 0], 10),
-    ([198, 18, 0, 0], 15),
-    ([192, 0, 2, 0], 24),
-    ([198, 51, 100, 0], 24),
-    ([203, 0, 113, 0], 24),
 ];
 
 /// Whether text is a valid value of a Kubernetes label.

@@ -13,30 +13,27 @@ fn calls_between_networks_pass_gateways() {
     let environment = Temporary::up(NAME, "topology: multi-network\n");
     let kindmesh = &environment.kindmesh;
     let nodes = ["cluster1", "cluster2"].map(|cluster| format!("{NAME}-{cluster}-control-plane"));
+    // Packets to pods of the other network that leave a node: there are none.
+    let others = r"s/^stranger [^ ]* \([^ ]*\) .*/\1/p";
+    let strangers = [(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])].map(|(node, peer)| {
+        let subnet = docker(&["exec", node, "sed", "-n", others, "/etc/kindmesh/link.conf"]);
+        let count = ["-t", "mangle", "-I", "POSTROUTING", "-o", "eth0", "-d", &subnet];
+        docker(&[&["exec", node, "iptables", "-w"][..], &count].concat());
+        (node, peer, subnet)
+    });
     assert!(failed_checks(kindmesh, &[], None).is_empty());
+    assert_eq!(strangers.each_ref().map(|(node, _, subnet)| packets(node, subnet)), [0, 0]);
     let again = environment.up_again();
     assert!(again.iter().all(|event| event["changed"] != true), "{again:?}");
 
     // A route to the pods of the other network: the claim is that there is none.
-    let others = r"s/^stranger [^ ]* \([^ ]*\) .*/\1/p";
-    let routes = [(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])].map(|(node, peer)| {
-        let subnet = docker(&["exec", node, "sed", "-n", others, "/etc/kindmesh/link.conf"]);
-        docker(&[
-            "exec",
-            node,
-            "ip",
-            "route",
-            "add",
-            &subnet,
-            "via",
-            &node_address(peer).to_string(),
-            "metric",
-            "1",
-        ]);
-        (node, subnet)
-    });
+    for (node, peer, subnet) in &strangers {
+        let via = node_address(peer).to_string();
+        docker(&["exec", node, "ip", "route", "add", subnet, "via", &via, "metric", "1"]);
+    }
     assert_eq!(failed_checks(kindmesh, &["network.apart"], None), ["network.apart"]);
-    for (node, subnet) in &routes {
+    assert!(strangers.iter().any(|(node, _, subnet)| packets(node, subnet) > 0));
+    for (node, _, subnet) in &strangers {
         docker(&["exec", node, "ip", "route", "del", subnet, "metric", "1"]);
     }
 
@@ -47,4 +44,11 @@ fn calls_between_networks_pass_gateways() {
     println!("recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within two minutes: {:?}", kindmesh.run(&["status"]));
     assert!(failed_checks(kindmesh, &["network.apart"], None).is_empty());
+}
+
+/// Returns the number of packets to a subnet that have left a node since they are counted.
+fn packets(node: &str, subnet: &str) -> u64 {
+    let rules = docker(&["exec", node, "iptables", "-w", "-t", "mangle", "-L", "POSTROUTING", "-n", "-v", "-x"]);
+    let rule = rules.lines().find(|rule| rule.ends_with(subnet)).unwrap();
+    rule.split_whitespace().next().unwrap().parse().unwrap()
 }

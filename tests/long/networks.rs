@@ -1,4 +1,4 @@
-//! Three clusters, two of them on one network and the third behind a gateway.
+//! Three clusters, two of them on one network and the third behind a gateway, with the subnets of the first.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use crate::sabotage::failed_checks;
 
 const SPEC: &str = "
 clusters:
-  - {name: east, region: r1, zone: z1}
+  - {name: east, region: r1, zone: z1, podSubnet: 10.200.0.0/16, serviceSubnet: 10.201.0.0/16}
   - {name: west, region: r2, zone: z2}
-  - {name: far, region: r3, zone: z3, network: vpc2}
+  - {name: far, region: r3, zone: z3, network: vpc2, podSubnet: 10.200.0.0/16, serviceSubnet: 10.201.0.0/16}
 samples:
   caller: {clusters: [east, far]}
   producer: {clusters: [west, far]}
