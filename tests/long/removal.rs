@@ -56,20 +56,20 @@ fn no_call_is_lost_when_a_cluster_is_removed_and_added_again() {
     let folder = tempfile::tempdir().unwrap();
     let fewer = folder.path().join("fewer.yaml");
     std::fs::write(&fewer, spec(TWO, "cluster2")).unwrap();
-    let up = ["up", "--prune", "-f", fewer.to_str().unwrap()];
-    let refused = kindmesh.run(&["up", "-f", fewer.to_str().unwrap()]);
+    let up = ["up", "-f", fewer.to_str().unwrap()];
+    let refused = kindmesh.run(&up);
     assert_eq!(refused.code, 2, "{refused:?}");
 
     let calls = Calls::start(kindmesh);
     // Interrupted when nothing but the nodes and what lists them is left, then completed without the flag.
-    let removal = RunningCommand::start(kindmesh, &up);
+    let removal = RunningCommand::start(kindmesh, &[&up[..], &["--prune"]].concat());
     assert!(removal.kill_at(|event| event.is_end_of("unlink"), std::time::Duration::from_secs(600)));
-    let completed = kindmesh.run(&["up"]);
+    let completed = kindmesh.run(&up);
     assert_eq!(completed.code, 0, "{completed:?}");
     let nodes = docker(&["ps", "-aq", "--filter", "label=io.x-k8s.kind.cluster=e2e-removal-cluster3"]);
     assert_eq!(nodes, "", "nodes are left");
     assert!(!kindmesh.state().join("clusters/cluster3").exists());
-    let again = kindmesh.json_lines(&["up"]);
+    let again = kindmesh.json_lines(&up);
     assert!(again.iter().all(|event| event["changed"] != true), "{again:?}");
     environment.up_again();
     let answers = calls.end();
