@@ -4,7 +4,8 @@
 //! gather: clusters, istiod, the caller's proxy, nodes ─► facts ─► hops: one file each, pure functions of the facts
 //! ```
 //!
-//! It does not send the call. It inspects the state that decides its result.
+//! It inspects the state that decides the call's result, and sends no request in the caller's name. To TCP ports it opens
+//! connections that send nothing.
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::cluster::environment::Environment;
 
 mod caller;
 mod cluster;
+mod connect;
 mod endpoints;
 mod facts;
 mod far_side;
@@ -21,15 +23,19 @@ mod gather;
 mod link;
 mod name;
 mod policy;
+mod protocol;
+mod read;
 mod remote;
 mod route;
 mod service;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod trial;
 mod url;
 
 use facts::Facts;
+pub use protocol::Speaks;
 pub use url::Address;
 
 /// The verdict on a hop.
@@ -88,8 +94,10 @@ pub struct Explanation {
     pub namespace: String,
     /// The caller's pod, if one was found.
     pub pod: Option<String>,
-    /// The URL of the call.
+    /// The target of the call, as given.
     pub url: String,
+    /// What the client speaks: by the target's scheme, else as the Service's port declares.
+    pub protocol: Speaks,
     /// The hops, in the order of the call.
     pub hops: Vec<Hop>,
     /// The first failing hop.
@@ -99,16 +107,16 @@ pub struct Explanation {
 /// The caller.
 #[derive(Debug, Clone, Default)]
 pub struct From {
-    /// The namespace. Default: the URL's, else the samples'.
+    /// The namespace. Default: the target's, else the samples'.
     pub namespace: Option<String>,
     /// A prefix of the pod's name. Default: any ready pod.
     pub pod: Option<String>,
 }
 
-/// Explains a call from a cluster to a URL.
+/// Explains a call from a cluster to a target.
 ///
 /// # Errors
-/// A usage error for an unknown cluster or a URL that does not name a Service; an environment error if the
+/// A usage error for an unknown cluster; an environment error if the
 /// caller's cluster does not respond.
 pub async fn why(
     environment: &Environment,
@@ -137,13 +145,15 @@ const HOPS: [fn(&Facts) -> Hop; 11] = [
 ];
 
 fn explain(facts: &Facts, url: &str) -> Explanation {
-    let hops: Vec<Hop> = HOPS.iter().map(|judge| judge(facts)).collect();
+    let mut hops: Vec<Hop> = HOPS.iter().map(|judge| judge(facts)).collect();
+    hops.extend(trial::judge(facts));
     let first_wrong = hops.iter().find(|hop| hop.verdict == Verdict::Wrong).map(|hop| hop.hop);
     Explanation {
         from: facts.call.cluster.clone(),
         namespace: facts.call.namespace.clone(),
         pod: facts.caller.as_ref().map(|caller| caller.pod.clone()),
         url: url.to_owned(),
+        protocol: facts.call.speaks,
         hops,
         first_wrong,
     }

@@ -28,6 +28,7 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::plan::Plan;
 
+pub mod headless;
 mod images;
 pub mod manifests;
 pub mod place;
@@ -179,10 +180,14 @@ pub(crate) async fn deploy_manifests(
     let mut placed = place::place(found, &rules)?;
     let sides = Sides::open(environment).await?;
     let live = sides.services(origin).await?;
-    let (stubs, mut notes) = stubs::stubs(&placed, &stubs::candidates(&placed, &live, &clusters), &clusters);
-
     let engine = Engine::connect().await?;
     let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
+    let networks = plan.clusters.iter().map(|cluster| (cluster.name.to_string(), cluster.network.clone()));
+    let captured = headless::captures_dns(&environment.spec.mesh.values);
+    let names = headless::Names { captured, networks: networks.collect() };
+    let candidates = stubs::candidates(&placed, &live, &clusters);
+    let (stubs, mut notes) = stubs::stubs(&placed, &candidates, &clusters, &names);
+
     let needed = images::needed(&placed);
     let ours = images::in_engine(&engine, needed.values().flatten().collect::<BTreeSet<_>>().into_iter()).await?;
     notes.extend(placed.iter_mut().filter_map(|placed| images::use_loaded(placed, &ours)));

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::environment::{E2E, Kindmesh, docker};
 
 const NAMESPACE: &str = "e2e-why";
+const TCP: &str = "tcp://orders:9000";
 
 /// A namespace with the sample image as a caller in cluster1 and as orders in cluster2, broken and repaired step by step.
 struct Shop<'a> {
@@ -25,7 +26,7 @@ impl<'a> Shop<'a> {
             this.apply(cluster, &format!(
                 "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: {{istio-injection: enabled}}}}}}\n---\n\
                  {{apiVersion: v1, kind: Service, metadata: {{name: orders, namespace: {NAMESPACE}}}, spec: {{selector: {{app: \
-                 orders}}, ports: [{{name: http, port: 8080}}]}}}}\n---\n\
+                 orders}}, ports: [{{name: http, port: 8080}}, {{name: tcp, port: 9000}}]}}}}\n---\n\
                  {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: {NAMESPACE}}}, spec: {{selector: \
                  {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: \
                  [{{name: app, image: \"{image}\", args: [serve, producer], ports: [{{containerPort: 8080}}]}}]}}}}}}}}"
@@ -50,8 +51,8 @@ impl<'a> Shop<'a> {
         assert_eq!(output.code, 0, "{yaml}: {output:?}");
     }
 
-    fn why(&self) -> Value {
-        let arguments = ["why", "cluster1", "http://orders:8080/", "--namespace", NAMESPACE, "--output", "json"];
+    fn why(&self, target: &str) -> Value {
+        let arguments = ["why", "cluster1", target, "--namespace", NAMESPACE, "--output", "json"];
         let output = self.kindmesh.run(&arguments);
         assert!([0, 3].contains(&output.code), "{output:?}");
         let explanation: Value = serde_json::from_str(&output.stdout).expect(&output.stdout);
@@ -61,9 +62,13 @@ impl<'a> Shop<'a> {
 
     /// Repeats `why` until it reports this hop as the first wrong one: changes take time to reach every proxy.
     fn wait_for(&self, hop: Option<&str>) -> Value {
+        self.wait_for_target("http://orders:8080/", hop)
+    }
+
+    fn wait_for_target(&self, target: &str, hop: Option<&str>) -> Value {
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
-            let explanation = self.why();
+            let explanation = self.why(target);
             if explanation["firstWrong"].as_str() == hop {
                 return explanation;
             }
@@ -74,10 +79,19 @@ impl<'a> Shop<'a> {
     /// Returns the fix of the first wrong hop, which must be this one.
     fn fix(&self, hop: &str) -> String {
         let explanation = self.wait_for(Some(hop));
-        let hops = explanation["hops"].as_array().expect("hops");
-        let entry = hops.iter().find(|entry| entry["hop"] == hop).expect(hop);
-        entry["cure"].as_str().expect("a fix").to_owned()
+        entry(&explanation, hop)["cure"].as_str().expect("a fix").to_owned()
     }
+}
+
+/// Returns a hop of an explanation.
+fn entry<'a>(explanation: &'a Value, hop: &str) -> &'a Value {
+    let hops = explanation["hops"].as_array().expect("hops");
+    hops.iter().find(|entry| entry["hop"] == hop).unwrap_or_else(|| panic!("no hop {hop}: {explanation:#}"))
+}
+
+/// Returns what a hop of an explanation reports.
+fn saw<'a>(explanation: &'a Value, hop: &str) -> &'a str {
+    entry(explanation, hop)["saw"].as_str().expect("text")
 }
 
 impl Drop for Shop<'_> {
@@ -134,11 +148,23 @@ fn why_names_the_broken_hop_and_its_fix() {
     };
     shop.apply("cluster2", &policy("AuthorizationPolicy", "{action: DENY, rules: [{}]}"));
     assert!(shop.fix("policy").contains("edit authorizationpolicy e2e"));
+    let denied = shop.wait_for_target(TCP, Some("policy"));
+    assert!(saw(&denied, "policy").contains("would close the connection"), "{denied:#}");
     shop.kubectl("cluster2", &["delete", "authorizationpolicy", "e2e"]);
+    let answered = shop.wait_for_target(TCP, None);
+    assert!(
+        saw(&answered, "trial").contains("got the server's first bytes: \"{\\\"metadata\\\":"),
+        "{answered:#}"
+    );
+
+    // Plain text of a server that speaks first.
+    shop.apply("cluster1", &policy("DestinationRule", "{host: orders, trafficPolicy: {tls: {mode: DISABLE}}}"));
+    let hangs = shop.wait_for_target(TCP, Some("tls"));
+    assert!(saw(&hangs, "tls").contains("the connection hangs"), "{hangs:#}");
+    assert_eq!(entry(&hangs, "trial")["verdict"], "wrong", "{hangs:#}");
+    assert!(saw(&hangs, "trial").contains("got nothing for 3 s"), "{hangs:#}");
 
     shop.apply("cluster2", &policy("PeerAuthentication", "{mtls: {mode: STRICT}}"));
-    shop.wait_for(None);
-    shop.apply("cluster1", &policy("DestinationRule", "{host: orders, trafficPolicy: {tls: {mode: DISABLE}}}"));
     assert!(shop.fix("tls").contains("edit destinationrule e2e"));
     shop.kubectl("cluster1", &["delete", "destinationrule", "e2e"]);
     shop.wait_for(None);
@@ -177,4 +203,28 @@ fn why_names_disabled_link_and_deleted_remote_secret() {
     let up = kindmesh.run(&["up"]);
     assert_eq!(up.code, 0, "{up:?}");
     wait_for(None);
+}
+
+#[test]
+#[ignore = "needs a container engine and minutes"]
+fn why_judges_a_port_by_what_the_client_speaks() {
+    let kindmesh = E2E.up();
+    let why = |target: &str| -> Value {
+        let output = kindmesh.run(&["why", "cluster1", target, "--output", "json"]);
+        serde_json::from_str(&output.stdout).expect(&output.stdout)
+    };
+    // What the port declares, without a scheme.
+    let tcp = why("sample-producer:9000");
+    assert_eq!((&tcp["protocol"], &tcp["firstWrong"]), (&"tcp".into(), &Value::Null), "{tcp:#}");
+    assert!(saw(&tcp, "trial").contains("the server's first bytes"), "{tcp:#}");
+    let grpc = why("sample-producer:8082");
+    assert_eq!((&grpc["protocol"], &grpc["firstWrong"]), (&"grpc".into(), &Value::Null), "{grpc:#}");
+    assert_eq!(saw(&grpc, "trial"), "a gRPC call was answered in cluster2");
+    // What the client speaks differs from what the port declares.
+    let by_connection = why("grpc://sample-producer:9000");
+    assert!(saw(&by_connection, "service").contains("connections are balanced, not calls"), "{by_connection:#}");
+    for target in ["tcp://sample-producer:8080", "grpc://sample-producer:8080"] {
+        let wrong = why(target);
+        assert_eq!(wrong["firstWrong"], "service", "{wrong:#}");
+    }
 }

@@ -9,7 +9,7 @@ use super::{Context, Description, Done, Task};
 use crate::base::error::Kind;
 use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
-use crate::diagnose::why::{self, Address, Explanation, From, Hop, Verdict};
+use crate::diagnose::why::{self, Address, Explanation, From, Hop, Speaks, Verdict};
 use crate::lifecycle::locked;
 use crate::report::Style;
 use crate::spec::Label;
@@ -20,10 +20,11 @@ pub struct WhyArgs {
     /// Cluster of the caller
     #[arg(value_name = "CLUSTER")]
     pub cluster: Label,
-    /// The URL of the call.
-    #[arg(value_name = "URL", help = "URL of the call: http://SERVICE[.NAMESPACE][:PORT][/PATH]")]
-    pub url: Address,
-    /// Namespace of the caller [default: the URL's, else the samples']
+    /// Target of the call: http://SERVICE[.NAMESPACE][:PORT][/PATH], grpc://SERVICE:PORT[/SERVICE/METHOD], tcp://SERVICE:PORT, or
+    /// SERVICE:PORT for the protocol that the port declares
+    #[arg(value_name = "TARGET")]
+    pub target: Address,
+    /// Namespace of the caller [default: the target's, else the samples']
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Option<Label>,
     /// Pod of the caller, or a prefix of its name [default: a ready pod, in the mesh if possible]
@@ -43,7 +44,7 @@ async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
     let cluster = environment.cluster(args.cluster.as_str())?.name.to_string();
     locked::require_running(environment.name(), &[&cluster]).await?;
     let from = From { namespace: args.namespace.as_ref().map(ToString::to_string), pod: args.pod.clone() };
-    let explained = why::why(&environment, &cluster, &args.url, &from, args.timeout).await?;
+    let explained = why::why(&environment, &cluster, &args.target, &from, args.timeout).await?;
     let code = if explained.first_wrong.is_some() { Kind::Check.exit_code() } else { 0 };
     let done = if context.is_json() {
         let mut document = json!({"schemaVersion": 1, "environment": environment.name()});
@@ -60,7 +61,7 @@ const WIDTH: usize = 9;
 
 fn text(explained: &Explanation, style: Style, unicode: bool) -> String {
     let mut lines =
-        vec![format!("GET {} from {}, namespace {}", explained.url, explained.from, explained.namespace)];
+        vec![format!("{} from {}, namespace {}", called(explained), explained.from, explained.namespace)];
     lines.extend(explained.hops.iter().map(|hop| line(hop, style, unicode)));
     let wrong = explained.hops.iter().find(|hop| Some(hop.hop) == explained.first_wrong);
     lines.push(match wrong {
@@ -73,6 +74,15 @@ fn text(explained: &Explanation, style: Style, unicode: bool) -> String {
         None => "\nEvery hop is OK.".to_owned(),
     });
     lines.join("\n")
+}
+
+fn called(explained: &Explanation) -> String {
+    let what = match explained.protocol {
+        Speaks::Http => "GET",
+        Speaks::Grpc => "gRPC call to",
+        Speaks::Tcp => "TCP connection to",
+    };
+    format!("{what} {}", explained.url)
 }
 
 fn line(hop: &Hop, style: Style, unicode: bool) -> String {
@@ -104,6 +114,7 @@ mod tests {
             namespace: "shop".into(),
             pod: None,
             url: "http://orders".into(),
+            protocol: Speaks::Http,
             hops: vec![
                 hop("caller", Verdict::Unknown, None),
                 hop("name", Verdict::Ok, None),
@@ -124,5 +135,7 @@ mod tests {
         The first failing hop is endpoints: what endpoints is
         fix: do this
         ");
+        let tcp = Explanation { protocol: Speaks::Tcp, url: "orders:9000".into(), ..explained };
+        assert!(text(&tcp, Style::plain(), true).starts_with("TCP connection to orders:9000 from cluster1"));
     }
 }

@@ -10,6 +10,13 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     };
     let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy did not respond") };
     let pools = facts.pools();
+    if pools.iter().all(|pool| proxy.passes_through.contains(pool)) {
+        return Hop::ok(
+            HOP,
+            "the caller's proxy forwards to the address that the client connects to, since the Service is headless: no \
+                balancing, no circuit breaker",
+        );
+    }
     let known: Vec<_> = pools.iter().filter_map(|pool| proxy.endpoints.get(pool)).flatten().collect();
     let healthy = known.iter().filter(|(_, health)| health == "healthy").count();
     if healthy > 0 {
@@ -89,6 +96,16 @@ mod tests {
         );
         facts.proxy.as_mut().unwrap().endpoints.clear();
         assert_eq!(judge(&facts).saw, "the caller's proxy has no endpoints");
+    }
+
+    #[test]
+    fn headless_service_has_no_endpoints_in_the_proxy() {
+        let mut facts = works();
+        let proxy = facts.proxy.as_mut().unwrap();
+        proxy.endpoints.clear();
+        proxy.passes_through = [POOL.to_owned()].into();
+        let hop = judge(&facts);
+        assert!(hop.verdict == Verdict::Ok && hop.saw.contains("headless"), "{hop:?}");
     }
 
     #[test]

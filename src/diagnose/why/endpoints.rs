@@ -19,6 +19,15 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::ok(HOP, format!("pods: {}", listed(&counts)));
     }
     let call = &facts.call;
+    let none = facts.clusters.iter().all(|cluster| cluster.pods.is_empty() && cluster.silent.is_none());
+    if let (Some(pod), true) = (&call.to_pod, none) {
+        let context = facts.clusters.last().map(|cluster| facts.kubectl(cluster)).unwrap_or_default();
+        return Hop::wrong(
+            HOP,
+            format!("no cluster has a pod {pod} behind Service {}", call.name),
+            format!("list the pods: {context} get pods"),
+        );
+    }
     if facts.clusters.iter().all(|cluster| cluster.service.is_none() && cluster.silent.is_none()) {
         return Hop::skipped(HOP, "no Service, so no endpoints");
     }
@@ -124,6 +133,14 @@ mod tests {
         assert!(judge(&facts).saw.contains("no selector"));
         facts.clusters[1].silent = Some("connection refused".into());
         assert!(judge(&facts).saw.contains("cluster2 does not respond"));
+    }
+
+    #[test]
+    fn missing_pod_of_a_headless_service_is_named() {
+        let mut facts = works();
+        facts.call.to_pod = Some("orders-9".into());
+        facts.clusters[1].pods.clear();
+        assert_eq!(judge(&facts).saw, "no cluster has a pod orders-9 behind Service orders");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The facts about a call, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
+pub use super::protocol::Speaks;
 pub use crate::cluster::mesh::envoy::config_dump::{Route, Transport};
 
 /// The input for judging the hops.
@@ -28,6 +29,10 @@ pub struct Facts {
     pub destination_rules: Vec<Policy>,
     /// The configuration of the caller's proxy; none if there is no proxy, or it did not respond.
     pub proxy: Option<Proxy>,
+    /// What a connection to a pod's own port got, past its proxy: for TCP only.
+    pub direct: Option<Heard>,
+    /// The trial of the call; none for HTTP.
+    pub trial: Option<Trial>,
 }
 
 /// A call.
@@ -41,10 +46,16 @@ pub struct Call {
     pub name: String,
     /// The Service's namespace.
     pub service_namespace: String,
+    /// The pod, if the host is that of a pod of a headless Service.
+    pub to_pod: Option<String>,
     /// The port.
     pub port: u16,
     /// The path.
     pub path: String,
+    /// What the client speaks.
+    pub speaks: Speaks,
+    /// Whether that is only what the port declares, since the target has no scheme.
+    pub as_declared: bool,
 }
 
 /// The caller's pod.
@@ -54,10 +65,16 @@ pub struct Caller {
     pub pod: String,
     /// Its service account.
     pub account: String,
+    /// Its node.
+    pub node: String,
+    /// Its label `app`.
+    pub app: String,
     /// Whether it has a proxy.
     pub meshed: bool,
     /// Whether it is ready.
     pub ready: bool,
+    /// Whether its proxy answers DNS queries, with names of all clusters.
+    pub captures_dns: bool,
 }
 
 /// A cluster.
@@ -132,6 +149,8 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// Whether it is headless.
     pub headless: bool,
+    /// Its cluster IP, if it has one.
+    pub cluster_ip: Option<Ipv4Addr>,
     /// Its external name, if it has one.
     pub external_name: Option<String>,
 }
@@ -162,8 +181,18 @@ pub struct Pod {
     pub meshed: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// The names of its containers' ports.
-    pub port_names: Vec<String>,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+    /// Its containers' ports: name and number.
+    pub ports: Vec<(String, u16)>,
+}
+
+impl Pod {
+    /// Returns the number of a port, which a Service gives as number or name.
+    pub fn port(&self, target: &str) -> Option<u16> {
+        let named = || self.ports.iter().find(|(name, _)| name == target).map(|(_, number)| *number);
+        target.parse().ok().or_else(named)
+    }
 }
 
 /// A workload, which creates pods.
@@ -214,16 +243,72 @@ impl Policy {
 pub struct Proxy {
     /// Its HTTP route for the host and port.
     pub route: Option<Route>,
+    /// For other than HTTP: the addresses of its TCP listeners on the port, each with where it forwards connections.
+    pub listeners: Vec<(String, Route)>,
     /// Its Envoy clusters, each with its TLS setting.
     pub clusters: BTreeMap<String, Transport>,
+    /// The Envoy clusters that forward connections to the address that the client connects to: those of headless Services.
+    pub passes_through: BTreeSet<String>,
     /// The endpoints of each Envoy cluster, with their health as Envoy prints it.
     pub endpoints: BTreeMap<String, Vec<(String, String)>>,
+}
+
+/// What a client got on a new connection to which it sent nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// The server's first bytes, as text.
+    Bytes(String),
+    /// Nothing for a while; the connection stayed open.
+    Nothing,
+    /// The connection was closed.
+    Closed,
+    /// No connection: the reason.
+    Refused(String),
+}
+
+/// The trial of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trial {
+    /// A TCP connection from the caller's pod, through its proxy.
+    Tcp(Heard),
+    /// A gRPC call: the cluster that answered.
+    Answered(String),
+    /// A gRPC call that failed: the reason.
+    Failed(String),
+    /// None: the reason.
+    None(String),
+}
+
+impl Cluster {
+    /// Returns the port of its Service with this number.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.service.as_ref()?.ports.iter().find(|port| port.number == number)
+    }
 }
 
 impl Facts {
     /// Returns the caller's cluster.
     pub fn here(&self) -> Option<&Cluster> {
         self.clusters.first()
+    }
+
+    /// Returns the cluster whose Service the name resolves to: the caller's own, or another one if the caller's proxy answers
+    /// DNS queries.
+    pub fn named(&self) -> Option<&Cluster> {
+        let captures = self.caller.as_ref().is_some_and(|caller| caller.captures_dns);
+        let known = self.clusters.iter().take(if captures { usize::MAX } else { 1 });
+        known.into_iter().find(|cluster| cluster.service.is_some())
+    }
+
+    /// Returns the target of a call to another Service: the same protocol and port.
+    pub fn target_at(&self, host: &str) -> String {
+        let scheme = match (self.call.as_declared, self.call.speaks) {
+            (true, _) => "",
+            (_, Speaks::Http) => "http://",
+            (_, Speaks::Grpc) => "grpc://",
+            (_, Speaks::Tcp) => "tcp://",
+        };
+        format!("{scheme}{host}:{}", self.call.port)
     }
 
     /// Returns the Service's full name.

@@ -9,8 +9,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     let Some((cluster, pod)) = ready.first() else { return Hop::skipped(HOP, "no endpoints") };
     let port = cluster.service.as_ref().and_then(|s| s.ports.iter().find(|port| port.number == facts.call.port));
     let Some(port) = port else { return Hop::skipped(HOP, "the Service has no such port") };
-    let is_number = port.target.parse::<u16>().is_ok();
-    if !is_number && !pod.port_names.contains(&port.target) {
+    if pod.port(&port.target).is_none() {
+        let named: Vec<&str> =
+            pod.ports.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect();
         return Hop::wrong(
             HOP,
             format!(
@@ -18,7 +19,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                 cluster.name,
                 port.target,
                 pod.name,
-                if pod.port_names.is_empty() { "none".into() } else { pod.port_names.join(", ") }
+                if named.is_empty() { "none".into() } else { named.join(", ") }
             ),
             format!(
                 "set targetPort to a port of the pods: {} edit service {}",
@@ -44,7 +45,7 @@ mod tests {
     #[test]
     fn named_port_must_exist_on_the_pods() {
         let mut facts = works();
-        facts.clusters[1].pods[0].port_names = vec!["web".into()];
+        facts.clusters[1].pods[0].ports[0].0 = "web".into();
         let hop = judge(&facts);
         assert!(
             hop.saw.contains("targetPort \"http\", but orders-1 has no port of that name (named ports: web)"),

@@ -7,12 +7,11 @@ use anyhow::Context;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Port, Proxy, Workload};
-use super::{Address, From};
+use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Proxy, Speaks, Workload};
+use super::{Address, From, connect, read};
 use crate::base::names;
 use crate::cluster::environment::Environment;
 use crate::cluster::fault;
@@ -44,8 +43,11 @@ pub(super) async fn gather(
         service_namespace: address.namespace.clone().unwrap_or_else(|| namespace.clone()),
         namespace,
         name: address.name.clone(),
+        to_pod: address.pod.clone(),
         port: address.port,
         path: address.path.clone(),
+        speaks: address.speaks.unwrap_or_default(),
+        as_declared: address.speaks.is_none(),
     };
     let mut names = environment.cluster_names();
     names.sort_by_key(|name| *name != cluster);
@@ -67,7 +69,18 @@ pub(super) async fn gather(
     for found in &mut facts.clusters {
         (found.linked, found.faults) = links.get(&found.name).cloned().unwrap_or_default();
     }
+    if call.to_pod.is_some() {
+        facts
+            .clusters
+            .iter_mut()
+            .for_each(|found| found.pods.retain(|pod| Some(&pod.name) == call.to_pod.as_ref()));
+    }
     facts.call = call;
+    if let Some(declared) = facts.declared().filter(|_| facts.call.as_declared) {
+        facts.call.speaks = declared.speaks();
+    }
+    (facts.direct, facts.trial) =
+        futures::join!(connect::direct(environment, &facts), connect::trial(environment, &client, &facts));
     Ok(facts)
 }
 
@@ -94,7 +107,7 @@ impl Look<'_> {
             let api: Api<Namespace> = Api::all(client.clone());
             found.has_namespace = api.get_opt(namespace).await?.is_some();
             let api: Api<Service> = Api::namespaced(client.clone(), namespace);
-            found.service = api.get_opt(&self.call.name).await?.map(|service| read_service(&service));
+            found.service = api.get_opt(&self.call.name).await?.map(|service| read::service(&service));
             found.gateway = gateway(&client).await?;
             if let Some(selector) = found.service.as_ref().map(|service| service.selector.clone()) {
                 self.behind(&client, &selector, &mut found).await?;
@@ -133,7 +146,7 @@ impl Look<'_> {
         let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let mut pods = api.list(&ListParams::default().labels(&labels.join(","))).await?.items;
         pods.retain(|pod| !objects::is_terminating(pod));
-        found.pods = pods.iter().map(read_pod).collect();
+        found.pods = pods.iter().map(read::pod).collect();
         let fits = |labels: Option<BTreeMap<String, String>>| {
             let labels = labels.unwrap_or_default();
             selector.iter().all(|(key, value)| labels.get(key) == Some(value))
@@ -218,19 +231,25 @@ impl Look<'_> {
                 pod.name_any(),
             )
         });
-        Ok(pods.first().map(|pod| Caller {
-            pod: pod.name_any(),
-            account: pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
-            meshed: pods::has_container(pod, envoy::CONTAINER),
-            ready: pods::is_ready(pod),
-        }))
+        Ok(pods.first().map(read::caller))
     }
 
     async fn proxy(&self, client: &Client, pod: &str) -> anyhow::Result<Proxy> {
         let call = self.call;
-        let (routes, clusters, said) = futures::try_join!(
+        // Only calls of bytes need the listeners, the largest part.
+        let listeners = async {
+            match call.speaks == Speaks::Http && !call.as_declared {
+                true => Ok(Vec::new()),
+                false => {
+                    let found = config_dump::part(client, &call.namespace, pod, "dynamic_listeners").await?;
+                    Ok(config_dump::listeners(&found, call.port))
+                }
+            }
+        };
+        let (routes, clusters, listeners, said) = futures::try_join!(
             config_dump::part(client, &call.namespace, pod, "dynamic_route_configs"),
             config_dump::part(client, &call.namespace, pod, "dynamic_active_clusters"),
+            listeners,
             envoy::page(client, &call.namespace, pod, "clusters"),
         )?;
         let mut endpoints: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
@@ -241,6 +260,8 @@ impl Look<'_> {
         let host = format!("{}.{}.svc.cluster.local", call.name, call.service_namespace);
         Ok(Proxy {
             route: config_dump::route(&routes, &host, call.port, &call.path),
+            listeners,
+            passes_through: config_dump::passes_through(&clusters),
             clusters: config_dump::transports(&clusters),
             endpoints,
         })
@@ -326,40 +347,4 @@ async fn policies(
             spec: object.data.get("spec").cloned().unwrap_or_default(),
         })
         .collect())
-}
-
-fn read_pod(pod: &Pod) -> facts::Pod {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    facts::Pod {
-        name: pod.name_any(),
-        ready: pods::is_ready(pod),
-        why: pods::state(pod).join("; "),
-        meshed: pods::has_container(pod, envoy::CONTAINER),
-        labels: pod.labels().clone(),
-        port_names: ports.filter_map(|port| port.name.clone()).collect(),
-    }
-}
-
-fn read_service(service: &Service) -> facts::Service {
-    let spec = service.spec.clone().unwrap_or_default();
-    let ports = spec.ports.unwrap_or_default().into_iter().map(|port| {
-        let number = u16::try_from(port.port).unwrap_or_default();
-        Port {
-            name: port.name.unwrap_or_default(),
-            number,
-            target: match port.target_port {
-                Some(IntOrString::Int(target)) => target.to_string(),
-                Some(IntOrString::String(target)) => target,
-                None => number.to_string(),
-            },
-            protocol: port.app_protocol,
-        }
-    });
-    facts::Service {
-        ports: ports.collect(),
-        selector: spec.selector.unwrap_or_default(),
-        headless: spec.cluster_ip.as_deref() == Some("None"),
-        external_name: spec.external_name.filter(|_| spec.type_.as_deref() == Some("ExternalName")),
-    }
 }

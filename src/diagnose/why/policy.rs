@@ -4,6 +4,7 @@ use crate::base::names;
 use serde_json::Value;
 
 use super::facts::{Cluster, Pod, Policy};
+use super::protocol::{Declared, Speaks};
 use super::{Facts, Hop};
 
 const HOP: &str = "policy";
@@ -53,7 +54,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             .collect();
         asked += about.len();
         let caller = Identity::of(facts, cluster, pod);
-        match decide(&about, &caller, facts) {
+        let target = cluster.port(facts.call.port).and_then(|port| pod.port(&port.target));
+        let request = Request { facts, caller: &caller, port: target, bytes: is_bytes(facts, cluster) };
+        match decide(&about, &request) {
             Decision::Allowed => {}
             Decision::Unknown(policy) => unknown = Some((policy, cluster)),
             Decision::Denied(policy) => return denied(facts, cluster, pod, policy, &caller),
@@ -74,12 +77,12 @@ fn denied(facts: &Facts, cluster: &Cluster, pod: &Pod, policy: &Policy, caller: 
     Hop::wrong(
         HOP,
         format!(
-            "AuthorizationPolicy {} in namespace {} of {} denies calls from {}: {} would return 403",
+            "AuthorizationPolicy {} in namespace {} of {} denies calls from {}: {}",
             policy.name,
             policy.namespace,
             cluster.name,
             caller.told(),
-            pod.name
+            refusal(facts, cluster, pod)
         ),
         format!(
             "{}kubectl --context {} -n {} edit authorizationpolicy {}",
@@ -97,11 +100,11 @@ fn not_allowed(facts: &Facts, cluster: &Cluster, pod: &Pod, policies: &[&Policy]
     Hop::wrong(
         HOP,
         format!(
-            "no rule of AuthorizationPolicy {} in {} allows {}: {} would return 403",
+            "no rule of AuthorizationPolicy {} in {} allows {}: {}",
             super::facts::listed(&names),
             cluster.name,
             caller.told(),
-            pod.name
+            refusal(facts, cluster, pod)
         ),
         format!(
             "add the caller to the policy: kubectl --context {} -n {first} edit authorizationpolicy {}",
@@ -110,6 +113,26 @@ fn not_allowed(facts: &Facts, cluster: &Cluster, pod: &Pod, policies: &[&Policy]
         ),
     )
     .with_hint(facts)
+}
+
+/// Returns what a denied client gets.
+fn refusal(facts: &Facts, cluster: &Cluster, pod: &Pod) -> String {
+    match (is_bytes(facts, cluster), facts.call.speaks) {
+        // Envoy decides when the client's first bytes arrive.
+        (true, _) => format!(
+            "{}'s proxy would close the connection after the client's first bytes, before the server responds; \
+                what a server says first still arrives",
+            pod.name
+        ),
+        (false, Speaks::Grpc) => format!("{} would return PERMISSION_DENIED", pod.name),
+        (false, _) => format!("{} would return 403", pod.name),
+    }
+}
+
+/// Whether the pods' proxies see bytes, not requests: as the Service in their cluster declares.
+fn is_bytes(facts: &Facts, cluster: &Cluster) -> bool {
+    let declared = cluster.port(facts.call.port).map(Declared::of);
+    facts.call.speaks == Speaks::Tcp || declared.is_some_and(Declared::is_bytes)
 }
 
 impl Hop {
@@ -158,19 +181,19 @@ enum Decision<'a> {
 }
 
 /// Evaluates policies as Istio does: DENY first; if there are ALLOW policies, one of them must allow the call.
-fn decide<'a>(policies: &[&'a Policy], caller: &Identity, facts: &Facts) -> Decision<'a> {
+fn decide<'a>(policies: &[&'a Policy], request: &Request<'_>) -> Decision<'a> {
     let action = |policy: &Policy| policy.spec["action"].as_str().unwrap_or("ALLOW").to_owned();
     let of = |wanted: &'static str| policies.iter().copied().filter(move |policy| action(policy) == wanted);
     let mut unknown = of("CUSTOM").next();
     for policy in of("DENY") {
-        match matches(policy, caller, facts) {
+        match matches(policy, request) {
             Match::Yes => return Decision::Denied(policy),
             Match::Unknown => unknown = Some(policy),
             Match::No => {}
         }
     }
     let allowing: Vec<&Policy> = of("ALLOW").collect();
-    match Match::any(allowing.iter().map(|policy| matches(policy, caller, facts))) {
+    match Match::any(allowing.iter().map(|policy| matches(policy, request))) {
         Match::No if !allowing.is_empty() => return Decision::NotAllowed(allowing),
         Match::Unknown => unknown = unknown.or(allowing.first().copied()),
         _ => {}
@@ -178,13 +201,30 @@ fn decide<'a>(policies: &[&'a Policy], caller: &Identity, facts: &Facts) -> Deci
     unknown.map_or(Decision::Allowed, Decision::Unknown)
 }
 
+/// What the pods' proxies know of a call.
+struct Request<'a> {
+    facts: &'a Facts,
+    caller: &'a Identity,
+    /// The pod's own port, if known: a policy's `ports`.
+    port: Option<u16>,
+    bytes: bool,
+}
+
 /// Whether any rule of a policy matches this call. A policy without rules matches nothing.
-fn matches(policy: &Policy, caller: &Identity, facts: &Facts) -> Match {
+fn matches(policy: &Policy, request: &Request<'_>) -> Match {
+    // Of a connection, Istio knows no HTTP attributes: a rule of ALLOW that has some never matches, one of DENY matches as
+    // without them.
+    let unheard = if policy.spec["action"] == "DENY" { Match::Yes } else { Match::No };
+    let of_http = |otherwise: Match| if request.bytes { unheard } else { otherwise };
     let rules = policy.spec["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
     Match::any(rules.iter().map(|rule| {
-        let when = if rule.get("when").is_some() { Match::Unknown } else { Match::Yes };
-        let from = any_of(&rule["from"], "source", |source| is_source(source, caller));
-        let to = any_of(&rule["to"], "operation", |operation| is_operation(operation, facts));
+        let conditions = rule["when"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let when = conditions.iter().fold(Match::Yes, |holds, condition| {
+            let is_http = condition["key"].as_str().is_some_and(|key| key.starts_with("request."));
+            holds.and(if is_http { of_http(Match::Unknown) } else { Match::Unknown })
+        });
+        let from = any_of(&rule["from"], "source", |source| is_source(source, request.caller, of_http));
+        let to = any_of(&rule["to"], "operation", |operation| is_operation(operation, request, of_http));
         when.and(from).and(to)
     }))
 }
@@ -197,7 +237,7 @@ fn any_of(list: &Value, key: &str, fits: impl Fn(&Value) -> Match) -> Match {
     }
 }
 
-fn is_source(source: &Value, caller: &Identity) -> Match {
+fn is_source(source: &Value, caller: &Identity, of_http: impl Fn(Match) -> Match) -> Match {
     let fields = source.as_object().into_iter().flatten();
     fields.fold(Match::Yes, |holds, (field, patterns)| {
         holds.and(match field.as_str() {
@@ -205,22 +245,30 @@ fn is_source(source: &Value, caller: &Identity) -> Match {
             "notPrincipals" => none(patterns, caller.principal.as_deref()),
             "namespaces" => one(patterns, caller.namespace.as_deref()),
             "notNamespaces" => none(patterns, caller.namespace.as_deref()),
-            // IP addresses, tokens: not known before the call is sent.
+            "requestPrincipals" | "notRequestPrincipals" => of_http(Match::Unknown),
+            // IP addresses: not known before the call is sent.
             _ => Match::Unknown,
         })
     })
 }
 
-fn is_operation(operation: &Value, facts: &Facts) -> Match {
-    let path = facts.call.path.split('?').next().unwrap_or_default();
+fn is_operation(operation: &Value, request: &Request<'_>, of_http: impl Fn(Match) -> Match) -> Match {
+    let call = &request.facts.call;
+    // The explained HTTP call is a GET; gRPC calls are POSTs. A target without a gRPC method can be any.
+    let method = Some(if call.speaks == Speaks::Grpc { "POST" } else { "GET" });
+    let path = call.path.split('?').next().filter(|path| call.speaks != Speaks::Grpc || *path != "/");
+    let port = request.port.map(|port| port.to_string());
     let fields = operation.as_object().into_iter().flatten();
     fields.fold(Match::Yes, |holds, (field, patterns)| {
         holds.and(match field.as_str() {
-            "paths" => one(patterns, Some(path)),
-            "notPaths" => none(patterns, Some(path)),
-            // The explained call is a GET. Hosts and ports are not evaluated.
-            "methods" => one(patterns, Some("GET")),
-            "notMethods" => none(patterns, Some("GET")),
+            "paths" if path.is_some() => of_http(one(patterns, path)),
+            "notPaths" if path.is_some() => of_http(none(patterns, path)),
+            "methods" => of_http(one(patterns, method)),
+            "notMethods" => of_http(none(patterns, method)),
+            "ports" if port.is_some() => one(patterns, port.as_deref()),
+            "notPorts" if port.is_some() => none(patterns, port.as_deref()),
+            // Hosts are not evaluated.
+            "paths" | "notPaths" | "hosts" | "notHosts" => of_http(Match::Unknown),
             _ => Match::Unknown,
         })
     })
@@ -304,6 +352,75 @@ mod tests {
             let hop = with(&specs);
             assert_eq!(hop.verdict, verdict, "{specs:?}: {hop:?}");
         }
+    }
+
+    fn over(speaks: Speaks, spec: &Value) -> Hop {
+        let mut facts = works();
+        facts.call.speaks = speaks;
+        facts.clusters[1].authorization_policies =
+            vec![Policy { namespace: "shop".into(), name: "p".into(), spec: spec.clone() }];
+        judge(&facts)
+    }
+
+    #[test]
+    fn http_attributes_of_a_connection_allow_nothing_and_deny_everything() {
+        let rule = |action: &str, rule: Value| json!({"action": action, "rules": [rule]});
+        let to = |operation: Value| json!({"to": [{"operation": operation}]});
+        for (spec, http, tcp) in [
+            (rule("ALLOW", to(json!({"methods": ["GET"]}))), Verdict::Ok, Verdict::Wrong),
+            (rule("DENY", to(json!({"methods": ["POST"]}))), Verdict::Ok, Verdict::Wrong),
+            (rule("DENY", to(json!({"paths": ["/admin"]}))), Verdict::Ok, Verdict::Wrong),
+            (rule("DENY", to(json!({"hosts": ["other"]}))), Verdict::Unknown, Verdict::Wrong),
+            (rule("DENY", to(json!({"ports": ["9"], "paths": ["/admin"]}))), Verdict::Ok, Verdict::Ok),
+            (rule("ALLOW", to(json!({"ports": ["8080"]}))), Verdict::Ok, Verdict::Ok),
+            (rule("ALLOW", to(json!({"ports": ["9"]}))), Verdict::Wrong, Verdict::Wrong),
+            (rule("DENY", to(json!({"notPorts": ["8080"]}))), Verdict::Ok, Verdict::Ok),
+            (rule("ALLOW", json!({"when": [{"key": "request.headers[x]"}]})), Verdict::Unknown, Verdict::Wrong),
+            (rule("DENY", json!({"when": [{"key": "source.ip"}]})), Verdict::Unknown, Verdict::Unknown),
+            (
+                rule("DENY", json!({"from": [{"source": {"requestPrincipals": ["*"]}}]})),
+                Verdict::Unknown,
+                Verdict::Wrong,
+            ),
+        ] {
+            assert_eq!(over(Speaks::Http, &spec).verdict, http, "HTTP: {spec}");
+            assert_eq!(over(Speaks::Tcp, &spec).verdict, tcp, "TCP: {spec}");
+        }
+        // HTTP on a port that is declared as TCP is a connection, too.
+        let mut facts = works();
+        facts.clusters[1].service.as_mut().unwrap().ports[0].protocol = Some("tcp".into());
+        facts.clusters[1].authorization_policies = vec![Policy {
+            namespace: "shop".into(),
+            name: "p".into(),
+            spec: rule("ALLOW", to(json!({"methods": ["GET"]}))),
+        }];
+        assert_eq!(judge(&facts).verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn denied_client_learns_it_in_its_protocol() {
+        let all = json!({"action": "DENY", "rules": [{}]});
+        assert!(over(Speaks::Grpc, &all).saw.ends_with("orders-1 would return PERMISSION_DENIED"));
+        let hop = over(Speaks::Tcp, &all);
+        assert!(
+            hop.saw.contains("orders-1's proxy would close the connection after the client's first bytes"),
+            "{hop:?}"
+        );
+    }
+
+    #[test]
+    fn grpc_is_posted_to_its_method() {
+        let allow = |operation: Value| json!({"rules": [{"to": [{"operation": operation}]}]});
+        assert_eq!(over(Speaks::Grpc, &allow(json!({"methods": ["POST"]}))).verdict, Verdict::Ok);
+        assert_eq!(over(Speaks::Grpc, &allow(json!({"methods": ["GET"]}))).verdict, Verdict::Wrong);
+        // Without a method in the target, the path is not known.
+        assert_eq!(over(Speaks::Grpc, &allow(json!({"paths": ["/a.B/C"]}))).verdict, Verdict::Unknown);
+        let mut facts = works();
+        (facts.call.speaks, facts.call.path) = (Speaks::Grpc, "/a.B/C".into());
+        let spec = allow(json!({"paths": ["/a.B/*"]}));
+        facts.clusters[1].authorization_policies =
+            vec![Policy { namespace: "shop".into(), name: "p".into(), spec }];
+        assert_eq!(judge(&facts).verdict, Verdict::Ok);
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The HTTP route: where the caller's proxy sends requests for the host.
+//! The route: where the caller's proxy sends requests for the host, or bytes for the address.
 
-use super::facts::Route;
+use std::net::Ipv4Addr;
+
+use super::facts::{Proxy, Route};
 use super::{Facts, Hop};
 
 const HOP: &str = "route";
@@ -15,6 +17,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let Some(proxy) = &facts.proxy else { return Hop::unknown(HOP, "the caller's proxy did not respond") };
     let host = facts.host();
+    if facts.is_bytes() {
+        return by_address(facts, proxy);
+    }
     let Some(route) = &proxy.route else {
         // Not HTTP: Envoy matches the address, without an HTTP route.
         if proxy.clusters.contains_key(&facts.pool()) {
@@ -63,6 +68,31 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     )
 }
 
+/// Judges the route of bytes: the listener for the Service's address, and the Envoy clusters behind it.
+fn by_address(facts: &Facts, proxy: &Proxy) -> Hop {
+    let pools = facts.pools();
+    let to = pools.iter().map(|pool| shown(pool)).collect::<Vec<_>>().join(", ");
+    let by = match facts.listener().and_then(|route| route.virtual_service.as_deref()) {
+        Some(found) => format!("VirtualService {}", found.replace(" -n ", " in namespace ")),
+        None => "address".to_owned(),
+    };
+    if let Some(missing) = pools.iter().find(|pool| !proxy.clusters.contains_key(*pool)) {
+        return Hop::wrong(
+            HOP,
+            format!(
+                "connections are routed by {by} to {}, which the caller's proxy does not have",
+                shown(missing)
+            ),
+            format!(
+                "check the subsets of the DestinationRule, and whether a Sidecar limits the configuration: \
+                    kubectl --context {} get destinationrules,sidecars -A",
+                facts.context()
+            ),
+        );
+    }
+    Hop::ok(HOP, format!("connections are routed by {by} to {to}: no HTTP routes, timeouts or retries"))
+}
+
 fn limits(route: &Route) -> String {
     let mut limits = String::new();
     if let Some(timeout) = &route.timeout {
@@ -91,11 +121,30 @@ impl Facts {
 
     /// Returns the names of the Envoy clusters that the call is sent to.
     pub(super) fn pools(&self) -> Vec<String> {
-        let route = self.proxy.as_ref().and_then(|proxy| proxy.route.as_ref());
+        let requests = || self.proxy.as_ref().and_then(|proxy| proxy.route.as_ref());
+        let route = if self.is_bytes() { self.listener() } else { requests() };
         route
             .map(|route| route.clusters.clone())
             .filter(|names| !names.is_empty())
             .unwrap_or_else(|| vec![self.pool()])
+    }
+
+    /// Returns what the caller's proxy does with bytes: that of the listener for the address that the client connects to, else
+    /// of one that leads to the Service.
+    fn listener(&self) -> Option<&Route> {
+        let listeners = &self.proxy.as_ref()?.listeners;
+        let address = self.target().map(|address| address.to_string());
+        let exact = listeners.iter().find(|(at, _)| Some(at) == address.as_ref());
+        let pool = self.pool();
+        let found = exact.or_else(|| listeners.iter().find(|(_, route)| route.clusters.contains(&pool)));
+        found.map(|(_, route)| route)
+    }
+
+    /// Returns the address that the client connects to: the Service's, or for a headless one that of a pod.
+    pub(super) fn target(&self) -> Option<Ipv4Addr> {
+        let service = self.named().and_then(|cluster| cluster.service.as_ref());
+        let shared = service.and_then(|service| service.cluster_ip).filter(|_| self.call.to_pod.is_none());
+        shared.or_else(|| self.resolved().first()?.1.address)
     }
 
     /// Returns the context of the caller's cluster.
@@ -136,6 +185,32 @@ mod tests {
         });
         assert!(
             hop.verdict == Verdict::Ok && hop.saw.ends_with("timeout 5s, and injects faults into 50 % of calls"),
+            "{hop:?}"
+        );
+    }
+
+    #[test]
+    fn bytes_are_routed_by_the_listener_of_the_address() {
+        let mut facts = works();
+        facts.call.speaks = super::super::protocol::Speaks::Tcp;
+        let hop = judge(&facts);
+        assert_eq!(
+            hop.saw,
+            "connections are routed by address to orders.shop.svc.cluster.local:8080: no HTTP routes, timeouts or retries"
+        );
+        // The HTTP route of the port does not matter; a VirtualService for TCP does.
+        let proxy = facts.proxy.as_mut().unwrap();
+        proxy.route.as_mut().unwrap().direct = Some(404);
+        let listener = Route {
+            clusters: vec![POOL.replace("||", "|v2|")],
+            virtual_service: Some("split -n shop".into()),
+            ..Route::default()
+        };
+        proxy.listeners = vec![("10.96.0.9".into(), Route::default()), ("10.96.0.1".into(), listener)];
+        let hop = judge(&facts);
+        assert!(
+            hop.verdict == Verdict::Wrong
+                && hop.saw.contains("by VirtualService split in namespace shop to subset v2"),
             "{hop:?}"
         );
     }

@@ -1,16 +1,17 @@
-//! The Service: whether it has the called port and declares HTTP.
+//! The Service: whether it has the called port, and whether the port declares what the client speaks.
 
-use super::facts::{Port, listed};
+use super::facts::{Heard, Port, listed};
+use super::protocol::{Declared, Speaks};
 use super::{Facts, Hop};
 
 const HOP: &str = "service";
 
 pub(super) fn judge(facts: &Facts) -> Hop {
     let call = &facts.call;
-    let Some((here, service)) = facts.here().and_then(|here| Some((here, here.service.as_ref()?))) else {
+    let Some((here, service)) = facts.named().and_then(|here| Some((here, here.service.as_ref()?))) else {
         return Hop::skipped(HOP, "no Service");
     };
-    let Some(port) = service.ports.iter().find(|port| port.number == call.port) else {
+    let Some(port) = here.port(call.port) else {
         let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
         return Hop::wrong(
             HOP,
@@ -34,23 +35,86 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         );
     };
     // Istio merges the endpoints of several clusters by port number.
-    let differs = facts.clusters.iter().filter_map(|cluster| Some((cluster, cluster.service.as_ref()?)));
-    let lacks = differs.into_iter().find(|(_, other)| !other.ports.iter().any(|other| other.number == call.port));
-    if let Some((other, _)) = lacks {
+    let lacks = facts.clusters.iter().find(|other| other.service.is_some() && other.port(call.port).is_none());
+    if let Some(other) = lacks {
         return Hop::wrong(
             HOP,
             format!("Service {} has port {} in {}, but not in {}", call.name, call.port, here.name, other.name),
             format!("define the same ports in both: {} edit service {}", facts.kubectl(other), call.name),
         );
     }
-    let http = if speaks_http(port) { "HTTP" } else { "not declared as HTTP: the proxy detects the protocol" };
-    Hop::ok(HOP, format!("port {} ({http}), targetPort {}", port.number, port.target))
+    match spoken(facts, Declared::of(port)) {
+        Ok(handled) => Hop::ok(
+            HOP,
+            format!("port {} ({handled}{}), targetPort {}", port.number, differs(facts, port), port.target),
+        ),
+        Err((saw, wanted)) => Hop::wrong(HOP, format!("port {} {saw}", port.number), declare(facts, wanted)),
+    }
 }
 
-/// Whether a port is declared as HTTP, by its protocol or by the prefix of its name.
-pub(super) fn speaks_http(port: &Port) -> bool {
-    let said = port.protocol.clone().unwrap_or_else(|| port.name.split('-').next().unwrap_or_default().to_owned());
-    ["http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c"].contains(&said.to_ascii_lowercase().as_str())
+/// Returns how proxies handle what the client speaks on a port that declares this, or why they fail it, and the protocol
+/// to declare instead.
+fn spoken(facts: &Facts, declared: Declared) -> Result<String, (String, &'static str)> {
+    use Declared::{Grpc, Http, Http2, Nothing, Tcp, Tls};
+    let speaks_first = matches!(facts.direct, Some(Heard::Bytes(_)));
+    Ok(match (facts.call.speaks, declared) {
+        (Speaks::Http, Nothing) if facts.call.as_declared => {
+            "not declared as HTTP: the proxy detects the protocol; judged as HTTP, use tcp:// for another".into()
+        }
+        (Speaks::Http, Nothing) => "not declared as HTTP: the proxy detects the protocol".into(),
+        (Speaks::Http, Http) => "HTTP".into(),
+        (Speaks::Http, Http2 | Grpc) => format!("declared as {declared}: the pods receive requests as HTTP/2"),
+        (Speaks::Grpc, Http2 | Grpc) => "gRPC: calls are balanced one by one".into(),
+        (Speaks::Grpc, Nothing) => "not declared as gRPC: the proxy detects HTTP/2".into(),
+        (Speaks::Grpc, Http) => {
+            return Err((
+                "is declared as HTTP, so the pods receive HTTP/1.1, in which a gRPC server fails every call"
+                    .into(),
+                "grpc",
+            ));
+        }
+        (Speaks::Http | Speaks::Grpc, Tcp | Tls) => format!(
+            "declared as {declared}, not as {}: connections are balanced, not calls; routes, timeouts and retries have \
+                no effect",
+            facts.call.speaks
+        ),
+        (Speaks::Tcp, Tcp) => "TCP: connections are balanced".into(),
+        (Speaks::Tcp, Tls) => "declared as TLS: the client must send TLS".into(),
+        (Speaks::Tcp, Nothing) if speaks_first => {
+            return Err((
+                "declares no protocol: the proxies wait for the client's first bytes to detect it, but here the \
+                    server speaks first, so that the connection hangs"
+                    .into(),
+                "tcp",
+            ));
+        }
+        (Speaks::Tcp, Nothing) => {
+            "not declared as TCP: the proxies wait for the client's first bytes to detect the protocol".into()
+        }
+        (Speaks::Tcp, Http | Http2 | Grpc) => {
+            let first = if speaks_first { ", and the server's first bytes do not arrive" } else { "" };
+            return Err((format!("is declared as {declared}: the proxies accept only HTTP{first}"), "tcp"));
+        }
+    })
+}
+
+/// Returns a remark about a cluster that declares something else. Its proxies go by that.
+fn differs(facts: &Facts, port: &Port) -> String {
+    let other = facts.clusters.iter().find_map(|cluster| {
+        let declared = Declared::of(cluster.port(facts.call.port)?);
+        (declared != Declared::of(port)).then(|| format!("; {} declares {declared} for it", cluster.name))
+    });
+    other.unwrap_or_default()
+}
+
+/// Returns the commands that declare a protocol in every cluster with the Service.
+fn declare(facts: &Facts, protocol: &str) -> String {
+    let patch = format!(r#"'{{"spec":{{"ports":[{{"port":{},"appProtocol":"{protocol}"}}]}}}}'"#, facts.call.port);
+    let served = facts.clusters.iter().filter(|cluster| cluster.service.is_some());
+    let commands: Vec<String> = served
+        .map(|cluster| format!("{} patch service {} -p {patch}", facts.kubectl(cluster), facts.call.name))
+        .collect();
+    format!("declare it as {protocol} in every cluster: {}", commands.join("; "))
 }
 
 #[cfg(test)]
@@ -75,14 +139,61 @@ mod tests {
         assert!(judge(&facts).saw.contains("but not in cluster2"));
     }
 
+    fn with(speaks: Speaks, declared: Option<&str>, direct: Option<Heard>) -> Hop {
+        let mut facts = works();
+        facts.call.speaks = speaks;
+        facts.direct = direct;
+        for cluster in &mut facts.clusters {
+            let port = &mut cluster.service.as_mut().unwrap().ports[0];
+            (port.name, port.protocol) = ("x".into(), declared.map(str::to_owned));
+        }
+        judge(&facts)
+    }
+
     #[test]
-    fn http_is_detected_by_name_or_protocol() {
-        let port = |name: &str, protocol: Option<&str>| Port {
-            name: name.into(),
-            protocol: protocol.map(str::to_owned),
-            ..Port::default()
-        };
-        assert!(speaks_http(&port("http-web", None)) && speaks_http(&port("web", Some("http"))));
-        assert!(!speaks_http(&port("web", None)) && !speaks_http(&port("http", Some("tcp"))));
+    fn each_protocol_is_judged_by_what_the_port_declares() {
+        let mut table = String::new();
+        for speaks in [Speaks::Http, Speaks::Grpc, Speaks::Tcp] {
+            for declared in [Some("http"), Some("http2"), Some("grpc"), Some("tcp"), Some("tls"), None] {
+                let hop = with(speaks, declared, None);
+                let declared = declared.unwrap_or("-");
+                table.push_str(&format!("{speaks} on {declared}: {:?}: {}\n", hop.verdict, hop.saw));
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn server_that_speaks_first_needs_the_declaration() {
+        let greeting = Some(Heard::Bytes("220 ready".into()));
+        let hop = with(Speaks::Tcp, None, greeting.clone());
+        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("so that the connection hangs"), "{hop:?}");
+        assert_eq!(
+            hop.cure.unwrap(),
+            "declare it as tcp in every cluster: \
+            kubectl --context kind-e-cluster1 -n shop patch service orders \
+            -p '{\"spec\":{\"ports\":[{\"port\":8080,\"appProtocol\":\"tcp\"}]}}'; \
+            kubectl --context kind-e-cluster2 -n shop patch service orders \
+            -p '{\"spec\":{\"ports\":[{\"port\":8080,\"appProtocol\":\"tcp\"}]}}'"
+        );
+        assert!(with(Speaks::Tcp, Some("http"), greeting.clone()).saw.ends_with("first bytes do not arrive"));
+        assert_eq!(with(Speaks::Tcp, Some("tcp"), greeting).verdict, Verdict::Ok);
+        assert_eq!(with(Speaks::Tcp, None, Some(Heard::Nothing)).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn another_declaration_in_another_cluster_is_named() {
+        let mut facts = works();
+        facts.clusters[1].service.as_mut().unwrap().ports[0].protocol = Some("tcp".into());
+        assert_eq!(judge(&facts).saw, "port 8080 (HTTP; cluster2 declares TCP for it), targetPort http");
+    }
+
+    #[test]
+    fn target_without_a_scheme_on_an_undeclared_port_is_judged_as_http() {
+        let mut facts = works();
+        facts.call.as_declared = true;
+        assert_eq!(judge(&facts).saw, "port 8080 (HTTP), targetPort http");
+        facts.clusters.iter_mut().for_each(|c| c.service.as_mut().unwrap().ports[0].name = "web".into());
+        assert!(judge(&facts).saw.contains("use tcp:// for another"));
     }
 }

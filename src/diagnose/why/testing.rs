@@ -9,6 +9,7 @@ pub(super) fn works() -> Facts {
     let service = Service {
         ports: vec![Port { name: "http".into(), number: 8080, target: "http".into(), protocol: None }],
         selector: [("app".to_owned(), "orders".to_owned())].into(),
+        cluster_ip: Some([10, 96, 0, 1].into()),
         ..Service::default()
     };
     let cluster = |name: &str| Cluster {
@@ -24,7 +25,8 @@ pub(super) fn works() -> Facts {
         ready: true,
         meshed: true,
         labels: service.selector.clone(),
-        port_names: vec!["http".into()],
+        ports: vec![("http".into(), 8080)],
+        address: Some([10, 2, 0, 1].into()),
         ..Pod::default()
     };
     let mut there = cluster("cluster2");
@@ -39,8 +41,15 @@ pub(super) fn works() -> Facts {
             service_namespace: "shop".into(),
             port: 8080,
             path: "/".into(),
+            ..Call::default()
         },
-        caller: Some(Caller { pod: "checkout-1".into(), account: "checkout".into(), meshed: true, ready: true }),
+        caller: Some(Caller {
+            pod: "checkout-1".into(),
+            account: "checkout".into(),
+            meshed: true,
+            ready: true,
+            ..Caller::default()
+        }),
         clusters: vec![cluster("cluster1"), there],
         synced: Some(vec![("cluster2".into(), "synced".into())]),
         remote_secrets: vec!["cluster2".into()],
@@ -48,6 +57,7 @@ pub(super) fn works() -> Facts {
             route: Some(Route { clusters: vec![POOL.into()], ..Route::default() }),
             clusters: [(POOL.to_owned(), Transport::Automatic)].into(),
             endpoints: [(POOL.to_owned(), vec![("10.2.0.1:8080".to_owned(), "healthy".to_owned())])].into(),
+            ..Proxy::default()
         }),
         ..Facts::default()
     }

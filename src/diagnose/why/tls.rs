@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::facts::{Cluster, Linked, Pod, Transport};
+use super::facts::{Cluster, Heard, Linked, Pod, Transport};
+use super::protocol::Speaks;
 use super::{Facts, Hop};
 use crate::cluster::mesh::ISTIO_NAMESPACE;
 
@@ -15,6 +16,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let Some(sends) = facts.sends() else { return Hop::unknown(HOP, "the caller's TLS mode is not known") };
     let mut takes: Vec<String> = Vec::new();
+    let mut waits = "";
     for (cluster, pod) in &ready {
         let mode = mode(cluster, &facts.call.service_namespace, pod);
         let by = mode.by.as_deref().map(|by| format!(" from PeerAuthentication {by}")).unwrap_or_default();
@@ -60,6 +62,21 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                     format!("{} -n {} edit peerauthentication", context(cluster), facts.call.service_namespace),
                 );
             }
+            (Transport::Plain, "PERMISSIVE", true)
+                if facts.call.speaks == Speaks::Tcp && matches!(facts.direct, Some(Heard::Bytes(_))) =>
+            {
+                return Hop::wrong(
+                    HOP,
+                    format!(
+                        "the server speaks first, but {}'s proxy in {} accepts TLS and plain text (PERMISSIVE{by}) and \
+                            waits for the client's first bytes to tell them apart, and {}: the connection hangs",
+                        pod.name,
+                        cluster.name,
+                        why_plain(facts)
+                    ),
+                    fix_plain_text(facts, cluster, None),
+                );
+            }
             _ if matches!(cluster.linked, Linked::Gateway) && !facts.is_mutual(cluster, pod) => {
                 return Hop::wrong(
                     HOP,
@@ -75,7 +92,13 @@ pub(super) fn judge(facts: &Facts) -> Hop {
                     ),
                 );
             }
-            (_, mode, true) => takes.push(format!("{mode}{by}")),
+            (_, mode, true) => {
+                if sends == Transport::Plain && mode == "PERMISSIVE" && facts.call.speaks == Speaks::Tcp {
+                    waits = "; a server that speaks first would hang, since its proxy waits for the client's first bytes to \
+                        tell TLS from plain text";
+                }
+                takes.push(format!("{mode}{by}"));
+            }
             (_, _, false) => takes.push("plain text (no proxy)".into()),
         }
     }
@@ -87,7 +110,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         (Transport::Plain, _) => "plain text",
         _ => "mutual TLS to pods with proxies, plain text to others",
     };
-    Hop::ok(HOP, format!("{sent}; the pods accept: {}", takes.join(", ")))
+    Hop::ok(HOP, format!("{sent}; the pods accept: {}{waits}", takes.join(", ")))
 }
 
 fn context(cluster: &Cluster) -> String {
@@ -253,6 +276,32 @@ mod tests {
         facts.destination_rules.clear();
         facts.caller.as_mut().unwrap().meshed = false;
         assert!(judge(&facts).saw.ends_with("the caller has no proxy and sends plain text"));
+    }
+
+    #[test]
+    fn server_first_plain_text_to_a_permissive_pod_hangs() {
+        let mut facts = works();
+        facts.call.speaks = Speaks::Tcp;
+        facts.direct = Some(Heard::Bytes("220 ready".into()));
+        assert_eq!(judge(&facts).verdict, Verdict::Ok);
+        facts.proxy.as_mut().unwrap().clusters.insert(POOL.into(), Transport::Plain);
+        let disable = json!({"host": "orders", "trafficPolicy": {"tls": {"mode": "DISABLE"}}});
+        facts.destination_rules = vec![policy("shop", "plain", disable)];
+        let hop = judge(&facts);
+        assert!(hop.verdict == Verdict::Wrong && hop.saw.ends_with("the connection hangs"), "{hop:?}");
+        assert!(hop.saw.contains("DestinationRule plain in namespace shop of cluster1"), "{hop:?}");
+        let cure = hop.cure.unwrap();
+        assert!(cure.ends_with("-n shop edit destinationrule plain"), "{cure}");
+        // Not if the client speaks first, nor if the pod accepts only plain text.
+        facts.direct = Some(Heard::Nothing);
+        let hop = judge(&facts);
+        assert!(
+            hop.verdict == Verdict::Ok && hop.saw.contains("a server that speaks first would hang"),
+            "{hop:?}"
+        );
+        facts.direct = Some(Heard::Bytes("220 ready".into()));
+        facts.clusters[1].peer_authentications = vec![policy("shop", "off", json!({"mtls": {"mode": "DISABLE"}}))];
+        assert_eq!(judge(&facts).verdict, Verdict::Ok);
     }
 
     #[test]

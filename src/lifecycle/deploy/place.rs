@@ -175,7 +175,24 @@ pub fn served_in(service: &DynamicObject, placed: &[Placed], clusters: &[String]
 fn selects(service: &DynamicObject, workload: &DynamicObject) -> bool {
     let Some(Value::Object(selector)) = service.data.pointer("/spec/selector") else { return false };
     let Some(labels) = pod_labels(workload) else { return false };
-    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    let fits = |(key, value): (&String, &Value)| match key.as_str() {
+        // Each pod of a StatefulSet gets a label with its own name.
+        POD_NAME => value.as_str().is_some_and(|pod| is_pod_of(pod, workload)),
+        _ => labels.get(key) == Some(value),
+    };
+    !selector.is_empty() && selector.iter().all(fits)
+}
+
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+
+/// Whether a StatefulSet creates a pod of this name.
+fn is_pod_of(pod: &str, workload: &DynamicObject) -> bool {
+    let number = |path: &str, default| workload.data.pointer(path).and_then(Value::as_u64).unwrap_or(default);
+    let start = number("/spec/ordinals/start", 0);
+    let ordinal = pod.rsplit_once('-').filter(|(name, _)| *name == workload.name_any());
+    let ordinal = ordinal.and_then(|(_, ordinal)| ordinal.parse::<u64>().ok());
+    kind(workload) == "StatefulSet"
+        && ordinal.is_some_and(|ordinal| (start..start + number("/spec/replicas", 1)).contains(&ordinal))
 }
 
 fn pod_labels(object: &DynamicObject) -> Option<Value> {
@@ -271,6 +288,28 @@ mod tests {
         }
         assert_eq!(of("ConfigMap", "other").0, "cluster1 cluster2 cluster3");
         assert!(placed.iter().all(|p| p.object.namespace().is_some() || kind(&p.object) == "Namespace"));
+    }
+
+    #[test]
+    fn service_of_a_single_pod_follows_its_stateful_set() {
+        let set = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: db, namespace: shop}, spec: {replicas: 2, \
+            template: {metadata: {labels: {app: db}}, spec: {containers: [{name: a}]}}}}";
+        let set = objects(set).unwrap().remove(0);
+        let selected = |selector: &str| {
+            let yaml = format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: a, namespace: shop}}, spec: {{selector: {selector}}}}}"
+            );
+            selects(&objects(&yaml).unwrap()[0], &set)
+        };
+        for (selector, fits) in [
+            ("{statefulset.kubernetes.io/pod-name: db-1}", true),
+            ("{statefulset.kubernetes.io/pod-name: db-1, app: db}", true),
+            ("{statefulset.kubernetes.io/pod-name: db-2}", false),
+            ("{statefulset.kubernetes.io/pod-name: web-1}", false),
+            ("{statefulset.kubernetes.io/pod-name: db-1, app: web}", false),
+        ] {
+            assert_eq!(selected(selector), fits, "{selector}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
+use super::headless::{self, Names, is_headless};
 use super::place::{Placed, pod_spec, served_in};
 use crate::cluster::mesh::apply::kind;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
@@ -92,19 +93,23 @@ fn is_placed(placed: &[Placed], service: &DynamicObject) -> bool {
 }
 
 /// Returns the stubs that the placed objects need, and notes.
-pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -> (Vec<Stub>, Vec<String>) {
+pub fn stubs(
+    placed: &[Placed],
+    candidates: &[Candidate],
+    clusters: &[String],
+    resolved: &Names,
+) -> (Vec<Stub>, Vec<String>) {
     let (mut stubs, mut notes) = (Vec::new(), Vec::new());
     for candidate in candidates {
         let service = &candidate.object;
         for cluster in clusters.iter().filter(|cluster| !candidate.there_in.contains(cluster)) {
             let Some(because) = reason(placed, service, cluster, candidate) else { continue };
-            if service.data.pointer("/spec/clusterIP") == Some(&json!("None")) {
-                notes.push(format!(
-                    "no stub Service for {} in {cluster}, although {because}: it is headless, and its name \
-                        resolves to pods of its own cluster; remove clusterIP: None to give it an address",
-                    service.name_any()
-                ));
-                continue;
+            if is_headless(service) {
+                // A Service with a cluster IP would hide the names of the pods, which the proxies resolve.
+                if resolved.reach(cluster, &candidate.served_in) {
+                    continue;
+                }
+                notes.push(headless::stub_note(service, cluster, &candidate.served_in));
             }
             stubs.push(Stub {
                 cluster: cluster.clone(),
@@ -117,6 +122,9 @@ pub fn stubs(placed: &[Placed], candidates: &[Candidate], clusters: &[String]) -
     for candidate in candidates {
         let service = &candidate.object;
         let ours = is_placed(placed, service);
+        if ours {
+            notes.extend(headless::notes(placed, candidate, clusters, resolved));
+        }
         let named = stubs.iter().any(|stub| same(&stub.object, service));
         let called_here = candidate.there_in.iter().any(|cluster| names(placed, service, cluster).is_some());
         if ours
@@ -161,13 +169,29 @@ fn reason(placed: &[Placed], service: &DynamicObject, cluster: &str, candidate: 
 
 /// Returns what refers to a Service in a cluster.
 fn names(placed: &[Placed], service: &DynamicObject, cluster: &str) -> Option<String> {
+    let found = references(placed, cluster, |host, from| is_service(host, service, from).then_some(()));
+    found.map(|((), because)| because)
+}
+
+/// Returns the first of the hosts to which objects in a cluster refer that is wanted, and what refers to it. `wanted` gets the
+/// host and the namespace of the object.
+pub(super) fn references<T>(
+    placed: &[Placed],
+    cluster: &str,
+    wanted: impl Fn(&str, Option<&str>) -> Option<T>,
+) -> Option<(T, String)> {
     let here = placed.iter().filter(|placed| placed.clusters.iter().any(|name| name == cluster));
     here.filter(|placed| kind(&placed.object) != "Service").find_map(|placed| {
         let object = &placed.object;
         let from = object.namespace();
-        let found = texts(object).into_iter().find(|(_, text)| mentions(text, service, from.as_deref()));
-        let (place, text) = found?;
-        Some(format!("{} {} in {cluster} refers to {} ({place})", kind(object), object.name_any(), shown(&text)))
+        let found = texts(object).into_iter().find_map(|(place, text)| {
+            let found = hosts(&text).find_map(|host| wanted(host, from.as_deref()))?;
+            Some((found, place, text))
+        });
+        let (found, place, text) = found?;
+        let because =
+            format!("{} {} in {cluster} refers to {} ({place})", kind(object), object.name_any(), shown(&text));
+        Some((found, because))
     })
 }
 
@@ -221,35 +245,31 @@ fn texts(object: &DynamicObject) -> Vec<(String, String)> {
     found
 }
 
-/// Whether a text refers to a Service as a host. A bare name counts only where it must be a host: after `//` or
-/// `@`, before a port, or as the whole text.
-fn mentions(text: &str, service: &DynamicObject, from: Option<&str>) -> bool {
-    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
-    let long = [
-        format!("{name}.{namespace}.svc.cluster.local"),
-        format!("{name}.{namespace}.svc"),
-        format!("{name}.{namespace}"),
-    ];
+/// Returns what may be hosts in a text. A word without a dot counts only where it must be a host: after `//` or `@`, before a
+/// port, or as the whole text.
+fn hosts(text: &str) -> impl Iterator<Item = &str> {
     let is_host = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
     let mut start = 0;
-    while let Some(begin) = text[start..].find(is_host).map(|at| start + at) {
+    std::iter::from_fn(move || {
+        let begin = start + text[start..].find(is_host)?;
         let end = text[begin..].find(|c| !is_host(c)).map_or(text.len(), |at| begin + at);
-        let host = text[begin..end].trim_end_matches('.');
-        if long.iter().any(|long| long == host) {
-            return true;
-        }
-        if host == name && from == Some(&namespace) {
-            let before = &text[..begin];
-            let after =
-                text[end..].strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-            let alone = text.trim() == name;
-            if before.ends_with("//") || before.ends_with('@') || after || alone {
-                return true;
-            }
-        }
         start = end;
-    }
-    false
+        let (before, word) = (&text[..begin], text[begin..end].trim_end_matches('.'));
+        let after =
+            text[end..].strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let alone = text.trim() == word;
+        let must = before.ends_with("//") || before.ends_with('@') || after || alone;
+        Some((must || word.contains('.')).then_some(word))
+    })
+    .flatten()
+}
+
+/// Whether a host is the name of a Service, for an object in a namespace.
+fn is_service(host: &str, service: &DynamicObject, from: Option<&str>) -> bool {
+    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
+    let long = host.strip_suffix(".cluster.local").unwrap_or(host);
+    let long = long.strip_suffix(".svc").unwrap_or(long);
+    long == format!("{name}.{namespace}") || (host == name && from == Some(&namespace))
 }
 
 /// Returns the stub of a Service: its ports and selector, without cluster-specific fields.
@@ -313,7 +333,11 @@ mod tests {
 
     fn made(placed: &[Placed], live: &BTreeMap<String, Vec<DynamicObject>>) -> (Vec<Stub>, Vec<String>) {
         let clusters = ["cluster1".to_owned(), "cluster2".to_owned()];
-        stubs(placed, &candidates(placed, live, &clusters), &clusters)
+        stubs(placed, &candidates(placed, live, &clusters), &clusters, &Names::default())
+    }
+
+    fn mentions(text: &str, service: &DynamicObject, from: Option<&str>) -> bool {
+        hosts(text).any(|host| is_service(host, service, from))
     }
 
     #[test]
@@ -366,12 +390,61 @@ mod tests {
         assert!(made(&[service(), orders(), caller("http://orders:8080")], &live).0.is_empty());
     }
 
-    #[test]
-    fn a_headless_service_gets_none() {
+    fn headless() -> Placed {
         let mut headless = service();
         headless.object.data["spec"]["clusterIP"] = json!("None");
-        let (stubs, notes) = made(&[headless, orders(), caller("orders:80")], &BTreeMap::new());
-        assert!(stubs.is_empty() && notes[0].contains("headless"), "{notes:?}");
+        headless
+    }
+
+    #[test]
+    fn stub_of_a_headless_service_has_a_cluster_ip() {
+        let (stubs, notes) = made(&[headless(), orders(), caller("orders:80")], &BTreeMap::new());
+        assert_eq!(stubs[0].object.data["spec"].get("clusterIP"), None);
+        assert_eq!(
+            notes,
+            [
+                "orders is headless, but its stub in cluster1 has a cluster IP, by which calls are balanced over its pods in \
+                    cluster2; names of single pods do not resolve in cluster1"
+            ]
+        );
+    }
+
+    #[test]
+    fn proxies_that_resolve_names_need_no_stub_of_a_headless_service() {
+        let clusters = ["cluster1".to_owned(), "cluster2".to_owned()];
+        let networks = |of: [&str; 2]| clusters.iter().cloned().zip(of.map(str::to_owned)).collect();
+        let placed = [headless(), orders(), caller("orders-0.orders:80 orders:80")];
+        let made = |of| {
+            let names = Names { captured: true, networks: networks(of) };
+            stubs(&placed, &candidates(&placed, &BTreeMap::new(), &clusters), &clusters, &names)
+        };
+        let (none, notes) = made(["flat", "flat"]);
+        assert!(none.is_empty() && notes.is_empty(), "{notes:?}");
+        assert_eq!(made(["one", "other"]).0.len(), 1);
+    }
+
+    #[test]
+    fn name_of_a_pod_in_another_cluster_does_not_resolve() {
+        let (stubs, notes) = made(&[headless(), orders(), caller("tcp://orders-0.orders:9000")], &BTreeMap::new());
+        assert!(stubs.is_empty());
+        assert!(
+            notes[0]
+                .starts_with("Deployment checkout in cluster1 refers to tcp://orders-0.orders:9000 (ORDERS_URL)")
+                && notes[0].contains("statefulset.kubernetes.io/pod-name: orders-0"),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn headless_service_in_two_clusters_is_two() {
+        let mut both = [headless(), orders()];
+        both.iter_mut().for_each(|placed| placed.clusters = vec!["cluster1".into(), "cluster2".into()]);
+        let (stubs, notes) = made(&both, &BTreeMap::new());
+        assert!(stubs.is_empty());
+        assert!(
+            notes[0].ends_with("in each cluster, its name resolves only to the cluster's own pods"),
+            "{notes:?}"
+        );
     }
 
     #[test]

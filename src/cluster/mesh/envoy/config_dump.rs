@@ -1,6 +1,6 @@
 //! A proxy's configuration: Envoy's admin page `config_dump`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use base64::Engine;
@@ -112,6 +112,38 @@ fn aborts(route: &Value) -> f64 {
     share["numerator"].as_f64().unwrap_or_default() / of * 100.0
 }
 
+/// Returns the addresses of the listeners on a port in a dump of dynamic listeners that forward TCP connections, each with
+/// where it forwards them.
+pub fn listeners(dump: &Value, port: u16) -> Vec<(String, Route)> {
+    let configs = dump["configs"].as_array().into_iter().flatten();
+    let active = configs.filter_map(|config| config.pointer("/active_state/listener"));
+    let found = active.filter_map(|listener| {
+        let socket = listener.pointer("/address/socket_address")?;
+        let address = socket["address"].as_str()?.to_owned();
+        (socket["port_value"].as_u64() == Some(port.into())).then_some((address, listener))
+    });
+    let mut routes = Vec::new();
+    for (address, listener) in found {
+        let chains = listener["filter_chains"].as_array().into_iter().flatten();
+        for chain in chains.chain(listener.get("default_filter_chain")) {
+            routes.extend(forwarded(chain).map(|route| (address.clone(), route)));
+        }
+    }
+    routes
+}
+
+/// Returns where a filter chain forwards TCP connections, if it does.
+fn forwarded(chain: &Value) -> Option<Route> {
+    let filters = chain["filters"].as_array()?;
+    let config =
+        &filters.iter().find(|filter| filter["name"] == "envoy.filters.network.tcp_proxy")?["typed_config"];
+    let weighted = config.pointer("/weighted_clusters/clusters").and_then(Value::as_array);
+    let mut clusters: Vec<String> = config["cluster"].as_str().map(str::to_owned).into_iter().collect();
+    clusters.extend(weighted.into_iter().flatten().filter_map(|one| one["name"].as_str().map(str::to_owned)));
+    let is_outbound = clusters.iter().any(|cluster| cluster.starts_with("outbound|"));
+    is_outbound.then(|| Route { clusters, virtual_service: virtual_service(chain), ..Route::default() })
+}
+
 /// Returns the transport of each Envoy cluster in a dump of active clusters.
 pub fn transports(dump: &Value) -> BTreeMap<String, Transport> {
     let configs = dump["configs"].as_array().into_iter().flatten();
@@ -128,6 +160,13 @@ pub fn transports(dump: &Value) -> BTreeMap<String, Transport> {
         Some((cluster["name"].as_str()?.to_owned(), transport))
     };
     configs.filter_map(named).collect()
+}
+
+/// Returns the Envoy clusters that forward connections to the address that the client connects to, in a dump of active clusters.
+pub fn passes_through(dump: &Value) -> BTreeSet<String> {
+    let configs = dump["configs"].as_array().into_iter().flatten().map(|config| &config["cluster"]);
+    let found = configs.filter(|cluster| cluster["type"] == "ORIGINAL_DST");
+    found.filter_map(|cluster| cluster["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// Returns a secret of a proxy in PEM; `path` is the JSON pointer to its bytes.
@@ -182,10 +221,42 @@ mod tests {
     }
 
     #[test]
+    fn listeners_are_read() {
+        let listener = |address: &str, port: u16, chains: Value| {
+            let socket = json!({"socket_address": {"address": address, "port_value": port}});
+            json!({"active_state": {"listener": {"address": socket, "filter_chains": chains}}})
+        };
+        let tcp = |config: Value| json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": config});
+        let routed = json!({"filters": [{"name": "x"}, tcp(json!({"cluster": "outbound|9000||a"}))],
+            "metadata": {"filter_metadata": {"istio": {"config":
+                "/apis/networking.istio.io/v1/namespaces/shop/virtual-service/split"}}}});
+        let weighted = json!({"filters": [tcp(json!({"weighted_clusters": {"clusters":
+            [{"name": "outbound|9000|v1|a"}, {"name": "outbound|9000|v2|a"}]}}))]});
+        let dump = json!({"configs": [
+            listener("10.0.0.1", 9000, json!([routed])),
+            listener("10.0.0.2", 9000, json!([weighted])),
+            listener("10.0.0.3", 80, json!([routed])),
+            listener("10.0.0.4", 9000, json!([{"filters": [tcp(json!({"cluster": "BlackHoleCluster"}))]}])),
+            listener("10.0.0.5", 9000, json!([{"filters": [{"name": "envoy.filters.network.http_connection_manager"}]}])),
+            {"name": "being replaced"}]});
+        let found = listeners(&dump, 9000);
+        let seen: Vec<_> = found.iter().map(|(at, route)| (at.as_str(), route.clusters.join(" "))).collect();
+        assert_eq!(
+            seen,
+            [
+                ("10.0.0.1", "outbound|9000||a".to_owned()),
+                ("10.0.0.2", "outbound|9000|v1|a outbound|9000|v2|a".into())
+            ]
+        );
+        assert_eq!(found[0].1.virtual_service.as_deref(), Some("split -n shop"));
+    }
+
+    #[test]
     fn transports_are_read() {
         let dump = json!({"configs": [{"cluster": {"name": "a", "transport_socket_matches": [{}]}},
             {"cluster": {"name": "b", "transport_socket": {"name": "envoy.transport_sockets.tls"}}},
-            {"cluster": {"name": "c"}}]});
+            {"cluster": {"name": "c", "type": "ORIGINAL_DST"}}]});
+        assert_eq!(passes_through(&dump), BTreeSet::from(["c".to_owned()]));
         let found = transports(&dump);
         assert_eq!((found["a"], found["b"], found["c"]), (Transport::Automatic, Transport::Tls, Transport::Plain));
     }
