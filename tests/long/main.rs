@@ -4,6 +4,7 @@ mod bench;
 #[path = "../e2e/environment.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod environment;
+mod headless;
 mod killed;
 #[path = "../e2e/killing.rs"]
 mod killing;

@@ -74,18 +74,23 @@ async fn tcp(facts: &Facts) -> Trial {
     }
 }
 
-/// Opens a connection in a pod's network. Its first bytes are read at once as they arrive.
+/// Opens a connection in a pod's network. Its first bytes are read as soon as they arrive.
 const CONNECT: &str = r#"
 set -u
 sandbox=$(crictl pods --namespace "$1" --name "^$2\$" --state ready --quiet | head -n 1)
 pid=$(crictl inspectp --output go-template --template '{{.info.pid}}' "$sandbox")
-nsenter --target "$pid" --net bash -c '
+timeout 10 nsenter --target "$pid" --net bash -c '
   exec 3<>"/dev/tcp/$1/$2" || exit 101
-  timeout "$3" dd bs=200 count=1 status=none <&3' bash "$3" "$4" "$5"
+  timeout "$3" dd bs=200 count=1 status=none <&3
+  status=$?
+  [ "$status" = 124 ] && exit 102
+  exit "$status"' bash "$3" "$4" "$5"
 "#;
 /// The exit status of [`CONNECT`] without a connection.
 const NO_CONNECTION: i64 = 101;
-/// The exit status of `timeout` when the time is over.
+/// The exit status of [`CONNECT`] if nothing arrived in time.
+const QUIET: i64 = 102;
+/// The exit status of `timeout` if nothing accepted the connection in time.
 const TIMED_OUT: i64 = 124;
 
 async fn connect(at: &str, namespace: &str, pod: &str, address: Ipv4Addr, port: u16) -> anyhow::Result<Heard> {
@@ -96,7 +101,8 @@ async fn connect(at: &str, namespace: &str, pod: &str, address: Ipv4Addr, port: 
     match (said.status, said.stdout.as_str()) {
         (0, "") => Ok(Heard::Closed),
         (0, first) => Ok(Heard::Bytes(text(first.as_bytes()))),
-        (TIMED_OUT, _) => Ok(Heard::Nothing),
+        (QUIET, _) => Ok(Heard::Nothing),
+        (TIMED_OUT, _) => Ok(Heard::Refused("nothing accepted it within 10 s".into())),
         (NO_CONNECTION, _) => Ok(Heard::Refused(last_line(&said.stderr))),
         // A connection that is reset.
         (_, _) if said.stderr.contains("error reading") => Ok(Heard::Closed),

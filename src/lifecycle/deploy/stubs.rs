@@ -123,13 +123,17 @@ pub fn stubs(
         let service = &candidate.object;
         let ours = is_placed(placed, service);
         if ours {
-            notes.extend(headless::notes(placed, candidate, clusters, resolved));
+            let said = headless::notes(placed, candidate, clusters, resolved);
+            if !said.is_empty() {
+                notes.extend(said);
+                continue;
+            }
         }
         let named = stubs.iter().any(|stub| same(&stub.object, service));
-        let called_here = candidate.there_in.iter().any(|cluster| names(placed, service, cluster).is_some());
+        let called = clusters.iter().any(|cluster| names(placed, service, cluster).is_some());
         if ours
             && !named
-            && !called_here
+            && !called
             && candidate.there_in.len() < clusters.len()
             && runs_elsewhere(placed, candidate)
         {
