@@ -74,11 +74,16 @@ async fn tcp(facts: &Facts) -> Trial {
     }
 }
 
-/// Opens a connection in a pod's network. Its first bytes are read as soon as they arrive.
+/// Opens a connection in a pod's network. Its first bytes are read as soon as they arrive. All containers of a pod have its network.
 const CONNECT: &str = r#"
 set -u
-sandbox=$(crictl pods --namespace "$1" --name "^$2\$" --state ready --quiet | head -n 1)
-pid=$(crictl inspectp --output go-template --template '{{.info.pid}}' "$sandbox")
+ids=$(ctr --namespace k8s.io containers list --quiet \
+  "labels.\"io.kubernetes.pod.namespace\"==$1,labels.\"io.kubernetes.pod.name\"==$2" | tr '\n' ' ')
+pid=
+while read -r id found status _; do
+  case " $ids" in *" $id "*) [ "$status" = RUNNING ] && pid=$found ;; esac
+done < <(ctr --namespace k8s.io tasks list)
+[ -n "$pid" ] || { echo "no container of pod $2 runs" >&2; exit 1; }
 timeout 10 nsenter --target "$pid" --net bash -c '
   exec 3<>"/dev/tcp/$1/$2" || exit 101
   timeout "$3" dd bs=200 count=1 status=none <&3

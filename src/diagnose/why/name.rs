@@ -100,6 +100,16 @@ fn of_pod(facts: &Facts, here: &Cluster, pod: &str) -> Hop {
     if let Some((cluster, _)) = resolved.first() {
         return Hop::ok(HOP, format!("the name of pod {pod} in {} resolves to its address", cluster.name));
     }
+    if facts.ready().is_empty() {
+        return Hop::wrong(
+            HOP,
+            format!("no cluster has a ready pod {pod} behind Service {}: its name does not resolve", call.name),
+            format!(
+                "list the pods: {} get pods",
+                facts.clusters.last().map_or_else(String::new, |c| facts.kubectl(c))
+            ),
+        );
+    }
     let ports: Vec<Port> =
         facts.clusters.iter().find_map(|c| c.service.as_ref()).map(|s| s.ports.clone()).unwrap_or_default();
     let selector = [("statefulset.kubernetes.io/pod-name".to_owned(), pod.to_owned())].into();
@@ -259,6 +269,8 @@ mod tests {
         // A Service with a cluster IP hides it.
         facts.clusters[0].service.as_mut().unwrap().headless = false;
         assert_eq!(judge(&facts).verdict, Verdict::Wrong);
+        facts.clusters[1].pods.clear();
+        assert!(judge(&facts).saw.starts_with("no cluster has a ready pod orders-1"));
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn speaks(scheme: &str) -> Result<Speaks, String> {
         "https" | "grpcs" | "wss" | "tls" => {
             Err(wrong(format!("{scheme} is not supported, because the mesh encrypts calls")))
         }
-        "ws" | "http2" | "h2c" => Err(wrong(format!("{scheme} is not supported: use http, with which it starts"))),
+        "ws" | "http2" | "h2c" => Err(wrong(format!("{scheme} is not a scheme of its own here, but HTTP"))),
         _ => Err(wrong(format!("the scheme {scheme:?} is not http, grpc or tcp"))),
     }
 }
@@ -205,8 +205,8 @@ mod tests {
             ("tcp://a:1:2", "port is not"),
             ("https://orders", "the mesh encrypts"),
             ("grpcs://orders:1", "the mesh encrypts"),
-            ("ws://orders:1", "use http"),
-            ("http2://orders:1", "use http"),
+            ("ws://orders:1", "but HTTP"),
+            ("http2://orders:1", "but HTTP"),
             ("HTTP://orders:1", "is not http, grpc or tcp"),
             ("udp://orders:1", "is not http, grpc or tcp"),
             ("://orders:1", "is not http, grpc or tcp"),
