@@ -46,8 +46,8 @@ pub(super) enum Declared {
     Nothing,
 }
 
-/// Well-known ports of protocols whose server speaks first: without a declaration, Istio handles them as TCP.
-const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
+/// The ports of SMTP, DNS, MySQL and MongoDB: without a declaration, Istio handles them as TCP.
+const WELL_KNOWN: [u16; 4] = [25, 53, 3306, 27017];
 
 impl Declared {
     /// Returns what a port declares, by `appProtocol`, else by the start of its name up to the first `-`.
@@ -65,7 +65,7 @@ impl Declared {
             "grpc" => Self::Grpc,
             "tcp" | "mongo" | "mysql" | "redis" => Self::Tcp,
             "https" | "tls" => Self::Tls,
-            _ if SERVER_FIRST.contains(&port.number) => Self::Tcp,
+            _ if WELL_KNOWN.contains(&port.number) => Self::Tcp,
             _ => Self::Nothing,
         }
     }
