@@ -32,6 +32,7 @@ pub mod headless;
 mod images;
 pub mod manifests;
 pub mod place;
+mod references;
 mod remove;
 mod set;
 pub mod stubs;

@@ -1,5 +1,7 @@
 //! Clusters on different Istio networks: calls go through east-west gateways, and nothing else does.
 
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
+
 use std::time::{Duration, Instant};
 
 use crate::environment::{Temporary, docker, node_address, restart_with_swapped_addresses};

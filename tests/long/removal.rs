@@ -1,6 +1,8 @@
 //! A cluster is added to a running environment and removed from it, while calls are sent to a Service that has endpoints in
 //! it and in another cluster.
 
+#![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
+
 use std::process::{Child, Stdio};
 
 use crate::environment::{Kindmesh, Temporary, docker};

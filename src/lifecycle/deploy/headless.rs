@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::place::Placed;
-use super::stubs::{Candidate, references};
+use super::references::references;
 use crate::spec::Values;
 
 /// Who answers DNS queries of the pods.
@@ -50,22 +50,27 @@ pub(super) fn stub_note(service: &DynamicObject, cluster: &str, served_in: &[Str
     )
 }
 
-/// Returns notes on what names of a headless Service do, which its manifests may not expect.
-pub(super) fn notes(placed: &[Placed], candidate: &Candidate, clusters: &[String], names: &Names) -> Vec<String> {
-    let service = &candidate.object;
+/// Returns notes on what names of a headless Service do, which its manifests may not expect. The Service comes with the clusters
+/// of its pods.
+pub(super) fn notes(
+    placed: &[Placed],
+    (service, served_in): (&DynamicObject, &[String]),
+    clusters: &[String],
+    names: &Names,
+) -> Vec<String> {
     if !is_headless(service) {
         return Vec::new();
     }
     let name = service.name_any();
     let mut notes = Vec::new();
-    if candidate.served_in.len() > 1 && !names.captured {
+    if served_in.len() > 1 && !names.captured {
         notes.push(format!(
             "{name} is headless and has pods in {}: in each cluster, its name resolves only to the cluster's own pods",
-            candidate.served_in.join(" and ")
+            served_in.join(" and ")
         ));
     }
-    for cluster in clusters.iter().filter(|cluster| !candidate.served_in.contains(cluster)) {
-        if names.reach(cluster, &candidate.served_in) {
+    for cluster in clusters.iter().filter(|cluster| !served_in.contains(cluster)) {
+        if names.reach(cluster, served_in) {
             continue;
         }
         if let Some((pod, because)) = references(placed, cluster, |host, from| pod_of(service, host, from)) {

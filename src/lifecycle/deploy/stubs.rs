@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::headless::{self, Names, is_headless};
 use super::place::{Placed, pod_spec, served_in};
+use super::references::references;
 use crate::cluster::mesh::apply::kind;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
@@ -123,7 +124,7 @@ pub fn stubs(
         let service = &candidate.object;
         let ours = is_placed(placed, service);
         if ours {
-            let said = headless::notes(placed, candidate, clusters, resolved);
+            let said = headless::notes(placed, (service, &candidate.served_in), clusters, resolved);
             if !said.is_empty() {
                 notes.extend(said);
                 continue;
@@ -177,97 +178,6 @@ fn names(placed: &[Placed], service: &DynamicObject, cluster: &str) -> Option<St
     found.map(|((), because)| because)
 }
 
-/// Returns the first of the hosts to which objects in a cluster refer that is wanted, and what refers to it. `wanted` gets the
-/// host and the namespace of the object.
-pub(super) fn references<T>(
-    placed: &[Placed],
-    cluster: &str,
-    wanted: impl Fn(&str, Option<&str>) -> Option<T>,
-) -> Option<(T, String)> {
-    let here = placed.iter().filter(|placed| placed.clusters.iter().any(|name| name == cluster));
-    here.filter(|placed| kind(&placed.object) != "Service").find_map(|placed| {
-        let object = &placed.object;
-        let from = object.namespace();
-        let found = texts(object).into_iter().find_map(|(place, text)| {
-            let found = hosts(&text).find_map(|host| wanted(host, from.as_deref()))?;
-            Some((found, place, text))
-        });
-        let (found, place, text) = found?;
-        let because =
-            format!("{} {} in {cluster} refers to {} ({place})", kind(object), object.name_any(), shown(&text));
-        Some((found, because))
-    })
-}
-
-fn shown(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    let cut: String = line.chars().take(60).collect();
-    if cut.len() < text.len() { format!("{cut}…") } else { cut }
-}
-
-/// Returns the texts of an object that may contain a host, each with the name of its field.
-fn texts(object: &DynamicObject) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    if let Some(path) = pod_spec(object) {
-        for list in ["containers", "initContainers"] {
-            let containers = object.data.pointer(&format!("{path}/{list}")).and_then(Value::as_array);
-            for container in containers.into_iter().flatten() {
-                for variable in container["env"].as_array().into_iter().flatten() {
-                    let (name, value) = (variable["name"].as_str(), variable["value"].as_str());
-                    if let (Some(name), Some(value)) = (name, value) {
-                        found.push((name.to_owned(), value.to_owned()));
-                    }
-                }
-                for field in &["command", "args"] {
-                    for word in container[*field].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                        found.push(((*field).to_owned(), word.to_owned()));
-                    }
-                }
-            }
-        }
-        return found;
-    }
-    match kind(object) {
-        "ConfigMap" => {
-            for (key, value) in object.data["data"].as_object().into_iter().flatten() {
-                // The value may be a whole file: each line is searched separately.
-                for line in value.as_str().unwrap_or_default().lines() {
-                    found.push((key.clone(), line.trim().to_owned()));
-                }
-            }
-        }
-        "VirtualService" => {
-            let routes = ["http", "tcp", "tls"].iter().filter_map(|kind| object.data["spec"][kind].as_array());
-            for route in routes.flatten().flat_map(|route| route["route"].as_array().into_iter().flatten()) {
-                if let Some(host) = route["destination"]["host"].as_str() {
-                    found.push(("route".to_owned(), host.to_owned()));
-                }
-            }
-        }
-        _ => {}
-    }
-    found
-}
-
-/// Returns what may be hosts in a text. A word without a dot counts only where it must be a host: after `//` or `@`, before a
-/// port, or as the whole text.
-fn hosts(text: &str) -> impl Iterator<Item = &str> {
-    let is_host = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-    let mut start = 0;
-    std::iter::from_fn(move || {
-        let begin = start + text[start..].find(is_host)?;
-        let end = text[begin..].find(|c| !is_host(c)).map_or(text.len(), |at| begin + at);
-        start = end;
-        let (before, word) = (&text[..begin], text[begin..end].trim_end_matches('.'));
-        let after =
-            text[end..].strip_prefix(':').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-        let alone = text.trim() == word;
-        let must = before.ends_with("//") || before.ends_with('@') || after || alone;
-        Some((must || word.contains('.')).then_some(word))
-    })
-    .flatten()
-}
-
 /// Whether a host is the name of a Service, for an object in a namespace.
 fn is_service(host: &str, service: &DynamicObject, from: Option<&str>) -> bool {
     let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
@@ -301,6 +211,7 @@ fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
 #[cfg(test)]
 mod tests {
     use super::super::place::By;
+    use super::super::references::hosts;
     use super::*;
     use crate::cluster::mesh::apply::objects;
 
