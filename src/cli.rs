@@ -19,9 +19,9 @@ mod task;
 mod values;
 
 use commands::{
-    apply, bench, bundle, cache, call, completions, deploy, doctor, down, env, fault, image, kubeconfig, lab,
-    list, logs, offline, open, pause, plan, render, schema, serve, snapshot, start, status, timeline, ui, up,
-    verify, why,
+    apply, bench, bundle, cache, call, completions, deploy, doctor, down, env, experiment, fault, image,
+    kubeconfig, lab, list, logs, offline, open, pause, plan, render, schema, serve, snapshot, start, status,
+    timeline, ui, up, verify, why,
 };
 use task::Task;
 
@@ -99,6 +99,8 @@ pub enum Command {
     /// Cut links, lose packets, kill clusters or istiod, for a while
     #[command(subcommand)]
     Fault(fault::FaultCommand),
+    /// Send calls while faults happen, and judge what was expected
+    Experiment(experiment::ExperimentArgs),
     /// Freeze the nodes: they use no CPU, but keep their memory
     Pause(pause::PauseArgs),
     /// Resume a paused environment, and wait for a cross-cluster call
@@ -168,6 +170,7 @@ impl Command {
             Self::Image(args) => image::command(args),
             Self::Doctor(args) => doctor::command(args),
             Self::Fault(args) => fault::command(args),
+            Self::Experiment(args) => experiment::command(args),
             Self::Pause(args) => pause::command(args),
             Self::Resume(args) => start::resume_command(args),
             Self::Stop(args) => pause::stop_command(args),

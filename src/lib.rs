@@ -176,6 +176,9 @@ pub mod internals {
             pub use crate::host::trust::{Intermediate, Root, chains_to, inspect};
         }
     }
+    pub mod lifecycle {
+        pub use crate::lifecycle::experiment::Experiment;
+    }
     pub mod plan {
         pub use crate::plan::{Cluster, MANAGED_BY_LABEL, Network, Plan, Samples, plan};
         pub mod images {
@@ -196,8 +199,8 @@ pub mod internals {
     }
     pub mod sample {
         pub use crate::sample::{
-            CallerAnswer, Count, Message, Metadata, Options, Ports, ProducerAnswer, ProducerUrl, Protocol,
-            Refusal, Role, Server,
+            CallerAnswer, Count, Load, LoadProgress, Message, Metadata, Options, Ports, ProducerAnswer,
+            ProducerUrl, Protocol, Refusal, Role, Server,
         };
     }
     pub mod spec {

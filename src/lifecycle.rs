@@ -4,6 +4,8 @@
 pub mod cache;
 pub mod deploy;
 pub mod down;
+#[cfg(feature = "cli")]
+pub mod experiment;
 pub mod fault;
 pub mod locked;
 #[cfg(feature = "cli")]

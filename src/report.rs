@@ -5,6 +5,8 @@
 
 #[cfg(feature = "cli")]
 mod escape;
+#[cfg(feature = "cli")]
+pub mod experiment;
 pub mod failure;
 #[cfg(feature = "cli")]
 pub mod figures;

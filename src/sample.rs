@@ -23,7 +23,9 @@ mod serve;
 mod url;
 
 pub use metadata::Metadata;
-pub use protocol::{Called, CallerAnswer, Calls, Count, Message, Probe, Probed, ProducerAnswer, Refusal};
+pub use protocol::{
+    Called, CallerAnswer, Calls, Count, Load, LoadProgress, Message, Probe, Probed, ProducerAnswer, Refusal, Sent,
+};
 pub use protocols::{Ports, Protocol, STREAM_RESPONSES};
 #[cfg(feature = "cli")]
 pub use serve::{Options, Role, Server, serve};

@@ -23,11 +23,19 @@ mod place;
 mod places;
 
 pub use changes::changes;
+#[cfg(feature = "cli")]
+pub(crate) use disk::read as read_text;
+#[cfg(feature = "cli")]
+pub(crate) use file::parse_file;
 pub use load::{Loaded, Sources, environment_name, from_text, to_yaml};
 pub use name::{Label, Subnet};
 pub use origins::Origins;
+#[cfg(feature = "cli")]
+pub(crate) use origins::Source;
 pub use schema::schema;
 pub use validate::validate;
+#[cfg(feature = "cli")]
+pub(crate) use validate::{Problem, report};
 pub use versions::{Version, kubernetes_version};
 
 /// Free-form settings that are passed on unchanged.

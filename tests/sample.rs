@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use kindmesh::internals::sample::{
-    CallerAnswer, Count, Metadata, Options, Ports, ProducerAnswer, ProducerUrl, Protocol, Refusal, Role, Server,
+    CallerAnswer, Count, Load, LoadProgress, Metadata, Options, Ports, ProducerAnswer, ProducerUrl, Protocol,
+    Refusal, Role, Server,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -635,4 +636,62 @@ async fn address_in_use_is_named_in_the_error() {
     let listen = listener.local_addr().unwrap();
     let error = Server::bind(Role::Producer, Options { listen, ..Options::default() }).await.unwrap_err();
     assert_eq!(error.to_string(), format!("listening on {listen}"));
+}
+
+#[tokio::test]
+async fn load_does_not_wait_for_slow_responses() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let probe = Service::start(Role::Probe, options("cluster1", unused_url())).await;
+    let count = 5;
+    let load = Load {
+        host: address.ip().to_string(),
+        port: address.port(),
+        path: None,
+        qps: 100,
+        count,
+        timeout_millis: 30_000,
+    };
+    let body = serde_json::to_string(&load).unwrap();
+    let start = async || {
+        let json = [("content-type", "application/json")];
+        send(probe.address, request(Method::POST, "/probe/load", &json, body.clone())).await.status
+    };
+    assert_eq!(start().await, StatusCode::NO_CONTENT);
+    // Nothing is answered before all are there: each was sent although the ones before it had no response.
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(read_request(&mut stream).await);
+        streams.push(stream);
+    }
+    let progress = async |known: usize| -> LoadProgress {
+        get(probe.address, &format!("/probe/load/{known}")).await.json().1
+    };
+    let waiting = progress(0).await;
+    assert_eq!((waiting.sent, waiting.over, waiting.ended.len()), (5, false, 0));
+    // One load at a time.
+    assert_eq!(start().await, StatusCode::CONFLICT);
+    for (index, stream) in streams.iter_mut().enumerate() {
+        write_answer(stream, if index == 0 { "503 Service Unavailable" } else { "200 OK" }, "no healthy upstream")
+            .await;
+    }
+    drop(streams);
+    let over = loop {
+        let now = progress(0).await;
+        if now.over {
+            break now;
+        }
+        tokio::task::yield_now().await;
+    };
+    let mut dues: Vec<_> = over.ended.iter().map(|call| call.at_millis).collect();
+    dues.sort_by(f64::total_cmp);
+    assert_eq!(dues, [0.0, 10.0, 20.0, 30.0, 40.0]);
+    // The first call was waiting while the others were sent, and its duration says so.
+    let lost: Vec<_> = over.ended.iter().filter(|call| call.status != Some(200)).collect();
+    assert_eq!(lost.len(), 1);
+    assert_eq!((lost[0].status, lost[0].reason.as_deref()), (Some(503), Some("no healthy upstream")));
+    let first = over.ended.iter().find(|call| call.at_millis == 0.0).unwrap();
+    assert!(first.millis >= 40.0, "{first:?}");
+    assert_eq!(progress(3).await.ended.len(), 2);
 }

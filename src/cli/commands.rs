@@ -13,6 +13,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod down;
 pub mod env;
+pub mod experiment;
 pub mod fault;
 pub mod image;
 pub mod kubeconfig;

@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Call and change", &["call", "open", "ui", "apply", "unapply", "deploy", "image"]),
     ("Inspect", &["status", "list", "why", "verify", "bench", "logs", "timeline", "plan", "render", "bundle"]),
     ("Pause, stop, save", &["pause", "resume", "stop", "start", "snapshot"]),
-    ("Learn and break", &["lab", "fault"]),
+    ("Learn and break", &["lab", "fault", "experiment"]),
     ("Maintain", &["cache", "offline", "schema", "completions", "help"]),
 ];
 

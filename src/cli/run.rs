@@ -99,7 +99,7 @@ fn refusal(output: Output, description: &Description) -> Option<&'static str> {
     match output {
         Output::Yaml if !description.yaml => Some("only kindmesh plan supports --output yaml"),
         Output::Html if !description.html => {
-            Some("only kindmesh bench and kindmesh timeline support --output html")
+            Some("only kindmesh bench, kindmesh experiment and kindmesh timeline support --output html")
         }
         _ => None,
     }

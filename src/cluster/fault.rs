@@ -94,30 +94,49 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Injects a fault on the nodes of its clusters, and returns when it is in effect. A fault of the same kind between the same
-/// clusters is replaced.
-///
-/// # Errors
-/// If a node's kernel cannot do it, with what it reports; otherwise the engine's errors. Then no node has it.
-pub async fn inject(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Result<()> {
+/// The nodes of a fault, each with the file that its script reads.
+type Nodes<'a> = Vec<(&'a String, String)>;
+
+/// Returns the nodes of a fault that lasts for some time.
+fn nodes<'a>(plan: &'a Plan, fault: &Fault, lasts: Duration) -> anyhow::Result<Nodes<'a>> {
     let clusters = fault
         .clusters
         .iter()
         .map(|name| plan.cluster(name).with_context(|| format!("no cluster {name}")))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    // At least a second: what has begun must be seen.
-    let lasts = fault.left().max(Duration::from_secs(1));
-    let nodes: Vec<(&String, String)> = match (&fault.kind, clusters.as_slice()) {
+    Ok(match (&fault.kind, clusters.as_slice()) {
         // Only a control plane has the credentials for its API server.
         (Kind::KillIstiod, [cluster]) => vec![(&cluster.nodes[0], lines(fault, lasts, plan, cluster, cluster))],
-        (_, [one, other]) => [(one, other), (other, one)]
+        (_, [one, other]) => [(*one, *other), (*other, *one)]
             .into_iter()
             .flat_map(|(here, there)| {
                 here.nodes.iter().map(move |node| (node, lines(fault, lasts, plan, here, there)))
             })
             .collect(),
         _ => anyhow::bail!("a fault is between two clusters, or of one istiod"),
-    };
+    })
+}
+
+/// Fails if a node cannot do a fault. Changes nothing.
+///
+/// # Errors
+/// As for [`inject`].
+#[cfg(feature = "cli")]
+pub async fn possible(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Result<()> {
+    for (node, _) in nodes(plan, fault, Duration::ZERO)? {
+        able(engine, node, &fault.kind).await?;
+    }
+    Ok(())
+}
+
+/// Injects a fault on the nodes of its clusters, and returns when it is in effect. A fault of the same kind between the same
+/// clusters is replaced.
+///
+/// # Errors
+/// If a node's kernel cannot do it, with what it reports; otherwise the engine's errors. Then no node has it.
+pub async fn inject(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Result<()> {
+    // At least a second: what has begun must be seen.
+    let nodes = nodes(plan, fault, fault.left().max(Duration::from_secs(1)))?;
     for node in nodes.iter().map(|(node, _)| node) {
         able(engine, node, &fault.kind).await?;
     }
@@ -132,6 +151,24 @@ pub async fn inject(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Resu
         }
     }
     started
+}
+
+/// Ends one fault on the nodes of its clusters, before its time. Nodes that do not run have none.
+///
+/// # Errors
+/// The engine's errors, or that a node cannot remove it.
+#[cfg(feature = "cli")]
+pub async fn end(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Result<()> {
+    let id = fault.id();
+    let nodes = nodes(plan, fault, Duration::ZERO)?;
+    let ended = join_all(nodes.iter().map(async |(node, _)| {
+        if !node::is_running(engine, node).await {
+            return Ok(());
+        }
+        let ended = node::run(engine, node, &[PROGRAM, "clear", &id]).await;
+        ended.map(drop).with_context(|| format!("ending the fault on node {node}"))
+    }));
+    ended.await.into_iter().collect()
 }
 
 /// Fails if a node has no program for faults, or its kernel lacks what a fault needs. The kernel loads a module for it if

@@ -309,7 +309,8 @@ async fn try_one(bench: &TestNamespaces, check: &Check, options: &Options, event
     }
 }
 
-fn subject(environment: &Environment, started: jiff::Timestamp, took: Duration) -> Subject {
+/// Returns what was verified, and when.
+pub(crate) fn subject(environment: &Environment, started: jiff::Timestamp, took: Duration) -> Subject {
     let spec = &environment.spec;
     let cluster = |cluster: &crate::spec::Cluster| {
         let here = |names: &[crate::spec::Label]| names.contains(&cluster.name);

@@ -74,7 +74,7 @@ impl Scene<'_> {
     ///
     /// # Errors
     /// As for [`Scene::outage`].
-    async fn begin(&self, target: &Target, lasts: Duration, arm: impl FnOnce()) -> anyhow::Result<Held> {
+    pub async fn begin(&self, target: &Target, lasts: Duration, arm: impl FnOnce()) -> anyhow::Result<Held> {
         let name = self.environment.name();
         // Before the lock: API servers of other nodes may not respond.
         let nodes = self.nodes(target).await?;
@@ -127,16 +127,27 @@ impl Scene<'_> {
     /// # Errors
     /// As for [`Scene::outage`].
     async fn end(&self, held: Held) -> anyhow::Result<()> {
-        let (lock, inventory) =
+        self.start(held).await?;
+        self.works().await
+    }
+
+    /// Starts the nodes of an outage, without waiting until the environment works.
+    ///
+    /// # Errors
+    /// The engine's errors.
+    pub async fn start(&self, held: Held) -> anyhow::Result<()> {
+        let (_lock, inventory) =
             locked::exclusive(self.engine, self.folders, self.environment.name(), self.events).await?;
         self.revive(&held.outage, &inventory).await?;
-        held.end()?;
-        drop(lock);
-        self.works(&self.environment.plan(self.engine, inventory)?).await
+        held.end()
     }
 
     /// Waits until the environment works, unless another fault may be the reason that it does not.
-    async fn works(&self, plan: &Plan) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// The engine's errors, or if the environment does not work in time.
+    pub async fn works(&self) -> anyhow::Result<()> {
+        let plan = &self.environment.plan(self.engine, gather::gather(self.engine).await?)?;
         if !outage::all(&self.environment.files).is_empty() || !fault::active(self.engine, plan).await?.is_empty()
         {
             return Ok(());
@@ -174,7 +185,7 @@ impl Scene<'_> {
         }
         outage::forget_orphans(&self.environment.files)?;
         drop(lock);
-        self.works(&self.environment.plan(self.engine, inventory)?).await
+        self.works().await
     }
 
     /// Waits until the end of an outage, or for an interrupt.

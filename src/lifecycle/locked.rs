@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `up`, `down`, `snapshot restore` | exclusive, whether or not the environment exists |
 //! | `pause`, `stop`, `start`, `resume`, `lab start`, `solve`, `reset`, `snapshot save` | [`exclusive`]: they freeze, stop or start nodes |
-//! | `apply`, `unapply`, `deploy`, `image load`, `verify`, `fault`, `lab check`, `hint`, a test's changes | [`open_shared`]: they may run concurrently |
+//! | `apply`, `unapply`, `deploy`, `image load`, `verify`, `fault`, `experiment`, `lab check`, `hint`, a test's changes | [`open_shared`]: they may run concurrently |
 //! | commands that only read or call | none |
 //!
 //! The dashboard locks for each action, never while it waits for a click.

@@ -1,4 +1,4 @@
-//! The results of `verify`, as text for a terminal and as reports.
+//! Verdicts, of `verify` and of `experiment`, as text for a terminal and as reports.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,12 +16,19 @@ pub mod text;
 
 /// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
+    /// JUnit XML.
     Junit,
+    /// A page.
     Html,
+    /// JSON.
     Json,
+    /// Markdown.
     Markdown,
 }
+
+/// The command whose verdicts these are, as reports name it.
+pub const VERIFY: &str = "kindmesh verify";
 
 /// A requested report: `KIND=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,17 +59,27 @@ impl FromStr for ReportFile {
 }
 
 impl ReportFile {
-    /// Writes the report atomically. Creates its directory if it is missing.
+    /// Writes the report of a verification.
     ///
     /// # Errors
     /// The file system's errors.
     pub fn write(&self, verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<()> {
-        let text = match self.kind {
-            Kind::Junit => junit::report(verdicts, subject)?,
-            Kind::Html => html::report(verdicts, subject),
-            Kind::Json => serde_json::to_string_pretty(verdicts)? + "\n",
-            Kind::Markdown => markdown::report(verdicts, subject),
-        };
+        self.save(|kind| {
+            Ok(match kind {
+                Kind::Junit => junit::report(VERIFY, verdicts, subject)?,
+                Kind::Html => html::report(verdicts, subject),
+                Kind::Json => serde_json::to_string_pretty(verdicts)? + "\n",
+                Kind::Markdown => markdown::report(VERIFY, verdicts, subject),
+            })
+        })
+    }
+
+    /// Writes a report atomically, in its format. Creates its directory if it is missing.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn save(&self, text: impl FnOnce(Kind) -> anyhow::Result<String>) -> anyhow::Result<()> {
+        let text = text(self.kind)?;
         let write = || -> anyhow::Result<()> {
             let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(std::path::Path::new("."));

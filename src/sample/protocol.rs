@@ -159,3 +159,50 @@ pub struct Called {
     /// As [`CallerAnswer::responses`].
     pub responses: u32,
 }
+
+/// A load that a probe sends: calls at a steady rate, each at its time, however long the others take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// The host to call.
+    pub host: String,
+    /// The port to call.
+    pub port: u16,
+    /// The path to get; if missing, an empty message is posted to the producer.
+    pub path: Option<String>,
+    /// Calls per second.
+    pub qps: u32,
+    /// The number of calls.
+    pub count: u64,
+    /// The timeout of each call, in milliseconds.
+    pub timeout_millis: u64,
+}
+
+/// The progress of a [`Load`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadProgress {
+    /// The number of calls sent so far.
+    pub sent: usize,
+    /// The time since the first call was due, in milliseconds.
+    pub millis: f64,
+    /// Whether every call has ended.
+    pub over: bool,
+    /// The calls that have ended since those that the client knows, in the order of their ends.
+    pub ended: Vec<Sent>,
+}
+
+/// A call of a [`Load`] that has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sent {
+    /// When it was due, in milliseconds after the first one.
+    pub at_millis: f64,
+    /// The time from then to the end of the response, in milliseconds.
+    pub millis: f64,
+    /// The status of the response; none without a complete response.
+    pub status: Option<u16>,
+    /// Why the status is not 200: the text of the response, or why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

@@ -2,7 +2,7 @@
 //!
 //! - `producer`, `caller`: what each role does
 //! - `http2`, `grpc`, `tcp`, `websocket`: the protocols besides HTTP/1.1, both sides of each; `clients` calls in any of them
-//! - `probe`: both roles at once, and requests to any address, for checks of a mesh
+//! - `probe`: both roles at once, and requests to any address, for checks of a mesh; `load`: calls at a steady rate
 //! - `message`: parses a body into a message, or rejects it
 //! - `target`, `connection`: how the caller reaches the producer
 //! - `server`, `stopping`: the listeners, health, shutdown
@@ -12,6 +12,7 @@ mod clients;
 mod connection;
 mod grpc;
 mod http2;
+mod load;
 mod message;
 mod options;
 mod outcome;

@@ -14,7 +14,7 @@ const LARGEST: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// A usage error that names the file and says why it cannot be read.
-pub(super) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Result<String, Error> {
+pub(crate) fn read(directory: &Path, path: &Path, named_by: Option<&str>) -> Result<String, Error> {
     let by = named_by.unwrap_or("default");
     if path.as_os_str().is_empty() {
         return Err(Error::usage(format!("{by} specifies no file")).hint("specify a spec: -f kindmesh.yaml"));

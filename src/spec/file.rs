@@ -25,6 +25,24 @@ pub(super) fn read(text: &str, file: &str) -> Result<Value, Error> {
 /// The maximum number of values, including those that aliases repeat: a spec of twenty clusters has a few hundred.
 const VALUES_MAX: usize = 20_000;
 
+/// The fix for a spec with more than one document.
+const ONE_DOCUMENT: &str = "use a file for each; files are merged in the order of -f";
+
+/// Parses a file that is not a spec, but as strict.
+///
+/// # Errors
+/// A usage error; the message starts with `file:line:column`.
+#[cfg(feature = "cli")]
+pub(crate) fn parse_file<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Error> {
+    parse(text, file).map_err(|mut error: Error| {
+        error.message = error.message.replace("too large for a spec", "too large");
+        if error.hint.as_deref() == Some(ONE_DOCUMENT) {
+            error.hint = Some("use a file for each".into());
+        }
+        error
+    })
+}
+
 /// Parses a file as any type.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, Error> {
     // In free-form settings, `on`, `1_000` and `0755` are text, as in serde_yaml, which writes the stored spec
@@ -95,9 +113,7 @@ fn describe(error: &YamlError) -> (String, Option<String>) {
         YamlError::DuplicateMappingKey { key: Some(key), .. } => {
             (format!("field \"{key}\" is set twice"), Some("remove one of them".into()))
         }
-        YamlError::MultipleDocuments { .. } => {
-            told("more than one YAML document", "use a file for each; files are merged in the order of -f")
-        }
+        YamlError::MultipleDocuments { .. } => told("more than one YAML document", ONE_DOCUMENT),
         YamlError::Unexpected { expected: "mapping start", .. } => {
             told("expected a map of fields", "write field: value lines, or {field: value}")
         }

@@ -41,7 +41,7 @@ pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
 }
 
 /// A problem and its fix.
-pub(super) struct Problem {
+pub(crate) struct Problem {
     message: String,
     excerpt: Option<String>,
     hint: Option<String>,
@@ -49,20 +49,20 @@ pub(super) struct Problem {
 
 impl Problem {
     /// Returns a problem with the field at `path`, and where the field was set.
-    pub(super) fn at(origins: &Origins, path: &str, message: &str) -> Self {
+    pub(crate) fn at(origins: &Origins, path: &str, message: &str) -> Self {
         let (message, excerpt) = origins.locate(path, message);
         Self { message, excerpt, hint: None }
     }
 
     /// Adds the fix.
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 }
 
 /// Combines all problems into one error.
-pub(super) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
+pub(crate) fn report(mut found: Vec<Problem>, what: &str) -> Result<(), Error> {
     match found.len() {
         0 => Ok(()),
         1 => {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::sandbox::{Sandbox, all, golden};
 
 const SPECS: &str = include_str!("wrong/specs.txt");
+const EXPERIMENTS: &str = include_str!("wrong/experiments.txt");
 const COMMANDS: &str = include_str!("wrong/commands.txt");
 /// The minimum number of cases, so that a table that is no longer read fails the test.
 const AT_LEAST: (usize, usize) = (140, 80);
@@ -25,9 +26,9 @@ const RIGHT: [&str; 11] = [
     "at most",
 ];
 
-/// Returns the specs of the table, each with a title that describes what is wrong.
-fn specs() -> Vec<(&'static str, &'static str)> {
-    let cases = SPECS.split("\n=== ").skip(1);
+/// Returns the files of a table, each with a title that describes what is wrong.
+fn files(table: &'static str) -> Vec<(&'static str, &'static str)> {
+    let cases = table.split("\n=== ").skip(1);
     cases.map(|case| case.split_once('\n').unwrap_or((case, ""))).collect()
 }
 
@@ -54,7 +55,7 @@ fn assert_flawless(texts: &[String]) {
 fn is_placed(shown: &str) -> bool {
     let said: Vec<_> = shown.lines().skip_while(|line| !line.starts_with("error: ")).collect();
     let Some((first, more)) = said.split_first() else { return false };
-    match first.ends_with(" problems in the spec") {
+    match [" problems in the spec", " problems in the experiment"].iter().any(|end| first.ends_with(end)) {
         true => more.iter().take_while(|line| line.starts_with("  ")).all(|line| has_place(line)),
         false => has_place(first.trim_start_matches("error: ")),
     }
@@ -71,7 +72,7 @@ fn has_place(line: &str) -> bool {
 #[test]
 fn every_invalid_spec_is_reported_with_its_position() {
     let sandbox = Sandbox::new();
-    let specs = specs();
+    let specs = files(SPECS);
     assert!(specs.len() >= AT_LEAST.0, "{}", specs.len());
     let started = Instant::now();
     let run = |(title, text): &(&str, &str)| {
@@ -84,6 +85,23 @@ fn every_invalid_spec_is_reported_with_its_position() {
     let homeless: Vec<_> = texts.iter().filter(|shown| !is_placed(shown)).cloned().collect();
     assert!(homeless.is_empty(), "without a position:\n{}", homeless.join("\n"));
     golden("wrong_specs", &texts);
+}
+
+#[test]
+fn every_invalid_experiment_is_reported_with_its_position() {
+    let sandbox = Sandbox::new();
+    let experiments = files(EXPERIMENTS);
+    assert!(experiments.len() >= 40, "{}", experiments.len());
+    let run = |(title, text): &(&str, &str)| {
+        sandbox.write("work/wrong.yaml", text);
+        let command = "experiment wrong.yaml --print";
+        sandbox.run(command).replacen(&format!("$ kindmesh {command}"), title, 1)
+    };
+    let texts: Vec<_> = experiments.iter().map(run).collect();
+    assert_flawless(&texts);
+    let homeless: Vec<_> = texts.iter().filter(|shown| !is_placed(shown)).cloned().collect();
+    assert!(homeless.is_empty(), "without a position:\n{}", homeless.join("\n"));
+    golden("wrong_experiments", &texts);
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod counts;
 mod deploy;
 mod environment;
 mod evidence;
+mod experimenting;
+mod experiments;
 mod faults;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod killing;

@@ -11,6 +11,7 @@ use kindmesh::internals::host::kubeconfig::entries::{self, Mark};
 use kindmesh::internals::host::routes;
 use kindmesh::internals::host::tool::{Tool, version};
 use kindmesh::internals::host::trust;
+use kindmesh::internals::lifecycle::Experiment;
 use kindmesh::internals::plan;
 use kindmesh::internals::plan::inventory::{self, Inventory};
 use kindmesh::internals::report::Style;
@@ -32,6 +33,7 @@ pub struct Target {
 
 pub const TARGETS: &[Target] = &[
     Target { name: "spec", corpus: &[SPEC, SPEC_FREE, "{}"], share: 8, check: spec },
+    Target { name: "experiment", corpus: &[EXPERIMENT], share: 4, check: experiment },
     Target { name: "engine networks", corpus: &[NETWORKS, CONTAINERS], share: 4, check: engine },
     Target {
         name: "engine labels",
@@ -64,6 +66,7 @@ pub const TARGETS: &[Target] = &[
 
 const SPEC: &str = include_str!("corpus/spec.yaml");
 const SPEC_FREE: &str = include_str!("corpus/spec-free.yaml");
+const EXPERIMENT: &str = include_str!("corpus/experiment.yaml");
 const NETWORKS: &str = include_str!("corpus/networks.json");
 const CONTAINERS: &str = include_str!("corpus/containers.json");
 const ROUTES: &str = include_str!("corpus/route");
@@ -107,6 +110,29 @@ pub fn spec(input: &Input) -> Result<(), String> {
     }
     let _ = plan::plan(&loaded.spec, &Inventory::of_an_empty_machine(None));
     Ok(())
+}
+
+/// An error has a position, or each of several does, and what is valid. A valid experiment is within its bounds.
+fn experiment(input: &Input) -> Result<(), String> {
+    let text = input.text();
+    match Experiment::parse(&text, "experiment.yaml") {
+        Ok(experiment) => promise(
+            experiment.calls.count() > 0 && experiment.first() <= experiment.calls.lasts,
+            format!("out of bounds: {experiment:?}"),
+        ),
+        Err(error) => {
+            let several = error.message.ends_with(" problems in the experiment");
+            promise(
+                several || error.message.starts_with("experiment.yaml:"),
+                format!("no position: {}", error.message),
+            )?;
+            promise(
+                error.hint.is_some() || several && error.evidence.len() > 1,
+                format!("no hint: {}", error.message),
+            )?;
+            promise(!error.message.contains(char::is_control), format!("controls: {:?}", error.message))
+        }
+    }
 }
 
 /// Every environment has a valid name, and planning does not panic with any inventory.

@@ -4,6 +4,9 @@ mod bench;
 #[path = "../e2e/environment.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod environment;
+#[path = "../e2e/experimenting.rs"]
+mod experimenting;
+mod experiments;
 mod headless;
 mod killed;
 #[path = "../e2e/killing.rs"]

@@ -10,7 +10,7 @@ use crate::base::error::Kind;
 use crate::cli::values::{duration, whole};
 use crate::diagnose::verify::{self, Check, Options};
 use crate::lifecycle::locked;
-use crate::report::verdicts::{ReportFile, github, text};
+use crate::report::verdicts::{ReportFile, VERIFY, github, text};
 use crate::report::{Table, Verbosity, github::Surroundings};
 
 /// `verify`.
@@ -84,7 +84,7 @@ async fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<Done> {
     for report in &args.report {
         report.write(&verdicts, &subject)?;
     }
-    github::report(&Surroundings::of_process(), &verdicts, &subject, &context.printer)?;
+    github::report(&Surroundings::of_process(), VERIFY, &verdicts, &subject, &context.printer)?;
     if verdicts.failed > 0 {
         bundle::on_failure(context, environment.name(), asked, None).await;
     }

@@ -83,6 +83,16 @@ impl PodConnection {
         self.send(request, serde_json::to_vec(body)?).await
     }
 
+    /// Posts JSON, and expects a success without a body.
+    ///
+    /// # Errors
+    /// If there is no response, or its status is not a success.
+    #[cfg(feature = "cli")]
+    pub async fn start(&mut self, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
+        let request = hyper::Request::post(path).header(CONTENT_TYPE, "application/json");
+        self.receive(request, serde_json::to_vec(body)?).await.map(drop)
+    }
+
     /// Gets JSON.
     ///
     /// # Errors
@@ -96,6 +106,11 @@ impl PodConnection {
         request: http::request::Builder,
         body: Vec<u8>,
     ) -> anyhow::Result<T> {
+        let body = self.receive(request, body).await?;
+        serde_json::from_slice(&body).with_context(|| format!("reading the response of pod {}", self.pod))
+    }
+
+    async fn receive(&mut self, request: http::request::Builder, body: Vec<u8>) -> anyhow::Result<Bytes> {
         let what = || format!("sending a request to pod {}", self.pod);
         let request = request.header(HOST, "localhost").body(Full::new(Bytes::from(body)))?;
         self.sender.ready().await.with_context(what)?;
@@ -107,6 +122,6 @@ impl PodConnection {
                 .evidence(String::from_utf8_lossy(&body))
                 .into());
         }
-        serde_json::from_slice(&body).with_context(|| format!("reading the response of pod {}", self.pod))
+        Ok(body)
     }
 }

@@ -94,7 +94,7 @@ impl Policy {
     }
 
     /// Returns the policy of `up` that it replaces: both are the same object.
-    pub(super) fn replaces(self) -> Option<Policy> {
+    pub(crate) fn replaces(self) -> Option<Policy> {
         match self {
             Policy::Retry | Policy::Fault => Some(Policy::Timeout),
             Policy::Failover => Some(Policy::Breaker),

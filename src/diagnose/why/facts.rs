@@ -98,6 +98,8 @@ pub struct Cluster {
     pub linked: Linked,
     /// The active faults between it and the caller's cluster.
     pub faults: Vec<Fault>,
+    /// What a user asked for, if its istiod is stopped on purpose.
+    pub istiod_fault: Option<String>,
     /// Its east-west gateway.
     pub gateway: Option<Gateway>,
     /// Its PeerAuthentications that may apply to the pods.

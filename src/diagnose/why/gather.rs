@@ -14,7 +14,7 @@ use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Proxy, Sp
 use super::{Address, From, connect, read};
 use crate::base::names;
 use crate::cluster::environment::Environment;
-use crate::cluster::fault;
+use crate::cluster::fault::{self, Fault, Kind};
 use crate::cluster::link;
 use crate::cluster::mesh::envoy::{self, config_dump};
 use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istiod};
@@ -67,7 +67,9 @@ pub(super) async fn gather(
         }
     }
     for found in &mut facts.clusters {
-        (found.linked, found.faults) = links.get(&found.name).cloned().unwrap_or_default();
+        if let Some(known) = links.get(&found.name).cloned() {
+            (found.linked, found.faults, found.istiod_fault) = known;
+        }
     }
     if call.to_pod.is_some() {
         facts
@@ -275,8 +277,9 @@ impl Look<'_> {
         Ok(found)
     }
 
-    /// Returns, for each cluster, whether its nodes and those of the caller's cluster have routes to each other's pods.
-    async fn links(&self, names: &[&str]) -> BTreeMap<String, (Linked, Vec<facts::Fault>)> {
+    /// Returns, for each cluster, whether its nodes and those of the caller's cluster have routes to each other's pods, the faults
+    /// between them, and the fault of its istiod.
+    async fn links(&self, names: &[&str]) -> BTreeMap<String, (Linked, Vec<facts::Fault>, Option<String>)> {
         let look = async {
             let engine = Engine::connect().await?;
             let plan = self.environment.plan(&engine, crate::host::inventory::gather(&engine).await?)?;
@@ -289,7 +292,10 @@ impl Look<'_> {
             let between = faults.iter().filter(|fault| fault.is_between(&self.call.cluster, name));
             let between =
                 between.map(|fault| facts::Fault { what: fault.described(), total: fault.kind.is_total() });
-            ((*name).to_owned(), (linked.unwrap_or_default(), between.collect()))
+            let is_istiod =
+                |fault: &&Fault| fault.kind == Kind::KillIstiod && fault.clusters.iter().any(|has| has == name);
+            let istiod = faults.iter().find(is_istiod).map(Fault::described);
+            ((*name).to_owned(), (linked.unwrap_or_default(), between.collect(), istiod))
         });
         join_all(links).await.into_iter().collect()
     }

@@ -14,6 +14,10 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let names: Vec<&str> = others.iter().map(|cluster| cluster.name.as_str()).collect();
     if facts.synced.is_none() {
+        if let Some(fault) = facts.here().and_then(|here| here.istiod_fault.as_ref()) {
+            let saw = format!("a fault that you asked for: {fault}; proxies keep the endpoints that they know");
+            return Hop::wrong(HOP, saw, facts.kindmesh("fault clear"));
+        }
         return Hop::wrong(
             HOP,
             format!(
@@ -64,6 +68,10 @@ mod tests {
         assert_eq!(hop.cure.unwrap(), "kindmesh up --name e");
         facts.synced = None;
         assert!(judge(&facts).saw.contains("does not respond"));
+        facts.clusters[0].istiod_fault = Some("istiod stopped in cluster1, ends in 9 s".into());
+        let hop = judge(&facts);
+        assert!(hop.saw.starts_with("a fault that you asked for: istiod stopped in cluster1"), "{hop:?}");
+        assert_eq!(hop.cure.unwrap(), "kindmesh fault clear --name e");
     }
 
     #[test]

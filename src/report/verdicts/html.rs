@@ -6,28 +6,35 @@ use crate::report::page;
 
 mod topology;
 
-const STYLE: &str = include_str!("html/style.css");
+/// The style of pages with verdicts.
+pub(in crate::report) const STYLE: &str = include_str!("html/style.css");
 
 /// Returns the report: a document without scripts and without external resources.
 pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
     let environment = escape(&verdicts.environment);
     let headline = headline(verdicts);
     let style = format!("{STYLE}{}", topology::style(subject.clusters.len()));
+    let counts = counts(verdicts);
+    let facts = facts(verdicts, subject);
+    let topology = topology::figure(verdicts, subject);
+    let claims = claims(verdicts);
+    let main = format!("<h1>kindmesh verify: {headline}</h1>\n{counts}{facts}{topology}<h2>Claims</h2>\n{claims}");
+    page::document(&format!("kindmesh verify {environment}: {headline}"), &style, &main)
+}
+
+/// Returns the numbers of verdicts.
+pub(in crate::report) fn counts(verdicts: &Verdicts) -> String {
     let counts = [
         count(Status::Passed, verdicts.passed),
         count(Status::Failed, verdicts.failed),
         count(Status::Skipped, verdicts.skipped),
     ];
-    let counts = counts.concat();
-    let facts = facts(verdicts, subject);
-    let topology = topology::figure(verdicts, subject);
-    let claims: String =
-        verdicts.checks.iter().enumerate().map(|(index, verdict)| claim(index, verdict)).collect();
-    let main = format!(
-        "<h1>kindmesh verify: {headline}</h1>\n<ul class=\"counts\">\n{counts}</ul>\n{facts}{topology}<h2>Claims</h2>\n\
-         {claims}"
-    );
-    page::document(&format!("kindmesh verify {environment}: {headline}"), &style, &main)
+    format!("<ul class=\"counts\">\n{}</ul>\n", counts.concat())
+}
+
+/// Returns every verdict with its evidence.
+pub(in crate::report) fn claims(verdicts: &Verdicts) -> String {
+    verdicts.checks.iter().enumerate().map(|(index, verdict)| claim(index, verdict)).collect()
 }
 
 fn headline(verdicts: &Verdicts) -> String {
@@ -54,7 +61,8 @@ fn count(status: Status, number: usize) -> String {
     format!("<li class=\"{class}\"><b>{number}</b> {} {}</li>\n", mark(status), status.as_str())
 }
 
-fn facts(verdicts: &Verdicts, subject: &Subject) -> String {
+/// Returns where and when.
+pub(in crate::report) fn facts(verdicts: &Verdicts, subject: &Subject) -> String {
     let started = subject.started.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
     let facts = [
         ("Environment", escape(&verdicts.environment)),

@@ -6,12 +6,12 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::diagnose::verify::{Status, Subject, Verdicts};
 
-/// Returns the report: one suite, one test case for each check.
+/// Returns the report: one suite, named after the command, one test case for each verdict.
 ///
 /// # Errors
 /// If it cannot be written as XML.
-pub fn report(verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<String> {
-    let mut suite = TestSuite::new("kindmesh verify");
+pub fn report(command: &str, verdicts: &Verdicts, subject: &Subject) -> anyhow::Result<String> {
+    let mut suite = TestSuite::new(command);
     suite.set_time(duration(subject.seconds));
     for verdict in &verdicts.checks {
         let last = verdict.evidence.last().cloned().unwrap_or_default();
@@ -62,6 +62,7 @@ mod tests {
     use quick_xml::{Reader, XmlVersion};
 
     use super::*;
+    use crate::report::verdicts::VERIFY;
     use crate::report::verdicts::tests::{hostile, sample};
 
     /// The subset of Jenkins' JUnit schema that the report uses: an element, its parent, its attributes, and its
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn the_schema_allows_it() {
         let (verdicts, subject) = sample();
-        let all = parse(&report(&verdicts, &subject).unwrap());
+        let all = parse(&report(VERIFY, &verdicts, &subject).unwrap());
         let names: Vec<_> = all.iter().map(|(name, ..)| name.as_str()).collect();
         assert_eq!(
             names,
@@ -149,7 +150,7 @@ mod tests {
         let (mut verdicts, mut subject) = hostile();
         verdicts.checks[0].seconds = f64::NAN;
         subject.seconds = -1.0;
-        let all = parse(&report(&verdicts, &subject).unwrap());
+        let all = parse(&report(VERIFY, &verdicts, &subject).unwrap());
         assert_eq!(all.len(), 8);
         assert!(all[2].1["name"].starts_with("</pre></details><script>"), "{all:?}");
         assert!(!all[5].2.contains(['\0', '\u{1b}']));
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn each_check_is_a_test_case() {
         let (verdicts, subject) = sample();
-        let text = report(&verdicts, &subject).unwrap();
+        let text = report(VERIFY, &verdicts, &subject).unwrap();
         for part in [
             r#"<testsuite name="kindmesh verify" tests="3" skipped="1" errors="0" failures="1" time="20.500">"#,
             r#"<testcase name="link.pods" classname="kindmesh.kindmesh" time="1.250">"#,

@@ -4,11 +4,11 @@ use crate::diagnose::verify::{Status, Subject, Verdicts};
 use crate::report::escape;
 
 /// Returns the report: a table, and the folded evidence below it.
-pub fn report(verdicts: &Verdicts, subject: &Subject) -> String {
+pub fn report(command: &str, verdicts: &Verdicts, subject: &Subject) -> String {
     let Verdicts { passed, failed, skipped, .. } = verdicts;
     let clusters: Vec<_> = subject.clusters.iter().map(|cluster| escape::markdown(&cluster.name)).collect();
     let mut text = format!(
-        "## kindmesh verify: {passed} passed, {failed} failed, {skipped} skipped\n\n\
+        "## {command}: {passed} passed, {failed} failed, {skipped} skipped\n\n\
          Environment {} ({}), Istio {}, {} in {} s\n\n\
          | id | claim | verdict | seconds |\n|---|---|---|---:|\n",
         escape::code(&verdicts.environment),
@@ -53,12 +53,13 @@ fn mark(status: Status) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::verdicts::VERIFY;
     use crate::report::verdicts::tests::{hostile, sample};
 
     #[test]
     fn a_table_and_the_evidence() {
         let (verdicts, subject) = sample();
-        let text = report(&verdicts, &subject);
+        let text = report(VERIFY, &verdicts, &subject);
         assert!(text.starts_with("## kindmesh verify: 1 passed, 1 failed, 1 skipped\n"), "{text}");
         assert!(
             text.contains("| <code>mtls.strict</code> | what mtls.strict \\| claims | ✗ failed | 1.25 |\n"),
@@ -71,7 +72,7 @@ mod tests {
     #[test]
     fn hostile_text_stays_text() {
         let (verdicts, subject) = hostile();
-        let text = report(&verdicts, &subject);
+        let text = report(VERIFY, &verdicts, &subject);
         let lines: Vec<_> = text.lines().collect();
         let table: Vec<_> = lines.iter().filter(|line| line.starts_with('|')).collect();
         assert_eq!(table.len(), 2 + verdicts.checks.len());

@@ -22,7 +22,7 @@ use super::connection::{Answer, Connections};
 use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::Target;
-use super::{Options, caller, routes};
+use super::{Options, caller, load, routes};
 use crate::base::names::PORT;
 use crate::sample::{Called, Calls, Ports, Probe, Probed, ProducerUrl, ProducerUrlError};
 
@@ -41,6 +41,7 @@ pub(super) fn router(options: Options, producer: Arc<Producer>) -> Router {
         .route("/probe/calls", post(calls))
         .route("/probe/peer", get(peer))
         .route("/probe/counts", get(counted).with_state(counts))
+        .merge(load::router())
 }
 
 /// Returns the client's address.
