@@ -157,7 +157,7 @@ fn check(spec: &Spec, existing: &Environment, network: Ipv4Net, clusters: &[Subn
             if let Some(taken) =
                 [known.pods, known.services].into_iter().flatten().find(|net| overlaps(*net, subnet))
             {
-                let by = format!("{taken} of cluster {name}, which is deleted first by an `up` without this one");
+                let by = format!("{taken} of cluster {name}, which this run would delete later");
                 return Err(admission::overlapping((cluster, of, subnet), &by));
             }
         }

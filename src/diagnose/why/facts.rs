@@ -1,11 +1,12 @@
 //! The facts about a call, as plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 
+use serde::Serialize;
 use serde_json::Value;
 
-pub use super::protocol::Speaks;
 pub use crate::cluster::mesh::envoy::config_dump::{Route, Transport};
 
 /// The input for judging the hops.
@@ -33,6 +34,29 @@ pub struct Facts {
     pub direct: Option<Heard>,
     /// The trial of the call; none for HTTP.
     pub trial: Option<Trial>,
+}
+
+/// What the client speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Speaks {
+    /// HTTP/1.1
+    #[default]
+    Http,
+    /// gRPC
+    Grpc,
+    /// Anything else, over TCP
+    Tcp,
+}
+
+impl fmt::Display for Speaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Grpc => "gRPC",
+            Self::Tcp => "TCP",
+        })
+    }
 }
 
 /// A call.

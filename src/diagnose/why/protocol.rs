@@ -1,33 +1,9 @@
-//! Protocols: what the client speaks, and what the Service's port declares. Proxies handle a connection as declared.
+//! What the port of a Service declares. Proxies handle a connection as declared.
 
 use std::fmt;
 
-use serde::Serialize;
-
+pub use super::facts::Speaks;
 use super::facts::{Facts, Port};
-
-/// What the client speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Speaks {
-    /// HTTP/1.1
-    #[default]
-    Http,
-    /// gRPC
-    Grpc,
-    /// Anything else, over TCP
-    Tcp,
-}
-
-impl fmt::Display for Speaks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Http => "HTTP",
-            Self::Grpc => "gRPC",
-            Self::Tcp => "TCP",
-        })
-    }
-}
 
 /// What a Service's port declares, as Istio reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
