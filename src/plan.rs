@@ -112,7 +112,7 @@ pub struct Removed {
     pub kind_name: String,
     /// Its existing nodes.
     pub nodes: Vec<String>,
-    /// The subnets of addresses that only this cluster has: of its pods, and for its Services of type LoadBalancer.
+    /// The subnets of its addresses: of its pods, and for its Services of type LoadBalancer.
     pub subnets: Vec<Ipv4Net>,
     /// The register that lists it, which is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,6 +123,13 @@ pub struct Removed {
 }
 
 impl Removed {
+    /// Returns it without the subnets whose addresses are those of another cluster's own pods: such a cluster, on another Istio
+    /// network, does not reach these addresses here.
+    pub fn seen_from(&self, cluster: &Cluster) -> Self {
+        let other = |net: &Ipv4Net| !overlaps(cluster.pod_subnet, *net);
+        Self { subnets: self.subnets.iter().copied().filter(other).collect(), ..self.clone() }
+    }
+
     /// Whether an address was one of its pods, or of its Services of type LoadBalancer.
     pub fn owned(&self, address: Ipv4Addr) -> bool {
         self.subnets.iter().any(|subnet| subnet.contains(&address))
@@ -396,8 +403,6 @@ fn removed(
     let gone = existing.clusters.iter().filter(|(name, _)| !kept.contains(name.as_str()));
     gone.map(|(name, known)| {
         let subnets = [known.pods, known.balancers].into_iter().flatten();
-        // A cluster on another Istio network may have the addresses of these pods.
-        let alone = |net: &Ipv4Net| !clusters.iter().any(|kept| overlaps(kept.pod_subnet, *net));
         let register = names::register_name(environment, name);
         let labels = [
             (inventory::ENVIRONMENT_LABEL, environment),
@@ -411,7 +416,7 @@ fn removed(
             name: name.clone(),
             kind_name: names::kind_name(environment, name),
             nodes: existing.nodes_of(name).map(|node| node.name.clone()).collect(),
-            subnets: subnets.filter(alone).collect(),
+            subnets: subnets.collect(),
             register: existing.networks.contains(&register).then_some(register),
             marker,
         })

@@ -433,6 +433,12 @@ fn subnets_of_clusters_are_those_of_the_spec() {
     assert_eq!(plan.network.subnet, net("172.30.16.0/24"));
     let there = carried_out(&plan, machine());
     assert_eq!(made(&shop, &there).clusters, plan.clusters);
+    // The cluster that has the same pod subnet as another one can be removed.
+    let fewer = made(&spec(&text[..text.find("  - {name: far").unwrap()]), &there);
+    let far = &fewer.removed[0];
+    assert!(far.subnets.contains(&net("172.30.0.0/20")));
+    let seen = ["east", "west"].map(|name| far.seen_from(fewer.cluster(name).unwrap()).subnets.len());
+    assert_eq!(seen, [far.subnets.len() - 1, far.subnets.len()]);
 }
 
 #[test]

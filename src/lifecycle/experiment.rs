@@ -133,23 +133,26 @@ pub async fn run(
         Ok(()) => Stage::new(scene, &plan, experiment, &caller).run(interrupt).await,
         Err(error) => Err(error),
     };
-    let cleared = clean_up(scene, &caller, applied, timeout).await;
-    drop(lock);
+    // Before the policies are removed: nodes that have just been started do not respond yet.
     if experiment.kills()
-        && measured.is_ok()
         && let Err(error) = scene.works().await
     {
         scene.events.note(format!("the environment does not work yet: {error:#}"));
     }
+    let cleared = clean_up(scene, &caller, applied, timeout).await;
+    drop(lock);
     drop(armed);
+    if let Err(error) = &cleared {
+        scene.events.note(format!("not everything was removed, see kindmesh apply --list: {error:#}"));
+    }
     let (sent, happened) = measured?;
-    cleared?;
     let tally = Tally::of(&sent);
     let seconds = experiment.calls.lasts.as_secs_f64();
     let verdicts = judge::judge(&experiment.expect, &sent, &tally, &happened, seconds);
     for verdict in &verdicts {
         scene.events.send(Event::CheckFinished { verdict: verdict.clone() });
     }
+    cleared?;
     Ok(Results {
         schema_version: 1,
         experiment: experiment.name.to_string(),

@@ -139,7 +139,8 @@ fn check(spec: &Spec, existing: &Environment, network: Ipv4Net, clusters: &[Subn
         spec.clusters.iter().zip(clusters).flat_map(both)
     };
     for (index, (cluster, of, subnet)) in all().enumerate() {
-        if cluster.subnet_for(of).is_none() && existing.clusters.contains_key(cluster.name.as_str()) {
+        // An existing cluster keeps the subnet that it has.
+        if existing.clusters.contains_key(cluster.name.as_str()) {
             continue;
         }
         if overlaps(network, subnet) {

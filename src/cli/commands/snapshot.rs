@@ -159,6 +159,7 @@ async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Done> 
     let loaded = snapshot::spec(&found)?;
     let name = found.name.clone();
     let origin = Origin::Snapshot(Box::new(found));
+    // The snapshot decides which clusters there are.
     let prune = true;
     let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin, prune };
     up::up(&loaded, &options, &context.folders, &context.events).await?;

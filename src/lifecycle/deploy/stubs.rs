@@ -110,6 +110,14 @@ pub fn stubs(
                 if resolved.reach(cluster, &candidate.served_in) {
                     continue;
                 }
+                // Only a headless Service may have no ports.
+                if service.data.pointer("/spec/ports").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+                    notes.push(format!(
+                        "{} has no ports: no stub Service created in {cluster}",
+                        service.name_any()
+                    ));
+                    continue;
+                }
                 notes.push(headless::stub_note(service, cluster, &candidate.served_in));
             }
             stubs.push(Stub {
@@ -322,6 +330,15 @@ mod tests {
                     cluster2; names of single pods do not resolve in cluster1"
             ]
         );
+    }
+
+    #[test]
+    fn headless_service_without_ports_gets_no_stub() {
+        let mut without = headless();
+        without.object.data["spec"]["ports"] = Value::Null;
+        let (stubs, notes) = made(&[without, orders(), caller("orders:80")], &BTreeMap::new());
+        assert!(stubs.is_empty());
+        assert_eq!(notes, ["orders has no ports: no stub Service created in cluster1"]);
     }
 
     #[test]

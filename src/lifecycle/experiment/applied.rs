@@ -40,19 +40,24 @@ impl Applied {
         all.apply(policies, None).await.map(drop)
     }
 
-    /// Undoes every change.
+    /// Undoes every change that can be undone.
+    ///
+    /// # Errors
+    /// The first one that cannot.
     pub async fn undo(&self, environment: &Environment, timeout: Duration) -> anyhow::Result<()> {
         if self.undo.is_empty() {
             return Ok(());
         }
         let all = Policies::of(environment, Instant::now() + timeout).await?;
+        let mut failed = None;
         for undo in &self.undo {
-            let _: Vec<Change> = match undo {
-                Undo::Apply(policy, cluster) => all.apply(&[*policy], Some(cluster)).await?,
-                Undo::Remove(policies, cluster) => all.unapply(policies, Some(cluster)).await?,
+            let undone: anyhow::Result<Vec<Change>> = match undo {
+                Undo::Apply(policy, cluster) => all.apply(&[*policy], Some(cluster)).await,
+                Undo::Remove(policies, cluster) => all.unapply(policies, Some(cluster)).await,
             };
+            failed = failed.or(undone.err());
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 

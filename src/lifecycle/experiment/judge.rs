@@ -68,12 +68,20 @@ pub(super) fn judge(
         let mut holds = true;
         let mut evidence = Vec::new();
         for (one, time) in times {
-            let found = back(sent, time, next_begin(happened, time));
+            let next = next_begin(happened, time);
+            let found = back(sent, time, next);
+            // A fault that ended late, because its nodes took long to start, may leave no time for calls.
+            let measured = next.is_some() || time + limit.as_secs_f64() < seconds;
             // In whole milliseconds: a difference of two times is not exact.
             let millis = |seconds: f64| (seconds * 1000.0).round();
-            let good = found.last_lost.is_none_or(|last| millis(last - time) <= millis(limit.as_secs_f64()));
+            let good =
+                measured && found.last_lost.is_none_or(|last| millis(last - time) <= millis(limit.as_secs_f64()));
             holds &= good;
-            let line = format!("{} {which} at {time:.1} s: {}", one.what, described(&found, time));
+            let saw = match measured {
+                true => described(&found, time),
+                false => format!("not measured, since the calls ended at {seconds:.1} s"),
+            };
+            let line = format!("{} {which} at {time:.1} s: {saw}", one.what);
             // The last line of a failure says why.
             let place = if good { 0 } else { evidence.len() };
             evidence.insert(place, line);
@@ -166,6 +174,20 @@ mod tests {
                 "backAfterEnd: link cut ended at 11.5 s: 5 calls lost, the last one sent 0.4 s later; answered again after 0.5 s",
             ]
         );
+    }
+
+    #[test]
+    fn return_is_not_measured_without_calls() {
+        let restart = Happened { what: "rollout".into(), begin: 15.0, end: None };
+        let calls = calls();
+        let judged = |back: u64| {
+            let expect = Expect { back: Some(Duration::from_secs(back)), ..Expect::default() };
+            let verdicts = judge(&expect, &calls, &Tally::of(&calls), std::slice::from_ref(&restart), 20.0);
+            (verdicts[0].status, verdicts[0].evidence[0].clone())
+        };
+        assert_eq!(judged(4), (Status::Passed, "rollout began at 15.0 s: no call was lost".into()));
+        let late = "rollout began at 15.0 s: not measured, since the calls ended at 20.0 s";
+        assert_eq!(judged(6), (Status::Failed, late.into()));
     }
 
     #[test]

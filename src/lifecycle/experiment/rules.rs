@@ -111,7 +111,9 @@ impl Written {
         alone(&faults, rules);
         let mut restarts = Vec::new();
         for (index, written) in self.restarts.iter().enumerate() {
-            let at = rules.time(&format!("restarts[{index}].at"), &written.at, BASELINE, lasts);
+            // There are calls after it.
+            let latest = lasts.saturating_sub(Duration::from_secs(1));
+            let at = rules.time(&format!("restarts[{index}].at"), &written.at, BASELINE, latest);
             restarts.extend(at.map(|at| Restart { at, cluster: written.cluster.as_ref().map(Label::to_string) }));
         }
         if self.faults.is_empty() && self.restarts.is_empty() {

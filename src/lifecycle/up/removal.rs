@@ -38,6 +38,10 @@ impl Run {
         if !self.plan.has_gateways() {
             try_join_all(made.iter().map(|made| self.delete_gateway(made))).await?;
         }
+        for removed in &self.plan.removed {
+            let unregister = self.events.step("unregister", Some(&removed.name));
+            unregister.run(async |_| self.forget(removed).await.map(Outcome::changed)).await?;
+        }
         Ok(())
     }
 
@@ -45,9 +49,11 @@ impl Run {
     async fn withdraw(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let step = self.events.step("withdraw", Some(&made.cluster.name));
         step.run(async |step| {
-            let changed = withdraw::delete_secrets(&made.client, &self.plan.removed).await?;
+            let removed: Vec<Removed> =
+                self.plan.removed.iter().map(|removed| removed.seen_from(made.cluster)).collect();
+            let changed = withdraw::delete_secrets(&made.client, &removed).await?;
             let deadline = self.wait_deadline();
-            withdraw::wait(&made.client, &self.plan.removed, &made.record, step, deadline).await?;
+            withdraw::wait(&made.client, &removed, &made.record, step, deadline).await?;
             Ok(Outcome { value: (), changed })
         })
         .await
@@ -84,11 +90,16 @@ impl Run {
         said.into_iter().flatten().map(|said| count(&said, &self.plan, removed)).sum()
     }
 
+    /// Deletes the routes to a removed cluster, and its nodes.
     async fn delete(&self, removed: &Removed) -> anyhow::Result<()> {
         let name = Some(removed.name.as_str());
         let unlink = self.events.step("unlink", name).run(async |_| {
-            let nodes = self.plan.clusters.iter().flat_map(|cluster| &cluster.nodes);
-            try_join_all(nodes.map(|node| link::forget(&self.engine, node, &removed.subnets))).await?;
+            let each = self.plan.clusters.iter().flat_map(|cluster| {
+                let subnets = removed.seen_from(cluster).subnets;
+                cluster.nodes.iter().map(move |node| (node, subnets.clone()))
+            });
+            try_join_all(each.map(async |(node, subnets)| link::forget(&self.engine, node, &subnets).await))
+                .await?;
             Ok(Outcome::changed(()))
         });
         unlink.await?;
@@ -97,9 +108,7 @@ impl Run {
             let changed = kind::remove_nodes(&self.engine, &self.plan.network.name, step, ours).await?;
             Ok(Outcome { value: (), changed })
         });
-        nodes.await?;
-        let unregister = self.events.step("unregister", name);
-        unregister.run(async |_| self.forget(removed).await.map(Outcome::changed)).await
+        nodes.await
     }
 
     /// Deletes a removed cluster's files and its entries in kubeconfigs, then what lists it on the engine.
