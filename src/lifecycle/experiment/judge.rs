@@ -71,7 +71,7 @@ pub(super) fn judge(
             let next = next_begin(happened, time);
             let found = back(sent, time, next);
             // A fault that ended late, because its nodes took long to start, may leave no time for calls.
-            let measured = next.is_some() || time + limit.as_secs_f64() < seconds;
+            let measured = next.is_finite() || time + limit.as_secs_f64() < seconds;
             // In whole milliseconds: a difference of two times is not exact.
             let millis = |seconds: f64| (seconds * 1000.0).round();
             let good =
