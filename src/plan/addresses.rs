@@ -4,7 +4,6 @@ use ipnet::Ipv4Net;
 
 use crate::base::error::Error;
 use crate::plan::inventory::Taken;
-use crate::spec::subnets::overlaps;
 
 /// Returns candidates for Docker networks: /24s of the private range that Docker itself uses last, then of the others.
 /// If a VPN uses all of 10/8, the rest is still free.
@@ -73,16 +72,7 @@ impl Allocator {
     /// # Errors
     /// A missing prerequisite if every candidate overlaps a subnet in use.
     pub fn network(&mut self, by: &str) -> Result<Ipv4Net, Error> {
-        self.network_beside(by, &[])
-    }
-
-    /// Allocates a free subnet for the Docker network that overlaps none of others.
-    ///
-    /// # Errors
-    /// As for [`Self::network`].
-    pub fn network_beside(&mut self, by: &str, others: &[Ipv4Net]) -> Result<Ipv4Net, Error> {
-        let beside = |candidate: &Ipv4Net| !others.iter().any(|other| overlaps(*other, *candidate));
-        self.first(network_candidates().filter(beside), by)
+        self.first(network_candidates(), by)
     }
 
     /// Allocates a free subnet for the pods or Services of a cluster.

@@ -9,7 +9,7 @@ use crate::base::error::Error;
 use crate::base::hint::down_hint;
 use crate::base::names;
 use crate::spec::Label;
-use crate::spec::subnets::overlaps;
+use crate::spec::subnets::{Use, overlaps};
 use crate::spec::validate::NAME_MAX;
 
 /// The label of a Docker network that names its environment.
@@ -163,6 +163,16 @@ pub struct ClusterSubnets {
     /// The addresses for Services of type LoadBalancer; none in a network of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balancers: Option<Ipv4Net>,
+}
+
+impl ClusterSubnets {
+    /// Returns the subnet for a use.
+    pub fn of(&self, of: Use) -> Option<Ipv4Net> {
+        match of {
+            Use::Pods => self.pods,
+            Use::Services => self.services,
+        }
+    }
 }
 
 /// A node: a container that kind created.

@@ -49,7 +49,7 @@ pub(super) fn assign(spec: &Spec, existing: &Environment, inventory: &Inventory)
         inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
     );
     for cluster in &spec.clusters {
-        for of in [Use::Pods, Use::Services] {
+        for of in Use::ALL {
             let known = known(existing, cluster, of);
             let taken = cluster.subnet_for(of).and_then(|wanted| addresses.owner(&wanted));
             admission::cluster_subnet(spec, cluster, of, known, taken)?;
@@ -57,20 +57,21 @@ pub(super) fn assign(spec: &Spec, existing: &Environment, inventory: &Inventory)
     }
     // First reserve the subnets in use, including those of clusters that the spec no longer lists.
     for (name, known) in existing.clusters.iter().chain(&existing.removed) {
-        for (net, what) in [(known.pods, "pods"), (known.services, "Services")] {
-            if let Some(net) = net {
-                addresses.take(net, format!("{what} of cluster {name}"));
+        for of in Use::ALL {
+            if let Some(net) = known.of(of) {
+                addresses.take(net, format!("{} of cluster {name}", of.name()));
             }
         }
     }
-    let network = network(spec, existing, &mut addresses)?;
+    // Also before the Docker network gets a free one.
     for cluster in &spec.clusters {
-        for of in [Use::Pods, Use::Services] {
+        for of in Use::ALL {
             if let Some(net) = cluster.subnet_for(of) {
                 addresses.take(net, format!("{} of cluster {}", of.name(), cluster.name));
             }
         }
     }
+    let network = network(spec, existing, &mut addresses)?;
     // One of a cluster that was added to an earlier network no longer counts.
     let balancers = |known: &ClusterSubnets| known.balancers.filter(|range| network.contains(range));
     // An existing network has this part only if it was created with it.
@@ -103,11 +104,7 @@ fn of_cluster(existing: &Environment, cluster: &spec::Cluster) -> Option<Cluster
 fn known(existing: &Environment, cluster: &spec::Cluster, of: Use) -> Option<Ipv4Net> {
     let name = cluster.name.as_str();
     let exists = existing.clusters.contains_key(name);
-    let known = of_cluster(existing, cluster).filter(|_| exists || cluster.subnet_for(of).is_none())?;
-    match of {
-        Use::Pods => known.pods,
-        Use::Services => known.services,
-    }
+    of_cluster(existing, cluster).filter(|_| exists || cluster.subnet_for(of).is_none())?.of(of)
 }
 
 fn network(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Result<Ipv4Net, Error> {
@@ -120,12 +117,7 @@ fn network(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Re
     let subnet = match (spec.network.subnet, existing.subnet) {
         (_, Some(has)) => has,
         (Subnet::Fixed(wanted), None) => wanted,
-        (Subnet::Auto, None) => {
-            // Not one that the spec has for a cluster.
-            let fixed = |cluster: &spec::Cluster| [Use::Pods, Use::Services].map(|of| cluster.subnet_for(of));
-            let fixed: Vec<_> = spec.clusters.iter().flat_map(fixed).flatten().collect();
-            return addresses.network_beside(&by, &fixed);
-        }
+        (Subnet::Auto, None) => return addresses.network(&by),
     };
     addresses.take(subnet, by);
     Ok(subnet)
@@ -134,8 +126,7 @@ fn network(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Re
 /// Refuses subnets that overlap, where one of the spec meets an existing one.
 fn check(spec: &Spec, existing: &Environment, network: Ipv4Net, clusters: &[Subnets]) -> Result<(), Error> {
     let all = || {
-        let both =
-            |(cluster, subnets)| [Use::Pods, Use::Services].map(|of| (cluster, of, Subnets::of(subnets, of)));
+        let both = |(cluster, subnets)| Use::ALL.map(|of| (cluster, of, Subnets::of(subnets, of)));
         spec.clusters.iter().zip(clusters).flat_map(both)
     };
     for (index, (cluster, of, subnet)) in all().enumerate() {
@@ -155,9 +146,8 @@ fn check(spec: &Spec, existing: &Environment, network: Ipv4Net, clusters: &[Subn
         // A cluster that is about to be deleted still has its subnets.
         let listed = |name: &str| spec.clusters.iter().any(|cluster| cluster.name.as_str() == name);
         for (name, known) in existing.clusters.iter().filter(|(name, _)| !listed(name)) {
-            if let Some(taken) =
-                [known.pods, known.services].into_iter().flatten().find(|net| overlaps(*net, subnet))
-            {
+            let taken = Use::ALL.into_iter().filter_map(|of| known.of(of)).find(|net| overlaps(*net, subnet));
+            if let Some(taken) = taken {
                 let by = format!("{taken} of cluster {name}, which this run would delete later");
                 return Err(admission::overlapping((cluster, of, subnet), &by));
             }

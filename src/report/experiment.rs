@@ -54,7 +54,7 @@ fn calls(tally: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::verdict::{Status, Subject, SubjectCluster, Verdict, Verdicts};
+    use crate::base::verdict::{Status, Subject, Verdict, Verdicts};
     use crate::lifecycle::experiment::{Happened, Sending};
     use crate::sample::Sent;
 
@@ -79,14 +79,7 @@ mod tests {
             evidence: vec!["8 of 60 calls were lost: 13.33 %".into()],
             hint: hint.map(str::to_owned),
         };
-        let cluster = |name: &str| SubjectCluster {
-            name: name.into(),
-            region: "region1".into(),
-            zone: "zone1".into(),
-            nodes: 1,
-            caller: name == "cluster1",
-            producer: name == "cluster2",
-        };
+        let (_, subject) = verdicts::tests::sample();
         Results {
             schema_version: 1,
             experiment: "lossy-link".into(),
@@ -107,13 +100,7 @@ mod tests {
                 "<shop>",
                 vec![verdict("lost", Status::Failed, Some("look <there>")), verdict("p99", Status::Passed, None)],
             ),
-            subject: Subject {
-                started: "2026-01-02T03:04:05Z".parse().unwrap(),
-                seconds: 48.5,
-                istio: "1.31.1".into(),
-                node_image: "kindest/node:v1.36.4".into(),
-                clusters: vec![cluster("cluster1"), cluster("cluster2")],
-            },
+            subject: Subject { seconds: 48.5, ..subject },
             p99_limit: Some(300.0),
             sent,
         }

@@ -23,6 +23,9 @@ pub enum Use {
 }
 
 impl Use {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Pods, Self::Services];
+
     /// Its name in a sentence.
     pub fn name(self) -> &'static str {
         match self {
@@ -76,7 +79,7 @@ pub(super) fn problems(spec: &Spec) -> Vec<(String, String, String)> {
     let problems = &mut found;
     network(problems, spec);
     for (index, cluster) in spec.clusters.iter().enumerate() {
-        for of in [Use::Pods, Use::Services] {
+        for of in Use::ALL {
             let Some(subnet) = cluster.subnet_for(of) else { continue };
             let path = format!("clusters[{index}].{}", of.field());
             size(problems, &path, cluster, of, subnet);
@@ -156,7 +159,7 @@ fn overlap(
         );
     }
     for (before, other) in spec.clusters.iter().enumerate().take(index + 1) {
-        for of_other in [Use::Pods, Use::Services] {
+        for of_other in Use::ALL {
             if before == index && (of_other == of || of == Use::Pods) {
                 continue;
             }

@@ -151,6 +151,13 @@ fn stub_and_services_of_single_pods_work(kindmesh: &Kindmesh) {
     assert_eq!(answered(kindmesh, "db-0", "http"), ["db-0"; 4]);
 }
 
+/// Lets the proxies answer DNS queries, and deletes the stub, which would hide the pods' names.
+fn capture_dns_without_stub(kindmesh: &Kindmesh) {
+    deploy(kindmesh, true);
+    let deleted = kindmesh.kubectl("cluster1", &["-n", NAMESPACE, "delete", "service", "db"]);
+    assert_eq!(deleted.code, 0, "{deleted:?}");
+}
+
 #[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
 fn headless_names_on_one_network() {
@@ -159,9 +166,7 @@ fn headless_names_on_one_network() {
     stub_and_services_of_single_pods_work(kindmesh);
 
     // A proxy that answers DNS queries knows the pods of the other cluster, if no Service with a cluster IP hides them.
-    deploy(kindmesh, true);
-    let deleted = kindmesh.kubectl("cluster1", &["-n", NAMESPACE, "delete", "service", "db"]);
-    assert_eq!(deleted.code, 0, "{deleted:?}");
+    capture_dns_without_stub(kindmesh);
     for protocol in ["http", "tcp"] {
         assert_eq!(answered(kindmesh, "db-1.db", protocol), ["db-1"; 4]);
         answered(kindmesh, "db", protocol);
@@ -180,9 +185,7 @@ fn headless_names_between_networks() {
     let kindmesh = &environment.kindmesh;
     stub_and_services_of_single_pods_work(kindmesh);
 
-    deploy(kindmesh, true);
-    let deleted = kindmesh.kubectl("cluster1", &["-n", NAMESPACE, "delete", "service", "db"]);
-    assert_eq!(deleted.code, 0, "{deleted:?}");
+    capture_dns_without_stub(kindmesh);
     // The deleted Service may be in DNS caches for half a minute.
     let deadline = Instant::now() + Duration::from_secs(60);
     for host in ["db", "db-1.db"] {
