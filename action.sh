@@ -139,15 +139,15 @@ plan() {
   kindmesh plan --offline ${flags[@]+"${flags[@]}"} >/dev/null
   plan=$(kindmesh plan --offline --output json ${flags[@]+"${flags[@]}"})
   environment=$(jq -r .environment <<<"$plan")
-  mesh=$(jq -r .mesh.version <<<"$plan")
-  digest=$(versions '[.kubernetes.nodeImage, .mesh.images, [.clusters[].istio]]')
+  mesh=$(jq -r '[.clusters[].istioVersion] | unique | join("-")' <<<"$plan")
+  digest=$(versions '[.clusters[] | .nodeImage, .istioImages, .istio]')
   # For finish and for kindmesh in later steps of the job, even if up fails.
   variable KINDMESH_ENVIRONMENT "$environment"
   output environment "$environment"
   output path "${XDG_CACHE_HOME:-$HOME/.cache}/kindmesh"
   output key "kindmesh-$(platform)-istio-$mesh-$digest"
   output images-path "$work/kindmesh-images.tar"
-  output images-key "kindmesh-images-$(platform)-istio-$mesh-$(versions '[.kubernetes.nodeImage, .mesh.images, (.samples | select(. != null and (.build | not)) | .image)]')"
+  output images-key "kindmesh-images-$(platform)-istio-$mesh-$(versions '[[.clusters[] | .nodeImage, .istioImages], (.samples | select(. != null and (.build | not)) | .image)]')"
 }
 
 # versions FILTER: a digest of this kindmesh's version and of parts of the plan.

@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::base::error::Error;
 use crate::base::names::{self, network_name};
 use crate::spec::subnets::overlaps;
-use crate::spec::validate::kubernetes_version;
 use crate::spec::{Label, Profile, Spec, Subnet};
 use inventory::{ClusterSubnets, Environment, Inventory};
 
@@ -49,8 +48,8 @@ pub struct Plan {
     pub platform: String,
     /// The Docker network.
     pub network: Network,
-    /// The Kubernetes settings of every cluster.
-    pub kubernetes: Kubernetes,
+    /// What Kubernetes is optimized for, in every cluster.
+    pub profile: Profile,
     /// The mesh.
     pub mesh: Mesh,
     /// The clusters.
@@ -136,30 +135,12 @@ impl Removed {
     }
 }
 
-/// The Kubernetes settings of every cluster.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Kubernetes {
-    /// The kind node image.
-    pub node_image: String,
-    /// The version in the image's tag, if any.
-    pub version: Option<String>,
-    /// The profile: how long the clusters are meant to last.
-    pub profile: Profile,
-    /// Whether the kubelet is configured to accept cgroup v1.
-    pub cgroup_v1: bool,
-}
-
 /// The mesh.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mesh {
     /// Istio's `meshID`.
     pub id: String,
-    /// Istio's version, which is also the tag of its images.
-    pub version: String,
-    /// Istio's images.
-    pub images: Vec<String>,
     /// The subject of the root certificate.
     pub root_subject: String,
 }
@@ -176,6 +157,16 @@ pub struct Cluster {
     pub context: String,
     /// Its nodes, the control plane first.
     pub nodes: Vec<String>,
+    /// The kind node image of its nodes.
+    pub node_image: String,
+    /// The version of Kubernetes in the image's tag, if any.
+    pub kubernetes_version: Option<String>,
+    /// Whether its kubelets are configured to accept cgroup v1.
+    pub cgroup_v1: bool,
+    /// Its version of Istio, which is also the tag of its images.
+    pub istio_version: String,
+    /// Istio's images.
+    pub istio_images: Vec<String>,
     /// The URL at which the peers' control planes reach its API server.
     pub api_server: String,
     /// Istio's `network` of its pods.
@@ -280,22 +271,11 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
 
     let Assigned { network: subnet, clusters: subnets, mut addresses } =
         subnets::assign(spec, existing, inventory)?;
-    let version = kubernetes_version(&spec.kubernetes.node_image);
-    // An image without a version in its tag is assumed to be new: new versions need the flag, and 1.31 and later know it.
-    let refuses_v1 = version.is_none_or(|version| (version.major, version.minor) >= (1, 35));
-    let kubernetes = Kubernetes {
-        node_image: spec.kubernetes.node_image.clone(),
-        version: version.map(|version| version.to_string()),
-        profile: spec.kubernetes.profile,
-        cgroup_v1: inventory.engine.cgroup_version == 1 && refuses_v1,
-    };
     // A cluster that is added to restored ones joins their mesh.
     let identity = existing.identities.values().next().cloned();
     let mesh_name = identity.clone().unwrap_or_else(|| name.to_owned());
     let mesh = Mesh {
         id: mesh_name.clone(),
-        version: spec.mesh.version.clone(),
-        images: image_names::mesh(spec),
         root_subject: names::subject(name, None).to_string(),
     };
     // The address that Docker assigns to it, and to the network's DNS server.
@@ -316,7 +296,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         .map(|((cluster, subnets), network)| {
             let identity = existing.identities.get(cluster.name.as_str()).map_or(name, String::as_str);
             let network = config::Network { name: network, gateway, has_gateways };
-            config::cluster(spec, cluster, identity, *subnets, &kubernetes, &mesh, &network)
+            config::cluster(spec, cluster, identity, *subnets, &inventory.engine, &mesh, &network)
         })
         .collect::<Result<_, Error>>()?;
     let network = network(spec, existing, inventory, subnet, &clusters, &mut addresses)?;
@@ -327,7 +307,7 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
         identity,
         platform: format!("{}/{}", inventory.engine.os, inventory.engine.architecture),
         network,
-        kubernetes,
+        profile: spec.kubernetes.profile,
         mesh,
         clusters,
         removed,

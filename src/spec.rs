@@ -128,9 +128,37 @@ pub struct Cluster {
     /// The subnet of its Services, likewise.
     #[serde(default, skip_serializing_if = "Subnet::is_auto")]
     pub service_subnet: Subnet,
+    /// Kubernetes in this cluster, where it differs from `kubernetes`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kubernetes: ClusterKubernetes,
+    /// The mesh in this cluster, where it differs from `mesh`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mesh: ClusterMesh,
     /// Settings that are merged into its kind configuration, last.
     #[serde(default)]
     pub kind: Values,
+}
+
+/// Kubernetes in one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClusterKubernetes {
+    /// Its kind node image; by default that of all clusters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_image: Option<String>,
+}
+
+/// The mesh in one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClusterMesh {
+    /// Its version of Istio; by default that of all clusters. At most one minor version apart from the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The mesh.
@@ -186,11 +214,42 @@ pub const DEFAULT_NODE_IMAGE: &str =
 pub const DEFAULT_ISTIO_VERSION: &str = "1.31.1";
 
 impl Spec {
+    /// Returns the node image of a cluster.
+    pub fn node_image_of<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
+        cluster.kubernetes.node_image.as_ref().unwrap_or(&self.kubernetes.node_image)
+    }
+
+    /// Returns the version of Istio in a cluster.
+    pub fn istio_version_of<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
+        cluster.mesh.version.as_ref().unwrap_or(&self.mesh.version)
+    }
+
+    /// Returns the versions of Istio in the clusters, as text.
+    pub fn istio_versions(&self) -> String {
+        distinct(self.clusters.iter().map(|cluster| self.istio_version_of(cluster))).join(", ")
+    }
+
+    /// Returns the node images of the clusters, as text.
+    pub fn node_images(&self) -> String {
+        distinct(self.clusters.iter().map(|cluster| self.node_image_of(cluster))).join(", ")
+    }
+
     /// Returns the Istio network of a cluster's pods; none for the one that clusters of a flat mesh share.
     pub fn network_of<'a>(&self, cluster: &'a Cluster) -> Option<&'a str> {
         let own = || (self.topology == Topology::MultiNetwork).then_some(cluster.name.as_str());
         cluster.network.as_ref().map(Label::as_str).or_else(own)
     }
+}
+
+/// Returns each value once, in order.
+pub(crate) fn distinct<'a>(values: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut all = Vec::new();
+    for value in values {
+        if !all.contains(&value) {
+            all.push(value);
+        }
+    }
+    all
 }
 
 impl Default for Spec {
@@ -203,6 +262,8 @@ impl Default for Spec {
             network: None,
             pod_subnet: Subnet::Auto,
             service_subnet: Subnet::Auto,
+            kubernetes: ClusterKubernetes::default(),
+            mesh: ClusterMesh::default(),
             kind: Values::new(),
         };
         Self {

@@ -232,7 +232,7 @@ async fn node_image(engine: &Engine) -> String {
     let output = Command::new(KINDMESH).args(["plan", "--offline", "--output", "json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let name = plan["kubernetes"]["nodeImage"].as_str().unwrap().to_owned();
+    let name = plan["clusters"][0]["nodeImage"].as_str().unwrap().to_owned();
     image::ensure(engine, [&name], &Events::silent().step("image", None)).await.unwrap();
     name
 }

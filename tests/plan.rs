@@ -38,6 +38,17 @@ samples:
   producer: {clusters: [west, quay], replicas: 3}
 ";
 
+/// Three clusters with two versions of Kubernetes and of Istio.
+const VERSIONS: &str = "
+name: skew
+kubernetes: {nodeImage: registry.example/node:v1.35.8}
+clusters:
+  - {name: old, mesh: {version: 1.30.4}}
+  - {name: new}
+  - {name: quay, kubernetes: {nodeImage: registry.example/node:v1.34.11}, mesh: {version: 1.30.5}}
+samples: {image: registry.example/sample:1}
+";
+
 /// Three clusters on two Istio networks.
 const NETWORKS: &str = "
 name: mixed
@@ -158,6 +169,22 @@ fn the_default_on_cgroup_v2() {
 fn three_clusters_with_everything_set() {
     let spec = spec(THREE);
     pin_samples("three", &spec, &pin("three", &spec, &machine()));
+}
+
+#[test]
+fn clusters_may_have_their_own_versions() {
+    let plan = pin("versions", &spec(VERSIONS), &on_cgroup_v1(machine()));
+    assert_eq!(plan.istio_versions(), ["1.30.4", "1.31.1", "1.30.5"]);
+    let of = |image: &str| plan.stable_images_on(image).join(" ");
+    let [shared, own] = ["registry.example/node:v1.35.8", "registry.example/node:v1.34.11"];
+    assert_eq!(plan.node_images(), [shared, own]);
+    let istio = |version: &str| format!("docker.io/istio/pilot:{version} docker.io/istio/proxyv2:{version}");
+    let sample = "registry.example/sample:1";
+    assert_eq!(of(shared), format!("{} {} {sample}", istio("1.30.4"), istio("1.31.1")));
+    assert_eq!(of(own), format!("{} {sample}", istio("1.30.5")));
+    assert_eq!(plan.pulled_images().len(), 2 + 6 + 1);
+    // A node gets only what its own cluster needs.
+    assert_eq!(plan.images_of(&plan.clusters[2]).join(" "), format!("{} {sample}", istio("1.30.5")));
 }
 
 #[test]
@@ -461,8 +488,8 @@ fn kubelet_is_configured_for_cgroup_v1_if_needed() {
         let plan = made(&spec(&text), inventory);
         let told: BTreeSet<bool> =
             plan.clusters.iter().map(|c| c.kind_config.to_string().contains("failCgroupV1: false")).collect();
-        assert_eq!(told, BTreeSet::from([plan.kubernetes.cgroup_v1]), "{image}");
-        plan.kubernetes.cgroup_v1
+        assert_eq!(told, plan.clusters.iter().map(|cluster| cluster.cgroup_v1).collect(), "{image}");
+        plan.clusters[0].cgroup_v1
     };
     let v1 = on_cgroup_v1(machine());
     for (image, istio, told) in [

@@ -289,7 +289,7 @@ pub async fn bench(
         schema_version: 1,
         environment: environment.name().to_owned(),
         started,
-        istio: environment.spec.mesh.version.to_string(),
+        istio: environment.spec.istio_versions(),
         image: options.image.clone(),
         protocol: options.protocol,
         qps: options.qps,

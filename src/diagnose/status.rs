@@ -270,7 +270,7 @@ impl Look<'_> {
             _ => return layers,
         };
         let (istiod, remote, workloads) = futures::join!(
-            self.layer("istiod", cluster, self.istiod(&client)),
+            self.layer("istiod", cluster, self.istiod(cluster, &client)),
             self.layer("remoteClusters", cluster, self.remote_clusters(cluster, &client)),
             self.layer("workloads", cluster, self.workloads(cluster, &client))
         );
@@ -327,9 +327,9 @@ impl Look<'_> {
         Ok(format!("Kubernetes {}", version.git_version))
     }
 
-    async fn istiod(&self, client: &Client) -> anyhow::Result<String> {
+    async fn istiod(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {
         deployment(client, ISTIO_NAMESPACE, istio::ISTIOD).await?;
-        Ok(format!("Istio {}", self.plan.mesh.version))
+        Ok(format!("Istio {}", cluster.istio_version))
     }
 
     async fn remote_clusters(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {

@@ -326,8 +326,8 @@ pub(crate) fn subject(environment: &Environment, started: jiff::Timestamp, took:
     Subject {
         started,
         seconds: round(took),
-        istio: spec.mesh.version.to_string(),
-        node_image: spec.kubernetes.node_image.clone(),
+        istio: spec.istio_versions(),
+        node_image: spec.node_images(),
         clusters: spec.clusters.iter().map(cluster).collect(),
     }
 }

@@ -129,7 +129,7 @@ impl Kind<'_> {
     pub fn write_config(&self, cluster: &Cluster, node_image: &str) -> anyhow::Result<PathBuf> {
         let path = self.files.of_cluster(&cluster.name, CONFIG_FILE);
         let mut config = cluster.kind_config.clone();
-        if self.plan.kubernetes.profile == Profile::Disposable && image_names::is_built(node_image) {
+        if self.plan.profile == Profile::Disposable && image_names::is_built(node_image) {
             let mut patched: Value = serde_yaml::from_str(PATCHES)?;
             // Before the user's: the last one wins.
             let patches = patched["kubeadmConfigPatches"].as_array_mut();

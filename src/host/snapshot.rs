@@ -4,7 +4,7 @@
 //! A snapshot is a directory on this host that only its owner may enter: it holds the keys of the clusters. Its manifest is
 //! written before the directory gets its name, so a directory with that name is complete. No key is ever part of an image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,7 +31,7 @@ pub mod pending;
 pub mod restore;
 
 /// The version of the format. A snapshot of another version is not used.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The file with the manifest.
 const MANIFEST: &str = "snapshot.json";
 /// The beginning of the name of an unfinished snapshot. The process ID of its writer follows.
@@ -57,8 +57,6 @@ pub struct Manifest {
     pub platform: String,
     /// The subnet of the network.
     pub subnet: Ipv4Net,
-    /// The node image.
-    pub node_image: String,
     /// The clusters, by name.
     pub clusters: BTreeMap<String, Cluster>,
 }
@@ -67,6 +65,8 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
+    /// The node image.
+    pub node_image: String,
     /// The subnet of its pods.
     pub pod_subnet: Ipv4Net,
     /// The subnet of its Services.
@@ -133,7 +133,7 @@ pub struct Unfinished {
 
 impl Manifest {
     /// Returns the manifest of a snapshot that is taken now.
-    pub fn now(plan: &Plan, engine: &Engine, node_image: &str, clusters: BTreeMap<String, Cluster>) -> Self {
+    pub fn now(plan: &Plan, engine: &Engine, clusters: BTreeMap<String, Cluster>) -> Self {
         Self {
             format: FORMAT,
             taken: Timestamp::now(),
@@ -143,7 +143,6 @@ impl Manifest {
             engine: engine.facts.id.clone(),
             platform: engine.facts.platform(),
             subnet: plan.network.subnet,
-            node_image: node_image.to_owned(),
             clusters,
         }
     }
@@ -188,6 +187,11 @@ impl Manifest {
             anyhow::ensure!(is_plain, "invalid file name {:?} in {MANIFEST}", archive.file);
         }
         Ok(())
+    }
+
+    /// Returns the node images, each once.
+    pub fn node_images(&self) -> BTreeSet<&str> {
+        self.clusters.values().map(|cluster| cluster.node_image.as_str()).collect()
     }
 
     /// Returns the subnets of the clusters, by name.

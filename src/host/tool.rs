@@ -34,20 +34,27 @@ pub const KIND_VERSION: &str = "v0.33.0";
 /// The cache directory of downloaded tools.
 pub const FOLDER: &str = "tools";
 
-/// Returns the cache directories of the tools for a version of the mesh, whether or not they exist.
-pub fn kept(cache: &Path, istio_version: &str) -> Vec<PathBuf> {
+/// Returns the cache directories of the tools for these versions of Istio, whether or not they exist.
+pub fn kept<'a>(cache: &Path, istio_versions: impl IntoIterator<Item = &'a str>) -> Vec<PathBuf> {
     let platform = Platform::here();
-    let tools = [(Tool::Kind, KIND_VERSION), (Tool::Istioctl, istio_version)];
-    let releases = tools
-        .into_iter()
+    let releases = required(istio_versions)
         .filter_map(|(tool, version)| Release::new(tool, version, &platform, release::GITHUB).ok());
     releases.map(|release| release.directory(cache)).collect()
+}
+
+/// Returns the tools for these versions of Istio.
+pub fn required<'a>(
+    istio_versions: impl IntoIterator<Item = &'a str>,
+) -> impl Iterator<Item = (Tool, &'a str)> {
+    let istioctl = istio_versions.into_iter().map(|version| (Tool::Istioctl, version));
+    std::iter::once((Tool::Kind, KIND_VERSION)).chain(istioctl)
 }
 
 /// The variable with the kind executable to use, whatever its version.
 pub const KINDMESH_KIND: &str = "KINDMESH_KIND";
 
-/// The variable with the istioctl executable to use, whatever its version.
+/// The variable with the istioctl executable to use, whatever its version. If it has several, separated by `:`, the first of the
+/// required version is used; if none has it, the first.
 pub const KINDMESH_ISTIOCTL: &str = "KINDMESH_ISTIOCTL";
 
 /// A command line tool that kindmesh runs.
@@ -228,8 +235,15 @@ impl Finder {
         let tool = release.tool;
         let mut passed_over = Vec::new();
         if let Some(named) = self.named.as_deref().filter(|value| !value.is_empty()) {
-            let named = named_tool(release, Path::new(named), versions).await?;
-            return Ok(Here { found: Some(named), passed_over });
+            let mut first = None;
+            for path in env::split_paths(named) {
+                let found = named_tool(release, &path, versions).await?;
+                if found.warning.is_none() {
+                    return Ok(Here { found: Some(found), passed_over });
+                }
+                first.get_or_insert(found);
+            }
+            return Ok(Here { found: first, passed_over });
         }
         let on_path = on_path(&self.path, tool.name()).map(|path| (path, Source::Path));
         let cached = Some(release.executable(&self.cache)).filter(|path| is_executable(path));
@@ -262,7 +276,7 @@ fn found(path: PathBuf, version: String, source: Source) -> Found {
     Found { path, version, source, warning: None }
 }
 
-/// An executable from the environment variable is used at any version.
+/// An executable from the environment variable may have any version.
 async fn named_tool(release: &Release, named: &Path, versions: &Versions) -> anyhow::Result<Found> {
     let variable = release.tool.variable();
     let path = std::path::absolute(named).with_context(|| format!("failed to read the path in {variable}"))?;

@@ -135,14 +135,16 @@ impl Used {
             let Ok(plan) = plan::plan(&spec, inventory) else { continue };
             let mut names: Vec<String> = plan.images().into_iter().map(str::to_owned).collect();
             for cluster in &plan.clusters {
-                names.push(render::kept(&folders.cache, &plan, cluster)?.display().to_string());
+                names.push(render::kept(&folders.cache, cluster)?.display().to_string());
             }
-            for folder in tool::kept(&folders.cache, &plan.mesh.version) {
+            for folder in tool::kept(&folders.cache, plan.istio_versions()) {
                 names.push(folder.display().to_string());
             }
-            // The node image for its next cluster.
-            names.push(plan.archive_image());
-            names.extend(bake::name(engine, &plan.kubernetes.node_image, &plan.stable_images()).await);
+            // The node images for its next clusters.
+            for node_image in plan.node_images() {
+                names.push(plan.archive_image(node_image));
+                names.extend(bake::name(engine, node_image, &plan.stable_images_on(node_image)).await);
+            }
             for used_name in names {
                 used.names.entry(used_name).or_default().insert(name.clone());
             }

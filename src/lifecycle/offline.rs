@@ -4,7 +4,7 @@
 //! warm ─► built node image, tools, manifests ─► OCI layout in a tar ─► verify every blob ─► engine, cache directory
 //! ```
 //!
-//! One image is enough: the built node image includes the mesh's images, and the sample image is built from the
+//! One image is enough, or one for each node image of the spec: the built node image includes the mesh's images, and the sample image is built from the
 //! executable.
 
 use std::cell::Cell;
@@ -52,12 +52,20 @@ pub struct Contents {
     pub platform: String,
     /// The platform of the tools: `linux-amd64`.
     pub host: String,
+    /// The versions of Istio.
+    pub istio: Vec<String>,
+    /// The built node images.
+    pub node_images: Vec<NodeImage>,
+}
+
+/// A built node image in an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeImage {
     /// The node image in the spec.
     pub node_image: String,
     /// The included images, as in the spec.
     pub images: Vec<String>,
-    /// Istio's version.
-    pub istio: String,
     /// The name of the built node image in an engine.
     pub name: String,
     /// The value of the label that identifies that image among others of the same name.
@@ -96,7 +104,7 @@ pub struct LoadedArchive {
     pub blobs: usize,
     /// What it contains.
     pub contents: Contents,
-    /// Whether the image was loaded, because the engine did not have it.
+    /// Whether an image was loaded, because the engine did not have it.
     pub image_loaded: bool,
     /// The files that were added to the cache directory.
     pub files: Vec<String>,
@@ -131,8 +139,14 @@ pub async fn save(
         let warm = up::warm(loaded, folders, events).await?;
         let contents = contents(&warm).await?;
         let exported = events.step("export", None).run(async |step| {
-            let file = image::export(&warm.engine, &warm.node_image, folder, step).await?;
-            Ok(Outcome::changed(elsewhere(move || Exported::read(file)).await?))
+            let mut exported = Vec::new();
+            // In the order of the contents.
+            for name in warm.plan.node_images() {
+                let image = warm.node_images.get(name).with_context(|| format!("{name} was not built"))?;
+                let file = image::export(&warm.engine, image, folder, step).await?;
+                exported.push(elsewhere(move || Exported::read(file)).await?);
+            }
+            Ok(Outcome::changed(exported))
         });
         anyhow::Ok((exported.await?, contents, warm.plan))
     };
@@ -196,59 +210,62 @@ pub(super) async fn written<T>(
 
 async fn contents(warm: &up::Warm) -> anyhow::Result<Contents> {
     let plan = &warm.plan;
-    let set = bake::set(&warm.engine, &warm.node_image).await?.ok_or_else(|| {
-        Error::environment(format!("the node image was not built, and {} alone is not enough", warm.node_image))
-            .hint("see why: kindmesh cache warm")
-    })?;
+    let mut node_images = Vec::new();
+    for name in plan.node_images() {
+        let built = warm.node_images.get(name).map_or(name, String::as_str);
+        let set = bake::set(&warm.engine, built).await?.ok_or_else(|| {
+            Error::environment(format!("the node image was not built, and {built} alone is not enough"))
+                .hint("see why: kindmesh cache warm")
+        })?;
+        node_images.push(NodeImage {
+            node_image: name.to_owned(),
+            images: plan.stable_images_on(name),
+            name: plan.archive_image(name),
+            set,
+        });
+    }
     Ok(Contents {
         kindmesh: env!("CARGO_PKG_VERSION").into(),
         platform: plan.platform.clone(),
         host: tool::platform(),
-        name: plan.archive_image(),
-        node_image: plan.kubernetes.node_image.clone(),
-        images: plan.stable_images(),
-        istio: plan.mesh.version.clone(),
-        set,
+        istio: plan.istio_versions().into_iter().map(str::to_owned).collect(),
+        node_images,
     })
 }
 
 /// Writes the archive, completely or not at all. Blocks.
 fn write(
     path: &Path,
-    exported: &Exported,
+    exported: &[Exported],
     files: &[Packed],
     snapshot: Option<&Packable>,
     contents: Contents,
     stopped: &AtomicBool,
 ) -> anyhow::Result<Saved> {
     let what = || format!("writing {}", path.display());
-    let image = serde_json::to_vec(&exported.manifest)?;
     let config = serde_json::to_vec(&contents)?;
     let of_config = Descriptor::of(layout::CONTENTS, &config);
     let layers = files.iter().map(|file| file.descriptor.clone()).collect();
     let artifact = serde_json::to_vec(&Manifest::new(Some(layout::ARTIFACT), of_config.clone(), layers))?;
 
-    let mut of_image = Descriptor::of(layout::MANIFEST, &image).annotated(layout::REFERENCE, &contents.name);
-    let (of_image_config, mut image_config) =
-        exported.blobs().next().context("the exported image has no configuration")?;
-    let mut text = Vec::new();
-    image_config.read_to_end(&mut text)?;
-    of_image.platform = Some(image::platform(&text).with_context(|| of_image_config.digest.clone())?);
+    let images = exported.iter().zip(&contents.node_images).map(|(exported, of)| described(exported, &of.name));
+    let images = images.collect::<anyhow::Result<Vec<_>>>()?;
     let mut of_artifact = Descriptor::of(layout::MANIFEST, &artifact);
     of_artifact.artifact_type = Some(layout::ARTIFACT.into());
-    let mut entries = vec![of_image.clone(), of_artifact.clone()];
+    let mut entries: Vec<_> = images.iter().map(|(of, _)| of.clone()).chain([of_artifact.clone()]).collect();
     entries.extend(snapshot.map(Packable::descriptor));
     let index = serde_json::to_vec(&Index::new(entries))?;
 
     // World-readable: it contains no keys.
     let mut writer = Writer::create(path, 0o644, &index).with_context(what)?;
-    for (of, content) in [(&of_artifact, &artifact), (&of_config, &config), (&of_image, &image)] {
+    let images = images.iter().map(|(of, content)| (of, content));
+    for (of, content) in [(&of_artifact, &artifact), (&of_config, &config)].into_iter().chain(images) {
         writer.blob(of, content.as_slice()).with_context(what)?;
     }
     for file in files {
         writer.blob(&file.descriptor, Unless { stopped, content: file.content() }).with_context(what)?;
     }
-    for (of, content) in exported.blobs() {
+    for (of, content) in exported.iter().flat_map(Exported::blobs) {
         writer.blob(of, Unless { stopped, content }).with_context(what)?;
     }
     if let Some(snapshot) = snapshot {
@@ -257,6 +274,17 @@ fn write(
     let (bytes, blobs) = writer.persist(path).with_context(what)?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(Saved { schema_version: 1, path, bytes, digest: layout::digest(&index), blobs, contents })
+}
+
+/// Returns the descriptor of an exported image, which gets this name, and its manifest.
+fn described(exported: &Exported, name: &str) -> anyhow::Result<(Descriptor, Vec<u8>)> {
+    let manifest = serde_json::to_vec(&exported.manifest)?;
+    let mut of = Descriptor::of(layout::MANIFEST, &manifest).annotated(layout::REFERENCE, name);
+    let (of_config, mut config) = exported.blobs().next().context("the exported image has no configuration")?;
+    let mut text = Vec::new();
+    config.read_to_end(&mut text)?;
+    of.platform = Some(image::platform(&text).with_context(|| of_config.digest.clone())?);
+    Ok((of, manifest))
 }
 
 /// Loads an archive into the engine and the cache directory, after verifying every digest. The image gets a name
@@ -280,7 +308,7 @@ pub async fn load(
 
 async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::Result<LoadedArchive> {
     let archive = Arc::new(check(path, events).await?);
-    let Parts { image, artifact, contents } = parts(path, &archive)?;
+    let Parts { images, artifact, contents } = parts(path, &archive)?;
     let engine = events.step("engine", None).run(async |_| {
         let engine = Engine::connect().await?;
         refuse_another_platform(&engine, path, &contents)?;
@@ -300,19 +328,23 @@ async fn bring(path: &Path, folders: &Directories, events: &Events) -> anyhow::R
     let (digest, blobs) = (layout::digest(&archive.index), archive.len());
     let snapshot = snapshot::contents(&archive)?.map(|contents| contents.name);
     let load = events.step("load", None).run(async |step| {
-        if bake::set(&engine, &contents.name).await?.as_ref() == Some(&contents.set) {
-            return Ok(Outcome::unchanged(false));
+        let mut changed = false;
+        for (image, of) in images.into_iter().zip(&contents.node_images) {
+            if bake::set(&engine, &of.name).await?.as_ref() == Some(&of.set) {
+                continue;
+            }
+            let places = image.blobs().map(|blob| archive.place(blob)).collect::<Result<_, _>>()?;
+            let blobs = Blobs { file: archive.file.clone(), manifest: image, places };
+            image::load(&engine, blobs, &of.name, step).await?;
+            let set = bake::set(&engine, &of.name).await?;
+            if set.as_ref() != Some(&of.set) {
+                return Err(Error::environment(format!("the engine did not load the image {}", of.name))
+                    .evidence(format!("its label {} is {set:?}, not {}", bake::LABEL, of.set))
+                    .into());
+            }
+            changed = true;
         }
-        let places = image.blobs().map(|blob| archive.place(blob)).collect::<Result<_, _>>()?;
-        let blobs = Blobs { file: archive.file.clone(), manifest: image, places };
-        image::load(&engine, blobs, &contents.name, step).await?;
-        let set = bake::set(&engine, &contents.name).await?;
-        if set.as_ref() != Some(&contents.set) {
-            return Err(Error::environment(format!("the engine did not load the image {}", contents.name))
-                .evidence(format!("its label {} is {set:?}, not {}", bake::LABEL, contents.set))
-                .into());
-        }
-        Ok(Outcome::changed(true))
+        Ok(Outcome { value: changed, changed })
     });
     let image_loaded = load.await?;
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -339,7 +371,8 @@ async fn check(path: &Path, events: &Events) -> anyhow::Result<Verified> {
 
 /// The parsed parts of an archive. All blobs that they refer to exist.
 struct Parts {
-    image: Manifest,
+    /// In the order of the contents.
+    images: Vec<Manifest>,
     artifact: Manifest,
     contents: Contents,
 }
@@ -352,13 +385,17 @@ fn parts(path: &Path, archive: &Verified) -> anyhow::Result<Parts> {
     };
     let artifact: Manifest = archive.json(artifact)?;
     let contents: Contents = archive.json(&artifact.config)?;
-    let image = index.manifests.iter().find(|descriptor| descriptor.artifact_type.is_none());
-    let image = image.ok_or_else(|| damaged(path, "its index has no image".into()))?;
-    let image: Manifest = archive.json(image)?;
-    for blob in artifact.blobs().chain(image.blobs()) {
+    let images: Vec<&Descriptor> =
+        index.manifests.iter().filter(|descriptor| descriptor.artifact_type.is_none()).collect();
+    if images.is_empty() || images.len() != contents.node_images.len() {
+        let what = format!("its index has {} images, not {}", images.len(), contents.node_images.len());
+        return Err(damaged(path, what).into());
+    }
+    let images: Vec<Manifest> = images.into_iter().map(|image| archive.json(image)).collect::<Result<_, _>>()?;
+    for blob in artifact.blobs().chain(images.iter().flat_map(Manifest::blobs)) {
         archive.place(blob)?;
     }
-    Ok(Parts { image, artifact, contents })
+    Ok(Parts { images, artifact, contents })
 }
 
 fn refuse_another_platform(engine: &Engine, path: &Path, contents: &Contents) -> Result<(), Error> {

@@ -42,7 +42,7 @@ pub struct Inputs<'a> {
 pub async fn render(
     inputs: &Inputs<'_>,
     folder: &Path,
-    istioctl: impl AsyncFn() -> anyhow::Result<Found>,
+    istioctl: impl AsyncFn(&Cluster) -> anyhow::Result<Found>,
 ) -> anyhow::Result<Vec<PathBuf>> {
     refuse_used(folder)?;
     let mut out = Out { folder, written: Vec::new() };
@@ -54,9 +54,9 @@ pub async fn render(
     out.write("plan.yaml", serde_yaml::to_string(plan)?.as_bytes(), 0o600)?;
     for cluster in &plan.clusters {
         let intermediate = Intermediate::ensure(&trust, &root, &plan.environment, &cluster.name)?.value;
-        let rendered = render::manifests(inputs.cache, plan, cluster, async || istioctl().await).await?.value;
+        let rendered = render::manifests(inputs.cache, cluster, async || istioctl(cluster).await).await?.value;
         out.yaml(cluster, "kind.yaml", &cluster.kind_config)?;
-        if plan.kubernetes.profile == Profile::Disposable {
+        if plan.profile == Profile::Disposable {
             out.write(&format!("{}/coredns.yaml", cluster.name), kind::COREDNS.as_bytes(), 0o600)?;
         }
         out.yaml(cluster, "istio-operator.yaml", &cluster.istio)?;

@@ -58,13 +58,14 @@ pub(crate) async fn take(
         let (objects, ready) = futures::try_join!(roots::objects(client), ready(client, with_images))?;
         let nodes = try_join_all(cluster.nodes.iter().map(node)).await?;
         let (pod_subnet, service_subnet) = (cluster.pod_subnet, cluster.service_subnet);
-        let taken = snapshot::Cluster { pod_subnet, service_subnet, nodes, objects, new_keys: false, ready };
+        let image = nodes.first().and_then(|node| node.container["Image"].as_str());
+        let node_image = image.unwrap_or_default().to_owned();
+        let taken =
+            snapshot::Cluster { node_image, pod_subnet, service_subnet, nodes, objects, new_keys: false, ready };
         anyhow::Ok((cluster.name.clone(), taken))
     });
     let clusters: BTreeMap<_, _> = try_join_all(taken).await?.into_iter().collect();
-    let node = clusters.values().flat_map(|cluster| &cluster.nodes).next();
-    let node_image = node.and_then(|node| node.container["Image"].as_str()).unwrap_or_default().to_owned();
-    Ok(Manifest::now(plan, engine, &node_image, clusters))
+    Ok(Manifest::now(plan, engine, clusters))
 }
 
 /// Writes a snapshot: completes it when `fill` succeeds, and leaves nothing otherwise.
@@ -185,9 +186,11 @@ pub async fn admit(snapshot: &Snapshot, engine: &Engine) -> anyhow::Result<()> {
             format!("it was saved on engine {}, but the selected engine is {}", manifest.engine, engine.facts.id);
         return refused(why, "select the engine with DOCKER_HOST or docker context use");
     }
-    if image_marks::in_engine(engine, &manifest.node_image).await?.is_none() {
-        let why = format!("the engine has no image {}", manifest.node_image);
-        return refused(why, "prepare it again with the spec of the environment: kindmesh cache warm");
+    for node_image in manifest.node_images() {
+        if image_marks::in_engine(engine, node_image).await?.is_none() {
+            let why = format!("the engine has no image {node_image}");
+            return refused(why, "prepare it again with the spec of the environment: kindmesh cache warm");
+        }
     }
     let snapshot = snapshot.clone();
     elsewhere(move || restore::check(&snapshot)).await

@@ -34,7 +34,7 @@ use crate::host::trust::Root;
 use crate::lifecycle::down;
 use crate::lifecycle::snapshot::restore_state;
 use crate::plan::inventory::{Environment, Inventory};
-use crate::plan::{Plan, admission};
+use crate::plan::{Cluster, Plan, admission};
 use crate::spec::{Loaded, Spec};
 
 mod cluster;
@@ -226,10 +226,10 @@ impl Work<'_> {
         }
         let run = Run {
             root: ensure_root(files, &plan, events).await?,
-            tools: Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone()),
+            tools: Tools::new(folders.cache.clone(), &plan, events.clone()),
             images: Images::new(engine, &plan, events),
             readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
-            mesh_images: image::Load::new(&files.root, plan.mesh.images.iter()),
+            mesh_images: mesh_images(files, &plan),
             sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
             templates: Templates::new(store, source, templates),
             cache: folders.cache.clone(),
@@ -259,7 +259,8 @@ struct Run {
     images: Images,
     /// What peers need to read each cluster, by cluster name; set as soon as it is known.
     readers: BTreeMap<String, SetOnce<Reader>>,
-    mesh_images: image::Load,
+    /// Istio's images, by its version.
+    mesh_images: BTreeMap<String, image::Load>,
     sample_images: image::Load,
     templates: Templates,
     waits_until: tokio::time::Instant,
@@ -285,6 +286,11 @@ impl Run {
     fn wait_deadline(&self) -> tokio::time::Instant {
         self.waits_until.min(tokio::time::Instant::now() + WAIT_TIMEOUT)
     }
+}
+
+fn mesh_images(files: &Files, plan: &Plan) -> BTreeMap<String, image::Load> {
+    let of = |cluster: &Cluster| image::Load::new(&files.root, &cluster.istio_images);
+    plan.clusters.iter().map(|cluster| (cluster.istio_version.clone(), of(cluster))).collect()
 }
 
 async fn ensure_root(files: &Files, plan: &Plan, events: &Events) -> anyhow::Result<Root> {

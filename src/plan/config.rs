@@ -6,12 +6,13 @@ use std::net::Ipv4Addr;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::inventory::EngineFacts;
 use super::subnets::Subnets;
-use super::{Cluster, Kubernetes, Mesh};
+use super::{Cluster, Mesh, image_names};
 use crate::base::error::Error;
 use crate::base::names::{control_plane_name, kind_name, subject};
 use crate::spec::merge::merge;
-use crate::spec::{self, Profile, Spec};
+use crate::spec::{self, Profile, Spec, kubernetes_version};
 
 const KIND_CONFIG: &str = include_str!("../../kind-configs/cluster.yaml");
 const CGROUP_V1: &str = include_str!("../../kind-configs/cgroup-v1.yaml");
@@ -34,7 +35,7 @@ pub(super) fn cluster(
     cluster: &spec::Cluster,
     identity: &str,
     subnets: Subnets,
-    kubernetes: &Kubernetes,
+    engine: &EngineFacts,
     mesh: &Mesh,
     network: &Network<'_>,
 ) -> Result<Cluster, Error> {
@@ -42,13 +43,24 @@ pub(super) fn cluster(
     let name = cluster.name.as_str();
     let kind_name = self::kind_name(environment, name);
     let nodes = node_names(&kind_name, cluster.workers);
+    let node_image = spec.node_image_of(cluster);
+    let version = kubernetes_version(node_image);
+    // An image without a version in its tag is assumed to be new: new versions need the flag, and 1.31 and later know it.
+    let refuses_v1 = version.is_none_or(|version| (version.major, version.minor) >= (1, 35));
+    let cgroup_v1 = engine.cgroup_version == 1 && refuses_v1;
+    let istio_version = spec.istio_version_of(cluster);
     Ok(Cluster {
         name: name.to_owned(),
         context: format!("kind-{kind_name}"),
         api_server: format!("https://{}:6443", control_plane_name(&self::kind_name(identity, name))),
         intermediate_subject: subject(environment, Some(name)).to_string(),
-        kind_config: kind_config(&kind_name, cluster, subnets, kubernetes)?,
-        istio: istio(spec, name, mesh, network)?,
+        kind_config: kind_config(spec, &kind_name, cluster, subnets, cgroup_v1)?,
+        istio: istio(spec, name, istio_version, mesh, network)?,
+        node_image: node_image.to_owned(),
+        kubernetes_version: version.map(|version| version.to_string()),
+        cgroup_v1,
+        istio_version: istio_version.to_owned(),
+        istio_images: image_names::istio(&spec.mesh.hub, istio_version),
         kind_name,
         nodes,
         network: network.name.to_owned(),
@@ -68,10 +80,11 @@ fn node_names(kind_name: &str, workers: u8) -> Vec<String> {
 }
 
 fn kind_config(
+    spec: &Spec,
     kind_name: &str,
     cluster: &spec::Cluster,
     subnets: Subnets,
-    kubernetes: &Kubernetes,
+    cgroup_v1: bool,
 ) -> Result<Value, Error> {
     let mut labels = Map::new();
     for (key, value) in [("region", &cluster.region), ("zone", &cluster.zone)] {
@@ -80,7 +93,7 @@ fn kind_config(
         }
     }
     let node = |role: &str| {
-        let mut node = json!({"role": role, "image": kubernetes.node_image});
+        let mut node = json!({"role": role, "image": spec.node_image_of(cluster)});
         if !labels.is_empty() {
             node["labels"] = Value::Object(labels.clone());
         }
@@ -94,10 +107,10 @@ fn kind_config(
     config["networking"]["podSubnet"] = json!(subnets.pods);
     config["networking"]["serviceSubnet"] = json!(subnets.services);
     config["nodes"] = Value::Array(nodes);
-    if kubernetes.profile == Profile::Disposable {
+    if spec.kubernetes.profile == Profile::Disposable {
         spec::kind::merge_kind(&mut config, &parse(DISPOSABLE)?);
     }
-    if kubernetes.cgroup_v1 {
+    if cgroup_v1 {
         // Merged like a user's settings: its patches are appended to the existing ones.
         spec::kind::merge_kind(&mut config, &parse(CGROUP_V1)?);
     }
@@ -105,11 +118,11 @@ fn kind_config(
     Ok(config)
 }
 
-fn istio(spec: &Spec, cluster: &str, mesh: &Mesh, network: &Network<'_>) -> Result<Value, Error> {
+fn istio(spec: &Spec, cluster: &str, version: &str, mesh: &Mesh, network: &Network<'_>) -> Result<Value, Error> {
     let mut operator: Value = parse(ISTIO)?;
     let ours = json!({"spec": {
         "hub": spec.mesh.hub,
-        "tag": spec.mesh.version,
+        "tag": version,
         "values": {"global": {
             "meshID": mesh.id,
             "network": network.name,

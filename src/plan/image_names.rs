@@ -3,20 +3,21 @@
 //! | image | its name depends on |
 //! |---|---|
 //! | the node image | the spec |
-//! | `pilot`, `proxyv2` | the spec's hub and Istio version |
+//! | `pilot`, `proxyv2` | the spec's hub and the cluster's Istio version |
 //! | the sample image | the spec, or if kindmesh builds it, the executable |
 //! | the built node image | the ids that the engine assigns to its images |
 //! | the node image of an archive | the names of its images, since an engine without those images has no ids for them |
 //!
-//! The plan contains the first three. The built node image can be named only when the engine has the images in it.
+//! The plan contains the first three. Clusters with the same node image have the same built one, with the images that any of them
+//! needs. The built node image can be named only when the engine has the images in it.
 
 use sha2::{Digest, Sha256};
 
-use super::Plan;
+use super::{Cluster, Plan};
 use super::inventory::{EngineFacts, Executable};
 use crate::base::digest;
 use crate::base::error::Error;
-use crate::spec::Spec;
+use crate::spec::{Spec, distinct};
 
 pub mod reference;
 
@@ -31,34 +32,61 @@ pub const ARCHIVE_REPOSITORY: &str = "kindmesh.local/offline";
 const RECIPE: &str = "2";
 
 impl Plan {
-    /// Returns the images that do not depend on the kindmesh executable: all except a sample image that kindmesh builds,
-    /// which changes with every build of kindmesh.
+    /// Returns the node images, each once.
+    pub fn node_images(&self) -> Vec<&str> {
+        distinct(self.clusters.iter().map(|cluster| cluster.node_image.as_str()))
+    }
+
+    /// Returns the versions of Istio, each once.
+    pub fn istio_versions(&self) -> Vec<&str> {
+        distinct(self.clusters.iter().map(|cluster| cluster.istio_version.as_str()))
+    }
+
+    /// Returns the images that clusters with this node image need and that do not depend on the kindmesh executable: all except
+    /// a sample image that kindmesh builds, which changes with every build of kindmesh.
+    pub fn stable_images_on(&self, node_image: &str) -> Vec<String> {
+        self.stable_images_of(|cluster| cluster.node_image == node_image)
+    }
+
+    /// Returns all images that do not depend on the kindmesh executable.
     pub fn stable_images(&self) -> Vec<String> {
+        self.stable_images_of(|_| true)
+    }
+
+    fn stable_images_of(&self, wanted: impl Fn(&Cluster) -> bool) -> Vec<String> {
+        let of_clusters = self.clusters.iter().filter(|cluster| wanted(cluster));
         let given = self.samples.iter().filter(|samples| !samples.build).map(|samples| &samples.image);
-        self.mesh.images.iter().chain(given).cloned().collect()
+        let all = of_clusters.flat_map(|cluster| &cluster.istio_images).chain(given);
+        distinct(all.map(String::as_str)).into_iter().map(str::to_owned).collect()
     }
 
-    /// Returns every image that the nodes need besides those of Kubernetes.
+    /// Returns every image that the nodes of a cluster need besides those of Kubernetes.
+    pub fn images_of<'a>(&'a self, cluster: &'a Cluster) -> Vec<&'a str> {
+        let samples = self.samples.iter().map(|samples| &samples.image);
+        cluster.istio_images.iter().chain(samples).map(String::as_str).collect()
+    }
+
+    /// Returns every image that any node needs besides those of Kubernetes.
     pub fn images(&self) -> Vec<&str> {
-        let samples = self.samples.iter().map(|samples| samples.image.as_str());
-        self.mesh.images.iter().map(String::as_str).chain(samples).collect()
+        distinct(self.clusters.iter().flat_map(|cluster| &cluster.istio_images).map(String::as_str).chain(
+            self.samples.iter().map(|samples| samples.image.as_str()),
+        ))
     }
 
-    /// Returns the images that the engine needs before nodes can be created, the node image first.
+    /// Returns the images that the engine needs before nodes can be created, the node images first.
     pub fn pulled_images(&self) -> Vec<String> {
-        std::iter::once(self.kubernetes.node_image.clone()).chain(self.stable_images()).collect()
+        self.node_images().into_iter().map(str::to_owned).chain(self.stable_images()).collect()
     }
 
-    /// Returns the name of the node image with all stable images as loaded from an archive.
-    pub fn archive_image(&self) -> String {
-        of_archive(&self.kubernetes.node_image, &self.stable_images())
+    /// Returns the name of a node image with its stable images as loaded from an archive.
+    pub fn archive_image(&self, node_image: &str) -> String {
+        of_archive(node_image, &self.stable_images_on(node_image))
     }
 }
 
-/// Returns Istio's images.
-pub(super) fn mesh(spec: &Spec) -> Vec<String> {
-    let mesh = &spec.mesh;
-    ["pilot", "proxyv2"].map(|image| format!("{}/{image}:{}", mesh.hub, mesh.version)).to_vec()
+/// Returns the images of a version of Istio.
+pub(super) fn istio(hub: &str, version: &str) -> Vec<String> {
+    ["pilot", "proxyv2"].map(|image| format!("{hub}/{image}:{version}")).to_vec()
 }
 
 /// Returns the sample image of a spec, and whether kindmesh builds it.

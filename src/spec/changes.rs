@@ -21,6 +21,11 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
         if let Some((index, new)) = wanted.clusters.iter().enumerate().find(|(_, new)| new.name == old.name) {
             let path = format!("clusters[{index}]");
             differences(&path, &plain(old), &plain(new), &mut found);
+            let (was, is) = (own(stored, old), own(wanted, new));
+            // What a cluster has from the fields for all clusters is reported there.
+            if (&old.kubernetes, &old.mesh) != (&new.kubernetes, &new.mesh) {
+                differences(&path, &was, &is, &mut found);
+            }
         }
     }
     let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);
@@ -39,6 +44,15 @@ fn fixed(spec: &Spec) -> Value {
     })
 }
 
+/// The fields of a cluster that may not change and have a default for all clusters, with their effective values.
+fn own(spec: &Spec, cluster: &Cluster) -> Value {
+    serde_json::json!({
+        "kubernetes": {"nodeImage": spec.node_image_of(cluster)},
+        "mesh": {"version": spec.istio_version_of(cluster)},
+    })
+}
+
+/// The other fields of a cluster that may not change.
 fn plain(cluster: &Cluster) -> Value {
     serde_json::json!({
         "region": cluster.region,

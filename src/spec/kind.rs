@@ -79,7 +79,7 @@ fn node_problems(nodes: &Value, workers: u8, found: &mut Vec<(String, String)>) 
             found.push((format!("{path}.role"), format!("must be {role}: the first node is the control plane")));
         }
         if node.contains_key("image") {
-            let why = "may not be set: use kubernetes.nodeImage, which applies to all clusters";
+            let why = "may not be set: use kubernetes.nodeImage, for all clusters or for this one";
             found.push((format!("{path}.image"), why.into()));
         }
         for place in ["region", "zone"] {

@@ -1,8 +1,10 @@
 //! The rules for a spec as a whole that require no engine.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
-use super::versions::{known_node_image, kubernetes_minors, supported_istio};
+
+use super::versions::{known_node_image, kubernetes_minors, skew, supported_istio};
 use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
 use super::{Label, Mesh, Origins, Spec, file, kind, owned, subnets};
 use crate::base::error::Error;
@@ -175,40 +177,93 @@ impl Problems<'_> {
         }
     }
 
+    /// Reports each version that is not supported once, then each combination that is not.
     fn versions(&mut self, spec: &Spec) {
-        let image = &spec.kubernetes.node_image;
+        self.node_image("kubernetes.nodeImage", &spec.kubernetes.node_image);
+        let shared = self.istio("mesh.version", &spec.mesh.version);
+        let mut installed = Vec::new();
+        let mut judged = BTreeSet::new();
+        for (index, cluster) in spec.clusters.iter().enumerate() {
+            let own = format!("clusters[{index}]");
+            let (own_image, own_istio) = (format!("{own}.kubernetes.nodeImage"), format!("{own}.mesh.version"));
+            let image_field = match &cluster.kubernetes.node_image {
+                Some(image) => {
+                    self.node_image(&own_image, image);
+                    own_image
+                }
+                None => "kubernetes.nodeImage".into(),
+            };
+            let (istio_field, istio) = match &cluster.mesh.version {
+                Some(version) => (own_istio.clone(), self.istio(&own_istio, version)),
+                None => ("mesh.version".into(), shared.clone()),
+            };
+            let Some((istio, minors)) = istio else { continue };
+            installed.push((istio_field.clone(), istio));
+            if judged.insert((image_field.clone(), istio_field.clone())) {
+                let image = spec.node_image_of(cluster);
+                self.kubernetes((&image_field, image), (&istio_field, istio), &minors);
+            }
+        }
+        self.skew(&installed);
+    }
+
+    fn node_image(&mut self, field: &str, image: &str) {
         if !is_reference(image) {
             let what = format!("{image:?} is not an image reference");
-            self.add("kubernetes.nodeImage", what, format!("the default is {DEFAULT_NODE_IMAGE}"));
+            self.add(field, what, format!("the default is {DEFAULT_NODE_IMAGE}"));
         }
-        let istio: Version = match spec.mesh.version.parse() {
+    }
+
+    /// Returns a version of Istio with the Kubernetes minor versions that it supports; none if it is not supported.
+    fn istio(&mut self, field: &str, version: &str) -> Option<(Version, RangeInclusive<u32>)> {
+        let istio: Version = match version.parse() {
             Ok(version) => version,
             Err(why) => {
                 let known = format!("use one of {}; the default is {DEFAULT_ISTIO_VERSION}", supported_istio());
-                return self.add("mesh.version", why, known);
+                self.add(field, why, known);
+                return None;
             }
         };
         let Some(minors) = kubernetes_minors(istio) else {
             let what = format!("{istio} is not supported: use one of {}", supported_istio());
-            return self.add("mesh.version", what, format!("the default is {DEFAULT_ISTIO_VERSION}"));
+            self.add(field, what, format!("the default is {DEFAULT_ISTIO_VERSION}"));
+            return None;
         };
+        Some((istio, minors))
+    }
+
+    fn kubernetes(
+        &mut self,
+        (image_field, image): (&str, &str),
+        (istio_field, istio): (&str, Version),
+        minors: &RangeInclusive<u32>,
+    ) {
         let Some(kubernetes) = kubernetes_version(image) else { return };
-        if kubernetes.major != 1 || !minors.contains(&kubernetes.minor) {
-            let supports = format!("Kubernetes 1.{} to 1.{}", minors.start(), minors.end());
-            let hint = known_node_image(&minors).map_or_else(
-                || "choose another node image or another mesh.version".into(),
-                |image| format!("choose another mesh.version, or kubernetes.nodeImage: {image}"),
-            );
-            // Reported for the field that was set, so that the message names its source.
-            let (image_field, istio_field) = ("kubernetes.nodeImage", "mesh.version");
-            if self.origins.of(image_field).is_none() && self.origins.of(istio_field).is_some() {
-                let what = format!("{istio} supports {supports}, but {image_field} has {kubernetes}");
-                self.add(istio_field, what, hint);
-            } else {
-                let what = format!("has Kubernetes {kubernetes}, but {istio_field} {istio} supports {supports}");
-                self.add(image_field, what, hint);
-            }
+        if kubernetes.major == 1 && minors.contains(&kubernetes.minor) {
+            return;
         }
+        let supports = format!("Kubernetes 1.{} to 1.{}", minors.start(), minors.end());
+        let hint = known_node_image(minors).map_or_else(
+            || format!("choose another node image or another {istio_field}"),
+            |image| format!("choose another {istio_field}, or {image_field}: {image}"),
+        );
+        // Reported for the field that was set, so that the message names its source.
+        if self.origins.of(image_field).is_none() && self.origins.of(istio_field).is_some() {
+            let what = format!("{istio} supports {supports}, but {image_field} has {kubernetes}");
+            self.add(istio_field, what, hint);
+        } else {
+            let what = format!("has Kubernetes {kubernetes}, but {istio_field} {istio} supports {supports}");
+            self.add(image_field, what, hint);
+        }
+    }
+
+    /// Reports versions of Istio, each with the field that sets it, that differ too much.
+    fn skew(&mut self, installed: &[(String, Version)]) {
+        let Some((oldest, newest)) = skew(installed.iter().map(|(_, version)| *version)) else { return };
+        let field = |wanted: Version| installed.iter().find(|(_, version)| *version == wanted);
+        let (Some((old, _)), Some((new, _))) = (field(oldest), field(newest)) else { return };
+        let what = format!("{oldest} is more than one minor version older than {new} {newest}");
+        self.add(old, what, "use versions of the same minor version, or of two successive ones");
     }
 
     fn mesh(&mut self, mesh: &Mesh) {

@@ -51,6 +51,16 @@ pub fn kubernetes_minors(istio: Version) -> Option<RangeInclusive<u32>> {
     SUPPORTED.into_iter().find(is).map(|(_, _, kubernetes)| kubernetes)
 }
 
+/// Returns two versions of Istio that may not be in one mesh, the older one first: their minor versions differ by more than
+/// one. Istio supports one minor version between control plane and proxies, and during an upgrade of a mesh its control planes
+/// differ by as much: <https://istio.io/latest/docs/releases/supported-releases/>, "Control Plane/Data Plane Skew".
+pub fn skew(versions: impl IntoIterator<Item = Version> + Clone) -> Option<(Version, Version)> {
+    let oldest = versions.clone().into_iter().min()?;
+    let newest = versions.into_iter().max()?;
+    let apart = oldest.major != newest.major || newest.minor - oldest.minor > 1;
+    apart.then_some((oldest, newest))
+}
+
 /// The node images in kind v0.33.0's release notes that a supported Istio version supports, newest first.
 const NODE_IMAGES: [(u32, &str); 3] = [
     (36, super::DEFAULT_NODE_IMAGE),
@@ -100,6 +110,18 @@ mod tests {
         assert_eq!(of("node:v1.36"), None);
         assert_eq!(of("node@sha256:0123"), None);
         assert_eq!(of(super::super::DEFAULT_NODE_IMAGE).as_deref(), Some("1.36.4"));
+    }
+
+    #[test]
+    fn minor_versions_may_differ_by_one() {
+        let skew = |versions: &[&str]| {
+            let versions: Vec<Version> = versions.iter().map(|version| version.parse().unwrap()).collect();
+            skew(versions).map(|(old, new)| format!("{old} {new}"))
+        };
+        assert_eq!(skew(&[]), None);
+        assert_eq!(skew(&["1.31.1", "1.30.4", "1.31.0"]), None);
+        assert_eq!(skew(&["1.31.1", "1.29.9", "1.30.4"]).as_deref(), Some("1.29.9 1.31.1"));
+        assert_eq!(skew(&["2.30.0", "1.30.4"]).as_deref(), Some("1.30.4 2.30.0"));
     }
 
     #[test]

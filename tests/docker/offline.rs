@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{KINDMESH, Removed, docker, engine, said};
 
 const NODE: &str = "kindmesh.local/docker-test-offline-node:v1.36.3";
+const OTHER_NODE: &str = "kindmesh.local/docker-test-offline-other-node:v1.35.8";
 const HUB: &str = "kindmesh.local/docker-test-offline";
 
 /// Creates an image with one file and these labels.
@@ -67,27 +68,36 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let istio = istio();
     let images = ["pilot", "proxyv2"].map(|name| format!("{HUB}/{name}:{istio}"));
     let spec = format!(
-        "kubernetes: {{nodeImage: '{NODE}'}}\nmesh: {{version: {istio}, hub: {HUB}}}\nsamples: {{enabled: false}}\n"
+        "kubernetes: {{nodeImage: '{NODE}'}}\nmesh: {{version: {istio}, hub: {HUB}}}\nsamples: {{enabled: false}}\n\
+        clusters: [{{name: a}}, {{name: b, kubernetes: {{nodeImage: '{OTHER_NODE}'}}}}]\n"
     );
     std::fs::write(work.join("kindmesh.yaml"), &spec).unwrap();
-    let originals = [make(NODE, "a=b"), make(&images[0], "a=c"), make(&images[1], "a=d")];
-    // Instead of a built node image, which would require a real node image.
-    let baked = bake::name(&engine, NODE, &images).await.unwrap();
-    let set = baked.rsplit_once(':').unwrap().1;
-    let labels = [(bake::LABEL, set), (bake::FROM_LABEL, NODE), (bake::IMAGES_LABEL, &images.join(","))];
-    let baked_image = make(&baked, &labels.map(|(key, value)| format!("{key}={value}")).join(" "));
-    let name = images::of_archive(NODE, &images);
-    let loaded_image = Removed::image(&name);
+    let originals = [(NODE, "a=b"), (OTHER_NODE, "a=e"), (&images[0], "a=c"), (&images[1], "a=d")];
+    let originals = originals.map(|(name, label)| make(name, label));
+    // Instead of built node images, which would require real node images.
+    let mut baked = Vec::new();
+    for node in [NODE, OTHER_NODE] {
+        let name = bake::name(&engine, node, &images).await.unwrap();
+        let set = name.rsplit_once(':').unwrap().1;
+        let labels = [(bake::LABEL, set), (bake::FROM_LABEL, node), (bake::IMAGES_LABEL, &images.join(","))];
+        let image = make(&name, &labels.map(|(key, value)| format!("{key}={value}")).join(" "));
+        baked.push((set.to_owned(), image));
+    }
+    let names = [NODE, OTHER_NODE].map(|node| images::of_archive(node, &images));
+    let loaded_images = [Removed::image(&names[0]), Removed::image(&names[1])];
 
     let saved = json(&kindmesh(work, None, &["offline", "save", "a.tar", "--output", "json"]));
-    assert_eq!(saved["contents"]["name"], name.as_str());
+    for (index, name) in names.iter().enumerate() {
+        assert_eq!(saved["contents"]["nodeImages"][index]["name"], name.as_str());
+    }
     assert_eq!(saved["bytes"], std::fs::metadata(work.join("a.tar")).unwrap().len());
     let again = kindmesh(work, None, &["offline", "save", "a.tar"]);
     assert_eq!(again.status.code(), Some(2));
     assert_eq!(std::fs::read_dir(work).unwrap().count(), 3, "other files are left");
 
     // As on another host: no images in the engine, no cache, and no tools on PATH.
-    drop((originals, baked_image));
+    let sets: Vec<String> = baked.into_iter().map(|(set, _)| set).collect();
+    drop(originals);
     std::fs::remove_dir_all(work.join("cache")).unwrap();
     let bin = work.join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -103,7 +113,7 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{error}");
     assert!(error.contains("is damaged: nothing was loaded") && error.contains("blobs/sha256/"), "{error}");
-    assert!(!docker(&["image", "inspect", &name]).status.success() && !work.join("cache/kindmesh/tools").exists());
+    assert!(!docker(&["image", "inspect", &names[0]]).status.success() && !work.join("cache/kindmesh/tools").exists());
 
     flip(&file, middle);
     let loaded = json(&kindmesh(work, path, &["offline", "load", "a.tar", "--output", "json"]));
@@ -111,7 +121,9 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     assert_eq!(loaded["imageLoaded"], true);
     assert_eq!(loaded["files"].as_array().unwrap().len(), 4, "{loaded}");
     let label = format!("{{{{index .Config.Labels \"{}\"}}}}", bake::LABEL);
-    assert_eq!(said(&["image", "inspect", "--format", &label, &name]), set);
+    for (name, set) in names.iter().zip(&sets) {
+        assert_eq!(&said(&["image", "inspect", "--format", &label, name]), set);
+    }
     let again = json(&kindmesh(work, path, &["offline", "load", "a.tar", "--output", "json"]));
     assert_eq!((&again["imageLoaded"], again["files"].as_array().unwrap().len()), (&Value::Bool(false), 0));
 
@@ -129,7 +141,7 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
         !other.status.success() && error.contains(&format!("an archive was loaded for {NODE} with ")),
         "{error}"
     );
-    drop(loaded_image);
+    drop(loaded_images);
 }
 
 fn said_of(command: &mut Command) -> String {

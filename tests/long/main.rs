@@ -26,6 +26,7 @@ mod sabotages;
 mod shared;
 mod soak;
 mod three;
+mod versions;
 
 /// Repeats a check for a while; the check itself takes time.
 fn wait_until(mut condition: impl FnMut() -> bool) -> bool {

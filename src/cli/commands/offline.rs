@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{Context, Description, Done, Task, cache::size, snapshot::left_out};
 use crate::base::error::Error;
 use crate::cli::values::duration;
-use crate::lifecycle::offline::{self, Contents, LoadedArchive, Saved};
+use crate::lifecycle::offline::{self, Contents, LoadedArchive, NodeImage, Saved};
 use crate::lifecycle::snapshot::{self, transfer};
 use crate::spec::Label;
 
@@ -129,12 +129,13 @@ fn describe_loaded(brought: &LoadedArchive) -> String {
 }
 
 fn contents(contents: &Contents) -> String {
+    let image = |image: &NodeImage| format!("{} with {}", image.node_image, image.images.join(", "));
+    let images: Vec<_> = contents.node_images.iter().map(image).collect();
     format!(
-        "{} with {}, for {}; kind, and istioctl {}, for {}",
-        contents.node_image,
-        contents.images.join(", "),
+        "{}, for {}; kind, and istioctl {}, for {}",
+        images.join("; "),
         contents.platform,
-        contents.istio,
+        contents.istio.join(" and "),
         contents.host
     )
 }

@@ -49,11 +49,14 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     facts.row(["environment", &plan.environment]);
     facts.row(["platform", &plan.platform]);
     facts.row(["network".into(), format!("{} {}", plan.network.name, plan.network.subnet)]);
-    facts.row(["node image", &plan.kubernetes.node_image]);
-    if plan.kubernetes.cgroup_v1 {
+    let of_cluster = |cluster: &plan::Cluster| (cluster.node_image.clone(), cluster.istio_version.clone());
+    // Of each cluster, in the table, if they differ.
+    let uniform = plan.clusters.iter().all(|cluster| of_cluster(cluster) == of_cluster(&plan.clusters[0]));
+    facts.row(["node image".into(), plan.node_images().join(", ")]);
+    if plan.clusters.iter().any(|cluster| cluster.cgroup_v1) {
         facts.row(["kubelet", "configured to accept cgroup v1"]);
     }
-    facts.row(["Istio".into(), format!("{}, mesh {}", plan.mesh.version, plan.mesh.id)]);
+    facts.row(["Istio".into(), format!("{}, mesh {}", plan.istio_versions().join(", "), plan.mesh.id)]);
     facts.row(["root of trust", &plan.mesh.root_subject]);
     facts.row(["images".into(), plan.images().join(", ")]);
     if let Some(samples) = &plan.samples {
@@ -70,10 +73,11 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         ]);
     }
     facts.row(["requires".into(), size.to_string()]);
-    let mut clusters =
-        Table::new(["CLUSTER", "CONTEXT", "NODES", "NETWORK", "PODS", "SERVICES", "LOAD BALANCERS"]);
+    let columns = ["CLUSTER", "CONTEXT", "NODES", "NETWORK", "PODS", "SERVICES", "LOAD BALANCERS"];
+    let versions: &[&str] = if uniform { &[] } else { &["KUBERNETES", "ISTIO"] };
+    let mut clusters = Table::new(columns.iter().chain(versions).copied());
     for cluster in &plan.clusters {
-        clusters.row([
+        let mut row = vec![
             cluster.name.clone(),
             cluster.context.clone(),
             cluster.nodes.len().to_string(),
@@ -81,7 +85,11 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
             cluster.pod_subnet.to_string(),
             cluster.service_subnet.to_string(),
             cluster.balancers.map_or("-".into(), |range| range.to_string()),
-        ]);
+        ];
+        if !uniform {
+            row.extend([cluster.kubernetes_version.clone().unwrap_or("-".into()), cluster.istio_version.clone()]);
+        }
+        clusters.row(row);
     }
     let mut text = format!("{}\n\n{}\n", facts.render(style), clusters.render(style));
     for removed in &plan.removed {

@@ -12,7 +12,7 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::tool::{self, Tool};
 use crate::lifecycle::render::{self, Inputs};
-use crate::plan::{self, admission};
+use crate::plan::{self, Cluster, admission};
 
 /// `render`.
 #[derive(Debug, Args)]
@@ -35,10 +35,10 @@ async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
     admission::changes(&spec, &loaded.origins, environment::stored(&files)?.as_ref(), &inventory)?;
     let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
     let inputs = Inputs { spec: &spec, plan: &plan, files: &files, cache: &context.folders.cache };
-    let istioctl = async || {
+    let istioctl = async |cluster: &Cluster| {
         let step = context.events.step(Tool::Istioctl.name(), None);
         step.run(async |step| {
-            let found = tool::find(Tool::Istioctl, &plan.mesh.version, &context.folders.cache, step).await?;
+            let found = tool::find(Tool::Istioctl, &cluster.istio_version, &context.folders.cache, step).await?;
             Ok(Outcome::unchanged(found))
         })
         .await

@@ -256,7 +256,7 @@ fn show(context: &Context, name: &str) -> anyhow::Result<Done> {
         manifest.taken.strftime("%Y-%m-%d %H:%M:%S UTC"),
         manifest.kindmesh,
         manifest.engine,
-        manifest.node_image,
+        manifest.node_images().into_iter().collect::<Vec<_>>().join(", "),
         size(found.bytes()?)
     );
     for (name, cluster) in &manifest.clusters {
@@ -293,7 +293,7 @@ fn json(found: &Snapshot) -> anyhow::Result<serde_json::Value> {
         "taken": manifest.taken,
         "kindmesh": manifest.kindmesh,
         "engine": manifest.engine,
-        "nodeImage": manifest.node_image,
+        "nodeImages": manifest.node_images(),
         "bytes": found.bytes()?,
         "clusters": clusters.collect::<Vec<_>>(),
     }))

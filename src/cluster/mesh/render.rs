@@ -12,7 +12,7 @@ use crate::base::digest::hex;
 use crate::base::event::Outcome;
 use crate::host::state;
 use crate::host::tool::{Found, process};
-use crate::plan::{Cluster, Plan};
+use crate::plan::Cluster;
 
 /// The timeout of istioctl. Observed: one or two seconds.
 const RENDER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -23,25 +23,24 @@ pub const FOLDER: &str = "istio";
 ///
 /// # Errors
 /// If the plan's values cannot be serialized as YAML.
-pub fn kept(cache: &Path, plan: &Plan, cluster: &Cluster) -> anyhow::Result<PathBuf> {
+pub fn kept(cache: &Path, cluster: &Cluster) -> anyhow::Result<PathBuf> {
     let mut digest = Sha256::new();
-    digest.update(&plan.mesh.version);
+    digest.update(&cluster.istio_version);
     digest.update([0]);
     digest.update(serde_yaml::to_string(&cluster.istio)?);
     Ok(cache.join(FOLDER).join(format!("{}.yaml", hex(&digest.finalize()))))
 }
 
-/// Returns Istio's manifests for one cluster, from the cache or rendered.
+/// Returns Istio's manifests for one cluster, from the cache or rendered by `istioctl`, which has the cluster's version.
 ///
 /// # Errors
 /// istioctl's, with its output.
 pub async fn manifests(
     cache: &Path,
-    plan: &Plan,
     cluster: &Cluster,
     istioctl: impl AsyncFnOnce() -> anyhow::Result<Found>,
 ) -> anyhow::Result<Outcome<String>> {
-    let path = kept(cache, plan, cluster)?;
+    let path = kept(cache, cluster)?;
     if let Ok(kept) = tokio::fs::read_to_string(&path).await {
         return Ok(Outcome::unchanged(kept));
     }
@@ -53,10 +52,10 @@ pub async fn manifests(
     command.args(["manifest", "generate", "-f"]).arg(file.path()).env("KUBECONFIG", "/dev/null");
     let output = process::run_within(&mut command, RENDER_TIMEOUT)
         .await
-        .with_context(|| format!("rendering Istio {} for {}", plan.mesh.version, cluster.name))?;
+        .with_context(|| format!("rendering Istio {} for {}", cluster.istio_version, cluster.name))?;
     let manifests = String::from_utf8(output.stdout).context("istioctl's output is not text")?;
     // Do not cache the output of another version, specified by KINDMESH_ISTIOCTL, under this name.
-    if istioctl.version.trim_start_matches('v') == plan.mesh.version {
+    if istioctl.version.trim_start_matches('v') == cluster.istio_version {
         state::write_private(&path, manifests.as_bytes())?;
     }
     Ok(Outcome::changed(manifests))

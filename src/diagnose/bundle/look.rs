@@ -209,8 +209,8 @@ impl Look {
             "host": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
             "engine": facts,
             "environment": self.inventory.as_ref().and_then(|found| found.environments.get(&self.name)).map(|found| &found.version),
-            "nodeImage": self.opened.as_ref().map(|opened| &opened.spec.kubernetes.node_image),
-            "istio": self.opened.as_ref().map(|opened| &opened.spec.mesh.version),
+            "nodeImage": self.opened.as_ref().map(|opened| opened.spec.node_images()),
+            "istio": self.opened.as_ref().map(|opened| opened.spec.istio_versions()),
         })
     }
 

@@ -24,7 +24,7 @@ use crate::plan::engine::EngineIdentity;
 use crate::plan::image_names::reference;
 use crate::plan::inventory::{Executable, Inventory};
 use crate::plan::{self, Plan, admission};
-use crate::spec::{Origins, Spec};
+use crate::spec::{Origins, Spec, distinct};
 
 /// How long a program that prints the firewall's rules may take.
 const PRINT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -124,10 +124,15 @@ fn in_our_words(error: anyhow::Error) -> Error {
 /// The images that the plan needs and the engine lacks.
 async fn wanted_images(engine: &Engine, plan: &Plan, deadline: Instant) -> Vec<WantedImage> {
     // An image from an archive replaces everything that could be pulled.
-    if let Ok(Some(_)) = bake::from_archive(engine, &plan.kubernetes.node_image, &plan.stable_images()).await {
+    let node_images = plan.node_images();
+    let brought = node_images.iter().map(async |name| {
+        let brought = bake::from_archive(engine, name, &plan.stable_images_on(name)).await;
+        matches!(brought, Ok(Some(_)))
+    });
+    if join_all(brought).await.into_iter().all(|brought| brought) {
         return Vec::new();
     }
-    let is_node = |name: &String| *name == plan.kubernetes.node_image;
+    let is_node = |name: &String| node_images.contains(&name.as_str());
     join_all(plan.pulled_images().iter().map(|name| wanted_image(engine, name, is_node(name), deadline)))
         .await
         .into_iter()
@@ -226,7 +231,8 @@ fn proxy(variable: impl Fn(&str) -> Option<String>) -> Proxy {
 }
 
 async fn tools(spec: &Spec, cache: &Path, deadline: Instant) -> Vec<LookedFor> {
-    let wanted = [(Tool::Kind, tool::KIND_VERSION), (Tool::Istioctl, spec.mesh.version.as_str())];
+    let versions = distinct(spec.clusters.iter().map(|cluster| spec.istio_version_of(cluster)));
+    let wanted = tool::required(versions);
     join_all(wanted.map(async |(tool, wanted)| {
         let here = timeout_at(deadline, tool::look(tool, wanted, cache)).await.ok();
         LookedFor { tool, wanted: wanted.to_owned(), here: here.map(|here| here.map_err(in_our_words)) }

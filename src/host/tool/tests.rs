@@ -200,6 +200,20 @@ async fn the_variable_must_name_a_tool() {
 }
 
 #[tokio::test]
+async fn the_variable_may_name_tools_of_several_versions() {
+    let mut lab = Lab::new();
+    let paths = ["1.30.4", "1.31.1"].map(|version| lab.tool(version, Tool::Istioctl, &istioctl(version)));
+    lab.finder.named = Some(env::join_paths(&paths).unwrap());
+    for (version, path) in [("1.30.4", &paths[0]), ("1.31.1", &paths[1])] {
+        let found = lab.find(Tool::Istioctl, version).await.unwrap();
+        assert_eq!((&found.path, found.warning), (path, None));
+    }
+    let other = lab.find(Tool::Istioctl, "1.31.0").await.unwrap();
+    assert_eq!(other.path, paths[0]);
+    assert!(other.warning.unwrap().contains("1.30.4, but kindmesh requires istioctl 1.31.0"));
+}
+
+#[tokio::test]
 async fn path_is_searched_for_the_required_version() {
     let mut lab = Lab::new();
     lab.tool("old", Tool::Istioctl, &istioctl("1.30.0"));

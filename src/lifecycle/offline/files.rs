@@ -14,7 +14,7 @@ use crate::base::blocking::elsewhere;
 use crate::base::event::Step;
 use crate::cluster::mesh::render;
 use crate::host::state;
-use crate::host::tool::{self, Tool};
+use crate::host::tool;
 use crate::plan::Plan;
 
 /// A file of an archive.
@@ -48,13 +48,13 @@ impl Packed {
 /// If a tool can be neither used nor downloaded; otherwise the file system's errors.
 pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Result<Vec<Packed>> {
     let mut found = Vec::new();
-    for (tool, version) in tools(&plan.mesh.version) {
+    for (tool, version) in tool::required(plan.istio_versions()) {
         let path = tool::portable(tool, version, cache, step).await?.path;
         found.push((path, title(cache, &tool::place(tool, version, cache)?)));
     }
     let mut renderings = Vec::new();
     for cluster in &plan.clusters {
-        renderings.push(render::kept(cache, plan, cluster)?);
+        renderings.push(render::kept(cache, cluster)?);
     }
     // Clusters may share rendered manifests.
     renderings.dedup();
@@ -72,14 +72,14 @@ pub(super) async fn gather(cache: &Path, plan: &Plan, step: &Step) -> anyhow::Re
 /// The file system's errors.
 pub(super) fn place(
     cache: &Path,
-    istio: &str,
+    istio: &[String],
     archive: &Verified,
     layers: &[Descriptor],
     stopped: &AtomicBool,
 ) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let (mut placed, mut left) = (Vec::new(), Vec::new());
     let mut programs = Vec::new();
-    for (tool, version) in tools(istio) {
+    for (tool, version) in tool::required(istio.iter().map(String::as_str)) {
         programs.push(title(cache, &tool::place(tool, version, cache)?));
     }
     for layer in layers {
@@ -102,10 +102,6 @@ pub(super) fn place(
         }
     }
     Ok((placed, left))
-}
-
-fn tools(istio: &str) -> [(Tool, &str); 2] {
-    [(Tool::Kind, tool::KIND_VERSION), (Tool::Istioctl, istio)]
 }
 
 /// Returns a file's path in the cache directory from its name in an archive.
@@ -134,6 +130,7 @@ fn write(path: &Path, mode: u32, mut content: impl Read) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tool::Tool;
     use crate::lifecycle::offline::archive::Writer;
 
     #[test]
@@ -153,10 +150,10 @@ mod tests {
         let archive = Verified::open(&path, &|_, _| ()).unwrap();
 
         // A canceled write leaves nothing behind.
-        assert!(place(&cache, "1.31.1", &archive, &layers, &AtomicBool::new(true)).is_err());
+        assert!(place(&cache, &["1.31.1".to_owned()], &archive, &layers, &AtomicBool::new(true)).is_err());
         assert_eq!(std::fs::read_dir(cache.join(&kind).parent().unwrap()).unwrap().count(), 0);
 
-        let place = || place(&cache, "1.31.1", &archive, &layers, &AtomicBool::new(false)).unwrap();
+        let place = || place(&cache, &["1.31.1".to_owned()], &archive, &layers, &AtomicBool::new(false)).unwrap();
         let (placed, left) = place();
         assert_eq!(placed, [kind.clone(), rendering.clone()]);
         assert_eq!(left, names[2..]);

@@ -14,8 +14,8 @@ pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// The artifact next to the image: a manifest of this type, with a [`super::Contents`] as its configuration.
-pub(super) const ARTIFACT: &str = "application/vnd.kindmesh.offline.v1";
-pub(super) const CONTENTS: &str = "application/vnd.kindmesh.offline.config.v1+json";
+pub(super) const ARTIFACT: &str = "application/vnd.kindmesh.offline.v2";
+pub(super) const CONTENTS: &str = "application/vnd.kindmesh.offline.config.v2+json";
 /// A snapshot: a manifest of this type, with a [`super::snapshot::Contents`] as its configuration, and files as its layers.
 pub(super) const SNAPSHOT: &str = "application/vnd.kindmesh.snapshot.v1";
 pub(super) const SNAPSHOT_CONTENTS: &str = "application/vnd.kindmesh.snapshot.config.v1+json";

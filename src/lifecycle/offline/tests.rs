@@ -3,22 +3,34 @@ use crate::base::error;
 use crate::lifecycle::offline::image::tests::exported;
 
 const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","rootfs":{}}"#;
+const OTHER: &str = r#"{"architecture":"amd64","os":"linux","rootfs":{"other":1}}"#;
 
 fn contents() -> Contents {
     Contents {
         kindmesh: "0.1.0".into(),
         platform: "linux/amd64".into(),
         host: "linux-amd64".into(),
-        node_image: "kindest/node:v1.36.4".into(),
-        images: vec!["docker.io/istio/pilot:1.31.1".into()],
-        istio: "1.31.1".into(),
-        name: "kindmesh.local/offline:0123456789ab".into(),
-        set: "ba9876543210".into(),
+        istio: vec!["1.31.1".into()],
+        node_images: vec![node_image("36"), node_image("35")],
     }
 }
 
+fn node_image(minor: &str) -> NodeImage {
+    NodeImage {
+        node_image: format!("kindest/node:v1.{minor}.4"),
+        images: vec!["docker.io/istio/pilot:1.31.1".into()],
+        name: format!("kindmesh.local/offline:0123456789{minor}"),
+        set: format!("ba98765432{minor}"),
+    }
+}
+
+/// Two images with one layer in common.
+fn images() -> [Exported; 2] {
+    [CONFIG, OTHER].map(|config| Exported::read(exported(config)).unwrap())
+}
+
 fn try_to_write(path: &Path, stopped: bool) -> anyhow::Result<Saved> {
-    write(path, &Exported::read(exported(CONFIG)).unwrap(), &[], None, contents(), &AtomicBool::new(stopped))
+    write(path, &images(), &[], None, contents(), &AtomicBool::new(stopped))
 }
 
 fn written(path: &Path) -> Saved {
@@ -34,14 +46,14 @@ fn written_blobs_are_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     let saved = written(&path);
-    // The image's manifest, configuration and two layers; the artifact's manifest and configuration.
-    assert_eq!(saved.blobs, 6);
+    // Each image's manifest and configuration, and two layers; the artifact's manifest and configuration.
+    assert_eq!(saved.blobs, 8);
     assert_eq!(saved.bytes, std::fs::metadata(&path).unwrap().len());
     let archive = open(&path).unwrap();
-    assert_eq!((archive.len(), layout::digest(&archive.index)), (6, saved.digest));
+    assert_eq!((archive.len(), layout::digest(&archive.index)), (8, saved.digest));
     let parts = parts(&path, &archive).unwrap();
     assert_eq!(parts.contents, contents());
-    assert_eq!(parts.image, Exported::read(exported(CONFIG)).unwrap().manifest);
+    assert_eq!(parts.images, images().map(|image| image.manifest));
     assert_eq!(parts.artifact.layers, []);
 }
 

@@ -84,10 +84,10 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
         ));
         line(format!(
             "docker save {} | docker exec -i {node} ctr --namespace k8s.io images import -",
-            plan.images().join(" ")
+            plan.images_of(cluster).join(" ")
         ));
     }
-    if plan.kubernetes.profile == Profile::Disposable {
+    if plan.profile == Profile::Disposable {
         line(applied(cluster, "coredns.yaml"));
     }
     line(applied(cluster, "cacerts.yaml"));

@@ -193,7 +193,11 @@ async fn read(folders: &Directories, path: &Path, trust_keys: bool, events: &Eve
                 restore::check(&whole)?;
                 let here = |mut manifest: Manifest| {
                     manifest.engine.clone_from(&warm.engine.facts.id);
-                    manifest.node_image.clone_from(&warm.node_image);
+                    for (name, cluster) in &mut manifest.clusters {
+                        if let Some(image) = warm.node_image_of(name) {
+                            cluster.node_image.clone_from(image);
+                        }
+                    }
                     manifest
                 };
                 if contents.keys {

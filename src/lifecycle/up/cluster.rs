@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use futures::future::try_join_all;
 use kube::Client;
 use kube::api::DynamicObject;
@@ -99,7 +100,7 @@ impl Run {
                 false => kind.start(cluster, &self.existing).await?,
             };
             if revived == Existing::Incomplete {
-                let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked())?;
+                let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked(&cluster.node_image))?;
                 kind.write_config(cluster, &image)?;
                 if !self.restore(cluster, &image, step).await? {
                     if let Err(error) = kind.create(cluster, &tool, &image, step).await {
@@ -147,7 +148,12 @@ impl Run {
     /// Loads the mesh's images into the nodes.
     async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("images", Some(&cluster.name));
-        step.run(async |_| self.bring(cluster, &self.mesh_images).await).await
+        step.run(async |_| self.bring(cluster, self.mesh_images_of(cluster)?).await).await
+    }
+
+    fn mesh_images_of(&self, cluster: &Cluster) -> anyhow::Result<&image::Load> {
+        let load = self.mesh_images.get(&cluster.istio_version);
+        load.with_context(|| format!("no images of Istio {}", cluster.istio_version))
     }
 
     /// Loads the sample image into the nodes; only the samples wait for it.
@@ -195,7 +201,7 @@ impl Run {
 
     /// Applies the CoreDNS settings of a disposable cluster.
     async fn ensure_dns(&self, made: &Ready<'_>) -> anyhow::Result<()> {
-        match self.plan.kubernetes.profile {
+        match self.plan.profile {
             Profile::Disposable => self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await,
             Profile::Standard => Ok(()),
         }
@@ -205,7 +211,7 @@ impl Run {
     async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
         let step = self.events.step("render", Some(&cluster.name));
         step.run(async |_| {
-            render::manifests(&self.cache, &self.plan, cluster, async || self.tools.istioctl().await).await
+            render::manifests(&self.cache, cluster, async || self.tools.istioctl(&cluster.istio_version).await).await
         })
         .await
     }

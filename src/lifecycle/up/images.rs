@@ -1,6 +1,9 @@
-//! The images in the engine, and the node image for new nodes: built at most once in a run, by the first cluster that
-//! needs it.
+//! The images in the engine, and the node images for new nodes: built at most once in a run, for the first cluster that needs
+//! one.
 
+use std::collections::BTreeMap;
+
+use anyhow::Context;
 use tokio::sync::OnceCell;
 
 use crate::base::error::Error;
@@ -11,14 +14,16 @@ use crate::plan::{Plan, Samples};
 pub(super) struct Images {
     engine: Engine,
     events: Events,
-    node_image: String,
+    /// The node images of the spec, each with the images that its nodes need.
+    wanted: Vec<(String, Vec<String>)>,
     stable: Vec<String>,
     to_pull: Vec<String>,
     /// The samples whose image kindmesh builds.
     built: Option<Samples>,
     pulled: OnceCell<()>,
     sample: OnceCell<()>,
-    baked: OnceCell<String>,
+    /// The images for new nodes, by node image of the spec.
+    baked: OnceCell<BTreeMap<String, String>>,
 }
 
 impl Images {
@@ -26,7 +31,7 @@ impl Images {
         Self {
             engine: engine.clone(),
             events: events.clone(),
-            node_image: plan.kubernetes.node_image.clone(),
+            wanted: plan.node_images().into_iter().map(|name| (name.to_owned(), plan.stable_images_on(name))).collect(),
             stable: plan.stable_images(),
             to_pull: plan.pulled_images(),
             built: plan.samples.clone().filter(|samples| samples.build),
@@ -36,26 +41,50 @@ impl Images {
         }
     }
 
-    /// Returns the image for new nodes: the spec's node image with the images that every node needs. A failed build
-    /// only costs time: it is reported, and images are loaded into each node instead.
-    pub(super) async fn ensure_baked(&self) -> anyhow::Result<String> {
-        let bake = || async {
+    /// Returns the image for new nodes of a node image of the spec: that image with the images that its nodes need. A failed
+    /// build only costs time: it is reported, and images are loaded into each node instead.
+    pub(super) async fn ensure_baked(&self, node_image: &str) -> anyhow::Result<String> {
+        let baked = self.ensure_all_baked().await?.get(node_image);
+        baked.cloned().with_context(|| format!("the plan has no node image {node_image}"))
+    }
+
+    /// Returns the images for new nodes, by node image of the spec.
+    pub(super) async fn ensure_all_baked(&self) -> anyhow::Result<&BTreeMap<String, String>> {
+        self.baked.get_or_try_init(|| self.bake()).await
+    }
+
+    async fn bake(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut baked = BTreeMap::new();
+        for (node_image, images) in &self.wanted {
             // With an image from an archive, the images that it was built from are not needed.
-            if let Some(brought) = bake::from_archive(&self.engine, &self.node_image, &self.stable).await? {
-                return Ok(brought);
+            if let Some(brought) = bake::from_archive(&self.engine, node_image, images).await? {
+                baked.insert(node_image.clone(), brought);
             }
-            self.ensure_pulled().await?;
-            let step = self.events.step("bake", None);
-            step.run(async |step| match bake::ensure(&self.engine, &self.node_image, &self.stable, step).await {
-                Err(error) => {
-                    step.note(format!("loading images into each node instead, which takes longer: {error:#}"));
-                    Ok(Outcome::unchanged(self.node_image.clone()))
-                }
-                baked => baked,
-            })
-            .await
-        };
-        self.baked.get_or_try_init(bake).await.cloned()
+        }
+        let missing: Vec<_> = self.wanted.iter().filter(|(name, _)| !baked.contains_key(name)).collect();
+        if missing.is_empty() {
+            return Ok(baked);
+        }
+        self.ensure_pulled().await?;
+        let step = self.events.step("bake", None);
+        step.run(async |step| {
+            let mut changed = false;
+            for (node_image, images) in missing {
+                let image = match bake::ensure(&self.engine, node_image, images, step).await {
+                    Ok(made) => {
+                        changed |= made.changed;
+                        made.value
+                    }
+                    Err(error) => {
+                        step.note(format!("loading images into each node instead, which takes longer: {error:#}"));
+                        node_image.clone()
+                    }
+                };
+                baked.insert(node_image.clone(), image);
+            }
+            Ok(Outcome { value: baked, changed })
+        })
+        .await
     }
 
     /// Ensures that the engine has the images that a node is missing.
@@ -86,7 +115,8 @@ impl Images {
             Ok(error) => archives
                 .iter()
                 .fold(error, |error, (node, images)| {
-                    let wanted = format!("{} with {}", self.node_image, self.stable.join(", "));
+                    let wanted = |(node, images): &(String, Vec<String>)| format!("{node} with {}", images.join(", "));
+                    let wanted = self.wanted.iter().map(wanted).collect::<Vec<_>>().join("; ");
                     error.evidence(format!(
                         "an archive was loaded for {node} with {}, but this spec requires {wanted}",
                         images.replace(',', ", ")

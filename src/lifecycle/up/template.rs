@@ -4,6 +4,7 @@
 //! everything that decides the result, so a template is never out of date; it is only not found. The root of trust is not
 //! part of it: every restored environment gets a new one. The steps after a restore are those after a creation.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +35,7 @@ use crate::plan::{self, Cluster, Plan, image_names};
 use crate::spec::{Spec, Subnet};
 
 /// The version of what is done besides what is part of the key.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 /// The number of templates to keep: each has some 55 MB for two clusters.
 const KEPT: usize = 4;
 /// How long keeping a template may take. Measured: 1.2 s.
@@ -107,12 +108,15 @@ impl Source {
             }
             Origin::Template => {
                 let plan = plan::anonymous(spec, inventory)?;
-                let (node_image, images) = (&plan.kubernetes.node_image, plan.stable_images());
-                // Without these images the engine has no template either.
-                let Some(node_image) = bake::name(engine, node_image, &images).await else {
-                    return Ok(Self::Kind);
-                };
-                let key = key(engine, spec, inventory, &plan, &node_image)?;
+                let mut node_images = BTreeMap::new();
+                for name in plan.node_images() {
+                    // Without these images the engine has no template either.
+                    let Some(built) = bake::name(engine, name, &plan.stable_images_on(name)).await else {
+                        return Ok(Self::Kind);
+                    };
+                    node_images.insert(name.to_owned(), built);
+                }
+                let key = key(engine, spec, inventory, &plan, &node_images)?;
                 Ok(match store.open(&key) {
                     Ok(Some(template)) => Self::Template(template),
                     Ok(None) => Self::Kind,
@@ -153,12 +157,12 @@ fn key(
     spec: &Spec,
     inventory: &Inventory,
     plan: &Plan,
-    node_image: &str,
+    node_images: &BTreeMap<String, String>,
 ) -> anyhow::Result<String> {
     let proxies = PROXIES.map(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
     let executable = inventory.executable.as_ref().map(|executable| &executable.digest);
     let spec = plan::anonymous_spec(spec);
-    let decides = serde_json::to_vec(&(RECIPE, executable, &engine.facts.id, node_image, plan, spec, proxies))?;
+    let decides = serde_json::to_vec(&(RECIPE, executable, &engine.facts.id, node_images, plan, spec, proxies))?;
     Ok(digest::hex(&Sha256::digest(&decides))[..16].to_owned())
 }
 
@@ -214,7 +218,7 @@ impl Run {
         };
         // Without nodes, the environment can start over under its own name.
         let may_start_over = self.plan.identity.is_some() && self.existing.nodes.is_empty();
-        let (Some(saved), true) = (saved(template), template.manifest.node_image == node_image) else {
+        let Some(saved) = saved(template).filter(|saved| saved.node_image == node_image) else {
             return match may_start_over {
                 true => Err(Unusable(template.name.clone()).into()),
                 false => self.require_own_identity(cluster).map(|()| false),
@@ -266,7 +270,7 @@ impl Run {
             // kind's; that of an earlier cluster may have the same port.
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, "kubeconfig"));
             kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind_name).await?;
-            restore::create(&self.engine, saved, cluster, &manifest.node_image, network, &self.files).await
+            restore::create(&self.engine, saved, cluster, network, &self.files).await
         };
         let ((), images) = futures::try_join!(create, self.built_image())?;
         let gateway = self.plan.gateway();
@@ -334,14 +338,14 @@ impl Run {
 
     /// Returns whether a template was kept.
     async fn take_template(&self, made: &[Ready<'_>]) -> anyhow::Result<bool> {
-        let node_image = self.images.ensure_baked().await?;
+        let node_images = self.images.ensure_all_baked().await?;
         // With kind's own node image, images were loaded into nodes and would be missing.
-        if !image_names::is_built(&node_image) {
+        if !node_images.values().all(|name| image_names::is_built(name)) {
             return Ok(false);
         }
         let inventory = &self.templates.inventory;
         let plan = plan::anonymous(&self.spec, inventory)?;
-        let key = key(&self.engine, &self.spec, inventory, &plan, &node_image)?;
+        let key = key(&self.engine, &self.spec, inventory, &plan, node_images)?;
         let clusters: Vec<_> = made.iter().map(|ready| (ready.cluster, &ready.client)).collect();
         let store = &self.templates.store;
         write(store, &key, async |begun| take(&self.engine, &self.plan, &clusters, false, begun).await).await?;

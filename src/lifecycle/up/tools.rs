@@ -2,46 +2,64 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use tokio::sync::OnceCell;
 
-use crate::base::event::{Events, Outcome};
+use crate::base::event::{Events, Outcome, Step};
 use crate::host::tool::{self, Found, Tool};
+use crate::plan::Plan;
 
 pub(super) struct Tools {
     cache: PathBuf,
-    istio_version: String,
+    /// The versions of Istio in the plan.
+    istio_versions: Vec<String>,
     events: Events,
     kind: OnceCell<Found>,
-    istioctl: OnceCell<Found>,
+    /// In the order of the versions.
+    istioctl: OnceCell<Vec<Found>>,
 }
 
 impl Tools {
-    pub(super) fn new(cache: PathBuf, istio_version: &str, events: Events) -> Self {
-        let istio_version = istio_version.to_owned();
-        Self { cache, istio_version, events, kind: OnceCell::new(), istioctl: OnceCell::new() }
+    pub(super) fn new(cache: PathBuf, plan: &Plan, events: Events) -> Self {
+        let istio_versions = plan.istio_versions().into_iter().map(str::to_owned).collect();
+        Self { cache, istio_versions, events, kind: OnceCell::new(), istioctl: OnceCell::new() }
     }
 
     pub(super) async fn kind(&self) -> anyhow::Result<PathBuf> {
-        let found = self.kind.get_or_try_init(|| self.find(Tool::Kind, tool::KIND_VERSION));
-        Ok(found.await?.path.clone())
+        let find = || async {
+            let step = self.events.step(Tool::Kind.name(), None);
+            step.run(async |step| self.find(Tool::Kind, tool::KIND_VERSION, step).await).await
+        };
+        Ok(self.kind.get_or_try_init(find).await?.path.clone())
     }
 
-    pub(super) async fn istioctl(&self) -> anyhow::Result<Found> {
-        let found = self.istioctl.get_or_try_init(|| self.find(Tool::Istioctl, &self.istio_version));
-        found.await.cloned()
-    }
-
-    async fn find(&self, tool: Tool, version: &str) -> anyhow::Result<Found> {
-        self.events
-            .step(tool.name(), None)
-            .run(async |step| {
-                let found = tool::find(tool, version, &self.cache, step).await?;
-                if let Some(warning) = &found.warning {
-                    step.note(warning);
+    /// Returns istioctl of a version in the plan. The first call finds those of all versions, in one step.
+    pub(super) async fn istioctl(&self, version: &str) -> anyhow::Result<Found> {
+        let find = || async {
+            let step = self.events.step(Tool::Istioctl.name(), None);
+            step.run(async |step| {
+                let (mut all, mut changed) = (Vec::new(), false);
+                for version in &self.istio_versions {
+                    let found = self.find(Tool::Istioctl, version, step).await?;
+                    changed |= found.changed;
+                    all.push(found.value);
                 }
-                let changed = found.source == tool::Source::Download;
-                Ok(Outcome { value: found, changed })
+                Ok(Outcome { value: all, changed })
             })
             .await
+        };
+        let all = self.istioctl.get_or_try_init(find).await?;
+        let found = self.istio_versions.iter().zip(all).find(|(has, _)| *has == version);
+        let (_, found) = found.with_context(|| format!("the plan has no Istio {version}"))?;
+        Ok(found.clone())
+    }
+
+    async fn find(&self, tool: Tool, version: &str, step: &Step) -> anyhow::Result<Outcome<Found>> {
+        let found = tool::find(tool, version, &self.cache, step).await?;
+        if let Some(warning) = &found.warning {
+            step.note(warning);
+        }
+        let changed = found.source == tool::Source::Download;
+        Ok(Outcome { value: found, changed })
     }
 }

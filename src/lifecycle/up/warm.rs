@@ -1,5 +1,6 @@
 //! Prepares in advance what `up` needs no cluster for: tools, images, the built node image, rendered manifests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -26,8 +27,15 @@ pub struct Warm {
     pub engine: Engine,
     /// The plan of `up`.
     pub plan: Plan,
-    /// The image for new nodes.
-    pub node_image: String,
+    /// The images for new nodes, by node image of the spec.
+    pub node_images: BTreeMap<String, String>,
+}
+
+impl Warm {
+    /// Returns the image for new nodes of a cluster; none if the plan does not have the cluster.
+    pub fn node_image_of(&self, cluster: &str) -> Option<&String> {
+        self.node_images.get(&self.plan.cluster(cluster)?.node_image)
+    }
 }
 
 /// Prepares what `up` would need for this spec without a cluster, within a timeout.
@@ -59,17 +67,18 @@ pub async fn warm(loaded: &Loaded, folders: &Directories, events: &Events) -> an
     let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(&engine).await? };
     let plan = plan::plan(&spec, &inventory)?;
     let images = Images::new(&engine, &plan, events);
-    let tools = Tools::new(folders.cache.clone(), &plan.mesh.version, events.clone());
+    let tools = Tools::new(folders.cache.clone(), &plan, events.clone());
     let rendered = plan.clusters.iter().map(|cluster| async {
         let step = events.step("render", Some(&cluster.name));
         step.run(async |_| {
-            let istioctl = async || tools.istioctl().await;
-            let rendered = render::manifests(&folders.cache, &plan, cluster, istioctl).await?;
+            let istioctl = async || tools.istioctl(&cluster.istio_version).await;
+            let rendered = render::manifests(&folders.cache, cluster, istioctl).await?;
             Ok(Outcome { value: (), changed: rendered.changed })
         })
         .await
     });
     let tool = async { tools.kind().await.map(drop) };
-    let made = futures::try_join!(images.ensure_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;
-    Ok(Warm { engine, plan, node_image: made.0 })
+    let made = futures::try_join!(images.ensure_all_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;
+    let node_images = made.0.clone();
+    Ok(Warm { engine, plan, node_images })
 }

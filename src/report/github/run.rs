@@ -37,8 +37,8 @@ pub fn environment(up: &Up) -> String {
         "\nNetwork {} {}, Istio {}, {}\n",
         escape::code(&plan.network.name),
         plan.network.subnet,
-        escape::markdown(&plan.mesh.version),
-        escape::code(&plan.kubernetes.node_image),
+        escape::markdown(&plan.istio_versions().join(", ")),
+        plan.node_images().into_iter().map(escape::code).collect::<Vec<_>>().join(", "),
     ));
     for (from, answer) in &up.calls {
         text.push_str(&format!(
