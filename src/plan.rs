@@ -17,6 +17,7 @@ use inventory::{ClusterSubnets, Environment, Inventory};
 pub mod addresses;
 pub mod admission;
 mod config;
+mod control_plane;
 pub mod engine;
 pub mod image_names;
 pub mod inventory;
@@ -178,7 +179,17 @@ pub struct Cluster {
     /// The addresses of the Docker network for its Services of type LoadBalancer; none in a network of an earlier version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balancers: Option<Ipv4Net>,
-    /// The subject of its intermediate CA.
+    /// The cluster whose istiod its proxies use, if it has none: then it is a remote cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// The address at which remote clusters reach istiod: of a primary with remote clusters its own, of a remote cluster that of its
+    /// primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub istiod_address: Option<Ipv4Addr>,
+    /// Whether that address leads through the primary's east-west gateway.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub istiod_through_gateway: bool,
+    /// The subject of the intermediate CA that signs the certificates of its workloads.
     pub intermediate_subject: String,
     /// Its kind configuration.
     pub kind_config: Value,
@@ -274,29 +285,23 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     // A cluster that is added to restored ones joins their mesh.
     let identity = existing.identities.values().next().cloned();
     let mesh_name = identity.clone().unwrap_or_else(|| name.to_owned());
-    let mesh = Mesh {
-        id: mesh_name.clone(),
-        root_subject: names::subject(name, None).to_string(),
-    };
+    let mesh = Mesh { id: mesh_name.clone(), root_subject: names::subject(name, None).to_string() };
     // The address that Docker assigns to it, and to the network's DNS server.
     let gateway = first_address(subnet);
     let networks: Vec<&str> =
         spec.clusters.iter().map(|cluster| spec.network_of(cluster).unwrap_or(&mesh_name)).collect();
     let has_gateways = networks.iter().any(|network| *network != networks[0]);
-    admission::gateways(
-        spec,
-        existing,
-        has_gateways && subnets.iter().any(|subnets| subnets.balancers.is_none()),
-    )?;
+    admission::gateways(spec, existing, control_plane::lacks_addresses(spec, &subnets, has_gateways))?;
     let clusters: Vec<Cluster> = spec
         .clusters
         .iter()
         .zip(&subnets)
         .zip(networks)
-        .map(|((cluster, subnets), network)| {
+        .map(|((cluster, own), network)| {
             let identity = existing.identities.get(cluster.name.as_str()).map_or(name, String::as_str);
-            let network = config::Network { name: network, gateway, has_gateways };
-            config::cluster(spec, cluster, identity, *subnets, &inventory.engine, &mesh, &network)
+            let exposed = control_plane::exposed(spec, cluster, &subnets);
+            let network = config::Network { name: network, gateway, has_gateways, exposed };
+            config::cluster(spec, cluster, identity, *own, &inventory.engine, &mesh, &network)
         })
         .collect::<Result<_, Error>>()?;
     let network = network(spec, existing, inventory, subnet, &clusters, &mut addresses)?;

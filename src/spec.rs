@@ -155,6 +155,23 @@ pub struct ClusterMesh {
     /// Its version of Istio; by default that of all clusters. At most one minor version apart from the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Whether it has a control plane.
+    #[serde(skip_serializing_if = "is_default")]
+    pub control_plane: ControlPlane,
+    /// For a remote cluster, the cluster whose istiod its proxies use; by default the first primary on its network, else the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary: Option<Label>,
+}
+
+/// Which istiod the proxies of a cluster use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlPlane {
+    /// Its own.
+    #[default]
+    Primary,
+    /// That of another cluster.
+    Remote,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -219,9 +236,30 @@ impl Spec {
         cluster.kubernetes.node_image.as_ref().unwrap_or(&self.kubernetes.node_image)
     }
 
-    /// Returns the version of Istio in a cluster.
+    /// Returns the version of Istio in a cluster: for a remote cluster, by default that of its primary.
     pub fn istio_version_of<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
-        cluster.mesh.version.as_ref().unwrap_or(&self.mesh.version)
+        let own = cluster.mesh.version.as_ref();
+        let primary = || self.primary_of(cluster)?.mesh.version.as_ref();
+        own.or_else(primary).unwrap_or(&self.mesh.version)
+    }
+
+    /// Returns the cluster whose istiod the proxies of a remote cluster use; none for a primary, and in a spec without one.
+    pub fn primary_of(&self, cluster: &Cluster) -> Option<&Cluster> {
+        if cluster.mesh.control_plane == ControlPlane::Primary {
+            return None;
+        }
+        let mut primaries = self.clusters.iter().filter(|other| other.mesh.control_plane == ControlPlane::Primary);
+        if let Some(name) = &cluster.mesh.primary {
+            return primaries.find(|other| other.name == *name);
+        }
+        let network = self.network_of(cluster);
+        primaries.clone().find(|other| self.network_of(other) == network).or_else(|| primaries.next())
+    }
+
+    /// Returns the cluster whose istiod a cluster's proxies use. Istio's objects take effect there: an istiod reads them from its own
+    /// API server only.
+    pub fn control_plane_of<'a>(&'a self, cluster: &'a Cluster) -> &'a Cluster {
+        self.primary_of(cluster).unwrap_or(cluster)
     }
 
     /// Returns the versions of Istio in the clusters, as text.

@@ -49,6 +49,20 @@ clusters:
 samples: {image: registry.example/sample:1}
 ";
 
+/// A primary with two remote clusters, one of them on another network, and a primary of its own.
+const REMOTES: &str = "
+name: remotes
+clusters:
+  - {name: east}
+  - {name: west, mesh: {controlPlane: remote}}
+  - {name: far, network: vpc2, mesh: {controlPlane: remote, primary: east}}
+  - {name: own, network: vpc2}
+samples:
+  image: registry.example/sample:1
+  caller: {clusters: [west, far, own]}
+  producer: {clusters: [east]}
+";
+
 /// Three clusters on two Istio networks.
 const NETWORKS: &str = "
 name: mixed
@@ -152,7 +166,7 @@ fn pin_samples(name: &str, spec: &Spec, plan: &Plan) {
     let mut text = String::new();
     for cluster in &spec.clusters {
         text += &format!("# {}\n", cluster.name);
-        for object in workloads::objects(plan.samples.as_ref().unwrap(), cluster, "0123456789ab").unwrap() {
+        for object in workloads::objects(plan.samples.as_ref().unwrap(), spec, cluster, "0123456789ab").unwrap() {
             text += &format!("---\n{}", yaml(&object));
         }
     }
@@ -188,6 +202,43 @@ fn clusters_may_have_their_own_versions() {
 }
 
 #[test]
+fn proxies_of_remote_clusters_use_the_istiod_of_a_primary() {
+    let spec = spec(REMOTES);
+    let plan = pin("remotes", &spec, &machine());
+    pin_samples("remotes", &spec, &plan);
+    let names =
+        |clusters: Vec<&plan::Cluster>| clusters.iter().map(|c| c.name.clone()).collect::<Vec<_>>().join(" ");
+    let [east, west, far, own] = ["east", "west", "far", "own"].map(|name| plan.cluster(name).unwrap());
+    assert_eq!(names(plan.remotes_of(east).collect()), "west far");
+    assert_eq!(
+        names([east, west, far, own].map(|cluster| plan.control_plane_of(cluster)).into()),
+        "east east east own"
+    );
+    // The last address of the range of the primary: the gateway has the first.
+    let last = east.balancers.unwrap().broadcast();
+    assert_eq!([east, west, far].map(|cluster| cluster.istiod_address), [Some(last); 3]);
+    assert!(east.istiod_through_gateway && own.istiod_address.is_none());
+    assert_eq!(west.intermediate_subject, east.intermediate_subject);
+
+    // Without `primary`, the first one on the same network.
+    let text = REMOTES.replace(", primary: east", "");
+    let plan = made(&crate::spec(&text), &machine());
+    assert_eq!(plan.cluster("far").unwrap().primary.as_deref(), Some("own"));
+    assert!(!plan.cluster("east").unwrap().istiod_through_gateway);
+}
+
+#[test]
+fn exposed_istiods_require_addresses_of_the_network() {
+    // Each cluster has one address, and the primary needs two.
+    let small = |mesh: &str| {
+        spec(&format!("network: {{subnet: 172.30.0.0/28}}\nclusters: [{{name: a}}, {{name: b, {mesh}}}]"))
+    };
+    assert!(plan::plan(&small("mesh: {controlPlane: remote}"), &machine()).is_ok());
+    let error = refused(&small("network: vpc2, mesh: {controlPlane: remote}"), &machine());
+    assert!(error.message.contains("too few addresses") && error.kind == Kind::Usage, "{error}");
+}
+
+#[test]
 fn clusters_on_two_networks_have_gateways() {
     pin("networks", &spec(NETWORKS), &machine());
     let plan = made(&spec("topology: multi-network"), &machine());
@@ -210,7 +261,7 @@ fn gateways_require_addresses_of_the_network() {
     assert!(plan::plan(&named("shop", &["east", "west"]), &there).is_ok());
     let many: Vec<_> = (1..=16).map(|number| json!({"name": format!("c{number}")})).collect();
     let error = plan::plan(&spec(&json!({"topology": "multi-network", "clusters": many}).to_string()), &machine());
-    assert!(error.unwrap_err().message.ends_with("the east-west gateways of 16 clusters"));
+    assert!(error.unwrap_err().message.ends_with("the east-west gateways and exposed istiods of 16 clusters"));
 }
 
 #[test]

@@ -25,6 +25,11 @@ pub fn clear_hint(name: &str) -> String {
     command_on("fault clear", name)
 }
 
+/// Returns the command that stops the istiod of a cluster.
+pub fn kill_istiod_hint(name: &str, cluster: &str) -> String {
+    command_on(&format!("fault kill-istiod {cluster}"), name)
+}
+
 fn command_on(command: &str, name: &str) -> String {
     match name {
         "kindmesh" => format!("kindmesh {command}"),

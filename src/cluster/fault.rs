@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::base::error::Error;
-use crate::base::hint::clear_hint;
+use crate::base::hint::{clear_hint, kill_istiod_hint};
 use crate::host::docker::Engine;
 use crate::host::docker::node;
 use crate::plan::Plan;
@@ -104,6 +104,16 @@ fn nodes<'a>(plan: &'a Plan, fault: &Fault, lasts: Duration) -> anyhow::Result<N
         .iter()
         .map(|name| plan.cluster(name).with_context(|| format!("no cluster {name}")))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    if let (Kind::KillIstiod, [cluster]) = (&fault.kind, clusters.as_slice())
+        && let Some(primary) = &cluster.primary
+    {
+        return Err(Error::usage(format!(
+            "cluster {} has no istiod: its proxies use that of {primary}",
+            cluster.name
+        ))
+        .hint(kill_istiod_hint(&plan.environment, primary))
+        .into());
+    }
     Ok(match (&fault.kind, clusters.as_slice()) {
         // Only a control plane has the credentials for its API server.
         (Kind::KillIstiod, [cluster]) => vec![(&cluster.nodes[0], lines(fault, lasts, plan, cluster, cluster))],

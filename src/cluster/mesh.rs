@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod istio;
 pub mod istiod;
 pub mod pod;
+pub mod primary;
 pub mod remote;
 pub mod render;
 pub mod roots;

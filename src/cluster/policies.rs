@@ -1,7 +1,7 @@
 //! Policies: named Istio manifests that change how calls behave, or who may call. They are applied to the clusters where
 //! they take effect, removed, and listed. They are plain manifests: kubectl does the same with the files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -161,7 +161,16 @@ impl<'a> Policies<'a> {
             Side::Caller => &samples.caller.clusters,
             Side::Producer => &samples.producer.clusters,
         };
-        clusters.iter().map(ToString::to_string).collect()
+        // An istiod reads Istio's objects from its own cluster.
+        let places: BTreeSet<&str> = clusters.iter().map(|name| self.control_plane_of(name.as_str())).collect();
+        self.clusters().into_iter().filter(|cluster| places.contains(cluster.as_str())).collect()
+    }
+
+    /// Returns the cluster with the istiod of a cluster's proxies.
+    fn control_plane_of<'b>(&'b self, name: &'b str) -> &'b str {
+        let spec = &self.environment.spec;
+        let cluster = spec.clusters.iter().find(|cluster| cluster.name.as_str() == name);
+        cluster.map_or(name, |cluster| spec.control_plane_of(cluster).name.as_str())
     }
 
     fn namespace(&self) -> &str {

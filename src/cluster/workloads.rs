@@ -19,7 +19,7 @@ use crate::cluster::mesh::{apply, envoy, gateway, istio};
 use crate::cluster::pods;
 use crate::cluster::refusal::{Record, Retries};
 use crate::plan::{self, Plan, Samples};
-use crate::spec::Cluster;
+use crate::spec::{Cluster, Spec};
 
 const NAMESPACE: &str = include_str!("../../mesh-manifests/samples/namespace.yaml");
 const CALLER: &str = include_str!("../../mesh-manifests/samples/caller.yaml");
@@ -30,17 +30,30 @@ pub(crate) const TIMEOUT: &str = include_str!("../../mesh-manifests/samples/time
 /// The DestinationRule with the circuit breaker: the policy `breaker` of [`crate::cluster::policies`].
 pub(crate) const BREAKER: &str = include_str!("../../mesh-manifests/samples/breaker.yaml");
 
-/// Returns the objects of the samples in one cluster; `trust` is the argument of `istio::bind_to_trust`.
+/// Returns the objects of the samples in one cluster; `trust` is the argument of `istio::bind_to_trust`. Routing is in the cluster
+/// with the istiod of the caller's proxy.
 ///
 /// # Errors
 /// If a built-in file is invalid.
-pub fn objects(samples: &Samples, cluster: &Cluster, trust: &str) -> anyhow::Result<Vec<DynamicObject>> {
+pub fn objects(
+    samples: &Samples,
+    spec: &Spec,
+    cluster: &Cluster,
+    trust: &str,
+) -> anyhow::Result<Vec<DynamicObject>> {
     let name = cluster.name.as_str();
     let (calls, produces) =
         (samples.callers.iter().any(|c| c == name), samples.producers.iter().any(|c| c == name));
+    let routes = |caller: &Cluster| {
+        samples.callers.iter().any(|c| c == caller.name.as_str())
+            && spec.control_plane_of(caller).name == cluster.name
+    };
     let mut files = vec![NAMESPACE];
     if calls {
-        files.extend([CALLER, TIMEOUT, BREAKER]);
+        files.push(CALLER);
+    }
+    if spec.clusters.iter().any(routes) {
+        files.extend([TIMEOUT, BREAKER]);
     }
     if produces {
         files.push(PRODUCER);

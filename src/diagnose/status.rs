@@ -14,7 +14,7 @@ use crate::cluster::call;
 use crate::cluster::environment::{self, Environment};
 use crate::cluster::fault::{self, Fault, Kind};
 use crate::cluster::link;
-use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istio, remote};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istio, primary, remote};
 use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::{Engine, node};
 use crate::host::outage::{self, Recorded};
@@ -271,10 +271,17 @@ impl Look<'_> {
         };
         let (istiod, remote, workloads) = futures::join!(
             self.layer("istiod", cluster, self.istiod(cluster, &client)),
-            self.layer("remoteClusters", cluster, self.remote_clusters(cluster, &client)),
+            async {
+                // Only an istiod has remote clusters.
+                if cluster.is_remote() {
+                    return None;
+                }
+                Some(self.layer("remoteClusters", cluster, self.remote_clusters(cluster, &client)).await)
+            },
             self.layer("workloads", cluster, self.workloads(cluster, &client))
         );
-        layers.extend([istiod, remote]);
+        layers.push(istiod);
+        layers.extend(remote);
         if self.plan.has_gateways() {
             layers.push(self.layer("gateway", cluster, self.gateway(&client)).await);
         }
@@ -296,7 +303,12 @@ impl Look<'_> {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("no response within {} s", self.within.as_secs())),
         };
-        let on_purpose = || self.on_purpose.explains(layer, &cluster.name);
+        let on_purpose = || {
+            // Without the istiod of its primary, a remote cluster has none.
+            let primary = || cluster.primary.as_ref().filter(|_| layer == "istiod");
+            let own = self.on_purpose.explains(layer, &cluster.name);
+            own.or_else(|| self.on_purpose.explains(layer, primary()?))
+        };
         let (ok, detail, hint) = match (result, on_purpose()) {
             // A cut link still has its routes.
             (Ok(_), Some((fault, end))) if layer == "link" => (false, fault, Some(end)),
@@ -328,8 +340,28 @@ impl Look<'_> {
     }
 
     async fn istiod(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {
-        deployment(client, ISTIO_NAMESPACE, istio::ISTIOD).await?;
-        Ok(format!("Istio {}", cluster.istio_version))
+        let version = &cluster.istio_version;
+        let Some(address) = cluster.istiod_address else {
+            deployment(client, ISTIO_NAMESPACE, istio::ISTIOD).await?;
+            return Ok(format!("Istio {version}"));
+        };
+        let primary = self.plan.control_plane_of(cluster);
+        if !cluster.is_remote() {
+            deployment(client, ISTIO_NAMESPACE, istio::ISTIOD).await?;
+            let has = primary::address(client).await?;
+            anyhow::ensure!(
+                has == Some(address),
+                "remote clusters do not reach it: it is not exposed at {address}"
+            );
+            return Ok(format!("Istio {version}, exposed to remote clusters at {address}"));
+        }
+        if let Some(why) = primary::unserved(client, cluster).await? {
+            anyhow::bail!("{why}");
+        }
+        let of_primary = self.opened.client(&primary.name).await?;
+        let missing = remote::unsynced(&of_primary, &[&cluster.name]).await?;
+        anyhow::ensure!(missing.is_empty(), "istiod of {}: {}", primary.name, missing.join(", "));
+        Ok(format!("Istio {version}, istiod of {} at {address}", primary.name))
     }
 
     async fn remote_clusters(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {

@@ -395,7 +395,6 @@ mod tests {
             engine: "e".into(),
             platform: "linux/amd64".into(),
             subnet: "172.30.0.0/24".parse().unwrap(),
-            node_image: "node".into(),
             clusters: BTreeMap::new(),
         }
     }
@@ -424,6 +423,7 @@ mod tests {
     fn names_are_no_paths() {
         assert!(manifest().require_plain_names().is_ok());
         let cluster = || Cluster {
+            node_image: "node".into(),
             pod_subnet: "10.1.0.0/16".parse().unwrap(),
             service_subnet: "10.2.0.0/16".parse().unwrap(),
             nodes: Vec::new(),

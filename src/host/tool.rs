@@ -43,9 +43,7 @@ pub fn kept<'a>(cache: &Path, istio_versions: impl IntoIterator<Item = &'a str>)
 }
 
 /// Returns the tools for these versions of Istio.
-pub fn required<'a>(
-    istio_versions: impl IntoIterator<Item = &'a str>,
-) -> impl Iterator<Item = (Tool, &'a str)> {
+pub fn required<'a>(istio_versions: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = (Tool, &'a str)> {
     let istioctl = istio_versions.into_iter().map(|version| (Tool::Istioctl, version));
     std::iter::once((Tool::Kind, KIND_VERSION)).chain(istioctl)
 }

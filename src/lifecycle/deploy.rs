@@ -171,10 +171,16 @@ pub(crate) async fn deploy_manifests(
     if let Some(to) = &options.to {
         environment.cluster(to)?;
     }
+    let spec = &environment.spec;
+    let primary = |cluster: &crate::spec::Cluster| {
+        Some((cluster.name.to_string(), spec.primary_of(cluster)?.name.to_string()))
+    };
+    let primaries = spec.clusters.iter().filter_map(primary).collect();
     let rules = Rules {
         to: options.to.as_deref(),
         spec: &options.places,
         clusters: &clusters,
+        primaries: &primaries,
         namespace: &options.namespace,
         force_namespace: options.force_namespace,
     };

@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 
 use crate::base::error::Error;
 use crate::cluster::link;
-use crate::cluster::mesh::{cacerts, gateway, istio, render};
+use crate::cluster::mesh::{cacerts, gateway, istio, primary, render};
 use crate::cluster::workloads;
 use crate::host::docker::sample_image;
 use crate::host::kind;
@@ -53,14 +53,19 @@ pub async fn render(
     let root = Root::ensure(&trust, &plan.environment)?.value;
     out.write("plan.yaml", serde_yaml::to_string(plan)?.as_bytes(), 0o600)?;
     for cluster in &plan.clusters {
-        let intermediate = Intermediate::ensure(&trust, &root, &plan.environment, &cluster.name)?.value;
         let rendered = render::manifests(inputs.cache, cluster, async || istioctl(cluster).await).await?.value;
         out.yaml(cluster, "kind.yaml", &cluster.kind_config)?;
         if plan.profile == Profile::Disposable {
             out.write(&format!("{}/coredns.yaml", cluster.name), kind::COREDNS.as_bytes(), 0o600)?;
         }
         out.yaml(cluster, "istio-operator.yaml", &cluster.istio)?;
-        out.objects(cluster, "cacerts.yaml", &cacerts::objects(&cluster.network, &intermediate, &root.digest())?)?;
+        if cluster.is_remote() {
+            out.objects(cluster, "namespace.yaml", &[primary::namespace(cluster)?])?;
+        } else {
+            let intermediate = Intermediate::ensure(&trust, &root, &plan.environment, &cluster.name)?.value;
+            let cacerts = cacerts::objects(&cluster.network, &intermediate, &root.digest())?;
+            out.objects(cluster, "cacerts.yaml", &cacerts)?;
+        }
         let (definitions, rest): (Vec<_>, Vec<_>) =
             istio::objects(&rendered, &root.digest())?.into_iter().partition(is_definition);
         out.objects(cluster, "istio-crds.yaml", &definitions)?;
@@ -68,12 +73,20 @@ pub async fn render(
         if plan.has_gateways() {
             out.objects(cluster, "gateway.yaml", &gateway::objects()?)?;
         }
+        let exposed = primary::objects(cluster)?;
+        if !exposed.is_empty() {
+            out.objects(cluster, "exposed-istiod.yaml", &exposed)?;
+        }
         for file in link::files(plan, cluster) {
             out.write(&format!("{}/node{}", cluster.name, file.path), &file.content, file.mode)?;
         }
         let spec = inputs.spec.clusters.iter().find(|spec| spec.name.as_str() == cluster.name);
         if let (Some(samples), Some(spec)) = (&plan.samples, spec) {
-            out.objects(cluster, "samples.yaml", &workloads::objects(samples, spec, &root.digest())?)?;
+            out.objects(
+                cluster,
+                "samples.yaml",
+                &workloads::objects(samples, inputs.spec, spec, &root.digest())?,
+            )?;
         }
     }
     let builds = plan.samples.as_ref().is_some_and(|samples| samples.build);

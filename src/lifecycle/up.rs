@@ -38,6 +38,7 @@ use crate::plan::{Cluster, Plan, admission};
 use crate::spec::{Loaded, Spec};
 
 mod cluster;
+mod control_plane;
 mod images;
 mod network;
 mod prove;
@@ -228,6 +229,7 @@ impl Work<'_> {
             root: ensure_root(files, &plan, events).await?,
             tools: Tools::new(folders.cache.clone(), &plan, events.clone()),
             images: Images::new(engine, &plan, events),
+            control_planes: plan.clusters.iter().map(|c| (c.name.clone(), SetOnce::new())).collect(),
             readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
             mesh_images: mesh_images(files, &plan),
             sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
@@ -259,6 +261,8 @@ struct Run {
     images: Images,
     /// What peers need to read each cluster, by cluster name; set as soon as it is known.
     readers: BTreeMap<String, SetOnce<Reader>>,
+    /// The revision of the CA of each primary, by cluster name; set when its istiod serves remote clusters.
+    control_planes: BTreeMap<String, SetOnce<String>>,
     /// Istio's images, by its version.
     mesh_images: BTreeMap<String, image::Load>,
     sample_images: image::Load,

@@ -9,7 +9,7 @@
 //! | [`removal`]: deleting a cluster without being asked to | `up` |
 //! | [`clusters`], [`subnet`]: names and a subnet in use | the plan itself |
 //! | [`cluster_subnet`], [`overlapping`]: subnets of a cluster | the plan itself |
-//! | [`gateways`]: gateways in a network without addresses for them | the plan itself |
+//! | [`gateways`]: gateways and exposed istiods in a network without addresses for them | the plan itself |
 //! | [`names`]: names of existing containers, images and networks | `up`, and the code that creates them |
 //! | [`resting`]: paused or stopped clusters | commands that read or change clusters |
 
@@ -253,7 +253,7 @@ pub(super) fn overlapping((cluster, of, subnet): (&spec::Cluster, Use, Ipv4Net),
         .hint(format!("choose another subnet, or {field}: auto"))
 }
 
-/// Refuses gateways in a network that has no addresses for them, if some are `missing`.
+/// Refuses gateways, and primaries with remote clusters, in a network that has no addresses for them, if some are `missing`.
 ///
 /// # Errors
 /// A usage error that says why.
@@ -264,12 +264,12 @@ pub(super) fn gateways(wanted: &Spec, existing: &Environment, missing: bool) -> 
     let name = wanted.name.as_str();
     if existing.network.is_some() && existing.clusters.values().all(|known| known.balancers.is_none()) {
         return Err(Error::usage(format!(
-            "the network of environment {name} has no addresses for east-west gateways: an earlier kindmesh created it"
+            "the network of environment {name} has no addresses for east-west gateways and exposed istiods: an earlier kindmesh created it"
         ))
         .hint(format!("recreate the environment: {}, then {}", down_hint(name), up_hint(name))));
     }
     Err(Error::usage(format!(
-        "the network of environment {name} has no addresses for the east-west gateways of {} clusters",
+        "the network of environment {name} has too few addresses for the east-west gateways and exposed istiods of {} clusters",
         wanted.clusters.len()
     ))
     .hint("use fewer clusters, or a larger network.subnet"))

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::control_plane::Exposed;
 use super::inventory::EngineFacts;
 use super::subnets::Subnets;
 use super::{Cluster, Mesh, image_names};
@@ -17,6 +18,7 @@ use crate::spec::{self, Profile, Spec, kubernetes_version};
 const KIND_CONFIG: &str = include_str!("../../kind-configs/cluster.yaml");
 const CGROUP_V1: &str = include_str!("../../kind-configs/cgroup-v1.yaml");
 const DISPOSABLE: &str = include_str!("../../kind-configs/disposable.yaml");
+const REMOTE: &str = include_str!("../../mesh-manifests/istio/remote.yaml");
 const ISTIO: &str = include_str!("../../mesh-manifests/istio/operator.yaml");
 const GATEWAY: &str = include_str!("../../mesh-manifests/istio/eastwest-gateway.yaml");
 
@@ -28,6 +30,8 @@ pub(super) struct Network<'a> {
     pub gateway: Ipv4Addr,
     /// Whether there are more Istio networks, so that each cluster has an east-west gateway.
     pub has_gateways: bool,
+    /// The istiod that the cluster's proxies use, if remote clusters use it.
+    pub exposed: Option<Exposed>,
 }
 
 pub(super) fn cluster(
@@ -53,14 +57,17 @@ pub(super) fn cluster(
         name: name.to_owned(),
         context: format!("kind-{kind_name}"),
         api_server: format!("https://{}:6443", control_plane_name(&self::kind_name(identity, name))),
-        intermediate_subject: subject(environment, Some(name)).to_string(),
+        intermediate_subject: subject(environment, Some(spec.control_plane_of(cluster).name.as_str())).to_string(),
+        primary: spec.primary_of(cluster).map(|primary| primary.name.to_string()),
+        istiod_address: network.exposed.map(|exposed| exposed.address),
+        istiod_through_gateway: network.exposed.is_some_and(|exposed| exposed.through_gateway),
         kind_config: kind_config(spec, &kind_name, cluster, subnets, cgroup_v1)?,
-        istio: istio(spec, name, istio_version, mesh, network)?,
+        istio: istio(spec, cluster, mesh, network)?,
         node_image: node_image.to_owned(),
         kubernetes_version: version.map(|version| version.to_string()),
         cgroup_v1,
         istio_version: istio_version.to_owned(),
-        istio_images: image_names::istio(&spec.mesh.hub, istio_version),
+        istio_images: image_names::istio(&spec.mesh.hub, istio_version, spec.primary_of(cluster).is_some()),
         kind_name,
         nodes,
         network: network.name.to_owned(),
@@ -118,19 +125,32 @@ fn kind_config(
     Ok(config)
 }
 
-fn istio(spec: &Spec, cluster: &str, version: &str, mesh: &Mesh, network: &Network<'_>) -> Result<Value, Error> {
-    let mut operator: Value = parse(ISTIO)?;
+fn istio(spec: &Spec, cluster: &spec::Cluster, mesh: &Mesh, network: &Network<'_>) -> Result<Value, Error> {
+    let is_remote = spec.primary_of(cluster).is_some();
+    let mut operator: Value = parse(if is_remote { REMOTE } else { ISTIO })?;
     let ours = json!({"spec": {
         "hub": spec.mesh.hub,
-        "tag": version,
+        "tag": spec.istio_version_of(cluster),
         "values": {"global": {
             "meshID": mesh.id,
             "network": network.name,
-            "multiCluster": {"clusterName": cluster},
+            "multiCluster": {"clusterName": cluster.name},
         }},
     }});
     merge(&mut operator, ours);
-    let patches = operator["spec"]["components"]["pilot"]["k8s"]["overlays"][0]["patches"].as_array_mut();
+    let values = &mut operator["spec"]["values"];
+    match network.exposed {
+        Some(exposed) if is_remote => {
+            values["global"]["remotePilotAddress"] = json!(exposed.address);
+            let path = format!("/inject/cluster/{}/net/{}", cluster.name, network.name);
+            values["istiodRemote"]["injectionPath"] = json!(path);
+        }
+        // istiod then also injects pods of remote clusters, and writes its root certificate into their namespaces.
+        Some(_) => values["global"]["externalIstiod"] = json!(true),
+        None => {}
+    }
+    let patches =
+        operator.pointer_mut("/spec/components/pilot/k8s/overlays/0/patches").and_then(Value::as_array_mut);
     let names = patches.into_iter().flatten().find(|patch| patch["path"] == "spec.template.spec.dnsConfig");
     if let Some(patch) = names {
         patch["value"]["nameservers"] = json!([network.gateway]);

@@ -13,8 +13,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Cluster, Plan};
 use super::inventory::{EngineFacts, Executable};
+use super::{Cluster, Plan};
 use crate::base::digest;
 use crate::base::error::Error;
 use crate::spec::{Spec, distinct};
@@ -68,9 +68,13 @@ impl Plan {
 
     /// Returns every image that any node needs besides those of Kubernetes.
     pub fn images(&self) -> Vec<&str> {
-        distinct(self.clusters.iter().flat_map(|cluster| &cluster.istio_images).map(String::as_str).chain(
-            self.samples.iter().map(|samples| samples.image.as_str()),
-        ))
+        distinct(
+            self.clusters
+                .iter()
+                .flat_map(|cluster| &cluster.istio_images)
+                .map(String::as_str)
+                .chain(self.samples.iter().map(|samples| samples.image.as_str())),
+        )
     }
 
     /// Returns the images that the engine needs before nodes can be created, the node images first.
@@ -84,9 +88,10 @@ impl Plan {
     }
 }
 
-/// Returns the images of a version of Istio.
-pub(super) fn istio(hub: &str, version: &str) -> Vec<String> {
-    ["pilot", "proxyv2"].map(|image| format!("{hub}/{image}:{version}")).to_vec()
+/// Returns the images of a version of Istio, without that of istiod for a remote cluster.
+pub(super) fn istio(hub: &str, version: &str, is_remote: bool) -> Vec<String> {
+    let names: &[&str] = if is_remote { &["proxyv2"] } else { &["pilot", "proxyv2"] };
+    names.iter().map(|image| format!("{hub}/{image}:{version}")).collect()
 }
 
 /// Returns the sample image of a spec, and whether kindmesh builds it.

@@ -21,7 +21,11 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
         if let Some((index, new)) = wanted.clusters.iter().enumerate().find(|(_, new)| new.name == old.name) {
             let path = format!("clusters[{index}]");
             differences(&path, &plain(old), &plain(new), &mut found);
-            let (was, is) = (own(stored, old), own(wanted, new));
+            let (mut was, mut is) = (own(stored, old), own(wanted, new));
+            if old.mesh.control_plane != new.mesh.control_plane {
+                // The primary follows from it.
+                (was["mesh"]["primary"], is["mesh"]["primary"]) = (Value::Null, Value::Null);
+            }
             // What a cluster has from the fields for all clusters is reported there.
             if (&old.kubernetes, &old.mesh) != (&new.kubernetes, &new.mesh) {
                 differences(&path, &was, &is, &mut found);
@@ -48,7 +52,11 @@ fn fixed(spec: &Spec) -> Value {
 fn own(spec: &Spec, cluster: &Cluster) -> Value {
     serde_json::json!({
         "kubernetes": {"nodeImage": spec.node_image_of(cluster)},
-        "mesh": {"version": spec.istio_version_of(cluster)},
+        "mesh": {
+            "version": spec.istio_version_of(cluster),
+            "controlPlane": cluster.mesh.control_plane,
+            "primary": spec.primary_of(cluster).map(|primary| &primary.name),
+        },
     })
 }
 

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-
 use super::versions::{known_node_image, kubernetes_minors, skew, supported_istio};
+use super::{Cluster, ControlPlane, Label, Mesh, Origins, Spec, file, kind, owned, subnets};
 use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
-use super::{Label, Mesh, Origins, Spec, file, kind, owned, subnets};
 use crate::base::error::Error;
 
 pub use super::versions::{Version, kubernetes_version};
@@ -32,6 +31,7 @@ pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
     }
     problems.clusters(spec);
     problems.versions(spec);
+    problems.control_planes(spec);
     problems.mesh(&spec.mesh);
     if spec.samples.enabled {
         problems.samples(spec);
@@ -266,6 +266,36 @@ impl Problems<'_> {
         self.add(old, what, "use versions of the same minor version, or of two successive ones");
     }
 
+    fn control_planes(&mut self, spec: &Spec) {
+        let is_primary = |cluster: &&Cluster| cluster.mesh.control_plane == ControlPlane::Primary;
+        let primaries: Vec<&str> = spec.clusters.iter().filter(is_primary).map(|c| c.name.as_str()).collect();
+        if primaries.is_empty() && !spec.clusters.is_empty() {
+            let what = "has only remote clusters: their proxies need the istiod of a primary";
+            return self.add("clusters", what, "set mesh.controlPlane: primary for at least one, or omit it");
+        }
+        for (index, cluster) in spec.clusters.iter().enumerate() {
+            let path = format!("clusters[{index}].mesh");
+            if let Some(primary) = &cluster.mesh.primary {
+                let path = format!("{path}.primary");
+                if is_primary(&cluster) {
+                    self.add(&path, "is for remote clusters", "set mesh.controlPlane: remote, or omit primary");
+                } else if !primaries.contains(&primary.as_str()) {
+                    let what = format!("\"{primary}\" is not one of the primaries {}", primaries.join(", "));
+                    self.add(&path, what, "use one of them, or omit it");
+                }
+            }
+            let Some(primary) = spec.primary_of(cluster) else { continue };
+            let (own, version) = (spec.istio_version_of(cluster), spec.istio_version_of(primary));
+            if own != version {
+                let what = format!(
+                    "is {own}, but its proxies get the version of its primary {}, {version}",
+                    primary.name
+                );
+                self.add(&format!("{path}.version"), what, format!("use {version}, or omit it"));
+            }
+        }
+    }
+
     fn mesh(&mut self, mesh: &Mesh) {
         if !is_reference(&mesh.hub) || mesh.hub.ends_with('/') || mesh.hub.contains("://") {
             let what = format!(
@@ -328,10 +358,15 @@ impl Problems<'_> {
 
 /// Istio values that the plan or another field of the spec sets, and what sets them. `mesh.values` are merged last
 /// and are the same for every cluster: any of these would break the mesh.
-const OWNED_VALUES: [(&str, &str); 12] = [
+const OWNED_VALUES: [(&str, &str); 17] = [
     ("global.meshID", "all clusters share the ID that the plan sets"),
     ("global.network", "it follows from the topology"),
     ("global.multiCluster.clusterName", "it is the cluster's name, which remote secrets use"),
+    ("global.externalIstiod", "use clusters[].mesh.controlPlane"),
+    ("global.remotePilotAddress", "use clusters[].mesh.controlPlane"),
+    ("istiodRemote.enabled", "use clusters[].mesh.controlPlane"),
+    ("istiodRemote.injectionPath", "it is the name and the network of the remote cluster"),
+    ("istiodRemote.injectionURL", "use clusters[].mesh.controlPlane"),
     ("global.hub", "use mesh.hub"),
     ("global.tag", "use mesh.version"),
     ("global.istioNamespace", "the mesh is installed in istio-system"),

@@ -113,7 +113,9 @@ async fn what_is_saved_is_loaded_where_nothing_is_and_a_flipped_byte_is_refused(
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{error}");
     assert!(error.contains("is damaged: nothing was loaded") && error.contains("blobs/sha256/"), "{error}");
-    assert!(!docker(&["image", "inspect", &names[0]]).status.success() && !work.join("cache/kindmesh/tools").exists());
+    assert!(
+        !docker(&["image", "inspect", &names[0]]).status.success() && !work.join("cache/kindmesh/tools").exists()
+    );
 
     flip(&file, middle);
     let loaded = json(&kindmesh(work, path, &["offline", "load", "a.tar", "--output", "json"]));

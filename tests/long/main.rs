@@ -18,6 +18,7 @@ mod networks;
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/open.rs"]
 mod open;
+mod remote;
 mod removal;
 mod restart;
 #[path = "../e2e/sabotage.rs"]

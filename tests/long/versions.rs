@@ -35,7 +35,9 @@ fn versions(kindmesh: &Kindmesh, cluster: &str, sample: &str) -> [String; 2] {
 #[ignore = "needs a container engine, a second version of Istio (tests/lab/setup --long) and minutes"]
 fn clusters_with_two_versions_of_istio_are_one_mesh() {
     let older = older();
-    let spec = format!("clusters: [{{name: cluster1, region: r1, zone: z1}}, {{name: cluster2, region: r2, zone: z2, mesh: {{version: {older}}}}}]\n");
+    let spec = format!(
+        "clusters: [{{name: cluster1, region: r1, zone: z1}}, {{name: cluster2, region: r2, zone: z2, mesh: {{version: {older}}}}}]\n"
+    );
     let environment = Temporary::up(NAME, &spec);
     let kindmesh = &environment.kindmesh;
     let newer = versions(kindmesh, "cluster1", "sample-caller");
@@ -55,7 +57,9 @@ fn clusters_with_two_versions_of_istio_are_one_mesh() {
         assert_eq!(output.code, 0, "{output:?}");
     }
     let started = Instant::now();
-    restart_with_swapped_addresses(["cluster1", "cluster2"].map(|name| format!("{NAME}-{name}-control-plane")).each_ref().map(String::as_str));
+    restart_with_swapped_addresses(
+        ["cluster1", "cluster2"].map(|name| format!("{NAME}-{name}-control-plane")).each_ref().map(String::as_str),
+    );
     let recovered = kindmesh.wait_for_cross_cluster_call(started + Duration::from_secs(120));
     println!("recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within two minutes: {:?}", kindmesh.run(&["status"]));

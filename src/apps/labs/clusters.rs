@@ -55,6 +55,14 @@ impl<'a> Clusters<'a> {
                 .into());
             }
         };
+        let spec = &environment.spec;
+        if spec.clusters.iter().any(|cluster| spec.primary_of(cluster).is_some()) {
+            return Err(Error::usage(
+                "exercises require an istiod in every cluster, but some are remote clusters",
+            )
+            .hint("create another environment with the default spec: kindmesh up --name seat")
+            .into());
+        }
         Ok(Self {
             environment,
             caller: (environment.client(&places.caller).await?, environment.record(&places.caller)),

@@ -106,7 +106,14 @@ async fn works(folders: &Directories, loaded: &Loaded) -> bool {
         anyhow::ensure!(wanted == environment.spec, "the spec differs");
         let names = environment.cluster_names();
         locked::require_running(name, &names).await?;
-        for cluster in &names {
+        let is_primary = |name: &&&str| {
+            environment
+                .spec
+                .clusters
+                .iter()
+                .any(|c| c.name.as_str() == **name && environment.spec.primary_of(c).is_none())
+        };
+        for cluster in names.iter().filter(is_primary) {
             let client = environment.client(cluster).await?;
             let istiod = Workload::deployment(ISTIO_NAMESPACE, istio::ISTIOD);
             let live = istiod.get(&client).await?.context("istiod is missing")?;

@@ -45,6 +45,27 @@ pub struct RemoteCluster {
     pub sync_status: String,
 }
 
+/// A proxy that is connected to istiod.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ConnectedProxy {
+    /// The cluster that it is in.
+    pub cluster_id: String,
+    /// Its pod: `NAME.NAMESPACE`.
+    pub proxy: String,
+}
+
+/// Returns the proxies that are connected to the istiod in a pod.
+///
+/// # Errors
+/// If it does not respond.
+pub async fn proxies(client: &Client, pod: &str) -> anyhow::Result<Vec<ConnectedProxy>> {
+    let said = page(client, pod, "syncz").await?;
+    // Null without proxies.
+    let known: Option<Vec<ConnectedProxy>> =
+        serde_json::from_str(&said).with_context(|| format!("reading istiod's list of proxies: {said}"))?;
+    Ok(known.unwrap_or_default())
+}
+
 /// Returns the clusters that each ready istiod of this cluster knows, including its own.
 ///
 /// # Errors

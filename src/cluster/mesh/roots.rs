@@ -40,7 +40,7 @@ pub async fn objects(client: &Client) -> anyhow::Result<Vec<Value>> {
     let (istio, kubernetes) = (named(ROOT_CERT), named(KUBERNETES_CERT));
     let istiod = ListParams::default().labels(&format!("app={ISTIOD}"));
     let (cacerts, roots, kubernetes, deployments, replica_sets, pods, services) = futures::try_join!(
-        secrets.get("cacerts"),
+        secrets.get_opt("cacerts"),
         config_maps.list(&istio),
         config_maps.list(&kubernetes),
         deployments.list(&istiod),
@@ -49,7 +49,9 @@ pub async fn objects(client: &Client) -> anyhow::Result<Vec<Value>> {
         services.list(&balanced)
     )
     .context("reading what a restored cluster may need with other content")?;
-    let mut objects = vec![without_data(stored(&cacerts)?)];
+    // A remote cluster has none.
+    let cacerts = cacerts.iter().map(|secret| Ok(without_data(stored(secret)?)));
+    let mut objects = cacerts.collect::<anyhow::Result<Vec<_>>>()?;
     for root in roots.iter().chain(&kubernetes) {
         objects.push(without_data(stored(root)?));
     }

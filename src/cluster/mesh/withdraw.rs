@@ -15,7 +15,7 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::objects::delete_if_exists;
 use crate::cluster::pods;
 use crate::cluster::refusal::{Record, Retries};
-use crate::plan::Removed;
+use crate::plan::{Cluster, Removed};
 
 /// The number of proxies that are read at the same time.
 const MAX_CONCURRENT: usize = 4;
@@ -35,13 +35,14 @@ pub async fn delete_secrets(client: &Client, removed: &[Removed]) -> anyhow::Res
     Ok(changed)
 }
 
-/// Waits until a cluster's istiods know none of the removed peers, and no proxy in it has an endpoint there. `record` is that
-/// of the cluster.
+/// Waits until a cluster's istiods, if it has any, know none of the removed peers, and no proxy in it has an endpoint there.
+/// `record` is that of the cluster.
 ///
 /// # Errors
 /// If one of them does by the deadline.
 pub async fn wait(
     client: &Client,
+    cluster: &Cluster,
     removed: &[Removed],
     record: &Record,
     step: &Step,
@@ -49,7 +50,7 @@ pub async fn wait(
 ) -> anyhow::Result<()> {
     let what = "istiod and the proxies to forget the removed cluster";
     let mut retries = Retries::new(record);
-    wait::until(step, what, deadline, async || match remaining(client, removed).await {
+    wait::until(step, what, deadline, async || match remaining(client, cluster, removed).await {
         Ok(None) => Ok(Poll::Ready(())),
         Ok(Some(remaining)) => Ok(Poll::NotYet(remaining)),
         Err(error) => retries.failed(what, error),
@@ -58,8 +59,8 @@ pub async fn wait(
 }
 
 /// Returns who still knows a removed peer, if anyone.
-async fn remaining(client: &Client, removed: &[Removed]) -> anyhow::Result<Option<String>> {
-    let known = istiod::remote_clusters(client).await?;
+async fn remaining(client: &Client, cluster: &Cluster, removed: &[Removed]) -> anyhow::Result<Option<String>> {
+    let known = if cluster.is_remote() { Vec::new() } else { istiod::remote_clusters(client).await? };
     if let Some(cluster) =
         known.iter().flatten().find_map(|known| removed.iter().find(|removed| removed.name == known.id))
     {

@@ -62,12 +62,23 @@ fn named(name: &str, meshed: bool) -> String {
 impl Servers {
     /// Connects to the clusters of these paths; creates nothing yet.
     pub async fn open(environment: &Environment, routes: &[Route], image: &str) -> anyhow::Result<Self> {
+        let used = |spec: &&crate::spec::Cluster| {
+            routes.iter().any(|route| [&route.from, &route.to].iter().any(|name| **name == spec.name.as_str()))
+        };
+        // Requiring mutual TLS in a remote cluster takes effect in its primary.
+        let control_planes: Vec<&str> = environment
+            .spec
+            .clusters
+            .iter()
+            .filter(used)
+            .map(|spec| environment.spec.control_plane_of(spec).name.as_str())
+            .collect();
         let mut clusters = Vec::new();
         for spec in &environment.spec.clusters {
             let name = spec.name.as_str();
             let sends = routes.iter().any(|route| route.from == name);
             let serves: Vec<_> = routes.iter().filter(|route| route.to == name).map(|r| r.path.as_str()).collect();
-            if !sends && serves.is_empty() {
+            if !sends && serves.is_empty() && !control_planes.contains(&name) {
                 continue;
             }
             let services = routes.iter().filter(|route| route.from == name || route.to == name);

@@ -19,7 +19,7 @@ use crate::host::docker::endpoint::Surroundings;
 use crate::host::docker::{self, Engine, bake, credentials, is_not_found, sample_image};
 use crate::host::kind;
 use crate::host::state::{Directories, Lock};
-use crate::host::tool::{self, Tool, process};
+use crate::host::tool::{self, process};
 use crate::plan::engine::EngineIdentity;
 use crate::plan::image_names::reference;
 use crate::plan::inventory::{Executable, Inventory};

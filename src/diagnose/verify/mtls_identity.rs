@@ -10,7 +10,7 @@ use crate::cluster::mesh::ISTIO_NAMESPACE;
 use crate::host::trust::{chains_to, inspect};
 
 check!("mtls.identity", run,
-    claim: "the producer receives the caller's identity, from a certificate of the caller's own cluster",
+    claim: "the producer receives the caller's identity, from a certificate of the caller's own cluster, or of its primary",
     evidence: "the last element of x-forwarded-client-cert, and the issuer of its certificate",
     sabotage: "mutual TLS is disabled for the whole mesh",
     hint: "look for a PeerAuthentication with DISABLE and a DestinationRule with tls.mode DISABLE: \
@@ -33,8 +33,8 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
 
     let chain = part("Chain=").context("x-forwarded-client-cert has no chain: is proxyHeaders.chain enabled?")?;
     let chain = decoded(chain.trim_matches('"'));
-    let api: Api<Secret> = Api::namespaced(bench.caller().client.clone(), ISTIO_NAMESPACE);
-    let cacerts = api.get("cacerts").await.context("reading the caller's cluster's cacerts")?;
+    let api: Api<Secret> = Api::namespaced(bench.control_plane_of(bench.caller()).client.clone(), ISTIO_NAMESPACE);
+    let cacerts = api.get("cacerts").await.context("reading cacerts of the caller's control plane")?;
     let intermediate =
         cacerts.data.and_then(|mut data| data.remove("ca-cert.pem")).context("cacerts has no ca-cert.pem")?.0;
     let issuer = inspect(&chain)?.first().map(|leaf| leaf.issuer.clone()).unwrap_or_default();
@@ -42,7 +42,7 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     ensure!(
         chains_to(&chain, &intermediate),
         "the caller's certificate was issued by {issuer}, which is not the intermediate CA of {}",
-        bench.caller().name()
+        bench.control_plane_of(bench.caller()).name()
     );
     Ok(())
 }

@@ -57,6 +57,8 @@ const PLAIN: Probe = Probe { name: "plain", replicas: 1, meshed: false, label: N
 pub(super) struct Cluster {
     pub spec: spec::Cluster,
     pub context: String,
+    /// The name of the cluster whose istiod its proxies use: its own, unless it is a remote cluster. Istio's objects take effect there.
+    pub control_plane: String,
     /// Its Istio network; none for the one that clusters of a flat mesh share.
     pub network: Option<String>,
     pub client: Client,
@@ -67,6 +69,11 @@ pub(super) struct Cluster {
 impl Cluster {
     pub fn name(&self) -> &str {
         self.spec.name.as_str()
+    }
+
+    /// Whether its proxies use the istiod of another cluster.
+    pub fn is_remote(&self) -> bool {
+        self.control_plane != self.name()
     }
 }
 
@@ -95,6 +102,7 @@ impl TestNamespaces {
             clusters.push(Cluster {
                 spec: spec.clone(),
                 context: environment.context(spec.name.as_str()),
+                control_plane: environment.spec.control_plane_of(spec).name.to_string(),
                 network: environment.spec.network_of(spec).map(str::to_owned),
                 client: environment.client(spec.name.as_str()).await?,
                 record: environment.record(spec.name.as_str()),
@@ -120,6 +128,11 @@ impl TestNamespaces {
     /// Returns the caller's cluster.
     pub fn caller(&self) -> &Cluster {
         &self.clusters[self.caller]
+    }
+
+    /// Returns the cluster whose istiod a cluster's proxies use.
+    pub fn control_plane_of<'a>(&'a self, cluster: &'a Cluster) -> &'a Cluster {
+        self.clusters.iter().find(|other| other.name() == cluster.control_plane).unwrap_or(cluster)
     }
 
     /// Whether calls go through an east-west gateway: the producer is on another network than the caller.
@@ -192,13 +205,20 @@ impl TestNamespaces {
     }
 
     /// Returns the objects of a check's manifest that take effect in a cluster: routing in the caller's,
-    /// authorization in the producer's, Services in both, unless an annotation says otherwise.
+    /// authorization in the producer's, Services in both, unless an annotation says otherwise. Istio's objects take effect in the
+    /// cluster of the istiod that configures the proxies.
     pub fn select(&self, objects: Vec<DynamicObject>, cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
         let is_caller = cluster.name() == self.caller().name();
         let is_producer = cluster.name() == self.producer().name();
+        let configures = |other: &Cluster| other.control_plane == cluster.name();
         let mut selected = Vec::new();
         for mut object in objects {
             let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
+            let is_istios = object.types.as_ref().is_some_and(|types| types.api_version.contains(".istio.io/"));
+            let (is_caller, is_producer) = match is_istios {
+                true => (configures(self.caller()), configures(self.producer())),
+                false => (is_caller, is_producer),
+            };
             let acts = match (object.annotations().get(SIDE).map(String::as_str), kind.as_str()) {
                 (Some("caller"), _) => is_caller,
                 (Some("producer"), _) => is_producer,

@@ -17,7 +17,8 @@ use crate::cluster::mesh::{ISTIO_NAMESPACE, istiod, pod};
 use crate::host::trust::{chains_to, inspect};
 
 check!("trust.root", run,
-    claim: "every istiod and every workload chains to the same root, each cluster through its own intermediate CA",
+    claim: "every istiod and every workload chains to the same root, each cluster through its own intermediate CA, or that of the \
+        cluster whose istiod its proxies use",
     evidence: "the chains that istiods present on port 15012 and that proxies have, by subject and digest",
     sabotage: "one cluster gets cacerts of another root",
     hint: "kindmesh up restores the intermediate CAs, and restarts pods that use others");
@@ -29,7 +30,8 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let mut roots: Vec<(String, String)> = Vec::new();
     let mut intermediates: Vec<(String, String)> = Vec::new();
     for cluster in &bench.clusters {
-        let cacerts = cacerts(cluster).await?;
+        let signer = bench.control_plane_of(cluster);
+        let cacerts = cacerts(signer).await?;
         let root = cacerts("root-cert.pem")?;
         let intermediate = cacerts("ca-cert.pem")?;
         let known = (inspect(&root)?, inspect(&intermediate)?);
@@ -42,6 +44,10 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
             intermediate_is.subject,
             short(&intermediate_is.sha256)
         ));
+        if cluster.is_remote() {
+            workloads(trial, cluster, &root, &intermediate).await?;
+            continue;
+        }
         ensure!(
             chains_to(&intermediate, &root),
             "the intermediate CA of {} is not signed by its root",

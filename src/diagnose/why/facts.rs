@@ -22,11 +22,14 @@ pub struct Facts {
     pub clusters: Vec<Cluster>,
     /// Other namespaces with a Service of that name.
     pub other_namespaces: Vec<String>,
+    /// The cluster with the istiod of the caller's proxy: the caller's own, unless that is a remote cluster. Istio's objects for the
+    /// caller take effect there.
+    pub control_plane: String,
     /// The clusters that the caller's istiod lists, each with its sync status; none if istiod did not respond.
     pub synced: Option<Vec<(String, String)>>,
-    /// The clusters for which the caller's cluster has a remote secret.
+    /// The clusters for which that cluster has a remote secret.
     pub remote_secrets: Vec<String>,
-    /// The DestinationRules of the caller's cluster.
+    /// The DestinationRules of that cluster.
     pub destination_rules: Vec<Policy>,
     /// The configuration of the caller's proxy; none if there is no proxy, or it did not respond.
     pub proxy: Option<Proxy>,
@@ -126,9 +129,9 @@ pub struct Cluster {
     pub istiod_fault: Option<String>,
     /// Its east-west gateway.
     pub gateway: Option<Gateway>,
-    /// Its PeerAuthentications that may apply to the pods.
+    /// The PeerAuthentications that may apply to its pods; of a remote cluster, in its primary.
     pub peer_authentications: Vec<Policy>,
-    /// Its AuthorizationPolicies that may apply to the pods.
+    /// The AuthorizationPolicies that may apply to its pods; likewise.
     pub authorization_policies: Vec<Policy>,
 }
 

@@ -99,6 +99,12 @@ impl Look<'_> {
         tokio::time::timeout(self.within, look).await.map_err(|_| late())?
     }
 
+    /// Returns the cluster with the istiod of a cluster's proxies.
+    fn control_plane_of<'b>(&'b self, name: &'b str) -> &'b str {
+        let cluster = self.environment.cluster(name);
+        cluster.map_or(name, |cluster| self.environment.spec.control_plane_of(cluster).name.as_str())
+    }
+
     /// Returns a cluster's facts about the Service. A cluster that does not respond is recorded as such.
     async fn cluster(&self, name: &str) -> Cluster {
         let mut found =
@@ -114,12 +120,13 @@ impl Look<'_> {
             if let Some(selector) = found.service.as_ref().map(|service| service.selector.clone()) {
                 self.behind(&client, &selector, &mut found).await?;
             }
+            let control_plane = self.environment.client(self.control_plane_of(name)).await?;
             for (kind, into) in [
                 ("PeerAuthentication", &mut found.peer_authentications),
                 ("AuthorizationPolicy", &mut found.authorization_policies),
             ] {
                 for namespace in [namespace.as_str(), ISTIO_NAMESPACE] {
-                    into.extend(policies(&client, "security.istio.io", kind, Some(namespace)).await?);
+                    into.extend(policies(&control_plane, "security.istio.io", kind, Some(namespace)).await?);
                 }
             }
             anyhow::Ok(())
@@ -182,11 +189,13 @@ impl Look<'_> {
             let caller = caller.as_ref().filter(|caller| caller.meshed)?;
             self.within(self.proxy(client, &caller.pod)).await.ok()
         };
+        let name = self.control_plane_of(&self.call.cluster);
+        let control_plane = self.environment.client(name).await?;
         let (proxy, synced, secrets, rules, others) = futures::join!(
             proxy,
-            self.within(istiod::remote_clusters(client)),
-            self.within(remote_secrets(client)),
-            self.within(policies(client, "networking.istio.io", "DestinationRule", None)),
+            self.within(istiod::remote_clusters(&control_plane)),
+            self.within(remote_secrets(&control_plane)),
+            self.within(policies(&control_plane, "networking.istio.io", "DestinationRule", None)),
             self.within(self.other_namespaces(client)),
         );
         // Each ready istiod returns a list of clusters; the first list is used.
@@ -197,6 +206,7 @@ impl Look<'_> {
         Ok(Facts {
             caller,
             proxy,
+            control_plane: name.to_owned(),
             synced,
             remote_secrets: secrets.unwrap_or_default(),
             destination_rules: rules.unwrap_or_default(),

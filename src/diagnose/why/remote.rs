@@ -6,11 +6,21 @@ use super::{Facts, Hop};
 const HOP: &str = "remote";
 
 pub(super) fn judge(facts: &Facts) -> Hop {
-    let here = &facts.call.cluster;
+    let (here, istiods) = (&facts.call.cluster, &facts.control_plane);
     let serving = facts.serving();
     let others: Vec<_> = serving.iter().filter(|cluster| !facts.is_here(cluster)).collect();
     if others.is_empty() {
         return Hop::skipped(HOP, format!("no ready pods outside {here}"));
+    }
+    let primary = facts.clusters.iter().find(|cluster| cluster.name == *istiods);
+    if let Some(why) = primary.filter(|_| istiods != here).and_then(|primary| primary.silent.as_ref()) {
+        return Hop::wrong(
+            HOP,
+            format!(
+                "{here} is a remote cluster, and {istiods}, whose istiod configures its proxies, does not respond: {why}"
+            ),
+            facts.kindmesh("status"),
+        );
     }
     let names: Vec<&str> = others.iter().map(|cluster| cluster.name.as_str()).collect();
     if facts.synced.is_none() {
@@ -21,7 +31,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         return Hop::wrong(
             HOP,
             format!(
-                "istiod of {here}, which sends the endpoints of {} to the proxies, does not respond",
+                "istiod of {istiods}, which sends the endpoints of {} to the proxies, does not respond",
                 listed(&names)
             ),
             facts.kindmesh("status"),
@@ -29,15 +39,15 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let unseen: Vec<_> = others.iter().filter(|cluster| !facts.sees(cluster)).collect();
     let Some(first) = unseen.first() else {
-        return Hop::ok(HOP, format!("istiod of {here} reads the endpoints of {}", listed(&names)));
+        return Hop::ok(HOP, format!("istiod of {istiods} reads the endpoints of {}", listed(&names)));
     };
     let state = facts.synced.iter().flatten().find(|(id, _)| *id == first.name).map(|(_, state)| state.as_str());
     let why = match (facts.remote_secrets.contains(&first.name), state) {
-        (false, _) => format!("{here} has no remote secret for {}", first.name),
+        (false, _) => format!("{istiods} has no remote secret for {}", first.name),
         (true, None) => {
-            format!("{here} has a remote secret for {}, but istiod does not list the cluster", first.name)
+            format!("{istiods} has a remote secret for {}, but istiod does not list the cluster", first.name)
         }
-        (true, Some(state)) => format!("istiod of {here} reports sync status {state} for {}", first.name),
+        (true, Some(state)) => format!("istiod of {istiods} reports sync status {state} for {}", first.name),
     };
     // The call reaches the pods that istiod knows, and does not fail because of the others.
     if unseen.len() < serving.len() {
@@ -72,6 +82,23 @@ mod tests {
         let hop = judge(&facts);
         assert!(hop.saw.starts_with("a fault that you asked for: istiod stopped in cluster1"), "{hop:?}");
         assert_eq!(hop.cure.unwrap(), "kindmesh fault clear --name e");
+    }
+
+    #[test]
+    fn a_remote_cluster_depends_on_its_primary() {
+        let mut facts = works();
+        facts.control_plane = "cluster2".into();
+        let hop = judge(&facts);
+        assert_eq!(
+            (hop.verdict, hop.saw.as_str()),
+            (Verdict::Ok, "istiod of cluster2 reads the endpoints of cluster2")
+        );
+        facts.clusters[1].silent = Some("no response within 5 s".into());
+        let hop = judge(&facts);
+        assert!(
+            hop.verdict == Verdict::Wrong && hop.saw.contains("whose istiod configures its proxies"),
+            "{hop:?}"
+        );
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(super) fn works() -> Facts {
             ..Caller::default()
         }),
         clusters: vec![cluster("cluster1"), there],
+        control_plane: "cluster1".into(),
         synced: Some(vec![("cluster2".into(), "synced".into())]),
         remote_secrets: vec!["cluster2".into()],
         proxy: Some(Proxy {

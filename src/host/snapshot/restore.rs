@@ -69,11 +69,10 @@ pub async fn create(
     engine: &Engine,
     cluster: &Cluster,
     planned: &plan::Cluster,
-    image: &str,
     network: &str,
     files: &Files,
 ) -> anyhow::Result<()> {
-    let names = &planned.nodes;
+    let (names, image) = (&planned.nodes, cluster.node_image.as_str());
     anyhow::ensure!(cluster.nodes.len() == names.len(), "the snapshot has another number of nodes");
     let nodes = names.iter().zip(&cluster.nodes).map(async |(name, saved)| {
         let wanted = container::Wanted { name, kind_name: &planned.kind_name, image, network };

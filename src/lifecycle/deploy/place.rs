@@ -48,6 +48,8 @@ pub struct Rules<'a> {
     pub spec: &'a BTreeMap<String, Vec<String>>,
     /// All clusters.
     pub clusters: &'a [String],
+    /// The primary of each remote cluster: its istiod reads Istio's objects from the primary only.
+    pub primaries: &'a BTreeMap<String, String>,
     /// The namespace of objects without one.
     pub namespace: &'a str,
     /// Whether it also replaces the namespace of objects that have one.
@@ -92,6 +94,13 @@ impl Rules<'_> {
         self.clusters.iter().filter(|cluster| names.contains(cluster)).cloned().collect()
     }
 
+    /// Returns the clusters in which Istio's objects for proxies in these clusters take effect.
+    fn configured(&self, clusters: &[String]) -> Vec<String> {
+        let places: Vec<String> =
+            clusters.iter().map(|cluster| self.primaries.get(cluster).unwrap_or(cluster).clone()).collect();
+        self.ordered(&places)
+    }
+
     fn union<'a>(&self, sets: impl Iterator<Item = &'a Placed>) -> Vec<String> {
         let named: BTreeSet<&String> = sets.flat_map(|placed| &placed.clusters).collect();
         self.clusters.iter().filter(|cluster| named.contains(cluster)).cloned().collect()
@@ -100,7 +109,7 @@ impl Rules<'_> {
 
 /// Decides the clusters of every object. Objects that create pods require `--to`, an annotation or the spec. The
 /// others follow those pods: a Service follows the pods that it selects, other objects those of their namespace,
-/// and routing and cluster-scoped objects all of them.
+/// and routing and cluster-scoped objects all of them. Istio's objects for a remote cluster are placed in its primary.
 ///
 /// # Errors
 /// A usage error that names objects without a placement, and unknown clusters.
@@ -158,8 +167,14 @@ fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Ve
         _ if namespace.is_none() => rules.union(workloads.iter()),
         _ => rules.union(here()),
     };
+    let is_istios = object.types.as_ref().is_some_and(|types| types.api_version.contains(".istio.io/"));
+    let clusters = if is_istios { rules.configured(&clusters) } else { clusters };
     // It refers to no object of these manifests, but to one that exists already or is applied later.
-    if clusters.is_empty() { rules.clusters.to_vec() } else { clusters }
+    match (clusters.is_empty(), is_istios) {
+        (true, true) => rules.configured(rules.clusters),
+        (true, false) => rules.clusters.to_vec(),
+        _ => clusters,
+    }
 }
 
 /// Returns the clusters with pods that a Service selects.
@@ -269,8 +284,24 @@ mod tests {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let spec = spec.iter().map(|(name, clusters)| ((*name).to_owned(), owned(clusters))).collect();
         let clusters = owned(&["cluster1", "cluster2", "cluster3"]);
-        let rules = Rules { to, spec: &spec, clusters: &clusters, namespace: "shop", force_namespace: false };
+        let primaries = BTreeMap::from([("cluster3".to_owned(), "cluster1".to_owned())]);
+        let rules = Rules {
+            to,
+            spec: &spec,
+            clusters: &clusters,
+            primaries: &primaries,
+            namespace: "shop",
+            force_namespace: false,
+        };
         place(manifests(), &rules)
+    }
+
+    #[test]
+    fn istios_objects_for_a_remote_cluster_are_in_its_primary() {
+        let placed = placed(None, &[("checkout", &["cluster3"])]).unwrap();
+        let of = |wanted: &str| placed.iter().find(|p| kind(&p.object) == wanted).unwrap().clusters.join(" ");
+        assert_eq!(of("VirtualService"), "cluster1 cluster2");
+        assert_eq!(of("ServiceAccount"), "cluster2 cluster3");
     }
 
     #[test]
@@ -331,7 +362,15 @@ mod tests {
         let mut manifests = manifests();
         manifests[2].object.annotations_mut().insert(CLUSTERS.into(), "cluster2, west".into());
         let (spec, clusters) = (BTreeMap::new(), vec!["cluster1".to_owned(), "cluster2".to_owned()]);
-        let rules = Rules { to: None, spec: &spec, clusters: &clusters, namespace: "a", force_namespace: false };
+        let primaries = BTreeMap::new();
+        let rules = Rules {
+            to: None,
+            spec: &spec,
+            clusters: &clusters,
+            primaries: &primaries,
+            namespace: "a",
+            force_namespace: false,
+        };
         let error = place(manifests, &rules).unwrap_err();
         assert!(error.message.contains("\"west\"") && error.message.starts_with("a.yaml"), "{}", error.message);
     }

@@ -51,9 +51,23 @@ pub(super) fn apply(plan: &Plan) -> String {
     }
     line("\n# Remote secrets: each istiod reads the API servers of its peers.".into());
     line(READER.replace("TOKEN_NAME", READER_TOKEN_NAME).replace("MANAGED_BY", MANAGED_BY));
-    for cluster in &plan.clusters {
+    for cluster in plan.clusters.iter().filter(|cluster| !cluster.is_remote()) {
         for peer in plan.peers(cluster) {
             line(format!("reader {} {} {} {}", cluster.context, peer.context, peer.name, peer.api_server));
+        }
+    }
+    for cluster in plan.clusters.iter().filter(|cluster| cluster.is_remote()) {
+        let primary = &plan.control_plane_of(cluster).name;
+        line(format!(
+            "\n# {} waits for istiod of {primary}, which writes its certificate into the webhook.",
+            cluster.name
+        ));
+        line(format!(
+            "until kubectl --context {} get mutatingwebhookconfiguration istio-sidecar-injector -o yaml | grep -q caBundle; do sleep 1; done",
+            cluster.context
+        ));
+        if plan.has_gateways() {
+            line(applied(cluster, "gateway.yaml"));
         }
     }
     if plan.samples.is_some() {
@@ -90,7 +104,7 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
     if plan.profile == Profile::Disposable {
         line(applied(cluster, "coredns.yaml"));
     }
-    line(applied(cluster, "cacerts.yaml"));
+    line(applied(cluster, if cluster.is_remote() { "namespace.yaml" } else { "cacerts.yaml" }));
     line(applied(cluster, "istio-crds.yaml"));
     line(format!(
         "kubectl --context {} wait --for condition=Established -f {name}/istio-crds.yaml",
@@ -98,7 +112,13 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
     ));
     line(format!("kubectl --context {} -n kube-system rollout status daemonset/kube-proxy", cluster.context));
     line(applied(cluster, "istio.yaml"));
+    if cluster.is_remote() {
+        return;
+    }
     line(format!("kubectl --context {} -n istio-system rollout status deployment/istiod", cluster.context));
+    if plan.remotes_of(cluster).next().is_some() {
+        line(applied(cluster, "exposed-istiod.yaml"));
+    }
     if plan.has_gateways() {
         line(applied(cluster, "gateway.yaml"));
     }

@@ -54,6 +54,10 @@ impl Run {
             futures::try_join!(self.ensure_kubernetes(cluster, &record), self.ensure_rendered(cluster))?;
         let mut made = Ready { cluster, client, kinds: Kinds::default(), record, trust: String::new() };
         let mesh = async {
+            if cluster.is_remote() {
+                self.ensure_remote_cluster(&mut made, &rendered).await?;
+                return Ok(made);
+            }
             made.trust = self.ensure_cacerts(&made).await?;
             let made = made;
             let objects = istio::objects(&rendered, &made.trust)?;
@@ -64,11 +68,16 @@ impl Run {
                 self.ensure_sample_image(cluster)
             )?;
             // Sample pods require istiod's injection webhook, and istiod validates routing objects.
-            futures::try_join!(
-                self.ensure_remote_clusters(&made),
-                self.ensure_gateway(&made, gateway),
-                self.ensure_samples(&made)
-            )?;
+            let control_plane = async {
+                let exposed = async {
+                    self.ensure_gateway(&made, gateway).await?;
+                    self.ensure_exposed(&made).await
+                };
+                futures::try_join!(self.ensure_remote_clusters(&made), exposed)?;
+                self.announce(&made);
+                anyhow::Ok(())
+            };
+            futures::try_join!(control_plane, self.ensure_samples(&made))?;
             anyhow::Ok(made)
         };
         let (made, ()) = futures::try_join!(mesh, self.ensure_link(cluster))?;
@@ -100,7 +109,8 @@ impl Run {
                 false => kind.start(cluster, &self.existing).await?,
             };
             if revived == Existing::Incomplete {
-                let (tool, image) = futures::try_join!(self.tools.kind(), self.images.ensure_baked(&cluster.node_image))?;
+                let (tool, image) =
+                    futures::try_join!(self.tools.kind(), self.images.ensure_baked(&cluster.node_image))?;
                 kind.write_config(cluster, &image)?;
                 if !self.restore(cluster, &image, step).await? {
                     if let Err(error) = kind.create(cluster, &tool, &image, step).await {
@@ -146,7 +156,7 @@ impl Run {
     }
 
     /// Loads the mesh's images into the nodes.
-    async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
+    pub(super) async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("images", Some(&cluster.name));
         step.run(async |_| self.bring(cluster, self.mesh_images_of(cluster)?).await).await
     }
@@ -157,7 +167,7 @@ impl Run {
     }
 
     /// Loads the sample image into the nodes; only the samples wait for it.
-    async fn ensure_sample_image(&self, cluster: &Cluster) -> anyhow::Result<()> {
+    pub(super) async fn ensure_sample_image(&self, cluster: &Cluster) -> anyhow::Result<()> {
         if self.plan.samples.is_none() {
             return Ok(());
         }
@@ -200,7 +210,7 @@ impl Run {
     }
 
     /// Applies the CoreDNS settings of a disposable cluster.
-    async fn ensure_dns(&self, made: &Ready<'_>) -> anyhow::Result<()> {
+    pub(super) async fn ensure_dns(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         match self.plan.profile {
             Profile::Disposable => self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await,
             Profile::Standard => Ok(()),
@@ -211,13 +221,14 @@ impl Run {
     async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
         let step = self.events.step("render", Some(&cluster.name));
         step.run(async |_| {
-            render::manifests(&self.cache, cluster, async || self.tools.istioctl(&cluster.istio_version).await).await
+            render::manifests(&self.cache, cluster, async || self.tools.istioctl(&cluster.istio_version).await)
+                .await
         })
         .await
     }
 
     /// Applies objects in a step with this ID.
-    async fn ensure_objects(
+    pub(super) async fn ensure_objects(
         &self,
         made: &Ready<'_>,
         step: &'static str,
@@ -233,7 +244,11 @@ impl Run {
 
     /// Applies the east-west gateway, if there are several networks, and waits until it is ready and has its address. Its pod
     /// needs a config map of istiod, which also validates the object that opens its port.
-    async fn ensure_gateway(&self, made: &Ready<'_>, mut objects: Vec<DynamicObject>) -> anyhow::Result<()> {
+    pub(super) async fn ensure_gateway(
+        &self,
+        made: &Ready<'_>,
+        mut objects: Vec<DynamicObject>,
+    ) -> anyhow::Result<()> {
         if !self.plan.has_gateways() {
             return Ok(());
         }

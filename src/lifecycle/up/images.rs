@@ -31,7 +31,11 @@ impl Images {
         Self {
             engine: engine.clone(),
             events: events.clone(),
-            wanted: plan.node_images().into_iter().map(|name| (name.to_owned(), plan.stable_images_on(name))).collect(),
+            wanted: plan
+                .node_images()
+                .into_iter()
+                .map(|name| (name.to_owned(), plan.stable_images_on(name)))
+                .collect(),
             stable: plan.stable_images(),
             to_pull: plan.pulled_images(),
             built: plan.samples.clone().filter(|samples| samples.build),
@@ -115,7 +119,8 @@ impl Images {
             Ok(error) => archives
                 .iter()
                 .fold(error, |error, (node, images)| {
-                    let wanted = |(node, images): &(String, Vec<String>)| format!("{node} with {}", images.join(", "));
+                    let wanted =
+                        |(node, images): &(String, Vec<String>)| format!("{node} with {}", images.join(", "));
                     let wanted = self.wanted.iter().map(wanted).collect::<Vec<_>>().join("; ");
                     error.evidence(format!(
                         "an archive was loaded for {node} with {}, but this spec requires {wanted}",

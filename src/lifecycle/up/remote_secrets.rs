@@ -22,7 +22,7 @@ impl Run {
         Ok(())
     }
 
-    /// Gives this cluster's istiod access to every peer.
+    /// Gives this cluster's istiod access to every peer, remote clusters included.
     pub(super) async fn ensure_remote_clusters(&self, made: &Ready<'_>) -> anyhow::Result<()> {
         let name = &made.cluster.name;
         let mut peers = Vec::new();

@@ -13,7 +13,7 @@ use super::cluster::Ready;
 use crate::base::event::Outcome;
 use crate::base::wait::{self, Poll};
 use crate::cluster::link;
-use crate::cluster::mesh::{gateway, withdraw};
+use crate::cluster::mesh::{gateway, primary, withdraw};
 use crate::host::docker::{network, node};
 use crate::host::kubeconfig::entries::Mark;
 use crate::host::kubeconfig::{self, MERGE_TIMEOUT};
@@ -35,6 +35,8 @@ impl Run {
             self.drain(removed).await?;
             self.delete(removed).await?;
         }
+        let exposes = |made: &&Ready<'_>| made.cluster.istiod_address.is_some() || made.cluster.is_remote();
+        try_join_all(made.iter().filter(|made| !exposes(made)).map(|made| self.withdraw_istiod(made))).await?;
         if !self.plan.has_gateways() {
             try_join_all(made.iter().map(|made| self.delete_gateway(made))).await?;
         }
@@ -53,7 +55,7 @@ impl Run {
                 self.plan.removed.iter().map(|removed| removed.seen_from(made.cluster)).collect();
             let changed = withdraw::delete_secrets(&made.client, &removed).await?;
             let deadline = self.wait_deadline();
-            withdraw::wait(&made.client, &removed, &made.record, step, deadline).await?;
+            withdraw::wait(&made.client, made.cluster, &removed, &made.record, step, deadline).await?;
             Ok(Outcome { value: (), changed })
         })
         .await
@@ -122,6 +124,12 @@ impl Run {
             kubeconfig::merge_into(&users, &self.files, environment, MERGE_TIMEOUT, &self.events).await?;
         }
         network::unlist(&self.engine, removed).await
+    }
+
+    /// Deletes what exposes the istiod of a cluster, if it has no remote clusters any more.
+    async fn withdraw_istiod(&self, made: &Ready<'_>) -> anyhow::Result<()> {
+        let step = self.events.step("withdraw-istiod", Some(&made.cluster.name));
+        step.run(async |_| Ok(Outcome { value: (), changed: primary::delete(&made.client).await? })).await
     }
 
     /// Deletes the gateway of a cluster, if only one Istio network is left.

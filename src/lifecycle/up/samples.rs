@@ -17,7 +17,7 @@ impl Run {
         let step = self.events.step("samples", Some(&made.cluster.name));
         step.run(async |step| {
             let wanted = match &self.plan.samples {
-                Some(samples) => workloads::objects(samples, cluster, &made.trust)?,
+                Some(samples) => workloads::objects(samples, &self.spec, cluster, &made.trust)?,
                 None => Vec::new(),
             };
             let deployments = workloads::deployments(&wanted);

@@ -204,7 +204,8 @@ impl Run {
     pub(super) async fn restore(&self, cluster: &Cluster, node_image: &str, step: &Step) -> anyhow::Result<bool> {
         let saved = |snapshot: &Snapshot| snapshot.manifest.clusters.get(&cluster.name).cloned();
         let environment = &self.plan.environment;
-        let trust = || Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name);
+        let signer = &self.plan.control_plane_of(cluster).name;
+        let trust = || Intermediate::ensure(&self.files.trust(), &self.root, environment, signer);
         let template = match &self.templates.source {
             Source::Kind => return self.require_own_identity(cluster).map(|()| false),
             Source::Snapshot(snapshot) | Source::New(snapshot) => {

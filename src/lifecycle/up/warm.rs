@@ -78,7 +78,8 @@ pub async fn warm(loaded: &Loaded, folders: &Directories, events: &Events) -> an
         .await
     });
     let tool = async { tools.kind().await.map(drop) };
-    let made = futures::try_join!(images.ensure_all_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;
+    let made =
+        futures::try_join!(images.ensure_all_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;
     let node_images = made.0.clone();
     Ok(Warm { engine, plan, node_images })
 }

@@ -35,8 +35,10 @@ const NEEDS: &[(&str, &[(&str, Of)])] = &[
     ("reader", &[("istio", Same)]),
     ("remote-secrets", &[("istiod", Same), ("kinds", Same), ("sample-image", Same), ("reader", All)]),
     ("sync", &[("remote-secrets", Same)]),
-    ("samples", &[("istiod", Same), ("kinds", Same), ("sample-image", Same)]),
     ("gateway", &[("istiod", Same), ("kinds", Same), ("sample-image", Same), ("link", Same)]),
+    ("expose", &[("istiod", Same), ("gateway", Same)]),
+    ("control-plane", &[("istio", Same), ("kinds", Same), ("reader", Same), ("expose", All), ("sync", All)]),
+    ("samples", &[("control-plane", Same), ("istiod", Same), ("kinds", Same), ("sample-image", Same)]),
     ("endpoints", &[("samples", All), ("gateway", All), ("sync", All), ("link", All), ("image", Same)]),
     ("call", &[("endpoints", Same)]),
 ];
