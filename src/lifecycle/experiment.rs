@@ -18,6 +18,7 @@ use crate::cluster::fault;
 use crate::diagnose::verify;
 use crate::host::inventory as gather;
 use crate::host::outage;
+use crate::host::state::Lock;
 use crate::lifecycle::fault::Scene;
 use crate::lifecycle::locked;
 use crate::sample::Sent;
@@ -98,7 +99,7 @@ pub struct Results {
 /// Runs an experiment. What it did to the environment is undone in any case, also after an interrupt.
 ///
 /// # Errors
-/// If the environment does not have what the experiment needs, calls fail before the first fault, or a fault cannot be injected
+/// If the environment does not have what the experiment needs, another one runs, calls fail before the first fault, or a fault cannot be injected
 /// or ended; an expectation that does not hold is a verdict, not an error.
 pub async fn run(
     scene: &Scene<'_>,
@@ -112,6 +113,12 @@ pub async fn run(
     // an experiment that does has none in between.
     let name = scene.environment.name();
     let (lock, _) = locked::open_shared(scene.folders, name, None, scene.events).await?;
+    // Two would count each other's policies as the user's.
+    let _only = Lock::only(&scene.environment.files, "experiment")?.map_err(|holder| {
+        Error::environment(format!("another experiment runs in environment \"{name}\""))
+            .evidence(holder)
+            .hint("repeat when it has ended")
+    })?;
     let plan = scene.environment.plan(scene.engine, gather::gather(scene.engine).await?)?;
     fault::none_active(scene.engine, &plan).await?;
     outage::none_held(&scene.environment.files)?;

@@ -48,7 +48,7 @@ async fn one_interrupt_stops_where_nothing_is_half_made() {
         for words in [
             "interrupted: stopping at a consistent state; interrupt again to exit at once",
             "created so far: network kindmesh-docker-test-stop",
-            "cluster a: not created; its incomplete nodes are removed",
+            "cluster a: incomplete; its nodes are removed",
             "hint: kindmesh up --name docker-test-stop continues, kindmesh down --name docker-test-stop deletes it",
         ] {
             assert!(text.contains(words), "{words}\n{text}");

@@ -61,12 +61,17 @@ spec:
     )
 }
 
-fn deploy(kindmesh: &Kindmesh, captures_dns: bool) -> Value {
+/// The image of the samples.
+fn image(kindmesh: &Kindmesh) -> String {
     let image = ["-n", "sample", "get", "deployment", "sample-caller", "-o", "jsonpath={..image}"];
-    let image = kindmesh.kubectl("cluster1", &image).stdout;
+    let images = kindmesh.kubectl("cluster1", &image).stdout;
+    images.split_whitespace().next().expect("an image").to_owned()
+}
+
+fn deploy(kindmesh: &Kindmesh, captures_dns: bool) -> Value {
     let directory = tempfile::tempdir().expect("create a temporary directory");
-    let image = image.split_whitespace().next().expect("an image");
-    std::fs::write(directory.path().join("db.yaml"), manifests(image, captures_dns)).expect("write the manifests");
+    let text = manifests(&image(kindmesh), captures_dns);
+    std::fs::write(directory.path().join("db.yaml"), text).expect("write the manifests");
     // Later deployments replace what an earlier one from another directory created.
     for cluster in ["cluster1", "cluster2"] {
         kindmesh.kubectl(cluster, &["delete", "namespace", NAMESPACE, "--ignore-not-found"]);
@@ -158,11 +163,28 @@ fn capture_dns_without_stub(kindmesh: &Kindmesh) {
     assert_eq!(deleted.code, 0, "{deleted:?}");
 }
 
+/// Moves the pods of a headless Service to the cluster of its stub and back: the stub has a cluster IP, which cannot change.
+fn pods_can_move_to_the_cluster_of_the_stub(kindmesh: &Kindmesh) {
+    let directory = tempfile::tempdir().expect("create a temporary directory");
+    let text = manifests(&image(kindmesh), false);
+    for cluster in ["cluster2", "cluster1", "cluster2"] {
+        let moved = text.replacen("kindmesh/clusters: cluster2", &format!("kindmesh/clusters: {cluster}"), 1);
+        std::fs::write(directory.path().join("db.yaml"), moved).expect("write the manifests");
+        let output = kindmesh.run(&["deploy", directory.path().to_str().expect("a UTF-8 path")]);
+        assert_eq!(output.code, 0, "{output:?}");
+        let arguments = ["-n", NAMESPACE, "get", "service", "db", "-o", "jsonpath={.spec.clusterIP}"];
+        let address = kindmesh.kubectl("cluster1", &arguments).stdout;
+        assert_eq!(address == "None", cluster == "cluster1", "{address}");
+        answered(kindmesh, "db", "http");
+    }
+}
+
 #[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
 fn headless_names_on_one_network() {
     let environment = Temporary::up("e2e-headless", "{}\n");
     let kindmesh = &environment.kindmesh;
+    pods_can_move_to_the_cluster_of_the_stub(kindmesh);
     stub_and_services_of_single_pods_work(kindmesh);
 
     // A proxy that answers DNS queries knows the pods of the other cluster, if no Service with a cluster IP hides them.

@@ -79,6 +79,18 @@ impl Lock {
         step.run(async |step| Ok(Outcome::unchanged(wait::until(step, WHAT, deadline, look).await?))).await
     }
 
+    /// Acquires the lock of what only one process may do at a time in an environment that exists, or returns its holder.
+    ///
+    /// # Errors
+    /// The file system's errors.
+    pub fn only(files: &Files, what: &str) -> anyhow::Result<Result<Self, String>> {
+        Ok(match take(&files.root.join(format!("{what}.lock")), Kind::Alone)? {
+            Taken::Yes(lock) => Ok(lock),
+            Taken::Busy(because) => Err(because),
+            Taken::Gone => Err(REMOVED.into()),
+        })
+    }
+
     /// Whether another process holds it exclusively, without acquiring or creating anything.
     pub fn is_held(files: &Files) -> bool {
         let Ok(file) = File::open(files.lock()) else { return false };
@@ -189,6 +201,19 @@ mod tests {
         drop(first);
         assert!(!Lock::is_held(&files));
         alone(&files).await;
+    }
+
+    #[tokio::test]
+    async fn only_one_process_does_it_beside_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        drop(alone(&files).await);
+        let _shared = beside(&files).await;
+        let first = Lock::only(&files, "experiment").unwrap().unwrap();
+        let second = Lock::only(&files, "experiment").unwrap().unwrap_err();
+        assert_eq!(second, format!("process {} uses this environment", std::process::id()));
+        drop(first);
+        assert!(Lock::only(&files, "experiment").unwrap().is_ok());
     }
 
     #[tokio::test]

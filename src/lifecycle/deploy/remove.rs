@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::discovery::verbs;
 use kube::{Client, ResourceExt};
 
@@ -58,14 +58,14 @@ pub(super) async fn prune(
         found.into_iter().partition(|f| f.addressed.resource.kind == "Namespace");
     let (mut removed, mut notes) = (Vec::new(), Vec::new());
     for found in others {
-        delete(client, &found).await?;
+        found.delete(client).await?;
         removed.push(object_of(cluster, &found));
     }
     for found in namespaces {
         let name = found.object.name_any();
         let left = foreign(client, &kinds, &name, &removed).await?;
         if left.is_empty() {
-            delete(client, &found).await?;
+            found.delete(client).await?;
             removed.push(object_of(cluster, &found));
         } else {
             notes.push(format!("skipped: namespace {name} in {cluster}, which contains {}", left.join(", ")));
@@ -96,13 +96,19 @@ fn object_of(cluster: &str, found: &Found) -> Object {
     }
 }
 
-async fn delete(client: &Client, found: &Found) -> anyhow::Result<()> {
-    let name = found.object.name_any();
-    let api = found.addressed.api(client, found.object.namespace().as_deref());
-    let seen = Preconditions { uid: found.object.uid(), resource_version: None };
+impl Found {
+    async fn delete(&self, client: &Client) -> anyhow::Result<()> {
+        let api = self.addressed.api(client, self.object.namespace().as_deref());
+        let deleted = delete(&api, &self.object).await;
+        deleted.with_context(|| format!("deleting {} {}", self.addressed.resource.kind, self.object.name_any()))
+    }
+}
+
+/// Deletes an object that was seen, not another one that has its name since.
+pub(super) async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> kube::Result<()> {
+    let seen = Preconditions { uid: object.uid(), resource_version: None };
     let parameters = DeleteParams { preconditions: Some(seen), ..DeleteParams::background() };
-    let deleted = objects::delete_if_exists(&api, &name, &parameters).await;
-    deleted.map(drop).with_context(|| format!("deleting {} {name}", found.addressed.resource.kind))
+    objects::delete_if_exists(api, &object.name_any(), &parameters).await.map(drop)
 }
 
 /// Returns the objects of a namespace, except those that are deleted and those that every namespace contains.

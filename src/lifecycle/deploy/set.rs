@@ -9,11 +9,13 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::headless::is_headless;
 use super::stubs::STUB;
 use super::{DEPLOY, FROM, Object, Options, Origin, place, remove};
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
 use crate::cluster::environment::Environment;
+use crate::cluster::kinds;
 use crate::cluster::mesh::apply::{self, Applier, kind};
 use crate::cluster::refusal::Record;
 use crate::cluster::rollout::Workload;
@@ -28,6 +30,8 @@ pub(super) struct Set {
     client: Client,
     record: Record,
     objects: Vec<DynamicObject>,
+    /// Existing Services to delete first: a Service cannot become headless, nor get a cluster IP later.
+    recreated: Vec<DynamicObject>,
 }
 
 /// Whether one of these objects is the CustomResourceDefinition of a kind.
@@ -131,7 +135,7 @@ impl Set {
         let live = applier.live(&objects).await.with_context(|| format!("inspecting objects in {cluster}"))?;
         let mut kept = Vec::new();
         let mut outside = BTreeSet::new();
-        let mut refused = Vec::new();
+        let (mut refused, mut recreated) = (Vec::new(), Vec::new());
         for (mut object, live) in objects.into_iter().zip(live) {
             let (what, name) = (kind(&object).to_owned(), object.name_any());
             if !applier.knows(&object) && !defined(&kept, &what) {
@@ -150,10 +154,12 @@ impl Set {
                     }
                     _ => in_mesh(&mut object),
                 }
-            } else if let Some(live) =
-                live.filter(|live| !is_of(live, origin) && !live.labels().contains_key(STUB))
-            {
-                refused.push(Conflict::of(&live, &what, cluster));
+            } else if let Some(live) = live {
+                if !is_of(&live, origin) && !live.labels().contains_key(STUB) {
+                    refused.push(Conflict::of(&live, &what, cluster));
+                } else if what == "Service" && is_headless(&live) != is_headless(&object) {
+                    recreated.push(live);
+                }
             }
             object.labels_mut().insert(DEPLOY.to_owned(), origin.label.clone());
             object.annotations_mut().insert(FROM.to_owned(), origin.path.clone());
@@ -178,7 +184,7 @@ impl Set {
             }
         }
         let record = environment.record(cluster);
-        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), record, objects: kept })
+        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), record, objects: kept, recreated })
     }
 
     pub(super) async fn apply(
@@ -191,6 +197,10 @@ impl Set {
         step.run(async |step| {
             let applier = Applier::new(self.client.clone(), step, options.deadline);
             let mut applier = applier.recording(&self.record);
+            for service in &self.recreated {
+                let deleted = remove::delete(&kinds::api_of(&self.client, service)?, service).await;
+                deleted.with_context(|| format!("deleting Service {}", service.name_any()))?;
+            }
             let changed = applier.apply(self.objects.clone()).await?;
             let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
             let (removed, notes) = match origin.prune {

@@ -141,21 +141,20 @@ impl<'a> Stage<'a> {
         if !self.until(started + planned.at).await {
             return Ok(());
         }
-        let over = started + planned.at + planned.lasts;
         let (target, what) = match &planned.what {
             Happening::KillCluster(name) => (Target::Cluster(name.clone()), format!("all nodes of {name} killed")),
             Happening::KillZone(zone) => (Target::Zone(zone.clone()), format!("all nodes in {zone} killed")),
-            Happening::Timed(..) => return self.timed(planned, over, started).await,
+            Happening::Timed(..) => return self.timed(planned, started).await,
         };
         let mut number = 0;
         let held = self.scene.begin(&target, planned.lasts, || number = self.begins(&what, started)).await?;
-        self.until(over).await;
+        self.until(Instant::now() + planned.lasts).await;
         self.scene.start(held).await?;
         self.ends(number, started);
         Ok(())
     }
 
-    async fn timed(&self, planned: &Planned, over: Instant, started: Instant) -> anyhow::Result<()> {
+    async fn timed(&self, planned: &Planned, started: Instant) -> anyhow::Result<()> {
         let fault = planned.timed().context("a node ends this fault")?;
         let (engine, plan) = (self.scene.engine, self.plan);
         let lock = self.lock().await?;
@@ -163,7 +162,8 @@ impl<'a> Stage<'a> {
         let step = self.scene.events.step("fault", None);
         step.run(async |_| Ok(Outcome::changed(fault::inject(engine, plan, &fault).await?))).await?;
         drop(lock);
-        self.until(over).await;
+        // From now on: a fault that began late lasts as long as the others.
+        self.until(Instant::now() + planned.lasts).await;
         let _lock = self.lock().await?;
         let step = self.scene.events.step("fault-clear", None);
         step.run(async |_| Ok(Outcome::changed(fault::end(engine, plan, &fault).await?))).await?;

@@ -1,10 +1,15 @@
 //! What an environment must have for an experiment: checked before anything is changed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::file::{Experiment, Happening, Need};
+use super::rules::shown;
 use crate::base::error::Error;
 use crate::spec::{Cluster, Label, Spec};
+
+/// How long killed nodes may take until their cluster works again.
+const RETURN: Duration = Duration::from_secs(30);
 
 /// Fails unless an environment has what an experiment needs.
 ///
@@ -13,7 +18,7 @@ use crate::spec::{Cluster, Label, Spec};
 pub(super) fn check(experiment: &Experiment, spec: &Spec) -> Result<(), Error> {
     let missing = missing(experiment, spec);
     if missing.is_empty() {
-        return Ok(());
+        return at_possible_times(experiment, spec);
     }
     let mut error = Error::usage(format!(
         "environment \"{}\" does not have what experiment {} needs",
@@ -126,6 +131,59 @@ fn zone_problem(zone: &str, from: &str, spec: &Spec) -> Option<String> {
     }
 }
 
+/// Fails if something is planned in a cluster while its nodes are killed.
+fn at_possible_times(experiment: &Experiment, spec: &Spec) -> Result<(), Error> {
+    let impossible = impossible(experiment, spec);
+    if impossible.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("experiment {} changes clusters while their nodes are killed", experiment.name))
+        .evidence(impossible.join("\n"))
+        .hint("change the times in its file"))
+}
+
+/// Returns what is planned in a cluster while its nodes are killed.
+fn impossible(experiment: &Experiment, spec: &Spec) -> Vec<String> {
+    let mut found = Vec::new();
+    for killed in &experiment.faults {
+        let down: Vec<&str> = match &killed.what {
+            Happening::Timed(..) => continue,
+            Happening::KillCluster(name) => vec![name],
+            Happening::KillZone(zone) => spec
+                .clusters
+                .iter()
+                .filter(|cluster| cluster.zone == *zone)
+                .map(|cluster| cluster.name.as_str())
+                .collect(),
+        };
+        let (from, to) = (killed.at, killed.at + killed.lasts + RETURN);
+        let mut check = |what: &str, cluster: &str, at: Duration| {
+            if down.contains(&cluster) && (from..to).contains(&at) {
+                let (at, from, to) = (shown(at), shown(from), shown(to));
+                found.push(format!(
+                    "{what} at {at}, but the nodes of {cluster} are killed at {from} and expected back by {to}"
+                ));
+            }
+        };
+        for fault in &experiment.faults {
+            if let Happening::Timed(kind, clusters) = &fault.what {
+                for cluster in clusters {
+                    check(&format!("begin of {}", kind.name()), cluster, fault.at);
+                    check(&format!("end of {}", kind.name()), cluster, fault.at + fault.lasts);
+                }
+            }
+        }
+        for restart in &experiment.restarts {
+            let producers = spec.samples.producer.clusters.iter().map(|cluster| cluster.as_str());
+            let clusters = restart.cluster.as_deref().map_or_else(|| producers.collect(), |cluster| vec![cluster]);
+            for cluster in clusters {
+                check("rollout", cluster, restart.at);
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +238,20 @@ mod tests {
         assert_eq!(
             missing(&kill("zone1"), "", "{}"),
             ["cluster1, from which the calls are sent, is in zone zone1, which is killed"]
+        );
+        let kill = "faults: [{at: 10s, fault: kill-zone, zone: zone2, for: 5s}]";
+        let rollout = |at: &str| format!("restarts: [{{at: {at}, rollout: producer, cluster: cluster2}}]");
+        let impossible = |faults: &str, rest: &str| impossible(&experiment(faults, rest), &spec("{}"));
+        assert_eq!(
+            impossible(kill, &rollout("12s")),
+            ["rollout at 12s, but the nodes of cluster2 are killed at 10s and expected back by 45s"]
+        );
+        assert_eq!(impossible(kill, &rollout("45s")), Vec::<String>::new());
+        let both = "faults: [{at: 6s, fault: cut, between: [cluster1, cluster2], for: 7s}, \
+            {at: 10s, fault: kill-cluster, cluster: cluster2, for: 5s}]";
+        assert_eq!(
+            impossible(both, ""),
+            ["end of cut at 13s, but the nodes of cluster2 are killed at 10s and expected back by 45s"]
         );
         assert_eq!(
             missing("restarts: [{at: 5s, rollout: producer, cluster: cluster1}]", "", "{}"),

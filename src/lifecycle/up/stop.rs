@@ -63,8 +63,9 @@ async fn clean_up(engine: &Engine, environment: &str, files: &Files, step: &Step
         };
         exists.push(match (finished, nodes.is_empty()) {
             (true, _) => format!("cluster {cluster}: {}", nodes.join(", ")),
-            (false, true) => format!("cluster {cluster}: not created"),
-            (false, false) => format!("cluster {cluster}: not created; its incomplete nodes are removed"),
+            // It was not created yet, or is being removed.
+            (false, true) => format!("cluster {cluster}: no nodes"),
+            (false, false) => format!("cluster {cluster}: incomplete; its nodes are removed"),
         });
         if !finished {
             incomplete.insert(names::kind_name(environment, cluster));
