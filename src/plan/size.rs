@@ -1,5 +1,6 @@
 //! The resources that clusters need, calculated from measurements (docs/performance.md, "Scale").
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::spec::Spec;
@@ -13,7 +14,7 @@ pub struct Size {
     pub memory_wanted: u64,
     /// The number of inotify instances (`fs.inotify.max_user_instances`).
     pub watchers: u64,
-    /// The number of remote secrets: two for each pair of clusters.
+    /// The number of remote secrets: each cluster with an istiod has one for every other cluster.
     pub remote_secrets: u64,
 }
 
@@ -21,6 +22,8 @@ pub struct Size {
 const CLUSTER: Size = Size { memory: 700_000_000, memory_wanted: 1_900_000_000, watchers: 33, remote_secrets: 0 };
 /// Each additional worker.
 const WORKER: Size = Size { memory: 200_000_000, memory_wanted: 400_000_000, watchers: 14, remote_secrets: 0 };
+/// An east-west gateway. Its resident memory was 32 MB on 2026-11-27, in the test lab.
+const GATEWAY: Size = Size { memory: 32_000_000, memory_wanted: 100_000_000, watchers: 2, remote_secrets: 0 };
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,12 +44,15 @@ impl Size {
     pub fn of(spec: &Spec) -> Self {
         let clusters = spec.clusters.len() as u64;
         let workers = spec.clusters.iter().map(|cluster| u64::from(cluster.workers)).sum::<u64>();
-        let sum = |of: fn(&Self) -> u64| clusters * of(&CLUSTER) + workers * of(&WORKER);
+        let networks: BTreeSet<_> = spec.clusters.iter().map(|cluster| spec.network_of(cluster)).collect();
+        let gateways = if networks.len() > 1 { clusters } else { 0 };
+        let primaries = spec.clusters.iter().filter(|cluster| spec.primary_of(cluster).is_none()).count() as u64;
+        let sum = |of: fn(&Self) -> u64| clusters * of(&CLUSTER) + workers * of(&WORKER) + gateways * of(&GATEWAY);
         Self {
             memory: sum(|size| size.memory),
             memory_wanted: sum(|size| size.memory_wanted),
             watchers: sum(|size| size.watchers),
-            remote_secrets: clusters * clusters.saturating_sub(1),
+            remote_secrets: primaries * clusters.saturating_sub(1),
         }
     }
 }

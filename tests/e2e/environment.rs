@@ -128,6 +128,47 @@ impl Kindmesh {
         false
     }
 
+    /// Waits until Istio's own tools find no fault, for at most a minute: `istioctl remote-clusters` and `proxy-status` of every
+    /// cluster with an istiod.
+    pub fn istio_is_in_sync(&self, primaries: &[&str], clusters: &[&str]) {
+        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let Err(why) = self.istio_in_sync(primaries, clusters) else { return };
+            assert!(Instant::now() < deadline, "{why}");
+        }
+    }
+
+    fn istio_in_sync(&self, primaries: &[&str], clusters: &[&str]) -> Result<(), String> {
+        let mut with_proxies = std::collections::BTreeSet::new();
+        for primary in primaries {
+            let known = self.istioctl(primary, &["remote-clusters"])?;
+            let synced = |cluster: &&&str| {
+                let of = |line: &&str| line.split_whitespace().next() == Some(cluster);
+                known.lines().any(|line| of(&line) && line.contains(" synced "))
+            };
+            if !clusters.iter().all(|cluster| synced(&cluster)) || known.lines().count() != clusters.len() + 1 {
+                return Err(format!("{primary} has not synced every cluster:\n{known}"));
+            }
+            let proxies = self.istioctl(primary, &["proxy-status", "--verbosity", "1"])?;
+            if ["STALE", "NOT SENT", "ERROR", "NOT_SENT"].iter().any(|word| proxies.contains(word)) {
+                return Err(format!("{primary} has proxies that are not synced:\n{proxies}"));
+            }
+            let cluster_of = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+            with_proxies.extend(proxies.lines().skip(1).filter(|line| line.contains("SYNCED")).filter_map(cluster_of));
+        }
+        match with_proxies.iter().map(String::as_str).eq(sorted_lines(&clusters.join("\n"))) {
+            true => Ok(()),
+            false => Err(format!("proxies in {with_proxies:?} only")),
+        }
+    }
+
+    fn istioctl(&self, cluster: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut istioctl = Command::new("istioctl");
+        istioctl.arg("--kubeconfig").arg(self.state().join("kubeconfig"));
+        let output = output_of(istioctl.args(["--context", &format!("kind-{}-{cluster}", self.name)]).args(arguments));
+        if output.code == 0 { Ok(output.stdout) } else { Err(format!("{output:?}")) }
+    }
+
     /// Runs kubectl on one of the environment's clusters.
     pub fn kubectl(&self, cluster: &str, arguments: &[&str]) -> Output {
         output_of(

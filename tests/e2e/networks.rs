@@ -46,6 +46,8 @@ fn calls_between_networks_pass_gateways() {
     println!("recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within two minutes: {:?}", kindmesh.run(&["status"]));
     assert!(failed_checks(kindmesh, &["network.apart"], None).is_empty());
+    let clusters = ["cluster1", "cluster2"];
+    kindmesh.istio_is_in_sync(&clusters, &clusters);
 }
 
 /// Returns the number of packets to a subnet that have left a node since they are counted.

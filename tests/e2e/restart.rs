@@ -74,6 +74,7 @@ fn nodes_with_swapped_addresses_recover() {
     let recovered = kindmesh.wait_for_cross_cluster_call(started + Duration::from_secs(60));
     println!("recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within a minute: {:?}", kindmesh.run(&["status"]));
+    kindmesh.istio_is_in_sync(&["cluster1", "cluster2"], &["cluster1", "cluster2"]);
 }
 
 /// While nodes are paused or stopped, commands fail at once and name the command that brings them back.

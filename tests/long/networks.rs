@@ -30,4 +30,6 @@ fn flat_and_separate_networks_mix() {
     println!("recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within two minutes: {:?}", kindmesh.run(&["status"]));
     assert!(failed_checks(kindmesh, &["network.apart", "link.pods"], None).is_empty());
+    let clusters = ["east", "far", "west"];
+    kindmesh.istio_is_in_sync(&clusters, &clusters);
 }

@@ -58,6 +58,7 @@ fn works(name: &str, topology: &str, calls_it: bool) {
     println!("{name}: recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within two minutes: {:?}", kindmesh.run(&["status"]));
     assert!(failed_checks(kindmesh, &["mesh", "mtls", "trust", "timeout"], None).is_empty());
+    kindmesh.istio_is_in_sync(&["cluster1"], &["cluster1", "cluster2"]);
 
     // Without the istiod of the primary, the remote cluster has none.
     let killed = kindmesh.run(&["fault", "kill-istiod", "cluster2"]);

@@ -64,4 +64,6 @@ fn clusters_with_two_versions_of_istio_are_one_mesh() {
     println!("recovered after {:?}", started.elapsed());
     assert!(recovered, "not recovered within two minutes: {:?}", kindmesh.run(&["status"]));
     assert!(failed_checks(kindmesh, &["mesh", "mtls"], None).is_empty());
+    let clusters = ["cluster1", "cluster2"];
+    kindmesh.istio_is_in_sync(&clusters, &clusters);
 }

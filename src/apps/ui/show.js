@@ -66,7 +66,8 @@ function clusterCard(cluster, state, here) {
     make("ul", {}, ...nodes, ...layers, ...services));
 }
 
-function way(edge, state, cut) {
+// Calls to another network have the gateway as their only endpoint.
+function way(edge, state, cut, gateway) {
   const traffic = state.traffic;
   const last = state.calls.lastAnswered;
   const errors = traffic?.errors ?? 0;
@@ -74,8 +75,9 @@ function way(edge, state, cut) {
   const kind = cut || open || errors > 0 ? "bad" : (traffic?.rate ?? 0) > 0 ? "good" : "";
   const figure = (name, value, bad) => [make("dt", {}, name), make("dd", { class: bad ? "bad" : null }, value)];
   const told = traffic === null ? (state.trafficError ?? "querying the caller’s proxy")
-    : open ? "circuit open: every producer is ejected"
+    : open ? `circuit open: ${gateway ? "the gateway" : "every producer"} is ejected`
     : edge.endpoints === 0 ? "the caller’s proxy has no endpoints there"
+    : gateway ? "through the gateway"
     : `${edge.healthy} of ${edge.endpoints} producers receive calls`;
   return make("div", { class: `way ${kind} ${(traffic?.rate ?? 0) > 0 ? "live" : ""}`, id: `way-${edge.cluster}` },
     make("div", {}, make("span", { class: "big", id: "rate-seen" }, traffic ? number(traffic.rate) : "–"), " calls/s"),
@@ -98,10 +100,11 @@ export function drawMap(state) {
     const edgeTo = (cluster) => edges.find((edge) => edge.cluster === cluster.name);
     const none = (cluster) => ({ cluster: cluster.name, rate: 0, errors: 0, endpoints: 0, healthy: 0 });
     const cut = (cluster) => [cluster, ...near].some((one) => one.linkCut);
+    const apart = (cluster) => near.some((one) => one.network !== cluster.network);
     const producers = far.filter((cluster) => cluster.producer || edgeTo(cluster));
     return [
       make("div", { class: "stack" }, ...near.map((cluster) => clusterCard(cluster, state, edgeTo(cluster)))),
-      make("div", { class: "stack" }, ...producers.map((cluster) => way(edgeTo(cluster) ?? none(cluster), state, cut(cluster)))),
+      make("div", { class: "stack" }, ...producers.map((cluster) => way(edgeTo(cluster) ?? none(cluster), state, cut(cluster), apart(cluster)))),
       make("div", { class: "stack" }, ...far.map((cluster) => clusterCard(cluster, state))),
     ];
   });

@@ -42,7 +42,7 @@ pub struct Edge {
     pub rate: f64,
     /// Failed attempts per second.
     pub errors: f64,
-    /// The producers' addresses that the caller's proxy knows.
+    /// The producers' addresses that the caller's proxy knows; for those on another network, that of its gateway.
     pub endpoints: usize,
     /// Those that receive calls.
     pub healthy: usize,
