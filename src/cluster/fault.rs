@@ -26,6 +26,8 @@ pub use kind::{Kind, bandwidth, latency, percent};
 const DIRECTORY: &str = "/etc/kindmesh/faults";
 /// The script that the units run.
 const PROGRAM: &str = "/usr/local/bin/kindmesh-fault";
+/// Delays packets for it, if the kernel has no netem.
+const DELAYER: &str = "/usr/local/bin/kindmesh-delay";
 /// The longest fault.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -184,25 +186,26 @@ pub async fn end(engine: &Engine, plan: &Plan, fault: &Fault) -> anyhow::Result<
 /// Fails if a node has no program for faults, or its kernel lacks what a fault needs. The kernel loads a module for it if
 /// it can.
 async fn able(engine: &Engine, node: &str, kind: &Kind) -> anyhow::Result<()> {
-    if node::try_exec(engine, node, &["test", "-x", PROGRAM]).await?.status != 0 {
-        return Err(Error::environment(format!("node {node} has no {PROGRAM}: an earlier kindmesh set it up"))
+    let delays = matches!(kind, Kind::Delay { .. } | Kind::Jitter { .. });
+    let program = if delays { DELAYER } else { PROGRAM };
+    if node::try_exec(engine, node, &["test", "-x", program]).await?.status != 0 {
+        return Err(Error::environment(format!("node {node} has no {program}: an earlier kindmesh set it up"))
             .hint("update the nodes: kindmesh up")
             .into());
     }
-    if !matches!(kind, Kind::Delay { .. } | Kind::Jitter { .. }) {
+    if !delays {
         return Ok(());
     }
-    // In a network namespace of its own, which ends with the command.
-    let netem = ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"];
-    let said = node::try_exec(engine, node, &netem).await?;
+    let said = node::try_exec(engine, node, &[PROGRAM, "delays"]).await?;
     if said.status == 0 {
         return Ok(());
     }
-    Err(Error::prerequisite(format!("{} requires netem, which the engine's kernel lacks", kind.name()))
+    let requires = "requires netem in the engine's kernel, or NFQUEUE there and Perl on node";
+    Err(Error::prerequisite(format!("{} {requires} {node}", kind.name()))
         .evidence(said.stderr)
         .hint(
-            "on the engine's host, run: modprobe sch_netem (Ubuntu: after apt install linux-modules-extra-$(uname -r)); \
-             loss and bandwidth work without it",
+            "on the engine's host, run: modprobe sch_netem (Ubuntu: after apt install linux-modules-extra-$(uname -r)), \
+             or modprobe -a nfnetlink_queue xt_NFQUEUE; loss and bandwidth work without them",
         )
         .into())
 }

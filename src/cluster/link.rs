@@ -25,6 +25,13 @@ const BALANCER: (&str, &str) =
 /// Injects faults into the traffic to other clusters: see [`super::fault`].
 const FAULT: (&str, &str) =
     ("/usr/local/bin/kindmesh-fault", include_str!("../../kind-configs/node/kindmesh-fault"));
+/// Delays packets for it, if the kernel has no netem.
+const DELAY: (&str, &str) =
+    ("/usr/local/bin/kindmesh-delay", include_str!("../../kind-configs/node/kindmesh-delay"));
+const DELAY_UNIT: (&str, &str) = (
+    "/etc/systemd/system/kindmesh-delay@.service",
+    include_str!("../../kind-configs/node/kindmesh-delay@.service"),
+);
 const FAULT_UNIT: (&str, &str) = (
     "/etc/systemd/system/kindmesh-fault@.service",
     include_str!("../../kind-configs/node/kindmesh-fault@.service"),
@@ -82,10 +89,10 @@ pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
 /// Returns the link's files on the nodes of one cluster.
 pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
-    let mut files = Vec::from([SCRIPT, BALANCER, FAULT].map(|(path, content)| file(path, content, 0o755)));
+    let mut files = Vec::from([SCRIPT, BALANCER, FAULT, DELAY].map(|(path, content)| file(path, content, 0o755)));
     files.push(file(CONFIG, &config(plan, cluster), 0o644));
     files.extend(UNITS.map(|(_, path, content)| file(path, content, 0o644)));
-    files.extend([FAULT_UNIT, KUBELET].map(|(path, content)| file(path, content, 0o644)));
+    files.extend([FAULT_UNIT, DELAY_UNIT, KUBELET].map(|(path, content)| file(path, content, 0o644)));
     files
 }
 

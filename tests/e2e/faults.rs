@@ -22,10 +22,18 @@ fn active(kindmesh: &Kindmesh) -> (usize, usize) {
     (count("faults"), count("outages"))
 }
 
-/// Returns what is left of faults on the nodes: rules, queues, files.
+/// Returns what is left of faults on the nodes: rules, queues, files, programs.
 fn left() -> String {
-    let script = "iptables -t mangle -S | grep FAULT; tc qdisc show dev eth0 | grep htb; ls /etc/kindmesh/faults 2>/dev/null; true";
+    let script = "iptables -t mangle -S | grep FAULT; tc qdisc show dev eth0 | grep htb; ls /etc/kindmesh/faults 2>/dev/null; \
+                  systemctl list-units --plain --no-legend 'kindmesh-delay@*'; true";
     NODES.map(|node| docker(&["exec", node, "sh", "-c", script])).concat()
+}
+
+/// Returns how long a call took, in milliseconds.
+fn round_trip(kindmesh: &Kindmesh) -> u64 {
+    let call = kindmesh.json_lines(&["call"]).remove(0);
+    assert_eq!(call["statusCode"], 200, "{call}");
+    call["roundTripTimeMillis"].as_u64().expect("a number")
 }
 
 /// Waits until a condition holds, for at most a minute.
@@ -50,9 +58,10 @@ fn faults_of_the_network_act_and_end() {
     let pod = producer_address(kindmesh);
     assert_eq!(left(), "");
 
-    // A fault ends by its timer, without another command.
+    // Faults end by their timers, without another command.
     fault(kindmesh, &["loss", "1%", "--for", "5s"]);
-    eventually("the loss to end", || left().is_empty());
+    fault(kindmesh, &["delay", "20ms", "--for", "5s"]);
+    eventually("the faults to end", || left().is_empty());
 
     fault(kindmesh, &["cut", "--for", "10m"]);
     let call = kindmesh.json_lines(&["call"]).remove(0);
@@ -90,17 +99,18 @@ fn faults_of_the_network_act_and_end() {
     let held_back =
         classes.split("overlimits ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
     assert!(classes.contains("rate 1Mbit") && held_back.is_some_and(|packets| packets > 0), "{classes}");
-    // Without netem, a delay is refused, and leaves nothing. With it, it is one more fault.
-    let delayed = kindmesh.run(&["fault", "delay", "20ms"]);
-    match delayed.code {
-        0 => assert_eq!(active(kindmesh), (2, 0)),
-        _ => {
-            assert!(delayed.code == 4 && delayed.stderr.contains("netem"), "{delayed:?}");
-            assert_eq!(active(kindmesh), (1, 0));
-        }
-    }
+    // A delay, in each direction, besides the bandwidth: with netem or without it.
+    fault(kindmesh, &["delay", "300ms"]);
+    fault(kindmesh, &["jitter", "20ms"]);
+    assert_eq!(active(kindmesh), (3, 0));
+    assert!(round_trip(kindmesh) >= 560);
+    // Connections from the node to pods of the peer have it in one direction.
+    let connect = format!("curl -s -o /dev/null -w '%{{time_connect}}' http://{pod}:8080");
+    let seconds = docker(&["exec", NODES[0], "sh", "-c", &connect]);
+    assert!(seconds.parse::<f64>().is_ok_and(|seconds| seconds >= 0.28), "{seconds}");
     fault(kindmesh, &["clear"]);
     assert_eq!(left(), "");
+    eventually("calls without a delay", || round_trip(kindmesh) < 560);
 
     // Partition: the peer's API server cannot be reached, either.
     fault(kindmesh, &["partition"]);

@@ -32,9 +32,9 @@ pub enum FaultCommand {
     Loss(LossArgs),
     /// Limit the bandwidth between two clusters, in each direction
     Bandwidth(BandwidthArgs),
-    /// Delay packets between two clusters, in each direction; requires netem in the engine's kernel
+    /// Delay packets between two clusters, in each direction; requires netem or NFQUEUE in the engine's kernel
     Delay(LatencyArgs),
-    /// Vary the delay of packets between two clusters; requires netem in the engine's kernel
+    /// Vary the delay of packets between two clusters; requires netem or NFQUEUE in the engine's kernel
     Jitter(LatencyArgs),
     /// Kill the nodes of a cluster, and start them again
     KillCluster(KillArgs),
