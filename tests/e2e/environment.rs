@@ -154,7 +154,8 @@ impl Kindmesh {
                 return Err(format!("{primary} has proxies that are not synced:\n{proxies}"));
             }
             let cluster_of = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
-            with_proxies.extend(proxies.lines().skip(1).filter(|line| line.contains("SYNCED")).filter_map(cluster_of));
+            with_proxies
+                .extend(proxies.lines().skip(1).filter(|line| line.contains("SYNCED")).filter_map(cluster_of));
         }
         match with_proxies.iter().map(String::as_str).eq(sorted_lines(&clusters.join("\n"))) {
             true => Ok(()),
@@ -165,7 +166,8 @@ impl Kindmesh {
     fn istioctl(&self, cluster: &str, arguments: &[&str]) -> Result<String, String> {
         let mut istioctl = Command::new("istioctl");
         istioctl.arg("--kubeconfig").arg(self.state().join("kubeconfig"));
-        let output = output_of(istioctl.args(["--context", &format!("kind-{}-{cluster}", self.name)]).args(arguments));
+        let output =
+            output_of(istioctl.args(["--context", &format!("kind-{}-{cluster}", self.name)]).args(arguments));
         if output.code == 0 { Ok(output.stdout) } else { Err(format!("{output:?}")) }
     }
 
