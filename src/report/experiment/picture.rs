@@ -83,7 +83,10 @@ fn time_axis(seconds: f64) -> String {
     let mut axis = String::from("<div class=\"times\">");
     let mut time = 0.0;
     while time <= seconds {
-        axis.push_str(&format!("<span style=\"left:{:.2}%\">{time} s</span>", 100.0 * time / seconds));
+        let left = 100.0 * time / seconds;
+        // A label at the end would leave the figure.
+        let class = if left > 97.0 { " class=\"last\"" } else { "" };
+        axis.push_str(&format!("<span{class} style=\"left:{left:.2}%\">{time} s</span>"));
         time += step;
     }
     axis.push_str("</div>\n");
