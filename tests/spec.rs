@@ -357,6 +357,27 @@ fn every_rule_has_its_message() {
     );
 }
 
+/// The default primary is the first one: with other clusters before it, it would be another one.
+#[test]
+fn default_primary_of_an_existing_cluster_cannot_change() {
+    let text = |clusters: &str| from_text(&format!("clusters: [{clusters}]"), "team.yaml").unwrap();
+    let (one, two) = ("{name: p1, zone: z1}", "{name: p2, zone: z2}");
+    let stored = text(&format!("{one}, {two}, {{name: r, mesh: {{controlPlane: remote}}}}"));
+    let changed = |clusters: &str| {
+        let wanted = text(clusters);
+        changes(&stored.spec, &wanted.spec, &wanted.origins).map_err(|error| error.to_string())
+    };
+    for clusters in [
+        &format!("{two}, {one}, {{name: r, mesh: {{controlPlane: remote}}}}"),
+        &format!("{two}, {{name: r, mesh: {{controlPlane: remote}}}}"),
+    ] {
+        let error = changed(clusters).unwrap_err();
+        assert!(error.contains("mesh.primary cannot change from p1 to p2"), "{error}");
+    }
+    let explicit = "{name: r, mesh: {controlPlane: remote, primary: p1}}";
+    assert_eq!(changed(&format!("{two}, {one}, {explicit}")), Ok(()));
+}
+
 #[test]
 fn some_changes_require_a_new_environment() {
     let stored = spec(EXAMPLE);

@@ -18,6 +18,7 @@ use crate::cluster::environment::Environment;
 use crate::cluster::mesh::{apply, envoy, gateway, istio};
 use crate::cluster::pods;
 use crate::cluster::refusal::{Record, Retries};
+use crate::host::docker::Engine;
 use crate::plan::{self, Plan, Samples};
 use crate::spec::{Cluster, Spec};
 
@@ -184,13 +185,13 @@ pub async fn wait_for_endpoints(
     .await
 }
 
-/// Waits until the gateway in front of producers on another network than a cluster's can forward to all of them; `client` and
-/// `record` are those of the producers' cluster.
+/// Waits until the gateway in front of producers on another network than a cluster's can forward to all of them, and accepts
+/// connections from that cluster; `client` and `record` are those of the producers' cluster.
 ///
 /// # Errors
 /// If it cannot by the deadline.
 pub async fn wait_for_gateway(
-    client: &Client,
+    (engine, client): (&Engine, &Client),
     (from, to): (&plan::Cluster, &plan::Cluster),
     samples: &Samples,
     record: &Record,
@@ -201,7 +202,8 @@ pub async fn wait_for_gateway(
         return Ok(());
     }
     let wanted = usize::from(samples.replicas);
-    gateway::wait_for_endpoints(client, to, (&host(samples), PORT), wanted, record, step, deadline).await
+    gateway::wait_for_endpoints(client, to, (&host(samples), PORT), wanted, record, step, deadline).await?;
+    gateway::wait_for_connections((client, to), (engine, from.control_plane()), step, deadline).await
 }
 
 /// Returns the producers' full name.

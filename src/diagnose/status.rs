@@ -18,6 +18,7 @@ use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istio, primary, remote};
 use crate::cluster::rollout::{Rollout, Workload};
 use crate::host::docker::{Engine, node};
 use crate::host::outage::{self, Recorded};
+use crate::host::trust;
 use crate::plan::inventory::{self, Inventory};
 use crate::plan::{Cluster, Plan};
 use crate::sample::Protocol;
@@ -355,7 +356,8 @@ impl Look<'_> {
             );
             return Ok(format!("Istio {version}, exposed to remote clusters at {address}"));
         }
-        if let Some(why) = primary::unserved(client, cluster).await? {
+        let root = trust::root_certificate(&self.opened.files.trust())?;
+        if let Some(why) = primary::unserved(client, cluster, &root).await? {
             anyhow::bail!("{why}");
         }
         let of_primary = self.opened.client(&primary.name).await?;

@@ -18,6 +18,8 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
+use anyhow::Context;
+
 use jiff::{SignedDuration, Timestamp};
 use rcgen::KeyPair;
 
@@ -44,6 +46,18 @@ impl fmt::Debug for Root {
     }
 }
 
+/// The file of the root certificate.
+const ROOT_CERT: &str = "root-cert.pem";
+
+/// Returns the certificate of the root CA in a directory, as PEM.
+///
+/// # Errors
+/// The file system's errors.
+pub fn root_certificate(dir: &Path) -> anyhow::Result<String> {
+    let path = dir.join(ROOT_CERT);
+    std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
 impl Root {
     /// Returns the start of the certificate's SHA-256: 12 hexadecimal digits. Pods with this annotation restart
     /// when the root changes.
@@ -63,7 +77,7 @@ impl Root {
 
     fn ensure_at(dir: &Path, environment: &str, now: Timestamp) -> anyhow::Result<Outcome<Self>> {
         files::private_directory(dir)?;
-        let (cert_path, key_path) = (dir.join("root-cert.pem"), dir.join("root-key.pem"));
+        let (cert_path, key_path) = (dir.join(ROOT_CERT), dir.join("root-key.pem"));
         match (files::read(&cert_path)?, files::read_private(&key_path)?) {
             (Some(cert_pem), Some(key_pem)) => match usable(&cert_pem, &key_pem, now) {
                 Ok(key) => Ok(Outcome::unchanged(Self { cert_pem, key })),
@@ -163,7 +177,7 @@ impl Intermediate {
             ("ca-cert.pem", &self.cert_pem),
             ("ca-key.pem", &self.key_pem),
             ("cert-chain.pem", &self.chain_pem),
-            ("root-cert.pem", &self.root_pem),
+            (ROOT_CERT, &self.root_pem),
         ]
         .into_iter()
         .map(|(name, pem)| (name.to_owned(), pem.clone().into_bytes()))

@@ -177,8 +177,8 @@ impl Start<'_> {
             .run(async |step| {
                 for to in self.plan.strangers(from) {
                     let (client, record) = (self.opened.client(&to.name).await?, self.opened.record(&to.name));
-                    workloads::wait_for_gateway(&client, (from, to), samples, &record, step, self.deadline)
-                        .await?;
+                    let by = (self.engine, &client);
+                    workloads::wait_for_gateway(by, (from, to), samples, &record, step, self.deadline).await?;
                 }
                 let crosses = prove::crosses(&client, &from.name, samples, "start", &record, step, self.deadline);
                 let answer = crosses.await?;

@@ -264,7 +264,8 @@ struct Run {
     /// The revision of the CA of each primary, by cluster name; set when its istiod serves remote clusters.
     control_planes: BTreeMap<String, SetOnce<String>>,
     /// Istio's images, by its version.
-    mesh_images: BTreeMap<String, image::Load>,
+    /// Istio's images, by their names: those of a remote cluster differ from those of its primary.
+    mesh_images: BTreeMap<Vec<String>, image::Load>,
     sample_images: image::Load,
     templates: Templates,
     waits_until: tokio::time::Instant,
@@ -292,9 +293,9 @@ impl Run {
     }
 }
 
-fn mesh_images(files: &Files, plan: &Plan) -> BTreeMap<String, image::Load> {
+fn mesh_images(files: &Files, plan: &Plan) -> BTreeMap<Vec<String>, image::Load> {
     let of = |cluster: &Cluster| image::Load::new(&files.root, &cluster.istio_images);
-    plan.clusters.iter().map(|cluster| (cluster.istio_version.clone(), of(cluster))).collect()
+    plan.clusters.iter().map(|cluster| (cluster.istio_images.clone(), of(cluster))).collect()
 }
 
 async fn ensure_root(files: &Files, plan: &Plan, events: &Events) -> anyhow::Result<Root> {

@@ -1,7 +1,7 @@
 //! Which istiod the proxies of each cluster use, and how those of remote clusters reach it.
 //!
 //! A primary with remote clusters exposes its istiod with a Service of type LoadBalancer that asks for an address: the last one of
-//! the cluster's range, so that it is known before the cluster exists, and no other Service has it. If a remote cluster is on
+//! the cluster's range, so that it is known before the cluster exists, and no Service gets that does not ask for it. If a remote cluster is on
 //! another network, the Service leads through the primary's east-west gateway.
 
 use std::net::Ipv4Addr;

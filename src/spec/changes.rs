@@ -26,10 +26,11 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
                 // The primary follows from it.
                 (was["mesh"]["primary"], is["mesh"]["primary"]) = (Value::Null, Value::Null);
             }
-            // What a cluster has from the fields for all clusters is reported there.
-            if (&old.kubernetes, &old.mesh) != (&new.kubernetes, &new.mesh) {
-                differences(&path, &was, &is, &mut found);
+            // What a cluster has from the fields for all clusters is reported there. The primary depends on the other clusters.
+            if (&old.kubernetes, &old.mesh) == (&new.kubernetes, &new.mesh) {
+                (was, is) = (only_primary(&was), only_primary(&is));
             }
+            differences(&path, &was, &is, &mut found);
         }
     }
     let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);
@@ -58,6 +59,10 @@ fn own(spec: &Spec, cluster: &Cluster) -> Value {
             "primary": spec.primary_of(cluster).map(|primary| &primary.name),
         },
     })
+}
+
+fn only_primary(own: &Value) -> Value {
+    serde_json::json!({"mesh": {"primary": own["mesh"]["primary"]}})
 }
 
 /// The other fields of a cluster that may not change.

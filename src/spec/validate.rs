@@ -193,9 +193,17 @@ impl Problems<'_> {
                 }
                 None => "kubernetes.nodeImage".into(),
             };
-            let (istio_field, istio) = match &cluster.mesh.version {
-                Some(version) => (own_istio.clone(), self.istio(&own_istio, version)),
-                None => ("mesh.version".into(), shared.clone()),
+            // A remote cluster has the version of its primary by default.
+            let primary = spec.primary_of(cluster).filter(|primary| primary.mesh.version.is_some());
+            let (istio_field, istio) = match (&cluster.mesh.version, primary) {
+                (Some(version), _) => (own_istio.clone(), self.istio(&own_istio, version)),
+                (None, Some(primary)) => {
+                    let place = spec.clusters.iter().position(|cluster| cluster.name == primary.name);
+                    let version = primary.mesh.version.as_ref().and_then(|version| version.parse().ok());
+                    let supported = version.and_then(|version| Some((version, kubernetes_minors(version)?)));
+                    (format!("clusters[{}].mesh.version", place.unwrap_or_default()), supported)
+                }
+                (None, None) => ("mesh.version".into(), shared.clone()),
             };
             let Some((istio, minors)) = istio else { continue };
             installed.push((istio_field.clone(), istio));

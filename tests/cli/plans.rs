@@ -15,6 +15,19 @@ fn a_plan_without_an_engine() {
 }
 
 #[test]
+fn a_plan_names_the_istiod_of_each_cluster() {
+    let spec = "clusters: [{name: one}, {name: two, region: r2, zone: z2, mesh: {controlPlane: remote}}]\n";
+    let sandbox = Sandbox::with(&[("kindmesh.yaml", spec)]);
+    let plan = stdout(sandbox.command().args(["plan", "--offline"]));
+    let column = |cluster: &str| {
+        let row = plan.lines().find(|line| line.starts_with(&format!("{cluster} ")));
+        row.and_then(|row| row.split("  ").last()).map(|cell| cell.trim().to_owned())
+    };
+    assert_eq!(column("one").as_deref(), Some("own"));
+    assert!(column("two").is_some_and(|cell| cell.starts_with("one, 172.")), "{plan}");
+}
+
+#[test]
 fn a_plan_is_the_same_every_time() {
     let sandbox = Sandbox::new();
     for format in ["human", "json", "yaml"] {

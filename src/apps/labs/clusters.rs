@@ -56,11 +56,14 @@ impl<'a> Clusters<'a> {
             }
         };
         let spec = &environment.spec;
-        if spec.clusters.iter().any(|cluster| spec.primary_of(cluster).is_some()) {
-            return Err(Error::usage(
-                "exercises require an istiod in every cluster, but some are remote clusters",
-            )
-            .hint("create another environment with the default spec: kindmesh up --name seat")
+        let remote = spec.clusters.iter().filter(|cluster| spec.primary_of(cluster).is_some());
+        let remote: Vec<_> = remote.map(|cluster| cluster.name.as_str()).collect();
+        if !remote.is_empty() {
+            return Err(Error::usage(format!(
+                "exercises require an istiod in every cluster, but {} has none: its proxies use that of another cluster",
+                remote.join(", ")
+            ))
+            .hint("create another environment, in a directory without a kindmesh.yaml: kindmesh up --name seat")
             .into());
         }
         Ok(Self {

@@ -75,7 +75,9 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     facts.row(["requires".into(), size.to_string()]);
     let columns = ["CLUSTER", "CONTEXT", "NODES", "NETWORK", "PODS", "SERVICES", "LOAD BALANCERS"];
     let versions: &[&str] = if uniform { &[] } else { &["KUBERNETES", "ISTIO"] };
-    let mut clusters = Table::new(columns.iter().chain(versions).copied());
+    let has_remotes = plan.clusters.iter().any(|cluster| cluster.is_remote());
+    let istiod: &[&str] = if has_remotes { &["ISTIOD"] } else { &[] };
+    let mut clusters = Table::new(columns.iter().chain(versions).chain(istiod).copied());
     for cluster in &plan.clusters {
         let mut row = vec![
             cluster.name.clone(),
@@ -88,6 +90,13 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         ];
         if !uniform {
             row.extend([cluster.kubernetes_version.clone().unwrap_or("-".into()), cluster.istio_version.clone()]);
+        }
+        if has_remotes {
+            row.push(match (&cluster.primary, cluster.istiod_address) {
+                (Some(primary), Some(address)) => format!("{primary}, {address}"),
+                (Some(primary), None) => primary.clone(),
+                (None, _) => "own".into(),
+            });
         }
         clusters.row(row);
     }

@@ -14,6 +14,7 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::objects::delete_if_exists;
 use crate::cluster::refusal::{Record, Retries};
 use crate::cluster::{kinds, pods};
+use crate::host::docker::{Engine, node};
 use crate::plan::Cluster;
 
 /// The name of its Deployment and its Service.
@@ -105,6 +106,31 @@ pub async fn wait_for_endpoints(
             Ok(None) => Ok(Poll::NotYet("no pod is ready".into())),
             Err(error) => retries.failed(&what, error),
         }
+    })
+    .await
+}
+
+/// Waits until a cluster's gateway accepts connections from a node of another cluster: kube-proxy forwards them only some time
+/// after its pod is ready. Calls before that fail, and the caller's circuit breaker then ejects the gateway. `client` is that of
+/// the gateway's cluster.
+///
+/// # Errors
+/// If it does not by the deadline, or the engine reports an error.
+pub async fn wait_for_connections(
+    (client, cluster): (&Client, &Cluster),
+    (engine, node): (&Engine, &str),
+    step: &Step,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let what = format!("the east-west gateway of {} to accept connections", cluster.name);
+    wait::until(step, &what, deadline, async || {
+        let Some(address) = address(client).await? else { return Ok(Poll::NotYet("it has no address".into())) };
+        let connect = format!("exec 3<>/dev/tcp/{address}/{PORT}");
+        let said = node::try_exec(engine, node, &["timeout", "2", "bash", "-c", &connect]).await?;
+        Ok(match said.status {
+            0 => Poll::Ready(()),
+            _ => Poll::NotYet(format!("{node} cannot connect to {address}, port {PORT}: {}", said.stderr.trim())),
+        })
     })
     .await
 }

@@ -45,16 +45,32 @@ pub fn objects(cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
     Ok(objects)
 }
 
-/// Deletes what exposes the istiod of a cluster. Returns whether it was exposed.
+/// Returns the objects that exposed the istiod of a cluster, and that it no longer needs.
 ///
 /// # Errors
 /// The API server's.
-pub async fn delete(client: &Client) -> anyhow::Result<bool> {
-    let mut all = apply::objects(GATEWAY)?;
-    all.extend(apply::objects(EXPOSED)?);
+pub async fn unneeded(client: &Client, cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
+    let key = |object: &DynamicObject| (apply::kind(object).to_owned(), object.name_any());
+    let needed: Vec<_> = objects(cluster)?.iter().map(key).collect();
+    let all = apply::objects(GATEWAY)?.into_iter().chain(apply::objects(EXPOSED)?);
+    let mut found = Vec::new();
+    for object in all.filter(|object| !needed.contains(&key(object))) {
+        let exists = kinds::api_of(client, &object)?.get_opt(&object.name_any()).await;
+        if exists.with_context(|| format!("getting {}", object.name_any()))?.is_some() {
+            found.push(object);
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes objects that exposed istiod. Returns whether there were any.
+///
+/// # Errors
+/// The API server's.
+pub async fn delete(client: &Client, objects: &[DynamicObject]) -> anyhow::Result<bool> {
     let mut changed = false;
-    for object in all {
-        let api = kinds::api_of(client, &object)?;
+    for object in objects {
+        let api = kinds::api_of(client, object)?;
         changed |= delete_if_exists(&api, &object.name_any(), &DeleteParams::default()).await?;
     }
     Ok(changed)
@@ -92,24 +108,27 @@ pub async fn wait_for_address(
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let what = format!("the Service {SERVICE} to have its address");
     let wanted = cluster.istiod_address;
+    let what =
+        format!("the Service {SERVICE} to get {}", wanted.map(|address| address.to_string()).unwrap_or_default());
+    let why = format!("docker exec {} journalctl -u kindmesh-balancer says why", cluster.control_plane());
     let mut retries = Retries::new(record);
     wait::until(step, &what, deadline, async || match address(client).await {
         Ok(has) if has == wanted => Ok(Poll::Ready(())),
-        Ok(Some(has)) => Ok(Poll::NotYet(format!("it has {has}"))),
-        Ok(None) => Ok(Poll::NotYet("it has none: docker exec NODE journalctl -u kindmesh-balancer".into())),
+        Ok(Some(has)) => Ok(Poll::NotYet(format!("it has {has}; {why}"))),
+        Ok(None) => Ok(Poll::NotYet(format!("it has none; {why}"))),
         Err(error) => retries.failed(&what, error),
     })
     .await
 }
 
 /// Returns why pods of a remote cluster get no proxies, if they do not: whether its Service `istiod` leads to this address, and whether
-/// its webhook has the certificate of the primary's istiod, which writes it when it has synced the cluster.
+/// its webhook has this root certificate (PEM). The primary's istiod writes it when it has synced the cluster; a cluster from a
+/// template has that of another environment until then.
 ///
 /// # Errors
 /// The API server's.
-pub async fn unserved(client: &Client, cluster: &Cluster) -> anyhow::Result<Option<String>> {
+pub async fn unserved(client: &Client, cluster: &Cluster, root: &str) -> anyhow::Result<Option<String>> {
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let wanted = cluster.istiod_address.map(|address| address.to_string()).unwrap_or_default();
     let slice = slices.get_opt(istio::ISTIOD).await.context("getting the endpoints of the Service istiod")?;
@@ -124,26 +143,27 @@ pub async fn unserved(client: &Client, cluster: &Cluster) -> anyhow::Result<Opti
     };
     let primary = cluster.primary.as_deref().unwrap_or_default();
     let without = |webhook: &k8s_openapi::api::admissionregistration::v1::MutatingWebhook| {
-        webhook.client_config.ca_bundle.as_ref().is_none_or(|bundle| bundle.0.is_empty())
+        let bundle = webhook.client_config.ca_bundle.as_ref().map(|bundle| String::from_utf8_lossy(&bundle.0));
+        bundle.is_none_or(|bundle| !bundle.contains(root.trim()))
     };
     let lacks = found.webhooks.iter().flatten().any(without);
     Ok(lacks.then(|| format!("istiod of {primary} has not written its certificate into the webhook {WEBHOOK}")))
 }
 
-/// Waits until the primary's istiod serves a remote cluster. `record` is that of the cluster.
+/// Waits until the primary's istiod serves a remote cluster, with this root certificate (PEM). `record` is that of the cluster.
 ///
 /// # Errors
 /// If it does not by the deadline.
 pub async fn wait_served(
     client: &Client,
-    cluster: &Cluster,
+    (cluster, root): (&Cluster, &str),
     record: &Record,
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let what = format!("istiod of {} to serve this cluster", cluster.primary.as_deref().unwrap_or_default());
     let mut retries = Retries::new(record);
-    wait::until(step, &what, deadline, async || match unserved(client, cluster).await {
+    wait::until(step, &what, deadline, async || match unserved(client, cluster, root).await {
         Ok(None) => Ok(Poll::Ready(())),
         Ok(Some(why)) => Ok(Poll::NotYet(why)),
         Err(error) => retries.failed(&what, error),

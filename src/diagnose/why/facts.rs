@@ -129,6 +129,8 @@ pub struct Cluster {
     pub istiod_fault: Option<String>,
     /// Its east-west gateway.
     pub gateway: Option<Gateway>,
+    /// Why the policies for its pods could not be read, if they could not: the cluster that has them, and the error.
+    pub unread: Option<String>,
     /// The PeerAuthentications that may apply to its pods; of a remote cluster, in its primary.
     pub peer_authentications: Vec<Policy>,
     /// The AuthorizationPolicies that may apply to its pods; likewise.
@@ -369,7 +371,7 @@ impl Facts {
         let synced = |known: &Vec<(String, String)>| {
             known.iter().any(|(id, state)| *id == cluster.name && state == "synced")
         };
-        self.is_here(cluster) || self.synced.as_ref().is_none_or(synced)
+        cluster.name == self.control_plane || self.synced.as_ref().is_none_or(synced)
     }
 
     /// Returns the start of a kubectl command for the Service's namespace in a cluster.

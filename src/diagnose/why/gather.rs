@@ -120,23 +120,36 @@ impl Look<'_> {
             if let Some(selector) = found.service.as_ref().map(|service| service.selector.clone()) {
                 self.behind(&client, &selector, &mut found).await?;
             }
-            let control_plane = self.environment.client(self.control_plane_of(name)).await?;
-            for (kind, into) in [
-                ("PeerAuthentication", &mut found.peer_authentications),
-                ("AuthorizationPolicy", &mut found.authorization_policies),
-            ] {
-                for namespace in [namespace.as_str(), ISTIO_NAMESPACE] {
-                    into.extend(policies(&control_plane, "security.istio.io", kind, Some(namespace)).await?);
-                }
-            }
             anyhow::Ok(())
         };
-        if let Err(error) = self.within(look).await {
-            let outages = outage::all(&self.environment.files);
-            let killed = outages.iter().find(|found| found.is_in(name));
-            found.silent = Some(killed.map_or_else(|| format!("{error:#}"), Recorded::described));
+        let looked = self.within(look).await;
+        found.silent = looked.err().map(|error| self.why_silent(name, &error));
+        let control_plane = self.control_plane_of(name);
+        if let Err(error) = self.within(self.policies_of(control_plane, &mut found)).await {
+            found.unread = Some(format!("{control_plane}: {}", self.why_silent(control_plane, &error)));
         }
         found
+    }
+
+    /// Returns why a cluster does not respond: its nodes may be down because a user asked for it.
+    fn why_silent(&self, name: &str, error: &anyhow::Error) -> String {
+        let outages = outage::all(&self.environment.files);
+        let killed = outages.iter().find(|found| found.is_in(name));
+        killed.map_or_else(|| format!("{error:#}"), Recorded::described)
+    }
+
+    /// Adds the policies that apply to the pods of a cluster: they are in the cluster of the istiod of its proxies.
+    async fn policies_of(&self, control_plane: &str, found: &mut Cluster) -> anyhow::Result<()> {
+        let client = self.environment.client(control_plane).await?;
+        for (kind, into) in [
+            ("PeerAuthentication", &mut found.peer_authentications),
+            ("AuthorizationPolicy", &mut found.authorization_policies),
+        ] {
+            for namespace in [self.call.service_namespace.as_str(), ISTIO_NAMESPACE] {
+                into.extend(policies(&client, "security.istio.io", kind, Some(namespace)).await?);
+            }
+        }
+        Ok(())
     }
 
     /// Adds the pods that a selector matches, and their workloads.

@@ -44,6 +44,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     if ready.is_empty() {
         return Hop::skipped(HOP, "no pod has a proxy, so no policy applies");
     }
+    if let Some(why) = ready.iter().find_map(|(cluster, _)| cluster.unread.as_ref()) {
+        return Hop::unknown(HOP, format!("the policies could not be read from {why}"));
+    }
     let mut unknown = None;
     let mut asked = 0;
     for (cluster, pod) in &ready {

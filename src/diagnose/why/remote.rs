@@ -1,6 +1,6 @@
 //! Remote clusters: the caller's istiod reads the endpoints of other clusters with a remote secret for each.
 
-use super::facts::listed;
+use super::facts::{Cluster, listed};
 use super::{Facts, Hop};
 
 const HOP: &str = "remote";
@@ -8,7 +8,9 @@ const HOP: &str = "remote";
 pub(super) fn judge(facts: &Facts) -> Hop {
     let (here, istiods) = (&facts.call.cluster, &facts.control_plane);
     let serving = facts.serving();
-    let others: Vec<_> = serving.iter().filter(|cluster| !facts.is_here(cluster)).collect();
+    // The istiod of the caller's proxies knows the endpoints of its own cluster without a remote secret.
+    let local = |cluster: &&&Cluster| facts.is_here(cluster) && here == istiods;
+    let others: Vec<_> = serving.iter().filter(|cluster| !local(cluster)).collect();
     if others.is_empty() {
         return Hop::skipped(HOP, format!("no ready pods outside {here}"));
     }
@@ -24,7 +26,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     }
     let names: Vec<&str> = others.iter().map(|cluster| cluster.name.as_str()).collect();
     if facts.synced.is_none() {
-        if let Some(fault) = facts.here().and_then(|here| here.istiod_fault.as_ref()) {
+        if let Some(fault) = primary.and_then(|primary| primary.istiod_fault.as_ref()) {
             let saw = format!("a fault that you asked for: {fault}; proxies keep the endpoints that they know");
             return Hop::wrong(HOP, saw, facts.kindmesh("fault clear"));
         }
@@ -93,10 +95,27 @@ mod tests {
             (hop.verdict, hop.saw.as_str()),
             (Verdict::Ok, "istiod of cluster2 reads the endpoints of cluster2")
         );
+        facts.synced = None;
+        facts.clusters[1].istiod_fault = Some("istiod stopped in cluster2, ends in 9 s".into());
+        assert!(judge(&facts).saw.starts_with("a fault that you asked for: istiod stopped in cluster2"));
         facts.clusters[1].silent = Some("no response within 5 s".into());
         let hop = judge(&facts);
         assert!(
             hop.verdict == Verdict::Wrong && hop.saw.contains("whose istiod configures its proxies"),
+            "{hop:?}"
+        );
+    }
+
+    #[test]
+    fn the_primary_needs_a_remote_secret_for_the_callers_own_pods() {
+        let mut facts = works();
+        facts.control_plane = "cluster2".into();
+        facts.clusters[0].pods = std::mem::take(&mut facts.clusters[1].pods);
+        facts.synced = Some(Vec::new());
+        facts.remote_secrets.clear();
+        let hop = judge(&facts);
+        assert!(
+            hop.verdict == Verdict::Wrong && hop.saw.starts_with("cluster2 has no remote secret for cluster1"),
             "{hop:?}"
         );
     }

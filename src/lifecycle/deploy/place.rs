@@ -124,6 +124,8 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
         }
         match rules.said(&manifest)? {
             Some((clusters, by)) => {
+                let istios = is_istios(&manifest.object);
+                let clusters = if istios { rules.configured(&clusters) } else { clusters };
                 placed.push(Placed { object: manifest.object, clusters, by });
             }
             None if pod_spec(&manifest.object).is_some() => {
@@ -152,6 +154,12 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
     Ok(placed)
 }
 
+/// Whether istiod reads an object, which it does from its own cluster only.
+fn is_istios(object: &DynamicObject) -> bool {
+    let of = |group: &str| group.ends_with(".istio.io") || group == "gateway.networking.k8s.io";
+    object.types.as_ref().and_then(|types| types.api_version.split_once('/')).is_some_and(|(group, _)| of(group))
+}
+
 /// Returns the clusters of the pods that an object refers to.
 fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Vec<String> {
     let namespace = object.namespace();
@@ -167,7 +175,7 @@ fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Ve
         _ if namespace.is_none() => rules.union(workloads.iter()),
         _ => rules.union(here()),
     };
-    let is_istios = object.types.as_ref().is_some_and(|types| types.api_version.contains(".istio.io/"));
+    let is_istios = is_istios(object);
     let clusters = if is_istios { rules.configured(&clusters) } else { clusters };
     // It refers to no object of these manifests, but to one that exists already or is applied later.
     match (clusters.is_empty(), is_istios) {
@@ -302,6 +310,10 @@ mod tests {
         let of = |wanted: &str| placed.iter().find(|p| kind(&p.object) == wanted).unwrap().clusters.join(" ");
         assert_eq!(of("VirtualService"), "cluster1 cluster2");
         assert_eq!(of("ServiceAccount"), "cluster2 cluster3");
+        // Also if the remote cluster is named.
+        let placed = self::placed(Some("cluster3"), &[]).unwrap();
+        let of = |wanted: &str| placed.iter().find(|p| kind(&p.object) == wanted).unwrap().clusters.join(" ");
+        assert_eq!((of("VirtualService").as_str(), of("Service").as_str()), ("cluster1", "cluster3"));
     }
 
     #[test]
@@ -345,8 +357,8 @@ mod tests {
 
     #[test]
     fn to_flag_overrides_placement() {
-        let placed = placed(Some("cluster3"), &[("orders", &["cluster1"])]).unwrap();
-        assert!(placed.iter().all(|placed| placed.clusters == ["cluster3"] && placed.by == By::To));
+        let placed = placed(Some("cluster2"), &[("orders", &["cluster1"])]).unwrap();
+        assert!(placed.iter().all(|placed| placed.clusters == ["cluster2"] && placed.by == By::To));
     }
 
     #[test]

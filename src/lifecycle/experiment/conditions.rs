@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::file::{Experiment, Happening, Need};
+use super::file::{Experiment, Happening, Need, Planned};
 use super::rules::shown;
 use crate::base::error::Error;
 use crate::spec::{Cluster, Label, Spec};
@@ -142,20 +142,23 @@ fn at_possible_times(experiment: &Experiment, spec: &Spec) -> Result<(), Error> 
         .hint("change the times in its file"))
 }
 
+/// Returns the clusters whose nodes a fault kills.
+fn killed_by<'a>(fault: &'a Planned, spec: &'a Spec) -> Vec<&'a str> {
+    match &fault.what {
+        Happening::Timed(..) => Vec::new(),
+        Happening::KillCluster(name) => vec![name],
+        Happening::KillZone(zone) => {
+            let within = spec.clusters.iter().filter(|cluster| cluster.zone == *zone);
+            within.map(|cluster| cluster.name.as_str()).collect()
+        }
+    }
+}
+
 /// Returns what is planned in a cluster while its nodes are killed.
 fn impossible(experiment: &Experiment, spec: &Spec) -> Vec<String> {
     let mut found = Vec::new();
     for killed in &experiment.faults {
-        let down: Vec<&str> = match &killed.what {
-            Happening::Timed(..) => continue,
-            Happening::KillCluster(name) => vec![name],
-            Happening::KillZone(zone) => spec
-                .clusters
-                .iter()
-                .filter(|cluster| cluster.zone == *zone)
-                .map(|cluster| cluster.name.as_str())
-                .collect(),
-        };
+        let down = killed_by(killed, spec);
         let (from, to) = (killed.at, killed.at + killed.lasts + RETURN);
         let mut check = |what: &str, cluster: &str, at: Duration| {
             if down.contains(&cluster) && (from..to).contains(&at) {
@@ -171,6 +174,11 @@ fn impossible(experiment: &Experiment, spec: &Spec) -> Vec<String> {
                     check(&format!("begin of {}", kind.name()), cluster, fault.at);
                     check(&format!("end of {}", kind.name()), cluster, fault.at + fault.lasts);
                 }
+            }
+        }
+        for other in experiment.faults.iter().filter(|other| other.at > killed.at) {
+            for cluster in killed_by(other, spec) {
+                check("another kill", cluster, other.at);
             }
         }
         for restart in &experiment.restarts {
@@ -247,6 +255,12 @@ mod tests {
             ["rollout at 12s, but the nodes of cluster2 are killed at 10s and expected back by 45s"]
         );
         assert_eq!(impossible(kill, &rollout("45s")), Vec::<String>::new());
+        let twice = "faults: [{at: 10s, fault: kill-cluster, cluster: cluster2, for: 5s}, \
+            {at: 16s, fault: kill-zone, zone: zone2, for: 5s}]";
+        assert_eq!(
+            impossible(twice, ""),
+            ["another kill at 16s, but the nodes of cluster2 are killed at 10s and expected back by 45s"]
+        );
         let both = "faults: [{at: 6s, fault: cut, between: [cluster1, cluster2], for: 7s}, \
             {at: 10s, fault: kill-cluster, cluster: cluster2, for: 5s}]";
         assert_eq!(

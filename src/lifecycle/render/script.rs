@@ -63,8 +63,12 @@ pub(super) fn apply(plan: &Plan) -> String {
             cluster.name
         ));
         line(format!(
-            "until kubectl --context {} get mutatingwebhookconfiguration istio-sidecar-injector -o yaml | grep -q caBundle; do sleep 1; done",
-            cluster.context
+            "for second in $(seq 300); do kubectl --context {0} get mutatingwebhookconfiguration istio-sidecar-injector -o yaml | \
+                grep -q caBundle && break; [ $second -lt 300 ] || {{ echo 'error: istiod of {primary} has not served {1} within 5 minutes; \
+                its log: kubectl --context {2} -n istio-system logs deploy/istiod' >&2; exit 1; }}; sleep 1; done",
+            cluster.context,
+            cluster.name,
+            plan.control_plane_of(cluster).context
         ));
         if plan.has_gateways() {
             line(applied(cluster, "gateway.yaml"));

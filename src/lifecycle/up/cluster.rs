@@ -162,7 +162,7 @@ impl Run {
     }
 
     fn mesh_images_of(&self, cluster: &Cluster) -> anyhow::Result<&image::Load> {
-        let load = self.mesh_images.get(&cluster.istio_version);
+        let load = self.mesh_images.get(&cluster.istio_images);
         load.with_context(|| format!("no images of Istio {}", cluster.istio_version))
     }
 

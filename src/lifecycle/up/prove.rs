@@ -35,7 +35,8 @@ impl Run {
                     .await?;
                     for to in made {
                         let way = (from.cluster, to.cluster);
-                        workloads::wait_for_gateway(&to.client, way, samples, &to.record, step, deadline).await?;
+                        let by = (&self.engine, &to.client);
+                        workloads::wait_for_gateway(by, way, samples, &to.record, step, deadline).await?;
                     }
                     anyhow::Ok(())
                 };

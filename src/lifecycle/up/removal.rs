@@ -35,8 +35,8 @@ impl Run {
             self.drain(removed).await?;
             self.delete(removed).await?;
         }
-        let exposes = |made: &&Ready<'_>| made.cluster.istiod_address.is_some() || made.cluster.is_remote();
-        try_join_all(made.iter().filter(|made| !exposes(made)).map(|made| self.withdraw_istiod(made))).await?;
+        let primaries = made.iter().filter(|made| !made.cluster.is_remote());
+        try_join_all(primaries.map(|made| self.withdraw_istiod(made))).await?;
         if !self.plan.has_gateways() {
             try_join_all(made.iter().map(|made| self.delete_gateway(made))).await?;
         }
@@ -126,10 +126,15 @@ impl Run {
         network::unlist(&self.engine, removed).await
     }
 
-    /// Deletes what exposes the istiod of a cluster, if it has no remote clusters any more.
+    /// Deletes what exposed the istiod of a cluster to remote clusters that are removed.
     async fn withdraw_istiod(&self, made: &Ready<'_>) -> anyhow::Result<()> {
+        let unneeded = primary::unneeded(&made.client, made.cluster).await?;
+        if unneeded.is_empty() {
+            return Ok(());
+        }
         let step = self.events.step("withdraw-istiod", Some(&made.cluster.name));
-        step.run(async |_| Ok(Outcome { value: (), changed: primary::delete(&made.client).await? })).await
+        step.run(async |_| Ok(Outcome { value: (), changed: primary::delete(&made.client, &unneeded).await? }))
+            .await
     }
 
     /// Deletes the gateway of a cluster, if only one Istio network is left.
