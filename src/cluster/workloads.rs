@@ -203,7 +203,7 @@ pub async fn wait_for_gateway(
     }
     let wanted = usize::from(samples.replicas);
     gateway::wait_for_endpoints(client, to, (&host(samples), PORT), wanted, record, step, deadline).await?;
-    gateway::wait_for_connections((client, to), (engine, from.control_plane()), step, deadline).await
+    gateway::wait_for_connections((client, to), (engine, from.control_plane()), record, step, deadline).await
 }
 
 /// Returns the producers' full name.

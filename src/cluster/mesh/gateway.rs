@@ -70,8 +70,16 @@ pub async fn delete(client: &Client) -> anyhow::Result<bool> {
 /// # Errors
 /// The API server's.
 pub async fn address(client: &Client) -> anyhow::Result<Option<Ipv4Addr>> {
+    address_of(client, NAME).await
+}
+
+/// Returns the address of a Service of type LoadBalancer in Istio's namespace; none if it has none, or does not exist.
+///
+/// # Errors
+/// The API server's.
+pub(super) async fn address_of(client: &Client, name: &str) -> anyhow::Result<Option<Ipv4Addr>> {
     let services: Api<Service> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    let service = services.get_opt(NAME).await.context("getting the Service of the east-west gateway")?;
+    let service = services.get_opt(name).await.with_context(|| format!("getting the Service {name}"))?;
     let status = service.and_then(|service| service.status?.load_balancer?.ingress);
     Ok(status.into_iter().flatten().find_map(|ingress| ingress.ip?.parse().ok()))
 }
@@ -111,20 +119,26 @@ pub async fn wait_for_endpoints(
 }
 
 /// Waits until a cluster's gateway accepts connections from a node of another cluster: kube-proxy forwards them only some time
-/// after its pod is ready. Calls before that fail, and the caller's circuit breaker then ejects the gateway. `client` is that of
-/// the gateway's cluster.
+/// after its pod is ready. Calls before that fail, and the caller's circuit breaker then ejects the gateway. `client` and
+/// `record` are those of the gateway's cluster.
 ///
 /// # Errors
 /// If it does not by the deadline, or the engine reports an error.
 pub async fn wait_for_connections(
     (client, cluster): (&Client, &Cluster),
     (engine, node): (&Engine, &str),
+    record: &Record,
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let what = format!("the east-west gateway of {} to accept connections", cluster.name);
+    let mut retries = Retries::new(record);
     wait::until(step, &what, deadline, async || {
-        let Some(address) = address(client).await? else { return Ok(Poll::NotYet("it has no address".into())) };
+        let address = match address(client).await {
+            Ok(Some(address)) => address,
+            Ok(None) => return Ok(Poll::NotYet("it has no address".into())),
+            Err(error) => return retries.failed(&what, error),
+        };
         let connect = format!("exec 3<>/dev/tcp/{address}/{PORT}");
         let said = node::try_exec(engine, node, &["timeout", "2", "bash", "-c", &connect]).await?;
         Ok(match said.status {
@@ -153,9 +167,10 @@ pub async fn wait_for_address(
             Ok(Poll::Ready(address))
         }
         Ok(Some(address)) => Ok(Poll::NotYet(format!("{address} is not in its cluster's range"))),
-        Ok(None) => {
-            Ok(Poll::NotYet("its node has assigned none: docker exec NODE journalctl -u kindmesh-balancer".into()))
-        }
+        Ok(None) => Ok(Poll::NotYet(format!(
+            "it has none; docker exec {} journalctl -u kindmesh-balancer says why",
+            cluster.control_plane()
+        ))),
         Err(error) => retries.failed(what, error),
     })
     .await

@@ -4,14 +4,13 @@ use std::net::Ipv4Addr;
 
 use anyhow::Context;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{ISTIO_NAMESPACE, apply, cacerts, istio};
+use super::{ISTIO_NAMESPACE, apply, cacerts, gateway, istio};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
 use crate::cluster::kinds;
@@ -91,10 +90,7 @@ pub fn namespace(cluster: &Cluster) -> anyhow::Result<DynamicObject> {
 /// # Errors
 /// The API server's.
 pub async fn address(client: &Client) -> anyhow::Result<Option<Ipv4Addr>> {
-    let services: Api<Service> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    let service = services.get_opt(SERVICE).await.with_context(|| format!("getting the Service {SERVICE}"))?;
-    let status = service.and_then(|service| service.status?.load_balancer?.ingress);
-    Ok(status.into_iter().flatten().find_map(|ingress| ingress.ip?.parse().ok()))
+    gateway::address_of(client, SERVICE).await
 }
 
 /// Waits until the istiod of a primary has its address. `record` is that of the cluster.

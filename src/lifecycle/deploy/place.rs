@@ -94,10 +94,13 @@ impl Rules<'_> {
         self.clusters.iter().filter(|cluster| names.contains(cluster)).cloned().collect()
     }
 
-    /// Returns the clusters in which Istio's objects for proxies in these clusters take effect.
-    fn configured(&self, clusters: &[String]) -> Vec<String> {
-        let places: Vec<String> =
-            clusters.iter().map(|cluster| self.primaries.get(cluster).unwrap_or(cluster).clone()).collect();
+    /// Returns the clusters in which an object for these clusters takes effect: Istio's objects for a remote cluster in its primary.
+    fn effective(&self, object: &DynamicObject, clusters: Vec<String>) -> Vec<String> {
+        if !is_istios(object) {
+            return clusters;
+        }
+        let primary = |cluster: String| self.primaries.get(&cluster).cloned().unwrap_or(cluster);
+        let places: Vec<String> = clusters.into_iter().map(primary).collect();
         self.ordered(&places)
     }
 
@@ -124,8 +127,7 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
         }
         match rules.said(&manifest)? {
             Some((clusters, by)) => {
-                let istios = is_istios(&manifest.object);
-                let clusters = if istios { rules.configured(&clusters) } else { clusters };
+                let clusters = rules.effective(&manifest.object, clusters);
                 placed.push(Placed { object: manifest.object, clusters, by });
             }
             None if pod_spec(&manifest.object).is_some() => {
@@ -148,7 +150,7 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
     }
     let workloads: Vec<Placed> = placed.iter().filter(|p| pod_spec(&p.object).is_some()).cloned().collect();
     for Manifest { object, .. } in rest {
-        let clusters = follow(&object, &workloads, rules);
+        let clusters = rules.effective(&object, follow(&object, &workloads, rules));
         placed.push(Placed { object, clusters, by: By::Pods });
     }
     Ok(placed)
@@ -175,14 +177,8 @@ fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Ve
         _ if namespace.is_none() => rules.union(workloads.iter()),
         _ => rules.union(here()),
     };
-    let is_istios = is_istios(object);
-    let clusters = if is_istios { rules.configured(&clusters) } else { clusters };
     // It refers to no object of these manifests, but to one that exists already or is applied later.
-    match (clusters.is_empty(), is_istios) {
-        (true, true) => rules.configured(rules.clusters),
-        (true, false) => rules.clusters.to_vec(),
-        _ => clusters,
-    }
+    if clusters.is_empty() { rules.clusters.to_vec() } else { clusters }
 }
 
 /// Returns the clusters with pods that a Service selects.
