@@ -18,12 +18,15 @@ pub mod addresses;
 pub mod admission;
 mod config;
 mod control_plane;
+mod document;
 pub mod engine;
 pub mod image_names;
 pub mod inventory;
+mod kind;
 mod size;
 mod subnets;
 
+pub use kind::KindCluster;
 pub use size::Size;
 
 use addresses::Allocator;
@@ -126,7 +129,7 @@ impl Removed {
     /// Returns it without the subnets whose addresses are those of another cluster's own pods: such a cluster, on another Istio
     /// network, does not reach these addresses here.
     pub fn seen_from(&self, cluster: &Cluster) -> Self {
-        let other = |net: &Ipv4Net| !overlaps(cluster.pod_subnet, *net);
+        let other = |net: &Ipv4Net| !overlaps(cluster.kind.pod_subnet, *net);
         Self { subnets: self.subnets.iter().copied().filter(other).collect(), ..self.clone() }
     }
 
@@ -147,23 +150,12 @@ pub struct Mesh {
 }
 
 /// One cluster.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
     /// Its name in the mesh.
     pub name: String,
-    /// Its name in kind.
-    pub kind_name: String,
     /// Its context in the environment's kubeconfig.
     pub context: String,
-    /// Its nodes, the control plane first.
-    pub nodes: Vec<String>,
-    /// The kind node image of its nodes.
-    pub node_image: String,
-    /// The version of Kubernetes in the image's tag, if any.
-    pub kubernetes_version: Option<String>,
-    /// Whether its kubelets are configured to accept cgroup v1.
-    pub cgroup_v1: bool,
     /// Its version of Istio, which is also the tag of its images.
     pub istio_version: String,
     /// Istio's images.
@@ -172,45 +164,30 @@ pub struct Cluster {
     pub api_server: String,
     /// Istio's `network` of its pods.
     pub network: String,
-    /// Its pod subnet.
-    pub pod_subnet: Ipv4Net,
-    /// Its Service subnet.
-    pub service_subnet: Ipv4Net,
-    /// The addresses of the Docker network for its Services of type LoadBalancer; none in a network of an earlier version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub balancers: Option<Ipv4Net>,
     /// The cluster whose istiod its proxies use, if it has none: then it is a remote cluster.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
     /// The address at which remote clusters reach istiod: of a primary with remote clusters its own, of a remote cluster that of its
     /// primary.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub istiod_address: Option<Ipv4Addr>,
     /// Whether that address leads through the primary's east-west gateway.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub istiod_through_gateway: bool,
     /// The subject of the intermediate CA that signs the certificates of its workloads.
     pub intermediate_subject: String,
-    /// Its kind configuration.
-    pub kind_config: Value,
     /// The input for istioctl, an IstioOperator.
     pub istio: Value,
+    /// What it has because kind creates it.
+    pub kind: KindCluster,
 }
 
 impl Cluster {
-    /// Returns the address of the Service `kubernetes`: by Kubernetes' rule, the first of the subnet.
-    pub fn api_service(&self) -> Ipv4Addr {
-        first_address(self.service_subnet)
-    }
-
     /// Whether an address is that of one of its pods, or of a Service of type LoadBalancer such as its gateway.
     pub fn owns(&self, address: Ipv4Addr) -> bool {
-        self.pod_subnet.contains(&address) || self.balancers.is_some_and(|range| range.contains(&address))
+        self.kind.owns(address)
     }
 
-    /// Returns the node through which peers on the same network reach this cluster's pods.
-    pub fn control_plane(&self) -> &str {
-        &self.nodes[0]
+    /// Returns the containers that are its nodes, the control plane first.
+    pub fn nodes(&self) -> &[String] {
+        &self.kind.nodes
     }
 }
 
@@ -412,8 +389,9 @@ fn removed(
 fn labels(spec: &Spec, existing: &Environment, clusters: &[&Cluster]) -> BTreeMap<String, String> {
     let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     let subnets = clusters.iter().map(|cluster| {
-        let (pods, services) = (Some(cluster.pod_subnet), Some(cluster.service_subnet));
-        (cluster.name.as_str(), ClusterSubnets { pods, services, balancers: cluster.balancers })
+        let kind = &cluster.kind;
+        let (pods, services) = (Some(kind.pod_subnet), Some(kind.service_subnet));
+        (cluster.name.as_str(), ClusterSubnets { pods, services, balancers: kind.balancers })
     });
     let identity = clusters.iter().find_map(|cluster| existing.identities.get(&cluster.name));
     let identity = identity.map(|identity| (inventory::IDENTITY_LABEL.to_owned(), identity.clone()));

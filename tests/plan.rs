@@ -215,7 +215,7 @@ fn proxies_of_remote_clusters_use_the_istiod_of_a_primary() {
         "east east east own"
     );
     // The last address of the range of the primary: the gateway has the first.
-    let last = east.balancers.unwrap().broadcast();
+    let last = east.kind.balancers.unwrap().broadcast();
     assert_eq!([east, west, far].map(|cluster| cluster.istiod_address), [Some(last); 3]);
     assert!(east.istiod_through_gateway && own.istiod_address.is_none());
     assert_eq!(west.intermediate_subject, east.intermediate_subject);
@@ -291,8 +291,10 @@ fn cluster_that_the_spec_does_not_list_is_removed() {
     let plan = pin("removed", &two, &there);
     let [removed] = &plan.removed[..] else { panic!("{:?}", plan.removed) };
     let quay = made(&three, &there).cluster("quay").cloned().unwrap();
-    assert!(removed.owned(quay.pod_subnet.network()) && removed.owned(quay.balancers.unwrap().network()));
-    assert!(!removed.owned(plan.clusters[0].pod_subnet.network()));
+    assert!(
+        removed.owned(quay.kind.pod_subnet.network()) && removed.owned(quay.kind.balancers.unwrap().network())
+    );
+    assert!(!removed.owned(plan.clusters[0].kind.pod_subnet.network()));
     // The label of the network still lists it: its register says that it is gone.
     let marker = removed.marker.clone().unwrap();
     let mut gone = there.clone();
@@ -345,7 +347,10 @@ fn existing_environment_keeps_subnets_by_cluster_name() {
     assert_eq!(again.network.subnet, first.network.subnet);
     for cluster in &first.clusters {
         let same = again.cluster(&cluster.name).unwrap();
-        assert_eq!((same.pod_subnet, same.service_subnet), (cluster.pod_subnet, cluster.service_subnet));
+        assert_eq!(
+            (same.kind.pod_subnet, same.kind.service_subnet),
+            (cluster.kind.pod_subnet, cluster.kind.service_subnet)
+        );
     }
 }
 
@@ -356,7 +361,7 @@ fn subnet_without_a_label_is_chosen_again() {
     environment.clusters = inventory::clusters_of_labels("east,west", "west=10.100.0.0/16+10.101.0.0/16");
     let plan = made(&named("shop", &["east", "west"]), &there);
     assert!(plan.network.registers.is_empty());
-    assert_eq!(plan.cluster("west").unwrap().pod_subnet, net("10.100.0.0/16"));
+    assert_eq!(plan.cluster("west").unwrap().kind.pod_subnet, net("10.100.0.0/16"));
     assert_no_overlap(&plan, &there);
 }
 
@@ -395,7 +400,7 @@ fn missing_network_is_created_again_with_all_clusters() {
     left.environments.insert("shop".into(), environment);
     let again = made(&named("shop", &["east", "west", "quay"]), &left);
     assert_eq!(again.network.labels[inventory::CLUSTERS_LABEL], "east,west,quay");
-    assert_eq!(again.cluster("quay").unwrap().pod_subnet, three.cluster("quay").unwrap().pod_subnet);
+    assert_eq!(again.cluster("quay").unwrap().kind.pod_subnet, three.cluster("quay").unwrap().kind.pod_subnet);
     assert_no_overlap(&again, &left);
 }
 
@@ -500,7 +505,7 @@ fn subnets_of_clusters_are_those_of_the_spec() {
                 - {name: west}\n  - {name: far, network: vpc2, podSubnet: 172.30.0.0/20}\n";
     let shop = spec(text);
     let plan = made(&shop, &machine());
-    let subnets: Vec<_> = plan.clusters.iter().map(|c| (c.pod_subnet, c.service_subnet)).collect();
+    let subnets: Vec<_> = plan.clusters.iter().map(|c| (c.kind.pod_subnet, c.kind.service_subnet)).collect();
     let expected = [
         ("172.30.0.0/20", "10.100.0.0/16"),
         ("10.101.0.0/16", "10.102.0.0/16"),
@@ -538,9 +543,9 @@ fn kubelet_is_configured_for_cgroup_v1_if_needed() {
         let text = format!("kubernetes: {{nodeImage: {image:?}}}\nmesh: {{version: {istio}}}\n");
         let plan = made(&spec(&text), inventory);
         let told: BTreeSet<bool> =
-            plan.clusters.iter().map(|c| c.kind_config.to_string().contains("failCgroupV1: false")).collect();
-        assert_eq!(told, plan.clusters.iter().map(|cluster| cluster.cgroup_v1).collect(), "{image}");
-        plan.clusters[0].cgroup_v1
+            plan.clusters.iter().map(|c| c.kind.config.to_string().contains("failCgroupV1: false")).collect();
+        assert_eq!(told, plan.clusters.iter().map(|cluster| cluster.kind.cgroup_v1).collect(), "{image}");
+        plan.clusters[0].kind.cgroup_v1
     };
     let v1 = on_cgroup_v1(machine());
     for (image, istio, told) in [
@@ -562,7 +567,7 @@ fn user_patches_follow_planned_ones() {
     let patched = spec("clusters: [{name: a, kind: {kubeadmConfigPatches: [\"kind: X\"]}}, {name: b}]");
     let plan = made(&patched, &on_cgroup_v1(machine()));
     let patches = |cluster: &str| {
-        plan.cluster(cluster).unwrap().kind_config["kubeadmConfigPatches"].as_array().unwrap().clone()
+        plan.cluster(cluster).unwrap().kind.config["kubeadmConfigPatches"].as_array().unwrap().clone()
     };
     let mut planned = patches("a");
     assert_eq!(planned.pop().unwrap(), "kind: X");
@@ -571,7 +576,7 @@ fn user_patches_follow_planned_ones() {
 
 #[test]
 fn standard_profile_omits_startup_optimizations() {
-    let patches = |plan: &Plan| plan.clusters[0].kind_config["kubeadmConfigPatches"].as_array().unwrap().len();
+    let patches = |plan: &Plan| plan.clusters[0].kind.config["kubeadmConfigPatches"].as_array().unwrap().len();
     let standard = patches(&made(&spec("kubernetes: {profile: standard}"), &machine()));
     assert_eq!(patches(&made(&Spec::default(), &machine())), standard + 2);
 }
@@ -581,9 +586,9 @@ fn name_is_never_assigned_twice() {
     let plan = made(&spec(THREE), &machine());
     let mut seen = BTreeSet::new();
     for cluster in &plan.clusters {
-        assert_eq!(cluster.kind_name, kind_name(&plan.environment, &cluster.name));
-        assert_eq!(cluster.nodes[0], cluster.control_plane());
-        for node in &cluster.nodes {
+        assert_eq!(cluster.kind.name, kind_name(&plan.environment, &cluster.name));
+        assert_eq!(cluster.nodes()[0], cluster.kind.control_plane());
+        for node in cluster.nodes() {
             assert!(seen.insert(node.clone()), "{node}");
         }
     }
@@ -603,8 +608,12 @@ fn assert_no_overlap(plan: &Plan, inventory: &Inventory) {
     subnets.extend(plan.network.registers.iter().map(|r| (r.name.clone(), r.subnet, false)));
     for cluster in &plan.clusters {
         let known = existing.clusters.get(&cluster.name).copied().unwrap_or_default();
-        subnets.push((format!("pods of {}", cluster.name), cluster.pod_subnet, known.pods.is_some()));
-        subnets.push((format!("Services of {}", cluster.name), cluster.service_subnet, known.services.is_some()));
+        subnets.push((format!("pods of {}", cluster.name), cluster.kind.pod_subnet, known.pods.is_some()));
+        subnets.push((
+            format!("Services of {}", cluster.name),
+            cluster.kind.service_subnet,
+            known.services.is_some(),
+        ));
     }
     for (index, (name, subnet, kept)) in subnets.iter().enumerate() {
         for (other_name, other, _) in &subnets[..index] {
@@ -700,7 +709,7 @@ fn subnets_of_existing_clusters_are_reserved_before_the_networks() {
 #[test]
 fn new_cluster_does_not_get_subnets_of_a_running_one() {
     let there = carried_out(&made(&named("shop", &["east", "west", "quay"]), &machine()), machine());
-    let other = made(&named("shop", &["east", "west", "other"]), &there).cluster("other").unwrap().pod_subnet;
+    let other = made(&named("shop", &["east", "west", "other"]), &there).cluster("other").unwrap().kind.pod_subnet;
     assert_ne!(Some(other), there.environments["shop"].clusters["quay"].pods);
 }
 

@@ -346,7 +346,7 @@ impl<'a> Labs<'a> {
             changes.push(change(producer, "link", Became::Cut));
         }
         if state.producer_stopped {
-            let stopped = cluster.nodes.iter().map(|node| node::stop(&self.engine, node));
+            let stopped = cluster.nodes().iter().map(|node| node::stop(&self.engine, node));
             futures::future::try_join_all(stopped).await?;
             changes.push(change(producer, "nodes", Became::Stopped));
         }

@@ -296,7 +296,7 @@ async fn caller_image(
     sample_image::ensure_named(engine, &image, &executable).await?;
     let _lock = locked::shared(&environment.files, environment.name(), None, &Events::silent()).await?;
     let load = image::Load::new(&environment.files.root, [&image]);
-    for node in plan.clusters.iter().flat_map(|cluster| &cluster.nodes) {
+    for node in plan.clusters.iter().flat_map(|cluster| cluster.nodes()) {
         let missing = load.missing_on(engine, node).await?;
         load.bring(engine, node, missing).await?;
     }

@@ -118,11 +118,13 @@ fn nodes<'a>(plan: &'a Plan, fault: &Fault, lasts: Duration) -> anyhow::Result<N
     }
     Ok(match (&fault.kind, clusters.as_slice()) {
         // Only a control plane has the credentials for its API server.
-        (Kind::KillIstiod, [cluster]) => vec![(&cluster.nodes[0], lines(fault, lasts, plan, cluster, cluster))],
+        (Kind::KillIstiod, [cluster]) => {
+            vec![(&cluster.kind.nodes[0], lines(fault, lasts, plan, cluster, cluster))]
+        }
         (_, [one, other]) => [(*one, *other), (*other, *one)]
             .into_iter()
             .flat_map(|(here, there)| {
-                here.nodes.iter().map(move |node| (node, lines(fault, lasts, plan, here, there)))
+                here.nodes().iter().map(move |node| (node, lines(fault, lasts, plan, here, there)))
             })
             .collect(),
         _ => anyhow::bail!("a fault is between two clusters, or of one istiod"),
@@ -231,7 +233,7 @@ fn unit(id: &str) -> String {
 /// # Errors
 /// The engine's errors.
 pub async fn active(engine: &Engine, plan: &Plan) -> anyhow::Result<Vec<Fault>> {
-    let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes);
+    let nodes = plan.clusters.iter().flat_map(|cluster| cluster.nodes());
     let found = try_join_all(nodes.map(async |node| on_node(engine, node).await)).await?;
     let mut faults: Vec<Fault> = Vec::new();
     for fault in found.into_iter().flatten() {
@@ -277,7 +279,7 @@ pub async fn none_active(engine: &Engine, plan: &Plan) -> anyhow::Result<()> {
 /// The engine's errors, or that a node cannot remove one.
 pub async fn clear(engine: &Engine, plan: &Plan) -> anyhow::Result<Vec<Fault>> {
     let faults = active(engine, plan).await?;
-    let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes);
+    let nodes = plan.clusters.iter().flat_map(|cluster| cluster.nodes());
     try_join_all(nodes.map(async |node| {
         if !node::is_running(engine, node).await {
             return Ok(());

@@ -61,9 +61,9 @@ const KUBELET: (&str, &str) = (
 
 /// Returns the link's configuration on the nodes of one cluster.
 pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
-    let mut text = format!("services {}\n", cluster.service_subnet);
-    text.push_str(&format!("api {} {}\n", cluster.api_service(), cluster.control_plane()));
-    if let Some(range) = cluster.balancers {
+    let mut text = format!("services {}\n", cluster.kind.service_subnet);
+    text.push_str(&format!("api {} {}\n", cluster.kind.api_service(), cluster.kind.control_plane()));
+    if let Some(range) = cluster.kind.balancers {
         text.push_str(&format!("balancers {range} {} {}\n", range.network(), 1_u32 << (32 - range.prefix_len())));
     }
     // Sorted, so that another order in the spec does not restart the units.
@@ -73,15 +73,15 @@ pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
     };
     for peer in sorted(plan.strangers(cluster).collect()) {
         // Of another network, so its pods may have the addresses of this cluster's.
-        let overlap = overlaps(peer.pod_subnet, cluster.pod_subnet);
-        let pods = if overlap { "-".to_owned() } else { peer.pod_subnet.to_string() };
-        let balancers = peer.balancers.map_or("-".to_owned(), |range| range.to_string());
+        let overlap = overlaps(peer.kind.pod_subnet, cluster.kind.pod_subnet);
+        let pods = if overlap { "-".to_owned() } else { peer.kind.pod_subnet.to_string() };
+        let balancers = peer.kind.balancers.map_or("-".to_owned(), |range| range.to_string());
         text.push_str(&format!("stranger {} {pods} {balancers}\n", peer.name));
     }
     for peer in sorted(plan.neighbors(cluster).collect()) {
         // With the network's name as a suffix, so that the host's search domains are not tried.
-        let node = format!("{}.{}", peer.control_plane(), plan.network.name);
-        text.push_str(&format!("peer {} {node} {}\n", peer.name, peer.pod_subnet));
+        let node = format!("{}.{}", peer.kind.control_plane(), plan.network.name);
+        text.push_str(&format!("peer {} {node} {}\n", peer.name, peer.kind.pod_subnet));
     }
     text
 }
@@ -103,7 +103,7 @@ pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
 pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str) -> anyhow::Result<Outcome<()>> {
     let what = || format!("setting up the link on node {node}");
     let files = files(plan, cluster);
-    let balances = cluster.balancers.is_some() && node == cluster.control_plane();
+    let balances = cluster.kind.balancers.is_some() && node == cluster.kind.control_plane();
     if is_up_to_date(engine, node, &files, balances).await.with_context(what)? {
         return Ok(Outcome::unchanged(()));
     }
@@ -135,14 +135,14 @@ pub async fn forget(engine: &Engine, node: &str, subnets: &[Ipv4Net]) -> anyhow:
 /// If a node has no route to one of them, and whether the link is disabled; or if the node does not respond.
 pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let mut routes = Vec::new();
-    for node in &cluster.nodes {
+    for node in cluster.nodes() {
         for peer in plan.strangers(cluster) {
             let open = is_open(engine, node, cluster, peer).await?;
             anyhow::ensure!(open, "{node} to the gateway of {}: link disabled", peer.name);
             routes.push(format!("{} through its gateway", peer.name));
         }
         for peer in plan.neighbors(cluster) {
-            let subnet = peer.pod_subnet.to_string();
+            let subnet = peer.kind.pod_subnet.to_string();
             let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
             let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next()) else {
                 let cut = node::try_exec(engine, node, &["test", "-e", CUT]).await?.status == 0;
@@ -175,7 +175,7 @@ pub async fn set_cut(
         false => format!("[ ! -e {CUT} ] || {{ rm {CUT} && echo changed; }}"),
     };
     let mut changed = false;
-    for node in &cluster.nodes {
+    for node in cluster.nodes() {
         changed |= node::run(engine, node, &["sh", "-c", &script]).await?.contains("changed");
     }
     let what = if cut { "the link to be disabled" } else { "the link to be enabled" };
@@ -195,7 +195,7 @@ pub async fn set_cut(
 /// # Errors
 /// The engine's.
 pub async fn is_cut(engine: &Engine, cluster: &Cluster) -> anyhow::Result<bool> {
-    for node in &cluster.nodes {
+    for node in cluster.nodes() {
         if node::try_exec(engine, node, &["test", "-e", CUT]).await?.status == 0 {
             return Ok(true);
         }
@@ -227,7 +227,7 @@ async fn is_up_to_date(engine: &Engine, node: &str, files: &[NodeFile], balances
 /// # Errors
 /// The engine's.
 pub async fn is_open(engine: &Engine, node: &str, from: &Cluster, to: &Cluster) -> anyhow::Result<bool> {
-    let subnet = if from.network == to.network { Some(to.pod_subnet) } else { to.balancers };
+    let subnet = if from.network == to.network { Some(to.kind.pod_subnet) } else { to.kind.balancers };
     let Some(subnet) = subnet.map(|subnet| subnet.to_string()) else { return Ok(false) };
     let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
     Ok(if from.network == to.network { said.contains(" via ") } else { !said.contains("unreachable") })

@@ -203,7 +203,7 @@ pub async fn wait_for_gateway(
     }
     let wanted = usize::from(samples.replicas);
     gateway::wait_for_endpoints(client, to, (&host(samples), PORT), wanted, record, step, deadline).await?;
-    gateway::wait_for_connections((client, to), (engine, from.control_plane()), record, step, deadline).await
+    gateway::wait_for_connections((client, to), (engine, from.kind.control_plane()), record, step, deadline).await
 }
 
 /// Returns the producers' full name.
@@ -228,8 +228,8 @@ pub async fn known_endpoints(
         let address = endpoint.rsplit_once(':').and_then(|(ip, _)| ip.parse::<std::net::Ipv4Addr>().ok());
         // Without a gateway, istiod sends the addresses of pods, which are not reached.
         let serves = |cluster: &plan::Cluster, ip| match cluster.network == from.network {
-            true => cluster.pod_subnet.contains(&ip),
-            false => cluster.balancers.is_some_and(|range| range.contains(&ip)),
+            true => cluster.kind.pod_subnet.contains(&ip),
+            false => cluster.kind.balances(ip),
         };
         address.is_some_and(|ip| plan.clusters.iter().any(|cluster| serves(cluster, ip)))
     });

@@ -321,14 +321,14 @@ impl Look<'_> {
     }
 
     async fn nodes(&self, cluster: &Cluster) -> anyhow::Result<String> {
-        for name in &cluster.nodes {
+        for name in cluster.nodes() {
             match self.found.nodes_of(&cluster.name).find(|node| &node.name == name) {
                 None => anyhow::bail!("node {name} is missing"),
                 Some(node) if node.state != "running" => anyhow::bail!("node {name} is {}", node.state),
                 Some(_) => {}
             }
         }
-        Ok(format!("{} of {} running", cluster.nodes.len(), cluster.nodes.len()))
+        Ok(format!("{} of {} running", cluster.nodes().len(), cluster.nodes().len()))
     }
 
     async fn link(&self, cluster: &Cluster) -> anyhow::Result<String> {

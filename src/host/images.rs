@@ -83,7 +83,7 @@ pub async fn load(
     let wanted: Vec<(&str, String)> = images.iter().copied().zip(identities).collect();
     let load = Load::new(folder, images);
     let in_cluster = async |cluster: &&Cluster| {
-        let nodes = cluster.nodes.iter().map(|node| into_node(engine, &load, node, &wanted));
+        let nodes = cluster.nodes().iter().map(|node| into_node(engine, &load, node, &wanted));
         let changed =
             try_join_all(nodes).await.with_context(|| format!("loading images into {}", cluster.name))?;
         let loaded = |image: &&str| Loaded {

@@ -69,10 +69,10 @@ impl Kind<'_> {
     /// The engine's errors.
     pub async fn start(&self, cluster: &Cluster, have: &Environment) -> anyhow::Result<Existing> {
         let found = |name: &String| have.nodes_of(&cluster.name).find(|node| node.name == *name);
-        let Some(nodes) = cluster.nodes.iter().map(found).collect::<Option<Vec<_>>>() else {
+        let Some(nodes) = cluster.nodes().iter().map(found).collect::<Option<Vec<_>>>() else {
             return Ok(Existing::Incomplete);
         };
-        if !is_finished(self.engine, cluster.control_plane()).await? {
+        if !is_finished(self.engine, cluster.kind.control_plane()).await? {
             return Ok(Existing::Incomplete);
         }
         let environment = &self.plan.environment;
@@ -94,7 +94,7 @@ impl Kind<'_> {
         step: &Step,
     ) -> anyhow::Result<()> {
         // Listed now: more may have been created since the inventory.
-        let ours = |node: &Attached| node.kind_name == cluster.kind_name;
+        let ours = |node: &Attached| node.kind_name == cluster.kind.name;
         remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
         // kind adds to an existing file, and fails if a killed kind left a lock.
         for file in ["kubeconfig", "kubeconfig.lock"] {
@@ -103,7 +103,7 @@ impl Kind<'_> {
         let config = self.write_config(cluster, node_image)?;
         let mut command = self.command(kind);
         command
-            .args(["create", "cluster", "--retain", "--name", &cluster.kind_name, "--image", node_image])
+            .args(["create", "cluster", "--retain", "--name", &cluster.kind.name, "--image", node_image])
             .arg("--config")
             .arg(&config)
             .arg("--kubeconfig")
@@ -115,7 +115,7 @@ impl Kind<'_> {
         }
         node::run(
             self.engine,
-            cluster.control_plane(),
+            cluster.kind.control_plane(),
             &["sh", "-c", &format!("mkdir -p /etc/kindmesh && touch {CREATED}")],
         )
         .await?;
@@ -128,7 +128,7 @@ impl Kind<'_> {
     /// The file system's errors.
     pub fn write_config(&self, cluster: &Cluster, node_image: &str) -> anyhow::Result<PathBuf> {
         let path = self.files.of_cluster(&cluster.name, CONFIG_FILE);
-        let mut config = cluster.kind_config.clone();
+        let mut config = cluster.kind.config.clone();
         if self.plan.profile == Profile::Disposable && image_names::is_built(node_image) {
             let mut patched: Value = serde_yaml::from_str(PATCHES)?;
             // Before the user's: the last one wins.
@@ -150,7 +150,7 @@ impl Kind<'_> {
         error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
         error = error.evidence(format!("kind's full log: {}", log_path.display()));
         let (up, down) = (up_hint(&self.plan.environment), down_hint(&self.plan.environment));
-        let node = cluster.control_plane();
+        let node = cluster.kind.control_plane();
         error
             .hint(format!(
                 "the nodes are kept for inspection: docker logs {node}; then {up} retries, {down} deletes the environment"
@@ -169,7 +169,7 @@ impl Kind<'_> {
         kind: impl AsyncFnOnce() -> anyhow::Result<PathBuf>,
     ) -> anyhow::Result<Outcome<PathBuf>> {
         let path = self.kubeconfig(&cluster.name);
-        let node = cluster.control_plane();
+        let node = cluster.kind.control_plane();
         let container = self.engine.docker.inspect_container(node, None).await;
         let published = published_port(&container.with_context(|| format!("inspecting node {node}"))?);
         if published.is_some() && server_port(&path, &cluster.context) == published {
@@ -177,7 +177,7 @@ impl Kind<'_> {
         }
         let kind = kind().await?;
         let mut command = self.command(&kind);
-        command.args(["get", "kubeconfig", "--name", &cluster.kind_name]);
+        command.args(["get", "kubeconfig", "--name", &cluster.kind.name]);
         let output = process::run_within(&mut command, RESPONSE_TIMEOUT).await?;
         state::write_private(&path, &output.stdout)?;
         Ok(Outcome::changed(path))
@@ -279,16 +279,16 @@ pub async fn wait_for_api_service(
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let address = cluster.api_service();
+    let address = cluster.kind.api_service();
     // Retried in the node: starting a command there takes longer than an attempt.
     let script = format!(
         "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"
     );
     wait::until(step, "the API server to respond at its Service address", deadline, async || {
-        let said = node::try_exec(engine, cluster.control_plane(), &["bash", "-c", &script]).await?;
+        let said = node::try_exec(engine, cluster.kind.control_plane(), &["bash", "-c", &script]).await?;
         Ok(match said.status {
             0 => Poll::Ready(()),
-            _ => Poll::NotYet(format!("{address}:443 does not respond on {}", cluster.control_plane())),
+            _ => Poll::NotYet(format!("{address}:443 does not respond on {}", cluster.kind.control_plane())),
         })
     })
     .await

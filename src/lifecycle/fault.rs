@@ -208,7 +208,7 @@ impl Scene<'_> {
             Target::Cluster(name) => {
                 self.environment.cluster(name)?;
                 let cluster = plan.cluster(name).with_context(|| format!("no cluster {name}"))?;
-                Ok(cluster.nodes.iter().map(|node| (name.clone(), node.clone())).collect())
+                Ok(cluster.nodes().iter().map(|node| (name.clone(), node.clone())).collect())
             }
             Target::Zone(zone) => {
                 let zones = try_join_all(plan.clusters.iter().map(|cluster| self.zones(&plan, cluster))).await?;
@@ -235,7 +235,7 @@ impl Scene<'_> {
         let original = kind_name(plan.identity(), &cluster.name);
         let found = listed.items.into_iter().filter_map(|node| {
             let zone = node.labels().get(ZONE)?.clone();
-            let container = format!("{}{}", cluster.kind_name, node.name_any().strip_prefix(&original)?);
+            let container = format!("{}{}", cluster.kind.name, node.name_any().strip_prefix(&original)?);
             Some((cluster.name.clone(), container, zone))
         });
         Ok(found.collect())

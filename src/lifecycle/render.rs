@@ -54,7 +54,7 @@ pub async fn render(
     out.write("plan.yaml", serde_yaml::to_string(plan)?.as_bytes(), 0o600)?;
     for cluster in &plan.clusters {
         let rendered = render::manifests(inputs.cache, cluster, async || istioctl(cluster).await).await?.value;
-        out.yaml(cluster, "kind.yaml", &cluster.kind_config)?;
+        out.yaml(cluster, "kind.yaml", &cluster.kind.config)?;
         if plan.profile == Profile::Disposable {
             out.write(&format!("{}/coredns.yaml", cluster.name), kind::COREDNS.as_bytes(), 0o600)?;
         }

@@ -56,8 +56,8 @@ pub(crate) async fn take(
     let taken = clusters.iter().map(async |(cluster, client)| {
         // Before the nodes: with volumes, their API servers are frozen.
         let (objects, ready) = futures::try_join!(roots::objects(client), ready(client, with_images))?;
-        let nodes = try_join_all(cluster.nodes.iter().map(node)).await?;
-        let (pod_subnet, service_subnet) = (cluster.pod_subnet, cluster.service_subnet);
+        let nodes = try_join_all(cluster.nodes().iter().map(node)).await?;
+        let (pod_subnet, service_subnet) = (cluster.kind.pod_subnet, cluster.kind.service_subnet);
         let image = nodes.first().and_then(|node| node.container["Image"].as_str());
         let node_image = image.unwrap_or_default().to_owned();
         let taken =

@@ -34,7 +34,7 @@ const RECIPE: &str = "2";
 impl Plan {
     /// Returns the node images, each once.
     pub fn node_images(&self) -> Vec<&str> {
-        distinct(self.clusters.iter().map(|cluster| cluster.node_image.as_str()))
+        distinct(self.clusters.iter().map(|cluster| cluster.kind.node_image.as_str()))
     }
 
     /// Returns the versions of Istio, each once.
@@ -45,7 +45,7 @@ impl Plan {
     /// Returns the images that clusters with this node image need and that do not depend on the kindmesh executable: all except
     /// a sample image that kindmesh builds, which changes with every build of kindmesh.
     pub fn stable_images_on(&self, node_image: &str) -> Vec<String> {
-        self.stable_images_of(|cluster| cluster.node_image == node_image)
+        self.stable_images_of(|cluster| cluster.kind.node_image == node_image)
     }
 
     /// Returns all images that do not depend on the kindmesh executable.

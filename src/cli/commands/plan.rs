@@ -49,11 +49,11 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     facts.row(["environment", &plan.environment]);
     facts.row(["platform", &plan.platform]);
     facts.row(["network".into(), format!("{} {}", plan.network.name, plan.network.subnet)]);
-    let of_cluster = |cluster: &plan::Cluster| (cluster.node_image.clone(), cluster.istio_version.clone());
+    let of_cluster = |cluster: &plan::Cluster| (cluster.kind.node_image.clone(), cluster.istio_version.clone());
     // Of each cluster, in the table, if they differ.
     let uniform = plan.clusters.iter().all(|cluster| of_cluster(cluster) == of_cluster(&plan.clusters[0]));
     facts.row(["node image".into(), plan.node_images().join(", ")]);
-    if plan.clusters.iter().any(|cluster| cluster.cgroup_v1) {
+    if plan.clusters.iter().any(|cluster| cluster.kind.cgroup_v1) {
         facts.row(["kubelet", "configured to accept cgroup v1"]);
     }
     facts.row(["Istio".into(), format!("{}, mesh {}", plan.istio_versions().join(", "), plan.mesh.id)]);
@@ -82,14 +82,17 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         let mut row = vec![
             cluster.name.clone(),
             cluster.context.clone(),
-            cluster.nodes.len().to_string(),
+            cluster.nodes().len().to_string(),
             cluster.network.clone(),
-            cluster.pod_subnet.to_string(),
-            cluster.service_subnet.to_string(),
-            cluster.balancers.map_or("-".into(), |range| range.to_string()),
+            cluster.kind.pod_subnet.to_string(),
+            cluster.kind.service_subnet.to_string(),
+            cluster.kind.balancers.map_or("-".into(), |range| range.to_string()),
         ];
         if !uniform {
-            row.extend([cluster.kubernetes_version.clone().unwrap_or("-".into()), cluster.istio_version.clone()]);
+            row.extend([
+                cluster.kind.kubernetes_version.clone().unwrap_or("-".into()),
+                cluster.istio_version.clone(),
+            ]);
         }
         if has_remotes {
             row.push(match (&cluster.primary, cluster.istiod_address) {

@@ -24,11 +24,11 @@ pub fn lines(fault: &Fault, lasts: Duration, plan: &Plan, here: &Cluster, there:
     }
     let is_neighbor = here.network == there.network;
     // Pods of other networks may have the addresses of this cluster's, and are never destinations on the wire.
-    let pods = is_neighbor.then_some(there.pod_subnet);
-    for subnet in pods.into_iter().chain(there.balancers) {
+    let pods = is_neighbor.then_some(there.kind.pod_subnet);
+    for subnet in pods.into_iter().chain(there.kind.balancers) {
         text.push_str(&format!("to {subnet}\n"));
     }
-    for node in &there.nodes {
+    for node in there.nodes() {
         // With the network's name as a suffix, so that the host's search domains are not tried.
         let name = format!("{node}.{}", plan.network.name);
         match fault.kind {

@@ -163,9 +163,7 @@ pub async fn wait_for_address(
     let what = "the east-west gateway to have an address";
     let mut retries = Retries::new(record);
     wait::until(step, what, deadline, async || match address(client).await {
-        Ok(Some(address)) if cluster.balancers.is_some_and(|range| range.contains(&address)) => {
-            Ok(Poll::Ready(address))
-        }
+        Ok(Some(address)) if cluster.kind.balances(address) => Ok(Poll::Ready(address)),
         Ok(Some(address)) => Ok(Poll::NotYet(format!("{address} is not in its cluster's range"))),
         Ok(None) => Ok(Poll::NotYet(format!(
             "it has none; docker exec {} journalctl -u kindmesh-balancer says why",

@@ -107,7 +107,7 @@ pub async fn wait_for_address(
     let wanted = cluster.istiod_address;
     let what =
         format!("the Service {SERVICE} to get {}", wanted.map(|address| address.to_string()).unwrap_or_default());
-    let why = format!("docker exec {} journalctl -u kindmesh-balancer says why", cluster.control_plane());
+    let why = format!("docker exec {} journalctl -u kindmesh-balancer says why", cluster.kind.control_plane());
     let mut retries = Retries::new(record);
     wait::until(step, &what, deadline, async || match address(client).await {
         Ok(has) if has == wanted => Ok(Poll::Ready(())),

@@ -340,7 +340,7 @@ async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow
     let find = |name: &str| plan.cluster(name).with_context(|| format!("the plan has no cluster {name}"));
     let (one, other): (&plan::Cluster, &plan::Cluster) = (find(here)?, find(there)?);
     for (from, to) in [(one, other), (other, one)] {
-        for name in &from.nodes {
+        for name in from.nodes() {
             if !link::is_open(engine, name, from, to).await? {
                 let cut = node::try_exec(engine, name, &["test", "-e", link::CUT]).await?.status == 0;
                 return Ok(if cut { Linked::Cut } else { Linked::No(name.clone()) });

@@ -93,7 +93,7 @@ fn applied(cluster: &Cluster, file: &str) -> String {
 fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
     let name = &cluster.name;
     line(format!("kind create cluster --config {name}/kind.yaml"));
-    for node in &cluster.nodes {
+    for node in cluster.nodes() {
         line(format!(
             "tar -C {name}/node --owner=0 --group=0 --mode=u+rwX,go+rX -c . | docker exec -i {node} tar --no-overwrite-dir -C / -x"
         ));

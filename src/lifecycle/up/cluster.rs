@@ -110,11 +110,11 @@ impl Run {
             };
             if revived == Existing::Incomplete {
                 let (tool, image) =
-                    futures::try_join!(self.tools.kind(), self.images.ensure_baked(&cluster.node_image))?;
+                    futures::try_join!(self.tools.kind(), self.images.ensure_baked(&cluster.kind.node_image))?;
                 kind.write_config(cluster, &image)?;
                 if !self.restore(cluster, &image, step).await? {
                     if let Err(error) = kind.create(cluster, &tool, &image, step).await {
-                        let look = gather::node(&self.engine, cluster.control_plane()).await;
+                        let look = gather::node(&self.engine, cluster.kind.control_plane()).await;
                         return Err(diagnosis::explain(error, &look));
                     }
                     self.templates.created();
@@ -128,14 +128,14 @@ impl Run {
             let waited = wait::until(step, what, self.wait_deadline(), async || {
                 let Err(error) = client.apiserver_version().await else { return Ok(Poll::Ready(())) };
                 // The node was started just now, or by a killed `up` or `start`.
-                let runs_for = node::runs_for(&self.engine, cluster.control_plane()).await;
+                let runs_for = node::runs_for(&self.engine, cluster.kind.control_plane()).await;
                 if runs_for.is_some_and(|time| time < START_TIMEOUT) {
                     record.note(Reason::ApiServer);
                 }
                 retries.failed(what, error)
             })
             .await;
-            diagnosis::explained(waited, async || gather::node(&self.engine, cluster.control_plane()).await)
+            diagnosis::explained(waited, async || gather::node(&self.engine, cluster.kind.control_plane()).await)
                 .await?;
             if started {
                 record.note(Reason::ApiServer);
@@ -148,7 +148,7 @@ impl Run {
     async fn ensure_link(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let step = self.events.step("link", Some(&cluster.name));
         step.run(async |_| {
-            let nodes = cluster.nodes.iter().map(|node| link::ensure(&self.engine, &self.plan, cluster, node));
+            let nodes = cluster.nodes().iter().map(|node| link::ensure(&self.engine, &self.plan, cluster, node));
             let changed = try_join_all(nodes).await?.iter().any(|outcome| outcome.changed);
             Ok(Outcome { value: (), changed })
         })
@@ -182,7 +182,7 @@ impl Run {
             self.images.ensure(&missing).await?;
             load.bring(&self.engine, node, missing).await
         };
-        let brought = try_join_all(cluster.nodes.iter().map(on_node)).await?;
+        let brought = try_join_all(cluster.nodes().iter().map(on_node)).await?;
         Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
     }
 
@@ -273,7 +273,7 @@ impl Run {
             let deadline = self.wait_deadline();
             if !istio::exists(&made.client).await? {
                 let waited = kind::wait_for_api_service(&self.engine, made.cluster, step, deadline).await;
-                let node = made.cluster.control_plane();
+                let node = made.cluster.kind.control_plane();
                 let look = async || gather::node_in_cluster(&self.engine, node, &made.client).await;
                 diagnosis::explained(waited, look).await?;
             }

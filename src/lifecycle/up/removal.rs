@@ -98,7 +98,7 @@ impl Run {
         let unlink = self.events.step("unlink", name).run(async |_| {
             let each = self.plan.clusters.iter().flat_map(|cluster| {
                 let subnets = removed.seen_from(cluster).subnets;
-                cluster.nodes.iter().map(move |node| (node, subnets.clone()))
+                cluster.nodes().iter().map(move |node| (node, subnets.clone()))
             });
             try_join_all(each.map(async |(node, subnets)| link::forget(&self.engine, node, &subnets).await))
                 .await?;
@@ -152,7 +152,7 @@ fn count(said: &str, plan: &Plan, removed: &Removed) -> usize {
             line.split_whitespace().find_map(|word| word.strip_prefix(key))?.parse().ok()
         };
         let (Some(from), Some(to)) = (field("src="), field("dst=")) else { return false };
-        let from_pod = plan.clusters.iter().any(|cluster| cluster.pod_subnet.contains(&from));
+        let from_pod = plan.clusters.iter().any(|cluster| cluster.kind.pod_subnet.contains(&from));
         removed.owned(to) && !removed.owned(from) && (from_pod || plan.network.subnet.contains(&to))
     };
     said.lines().filter(from_peer).count()

@@ -270,20 +270,18 @@ impl Run {
         let create = async {
             // kind's; that of an earlier cluster may have the same port.
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, "kubeconfig"));
-            kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind_name).await?;
+            kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind.name).await?;
             restore::create(&self.engine, saved, cluster, network, &self.files).await
         };
         let ((), images) = futures::try_join!(create, self.built_image())?;
         let gateway = self.plan.gateway();
         let moved = (plan::first_address(manifest.subnet) != gateway).then_some(gateway);
         // Addresses of the snapshot's network, but not of this cluster's range: nobody would hold them.
-        let kept = |address| {
-            !manifest.subnet.contains(&address) || cluster.balancers.is_some_and(|range| range.contains(&address))
-        };
+        let kept = |address| !manifest.subnet.contains(&address) || cluster.kind.balances(address);
         let objects = roots::changed(&saved.objects, trust, moved, kept);
         let files = link::files(&self.plan, cluster);
         let source = restore::Source { snapshot, cluster: saved, images, objects, files };
-        restore::fill(&self.engine, &cluster.nodes, &source).await
+        restore::fill(&self.engine, cluster.nodes(), &source).await
     }
 
     /// Returns an archive of the sample image, if kindmesh builds it: then the node image does not contain it.

@@ -15,7 +15,7 @@ use crate::plan::inventory::Environment;
 /// The engine's errors.
 pub(super) async fn look(engine: &Engine, plan: &Plan, existing: &Environment) -> anyhow::Result<Unlabeled> {
     let ours = |name: &String| existing.nodes.iter().any(|found| found.name == *name);
-    let nodes = plan.clusters.iter().flat_map(|cluster| &cluster.nodes).filter(|name| !ours(name));
+    let nodes = plan.clusters.iter().flat_map(|cluster| cluster.nodes()).filter(|name| !ours(name));
     let is_there = async |name: &String| match engine.docker.inspect_container(name, None).await {
         Ok(_) => Ok(Some(name.clone())),
         Err(error) if is_not_found(&error) => Ok(None),

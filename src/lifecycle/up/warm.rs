@@ -34,7 +34,7 @@ pub struct Warm {
 impl Warm {
     /// Returns the image for new nodes of a cluster; none if the plan does not have the cluster.
     pub fn node_image_of(&self, cluster: &str) -> Option<&String> {
-        self.node_images.get(&self.plan.cluster(cluster)?.node_image)
+        self.node_images.get(&self.plan.cluster(cluster)?.kind.node_image)
     }
 }
 

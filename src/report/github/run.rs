@@ -27,9 +27,9 @@ pub fn environment(up: &Up) -> String {
             "| {} | {} | {} | {} | {} | {} |\n",
             escape::markdown(&cluster.name),
             escape::code(&cluster.context),
-            cluster.nodes.len(),
-            cluster.pod_subnet,
-            cluster.service_subnet,
+            cluster.nodes().len(),
+            cluster.kind.pod_subnet,
+            cluster.kind.service_subnet,
             samples.collect::<Vec<_>>().join(", "),
         ));
     }
@@ -167,7 +167,7 @@ mod tests {
     fn the_environment_is_a_table() {
         let spec = spec::from_text("{name: shop, samples: {image: 'registry.example/sample:1'}}", "x").unwrap();
         let plan = plan::plan(&spec.spec, &Inventory::default()).unwrap();
-        let pods = plan.clusters[0].pod_subnet;
+        let pods = plan.clusters[0].kind.pod_subnet;
         let answer: Answer = serde_json::from_value(serde_json::json!({
             "id": "1", "statusCode": 200, "roundTripTimeMillis": 4, "reason": null, "callerHeaders": {},
             "producerHeaders": {"x-forwarded-client-cert": "Hash=1;URI=spiffe://cluster.local/ns/sample/sa/sample-caller"},
