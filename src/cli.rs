@@ -11,6 +11,7 @@ use crate::report::{ColorChoice, Output};
 use crate::spec::{Label, environment_name};
 
 mod commands;
+mod confirm;
 mod context;
 mod help;
 mod run;

@@ -4,6 +4,8 @@ pub mod call;
 pub mod client;
 pub mod environment;
 pub mod exec;
+#[allow(dead_code, reason = "up does not use clusters that exist yet")]
+pub mod existing;
 pub mod fault;
 #[cfg(feature = "cli")]
 pub mod forward;

@@ -180,7 +180,10 @@ pub mod internals {
         pub use crate::lifecycle::experiment::Experiment;
     }
     pub mod plan {
-        pub use crate::plan::{Cluster, MANAGED_BY_LABEL, Network, Plan, Samples, plan};
+        pub use crate::plan::{Cluster, KindCluster, MANAGED_BY_LABEL, Network, Plan, Samples, plan};
+        pub mod existing {
+            pub use crate::plan::existing::Known;
+        }
         pub mod images {
             pub use crate::plan::image_names::of_archive;
         }

@@ -24,7 +24,8 @@ mod url;
 
 pub use metadata::Metadata;
 pub use protocol::{
-    Called, CallerAnswer, Calls, Count, Load, LoadProgress, Message, Probe, Probed, ProducerAnswer, Refusal, Sent,
+    ApiServer, Called, CallerAnswer, Calls, Count, Load, LoadProgress, Message, Probe, Probed, ProducerAnswer,
+    Refusal, Sent,
 };
 pub use protocols::{Ports, Protocol, STREAM_RESPONSES};
 #[cfg(feature = "cli")]

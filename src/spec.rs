@@ -17,6 +17,7 @@ pub mod validate;
 pub mod versions;
 
 mod disk;
+mod existing;
 mod file;
 mod owned;
 mod place;
@@ -25,6 +26,7 @@ mod places;
 pub use changes::changes;
 #[cfg(feature = "cli")]
 pub(crate) use disk::read as read_text;
+pub use existing::{Gateway, Trust};
 #[cfg(feature = "cli")]
 pub(crate) use file::parse_file;
 pub use load::{Loaded, Sources, environment_name, from_text, to_yaml};
@@ -57,6 +59,9 @@ pub struct Spec {
     pub clusters: Vec<Cluster>,
     /// The mesh.
     pub mesh: Mesh,
+    /// The root of trust.
+    #[serde(skip_serializing_if = "is_default")]
+    pub trust: Trust,
     /// The sample services.
     pub samples: Samples,
     /// Where `kindmesh deploy` applies objects without an annotation: clusters by the name of an object, or of its
@@ -109,6 +114,15 @@ pub enum Profile {
 pub struct Cluster {
     /// Its name in the mesh: a DNS label.
     pub name: Label,
+    /// Its context in your kubeconfig, if it exists already. Without a context, kind creates the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// For a cluster that exists, the URL at which the other clusters reach its API server; by default that of its context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server: Option<String>,
+    /// For a cluster that exists, its east-west gateway.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gateway: Gateway,
     /// The region of its nodes (`topology.kubernetes.io/region`); empty for none.
     #[serde(default)]
     pub region: String,
@@ -178,10 +192,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
 /// The mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Mesh {
+    /// Whether to install Istio in clusters that exist. Otherwise the Istio in them is used as it is.
+    #[serde(skip_serializing_if = "is_true")]
+    pub install: bool,
     /// Istio's version.
     pub version: String,
     /// The repository of Istio's images.
@@ -231,6 +252,11 @@ pub const DEFAULT_NODE_IMAGE: &str =
 pub const DEFAULT_ISTIO_VERSION: &str = "1.31.1";
 
 impl Spec {
+    /// Returns the clusters that kind creates.
+    pub fn kind_clusters(&self) -> impl Iterator<Item = &Cluster> + Clone {
+        self.clusters.iter().filter(|cluster| !cluster.exists())
+    }
+
     /// Returns the node image of a cluster.
     pub fn node_image_of<'a>(&'a self, cluster: &'a Cluster) -> &'a str {
         cluster.kubernetes.node_image.as_ref().unwrap_or(&self.kubernetes.node_image)
@@ -269,7 +295,7 @@ impl Spec {
 
     /// Returns the node images of the clusters, as text.
     pub fn node_images(&self) -> String {
-        distinct(self.clusters.iter().map(|cluster| self.node_image_of(cluster))).join(", ")
+        distinct(self.kind_clusters().map(|cluster| self.node_image_of(cluster))).join(", ")
     }
 
     /// Returns the Istio network of a cluster's pods; none for the one that clusters of a flat mesh share.
@@ -294,6 +320,9 @@ impl Default for Spec {
     fn default() -> Self {
         let cluster = |i: u8| Cluster {
             name: Label::literal(&format!("cluster{i}")),
+            context: None,
+            api_server: None,
+            gateway: Gateway::default(),
             region: format!("region{i}"),
             zone: format!("zone{i}"),
             workers: 0,
@@ -311,6 +340,7 @@ impl Default for Spec {
             kubernetes: Kubernetes::default(),
             clusters: vec![cluster(1), cluster(2)],
             mesh: Mesh::default(),
+            trust: Trust::default(),
             samples: Samples::default(),
             deploy: BTreeMap::new(),
         }
@@ -331,7 +361,12 @@ impl Default for Kubernetes {
 
 impl Default for Mesh {
     fn default() -> Self {
-        Self { version: DEFAULT_ISTIO_VERSION.into(), hub: "docker.io/istio".into(), values: Values::new() }
+        Self {
+            install: true,
+            version: DEFAULT_ISTIO_VERSION.into(),
+            hub: "docker.io/istio".into(),
+            values: Values::new(),
+        }
     }
 }
 

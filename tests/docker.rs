@@ -96,7 +96,7 @@ async fn inventory(engine: &Engine) -> Inventory {
 fn planned(inventory: &Inventory, environment: &str) -> plan::Network {
     let text = format!("{{name: {environment}, clusters: [{{name: a}}], samples: {{enabled: false}}}}");
     let spec = spec::from_text(&text, "test").unwrap().spec;
-    plan::plan(&spec, inventory).unwrap().network
+    plan::plan(&spec, inventory).unwrap().docker.unwrap().network
 }
 
 /// Creates a planned network with a change. Other tests plan at the same time, so it may take several attempts.

@@ -9,8 +9,9 @@ use kindmesh::internals::base::names::{kind_name, network_name};
 use kindmesh::internals::cluster::fault::{self, Fault};
 use kindmesh::internals::cluster::link;
 use kindmesh::internals::cluster::workloads;
+use kindmesh::internals::plan::existing::Known;
 use kindmesh::internals::plan::inventory::{self, Environment, Executable, Inventory, Taken};
-use kindmesh::internals::plan::{self, Plan};
+use kindmesh::internals::plan::{self, KindCluster, Plan};
 use kindmesh::internals::spec::{Origins, Spec, from_text, validate};
 use serde_json::json;
 
@@ -113,15 +114,19 @@ fn on_cgroup_v1(mut inventory: Inventory) -> Inventory {
 
 /// Returns the inventory after a plan is carried out.
 fn carried_out(plan: &Plan, mut inventory: Inventory) -> Inventory {
-    let registers = plan.network.registers.iter().map(|r| (&r.name, r.subnet, &r.labels));
+    let registers = plan.docker().unwrap().network.registers.iter().map(|r| (&r.name, r.subnet, &r.labels));
     let existing = inventory.environments.entry(plan.environment.clone()).or_default();
     // An existing network is not created again, even if the plan has other labels for it.
-    let own = (&plan.network.name, plan.network.subnet, &plan.network.labels);
+    let own = (
+        &plan.docker().unwrap().network.name,
+        plan.docker().unwrap().network.subnet,
+        &plan.docker().unwrap().network.labels,
+    );
     let new = existing.network.is_none().then_some(own);
     for (name, subnet, labels) in new.into_iter().chain(registers) {
         let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
         existing.networks.push(name.clone());
-        if *name == plan.network.name {
+        if *name == plan.docker().unwrap().network.name {
             existing.network = Some(name.clone());
             existing.subnet = Some(subnet);
             existing.version = label(inventory::VERSION_LABEL);
@@ -148,16 +153,20 @@ fn yaml(value: &impl serde::Serialize) -> String {
 fn pin(name: &str, spec: &Spec, inventory: &Inventory) -> Plan {
     let plan = made(spec, inventory);
     let mut shown = plan.clone();
-    let networks = std::iter::once(&mut shown.network.labels);
-    let markers = shown.removed.iter_mut().flat_map(|removed| &mut removed.marker);
-    let registers = shown.network.registers.iter_mut().chain(markers).map(|register| &mut register.labels);
-    for labels in networks.chain(registers) {
+    let docker = shown.docker.iter_mut().flat_map(|docker| {
+        let markers = docker.removed.iter_mut().flat_map(|removed| &mut removed.marker);
+        let registers = docker.network.registers.iter_mut().chain(markers).map(|register| &mut register.labels);
+        std::iter::once(&mut docker.network.labels).chain(registers)
+    });
+    for labels in docker {
         let version = labels.insert(inventory::VERSION_LABEL.into(), "[version]".into());
         assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
     }
     golden(&format!("{name}.plan"), &yaml(&shown));
-    let link = |cluster: &plan::Cluster| format!("# {}\n{}", cluster.name, link::config(&plan, cluster));
-    golden(&format!("{name}.link"), &plan.clusters.iter().map(link).collect::<String>());
+    let link = |(cluster, _): (&plan::Cluster, &KindCluster)| {
+        format!("# {}\n{}", cluster.name, link::config(&plan, cluster).unwrap())
+    };
+    golden(&format!("{name}.link"), &plan.kind_clusters().map(link).collect::<String>());
     plan
 }
 
@@ -215,7 +224,7 @@ fn proxies_of_remote_clusters_use_the_istiod_of_a_primary() {
         "east east east own"
     );
     // The last address of the range of the primary: the gateway has the first.
-    let last = east.kind.balancers.unwrap().broadcast();
+    let last = east.kind().unwrap().balancers.unwrap().broadcast();
     assert_eq!([east, west, far].map(|cluster| cluster.istiod_address), [Some(last); 3]);
     assert!(east.istiod_through_gateway && own.istiod_address.is_none());
     assert_eq!(west.intermediate_subject, east.intermediate_subject);
@@ -289,30 +298,65 @@ fn cluster_that_the_spec_does_not_list_is_removed() {
     let (two, three) = (named("shop", &["east", "west"]), named("shop", &["east", "west", "quay"]));
     let there = carried_out(&made(&three, &machine()), machine());
     let plan = pin("removed", &two, &there);
-    let [removed] = &plan.removed[..] else { panic!("{:?}", plan.removed) };
+    let [removed] = &plan.docker().unwrap().removed[..] else { panic!("{:?}", plan.docker().unwrap().removed) };
     let quay = made(&three, &there).cluster("quay").cloned().unwrap();
     assert!(
-        removed.owned(quay.kind.pod_subnet.network()) && removed.owned(quay.kind.balancers.unwrap().network())
+        removed.owned(quay.kind().unwrap().pod_subnet.network())
+            && removed.owned(quay.kind().unwrap().balancers.unwrap().network())
     );
-    assert!(!removed.owned(plan.clusters[0].kind.pod_subnet.network()));
+    assert!(!removed.owned(plan.clusters[0].kind().unwrap().pod_subnet.network()));
     // The label of the network still lists it: its register says that it is gone.
     let marker = removed.marker.clone().unwrap();
     let mut gone = there.clone();
     let environment = gone.environments.get_mut("shop").unwrap();
     environment.networks.push(marker.name.clone());
     environment.read_labels(&marker.name, |key| marker.labels.get(key).cloned().unwrap_or_default());
-    assert_eq!(made(&two, &gone).removed, []);
+    assert_eq!(made(&two, &gone).docker.unwrap().removed, []);
     // Added again, it has the same subnets, and a register that replaces that one.
     let again = made(&three, &gone);
     assert_eq!(again.cluster("quay"), Some(&quay));
-    let [register] = &again.network.registers[..] else { panic!("{:?}", again.network.registers) };
+    let [register] = &again.docker().unwrap().network.registers[..] else {
+        panic!("{:?}", again.docker().unwrap().network.registers)
+    };
     assert!(register.replaces && register.name == marker.name);
 
     // One that was added later is listed by its register only.
     let first = carried_out(&made(&two, &machine()), machine());
     let added = carried_out(&made(&three, &first), first);
-    let removed = made(&two, &added).removed.remove(0);
+    let removed = made(&two, &added).docker.unwrap().removed.remove(0);
     assert_eq!((removed.register.as_deref(), removed.marker), (Some("kindmesh-shop.quay"), None));
+}
+
+/// What `up` found in a cluster that exists.
+fn known(uid: &str, server: &str, pods: &str) -> Known {
+    Known { uid: uid.into(), server: server.into(), version: "v1.36.3".into(), pod_subnets: vec![net(pods)] }
+}
+
+#[test]
+fn clusters_that_exist_need_no_engine() {
+    let text = "name: shop\nsamples: {image: 'registry.example/sample:1', caller: {clusters: [east]}, producer: {clusters: [west]}}\n\
+                clusters: [{name: east, context: gke_p_a, network: vpc1}, \
+                {name: west, context: eks, network: vpc2, apiServer: 'https://api.west', gateway: {addresses: [10.0.0.7]}}]";
+    let mut inventory = Inventory::default();
+    inventory.existing.insert("east".into(), known("1", "https://10.1.0.5", "10.8.0.0/24"));
+    inventory.existing.insert("west".into(), known("2", "https://10.2.0.5", "10.8.0.0/24"));
+    let plan = pin("existing", &spec(text), &inventory);
+    assert!(plan.docker.is_none() && plan.kind_clusters().next().is_none());
+    assert_eq!(plan.docker().unwrap_err().kind, Kind::Usage);
+    let [east, west] = &plan.clusters[..] else { panic!("two clusters") };
+    assert_eq!((east.api_server.as_str(), west.api_server.as_str()), ("https://10.1.0.5", "https://api.west"));
+    assert!(east.nodes().is_empty() && east.kind().is_err());
+}
+
+#[test]
+fn clusters_that_exist_join_those_of_kind() {
+    let text = "name: shop\nsamples: {image: 'registry.example/sample:1', caller: {clusters: [own]}, producer: {clusters: [east]}}\n\
+                clusters: [{name: own}, {name: east, context: gke_p_a, network: vpc1, gateway: {addresses: [gw.example]}}]";
+    let mut inventory = machine();
+    inventory.existing.insert("east".into(), known("1", "https://10.1.0.5", "10.8.0.0/24"));
+    let plan = pin("mixed", &spec(text), &inventory);
+    assert_eq!(plan.docker().unwrap().network.labels[inventory::CLUSTERS_LABEL], "own");
+    assert_eq!(plan.kind_clusters().map(|(cluster, _)| cluster.name.as_str()).collect::<Vec<_>>(), ["own"]);
 }
 
 #[test]
@@ -344,12 +388,12 @@ fn existing_environment_keeps_subnets_by_cluster_name() {
         .taken
         .extend([taken("10.0.0.0/8", "the route via tun0"), taken("172.30.0.0/16", "the route via tun0")]);
     let again = made(&named("shop", &["west", "quay", "east"]), &crowded);
-    assert_eq!(again.network.subnet, first.network.subnet);
+    assert_eq!(again.docker().unwrap().network.subnet, first.docker().unwrap().network.subnet);
     for cluster in &first.clusters {
         let same = again.cluster(&cluster.name).unwrap();
         assert_eq!(
-            (same.kind.pod_subnet, same.kind.service_subnet),
-            (cluster.kind.pod_subnet, cluster.kind.service_subnet)
+            (same.kind().unwrap().pod_subnet, same.kind().unwrap().service_subnet),
+            (cluster.kind().unwrap().pod_subnet, cluster.kind().unwrap().service_subnet)
         );
     }
 }
@@ -360,27 +404,29 @@ fn subnet_without_a_label_is_chosen_again() {
     let environment = there.environments.get_mut("shop").unwrap();
     environment.clusters = inventory::clusters_of_labels("east,west", "west=10.100.0.0/16+10.101.0.0/16");
     let plan = made(&named("shop", &["east", "west"]), &there);
-    assert!(plan.network.registers.is_empty());
-    assert_eq!(plan.cluster("west").unwrap().kind.pod_subnet, net("10.100.0.0/16"));
+    assert!(plan.docker().unwrap().network.registers.is_empty());
+    assert_eq!(plan.cluster("west").unwrap().kind().unwrap().pod_subnet, net("10.100.0.0/16"));
     assert_no_overlap(&plan, &there);
 }
 
 #[test]
 fn added_cluster_gets_one_register() {
     let two = made(&named("shop", &["east", "west"]), &machine());
-    assert_eq!(two.network.registers, []);
+    assert_eq!(two.docker().unwrap().network.registers, []);
     let there = carried_out(&two, machine());
     let added = named("shop", &["east", "west", "quay"]);
     let three = made(&added, &there);
-    let [register] = &three.network.registers[..] else { panic!("{:?}", three.network.registers) };
+    let [register] = &three.docker().unwrap().network.registers[..] else {
+        panic!("{:?}", three.docker().unwrap().network.registers)
+    };
     assert_eq!(register.name, "kindmesh-shop.quay");
     assert_eq!(register.subnet.prefix_len(), 29);
     assert_eq!(register.labels[inventory::CLUSTERS_LABEL], "quay");
-    assert_eq!(three.network.labels[inventory::CLUSTERS_LABEL], "east,west");
+    assert_eq!(three.docker().unwrap().network.labels[inventory::CLUSTERS_LABEL], "east,west");
 
     let there = carried_out(&three, there);
     let again = made(&added, &there);
-    assert_eq!(again.network.registers, []);
+    assert_eq!(again.docker().unwrap().network.registers, []);
     assert_eq!(again.clusters, three.clusters);
 }
 
@@ -388,7 +434,7 @@ fn added_cluster_gets_one_register() {
 fn missing_network_is_created_again_with_all_clusters() {
     let two = made(&named("shop", &["east", "west"]), &machine());
     let three = made(&named("shop", &["east", "west", "quay"]), &carried_out(&two, machine()));
-    let register = &three.network.registers[0];
+    let register = &three.docker().unwrap().network.registers[0];
     let mut left = machine();
     left.taken = vec![Taken { subnet: register.subnet, by: format!("Docker network \"{}\"", register.name) }];
     let label = |key: &str| register.labels[key].as_str();
@@ -399,8 +445,11 @@ fn missing_network_is_created_again_with_all_clusters() {
     };
     left.environments.insert("shop".into(), environment);
     let again = made(&named("shop", &["east", "west", "quay"]), &left);
-    assert_eq!(again.network.labels[inventory::CLUSTERS_LABEL], "east,west,quay");
-    assert_eq!(again.cluster("quay").unwrap().kind.pod_subnet, three.cluster("quay").unwrap().kind.pod_subnet);
+    assert_eq!(again.docker().unwrap().network.labels[inventory::CLUSTERS_LABEL], "east,west,quay");
+    assert_eq!(
+        again.cluster("quay").unwrap().kind().unwrap().pod_subnet,
+        three.cluster("quay").unwrap().kind().unwrap().pod_subnet
+    );
     assert_no_overlap(&again, &left);
 }
 
@@ -491,7 +540,7 @@ fn similar_names_are_accepted() {
 fn fixed_subnet_is_used_if_free() {
     let fixed = spec("name: shop\nnetwork: {subnet: 10.100.0.0/16}\n");
     let plan = made(&fixed, &machine());
-    assert_eq!(plan.network.subnet, net("10.100.0.0/16"));
+    assert_eq!(plan.docker().unwrap().network.subnet, net("10.100.0.0/16"));
     assert_no_overlap(&plan, &machine());
     // Neither the environment's own network nor the host's route to it is a conflict.
     let mut there = carried_out(&plan, machine());
@@ -505,7 +554,8 @@ fn subnets_of_clusters_are_those_of_the_spec() {
                 - {name: west}\n  - {name: far, network: vpc2, podSubnet: 172.30.0.0/20}\n";
     let shop = spec(text);
     let plan = made(&shop, &machine());
-    let subnets: Vec<_> = plan.clusters.iter().map(|c| (c.kind.pod_subnet, c.kind.service_subnet)).collect();
+    let subnets: Vec<_> =
+        plan.clusters.iter().map(|c| (c.kind().unwrap().pod_subnet, c.kind().unwrap().service_subnet)).collect();
     let expected = [
         ("172.30.0.0/20", "10.100.0.0/16"),
         ("10.101.0.0/16", "10.102.0.0/16"),
@@ -513,12 +563,12 @@ fn subnets_of_clusters_are_those_of_the_spec() {
     ];
     assert_eq!(subnets, expected.map(|(pods, services)| (net(pods), net(services))));
     // The first candidates for the Docker network are in the pod subnet.
-    assert_eq!(plan.network.subnet, net("172.30.16.0/24"));
+    assert_eq!(plan.docker().unwrap().network.subnet, net("172.30.16.0/24"));
     let there = carried_out(&plan, machine());
     assert_eq!(made(&shop, &there).clusters, plan.clusters);
     // The cluster that has the same pod subnet as another one can be removed.
     let fewer = made(&spec(&text[..text.find("  - {name: far").unwrap()]), &there);
-    let far = &fewer.removed[0];
+    let far = &fewer.docker().unwrap().removed[0];
     assert!(far.subnets.contains(&net("172.30.0.0/20")));
     let seen = ["east", "west"].map(|name| far.seen_from(fewer.cluster(name).unwrap()).subnets.len());
     assert_eq!(seen, [far.subnets.len() - 1, far.subnets.len()]);
@@ -542,10 +592,17 @@ fn kubelet_is_configured_for_cgroup_v1_if_needed() {
     let flags = |image: &str, istio: &str, inventory: &Inventory| {
         let text = format!("kubernetes: {{nodeImage: {image:?}}}\nmesh: {{version: {istio}}}\n");
         let plan = made(&spec(&text), inventory);
-        let told: BTreeSet<bool> =
-            plan.clusters.iter().map(|c| c.kind.config.to_string().contains("failCgroupV1: false")).collect();
-        assert_eq!(told, plan.clusters.iter().map(|cluster| cluster.kind.cgroup_v1).collect(), "{image}");
-        plan.clusters[0].kind.cgroup_v1
+        let told: BTreeSet<bool> = plan
+            .clusters
+            .iter()
+            .map(|c| c.kind().unwrap().config.to_string().contains("failCgroupV1: false"))
+            .collect();
+        assert_eq!(
+            told,
+            plan.clusters.iter().map(|cluster| cluster.kind().unwrap().cgroup_v1).collect(),
+            "{image}"
+        );
+        plan.clusters[0].kind().unwrap().cgroup_v1
     };
     let v1 = on_cgroup_v1(machine());
     for (image, istio, told) in [
@@ -567,7 +624,7 @@ fn user_patches_follow_planned_ones() {
     let patched = spec("clusters: [{name: a, kind: {kubeadmConfigPatches: [\"kind: X\"]}}, {name: b}]");
     let plan = made(&patched, &on_cgroup_v1(machine()));
     let patches = |cluster: &str| {
-        plan.cluster(cluster).unwrap().kind.config["kubeadmConfigPatches"].as_array().unwrap().clone()
+        plan.cluster(cluster).unwrap().kind().unwrap().config["kubeadmConfigPatches"].as_array().unwrap().clone()
     };
     let mut planned = patches("a");
     assert_eq!(planned.pop().unwrap(), "kind: X");
@@ -576,7 +633,8 @@ fn user_patches_follow_planned_ones() {
 
 #[test]
 fn standard_profile_omits_startup_optimizations() {
-    let patches = |plan: &Plan| plan.clusters[0].kind.config["kubeadmConfigPatches"].as_array().unwrap().len();
+    let patches =
+        |plan: &Plan| plan.clusters[0].kind().unwrap().config["kubeadmConfigPatches"].as_array().unwrap().len();
     let standard = patches(&made(&spec("kubernetes: {profile: standard}"), &machine()));
     assert_eq!(patches(&made(&Spec::default(), &machine())), standard + 2);
 }
@@ -586,14 +644,14 @@ fn name_is_never_assigned_twice() {
     let plan = made(&spec(THREE), &machine());
     let mut seen = BTreeSet::new();
     for cluster in &plan.clusters {
-        assert_eq!(cluster.kind.name, kind_name(&plan.environment, &cluster.name));
-        assert_eq!(cluster.nodes()[0], cluster.kind.control_plane());
+        assert_eq!(cluster.kind().unwrap().name, kind_name(&plan.environment, &cluster.name));
+        assert_eq!(cluster.nodes()[0], cluster.kind().unwrap().control_plane());
         for node in cluster.nodes() {
             assert!(seen.insert(node.clone()), "{node}");
         }
     }
     assert_eq!(seen.len(), 6);
-    assert_eq!(plan.network.name, network_name("shop"));
+    assert_eq!(plan.docker().unwrap().network.name, network_name("shop"));
 }
 
 fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
@@ -604,14 +662,19 @@ fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 fn assert_no_overlap(plan: &Plan, inventory: &Inventory) {
     let nothing = Environment::default();
     let existing = inventory.environments.get(&plan.environment).unwrap_or(&nothing);
-    let mut subnets = vec![("network".to_owned(), plan.network.subnet, existing.subnet.is_some())];
-    subnets.extend(plan.network.registers.iter().map(|r| (r.name.clone(), r.subnet, false)));
+    let mut subnets =
+        vec![("network".to_owned(), plan.docker().unwrap().network.subnet, existing.subnet.is_some())];
+    subnets.extend(plan.docker().unwrap().network.registers.iter().map(|r| (r.name.clone(), r.subnet, false)));
     for cluster in &plan.clusters {
         let known = existing.clusters.get(&cluster.name).copied().unwrap_or_default();
-        subnets.push((format!("pods of {}", cluster.name), cluster.kind.pod_subnet, known.pods.is_some()));
+        subnets.push((
+            format!("pods of {}", cluster.name),
+            cluster.kind().unwrap().pod_subnet,
+            known.pods.is_some(),
+        ));
         subnets.push((
             format!("Services of {}", cluster.name),
-            cluster.kind.service_subnet,
+            cluster.kind().unwrap().service_subnet,
             known.services.is_some(),
         ));
     }
@@ -709,7 +772,12 @@ fn subnets_of_existing_clusters_are_reserved_before_the_networks() {
 #[test]
 fn new_cluster_does_not_get_subnets_of_a_running_one() {
     let there = carried_out(&made(&named("shop", &["east", "west", "quay"]), &machine()), machine());
-    let other = made(&named("shop", &["east", "west", "other"]), &there).cluster("other").unwrap().kind.pod_subnet;
+    let other = made(&named("shop", &["east", "west", "other"]), &there)
+        .cluster("other")
+        .unwrap()
+        .kind()
+        .unwrap()
+        .pod_subnet;
     assert_ne!(Some(other), there.environments["shop"].clusters["quay"].pods);
 }
 
@@ -733,14 +801,14 @@ fn fault_affects_pods_gateways_and_nodes() {
             let clusters = vec![here.to_owned(), there.to_owned()];
             let fault = Fault { kind, clusters, ends: jiff::Timestamp::from_second(1_795_773_600).unwrap() };
             text.push_str(&format!("# {fault}, on the nodes of {here}\n"));
-            text.push_str(&fault::lines(&fault, MINUTE, &plan, cluster(here), cluster(there)));
+            text.push_str(&fault::lines(&fault, MINUTE, &plan, cluster(here), cluster(there)).unwrap());
         }
     }
     let ends = jiff::Timestamp::from_second(1_795_773_600).unwrap();
     let fault = Fault { kind: fault::Kind::KillIstiod, clusters: vec!["west".into()], ends };
     text.push_str(&format!(
         "# {fault}\n{}",
-        fault::lines(&fault, MINUTE, &plan, cluster("west"), cluster("west"))
+        fault::lines(&fault, MINUTE, &plan, cluster("west"), cluster("west")).unwrap()
     ));
     golden("networks.faults", &text);
 }

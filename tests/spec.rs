@@ -379,6 +379,63 @@ fn default_primary_of_an_existing_cluster_cannot_change() {
 }
 
 #[test]
+fn clusters_that_exist_have_rules_of_their_own() {
+    let two = |rest: &str| format!("clusters: [{{name: a, context: x}}, {{name: b, context: y}}]\n{rest}");
+    let of = |fields: &str| {
+        format!(
+            "clusters: [{{name: a, context: x, {fields}}}, {{name: b, network: other}}]\nsamples: {{enabled: false}}\n"
+        )
+    };
+    let cases = [
+        two("samples: {image: registry.example/sample:1}\n"),
+        two("samples: {enabled: false}\n"),
+        two(""),
+        two("samples: {enabled: false}\nnetwork: {subnet: 172.30.0.0/24}\n"),
+        two("samples: {enabled: false}\nmesh: {install: false}\ntrust: {from: \"\"}\n"),
+        of("network: vpc1, apiServer: 'https://10.0.0.5:6443', gateway: {addresses: [10.0.0.6, gateway.example.com]}"),
+        of("network: vpc1"),
+        of("workers: 1, region: r, zone: z, podSubnet: 10.0.0.0/16, serviceSubnet: 10.96.0.0/16"),
+        of("kubernetes: {nodeImage: kindest/node:v1.36.4}, kind: {featureGates: {X: true}}"),
+        of("apiServer: 'https://127.0.0.1:6443'"),
+        of("apiServer: 'http://10.0.0.5'"),
+        of("apiServer: 10.0.0.5"),
+        of("gateway: {addresses: [10.0.0.6:15443]}"),
+        of("gateway: {addresses: [localhost, 10.0.0.6, 10.0.0.6]}"),
+        of("gateway: {adresses: [10.0.0.6]}"),
+        of("mesh: {controlPlane: remote}"),
+        "clusters: [{name: a, context: x}, {name: b, mesh: {controlPlane: remote}, network: n}]\nsamples: {enabled: false}\n".into(),
+        "clusters: [{name: a, context: x}, {name: b}]\nsamples: {enabled: false}\n".into(),
+        "clusters: [{name: a, context: x}, {name: b, context: x}]\nsamples: {enabled: false}\n".into(),
+        "clusters: [{name: a, context: \"\"}, {name: b, context: \" x\"}]\nsamples: {enabled: false}\n".into(),
+        "clusters: [{name: a, context: x, gateway: {addresses: [10.0.0.6]}}, {name: b, context: y}]\nsamples: {enabled: false}\n".into(),
+        "clusters: [{name: a, apiServer: 'https://10.0.0.5'}, {name: b, gateway: {addresses: [10.0.0.6]}}]\n".into(),
+        "mesh: {install: false}\n".into(),
+    ];
+    let told = |text: &str| read(text).and_then(|()| check(text));
+    golden("existing", &catalogue(cases.iter().map(String::as_str), told));
+}
+
+#[test]
+fn a_cluster_that_exists_may_get_other_addresses() {
+    let stored = spec(
+        "clusters: [{name: a, context: x, network: n, apiServer: 'https://10.0.0.5'}, {name: b}]\nsamples: {enabled: false}\n",
+    );
+    let cases = [
+        "clusters: [{name: a, context: renamed, network: n, gateway: {addresses: [10.0.0.6]}}, {name: b}]\n",
+        "clusters: [{name: a, network: n}, {name: b, context: y}]\n",
+        "clusters: [{name: a, context: x, network: other}, {name: b}]\n",
+        "clusters: [{name: a, context: x, network: n}, {name: b}]\nmesh: {install: false}\ntrust: {from: certificates}\n",
+    ];
+    let told = |text: &str| {
+        let wanted = from_text(text, "team.yaml").unwrap();
+        changes(&stored, &wanted.spec, &wanted.origins)
+    };
+    golden("existing_changes", &catalogue(cases, told));
+    let again = from_text(&to_yaml(&stored).unwrap(), "spec.yaml").unwrap();
+    assert_eq!(again.spec, stored);
+}
+
+#[test]
 fn some_changes_require_a_new_environment() {
     let stored = spec(EXAMPLE);
     golden(

@@ -30,7 +30,6 @@ use crate::base::hint::up_hint;
 use crate::base::wait;
 use crate::cluster::call::{self, Caller};
 use crate::cluster::environment;
-use crate::host::docker::Engine;
 use crate::host::state::Directories;
 use crate::lifecycle::up::{self, up};
 use crate::lifecycle::{down, locked};
@@ -230,15 +229,13 @@ impl Environment {
     /// Errors of the engine or the file system; or if it takes longer than 5 minutes. Another `down` continues.
     pub async fn down(self) -> anyhow::Result<()> {
         let events = Events::silent();
-        let down = async {
-            let engine = Engine::connect().await?;
-            down::down(&engine, &self.folders, self.name(), &events).await
-        };
+        let deadline = Instant::now() + DOWN_TIMEOUT;
+        let down = down::down(&self.folders, self.name(), deadline, &events);
         let late = || {
             Error::environment(format!("not deleted after {} s", DOWN_TIMEOUT.as_secs()))
                 .hint(format!("kindmesh down --name {} continues", self.name()))
         };
-        wait::within(Instant::now() + DOWN_TIMEOUT, &events, down, late).await?;
+        wait::within(deadline, &events, down, late).await?;
         Ok(())
     }
 }

@@ -18,9 +18,7 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::base::digest::hex;
 use crate::base::error::Error;
 use crate::base::interrupt::Interrupt;
-use crate::cluster::environment::Environment;
-use crate::host::docker::Engine;
-use crate::host::inventory as gather;
+use crate::cluster::environment::{Environment, Planned};
 use crate::host::state::Directories;
 use crate::spec::Label;
 
@@ -122,8 +120,7 @@ async fn open(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Session> {
     let from = environment.caller(from)?.to_owned();
-    let engine = Engine::connect().await?;
-    let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
+    let Planned { engine, plan } = environment.planned().await?;
     Ok(Session {
         client: environment.client(&from).await?,
         environment: environment.clone(),

@@ -17,6 +17,11 @@ pub fn kind_name(environment: &str, cluster: &str) -> String {
     format!("{environment}-{cluster}")
 }
 
+/// Returns the context of a cluster that exists in the environment's kubeconfig.
+pub fn existing_context(environment: &str, cluster: &str) -> String {
+    format!("kindmesh-{environment}-{cluster}")
+}
+
 /// Returns kind's name for the first control plane of a cluster.
 pub fn control_plane_name(kind_name: &str) -> String {
     format!("{kind_name}-control-plane")

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::Global;
+use super::{Global, confirm};
 use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::base::interrupt::Interrupt;
-use crate::cluster::environment::Environment;
+use crate::cluster::environment::{self, Environment};
 use crate::diagnose::diagnosis;
 use crate::host::docker::Engine;
 use crate::host::outage;
 use crate::host::state::Directories;
 use crate::lifecycle::fault::Scene;
+use crate::plan::admission;
 use crate::report::{Output, Printer};
 use crate::spec::{Loaded, Sources, load};
 
@@ -72,6 +73,17 @@ impl Context {
         let scene =
             Scene { engine: &engine, environment: &environment, folders: &self.folders, events: &self.events };
         scene.end_orphans().await
+    }
+
+    /// Refuses a command for nodes, if any cluster of the environment exists already.
+    pub fn require_own_nodes(&self, command: &str) -> anyhow::Result<()> {
+        let stored = environment::stored(&self.folders.environment(&self.environment_name()?))?;
+        stored.map_or(Ok(()), |spec| Ok(admission::owns_nodes(&spec, command)?))
+    }
+
+    /// Whether the user can be asked a question.
+    pub fn can_ask(&self) -> bool {
+        !self.is_json() && confirm::can_ask()
     }
 
     /// Whether the output format is JSON.

@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use tower::util::MapRequestLayer;
 use tower::{BoxError, Layer, Service};
 
-use crate::base::counts;
+use crate::base::{blocking, counts};
+use crate::host::kubeconfig::contexts::Users;
 
 /// The timeout of a request, including reading the response. kind's API servers are on this host, and the slowest request,
 /// merging Istio's CRDs, takes seconds.
@@ -37,6 +38,34 @@ pub async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
         kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(what)?;
     // A proxy from the process environment never leads to a node on this host.
     config.proxy_url = None;
+    built(config).with_context(what)
+}
+
+/// A client for the API server of a context.
+pub struct OfContext {
+    /// The client. Its requests are bounded like those of [`connect`].
+    pub client: Client,
+    /// The URL of the API server.
+    pub server: String,
+}
+
+/// Returns a client for a context of the user's kubeconfigs, with a proxy and credentials as kubectl uses them. May run a program
+/// of the user that prints credentials.
+///
+/// # Errors
+/// If the context is incomplete, or its credentials cannot be read.
+pub async fn of_context(users: &Users, context: &str) -> anyhow::Result<OfContext> {
+    let what = || format!("using context {context}");
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+    let merged = users.merged().clone();
+    let config = kube::Config::from_custom_kubeconfig(merged, &options).await.with_context(what)?;
+    let server = config.cluster_url.to_string();
+    // A program for credentials runs here, and may wait for its user.
+    let client = blocking::elsewhere(move || built(config)).await.with_context(what)?;
+    Ok(OfContext { client, server })
+}
+
+fn built(mut config: kube::Config) -> anyhow::Result<Client> {
     // A read timeout would end idle streams.
     config.read_timeout = None;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -44,7 +73,7 @@ pub async fn connect(kubeconfig: &Path) -> anyhow::Result<Client> {
         counts::kube_request();
         request
     });
-    let builder = ClientBuilder::try_from(config).with_context(what)?;
+    let builder = ClientBuilder::try_from(config)?;
     Ok(builder.with_layer(&counted).with_layer(&Bound(RESPONSE_TIMEOUT)).build())
 }
 

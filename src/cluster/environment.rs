@@ -1,13 +1,19 @@
 //! An existing environment: its stored spec, its files, and clients for its clusters.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use kube::Client;
+use tokio::sync::Mutex;
 
 use crate::base::error::Error;
 use crate::base::hint::up_hint;
 use crate::base::names;
-use crate::cluster::client;
 use crate::cluster::refusal::{Record, Records};
+use crate::cluster::{client, existing};
 use crate::host::docker::Engine;
+use crate::host::inventory as gather;
+use crate::host::kubeconfig::contexts::Users;
 use crate::host::state::{self, Directories, Files};
 use crate::plan::admission::Past;
 use crate::plan::inventory::{self, Inventory};
@@ -22,6 +28,26 @@ pub struct Environment {
     /// Its files.
     pub files: Files,
     records: Records,
+    clients: Clients,
+}
+
+/// The clients of clusters that exist, by name, so that their credentials are requested once. Clones share them.
+#[derive(Clone, Default)]
+struct Clients(Arc<Mutex<BTreeMap<String, Client>>>);
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clients { .. }")
+    }
+}
+
+/// The plan of an environment, and the engine that it was planned on.
+#[derive(Debug)]
+pub struct Planned {
+    /// None if all clusters exist already.
+    pub engine: Option<Engine>,
+    /// The plan.
+    pub plan: Plan,
 }
 
 /// Returns the stored spec of an environment, if any.
@@ -58,7 +84,7 @@ impl Environment {
     pub fn open(folders: &Directories, name: &str) -> anyhow::Result<Self> {
         let files = folders.environment(name);
         match stored(&files)? {
-            Some(spec) => Ok(Self { spec, files, records: Records::default() }),
+            Some(spec) => Ok(Self { spec, files, records: Records::default(), clients: Clients::default() }),
             None => Err(absent(name).into()),
         }
     }
@@ -104,9 +130,17 @@ impl Environment {
         Ok(from)
     }
 
+    /// Whether a cluster exists already, so that kindmesh does not own its nodes.
+    pub fn exists(&self, cluster: &str) -> bool {
+        self.cluster(cluster).is_ok_and(spec::Cluster::exists)
+    }
+
     /// Returns the context of a cluster in the environment's kubeconfig.
     pub fn context(&self, cluster: &str) -> String {
-        format!("kind-{}", names::kind_name(self.name(), cluster))
+        match self.exists(cluster) {
+            true => names::existing_context(self.name(), cluster),
+            false => format!("kind-{}", names::kind_name(self.name(), cluster)),
+        }
     }
 
     /// Returns the plan of the existing environment. The name of the sample image does not matter for it, so no executable
@@ -114,13 +148,42 @@ impl Environment {
     ///
     /// # Errors
     /// If it cannot be planned.
-    pub fn plan(&self, engine: &Engine, mut inventory: Inventory) -> Result<Plan, Error> {
-        inventory.executable = Some(inventory::Executable {
+    pub fn plan(&self, engine: &Engine, inventory: Inventory) -> anyhow::Result<Plan> {
+        self.plan_with(Some(engine), inventory)
+    }
+
+    /// Returns the plan of the existing environment, and connects to the engine if kind created any of its clusters.
+    ///
+    /// # Errors
+    /// If it cannot be planned, or the engine does not respond.
+    pub async fn planned(&self) -> anyhow::Result<Planned> {
+        let (engine, inventory) = match self.spec.kind_clusters().next() {
+            Some(_) => {
+                let engine = Engine::connect().await?;
+                let inventory = gather::gather(&engine).await?;
+                (Some(engine), inventory)
+            }
+            None => (None, Inventory::default()),
+        };
+        let plan = self.plan_with(engine.as_ref(), inventory)?;
+        Ok(Planned { engine, plan })
+    }
+
+    /// Returns the plan, with an engine if kind created any of the clusters.
+    ///
+    /// # Errors
+    /// If it cannot be planned.
+    pub fn plan_with(&self, engine: Option<&Engine>, mut inventory: Inventory) -> anyhow::Result<Plan> {
+        for cluster in self.spec.clusters.iter().filter(|cluster| cluster.exists()) {
+            let known = self.files.known(cluster.name.as_str())?.unwrap_or_default();
+            inventory.existing.insert(cluster.name.to_string(), known);
+        }
+        inventory.executable = engine.map(|engine| inventory::Executable {
             os: engine.facts.os.clone(),
             architecture: engine.facts.architecture.clone(),
             digest: String::new(),
         });
-        plan::plan(&self.spec, &inventory)
+        Ok(plan::plan(&self.spec, &inventory)?)
     }
 
     /// Returns the reasons known to this process why a cluster's API server may refuse requests for a while.
@@ -131,14 +194,39 @@ impl Environment {
     /// Returns a client for a cluster's API server. Each of its requests has a timeout: see [`client::connect`].
     ///
     /// # Errors
-    /// If the cluster's kubeconfig file is missing or invalid.
+    /// If the cluster's kubeconfig file is missing or invalid; for a cluster that exists, if its context is, or names another
+    /// cluster than when `up` ran.
     pub async fn client(&self, cluster: &str) -> anyhow::Result<Client> {
+        if let Some(context) = &self.cluster(cluster)?.context {
+            return self.client_of(cluster, context).await;
+        }
         let path = self.files.of_cluster(cluster, "kubeconfig");
         if !path.exists() {
             let message = format!("cluster {cluster} of environment \"{}\" has no kubeconfig", self.name());
             return Err(Error::environment(message).hint(up_hint(self.name())).into());
         }
         client::connect(&path).await
+    }
+
+    async fn client_of(&self, cluster: &str, context: &str) -> anyhow::Result<Client> {
+        let mut clients = self.clients.0.lock().await;
+        if let Some(client) = clients.get(cluster) {
+            return Ok(client.clone());
+        }
+        let users = Users::of_process()?;
+        users.require(context)?;
+        let found = client::of_context(&users, context).await?;
+        let uid = existing::uid(&found.client).await?;
+        let recorded = self.files.known(cluster)?.unwrap_or_default().uid;
+        if !recorded.is_empty() && uid != recorded {
+            let message = format!("context {context} names another cluster than when kindmesh installed the mesh");
+            return Err(Error::usage(message)
+                .evidence(format!("UID of namespace kube-system: {uid}, was {recorded}"))
+                .hint(format!("make it name that cluster again, at {}", found.server))
+                .into());
+        }
+        clients.insert(cluster.to_owned(), found.client.clone());
+        Ok(found.client)
     }
 }
 

@@ -119,14 +119,16 @@ fn nodes<'a>(plan: &'a Plan, fault: &Fault, lasts: Duration) -> anyhow::Result<N
     Ok(match (&fault.kind, clusters.as_slice()) {
         // Only a control plane has the credentials for its API server.
         (Kind::KillIstiod, [cluster]) => {
-            vec![(&cluster.kind.nodes[0], lines(fault, lasts, plan, cluster, cluster))]
+            vec![(&cluster.kind()?.nodes[0], lines(fault, lasts, plan, cluster, cluster)?)]
         }
-        (_, [one, other]) => [(*one, *other), (*other, *one)]
-            .into_iter()
-            .flat_map(|(here, there)| {
-                here.nodes().iter().map(move |node| (node, lines(fault, lasts, plan, here, there)))
-            })
-            .collect(),
+        (_, [one, other]) => {
+            let mut nodes = Vec::new();
+            for (here, there) in [(*one, *other), (*other, *one)] {
+                let lines = lines(fault, lasts, plan, here, there)?;
+                nodes.extend(here.kind()?.nodes.iter().map(|node| (node, lines.clone())));
+            }
+            nodes
+        }
         _ => anyhow::bail!("a fault is between two clusters, or of one istiod"),
     })
 }

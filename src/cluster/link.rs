@@ -5,7 +5,7 @@ use anyhow::Context;
 use ipnet::Ipv4Net;
 use tokio::time::Instant;
 
-use crate::base::error;
+use crate::base::error::{self, Error};
 use crate::base::event::{Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::host::docker::Engine;
@@ -60,40 +60,50 @@ const KUBELET: (&str, &str) = (
 );
 
 /// Returns the link's configuration on the nodes of one cluster.
-pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> String {
-    let mut text = format!("services {}\n", cluster.kind.service_subnet);
-    text.push_str(&format!("api {} {}\n", cluster.kind.api_service(), cluster.kind.control_plane()));
-    if let Some(range) = cluster.kind.balancers {
+///
+/// # Errors
+/// A usage error if the cluster exists already.
+pub fn config<'a>(plan: &'a Plan, cluster: &'a Cluster) -> Result<String, Error> {
+    let kind = cluster.kind()?;
+    let network = &plan.docker()?.network.name;
+    let mut text = format!("services {}\n", kind.service_subnet);
+    text.push_str(&format!("api {} {}\n", kind.api_service(), kind.control_plane()));
+    if let Some(range) = kind.balancers {
         text.push_str(&format!("balancers {range} {} {}\n", range.network(), 1_u32 << (32 - range.prefix_len())));
     }
     // Sorted, so that another order in the spec does not restart the units.
-    let sorted = |mut peers: Vec<&'a Cluster>| {
-        peers.sort_by(|a, b| a.name.cmp(&b.name));
+    let sorted = |peers: &mut dyn Iterator<Item = &'a Cluster>| {
+        let mut peers: Vec<_> = peers.filter_map(|peer| Some((&peer.name, peer.host.kind()?))).collect();
+        peers.sort_by_key(|(name, _)| *name);
         peers
     };
-    for peer in sorted(plan.strangers(cluster).collect()) {
+    // A cluster that exists is never on the network of one that kind creates, and needs no routes.
+    for (name, peer) in sorted(&mut plan.strangers(cluster)) {
         // Of another network, so its pods may have the addresses of this cluster's.
-        let overlap = overlaps(peer.kind.pod_subnet, cluster.kind.pod_subnet);
-        let pods = if overlap { "-".to_owned() } else { peer.kind.pod_subnet.to_string() };
-        let balancers = peer.kind.balancers.map_or("-".to_owned(), |range| range.to_string());
-        text.push_str(&format!("stranger {} {pods} {balancers}\n", peer.name));
+        let overlap = overlaps(peer.pod_subnet, kind.pod_subnet);
+        let pods = if overlap { "-".to_owned() } else { peer.pod_subnet.to_string() };
+        let balancers = peer.balancers.map_or("-".to_owned(), |range| range.to_string());
+        text.push_str(&format!("stranger {name} {pods} {balancers}\n"));
     }
-    for peer in sorted(plan.neighbors(cluster).collect()) {
+    for (name, peer) in sorted(&mut plan.neighbors(cluster)) {
         // With the network's name as a suffix, so that the host's search domains are not tried.
-        let node = format!("{}.{}", peer.kind.control_plane(), plan.network.name);
-        text.push_str(&format!("peer {} {node} {}\n", peer.name, peer.kind.pod_subnet));
+        let node = format!("{}.{network}", peer.control_plane());
+        text.push_str(&format!("peer {name} {node} {}\n", peer.pod_subnet));
     }
-    text
+    Ok(text)
 }
 
 /// Returns the link's files on the nodes of one cluster.
-pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
+///
+/// # Errors
+/// A usage error if the cluster exists already.
+pub fn files(plan: &Plan, cluster: &Cluster) -> Result<Vec<NodeFile>, Error> {
     let file = |path, content: &str, mode| NodeFile { path, content: content.into(), mode };
     let mut files = Vec::from([SCRIPT, BALANCER, FAULT, DELAY].map(|(path, content)| file(path, content, 0o755)));
-    files.push(file(CONFIG, &config(plan, cluster), 0o644));
+    files.push(file(CONFIG, &config(plan, cluster)?, 0o644));
     files.extend(UNITS.map(|(_, path, content)| file(path, content, 0o644)));
     files.extend([FAULT_UNIT, DELAY_UNIT, KUBELET].map(|(path, content)| file(path, content, 0o644)));
-    files
+    Ok(files)
 }
 
 /// Copies the link's files to a node and starts its units, unless they are up to date and running.
@@ -102,8 +112,9 @@ pub fn files(plan: &Plan, cluster: &Cluster) -> Vec<NodeFile> {
 /// The engine's, or systemd's with its output.
 pub async fn ensure(engine: &Engine, plan: &Plan, cluster: &Cluster, node: &str) -> anyhow::Result<Outcome<()>> {
     let what = || format!("setting up the link on node {node}");
-    let files = files(plan, cluster);
-    let balances = cluster.kind.balancers.is_some() && node == cluster.kind.control_plane();
+    let files = files(plan, cluster)?;
+    let kind = cluster.kind()?;
+    let balances = kind.balancers.is_some() && node == kind.control_plane();
     if is_up_to_date(engine, node, &files, balances).await.with_context(what)? {
         return Ok(Outcome::unchanged(()));
     }
@@ -136,13 +147,13 @@ pub async fn forget(engine: &Engine, node: &str, subnets: &[Ipv4Net]) -> anyhow:
 pub async fn routes(engine: &Engine, plan: &Plan, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let mut routes = Vec::new();
     for node in cluster.nodes() {
-        for peer in plan.strangers(cluster) {
+        for peer in plan.strangers(cluster).filter(|peer| peer.host.kind().is_some()) {
             let open = is_open(engine, node, cluster, peer).await?;
             anyhow::ensure!(open, "{node} to the gateway of {}: link disabled", peer.name);
             routes.push(format!("{} through its gateway", peer.name));
         }
         for peer in plan.neighbors(cluster) {
-            let subnet = peer.kind.pod_subnet.to_string();
+            let subnet = peer.kind()?.pod_subnet.to_string();
             let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
             let Some(via) = said.split_once(" via ").and_then(|(_, rest)| rest.split_whitespace().next()) else {
                 let cut = node::try_exec(engine, node, &["test", "-e", CUT]).await?.status == 0;
@@ -227,7 +238,8 @@ async fn is_up_to_date(engine: &Engine, node: &str, files: &[NodeFile], balances
 /// # Errors
 /// The engine's.
 pub async fn is_open(engine: &Engine, node: &str, from: &Cluster, to: &Cluster) -> anyhow::Result<bool> {
-    let subnet = if from.network == to.network { Some(to.kind.pod_subnet) } else { to.kind.balancers };
+    let kind = to.kind()?;
+    let subnet = if from.network == to.network { Some(kind.pod_subnet) } else { kind.balancers };
     let Some(subnet) = subnet.map(|subnet| subnet.to_string()) else { return Ok(false) };
     let said = node::run(engine, node, &["ip", "-4", "route", "show", "exact", &subnet]).await?;
     Ok(if from.network == to.network { said.contains(" via ") } else { !said.contains("unreachable") })

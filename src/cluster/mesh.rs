@@ -8,6 +8,7 @@ pub mod istio;
 pub mod istiod;
 pub mod pod;
 pub mod primary;
+pub mod reach;
 pub mod remote;
 pub mod render;
 pub mod roots;

@@ -5,9 +5,16 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+
 /// Whether an object is being deleted. A change of it would be lost.
 pub fn is_terminating(object: &impl ResourceExt) -> bool {
     object.meta().deletion_timestamp.is_some()
+}
+
+/// Whether kindmesh created an object.
+pub fn is_ours(object: &impl ResourceExt) -> bool {
+    object.labels().get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGED_BY)
 }
 
 /// Deletes an object. Returns whether it existed.

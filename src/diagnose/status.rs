@@ -136,12 +136,13 @@ pub fn way_back(name: &str, phase: Phase) -> Option<String> {
     }
 }
 
-/// Inspects every layer. `within` is the timeout of each request, `inventory` the engine's current inventory.
+/// Inspects every layer. `within` is the timeout of each request, `inventory` the engine's current inventory. There is no engine if
+/// all clusters exist already.
 ///
 /// # Errors
 /// If the environment is not in the inventory, or cannot be planned.
 pub async fn status(
-    engine: &Engine,
+    engine: Option<&Engine>,
     inventory: Inventory,
     opened: &Environment,
     within: Duration,
@@ -154,42 +155,33 @@ pub async fn status(
 /// # Errors
 /// As for [`status`].
 pub async fn status_with(
-    engine: &Engine,
+    engine: Option<&Engine>,
     inventory: Inventory,
     opened: &Environment,
     within: Duration,
     call: bool,
 ) -> anyhow::Result<Status> {
     let name = opened.name().to_owned();
-    let Some(found) = inventory.environments.get(&name).cloned() else {
+    let found = inventory.environments.get(&name).cloned();
+    if engine.is_some() && found.is_none() {
         return Err(environment::absent(&name).into());
-    };
-    let plan = opened.plan(engine, inventory)?;
-    let mut phase = phase_of_nodes(&found);
+    }
+    let plan = opened.plan_with(engine, inventory)?;
+    let mut phase = found.as_ref().map_or(Phase::Ready, phase_of_nodes);
+    let found = found.unwrap_or_default();
     let repair = way_back(&name, phase).unwrap_or_else(|| hint::up_hint(&name));
     let outages = outage::all(&opened.files);
     // Without them, each layer says what does not work.
-    let faults = match phase {
-        Phase::Ready | Phase::Degraded => tokio::time::timeout(within, fault::active(engine, &plan)).await,
+    let faults = match (phase, engine) {
+        (Phase::Ready | Phase::Degraded, Some(engine)) => {
+            tokio::time::timeout(within, fault::active(engine, &plan)).await
+        }
         _ => Ok(Ok(Vec::new())),
     };
     let faults = faults.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
     let on_purpose = OnPurpose { environment: &name, faults: &faults, outages: &outages };
     let look = Look { engine, opened, plan: &plan, found: &found, within, repair: &repair, call, on_purpose };
-    let mut layers = vec![Layer {
-        layer: "engine",
-        cluster: None,
-        ok: true,
-        detail: format!(
-            "Docker {} at {}, {} CPUs, {:.1} GB, cgroup v{}",
-            engine.facts.version,
-            engine.endpoint.host,
-            engine.facts.cpus,
-            engine.facts.memory as f64 / 1e9,
-            engine.facts.cgroup_version
-        ),
-        hint: None,
-    }];
+    let mut layers: Vec<Layer> = engine.map(of_engine).into_iter().collect();
     layers.extend(join_all(plan.clusters.iter().map(|cluster| look.cluster(cluster))).await.into_iter().flatten());
     if phase == Phase::Ready && layers.iter().any(|layer| !layer.ok) {
         let on_purpose = !faults.is_empty() || !outages.is_empty();
@@ -202,6 +194,24 @@ pub async fn status_with(
     });
     let clusters = clusters.collect();
     Ok(Status { schema_version: 1, environment: name, phase, layers, clusters, faults, outages })
+}
+
+fn of_engine(engine: &Engine) -> Layer {
+    let facts = &engine.facts;
+    Layer {
+        layer: "engine",
+        cluster: None,
+        ok: true,
+        detail: format!(
+            "Docker {} at {}, {} CPUs, {:.1} GB, cgroup v{}",
+            facts.version,
+            engine.endpoint.host,
+            facts.cpus,
+            facts.memory as f64 / 1e9,
+            facts.cgroup_version
+        ),
+        hint: None,
+    }
 }
 
 /// What does not work because a user asked for it.
@@ -240,7 +250,7 @@ impl OnPurpose<'_> {
 }
 
 struct Look<'a> {
-    engine: &'a Engine,
+    engine: Option<&'a Engine>,
     opened: &'a Environment,
     plan: &'a Plan,
     found: &'a inventory::Environment,
@@ -254,18 +264,20 @@ impl Look<'_> {
     /// Returns the layers of one cluster, up to the first that does not work.
     async fn cluster(&self, cluster: &Cluster) -> Vec<Layer> {
         let mut layers = Vec::new();
-        let nodes = self.layer("nodes", cluster, self.nodes(cluster)).await;
-        let running = nodes.ok;
-        layers.push(nodes);
-        if !running {
-            return layers;
+        // Nodes and routes of a cluster that exists are not ours.
+        let engine = self.engine.filter(|_| cluster.host.kind().is_some());
+        if engine.is_some() {
+            let nodes = self.layer("nodes", cluster, self.nodes(cluster)).await;
+            let running = nodes.ok;
+            layers.push(nodes);
+            if !running {
+                return layers;
+            }
         }
-        let (link, api) = futures::join!(
-            self.layer("link", cluster, self.link(cluster)),
-            self.layer("api", cluster, self.api(cluster))
-        );
+        let link = async { Some(self.layer("link", cluster, self.link(engine?, cluster)).await) };
+        let (link, api) = futures::join!(link, self.layer("api", cluster, self.api(cluster)));
         let answers = api.ok;
-        layers.extend([link, api]);
+        layers.extend(link.into_iter().chain([api]));
         let client = match self.opened.client(&cluster.name).await {
             Ok(client) if answers => client,
             _ => return layers,
@@ -284,7 +296,7 @@ impl Look<'_> {
         layers.push(istiod);
         layers.extend(remote);
         if self.plan.has_gateways() {
-            layers.push(self.layer("gateway", cluster, self.gateway(&client)).await);
+            layers.push(self.layer("gateway", cluster, self.gateway(cluster, &client)).await);
         }
         layers.push(workloads);
         let calls = self.plan.samples.as_ref().is_some_and(|samples| samples.callers.contains(&cluster.name));
@@ -331,8 +343,8 @@ impl Look<'_> {
         Ok(format!("{} of {} running", cluster.nodes().len(), cluster.nodes().len()))
     }
 
-    async fn link(&self, cluster: &Cluster) -> anyhow::Result<String> {
-        Ok(link::routes(self.engine, self.plan, cluster).await?.join(", "))
+    async fn link(&self, engine: &Engine, cluster: &Cluster) -> anyhow::Result<String> {
+        Ok(link::routes(engine, self.plan, cluster).await?.join(", "))
     }
 
     async fn api(&self, cluster: &Cluster) -> anyhow::Result<String> {
@@ -373,11 +385,11 @@ impl Look<'_> {
         Ok(format!("{} synced", peers.join(", ")))
     }
 
-    async fn gateway(&self, client: &Client) -> anyhow::Result<String> {
+    async fn gateway(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {
         deployment(client, ISTIO_NAMESPACE, gateway::NAME).await?;
-        let address = gateway::address(client).await?;
-        let address = address.ok_or_else(|| anyhow::anyhow!("its Service has no address"))?;
-        Ok(format!("at {address}, port {}", gateway::PORT))
+        let addresses = gateway::addresses(client, cluster.gateways()).await?;
+        anyhow::ensure!(!addresses.is_empty(), "its Service has no address");
+        Ok(format!("at {}, port {}", addresses.join(", "), gateway::PORT))
     }
 
     async fn workloads(&self, cluster: &Cluster, client: &Client) -> anyhow::Result<String> {
@@ -421,8 +433,9 @@ impl Look<'_> {
 
     /// Whether a node started less than [`HEALS_WITHIN`] ago.
     async fn just_started(&self) -> bool {
+        let Some(engine) = self.engine else { return false };
         for node in &self.found.nodes {
-            if node::runs_for(self.engine, &node.name).await.is_some_and(|time| time < HEALING_TIME) {
+            if node::runs_for(engine, &node.name).await.is_some_and(|time| time < HEALING_TIME) {
                 return true;
             }
         }

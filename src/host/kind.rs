@@ -23,7 +23,7 @@ use crate::host::docker::{Engine, is_not_found, node};
 use crate::host::state::{self, Files};
 use crate::host::tool::process;
 use crate::plan::inventory::Environment;
-use crate::plan::{Cluster, Plan, image_names};
+use crate::plan::{Cluster, Docker, KindCluster, image_names};
 use crate::spec::Profile;
 
 mod leftover;
@@ -55,8 +55,10 @@ pub const CONTROL_PLANE: &str = "control-plane";
 pub struct Kind<'a> {
     /// The engine.
     pub engine: &'a Engine,
-    /// The plan.
-    pub plan: &'a Plan,
+    /// The environment.
+    pub environment: &'a str,
+    /// The plan for the engine.
+    pub docker: &'a Docker,
     /// The environment's files.
     pub files: &'a Files,
 }
@@ -72,10 +74,10 @@ impl Kind<'_> {
         let Some(nodes) = cluster.nodes().iter().map(found).collect::<Option<Vec<_>>>() else {
             return Ok(Existing::Incomplete);
         };
-        if !is_finished(self.engine, cluster.kind.control_plane()).await? {
+        if !is_finished(self.engine, cluster.kind()?.control_plane()).await? {
             return Ok(Existing::Incomplete);
         }
-        let environment = &self.plan.environment;
+        let environment = self.environment;
         let anew = format!("recreate the environment: {}, then {}", down_hint(environment), up_hint(environment));
         let revived = try_join_all(nodes.into_iter().map(|node| node::start(self.engine, node, &anew))).await?;
         let changed = revived.contains(&true);
@@ -94,8 +96,9 @@ impl Kind<'_> {
         step: &Step,
     ) -> anyhow::Result<()> {
         // Listed now: more may have been created since the inventory.
-        let ours = |node: &Attached| node.kind_name == cluster.kind.name;
-        remove_nodes(self.engine, &self.plan.network.name, step, ours).await?;
+        let planned = cluster.kind()?;
+        let ours = |node: &Attached| node.kind_name == planned.name;
+        remove_nodes(self.engine, &self.docker.network.name, step, ours).await?;
         // kind adds to an existing file, and fails if a killed kind left a lock.
         for file in ["kubeconfig", "kubeconfig.lock"] {
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, file));
@@ -103,7 +106,7 @@ impl Kind<'_> {
         let config = self.write_config(cluster, node_image)?;
         let mut command = self.command(kind);
         command
-            .args(["create", "cluster", "--retain", "--name", &cluster.kind.name, "--image", node_image])
+            .args(["create", "cluster", "--retain", "--name", &planned.name, "--image", node_image])
             .arg("--config")
             .arg(&config)
             .arg("--kubeconfig")
@@ -111,11 +114,11 @@ impl Kind<'_> {
         let log_path = self.files.of_cluster(&cluster.name, "kind.log");
         let log = state::begin_private(&log_path)?;
         if let Err(error) = process::run_apart(&mut command, CREATE_TIMEOUT, log).await {
-            return Err(self.not_created(cluster, &log_path, error));
+            return Err(self.not_created(&cluster.name, planned, &log_path, error));
         }
         node::run(
             self.engine,
-            cluster.kind.control_plane(),
+            planned.control_plane(),
             &["sh", "-c", &format!("mkdir -p /etc/kindmesh && touch {CREATED}")],
         )
         .await?;
@@ -128,8 +131,8 @@ impl Kind<'_> {
     /// The file system's errors.
     pub fn write_config(&self, cluster: &Cluster, node_image: &str) -> anyhow::Result<PathBuf> {
         let path = self.files.of_cluster(&cluster.name, CONFIG_FILE);
-        let mut config = cluster.kind.config.clone();
-        if self.plan.profile == Profile::Disposable && image_names::is_built(node_image) {
+        let mut config = cluster.kind()?.config.clone();
+        if self.docker.profile == Profile::Disposable && image_names::is_built(node_image) {
             let mut patched: Value = serde_yaml::from_str(PATCHES)?;
             // Before the user's: the last one wins.
             let patches = patched["kubeadmConfigPatches"].as_array_mut();
@@ -142,15 +145,21 @@ impl Kind<'_> {
         Ok(path)
     }
 
-    fn not_created(&self, cluster: &Cluster, log_path: &Path, error: anyhow::Error) -> anyhow::Error {
+    fn not_created(
+        &self,
+        name: &str,
+        planned: &KindCluster,
+        log_path: &Path,
+        error: anyhow::Error,
+    ) -> anyhow::Error {
         let mut error = match error.downcast::<Error>() {
             Ok(error) => error,
-            Err(other) => return other.context(format!("creating cluster {} with kind", cluster.name)),
+            Err(other) => return other.context(format!("creating cluster {name} with kind")),
         };
-        error.message = format!("kind did not create cluster {}: {}", cluster.name, error.message);
+        error.message = format!("kind did not create cluster {name}: {}", error.message);
         error = error.evidence(format!("kind's full log: {}", log_path.display()));
-        let (up, down) = (up_hint(&self.plan.environment), down_hint(&self.plan.environment));
-        let node = cluster.kind.control_plane();
+        let (up, down) = (up_hint(self.environment), down_hint(self.environment));
+        let node = planned.control_plane();
         error
             .hint(format!(
                 "the nodes are kept for inspection: docker logs {node}; then {up} retries, {down} deletes the environment"
@@ -169,7 +178,8 @@ impl Kind<'_> {
         kind: impl AsyncFnOnce() -> anyhow::Result<PathBuf>,
     ) -> anyhow::Result<Outcome<PathBuf>> {
         let path = self.kubeconfig(&cluster.name);
-        let node = cluster.kind.control_plane();
+        let planned = cluster.kind()?;
+        let node = planned.control_plane();
         let container = self.engine.docker.inspect_container(node, None).await;
         let published = published_port(&container.with_context(|| format!("inspecting node {node}"))?);
         if published.is_some() && server_port(&path, &cluster.context) == published {
@@ -177,7 +187,7 @@ impl Kind<'_> {
         }
         let kind = kind().await?;
         let mut command = self.command(&kind);
-        command.args(["get", "kubeconfig", "--name", &cluster.kind.name]);
+        command.args(["get", "kubeconfig", "--name", &planned.name]);
         let output = process::run_within(&mut command, RESPONSE_TIMEOUT).await?;
         state::write_private(&path, &output.stdout)?;
         Ok(Outcome::changed(path))
@@ -199,7 +209,7 @@ impl Kind<'_> {
         command
             .envs(self.engine.endpoint.variables())
             .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
-            .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &self.plan.network.name);
+            .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &self.docker.network.name);
         command
     }
 }
@@ -275,20 +285,20 @@ pub enum Existing {
 /// If it does not respond before the deadline.
 pub async fn wait_for_api_service(
     engine: &Engine,
-    cluster: &Cluster,
+    cluster: &KindCluster,
     step: &Step,
     deadline: Instant,
 ) -> anyhow::Result<()> {
-    let address = cluster.kind.api_service();
+    let address = cluster.api_service();
     // Retried in the node: starting a command there takes longer than an attempt.
     let script = format!(
         "until timeout 1 bash -c '</dev/tcp/{address}/443' 2>/dev/null; do [ $SECONDS -lt 5 ] || exit 1; sleep 0.1; done"
     );
     wait::until(step, "the API server to respond at its Service address", deadline, async || {
-        let said = node::try_exec(engine, cluster.kind.control_plane(), &["bash", "-c", &script]).await?;
+        let said = node::try_exec(engine, cluster.control_plane(), &["bash", "-c", &script]).await?;
         Ok(match said.status {
             0 => Poll::Ready(()),
-            _ => Poll::NotYet(format!("{address}:443 does not respond on {}", cluster.kind.control_plane())),
+            _ => Poll::NotYet(format!("{address}:443 does not respond on {}", cluster.control_plane())),
         })
     })
     .await

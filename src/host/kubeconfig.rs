@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod contexts;
 pub mod entries;
 mod lock;
 mod user_file;

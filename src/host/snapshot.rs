@@ -133,8 +133,11 @@ pub struct Unfinished {
 
 impl Manifest {
     /// Returns the manifest of a snapshot that is taken now.
-    pub fn now(plan: &Plan, engine: &Engine, clusters: BTreeMap<String, Cluster>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// A usage error if kind creates none of the clusters.
+    pub fn now(plan: &Plan, engine: &Engine, clusters: BTreeMap<String, Cluster>) -> Result<Self, Error> {
+        Ok(Self {
             format: FORMAT,
             taken: Timestamp::now(),
             environment: plan.environment.clone(),
@@ -142,9 +145,9 @@ impl Manifest {
             kindmesh: env!("CARGO_PKG_VERSION").to_owned(),
             engine: engine.facts.id.clone(),
             platform: engine.facts.platform(),
-            subnet: plan.network.subnet,
+            subnet: plan.docker()?.network.subnet,
             clusters,
-        }
+        })
     }
 
     /// Reads the manifest of the snapshot in a directory.

@@ -9,6 +9,7 @@ use crate::base::error::Error;
 use crate::host::tool::process;
 use crate::spec::Label;
 
+mod consent;
 mod engine;
 mod lock;
 mod private;
@@ -127,6 +128,11 @@ impl Files {
         self.root.join("engine")
     }
 
+    /// Returns the path of the file with what the user agreed to change in clusters that exist.
+    pub fn consent(&self) -> PathBuf {
+        self.root.join("consent")
+    }
+
     /// Returns the path of the list of user kubeconfigs that the environment was merged into.
     pub fn merged(&self) -> PathBuf {
         self.root.join("merged")
@@ -170,9 +176,9 @@ impl Files {
         self.root.join("lab")
     }
 
-    /// Whether the environment has files. A command that did nothing leaves only a lock and a record.
+    /// Whether the environment has files. A command that did nothing leaves only a lock, a record and a consent.
     pub fn exist(&self) -> bool {
-        names_in(&self.root).any(|name| name != "lock" && name != "runs")
+        names_in(&self.root).any(|name| !["lock", "runs", "consent"].contains(&name.as_str()))
     }
 
     /// Deletes everything, including the lock. The directory is moved aside first: a process that waits for the
@@ -260,6 +266,7 @@ mod tests {
             "shop/kindmesh.yaml",
             "locked/lock",
             "locked/runs/a.jsonl",
+            "agreed/consent",
             "Not_a_label/kindmesh.yaml",
             ".shop.removed-1/kubeconfig",
         ] {

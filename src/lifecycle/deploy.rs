@@ -22,10 +22,9 @@ use tokio::time::Instant;
 
 use crate::base::digest::hex;
 use crate::base::event::{Events, Outcome};
-use crate::cluster::environment::Environment;
+use crate::cluster::environment::{Environment, Planned};
 use crate::cluster::kinds;
 use crate::host::docker::Engine;
-use crate::host::inventory as gather;
 use crate::plan::Plan;
 
 pub mod headless;
@@ -187,8 +186,7 @@ pub(crate) async fn deploy_manifests(
     let mut placed = place::place(found, &rules)?;
     let sides = Sides::open(environment).await?;
     let live = sides.services(origin).await?;
-    let engine = Engine::connect().await?;
-    let plan = environment.plan(&engine, gather::gather(&engine).await?)?;
+    let Planned { engine, plan } = environment.planned().await?;
     let networks = plan.clusters.iter().map(|cluster| (cluster.name.to_string(), cluster.network.clone()));
     let captured = headless::captures_dns(&environment.spec.mesh.values);
     let names = headless::Names { captured, networks: networks.collect() };
@@ -196,10 +194,18 @@ pub(crate) async fn deploy_manifests(
     let (stubs, mut notes) = stubs::stubs(&placed, &candidates, &clusters, &names);
 
     let needed = images::needed(&placed);
-    let ours = images::in_engine(&engine, needed.values().flatten().collect::<BTreeSet<_>>().into_iter()).await?;
-    notes.extend(placed.iter_mut().filter_map(|placed| images::use_loaded(placed, &ours)));
-    let elsewhere: BTreeSet<_> = needed.values().flatten().filter(|image| !ours.contains_key(*image)).collect();
-    notes.extend(elsewhere.iter().map(|image| format!("{image} is not in the engine: the nodes pull it")));
+    // The nodes of a cluster that exists pull their images.
+    let owned = |cluster: &String| plan.cluster(cluster).is_some_and(|cluster| cluster.host.kind().is_some());
+    let on_ours: BTreeSet<_> =
+        needed.iter().filter(|(cluster, _)| owned(cluster)).flat_map(|(_, images)| images).collect();
+    let ours = match &engine {
+        Some(engine) => images::in_engine(engine, on_ours.iter().copied()).await?,
+        None => BTreeMap::new(),
+    };
+    let loaded = placed.iter_mut().filter(|placed| placed.clusters.iter().all(owned));
+    notes.extend(loaded.filter_map(|placed| images::use_loaded(placed, &ours)));
+    let elsewhere = on_ours.iter().filter(|image| !ours.contains_key(**image));
+    notes.extend(elsewhere.map(|image| format!("{image} is not in the engine: the nodes pull it")));
 
     let mut sets = Vec::new();
     for (cluster, client) in &sides.0 {
@@ -211,7 +217,10 @@ pub(crate) async fn deploy_manifests(
         sets.push(Set::prepare(environment, cluster, client, objects, origin, &mut notes).await?);
     }
     // Everything is decided, and nothing has been changed yet.
-    let images = load_images(environment, &engine, &plan, &needed, &ours, events).await?;
+    let images = match &engine {
+        Some(engine) => load_images(environment, engine, &plan, &needed, &ours, events).await?,
+        None => Vec::new(),
+    };
     let both = try_join_all(sets.iter().map(|set| set.apply(origin, options, events))).await?;
     let mut changed = images.iter().any(|image| image.changed);
     let mut removed = Vec::new();
@@ -302,7 +311,9 @@ async fn load_images(
         .run(async |_| {
             let mut loaded = Vec::new();
             for (cluster, images) in needed {
-                let Some(cluster) = plan.cluster(cluster) else { continue };
+                let Some(cluster) = plan.cluster(cluster).filter(|cluster| cluster.host.kind().is_some()) else {
+                    continue;
+                };
                 let images: Vec<&str> =
                     images.iter().filter(|image| ours.contains_key(*image)).map(String::as_str).collect();
                 loaded.extend(

@@ -7,6 +7,7 @@
 
 use crate::base::event::{Events, Outcome};
 use crate::base::names;
+use crate::cluster::environment::{self, Environment};
 use crate::host::docker::{Engine, network};
 use crate::host::inventory as gather;
 use crate::host::kind;
@@ -14,7 +15,9 @@ use crate::host::kubeconfig::{self, entries::Mark};
 use crate::host::snapshot::pending;
 use crate::host::state::{Directories, Files, Lock};
 use crate::plan::admission;
-use crate::plan::inventory::Environment;
+use crate::plan::inventory;
+
+mod existing;
 
 /// The result of `down`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,36 +26,68 @@ pub struct Down {
     pub any: bool,
     /// The networks that were kept because other containers are attached to them, and those containers.
     pub left: Vec<(String, Vec<String>)>,
+    /// What was kept in clusters that exist, and why, a line each.
+    pub kept: Vec<String>,
 }
 
-/// Deletes one environment. A missing environment is not an error.
+/// Deletes one environment: what kind created, and what kindmesh created in clusters that exist. A missing environment is not an
+/// error.
 ///
 /// # Errors
-/// A usage error for an environment on another engine; otherwise errors of the engine or the file system.
-pub async fn down(engine: &Engine, folders: &Directories, name: &str, events: &Events) -> anyhow::Result<Down> {
+/// A usage error for an environment on another engine; otherwise errors of the engine, an API server or the file system.
+pub async fn down(
+    folders: &Directories,
+    name: &str,
+    deadline: tokio::time::Instant,
+    events: &Events,
+) -> anyhow::Result<Down> {
     let files = folders.environment(name);
     let existed = files.exist();
+    let stored = environment::stored(&files)?;
+    // Without its spec, what is left may be on the engine.
+    let of_kind = stored.as_ref().is_none_or(|spec| spec.kind_clusters().next().is_some());
+    let engine = match of_kind {
+        true => Some(Engine::connect().await?),
+        false => None,
+    };
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::exclusive(&files, step).await?;
-        // Before the inventory: a kind that is still running, or the engine, would create more nodes.
-        kind::end_leftovers(name, &files, step).await?;
-        pending::settle(engine, &files, step).await?;
+        if let Some(engine) = &engine {
+            // Before the inventory: a kind that is still running, or the engine, would create more nodes.
+            kind::end_leftovers(name, &files, step).await?;
+            pending::settle(engine, &files, step).await?;
+        }
         Ok(Outcome::unchanged(lock))
     });
     let _lock = lock.await?;
     folders.sweep()?;
-    let mut inventory = gather::gather(engine).await?;
-    admission::another_engine(name, &files.engine_on_file()?, &engine.identity(), &inventory)?;
-    let found = inventory.environments.remove(name);
-
-    let Removed { nodes: had_nodes, networks: had_networks, left } = remove(engine, name, found, events).await?;
-    let cleaned = clean_kubeconfigs(engine, &files, name, events).await;
+    let found = match &engine {
+        Some(engine) => {
+            let mut inventory = gather::gather(engine).await?;
+            admission::another_engine(name, &files.engine_on_file()?, &engine.identity(), &inventory)?;
+            inventory.environments.remove(name)
+        }
+        None => None,
+    };
+    let mut kept = Vec::new();
+    let mut changed = false;
+    if let Ok(opened) = Environment::open(folders, name) {
+        (changed, kept) = existing::remove(&opened, deadline, events).await?;
+    }
+    let mut left = Vec::new();
+    let mut cleaned = Ok(false);
+    if let Some(engine) = &engine {
+        let removed = remove(engine, name, found, events).await?;
+        changed |= removed.nodes || removed.networks;
+        left = removed.left;
+        cleaned = clean_kubeconfigs(engine, &files, name, events).await;
+    }
     events
         .step("state", None)
         .run(async |_| Ok(Outcome { value: (), changed: files.remove()? && existed }))
         .await?;
     // Errors from the kubeconfigs are reported after everything else is deleted.
-    Ok(Down { any: cleaned? || had_nodes || had_networks || existed, left })
+    Ok(Down { any: cleaned? || changed || existed, left, kept })
 }
 
 /// What was removed from the engine.
@@ -69,7 +104,7 @@ pub(crate) struct Removed {
 pub(crate) async fn remove(
     engine: &Engine,
     name: &str,
-    found: Option<Environment>,
+    found: Option<inventory::Environment>,
     events: &Events,
 ) -> anyhow::Result<Removed> {
     let network = names::network_name(name);

@@ -233,9 +233,10 @@ impl Scene<'_> {
         let listed = listed.with_context(|| format!("listing the nodes of {}", cluster.name))?;
         // A cluster from a template has the node names of the environment that the template was made of.
         let original = kind_name(plan.identity(), &cluster.name);
+        let own = &cluster.kind()?.name;
         let found = listed.items.into_iter().filter_map(|node| {
             let zone = node.labels().get(ZONE)?.clone();
-            let container = format!("{}{}", cluster.kind.name, node.name_any().strip_prefix(&original)?);
+            let container = format!("{own}{}", node.name_any().strip_prefix(&original)?);
             Some((cluster.name.clone(), container, zone))
         });
         Ok(found.collect())

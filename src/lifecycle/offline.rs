@@ -226,7 +226,7 @@ async fn contents(warm: &up::Warm) -> anyhow::Result<Contents> {
     }
     Ok(Contents {
         kindmesh: env!("CARGO_PKG_VERSION").into(),
-        platform: plan.platform.clone(),
+        platform: plan.docker()?.platform.clone(),
         host: tool::platform(),
         istio: plan.istio_versions().into_iter().map(str::to_owned).collect(),
         node_images,

@@ -54,8 +54,10 @@ pub async fn render(
     out.write("plan.yaml", serde_yaml::to_string(plan)?.as_bytes(), 0o600)?;
     for cluster in &plan.clusters {
         let rendered = render::manifests(inputs.cache, cluster, async || istioctl(cluster).await).await?.value;
-        out.yaml(cluster, "kind.yaml", &cluster.kind.config)?;
-        if plan.profile == Profile::Disposable {
+        if let Some(kind) = cluster.host.kind() {
+            out.yaml(cluster, "kind.yaml", &kind.config)?;
+        }
+        if plan.docker()?.profile == Profile::Disposable {
             out.write(&format!("{}/coredns.yaml", cluster.name), kind::COREDNS.as_bytes(), 0o600)?;
         }
         out.yaml(cluster, "istio-operator.yaml", &cluster.istio)?;
@@ -77,7 +79,7 @@ pub async fn render(
         if !exposed.is_empty() {
             out.objects(cluster, "exposed-istiod.yaml", &exposed)?;
         }
-        for file in link::files(plan, cluster) {
+        for file in link::files(plan, cluster)? {
             out.write(&format!("{}/node{}", cluster.name, file.path), &file.content, file.mode)?;
         }
         let spec = inputs.spec.clusters.iter().find(|spec| spec.name.as_str() == cluster.name);
@@ -97,7 +99,7 @@ pub async fn render(
             0o600,
         )?;
     }
-    out.write("apply.sh", script::apply(plan).as_bytes(), 0o700)?;
+    out.write("apply.sh", script::apply(plan)?.as_bytes(), 0o700)?;
     Ok(out.written)
 }
 

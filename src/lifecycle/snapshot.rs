@@ -57,7 +57,8 @@ pub(crate) async fn take(
         // Before the nodes: with volumes, their API servers are frozen.
         let (objects, ready) = futures::try_join!(roots::objects(client), ready(client, with_images))?;
         let nodes = try_join_all(cluster.nodes().iter().map(node)).await?;
-        let (pod_subnet, service_subnet) = (cluster.kind.pod_subnet, cluster.kind.service_subnet);
+        let kind = cluster.kind()?;
+        let (pod_subnet, service_subnet) = (kind.pod_subnet, kind.service_subnet);
         let image = nodes.first().and_then(|node| node.container["Image"].as_str());
         let node_image = image.unwrap_or_default().to_owned();
         let taken =
@@ -65,7 +66,7 @@ pub(crate) async fn take(
         anyhow::Ok((cluster.name.clone(), taken))
     });
     let clusters: BTreeMap<_, _> = try_join_all(taken).await?.into_iter().collect();
-    Ok(Manifest::now(plan, engine, clusters))
+    Ok(Manifest::now(plan, engine, clusters)?)
 }
 
 /// Writes a snapshot: completes it when `fill` succeeds, and leaves nothing otherwise.

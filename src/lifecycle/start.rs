@@ -138,12 +138,14 @@ struct Start<'a> {
 impl Start<'_> {
     /// Starts all nodes.
     async fn nodes(&self, found: &crate::plan::inventory::Environment) -> anyhow::Result<bool> {
-        let kind = Kind { engine: self.engine, plan: self.plan, files: &self.opened.files };
+        let (environment, docker) = (self.opened.name(), self.plan.docker()?);
+        let kind = Kind { engine: self.engine, environment, docker, files: &self.opened.files };
         let step = self.events.step("start", None);
         step.run(async |_| {
-            let revived = self.plan.clusters.iter().map(|cluster| kind.start(cluster, found));
+            let clusters: Vec<_> = self.plan.kind_clusters().map(|(cluster, _)| cluster).collect();
+            let revived = clusters.iter().map(|cluster| kind.start(cluster, found));
             let revived = try_join_all(revived).await?;
-            let clusters = self.plan.clusters.iter().zip(&revived);
+            let clusters = clusters.into_iter().zip(&revived);
             if let Some((incomplete, _)) = clusters.clone().find(|(_, revived)| **revived == Existing::Incomplete)
             {
                 let message = format!("cluster {} is incomplete", incomplete.name);
@@ -177,7 +179,7 @@ impl Start<'_> {
             .run(async |step| {
                 for to in self.plan.strangers(from) {
                     let (client, record) = (self.opened.client(&to.name).await?, self.opened.record(&to.name));
-                    let by = (self.engine, &client);
+                    let by = (Some(self.engine), &client);
                     workloads::wait_for_gateway(by, (from, to), samples, &record, step, self.deadline).await?;
                 }
                 let crosses = prove::crosses(&client, &from.name, samples, "start", &record, step, self.deadline);

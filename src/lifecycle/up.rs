@@ -5,10 +5,12 @@
 //! inspect: files, engine ─► admit: plan/admission.rs ─► plan, claim its subnets ─► execute, a chain per cluster ─► verify
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use futures::future::try_join_all;
+use kube::Client;
 use serde::Serialize;
 use tokio::sync::SetOnce;
 
@@ -34,14 +36,17 @@ use crate::host::trust::Root;
 use crate::lifecycle::down;
 use crate::lifecycle::snapshot::restore_state;
 use crate::plan::inventory::{Environment, Inventory};
-use crate::plan::{Cluster, Plan, admission};
+use crate::plan::{self, Cluster, Plan, admission};
 use crate::spec::{Loaded, Spec};
 
 mod cluster;
 mod control_plane;
+mod existing;
 mod images;
 mod network;
+mod nodes;
 mod prove;
+mod reach;
 mod remote_secrets;
 mod removal;
 mod samples;
@@ -51,6 +56,8 @@ mod tools;
 mod unlabeled;
 mod warm;
 
+use existing::Existing;
+pub use existing::{Ask, Consent};
 use images::Images;
 use network::Planned;
 pub use template::Origin;
@@ -69,6 +76,8 @@ pub struct Options {
     pub origin: Origin,
     /// Whether clusters that the spec no longer lists are deleted.
     pub prune: bool,
+    /// How the user agrees to changes of clusters that exist.
+    pub consent: Consent,
 }
 
 impl Default for Options {
@@ -79,6 +88,7 @@ impl Default for Options {
             interrupt: Interrupt::default(),
             origin: Origin::default(),
             prune: false,
+            consent: Consent::default(),
         }
     }
 }
@@ -133,43 +143,57 @@ async fn run(
     let interrupt = &options.interrupt;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;
+    let engine = connect(&spec, &files, events).await?;
+    let lock = events.step("lock", None).run(async |step| {
+        let lock = Lock::exclusive(&files, step).await?;
+        if let Some(engine) = &engine {
+            // Before the inventory: a kind that is still running, or the engine, would create more nodes.
+            kind::end_leftovers(spec.name.as_str(), &files, step).await?;
+            pending::settle(engine, &files, step).await?;
+            // Strays would count as unlabeled containers, and `up` needs their names.
+            kind::remove_strays(engine, spec.name.as_str(), step, |node| node.created).await?;
+        }
+        Ok(Outcome::unchanged(lock))
+    });
+    let _lock = lock.await?;
+    let existing = Existing::admitted(&spec, loaded, &files, options, events).await?;
+    let _armed = interrupt.arm("stopping at a consistent state");
+    let name = spec.name.to_string();
+    let engine = engine.as_ref();
+    let work = Work { loaded, engine, existing: &existing, files: &files, waits_until, folders, events, options };
+    tokio::select! {
+        up = work.make_or_start_over(spec, &options.origin) => up,
+        () = interrupt.requested() => Err(stop::stop(engine, &name, &files, &options.origin, events).await),
+    }
+}
+
+/// Connects to the engine, if kind creates any of the clusters.
+async fn connect(spec: &Spec, files: &Files, events: &Events) -> anyhow::Result<Option<Engine>> {
+    if spec.kind_clusters().next().is_none() {
+        return Ok(None);
+    }
     let engine = events.step("engine", None).run(async |_| {
         let engine = Engine::connect().await?;
-        admission::machine(doctor::obstacles(&engine, &spec, &files))?;
+        admission::machine(doctor::obstacles(&engine, spec, files))?;
         Ok(Outcome::unchanged(engine))
     });
     let engine = engine.await?;
     kind::require_docker_client()?;
-    let lock = events.step("lock", None).run(async |step| {
-        let lock = Lock::exclusive(&files, step).await?;
-        // Before the inventory: a kind that is still running, or the engine, would create more nodes.
-        kind::end_leftovers(spec.name.as_str(), &files, step).await?;
-        pending::settle(&engine, &files, step).await?;
-        // Strays would count as unlabeled containers, and `up` needs their names.
-        kind::remove_strays(&engine, spec.name.as_str(), step, |node| node.created).await?;
-        Ok(Outcome::unchanged(lock))
-    });
-    let _lock = lock.await?;
-    let _armed = interrupt.arm("stopping at a consistent state");
-    let name = spec.name.to_string();
-    let prune = options.prune;
-    let work = Work { loaded, engine: &engine, files: &files, waits_until, folders, events, prune };
-    tokio::select! {
-        up = work.make_or_start_over(spec, &options.origin) => up,
-        () = interrupt.requested() => Err(stop::stop(&engine, &name, &files, &options.origin, events).await),
-    }
+    Ok(Some(engine))
 }
 
 /// What one `up` works with, under the lock.
 #[derive(Clone, Copy)]
 struct Work<'a> {
     loaded: &'a Loaded,
-    engine: &'a Engine,
+    /// None if all clusters exist already.
+    engine: Option<&'a Engine>,
+    existing: &'a Existing,
     files: &'a Files,
     waits_until: tokio::time::Instant,
     folders: &'a Directories,
     events: &'a Events,
-    prune: bool,
+    options: &'a Options,
 }
 
 impl Work<'_> {
@@ -179,8 +203,9 @@ impl Work<'_> {
             Err(error) if error.downcast_ref::<Unusable>().is_some() => error,
             made => return made,
         };
-        let found = gather::gather(self.engine).await?.environments.remove(spec.name.as_str());
-        down::remove(self.engine, spec.name.as_str(), found, self.events).await?;
+        let engine = self.engine.context("only clusters that kind creates come from a template")?;
+        let found = gather::gather(engine).await?.environments.remove(spec.name.as_str());
+        down::remove(engine, spec.name.as_str(), found, self.events).await?;
         if let Some(Unusable(key)) = error.downcast_ref() {
             Store::new(self.folders.templates()).remove(key)?;
         }
@@ -189,21 +214,58 @@ impl Work<'_> {
 
     /// Everything that runs under the lock: inspect, admit, plan and execute. May be dropped at any point.
     async fn make(self, spec: Spec, origin: &Origin) -> anyhow::Result<Up> {
-        let Self { loaded, engine, files, waits_until, folders, events, prune } = self;
+        let Self { files, waits_until, folders, events, .. } = self;
         // Best effort: files left by a killed `down` block only the next `down`.
         let _ = folders.sweep();
+        let (plan, on_engine) = match self.engine {
+            Some(engine) => {
+                let (plan, on_engine) = self.plan_on(engine, &spec, origin).await?;
+                (plan, Some(on_engine))
+            }
+            None => {
+                let inventory = Inventory { existing: self.existing.known(), ..Inventory::default() };
+                (plan::plan(&spec, &inventory).map_err(|error| self.loaded.origins.place(error))?, None)
+            }
+        };
+        environment::store(files, &spec)?;
+        self.existing.store(&spec, files)?;
+        if let Some(Source::Snapshot(snapshot)) = on_engine.as_ref().map(|on| &on.templates.source) {
+            restore_state(snapshot, files)?;
+        }
+        let run = Run {
+            root: ensure_root(files, &plan, events).await?,
+            tools: Tools::new(folders.cache.clone(), &plan, events.clone()),
+            control_planes: plan.clusters.iter().map(|c| (c.name.clone(), SetOnce::new())).collect(),
+            readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
+            cache: folders.cache.clone(),
+            events: events.clone(),
+            files: files.clone(),
+            clients: self.existing.clients(),
+            reached: SetOnce::new(),
+            spec,
+            plan,
+            on_engine,
+            waits_until,
+        };
+        run.carry_out().await
+    }
+
+    /// Plans the clusters that kind creates, too, and creates their network.
+    async fn plan_on(self, engine: &Engine, spec: &Spec, origin: &Origin) -> anyhow::Result<(Plan, OnEngine)> {
+        let Self { loaded, files, folders, events, .. } = self;
         let gathered = async || {
             let inventory = gather::gather(engine).await?;
-            anyhow::Ok(Inventory { executable: gather::executable().await?, ..inventory })
+            let executable = gather::executable().await?;
+            anyhow::Ok(Inventory { executable, existing: self.existing.known(), ..inventory })
         };
         let mut inventory = gathered().await?;
         let (past, selected) = (environment::past(files)?, engine.identity());
 
-        admission::environment(&spec, &loaded.origins, &past, &selected, &inventory)?;
-        admission::removal(&spec, past.spec.as_ref(), &inventory, prune)?;
+        admission::environment(spec, &loaded.origins, &past, &selected, &inventory)?;
+        admission::removal(spec, past.spec.as_ref(), &inventory, self.options.prune)?;
 
         let store = Store::new(folders.templates());
-        let mut source = Source::of(origin, engine, &spec, &inventory, &store, events).await?;
+        let mut source = Source::of(origin, engine, spec, &inventory, &store, events).await?;
         if let (Source::Kind, Some(existing)) = (&source, inventory.environments.get(spec.name.as_str()))
             && existing.nodes.is_empty()
             && !existing.identities.is_empty()
@@ -214,60 +276,56 @@ impl Work<'_> {
         }
         let templates = inventory.clone();
         let Planned { plan, existing } =
-            network::ensure(engine, &spec, &loaded.origins, inventory, &mut source, events).await?;
+            network::ensure(engine, spec, &loaded.origins, inventory, &mut source, events).await?;
 
         if !existing.nodes.is_empty() {
             outage::none_held(files)?;
             fault::none_active(engine, &plan).await?;
         }
         files.store_engine(&selected)?;
-        environment::store(files, &spec)?;
-        if let Source::Snapshot(snapshot) = &source {
-            restore_state(snapshot, files)?;
-        }
-        let run = Run {
-            root: ensure_root(files, &plan, events).await?,
-            tools: Tools::new(folders.cache.clone(), &plan, events.clone()),
+        let on_engine = OnEngine {
             images: Images::new(engine, &plan, events),
-            control_planes: plan.clusters.iter().map(|c| (c.name.clone(), SetOnce::new())).collect(),
-            readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
             mesh_images: mesh_images(files, &plan),
             sample_images: image::Load::new(&files.root, plan.samples.iter().map(|samples| &samples.image)),
             templates: Templates::new(store, source, templates),
-            cache: folders.cache.clone(),
-            events: events.clone(),
             engine: engine.clone(),
-            files: files.clone(),
-            spec,
-            plan,
             existing,
-            waits_until,
         };
-        run.carry_out().await
+        Ok((plan, on_engine))
     }
+}
+
+/// The container engine, and what `up` uses it for.
+struct OnEngine {
+    engine: Engine,
+    /// The existing part of the environment.
+    existing: Environment,
+    images: Images,
+    /// Istio's images, by their names: those of a remote cluster differ from those of its primary.
+    mesh_images: BTreeMap<Vec<String>, image::Load>,
+    sample_images: image::Load,
+    templates: Templates,
 }
 
 /// The state that all steps of one `up` share.
 struct Run {
     spec: Spec,
     plan: Plan,
-    existing: Environment,
-    engine: Engine,
+    /// None if all clusters exist already.
+    on_engine: Option<OnEngine>,
+    /// The clients of clusters that exist, by name, each with the namespaces that had Istio's root certificate before.
+    clients: BTreeMap<String, (Client, BTreeSet<String>)>,
     files: Files,
     cache: std::path::PathBuf,
     events: Events,
     tools: Tools,
     root: Root,
-    images: Images,
     /// What peers need to read each cluster, by cluster name; set as soon as it is known.
     readers: BTreeMap<String, SetOnce<Reader>>,
     /// The revision of the CA of each primary, by cluster name; set when its istiod serves remote clusters.
     control_planes: BTreeMap<String, SetOnce<String>>,
-    /// Istio's images, by its version.
-    /// Istio's images, by their names: those of a remote cluster differ from those of its primary.
-    mesh_images: BTreeMap<Vec<String>, image::Load>,
-    sample_images: image::Load,
-    templates: Templates,
+    /// Set when istiods may get remote secrets.
+    reached: SetOnce<()>,
     waits_until: tokio::time::Instant,
 }
 
@@ -275,8 +333,9 @@ impl Run {
     /// Creates everything that is missing, up to the verified call. Each cluster is a chain of steps that waits for
     /// another chain only when it needs its result.
     async fn carry_out(self) -> anyhow::Result<Up> {
+        self.refuse_foreign().await?;
         let clusters = try_join_all(self.plan.clusters.iter().map(|cluster| self.ensure_cluster(cluster)));
-        let (made, ()) = futures::try_join!(clusters, self.images.ensure_sample())?;
+        let (made, (), ()) = futures::try_join!(clusters, self.ensure_sample_built(), self.ensure_reaching())?;
         outage::forget_orphans(&self.files)?;
         self.remove_clusters(&made).await?;
         let kubeconfig = kubeconfig::ensure(&self.files, &self.plan)?;
@@ -287,6 +346,26 @@ impl Run {
         Ok(Up { kubeconfig: kubeconfig.display().to_string(), calls, seconds: 0.0, plan: self.plan })
     }
 
+    /// Returns the container engine, and what is used of it.
+    ///
+    /// # Errors
+    /// A usage error if all clusters exist already.
+    fn on_engine(&self) -> anyhow::Result<&OnEngine> {
+        self.plan.docker()?;
+        self.on_engine.as_ref().context("not connected to the engine")
+    }
+
+    fn engine(&self) -> Option<&Engine> {
+        self.on_engine.as_ref().map(|on| &on.engine)
+    }
+
+    async fn ensure_sample_built(&self) -> anyhow::Result<()> {
+        match &self.on_engine {
+            Some(on) => on.images.ensure_sample().await,
+            None => Ok(()),
+        }
+    }
+
     /// Returns the deadline of a wait that begins now.
     fn wait_deadline(&self) -> tokio::time::Instant {
         self.waits_until.min(tokio::time::Instant::now() + WAIT_TIMEOUT)
@@ -295,7 +374,7 @@ impl Run {
 
 fn mesh_images(files: &Files, plan: &Plan) -> BTreeMap<Vec<String>, image::Load> {
     let of = |cluster: &Cluster| image::Load::new(&files.root, &cluster.istio_images);
-    plan.clusters.iter().map(|cluster| (cluster.istio_images.clone(), of(cluster))).collect()
+    plan.kind_clusters().map(|(cluster, _)| (cluster.istio_images.clone(), of(cluster))).collect()
 }
 
 async fn ensure_root(files: &Files, plan: &Plan, events: &Events) -> anyhow::Result<Root> {

@@ -11,7 +11,9 @@
 //! | [`cluster_subnet`], [`overlapping`]: subnets of a cluster | the plan itself |
 //! | [`gateways`]: gateways and exposed istiods in a network without addresses for them | the plan itself |
 //! | [`names`]: names of existing containers, images and networks | `up`, and the code that creates them |
+//! | [`owns_nodes`]: a command for nodes that kindmesh did not create | `pause`, `stop`, `start`, `fault`, `snapshot`, `image`, `lab` and others |
 //! | [`resting`]: paused or stopped clusters | commands that read or change clusters |
+//! | [`existing`]: clusters that exist, in a file of its own | `up` |
 
 use ipnet::Ipv4Net;
 
@@ -22,6 +24,8 @@ use crate::base::hint::{down_hint, resume_hint, start_hint, up_hint};
 use crate::base::names::{control_plane_name, kind_name};
 use crate::spec::subnets::Use;
 use crate::spec::{self, Loaded, Origins, Spec, Subnet};
+
+pub mod existing;
 
 /// What an environment's files record.
 #[derive(Debug, Clone)]
@@ -41,7 +45,35 @@ pub fn spec(loaded: &Loaded, stored: Option<Spec>) -> Result<Spec, Error> {
         return Ok(stored);
     }
     spec::validate(&loaded.spec, &loaded.origins)?;
+    not_yet(&loaded.spec).map_err(|error| loaded.origins.place(error))?;
     Ok(loaded.spec.clone())
+}
+
+/// Refuses a command for nodes that kindmesh created in an environment with clusters that it did not create.
+///
+/// # Errors
+/// A usage error that names the command and the first such cluster.
+pub fn owns_nodes(spec: &Spec, command: &str) -> Result<(), Error> {
+    let Some(cluster) = spec.clusters.iter().find(|cluster| cluster.exists()) else { return Ok(()) };
+    let context = cluster.context.as_deref().unwrap_or_default();
+    Err(Error::usage(format!(
+        "kindmesh {command} is for clusters that kindmesh created, but cluster {} exists already (context {context})",
+        cluster.name
+    ))
+    .hint("kindmesh does not touch the nodes of such a cluster; use its own tools"))
+}
+
+/// Refuses what `up` does not know yet.
+fn not_yet(wanted: &Spec) -> Result<(), Error> {
+    let refuse = |path: &str| {
+        Err(Error::usage(format!("{path} is not supported by this version of kindmesh"))
+            .hint("remove it: this version installs Istio in all clusters, with a root CA of its own"))
+    };
+    match (wanted.trust.from.is_some(), wanted.mesh.install) {
+        (true, _) => refuse("trust.from"),
+        (false, false) => refuse("mesh.install"),
+        (false, true) => Ok(()),
+    }
 }
 
 /// A reason why an environment cannot be created on a host.
@@ -135,9 +167,13 @@ pub fn changes(
     stored: Option<&Spec>,
     inventory: &Inventory,
 ) -> Result<(), Error> {
-    // If nothing of the environment is left on the engine, the stored spec does not matter.
-    let exists = inventory.environments.contains_key(wanted.name.as_str());
-    match stored.filter(|_| exists) {
+    // If nothing of the environment is left on the engine, the stored spec does not matter. What is left in clusters that exist is
+    // recorded by it.
+    let exists = |stored: &&Spec| {
+        let in_clusters = stored.clusters.iter().any(spec::Cluster::exists);
+        in_clusters || inventory.environments.contains_key(wanted.name.as_str())
+    };
+    match stored.filter(exists) {
         Some(stored) => spec::changes(stored, wanted, origins),
         None => Ok(()),
     }

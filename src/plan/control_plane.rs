@@ -4,6 +4,7 @@
 //! the cluster's range, so that it is known before the cluster exists, and no Service gets that does not ask for it. If a remote cluster is on
 //! another network, the Service leads through the primary's east-west gateway.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::subnets::Subnets;
@@ -20,19 +21,23 @@ pub(super) struct Exposed {
 }
 
 /// Returns how the istiod that a cluster's proxies use is exposed; none if no remote cluster uses it. `subnets` are those of the
-/// spec's clusters.
-pub(super) fn exposed(spec: &Spec, cluster: &spec::Cluster, subnets: &[Subnets]) -> Option<Exposed> {
+/// clusters that kind creates.
+pub(super) fn exposed(
+    spec: &Spec,
+    cluster: &spec::Cluster,
+    subnets: &BTreeMap<String, Subnets>,
+) -> Option<Exposed> {
     let primary = spec.control_plane_of(cluster);
     let mut remotes = remotes_of(spec, primary).peekable();
     remotes.peek()?;
     let through_gateway = remotes.any(|remote| spec.network_of(remote) != spec.network_of(primary));
-    let (_, its) = spec.clusters.iter().zip(subnets).find(|(other, _)| other.name == primary.name)?;
-    Some(Exposed { address: its.balancers?.broadcast(), through_gateway })
+    Some(Exposed { address: subnets.get(primary.name.as_str())?.balancers?.broadcast(), through_gateway })
 }
 
 /// Whether a cluster's range has too few addresses for its gateway and its istiod.
-pub(super) fn lacks_addresses(spec: &Spec, subnets: &[Subnets], has_gateways: bool) -> bool {
-    spec.clusters.iter().zip(subnets).any(|(cluster, own)| {
+pub(super) fn lacks_addresses(spec: &Spec, subnets: &BTreeMap<String, Subnets>, has_gateways: bool) -> bool {
+    spec.clusters.iter().any(|cluster| {
+        let Some(own) = subnets.get(cluster.name.as_str()) else { return false };
         let needed = usize::from(has_gateways) + usize::from(remotes_of(spec, cluster).next().is_some());
         needed > own.balancers.map_or(0, |range| 1 << (32 - range.prefix_len()))
     })

@@ -7,7 +7,8 @@ use ipnet::Ipv4Net;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Cluster, KindCluster};
+use super::existing::Known;
+use super::{Cluster, ExistingCluster, Host, KindCluster};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,10 +54,16 @@ impl Serialize for Cluster {
             istiod_through_gateway,
             intermediate_subject,
             istio,
-            kind,
+            host,
         } = self;
+        let kind = match host {
+            Host::Kind(kind) => kind,
+            Host::Existing(existing) => return self.existing(existing).serialize(serializer),
+        };
         let KindCluster {
             name: kind_name,
+            // Part of the URL of its API server.
+            host_name: _,
             nodes,
             node_image,
             kubernetes_version,
@@ -89,5 +96,48 @@ impl Serialize for Cluster {
             istio,
         };
         document.serialize(serializer)
+    }
+}
+
+/// The document of a cluster that exists. It has no subnet for Services, since nothing depends on it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Existing<'a> {
+    name: &'a str,
+    existing_context: &'a str,
+    context: &'a str,
+    uid: &'a str,
+    server: &'a str,
+    kubernetes_version: &'a str,
+    istio_version: &'a str,
+    istio_images: &'a [String],
+    api_server: &'a str,
+    network: &'a str,
+    pod_subnets: &'a [Ipv4Net],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    gateway_addresses: &'a [String],
+    intermediate_subject: &'a str,
+    istio: &'a Value,
+}
+
+impl Cluster {
+    fn existing<'a>(&'a self, existing: &'a ExistingCluster) -> Existing<'a> {
+        let ExistingCluster { context, known: Known { uid, server, version, pod_subnets }, gateways } = existing;
+        Existing {
+            name: &self.name,
+            existing_context: context,
+            context: &self.context,
+            uid,
+            server,
+            kubernetes_version: version,
+            istio_version: &self.istio_version,
+            istio_images: &self.istio_images,
+            api_server: &self.api_server,
+            network: &self.network,
+            pod_subnets,
+            gateway_addresses: gateways,
+            intermediate_subject: &self.intermediate_subject,
+            istio: &self.istio,
+        }
     }
 }

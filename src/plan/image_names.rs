@@ -14,7 +14,7 @@
 use sha2::{Digest, Sha256};
 
 use super::inventory::{EngineFacts, Executable};
-use super::{Cluster, Plan};
+use super::{Cluster, KindCluster, Plan};
 use crate::base::digest;
 use crate::base::error::Error;
 use crate::spec::{Spec, distinct};
@@ -34,7 +34,7 @@ const RECIPE: &str = "2";
 impl Plan {
     /// Returns the node images, each once.
     pub fn node_images(&self) -> Vec<&str> {
-        distinct(self.clusters.iter().map(|cluster| cluster.kind.node_image.as_str()))
+        distinct(self.kind_clusters().map(|(_, kind)| kind.node_image.as_str()))
     }
 
     /// Returns the versions of Istio, each once.
@@ -45,16 +45,16 @@ impl Plan {
     /// Returns the images that clusters with this node image need and that do not depend on the kindmesh executable: all except
     /// a sample image that kindmesh builds, which changes with every build of kindmesh.
     pub fn stable_images_on(&self, node_image: &str) -> Vec<String> {
-        self.stable_images_of(|cluster| cluster.kind.node_image == node_image)
+        self.stable_images_of(|kind| kind.node_image == node_image)
     }
 
-    /// Returns all images that do not depend on the kindmesh executable.
+    /// Returns all images of clusters that kind creates that do not depend on the kindmesh executable.
     pub fn stable_images(&self) -> Vec<String> {
         self.stable_images_of(|_| true)
     }
 
-    fn stable_images_of(&self, wanted: impl Fn(&Cluster) -> bool) -> Vec<String> {
-        let of_clusters = self.clusters.iter().filter(|cluster| wanted(cluster));
+    fn stable_images_of(&self, wanted: impl Fn(&KindCluster) -> bool) -> Vec<String> {
+        let of_clusters = self.kind_clusters().filter(|(_, kind)| wanted(kind)).map(|(cluster, _)| cluster);
         let given = self.samples.iter().filter(|samples| !samples.build).map(|samples| &samples.image);
         let all = of_clusters.flat_map(|cluster| &cluster.istio_images).chain(given);
         distinct(all.map(String::as_str)).into_iter().map(str::to_owned).collect()

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use super::existing::Known;
 use crate::base::error::Error;
 use crate::base::hint::down_hint;
 use crate::base::names;
@@ -47,6 +48,9 @@ pub struct Inventory {
     pub foreign_clusters: Vec<String>,
     /// The kindmesh executable for building the sample image, if found.
     pub executable: Option<Executable>,
+    /// What is known about the clusters that exist, by their names in the environment that is planned.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub existing: BTreeMap<String, Known>,
 }
 
 /// A kindmesh executable.

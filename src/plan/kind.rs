@@ -24,6 +24,8 @@ const DISPOSABLE: &str = include_str!("../../kind-configs/disposable.yaml");
 pub struct KindCluster {
     /// Its name in kind.
     pub name: String,
+    /// The name that its control plane has for Kubernetes: in its certificates, and for the other clusters.
+    pub host_name: String,
     /// Its nodes, the control plane first.
     pub nodes: Vec<String>,
     /// The kind node image of its nodes.
@@ -47,6 +49,7 @@ impl KindCluster {
     pub(super) fn of(
         spec: &Spec,
         cluster: &spec::Cluster,
+        identity: &str,
         subnets: Subnets,
         engine: &EngineFacts,
     ) -> Result<Self, Error> {
@@ -58,6 +61,7 @@ impl KindCluster {
         let cgroup_v1 = engine.cgroup_version == 1 && refuses_v1;
         Ok(Self {
             nodes: node_names(&name, cluster.workers),
+            host_name: control_plane_name(&names::kind_name(identity, cluster.name.as_str())),
             node_image: node_image.to_owned(),
             kubernetes_version: version.map(|version| version.to_string()),
             cgroup_v1,
@@ -72,11 +76,6 @@ impl KindCluster {
     /// Returns the address of the Service `kubernetes`: by Kubernetes' rule, the first of the subnet.
     pub fn api_service(&self) -> Ipv4Addr {
         first_address(self.service_subnet)
-    }
-
-    /// Whether an address is that of one of its pods, or of a Service of type LoadBalancer such as its gateway.
-    pub fn owns(&self, address: Ipv4Addr) -> bool {
-        self.pod_subnet.contains(&address) || self.balances(address)
     }
 
     /// Whether an address is one of those for its Services of type LoadBalancer.

@@ -40,9 +40,9 @@ impl fmt::Display for Size {
 }
 
 impl Size {
-    /// Returns the resources that a spec needs.
+    /// Returns the resources that a spec needs on the host: those of clusters that kind creates.
     pub fn of(spec: &Spec) -> Self {
-        let clusters = spec.clusters.len() as u64;
+        let clusters = spec.kind_clusters().count() as u64;
         let workers = spec.clusters.iter().map(|cluster| u64::from(cluster.workers)).sum::<u64>();
         let networks: BTreeSet<_> = spec.clusters.iter().map(|cluster| spec.network_of(cluster)).collect();
         let gateways = if networks.len() > 1 { clusters } else { 0 };
@@ -52,7 +52,7 @@ impl Size {
             memory: sum(|size| size.memory),
             memory_wanted: sum(|size| size.memory_wanted),
             watchers: sum(|size| size.watchers),
-            remote_secrets: primaries * clusters.saturating_sub(1),
+            remote_secrets: primaries * (spec.clusters.len() as u64).saturating_sub(1),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The subnets of an environment: those it already has, else those of the spec, else free ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 
@@ -34,8 +34,8 @@ impl Subnets {
 pub(super) struct Assigned {
     /// The subnet of the Docker network.
     pub network: Ipv4Net,
-    /// Those of each cluster of the spec, in its order.
-    pub clusters: Vec<Subnets>,
+    /// Those of each cluster that kind creates, by its name.
+    pub clusters: BTreeMap<String, Subnets>,
     /// Allocates further ones.
     pub addresses: Allocator,
 }
@@ -48,7 +48,7 @@ pub(super) fn assign(spec: &Spec, existing: &Environment, inventory: &Inventory)
     let mut addresses = Allocator::new(
         inventory.taken.iter().filter(|taken| Some(taken.subnet) != existing.subnet).cloned().collect(),
     );
-    for cluster in &spec.clusters {
+    for cluster in spec.kind_clusters() {
         for of in Use::ALL {
             let known = known(existing, cluster, of);
             let taken = cluster.subnet_for(of).and_then(|wanted| addresses.owner(&wanted));
@@ -64,7 +64,7 @@ pub(super) fn assign(spec: &Spec, existing: &Environment, inventory: &Inventory)
         }
     }
     // Also before the Docker network gets a free one.
-    for cluster in &spec.clusters {
+    for cluster in spec.kind_clusters() {
         for of in Use::ALL {
             if let Some(net) = cluster.subnet_for(of) {
                 addresses.take(net, format!("{} of cluster {}", of.name(), cluster.name));
@@ -81,15 +81,15 @@ pub(super) fn assign(spec: &Spec, existing: &Environment, inventory: &Inventory)
         existing.clusters.values().chain(existing.removed.values()).filter_map(balancers).collect();
     let ranges = addresses::balancer_ranges(network).filter(|range| reserved && !in_use.contains(range));
     let mut ranges = ranges.collect::<Vec<_>>().into_iter();
-    let mut clusters = Vec::new();
-    for cluster in &spec.clusters {
+    let mut clusters = BTreeMap::new();
+    for cluster in spec.kind_clusters() {
         let mut get = |of: Use| match known(existing, cluster, of).or_else(|| cluster.subnet_for(of)) {
             Some(net) => Ok(net),
             None => addresses.cluster(&format!("{} of cluster {}", of.name(), cluster.name)),
         };
         let (pods, services) = (get(Use::Pods)?, get(Use::Services)?);
         let balancers = of_cluster(existing, cluster).as_ref().and_then(balancers).or_else(|| ranges.next());
-        clusters.push(Subnets { pods, services, balancers });
+        clusters.insert(cluster.name.to_string(), Subnets { pods, services, balancers });
     }
     check(spec, existing, network, &clusters)?;
     Ok(Assigned { network, clusters, addresses })
@@ -124,10 +124,16 @@ fn network(spec: &Spec, existing: &Environment, addresses: &mut Allocator) -> Re
 }
 
 /// Refuses subnets that overlap, where one of the spec meets an existing one.
-fn check(spec: &Spec, existing: &Environment, network: Ipv4Net, clusters: &[Subnets]) -> Result<(), Error> {
+fn check(
+    spec: &Spec,
+    existing: &Environment,
+    network: Ipv4Net,
+    clusters: &BTreeMap<String, Subnets>,
+) -> Result<(), Error> {
     let all = || {
-        let both = |(cluster, subnets)| Use::ALL.map(|of| (cluster, of, Subnets::of(subnets, of)));
-        spec.clusters.iter().zip(clusters).flat_map(both)
+        let own = |cluster: &'_ spec::Cluster| clusters.get(cluster.name.as_str()).copied();
+        let all = spec.clusters.iter().filter_map(move |cluster| Some((cluster, own(cluster)?)));
+        all.flat_map(|(cluster, subnets)| Use::ALL.map(|of| (cluster, of, subnets.of(of))))
     };
     for (index, (cluster, of, subnet)) in all().enumerate() {
         // An existing cluster keeps the subnet that it has.

@@ -118,6 +118,18 @@ pub struct Probe {
     pub timeout_millis: u64,
 }
 
+/// A question to an API server that a probe asks, without credentials: whether it answers at this URL with a certificate of this CA.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServer {
+    /// `https://HOST:PORT`.
+    pub url: String,
+    /// The certificate authority, PEM.
+    pub ca: String,
+    /// The timeout, in milliseconds.
+    pub timeout_millis: u64,
+}
+
 /// The result of a [`Probe`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,8 +9,8 @@ use crate::base::error::Error;
 
 /// Checks that `up` can change an environment from its stored spec to the new one.
 ///
-/// Clusters may be added at any position and removed, and `mesh.values`, `samples` and `deploy` may change. Clusters are
-/// matched by name, so their order does not matter.
+/// Clusters may be added at any position and removed, and `mesh.values`, `samples`, `deploy` and the addresses of clusters that
+/// exist may change. Clusters are matched by name, so their order does not matter.
 ///
 /// # Errors
 /// A usage error that names every other changed field, with its old and new value.
@@ -21,6 +21,11 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
         if let Some((index, new)) = wanted.clusters.iter().enumerate().find(|(_, new)| new.name == old.name) {
             let path = format!("clusters[{index}]");
             differences(&path, &plain(old), &plain(new), &mut found);
+            // A context may get another name: which cluster it names is compared when it is known.
+            if old.exists() != new.exists() {
+                let context = |cluster: &Cluster| serde_json::json!({"context": cluster.context});
+                differences(&path, &context(old), &context(new), &mut found);
+            }
             let (mut was, mut is) = (own(stored, old), own(wanted, new));
             if old.mesh.control_plane != new.mesh.control_plane {
                 // The primary follows from it.
@@ -45,7 +50,8 @@ fn fixed(spec: &Spec) -> Value {
         "topology": spec.topology,
         "network": spec.network,
         "kubernetes": spec.kubernetes,
-        "mesh": {"version": spec.mesh.version, "hub": spec.mesh.hub},
+        "mesh": {"version": spec.mesh.version, "hub": spec.mesh.hub, "install": spec.mesh.install},
+        "trust": {"from": spec.trust.from},
     })
 }
 

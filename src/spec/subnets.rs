@@ -100,7 +100,8 @@ fn network(problems: &mut Problems, spec: &Spec) {
             format!("{subnet} is larger than a /16: pod and Service subnets come from the same private range");
         problems.add(path, what, "use a /24 such as 172.30.0.0/24, which fits 124 nodes, or auto");
     }
-    let nodes: u64 = spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum();
+    let of_kind = spec.clusters.iter().filter(|cluster| !cluster.exists());
+    let nodes: u64 = of_kind.map(|cluster| 1 + u64::from(cluster.workers)).sum();
     // Nodes get addresses of the lower half; the network's own address and its gateway are not available to them.
     let needed = 2 * (nodes + SPARE_ADDRESSES + 2);
     let size = 1_u64 << (32 - subnet.prefix_len());

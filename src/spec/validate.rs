@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::versions::{known_node_image, kubernetes_minors, skew, supported_istio};
-use super::{Cluster, ControlPlane, Label, Mesh, Origins, Spec, file, kind, owned, subnets};
+use super::{Cluster, ControlPlane, Label, Mesh, Origins, Spec, existing, file, kind, owned, subnets};
 use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
 use crate::base::error::Error;
 
@@ -26,7 +26,7 @@ const MAX_PROBLEMS: usize = 20;
 pub fn validate(spec: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut problems = Problems { origins, found: Vec::new() };
     problems.name(spec);
-    for (path, what, hint) in subnets::problems(spec) {
+    for (path, what, hint) in subnets::problems(spec).into_iter().chain(existing::problems(spec)) {
         problems.add(&path, what, hint);
     }
     problems.clusters(spec);
@@ -138,7 +138,9 @@ impl Problems<'_> {
                 let what = format!("\"{}\" is the network of the clusters without one", spec.name);
                 self.add(&format!("{path}.network"), what, "omit it, or choose another name");
             }
-            self.node_names(spec, &format!("{path}.name"), &cluster.name);
+            if !cluster.exists() {
+                self.node_names(spec, &format!("{path}.name"), &cluster.name);
+            }
             if cluster.workers > WORKERS_MAX {
                 let what = format!("is {}, at most {WORKERS_MAX} are allowed", cluster.workers);
                 self.add(
@@ -207,7 +209,8 @@ impl Problems<'_> {
             };
             let Some((istio, minors)) = istio else { continue };
             installed.push((istio_field.clone(), istio));
-            if judged.insert((image_field.clone(), istio_field.clone())) {
+            // The version of Kubernetes in a cluster that exists is found there.
+            if !cluster.exists() && judged.insert((image_field.clone(), istio_field.clone())) {
                 let image = spec.node_image_of(cluster);
                 self.kubernetes((&image_field, image), (&istio_field, istio), &minors);
             }

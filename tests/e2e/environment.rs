@@ -281,7 +281,8 @@ pub fn sorted_lines(text: &str) -> Vec<String> {
     lines
 }
 
-fn output_of(command: &mut Command) -> Output {
+/// Runs a command and returns its result, whatever its exit status.
+pub fn output_of(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("failed to run {command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Output { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }

@@ -6,9 +6,12 @@ mod counts;
 mod deploy;
 mod environment;
 mod evidence;
+mod existing;
 mod experimenting;
 mod experiments;
 mod faults;
+#[expect(dead_code, reason = "shared with the long tests, which use all of it")]
+mod foreign;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod killing;
 mod lab;
@@ -31,6 +34,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use environment::{E2E, Kindmesh, UserCluster, docker, seed, sorted_lines};
+use foreign::{Foreign, Layout};
 use killing::{Leftovers, RunningCommand, StepEvent};
 use serde_json::Value;
 
@@ -43,6 +47,14 @@ fn cross_cluster_call_uses_mutual_tls() {
     assert_eq!(call["producerMetadata"]["clusterName"], "cluster2");
     let client_cert = call["producerHeaders"]["x-forwarded-client-cert"].as_str().unwrap();
     assert!(client_cert.contains("URI=spiffe://cluster.local/ns/sample/sa/sample-caller"), "{client_cert}");
+}
+
+/// Without a layout, in one by the seed: the long tests have both.
+#[test]
+#[ignore = "needs a container engine, kind, kubectl and minutes"]
+fn clusters_that_exist_are_left_as_they_were() {
+    let layout = if seed().is_multiple_of(2) { Layout::Flat } else { Layout::Apart };
+    existing::lives_and_dies(&Foreign::create(layout), layout, &["mesh.synced", "mtls", "trust", "timeout"]);
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! Long tests, run by `make test-long` before a release. Their results go into docs/tested.md.
 
 mod bench;
+mod contexts;
 #[path = "../e2e/environment.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 mod environment;
+#[path = "../e2e/existing.rs"]
+mod existing;
 #[path = "../e2e/experimenting.rs"]
 mod experimenting;
 mod experiments;
+#[path = "../e2e/foreign.rs"]
+mod foreign;
 mod headless;
 mod killed;
 #[path = "../e2e/killing.rs"]

@@ -160,7 +160,8 @@ pub async fn down_when_unused(folders: &Directories, name: &str, events: &Events
     if !is_made_by_tests(&folders.environment(name).root) {
         return Ok(false);
     }
-    down::down(&Engine::connect().await?, folders, name, events).await.map(|down| down.any)
+    let deadline = Instant::now() + RUN_TIMEOUT;
+    down::down(folders, name, deadline, events).await.map(|down| down.any)
 }
 
 fn is_made_by_tests(root: &Path) -> bool {

@@ -77,19 +77,22 @@ impl Session {
     /// exercise disabled are enabled, too.
     pub async fn switch_link(&self, cut: bool) -> anyhow::Result<()> {
         let producers = &self.environment.spec.samples.producer.clusters;
+        // Faults are injected on nodes.
+        self.plan.docker()?;
+        let engine = self.engine.as_ref().context("not connected to the engine")?;
         let deadline = Instant::now() + SWITCH_TIMEOUT;
         let _lock = self.lock_shared(Some(deadline)).await?;
         if cut {
             for there in producers.iter().filter(|name| name.as_str() != self.from) {
                 let clusters = vec![self.from.clone(), there.to_string()];
                 let fault = Fault::new(Kind::Cut, clusters, fault::LONGEST);
-                fault::inject(&self.engine, &self.plan, &fault).await?;
+                fault::inject(engine, &self.plan, &fault).await?;
             }
         } else {
-            fault::clear(&self.engine, &self.plan).await?;
+            fault::clear(engine, &self.plan).await?;
             let step = Events::silent().step("link", None);
-            for cluster in &self.plan.clusters {
-                link::set_cut(&self.engine, &self.plan, cluster, false, &step, deadline).await?;
+            for (cluster, _) in self.plan.kind_clusters() {
+                link::set_cut(engine, &self.plan, cluster, false, &step, deadline).await?;
             }
         }
         self.look_again.notify_one();

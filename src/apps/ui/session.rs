@@ -28,7 +28,8 @@ pub(super) type Work = Box<dyn FnOnce(Rc<Session>) -> LocalBoxFuture<'static, ()
 pub(super) struct Session {
     pub environment: Environment,
     pub folders: Directories,
-    pub engine: Engine,
+    /// None if all clusters exist already.
+    pub engine: Option<Engine>,
     pub plan: Plan,
     /// The caller's cluster.
     pub from: String,

@@ -41,6 +41,7 @@ pub fn command(args: BenchArgs) -> Task {
 }
 
 async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<Done> {
+    context.require_own_nodes("bench")?;
     let BenchArgs { protocol, qps, connections, seconds, image, timeout } = args;
     let options = Options { protocol, qps, connections, seconds, image, timeout };
     let name = context.environment_name()?;

@@ -10,7 +10,9 @@ use crate::apps::testing;
 use crate::base::error::Error;
 use crate::base::hint::down_hint;
 use crate::base::wait;
+use crate::cli::confirm;
 use crate::cli::values::duration;
+use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::snapshot::Store;
@@ -26,6 +28,9 @@ pub struct DownArgs {
     /// Wait until no test uses it; does nothing unless tests created it
     #[arg(long, hide = true, conflicts_with = "all")]
     pub when_unused: bool,
+    /// Delete objects in clusters that exist without asking
+    #[arg(long)]
+    pub yes: bool,
     /// Timeout, such as 90s or 5m
     #[arg(long, value_parser = duration, default_value = "5m", value_name = "TIME")]
     pub timeout: Duration,
@@ -64,25 +69,60 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
             "kindmesh down continues; --timeout allows more time; check whether the engine responds: docker ps",
         )
     };
-    wait::within(Instant::now() + args.timeout, &context.events, down_all(context, args), late).await
+    let one = if args.all { None } else { Some(context.environment_name()?) };
+    if let Some(name) = &one {
+        require_consent(context, args, name)?;
+    }
+    // Counted from here: a person may have taken a while to answer.
+    let deadline = Instant::now() + args.timeout;
+    wait::within(deadline, &context.events, down_all(context, args, one, deadline), late).await
 }
 
-async fn down_all(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
-    // Report an invalid name before connecting to the engine.
-    let one = if args.all { None } else { Some(context.environment_name()?) };
-    let engine = Engine::connect().await?;
+/// Asks before objects are deleted in clusters that exist.
+fn require_consent(context: &Context, args: &DownArgs, name: &str) -> anyhow::Result<()> {
+    let clusters = existing(context, name)?;
+    if clusters.is_empty() || args.yes {
+        return Ok(());
+    }
+    let all = clusters.join(", ");
+    if !context.can_ask() {
+        return Err(Error::usage(format!("environment \"{name}\" is in clusters that exist: {all}"))
+            .hint(format!("run it in a terminal to be asked, or: {} --yes", down_hint(name)))
+            .into());
+    }
+    context.events.note(format!("environment \"{name}\" is in clusters that exist: {all}"));
+    if confirm::ask(&context.events, "Delete the mesh and everything that kindmesh created in them?") {
+        return Ok(());
+    }
+    Err(Error::usage("not agreed: nothing was deleted").into())
+}
+
+/// Returns the clusters of an environment that exist, with their contexts.
+fn existing(context: &Context, name: &str) -> anyhow::Result<Vec<String>> {
+    let stored = environment::stored(&context.folders.environment(name))?;
+    let clusters = stored.iter().flat_map(|spec| &spec.clusters);
+    Ok(clusters.filter_map(|c| Some(format!("{} (context {})", c.name, c.context.as_ref()?))).collect())
+}
+
+async fn down_all(
+    context: &Context,
+    args: &DownArgs,
+    one: Option<String>,
+    deadline: Instant,
+) -> anyhow::Result<Done> {
     let names = match one {
         Some(name) => vec![name],
-        None => all(context, &engine).await?,
+        None => all(context, &Engine::connect().await?).await?,
     };
     let mut lines = Vec::new();
     for name in &names {
-        let down = down::down(&engine, &context.folders, name, &context.events).await?;
+        let down = down::down(&context.folders, name, deadline, &context.events).await?;
         lines.push(match (down.any, down.left.is_empty()) {
             (true, true) => format!("Environment {name} deleted."),
             (false, true) => format!("Environment {name} not found."),
             (_, false) => left(name, &down.left),
         });
+        lines.extend(down.kept.iter().map(|line| format!("kept: {line}")));
     }
     if args.all {
         // Templates hold keys of deleted clusters.
@@ -112,7 +152,19 @@ async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> 
     }
     names.sort();
     names.dedup();
-    Ok(names)
+    let mut deleted = Vec::new();
+    for name in names {
+        match existing(context, &name)?.is_empty() {
+            true => deleted.push(name),
+            false => {
+                let by = down_hint(&name);
+                context
+                    .events
+                    .note(format!("skipped: environment {name} is in clusters that exist; delete it: {by}"));
+            }
+        }
+    }
+    Ok(deleted)
 }
 
 fn left(name: &str, networks: &[(String, Vec<String>)]) -> String {

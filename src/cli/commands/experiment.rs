@@ -62,6 +62,7 @@ async fn run(context: &Context, args: &ExperimentArgs) -> anyhow::Result<Done> {
     if args.print {
         return Ok(Done::text(text));
     }
+    context.require_own_nodes("experiment")?;
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let engine = Engine::connect().await?;
     let scene =

@@ -142,6 +142,7 @@ pub fn command(command: FaultCommand) -> Task {
 }
 
 async fn run(context: &Context, command: &FaultCommand) -> anyhow::Result<Done> {
+    context.require_own_nodes("fault")?;
     match command {
         FaultCommand::Cut(args) => inject(context, Kind::Cut, args).await,
         FaultCommand::Partition(args) => inject(context, Kind::Partition, args).await,

@@ -44,6 +44,7 @@ pub fn command(command: ImageCommand) -> Task {
 }
 
 async fn run(context: &Context, args: &ImageLoadArgs) -> anyhow::Result<Done> {
+    context.require_own_nodes("image load")?;
     let (name, deadline) = (context.environment_name()?, Instant::now() + args.timeout);
     let (_lock, environment) =
         locked::open_shared(&context.folders, &name, Some(deadline), &context.events).await?;

@@ -95,6 +95,7 @@ async fn run(context: &Context, command: &LabCommand) -> anyhow::Result<Done> {
         LabCommand::Seats(args) => return seats(context, args).await,
         _ => {}
     }
+    context.require_own_nodes("lab")?;
     let deadline = Instant::now() + timeout(command);
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let labs = Labs::of(&environment, deadline, &context.folders, &context.events).await?;

@@ -54,6 +54,7 @@ pub fn stop_command(args: PauseArgs) -> Task {
 }
 
 async fn run(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
+    context.require_own_nodes("pause")?;
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::pause(&engine, &context.folders, &name, &context.events);
@@ -63,6 +64,7 @@ async fn run(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
 }
 
 async fn run_stop(context: &Context, args: &PauseArgs) -> anyhow::Result<Done> {
+    context.require_own_nodes("stop")?;
     let name = context.environment_name()?;
     let engine = Engine::connect().await?;
     let work = pause::stop(&engine, &context.folders, &name, &context.events);

@@ -7,7 +7,7 @@ use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::plan::inventory::Inventory;
-use crate::plan::{self, Plan, Size, admission};
+use crate::plan::{self, Host, Plan, Size, admission};
 use crate::report::{Output, Style, Table};
 
 /// `plan`.
@@ -29,10 +29,17 @@ async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
     let files = context.folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;
     let executable = gather::executable().await?;
-    let inventory = match args.offline {
+    let of_kind = spec.kind_clusters().next().is_some();
+    let mut inventory = match args.offline || !of_kind {
         true => Inventory::of_an_empty_machine(executable),
         false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };
+    // What `up` found; before that, the plan does not have it.
+    for cluster in spec.clusters.iter().filter(|cluster| cluster.exists()) {
+        if let Some(known) = files.known(cluster.name.as_str())? {
+            inventory.existing.insert(cluster.name.to_string(), known);
+        }
+    }
     admission::changes(&spec, &loaded.origins, environment::stored(&files)?.as_ref(), &inventory)?;
     let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
     match context.global.output {
@@ -47,13 +54,19 @@ async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
 fn human(plan: &Plan, size: Size, style: Style) -> String {
     let mut facts = Table::headless();
     facts.row(["environment", &plan.environment]);
-    facts.row(["platform", &plan.platform]);
-    facts.row(["network".into(), format!("{} {}", plan.network.name, plan.network.subnet)]);
-    let of_cluster = |cluster: &plan::Cluster| (cluster.kind.node_image.clone(), cluster.istio_version.clone());
+    if let Some(docker) = &plan.docker {
+        facts.row(["platform", &docker.platform]);
+        facts.row(["network".into(), format!("{} {}", docker.network.name, docker.network.subnet)]);
+    }
+    let of_cluster = |cluster: &plan::Cluster| {
+        (cluster.host.kind().map(|kind| kind.node_image.clone()), cluster.istio_version.clone())
+    };
     // Of each cluster, in the table, if they differ.
     let uniform = plan.clusters.iter().all(|cluster| of_cluster(cluster) == of_cluster(&plan.clusters[0]));
-    facts.row(["node image".into(), plan.node_images().join(", ")]);
-    if plan.clusters.iter().any(|cluster| cluster.kind.cgroup_v1) {
+    if plan.docker.is_some() {
+        facts.row(["node image".into(), plan.node_images().join(", ")]);
+    }
+    if plan.kind_clusters().any(|(_, kind)| kind.cgroup_v1) {
         facts.row(["kubelet", "configured to accept cgroup v1"]);
     }
     facts.row(["Istio".into(), format!("{}, mesh {}", plan.istio_versions().join(", "), plan.mesh.id)]);
@@ -79,20 +92,18 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     let istiod: &[&str] = if has_remotes { &["ISTIOD"] } else { &[] };
     let mut clusters = Table::new(columns.iter().chain(versions).chain(istiod).copied());
     for cluster in &plan.clusters {
+        let kind = cluster.host.kind();
         let mut row = vec![
             cluster.name.clone(),
             cluster.context.clone(),
-            cluster.nodes().len().to_string(),
+            kind.map_or("-".into(), |kind| kind.nodes.len().to_string()),
             cluster.network.clone(),
-            cluster.kind.pod_subnet.to_string(),
-            cluster.kind.service_subnet.to_string(),
-            cluster.kind.balancers.map_or("-".into(), |range| range.to_string()),
+            pods(cluster),
+            kind.map_or("-".into(), |kind| kind.service_subnet.to_string()),
+            kind.and_then(|kind| kind.balancers).map_or("-".into(), |range| range.to_string()),
         ];
         if !uniform {
-            row.extend([
-                cluster.kind.kubernetes_version.clone().unwrap_or("-".into()),
-                cluster.istio_version.clone(),
-            ]);
+            row.extend([kubernetes_version(cluster).to_owned(), cluster.istio_version.clone()]);
         }
         if has_remotes {
             row.push(match (&cluster.primary, cluster.istiod_address) {
@@ -104,7 +115,7 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         clusters.row(row);
     }
     let mut text = format!("{}\n\n{}\n", facts.render(style), clusters.render(style));
-    for removed in &plan.removed {
+    for removed in plan.docker.iter().flat_map(|docker| &docker.removed) {
         text.push_str(&format!(
             "\nup --prune deletes cluster {}, with everything in it: {}\n",
             removed.name,
@@ -115,4 +126,20 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         ));
     }
     text
+}
+
+/// Returns the subnets of a cluster's pods; of a cluster that exists there may be one for each node.
+fn pods(cluster: &plan::Cluster) -> String {
+    match cluster.pod_subnets() {
+        [] => "-".into(),
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
+fn kubernetes_version(cluster: &plan::Cluster) -> &str {
+    match &cluster.host {
+        Host::Kind(kind) => kind.kubernetes_version.as_deref().unwrap_or("-"),
+        Host::Existing(existing) => existing.known.version.trim_start_matches('v'),
+    }
 }

@@ -30,6 +30,7 @@ async fn run(context: &Context, args: &RenderArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;
+    admission::owns_nodes(&spec, "render")?;
     let mut inventory = gather::gather(&Engine::connect().await?).await?;
     inventory.executable = gather::executable().await?;
     admission::changes(&spec, &loaded.origins, environment::stored(&files)?.as_ref(), &inventory)?;

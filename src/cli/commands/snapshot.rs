@@ -125,6 +125,7 @@ async fn run(context: &Context, command: &SnapshotCommand) -> anyhow::Result<Don
 }
 
 async fn save(context: &Context, args: &SaveArgs) -> anyhow::Result<Done> {
+    context.require_own_nodes("snapshot save")?;
     let (environment, name) = (context.environment_name()?, &args.snapshot);
     let engine = Engine::connect().await?;
     let work = snapshot::save(&engine, &context.folders, &environment, name, &context.events);
@@ -161,7 +162,13 @@ async fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Done> 
     let origin = Origin::Snapshot(Box::new(found));
     // The snapshot decides which clusters there are.
     let prune = true;
-    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin, prune };
+    let options = Options {
+        timeout: args.timeout,
+        interrupt: context.interrupt.clone(),
+        origin,
+        prune,
+        ..Options::default()
+    };
     up::up(&loaded, &options, &context.folders, &context.events).await?;
     Ok(match context.is_json() {
         true => Done::default(),

@@ -39,6 +39,7 @@ fn named(name: &'static str, args: StartArgs) -> Task {
 }
 
 async fn run(context: &Context, args: &StartArgs) -> anyhow::Result<Done> {
+    context.require_own_nodes("start")?;
     let environment = Environment::open(&context.folders, &context.environment_name()?)?;
     let engine = Engine::connect().await?;
     let options = Options { timeout: args.timeout };

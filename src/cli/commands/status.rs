@@ -13,6 +13,7 @@ use crate::cluster::environment::{self, Environment};
 use crate::diagnose::status::{self, Phase, Status};
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
+use crate::plan::inventory::Inventory;
 use crate::report::Table;
 
 /// `status`.
@@ -29,9 +30,17 @@ pub fn command(args: TimeoutArgs) -> Task {
 
 async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
-    let engine = Engine::connect().await?;
-    let inventory = gather::gather(&engine).await?;
-    if !inventory.environments.contains_key(&name) {
+    let stored = environment::stored(&context.folders.environment(&name))?;
+    let of_kind = stored.as_ref().is_none_or(|stored| stored.kind_clusters().next().is_some());
+    let (engine, inventory) = match of_kind {
+        true => {
+            let engine = Engine::connect().await?;
+            let inventory = gather::gather(&engine).await?;
+            (Some(engine), inventory)
+        }
+        false => (None, Inventory::default()),
+    };
+    if of_kind && !inventory.environments.contains_key(&name) {
         if !context.is_json() {
             return Err(environment::absent(&name).into());
         }
@@ -39,7 +48,7 @@ async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
             "layers": [], "clusters": [], "faults": [], "outages": []});
         return Ok(Done { code: Kind::Environment.exit_code(), ..Done::json(&absent)? });
     }
-    if environment::stored(&context.folders.environment(&name))?.is_none() {
+    if stored.is_none() {
         return Err(Error::environment(format!(
             "environment \"{name}\" is on the engine, but its files are missing"
         ))
@@ -47,7 +56,7 @@ async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
         .into());
     }
     let opened = Environment::open(&context.folders, &name)?;
-    let status = status::status(&engine, inventory, &opened, args.timeout).await?;
+    let status = status::status(engine.as_ref(), inventory, &opened, args.timeout).await?;
     let code = if status.phase == Phase::Ready { 0 } else { Kind::Environment.exit_code() };
     let done = if context.is_json() { Done::json(&status)? } else { Done::text(human(context, &status)) };
     Ok(Done { code, ..done })

@@ -7,11 +7,14 @@ use clap::Args;
 
 use super::{Context, Description, Done, Task, bundle};
 use crate::base::error::Error;
+use crate::base::event::Events;
 use crate::base::hint::up_hint;
+use crate::cli::confirm;
 use crate::cli::values::duration;
 use crate::host::docker::Engine;
 use crate::lifecycle::snapshot;
-use crate::lifecycle::up::{self, Options, Origin, Up};
+use crate::lifecycle::up::{self, Ask, Consent, Options, Origin, Up};
+use crate::plan::consent::Grant;
 use crate::report::{Style, github};
 use crate::spec::Label;
 
@@ -30,6 +33,9 @@ pub struct UpArgs {
     /// Create a new environment from a snapshot, under the name of --name, with a new root of trust
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "fresh")]
     pub from: Option<Label>,
+    /// Change the cluster of this context of your kubeconfig without asking; may be repeated
+    #[arg(long, value_name = "CONTEXT")]
+    pub allow_context: Vec<String>,
     /// Write a support archive on failure [default: a new file in the working directory]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "", value_name = "FILE")]
     pub bundle_on_failure: Option<PathBuf>,
@@ -72,7 +78,8 @@ async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
         }
     };
     let prune = args.prune;
-    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin, prune };
+    let consent = Consent { allowed: args.allow_context.clone(), ask: context.can_ask().then_some(agrees as Ask) };
+    let options = Options { timeout: args.timeout, interrupt: context.interrupt.clone(), origin, prune, consent };
     let up = match up::up(&loaded, &options, &context.folders, &context.events).await {
         Ok(up) => up,
         Err(error) => {
@@ -91,6 +98,15 @@ async fn run(context: &Context, args: &UpArgs) -> anyhow::Result<Done> {
     Ok(Done::text(summary(&up, context.printer.stdout_style())))
 }
 
+/// Asks whether to change clusters that exist.
+fn agrees(events: &Events, grants: &[Grant]) -> bool {
+    events.note("these clusters exist already, and nobody has agreed yet that kindmesh changes them:");
+    for line in grants.iter().flat_map(Grant::lines) {
+        events.note(line);
+    }
+    confirm::ask(events, "Change them?")
+}
+
 fn summary(up: &Up, style: Style) -> String {
     let mut text = String::new();
     for (from, answer) in &up.calls {
@@ -107,7 +123,9 @@ fn summary(up: &Up, style: Style) -> String {
         None => String::new(),
     };
     let clusters: Vec<_> = plan.clusters.iter().map(|cluster| cluster.context.as_str()).collect();
-    text.push_str(&format!("Environment {} on network {}\n", style.bold(&plan.environment), plan.network.subnet));
+    let on =
+        plan.docker.as_ref().map(|docker| format!(" on network {}", docker.network.subnet)).unwrap_or_default();
+    text.push_str(&format!("Environment {}{on}\n", style.bold(&plan.environment)));
     text.push_str(&format!("  contexts    {}\n", clusters.join(", ")));
     text.push_str(&format!("  kubeconfig  {}\n", up.kubeconfig));
     text.push_str("\nTry next\n");

@@ -5,17 +5,28 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Fault, Kind};
+use crate::base::error::Error;
 use crate::plan::{Cluster, Plan};
 
 /// Returns the file of a fault on the nodes of `here`, for the traffic to `there`.
-pub fn lines(fault: &Fault, lasts: Duration, plan: &Plan, here: &Cluster, there: &Cluster) -> String {
+///
+/// # Errors
+/// A usage error if one of the clusters exists already.
+pub fn lines(
+    fault: &Fault,
+    lasts: Duration,
+    plan: &Plan,
+    here: &Cluster,
+    there: &Cluster,
+) -> Result<String, Error> {
+    let kind = there.kind()?;
     let value = fault.kind.value().map(|value| format!(" {value}")).unwrap_or_default();
     let mut text = format!("fault {}{value}\n", fault.kind.name());
     text.push_str(&format!("between {}\n", fault.clusters.join(" ")));
     // The node knows when that is by its own clock.
     text.push_str(&format!("lasts {}\n", lasts.as_secs()));
     if fault.kind == Kind::KillIstiod {
-        return text;
+        return Ok(text);
     }
     if matches!(fault.kind, Kind::Bandwidth { .. } | Kind::Delay { .. } | Kind::Jitter { .. }) {
         // One for each peer, of all faults that shape its traffic. The number is hexadecimal.
@@ -24,13 +35,14 @@ pub fn lines(fault: &Fault, lasts: Duration, plan: &Plan, here: &Cluster, there:
     }
     let is_neighbor = here.network == there.network;
     // Pods of other networks may have the addresses of this cluster's, and are never destinations on the wire.
-    let pods = is_neighbor.then_some(there.kind.pod_subnet);
-    for subnet in pods.into_iter().chain(there.kind.balancers) {
+    let pods = is_neighbor.then_some(kind.pod_subnet);
+    for subnet in pods.into_iter().chain(kind.balancers) {
         text.push_str(&format!("to {subnet}\n"));
     }
-    for node in there.nodes() {
+    let network = &plan.docker()?.network.name;
+    for node in &kind.nodes {
         // With the network's name as a suffix, so that the host's search domains are not tried.
-        let name = format!("{node}.{}", plan.network.name);
+        let name = format!("{node}.{network}");
         match fault.kind {
             Kind::Partition => text.push_str(&format!("node {name}\n")),
             // A gateway answers to the node of the pod that calls it.
@@ -38,7 +50,7 @@ pub fn lines(fault: &Fault, lasts: Duration, plan: &Plan, here: &Cluster, there:
             _ => {}
         }
     }
-    text
+    Ok(text)
 }
 
 /// Returns the faults in files of a node, which follow each other. A file that cannot be read is left out.

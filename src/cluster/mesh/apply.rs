@@ -55,12 +55,21 @@ pub struct Applier<'a> {
     kinds: Kinds,
     record: Record,
     known: Option<Known>,
+    only_ours: bool,
 }
 
 impl<'a> Applier<'a> {
     /// Creates an applier that uses `client` for `step`.
     pub fn new(client: Client, step: &'a Step, deadline: Instant) -> Self {
-        Self { client, step, deadline, kinds: Kinds::default(), record: Record::default(), known: None }
+        Self {
+            client,
+            step,
+            deadline,
+            kinds: Kinds::default(),
+            record: Record::default(),
+            known: None,
+            only_ours: false,
+        }
     }
 
     /// Shares the discovered kinds with other appliers of the same cluster.
@@ -73,6 +82,34 @@ impl<'a> Applier<'a> {
     #[must_use]
     pub fn recording(self, record: &Record) -> Self {
         Self { record: record.clone(), ..self }
+    }
+
+    /// Refuses to change objects that kindmesh did not create. CRDs of others are used as they are.
+    #[must_use]
+    pub fn only_ours(self) -> Self {
+        Self { only_ours: true, ..self }
+    }
+
+    /// Returns which of these objects exist and were not created by kindmesh, as text.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn foreign(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<String>> {
+        let live = self.live(objects).await?;
+        let foreign = live.iter().flatten().filter(|live| !objects::is_ours(*live));
+        Ok(foreign.map(described).collect())
+    }
+
+    /// Whether all objects are live as they would be applied.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn are_applied(&mut self, objects: &[DynamicObject]) -> anyhow::Result<bool> {
+        let live = self.live(objects).await?;
+        let applied = |(live, wanted): (&Option<DynamicObject>, &DynamicObject)| {
+            live.as_ref().is_some_and(|live| objects::is_applied(live, wanted, MANAGED_BY))
+        };
+        Ok(live.iter().zip(objects).all(applied))
     }
 
     /// Applies all objects and reports whether any was changed. Namespaces and CRDs come first, then objects that others refer
@@ -261,6 +298,14 @@ impl<'a> Applier<'a> {
                 if live.as_ref().is_some_and(objects::is_terminating) {
                     return Ok(None);
                 }
+                if let (true, Some(live)) = (self.only_ours, &live)
+                    && !objects::is_ours(live)
+                {
+                    return match kind(&object) {
+                        "CustomResourceDefinition" => Ok(Some(false)),
+                        _ => Err(Attempt::Foreign(described(live))),
+                    };
+                }
                 let marked = live.as_ref().and_then(|live| live.annotations().get(DIGEST_ANNOTATION));
                 let applied = live.as_ref().is_some_and(|live| objects::is_applied(live, &object, MANAGED_BY));
                 if applied || (mark.is_some() && marked == mark) {
@@ -273,7 +318,12 @@ impl<'a> Applier<'a> {
             match attempt.await {
                 Ok(Some(changed)) => Ok(Poll::Ready(changed)),
                 Ok(None) => Ok(Poll::NotYet("an earlier one is being deleted".into())),
-                Err(error) => match retries.judge(&error) {
+                Err(Attempt::Foreign(what)) => Err(not_ours(&what).into()),
+                // Without the right to bind any role, the API server looks the role up, in a cache that may lag behind.
+                Err(Attempt::Failed(error)) if kind(&object).ends_with("RoleBinding") && is_not_found(&error) => {
+                    Ok(Poll::NotYet(error::brief(error)))
+                }
+                Err(Attempt::Failed(error)) => match retries.judge(&error) {
                     Decision::Retry => Ok(Poll::NotYet(error::brief(error))),
                     Decision::GiveUp(reason) => Err(with_retries(refused(&what, &error), reason.as_ref()).into()),
                 },
@@ -281,6 +331,38 @@ impl<'a> Applier<'a> {
         })
         .await
     }
+}
+
+/// Why an attempt to apply an object failed.
+enum Attempt {
+    /// Of the API server.
+    Failed(kube::Error),
+    /// It exists, and kindmesh did not create it.
+    Foreign(String),
+}
+
+impl From<kube::Error> for Attempt {
+    fn from(error: kube::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Returns an object as text: `ClusterRole istiod`, `Service istiod in namespace istio-system`.
+fn described(object: &DynamicObject) -> String {
+    let what = format!("{} {}", kind(object), object.name_any());
+    match object.namespace() {
+        Some(namespace) => format!("{what} in namespace {namespace}"),
+        None => what,
+    }
+}
+
+fn not_ours(what: &str) -> Error {
+    Error::usage(format!("{what} exists, but kindmesh did not create it"))
+        .hint("delete or rename it if nobody needs it, or use another cluster")
 }
 
 fn refused(what: &str, error: &kube::Error) -> Error {
@@ -336,6 +418,8 @@ fn wave(object: &DynamicObject) -> usize {
         // Kubernetes deletes a token whose service account does not exist yet.
         "Secret" if is_token(object) => 2,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 2,
+        // A user may bind a role only if it exists, unless the user may bind any.
+        "RoleBinding" | "ClusterRoleBinding" => 2,
         _ => 1,
     }
 }

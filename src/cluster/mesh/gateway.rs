@@ -1,6 +1,6 @@
 //! The east-west gateway of a cluster, through which pods of other Istio networks call its pods.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Service;
@@ -15,7 +15,7 @@ use crate::cluster::objects::delete_if_exists;
 use crate::cluster::refusal::{Record, Retries};
 use crate::cluster::{kinds, pods};
 use crate::host::docker::{Engine, node};
-use crate::plan::Cluster;
+use crate::plan::{Cluster, Host};
 
 /// The name of its Deployment and its Service.
 pub const NAME: &str = "istio-eastwestgateway";
@@ -65,23 +65,36 @@ pub async fn delete(client: &Client) -> anyhow::Result<bool> {
     Ok(changed)
 }
 
-/// Returns the address of a cluster's gateway; none if it has none.
+/// Returns the addresses of a cluster's gateway, IP addresses or host names: of the spec if it names some, else those that its
+/// Service was assigned.
 ///
 /// # Errors
 /// The API server's.
-pub async fn address(client: &Client) -> anyhow::Result<Option<Ipv4Addr>> {
-    address_of(client, NAME).await
+pub async fn addresses(client: &Client, of_spec: &[String]) -> anyhow::Result<Vec<String>> {
+    match of_spec {
+        [] => addresses_of(client, NAME).await,
+        given => Ok(given.to_vec()),
+    }
 }
 
-/// Returns the address of a Service of type LoadBalancer in Istio's namespace; none if it has none, or does not exist.
+/// Returns the addresses of a Service of type LoadBalancer in Istio's namespace, IP addresses or host names; none if it has none, or
+/// does not exist.
 ///
 /// # Errors
 /// The API server's.
-pub(super) async fn address_of(client: &Client, name: &str) -> anyhow::Result<Option<Ipv4Addr>> {
+pub(super) async fn addresses_of(client: &Client, name: &str) -> anyhow::Result<Vec<String>> {
     let services: Api<Service> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let service = services.get_opt(name).await.with_context(|| format!("getting the Service {name}"))?;
     let status = service.and_then(|service| service.status?.load_balancer?.ingress);
-    Ok(status.into_iter().flatten().find_map(|ingress| ingress.ip?.parse().ok()))
+    Ok(status.into_iter().flatten().filter_map(|ingress| ingress.ip.or(ingress.hostname)).collect())
+}
+
+/// Whether an endpoint of a proxy is a gateway with these addresses. istiod resolves host names, so an endpoint may have any address
+/// then.
+pub fn is_at(endpoint: &str, addresses: &[String]) -> bool {
+    let Some((host, port)) = endpoint.rsplit_once(':') else { return false };
+    let is_name = |address: &String| address.parse::<IpAddr>().is_err();
+    port.parse() == Ok(PORT) && addresses.iter().any(|address| address == host || is_name(address))
 }
 
 /// Waits until a cluster's gateway has at least this number of healthy endpoints for a port of a host. A call before that fails,
@@ -134,10 +147,12 @@ pub async fn wait_for_connections(
     let what = format!("the east-west gateway of {} to accept connections", cluster.name);
     let mut retries = Retries::new(record);
     wait::until(step, &what, deadline, async || {
-        let address = match address(client).await {
-            Ok(Some(address)) => address,
-            Ok(None) => return Ok(Poll::NotYet("it has no address".into())),
+        let addresses = match addresses(client, cluster.gateways()).await {
+            Ok(addresses) => addresses,
             Err(error) => return retries.failed(&what, error),
+        };
+        let Some(address) = addresses.first() else {
+            return Ok(Poll::NotYet("it has no address".into()));
         };
         let connect = format!("exec 3<>/dev/tcp/{address}/{PORT}");
         let said = node::try_exec(engine, node, &["timeout", "2", "bash", "-c", &connect]).await?;
@@ -149,7 +164,8 @@ pub async fn wait_for_connections(
     .await
 }
 
-/// Waits until a cluster's gateway has an address of its node's range. `record` is that of the cluster.
+/// Waits until a cluster's gateway has an address: of a cluster that kind created, one of its node's range. `record` is that of the
+/// cluster.
 ///
 /// # Errors
 /// If it has none by the deadline.
@@ -159,16 +175,24 @@ pub async fn wait_for_address(
     record: &Record,
     step: &Step,
     deadline: Instant,
-) -> anyhow::Result<Ipv4Addr> {
+) -> anyhow::Result<()> {
     let what = "the east-west gateway to have an address";
     let mut retries = Retries::new(record);
-    wait::until(step, what, deadline, async || match address(client).await {
-        Ok(Some(address)) if cluster.kind.balances(address) => Ok(Poll::Ready(address)),
-        Ok(Some(address)) => Ok(Poll::NotYet(format!("{address} is not in its cluster's range"))),
-        Ok(None) => Ok(Poll::NotYet(format!(
-            "it has none; docker exec {} journalctl -u kindmesh-balancer says why",
-            cluster.control_plane()
-        ))),
+    wait::until(step, what, deadline, async || match addresses(client, cluster.gateways()).await {
+        Ok(found) => Ok(match (&cluster.host, found.first()) {
+            (Host::Kind(kind), None) => Poll::NotYet(format!(
+                "it has none; docker exec {} journalctl -u kindmesh-balancer says why",
+                kind.control_plane()
+            )),
+            (Host::Existing(_), None) => Poll::NotYet(format!(
+                "its Service has none; kubectl --context {} -n {ISTIO_NAMESPACE} describe service {NAME} says why",
+                cluster.context
+            )),
+            (Host::Kind(kind), Some(address)) if !address.parse().is_ok_and(|address| kind.balances(address)) => {
+                Poll::NotYet(format!("{address} is not in its cluster's range"))
+            }
+            (_, Some(_)) => Poll::Ready(()),
+        }),
         Err(error) => retries.failed(what, error),
     })
     .await

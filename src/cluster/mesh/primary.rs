@@ -90,7 +90,8 @@ pub fn namespace(cluster: &Cluster) -> anyhow::Result<DynamicObject> {
 /// # Errors
 /// The API server's.
 pub async fn address(client: &Client) -> anyhow::Result<Option<Ipv4Addr>> {
-    gateway::address_of(client, SERVICE).await
+    let addresses = gateway::addresses_of(client, SERVICE).await?;
+    Ok(addresses.iter().find_map(|address| address.parse().ok()))
 }
 
 /// Waits until the istiod of a primary has its address. `record` is that of the cluster.
@@ -107,7 +108,7 @@ pub async fn wait_for_address(
     let wanted = cluster.istiod_address;
     let what =
         format!("the Service {SERVICE} to get {}", wanted.map(|address| address.to_string()).unwrap_or_default());
-    let why = format!("docker exec {} journalctl -u kindmesh-balancer says why", cluster.kind.control_plane());
+    let why = format!("docker exec {} journalctl -u kindmesh-balancer says why", cluster.kind()?.control_plane());
     let mut retries = Retries::new(record);
     wait::until(step, &what, deadline, async || match address(client).await {
         Ok(has) if has == wanted => Ok(Poll::Ready(())),

@@ -24,7 +24,7 @@ pub(crate) const READER_TOKEN_NAME: &str = "istio-reader-service-account-istio-r
 #[derive(Clone)]
 pub struct Reader {
     /// The certificate authority of its API server, PEM.
-    ca: Vec<u8>,
+    pub(super) ca: Vec<u8>,
     /// A bearer token.
     token: String,
 }

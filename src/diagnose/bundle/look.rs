@@ -16,8 +16,8 @@ use crate::host::inventory as gather;
 use crate::host::record;
 use crate::host::state::{Directories, Files};
 use crate::host::trust;
-use crate::plan::inventory::{Executable, Inventory};
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
+use crate::plan::inventory::Inventory;
 use crate::spec::Origins;
 
 /// The timeout of a cluster's API server.
@@ -57,6 +57,13 @@ impl Look {
             Ok(opened) => look.opened = Some(opened),
             Err(error) => look.miss("the stored spec", &error),
         }
+        let of_kind = look.opened.as_ref().is_none_or(|opened| opened.spec.kind_clusters().next().is_some());
+        if !of_kind {
+            look.inventory = Some(Inventory::default());
+            look.make_plan();
+            look.connect().await;
+            return look;
+        }
         match Engine::connect().await {
             Ok(engine) => {
                 match gather::gather(&engine).await {
@@ -76,17 +83,11 @@ impl Look {
         self.missing.push(format!("{what}: {error:#}"));
     }
 
-    /// Plans with an empty executable: only the sample image's name depends on it.
     fn make_plan(&mut self) {
-        let (Some(opened), Some(inventory)) = (&self.opened, &mut self.inventory) else { return };
-        inventory.executable = Some(Executable {
-            os: inventory.engine.os.clone(),
-            architecture: inventory.engine.architecture.clone(),
-            digest: String::new(),
-        });
-        match plan::plan(&opened.spec, inventory) {
+        let (Some(opened), Some(inventory)) = (&self.opened, &self.inventory) else { return };
+        match opened.plan_with(self.engine.as_ref(), inventory.clone()) {
             Ok(plan) => self.plan = Some(plan),
-            Err(error) => self.miss("the plan", &error.into()),
+            Err(error) => self.miss("the plan", &error),
         }
     }
 
@@ -166,9 +167,10 @@ impl Look {
         if let Some(inventory) = &self.inventory {
             parts.push(Part::json("inventory.json", inventory));
         }
-        if let (Some(engine), Some(inventory), Some(opened)) = (&self.engine, &self.inventory, &self.opened) {
+        if let (Some(inventory), Some(opened)) = (&self.inventory, &self.opened) {
             parts.push(Part::new("status.json", async move {
-                let status = status::status(engine, inventory.clone(), opened, STATUS_TIMEOUT).await?;
+                let status =
+                    status::status(self.engine.as_ref(), inventory.clone(), opened, STATUS_TIMEOUT).await?;
                 Ok(serde_json::to_vec_pretty(&status)?)
             }));
         }

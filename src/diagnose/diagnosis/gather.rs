@@ -144,15 +144,20 @@ pub async fn istiod(client: &Client) -> Evidence {
 
 /// Gathers why a caller's calls fail: its log and its proxy's, whether the nodes have routes to each other's pods,
 /// and whether istiod treats the clusters as one network. `clusters` are all clusters of the plan that respond.
-pub async fn call(engine: &Engine, plan: &Plan, client: &Client, clusters: &[(&str, &Client)]) -> Evidence {
+pub async fn call(
+    engine: Option<&Engine>,
+    plan: &Plan,
+    client: &Client,
+    clusters: &[(&str, &Client)],
+) -> Evidence {
     let mut evidence = Evidence::default();
     let namespace = plan.samples.as_ref().map(|samples| samples.namespace.as_str()).unwrap_or_default();
     let network = |name: &str| plan.cluster(name).map(|cluster| cluster.network.as_str()).unwrap_or_default();
     let labels = join_all(
         clusters.iter().map(|(cluster, client)| within(network_label(cluster, client, network(cluster)))),
     );
-    let links = join_all(plan.clusters.iter().map(|cluster| {
-        within(async move { link::routes(engine, plan, cluster).await.err().map(|error| format!("{error:#}")) })
+    let links = join_all(plan.kind_clusters().map(|(cluster, _)| {
+        within(async move { link::routes(engine?, plan, cluster).await.err().map(|error| format!("{error:#}")) })
     }));
     let logs = async {
         let pods = pods::list(client, namespace, &format!("app={CALLER_NAME}")).await.ok()?;

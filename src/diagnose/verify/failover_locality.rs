@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
 use serde_json::json;
 
-use super::check::{Trial, check};
+use super::check::{Trial, Undecided, check};
+use super::namespaces::Cluster;
 use crate::base::wait::Poll;
 
 check!("failover.locality", run,
@@ -15,6 +19,8 @@ check!("failover.locality", run,
     sabotage: "outlier detection is off",
     hint: "locality is used only with outlier detection, and requires region labels on the nodes");
 
+/// The label of a node's region.
+const REGION: &str = "topology.kubernetes.io/region";
 const CALLS: usize = 10;
 /// A pod's graceful termination takes 3 s of preStop, and its endpoint update less than a second.
 const GONE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -22,6 +28,15 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(20);
 async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let bench = trial.bench;
     let (near, far) = (bench.caller(), bench.producer());
+    for cluster in [near, far].into_iter().filter(|cluster| cluster.spec.exists()) {
+        if !has_region(cluster).await? {
+            let why = format!(
+                "the nodes of {} have no label {REGION}, so istiod cannot prefer a locality",
+                cluster.name()
+            );
+            return Err(Undecided(why).into());
+        }
+    }
     trial.apply().await?;
     let mut calling = bench.calling().await?;
     trial
@@ -55,4 +70,10 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     trial.record(format!("the last {CALLS} were answered in {}", far.name()));
     ensure!(failed.is_empty(), "{} of {during} calls failed in between: {}", failed.len(), failed.join("; "));
     Ok(())
+}
+
+async fn has_region(cluster: &Cluster) -> anyhow::Result<bool> {
+    let nodes = Api::<Node>::all(cluster.client.clone()).list(&ListParams::default()).await;
+    let nodes = nodes.with_context(|| format!("listing the nodes of {}", cluster.name()))?;
+    Ok(nodes.iter().all(|node| node.labels().contains_key(REGION)))
 }

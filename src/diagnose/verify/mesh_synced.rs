@@ -44,16 +44,26 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     let pods = bench.pods(bench.producer(), "producer").await?;
     let address = |pod: k8s_openapi::api::core::v1::Pod| Some(format!("{}:{PORT}", pod.status?.pod_ip?));
     let mut expected: Vec<String> = if bench.is_apart() {
-        let gateway = gateway::address(&bench.producer().client).await?;
-        gateway.map(|address| format!("{address}:{}", gateway::PORT)).into_iter().collect()
+        let gateways =
+            gateway::addresses(&bench.producer().client, &bench.producer().spec.gateway.addresses).await?;
+        gateways.iter().map(|address| format!("{address}:{}", gateway::PORT)).collect()
     } else {
         pods.into_iter().filter_map(address).collect()
     };
     expected.sort();
+    // istiod resolves the host names of gateways.
+    let is_expected = |known: &[String]| match bench.is_apart() {
+        true => {
+            let hosts: Vec<String> =
+                expected.iter().filter_map(|at| Some(at.rsplit_once(':')?.0.to_owned())).collect();
+            !known.is_empty() && known.iter().all(|one| gateway::is_at(one, &hosts))
+        }
+        false => known == expected,
+    };
     let known = trial.until("the caller's proxy to have exactly the producers", async || {
         let known = bench.endpoints("identity").await?;
         let told = format!("it has {known:?}, not {expected:?}");
-        Ok(if known == expected { Poll::Ready(known) } else { Poll::NotYet(told) })
+        Ok(if is_expected(&known) { Poll::Ready(known) } else { Poll::NotYet(told) })
     });
     trial.record(format!("the caller's proxy has {}", known.await?.join(", ")));
     trial.record(format!(

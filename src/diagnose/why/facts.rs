@@ -148,6 +148,8 @@ pub enum Linked {
     Cut,
     /// A node has no route: the node's name.
     No(String),
+    /// They have to be, but one of the clusters exists already, and its nodes are not inspected.
+    NotInspected,
     /// Not known.
     #[default]
     Unknown,
@@ -165,8 +167,8 @@ pub struct Fault {
 /// An east-west gateway.
 #[derive(Debug, Clone, Default)]
 pub struct Gateway {
-    /// The address of its Service, if it has one.
-    pub address: Option<Ipv4Addr>,
+    /// Its addresses, IP addresses or host names, if it has any.
+    pub addresses: Vec<String>,
     /// Why it is not ready, if it is not.
     pub lacks: Option<String>,
 }

@@ -13,7 +13,7 @@ use kube::{Client, ResourceExt};
 use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Proxy, Speaks, Workload};
 use super::{Address, From, connect, read};
 use crate::base::names;
-use crate::cluster::environment::Environment;
+use crate::cluster::environment::{Environment, Planned};
 use crate::cluster::fault::{self, Fault, Kind};
 use crate::cluster::link;
 use crate::cluster::mesh::envoy::{self, config_dump};
@@ -116,7 +116,7 @@ impl Look<'_> {
             found.has_namespace = api.get_opt(namespace).await?.is_some();
             let api: Api<Service> = Api::namespaced(client.clone(), namespace);
             found.service = api.get_opt(&self.call.name).await?.map(|service| read::service(&service));
-            found.gateway = gateway(&client).await?;
+            found.gateway = gateway(&client, &self.environment.cluster(name)?.gateway.addresses).await?;
             if let Some(selector) = found.service.as_ref().map(|service| service.selector.clone()) {
                 self.behind(&client, &selector, &mut found).await?;
             }
@@ -303,15 +303,15 @@ impl Look<'_> {
     /// Returns, for each cluster, whether its nodes and those of the caller's cluster have routes to each other's pods, the faults
     /// between them, and the fault of its istiod.
     async fn links(&self, names: &[&str]) -> BTreeMap<String, (Linked, Vec<facts::Fault>, Option<String>)> {
-        let look = async {
-            let engine = Engine::connect().await?;
-            let plan = self.environment.plan(&engine, crate::host::inventory::gather(&engine).await?)?;
-            anyhow::Ok((engine, plan))
+        let Ok(Planned { engine, plan }) = self.within(self.environment.planned()).await else {
+            return BTreeMap::new();
         };
-        let Ok((engine, plan)) = self.within(look).await else { return BTreeMap::new() };
-        let faults = self.within(fault::active(&engine, &plan)).await.unwrap_or_default();
+        let faults = match &engine {
+            Some(engine) => self.within(fault::active(engine, &plan)).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         let links = names.iter().map(async |name| {
-            let linked = self.within(linked(&engine, &plan, &self.call.cluster, name)).await;
+            let linked = self.within(linked(engine.as_ref(), &plan, &self.call.cluster, name)).await;
             let between = faults.iter().filter(|fault| fault.is_between(&self.call.cluster, name));
             let between =
                 between.map(|fault| facts::Fault { what: fault.described(), total: fault.kind.is_total() });
@@ -325,21 +325,23 @@ impl Look<'_> {
 }
 
 /// Returns a cluster's east-west gateway, if it has one.
-async fn gateway(client: &Client) -> anyhow::Result<Option<facts::Gateway>> {
+async fn gateway(client: &Client, of_spec: &[String]) -> anyhow::Result<Option<facts::Gateway>> {
     let Some(found) = rollout::Workload::deployment(ISTIO_NAMESPACE, gateway::NAME).get(client).await? else {
         return Ok(None);
     };
     let lacks = Rollout::of(rollout::Kind::Deployment, &found).lacks();
-    Ok(Some(facts::Gateway { address: gateway::address(client).await?, lacks }))
+    Ok(Some(facts::Gateway { addresses: gateway::addresses(client, of_spec).await?, lacks }))
 }
 
-async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow::Result<Linked> {
+async fn linked(engine: Option<&Engine>, plan: &Plan, here: &str, there: &str) -> anyhow::Result<Linked> {
     if here == there {
         return Ok(Linked::Yes);
     }
     let find = |name: &str| plan.cluster(name).with_context(|| format!("the plan has no cluster {name}"));
     let (one, other): (&plan::Cluster, &plan::Cluster) = (find(here)?, find(there)?);
     for (from, to) in [(one, other), (other, one)] {
+        // Of a cluster that exists, only a connection shows whether there is a way.
+        let (Some(engine), Some(_)) = (engine, to.host.kind()) else { continue };
         for name in from.nodes() {
             if !link::is_open(engine, name, from, to).await? {
                 let cut = node::try_exec(engine, name, &["test", "-e", link::CUT]).await?.status == 0;
@@ -347,7 +349,12 @@ async fn linked(engine: &Engine, plan: &Plan, here: &str, there: &str) -> anyhow
             }
         }
     }
-    Ok(if one.network == other.network { Linked::Yes } else { Linked::Gateway })
+    let inspected = engine.is_some() && one.host.kind().is_some() && other.host.kind().is_some();
+    Ok(match (one.network == other.network, inspected) {
+        (true, true) => Linked::Yes,
+        (true, false) => Linked::NotInspected,
+        (false, _) => Linked::Gateway,
+    })
 }
 
 async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<String>> {

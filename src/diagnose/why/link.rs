@@ -21,7 +21,7 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             return Hop::wrong(HOP, saw, facts.kindmesh("fault clear"));
         }
         match &cluster.linked {
-            Linked::Yes | Linked::Unknown => {}
+            Linked::Yes | Linked::NotInspected | Linked::Unknown => {}
             Linked::Gateway => {
                 if let Some(problem) = gateway_problem(cluster) {
                     return Hop::wrong(
@@ -67,24 +67,35 @@ pub(super) fn judge(facts: &Facts) -> Hop {
 /// Returns what is wrong with the gateway of a cluster on another network.
 fn gateway_problem(cluster: &Cluster) -> Option<String> {
     let Some(gateway) = &cluster.gateway else { return Some("does not exist".into()) };
-    match (&gateway.lacks, gateway.address) {
+    match (&gateway.lacks, gateway.addresses.is_empty()) {
         (Some(lacks), _) => Some(format!("is not ready: {lacks}")),
-        (None, None) => Some("has no address".into()),
-        (None, Some(_)) => None,
+        (None, true) => Some("has no address".into()),
+        (None, false) => None,
     }
 }
 
 fn works(here: &str, others: &[&&Cluster]) -> String {
     let gateway = |cluster: &&&Cluster| {
-        let address = cluster.gateway.as_ref()?.address.filter(|_| cluster.linked == Linked::Gateway)?;
+        let gateway = cluster.gateway.as_ref().filter(|_| cluster.linked == Linked::Gateway)?;
+        let address = Some(gateway.addresses.join(", ")).filter(|addresses| !addresses.is_empty())?;
         Some(format!("{} through its gateway {address}", cluster.name))
     };
     let through: Vec<String> = others.iter().filter_map(gateway).collect();
-    let routed: Vec<&str> =
-        others.iter().filter(|cluster| gateway(cluster).is_none()).map(|cluster| cluster.name.as_str()).collect();
+    let direct = others.iter().filter(|cluster| gateway(cluster).is_none());
+    let (unseen, routed): (Vec<&&&Cluster>, Vec<_>) =
+        direct.partition(|cluster| cluster.linked == Linked::NotInspected);
+    let names =
+        |clusters: &[&'_ &&Cluster]| clusters.iter().map(|cluster| cluster.name.clone()).collect::<Vec<_>>();
+    let (unseen, routed) = (names(&unseen), names(&routed));
     let mut parts = Vec::new();
     if !routed.is_empty() {
         parts.push(format!("the nodes of {here} and {} have routes to each other's pods", listed(&routed)));
+    }
+    if !unseen.is_empty() {
+        parts.push(format!(
+            "pods of {here} have to reach those of {} directly; the nodes of clusters that exist are not inspected",
+            listed(&unseen)
+        ));
     }
     if !through.is_empty() {
         parts.push(format!("pods of {here} reach {}", listed(&through)));
@@ -112,9 +123,9 @@ mod tests {
         assert!(judge(&facts).saw.starts_with("e-cluster2-control-plane has no route"));
         facts.clusters[1].linked = Linked::Gateway;
         assert!(judge(&facts).saw.ends_with("its east-west gateway does not exist"));
-        facts.clusters[1].gateway = Some(Gateway { address: None, lacks: None });
+        facts.clusters[1].gateway = Some(Gateway { addresses: Vec::new(), lacks: None });
         assert!(judge(&facts).saw.ends_with("its east-west gateway has no address"));
-        facts.clusters[1].gateway = Some(Gateway { address: Some([172, 30, 0, 136].into()), lacks: None });
+        facts.clusters[1].gateway = Some(Gateway { addresses: vec!["172.30.0.136".into()], lacks: None });
         assert_eq!(judge(&facts).saw, "pods of cluster1 reach cluster2 through its gateway 172.30.0.136");
         let what = "link cut between cluster1 and cluster2, ends in 9 s".to_owned();
         facts.clusters[1].faults = vec![super::super::facts::Fault { what: what.clone(), total: false }];

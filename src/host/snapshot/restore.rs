@@ -72,15 +72,16 @@ pub async fn create(
     network: &str,
     files: &Files,
 ) -> anyhow::Result<()> {
-    let (names, image) = (&planned.kind.nodes, cluster.node_image.as_str());
+    let kind = planned.kind()?;
+    let (names, image) = (&kind.nodes, cluster.node_image.as_str());
     anyhow::ensure!(cluster.nodes.len() == names.len(), "the snapshot has another number of nodes");
     let nodes = names.iter().zip(&cluster.nodes).map(async |(name, saved)| {
-        let wanted = container::Wanted { name, kind_name: &planned.kind.name, image, network };
-        let configured = planned.kind.config["networking"]["apiServerPort"].as_u64().filter(|port| *port != 0);
+        let wanted = container::Wanted { name, kind_name: &kind.name, image, network };
+        let configured = kind.config["networking"]["apiServerPort"].as_u64().filter(|port| *port != 0);
         let port = configured.and_then(|port| port.try_into().ok()).map_or_else(free_port, Ok)?;
         node::create(engine, name, container::request(&saved.container, wanted, port)?).await
     });
-    let pending = Pending { kind_name: planned.kind.name.clone(), image: image.to_owned(), nodes: names.clone() };
+    let pending = Pending { kind_name: kind.name.clone(), image: image.to_owned(), nodes: names.clone() };
     pending.during(files, &planned.name, async { try_join_all(nodes).await.map(drop) }).await
 }
 

@@ -1,33 +1,37 @@
 //! The script that applies rendered files: the same steps as `up`, with standard tools.
 
+use crate::base::error::Error;
 use crate::cluster::mesh::remote::READER_TOKEN_NAME;
 use crate::host::docker::sample_image::{ENTRYPOINT, USER};
-use crate::plan::{Cluster, MANAGED_BY, Plan};
+use crate::plan::{Cluster, Docker, MANAGED_BY, Plan};
 use crate::spec::Profile;
 
 /// Returns the script for a plan.
-pub(super) fn apply(plan: &Plan) -> String {
+///
+/// # Errors
+/// A usage error if kind creates none of the clusters.
+pub(super) fn apply(plan: &Plan) -> Result<String, Error> {
+    let Docker { network, platform, profile, .. } = plan.docker()?;
     let mut script = format!(
         "#!/usr/bin/env bash\n\
          # Creates environment {0} from the files next to this script, like `kindmesh up`. Requires docker, kind and kubectl.\n\
          set -euo pipefail\n\
          cd \"$(dirname \"$0\")\"\n\
          export KUBECONFIG=$PWD/kubeconfig KIND_EXPERIMENTAL_PROVIDER=docker KIND_EXPERIMENTAL_DOCKER_NETWORK={1}\n\n",
-        plan.environment, plan.network.name
+        plan.environment, network.name
     );
     let mut line = |text: String| {
         script.push_str(&text);
         script.push('\n');
     };
     line("# The network, labeled so that `kindmesh list` and `kindmesh down` find it.".into());
-    let labels: String =
-        plan.network.labels.iter().map(|(key, value)| format!(" --label {key}={value}")).collect();
-    let mtu = plan.network.mtu.map(|mtu| format!(" -o com.docker.network.driver.mtu={mtu}")).unwrap_or_default();
+    let labels: String = network.labels.iter().map(|(key, value)| format!(" --label {key}={value}")).collect();
+    let mtu = network.mtu.map(|mtu| format!(" -o com.docker.network.driver.mtu={mtu}")).unwrap_or_default();
     line(format!(
         "docker network inspect {0} >/dev/null 2>&1 ||\n  docker network create --subnet {1} --ip-range {2}{mtu}{labels} {0}",
-        plan.network.name,
-        plan.network.subnet,
-        plan.network.nodes()
+        network.name,
+        network.subnet,
+        network.nodes()
     ));
     line(
         "\n# Pull images that the engine does not have; the sample image is built from the kindmesh executable."
@@ -40,14 +44,11 @@ pub(super) fn apply(plan: &Plan) -> String {
         ));
     }
     for image in plan.images() {
-        line(format!(
-            "docker image inspect {image} >/dev/null 2>&1 || docker pull --platform {} {image}",
-            plan.platform
-        ));
+        line(format!("docker image inspect {image} >/dev/null 2>&1 || docker pull --platform {platform} {image}"));
     }
     for cluster in &plan.clusters {
         line(format!("\n# {}", cluster.name));
-        create(plan, cluster, &mut line);
+        create(plan, cluster, *profile, &mut line);
     }
     line("\n# Remote secrets: each istiod reads the API servers of its peers.".into());
     line(READER.replace("TOKEN_NAME", READER_TOKEN_NAME).replace("MANAGED_BY", MANAGED_BY));
@@ -80,7 +81,7 @@ pub(super) fn apply(plan: &Plan) -> String {
             line(applied(cluster, "samples.yaml"));
         }
     }
-    script
+    Ok(script)
 }
 
 fn applied(cluster: &Cluster, file: &str) -> String {
@@ -90,7 +91,7 @@ fn applied(cluster: &Cluster, file: &str) -> String {
     )
 }
 
-fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
+fn create(plan: &Plan, cluster: &Cluster, profile: Profile, line: &mut impl FnMut(String)) {
     let name = &cluster.name;
     line(format!("kind create cluster --config {name}/kind.yaml"));
     for node in cluster.nodes() {
@@ -105,7 +106,7 @@ fn create(plan: &Plan, cluster: &Cluster, line: &mut impl FnMut(String)) {
             plan.images_of(cluster).join(" ")
         ));
     }
-    if plan.profile == Profile::Disposable {
+    if profile == Profile::Disposable {
         line(applied(cluster, "coredns.yaml"));
     }
     line(applied(cluster, if cluster.is_remote() { "namespace.yaml" } else { "cacerts.yaml" }));

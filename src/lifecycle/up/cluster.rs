@@ -1,9 +1,5 @@
 //! One cluster, from its creation to running samples: a chain of steps, concurrent with those of other clusters.
 
-use std::time::Duration;
-
-use anyhow::Context;
-use futures::future::try_join_all;
 use kube::Client;
 use kube::api::DynamicObject;
 use tokio::time::Instant;
@@ -11,22 +7,16 @@ use tokio::time::Instant;
 use super::Run;
 use crate::base::event::{Outcome, Step};
 use crate::base::wait::{self, Poll};
-use crate::cluster::client;
 use crate::cluster::kinds::Kinds;
-use crate::cluster::link;
 use crate::cluster::mesh::apply::{self, Applier};
 use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, gateway, istio, render};
-use crate::cluster::refusal::{Reason, Record, Retries};
+use crate::cluster::refusal::{Record, Retries};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
-use crate::host::docker::{image, node};
-use crate::host::kind::{self, Existing, Kind};
+use crate::host::kind;
 use crate::host::trust::Intermediate;
-use crate::plan::Cluster;
+use crate::plan::{Cluster, Docker, Host};
 use crate::spec::Profile;
-
-/// How long an API server may take to become ready after its node has started.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A cluster whose API server is ready.
 pub(super) struct Ready<'a> {
@@ -43,7 +33,12 @@ pub(super) struct Ready<'a> {
 impl Ready<'_> {
     /// Returns an applier for a step.
     pub(super) fn applier<'a>(&self, step: &'a Step, deadline: Instant) -> Applier<'a> {
-        Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds).recording(&self.record)
+        let applier =
+            Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds).recording(&self.record);
+        match self.cluster.host {
+            Host::Kind(_) => applier,
+            Host::Existing(_) => applier.only_ours(),
+        }
     }
 }
 
@@ -51,7 +46,7 @@ impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Ready<'a>> {
         let record = Record::default();
         let (client, rendered) =
-            futures::try_join!(self.ensure_kubernetes(cluster, &record), self.ensure_rendered(cluster))?;
+            futures::try_join!(self.ensure_api_server(cluster, &record), self.ensure_rendered(cluster))?;
         let mut made = Ready { cluster, client, kinds: Kinds::default(), record, trust: String::new() };
         let mesh = async {
             if cluster.is_remote() {
@@ -84,6 +79,14 @@ impl Run {
         Ok(made)
     }
 
+    /// Returns a client for the cluster's API server.
+    async fn ensure_api_server(&self, cluster: &Cluster, record: &Record) -> anyhow::Result<Client> {
+        match &cluster.host {
+            Host::Kind(kind) => self.ensure_kubernetes(cluster, kind, record).await,
+            Host::Existing(existing) => self.ensure_recorded(cluster, existing, record).await,
+        }
+    }
+
     /// Applies istiod with its prerequisites, and waits until it is ready.
     async fn ensure_mesh(&self, made: &Ready<'_>, objects: Vec<DynamicObject>) -> anyhow::Result<()> {
         let (pods, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(istio::runs_pods);
@@ -97,93 +100,6 @@ impl Run {
             self.ensure_objects(made, "kinds", kinds)
         )?;
         Ok(())
-    }
-
-    /// Starts the nodes, or creates them, and waits for the API server.
-    async fn ensure_kubernetes(&self, cluster: &Cluster, record: &Record) -> anyhow::Result<Client> {
-        let kind = Kind { engine: &self.engine, plan: &self.plan, files: &self.files };
-        let step = self.events.step("cluster", Some(&cluster.name));
-        step.run(async |step| {
-            let revived = match self.templates.replaces() {
-                true => Existing::Incomplete,
-                false => kind.start(cluster, &self.existing).await?,
-            };
-            if revived == Existing::Incomplete {
-                let (tool, image) =
-                    futures::try_join!(self.tools.kind(), self.images.ensure_baked(&cluster.kind.node_image))?;
-                kind.write_config(cluster, &image)?;
-                if !self.restore(cluster, &image, step).await? {
-                    if let Err(error) = kind.create(cluster, &tool, &image, step).await {
-                        let look = gather::node(&self.engine, cluster.kind.control_plane()).await;
-                        return Err(diagnosis::explain(error, &look));
-                    }
-                    self.templates.created();
-                }
-            }
-            let kubeconfig = kind.ensure_kubeconfig(cluster, async || self.tools.kind().await).await?.value;
-            let client = client::connect(&kubeconfig).await?;
-            let started = revived != Existing::Running;
-            let what = "the API server to respond";
-            let mut retries = Retries::new(record);
-            let waited = wait::until(step, what, self.wait_deadline(), async || {
-                let Err(error) = client.apiserver_version().await else { return Ok(Poll::Ready(())) };
-                // The node was started just now, or by a killed `up` or `start`.
-                let runs_for = node::runs_for(&self.engine, cluster.kind.control_plane()).await;
-                if runs_for.is_some_and(|time| time < START_TIMEOUT) {
-                    record.note(Reason::ApiServer);
-                }
-                retries.failed(what, error)
-            })
-            .await;
-            diagnosis::explained(waited, async || gather::node(&self.engine, cluster.kind.control_plane()).await)
-                .await?;
-            if started {
-                record.note(Reason::ApiServer);
-            }
-            Ok(Outcome { value: client, changed: started })
-        })
-        .await
-    }
-
-    async fn ensure_link(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        let step = self.events.step("link", Some(&cluster.name));
-        step.run(async |_| {
-            let nodes = cluster.nodes().iter().map(|node| link::ensure(&self.engine, &self.plan, cluster, node));
-            let changed = try_join_all(nodes).await?.iter().any(|outcome| outcome.changed);
-            Ok(Outcome { value: (), changed })
-        })
-        .await
-    }
-
-    /// Loads the mesh's images into the nodes.
-    pub(super) async fn ensure_images(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        let step = self.events.step("images", Some(&cluster.name));
-        step.run(async |_| self.bring(cluster, self.mesh_images_of(cluster)?).await).await
-    }
-
-    fn mesh_images_of(&self, cluster: &Cluster) -> anyhow::Result<&image::Load> {
-        let load = self.mesh_images.get(&cluster.istio_images);
-        load.with_context(|| format!("no images of Istio {}", cluster.istio_version))
-    }
-
-    /// Loads the sample image into the nodes; only the samples wait for it.
-    pub(super) async fn ensure_sample_image(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        if self.plan.samples.is_none() {
-            return Ok(());
-        }
-        let step = self.events.step("sample-image", Some(&cluster.name));
-        step.run(async |_| self.bring(cluster, &self.sample_images).await).await
-    }
-
-    /// Loads images into the nodes of a cluster. The engine needs them only if a node lacks one.
-    async fn bring(&self, cluster: &Cluster, load: &image::Load) -> anyhow::Result<Outcome> {
-        let on_node = async |node: &String| {
-            let missing = load.missing_on(&self.engine, node).await?;
-            self.images.ensure(&missing).await?;
-            load.bring(&self.engine, node, missing).await
-        };
-        let brought = try_join_all(cluster.nodes().iter().map(on_node)).await?;
-        Ok(Outcome { value: (), changed: brought.iter().any(|outcome| outcome.changed) })
     }
 
     /// Applies the cluster's intermediate CA for istiod, and returns its revision.
@@ -209,16 +125,18 @@ impl Run {
         .await
     }
 
-    /// Applies the CoreDNS settings of a disposable cluster.
+    /// Applies the CoreDNS settings of a disposable cluster that kind creates.
     pub(super) async fn ensure_dns(&self, made: &Ready<'_>) -> anyhow::Result<()> {
-        match self.plan.profile {
-            Profile::Disposable => self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await,
-            Profile::Standard => Ok(()),
+        match (&made.cluster.host, &self.plan.docker) {
+            (Host::Kind(_), Some(Docker { profile: Profile::Disposable, .. })) => {
+                self.ensure_objects(made, "dns", apply::objects(kind::COREDNS)?).await
+            }
+            _ => Ok(()),
         }
     }
 
     /// Renders Istio's manifests; requires no cluster.
-    async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
+    pub(super) async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
         let step = self.events.step("render", Some(&cluster.name));
         step.run(async |_| {
             render::manifests(&self.cache, cluster, async || self.tools.istioctl(&cluster.istio_version).await)
@@ -271,10 +189,10 @@ impl Run {
         let step = self.events.step("istiod", Some(&made.cluster.name));
         step.run(async |step| {
             let deadline = self.wait_deadline();
-            if !istio::exists(&made.client).await? {
-                let waited = kind::wait_for_api_service(&self.engine, made.cluster, step, deadline).await;
-                let node = made.cluster.kind.control_plane();
-                let look = async || gather::node_in_cluster(&self.engine, node, &made.client).await;
+            if let (Host::Kind(kind), false) = (&made.cluster.host, istio::exists(&made.client).await?) {
+                let engine = &self.on_engine()?.engine;
+                let waited = kind::wait_for_api_service(engine, kind, step, deadline).await;
+                let look = async || gather::node_in_cluster(engine, kind.control_plane(), &made.client).await;
                 diagnosis::explained(waited, look).await?;
             }
             let changed = made.applier(step, deadline).apply(pods).await?;

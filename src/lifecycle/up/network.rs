@@ -32,7 +32,7 @@ pub(super) async fn ensure(
 ) -> anyhow::Result<Planned> {
     let step = events.step("network", None);
     step.run(async move |_| {
-        let executable = inventory.executable.clone();
+        let (executable, clusters) = (inventory.executable.clone(), inventory.existing.clone());
         let mut inventory = inventory;
         let mut refused: Vec<Taken> = Vec::new();
         for _ in 0..PLANS {
@@ -40,15 +40,16 @@ pub(super) async fn ensure(
             let plan = plan::plan(spec, &inventory).map_err(|error| origins.place(error))?;
             let existing = inventory.environments.remove(&plan.environment).unwrap_or_default();
             admission::names(&unlabeled::look(engine, &plan, &existing).await?)?;
-            let made = network::ensure(engine, &plan.network, &existing.networks).await?;
+            let wanted = &plan.docker()?.network;
+            let made = network::ensure(engine, wanted, &existing.networks).await?;
             if made.value == network::Created::Yes {
                 return Ok(Outcome { value: Planned { plan, existing }, changed: made.changed });
             }
             // The engine reserves a subnet before it lists the network.
-            let planned =
-                std::iter::once(plan.network.subnet).chain(plan.network.registers.iter().map(|r| r.subnet));
+            let planned = std::iter::once(wanted.subnet).chain(wanted.registers.iter().map(|r| r.subnet));
             refused.extend(planned.map(|subnet| Taken { subnet, by: "another process".into() }));
-            inventory = Inventory { executable: executable.clone(), ..gather::gather(engine).await? };
+            let gathered = gather::gather(engine).await?;
+            inventory = Inventory { executable: executable.clone(), existing: clusters.clone(), ..gathered };
             inventory.taken.extend(refused.iter().cloned());
         }
         Err(Error::environment(format!("{PLANS} planned subnets in a row were taken by other processes"))

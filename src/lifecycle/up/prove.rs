@@ -18,7 +18,7 @@ impl Run {
             let step = self.events.step("endpoints", Some(name));
             let look = async || {
                 let all: Vec<_> = made.iter().map(|made| (made.cluster.name.as_str(), &made.client)).collect();
-                gather::call(&self.engine, &self.plan, &from.client, &all).await
+                gather::call(self.engine(), &self.plan, &from.client, &all).await
             };
             step.run(async |step| {
                 let (plan, record, deadline) = (&self.plan, &from.record, self.wait_deadline());
@@ -35,7 +35,7 @@ impl Run {
                     .await?;
                     for to in made {
                         let way = (from.cluster, to.cluster);
-                        let by = (&self.engine, &to.client);
+                        let by = (self.engine(), &to.client);
                         workloads::wait_for_gateway(by, way, samples, &to.record, step, deadline).await?;
                     }
                     anyhow::Ok(())

@@ -31,6 +31,7 @@ impl Run {
                 peers.push((peer, reader.wait().await));
             }
         }
+        self.reached.wait().await;
         let step = self.events.step("remote-secrets", Some(name));
         step.run(async |step| {
             let secrets: Vec<_> =

@@ -18,7 +18,7 @@ use crate::host::docker::{network, node};
 use crate::host::kubeconfig::entries::Mark;
 use crate::host::kubeconfig::{self, MERGE_TIMEOUT};
 use crate::host::{kind, trust};
-use crate::plan::{Plan, Removed};
+use crate::plan::{Docker, Plan, Removed};
 
 /// How long open connections to a removed cluster may take to end. The samples' calls take at most 5 s; longer ones such as
 /// WebSockets are closed with the nodes.
@@ -27,11 +27,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 impl Run {
     /// Removes the clusters that the spec no longer lists; `made` are the others.
     pub(super) async fn remove_clusters(&self, made: &[Ready<'_>]) -> anyhow::Result<()> {
-        if self.plan.removed.is_empty() {
+        let Some(docker) = self.plan.docker.as_ref().filter(|docker| !docker.removed.is_empty()) else {
             return Ok(());
-        }
-        try_join_all(made.iter().map(|made| self.withdraw(made))).await?;
-        for removed in &self.plan.removed {
+        };
+        try_join_all(made.iter().map(|made| self.withdraw(docker, made))).await?;
+        for removed in &docker.removed {
             self.drain(removed).await?;
             self.delete(removed).await?;
         }
@@ -40,7 +40,7 @@ impl Run {
         if !self.plan.has_gateways() {
             try_join_all(made.iter().map(|made| self.delete_gateway(made))).await?;
         }
-        for removed in &self.plan.removed {
+        for removed in &docker.removed {
             let unregister = self.events.step("unregister", Some(&removed.name));
             unregister.run(async |_| self.forget(removed).await.map(Outcome::changed)).await?;
         }
@@ -48,11 +48,11 @@ impl Run {
     }
 
     /// Takes the removed clusters out of the mesh as one of the others sees it.
-    async fn withdraw(&self, made: &Ready<'_>) -> anyhow::Result<()> {
+    async fn withdraw(&self, docker: &Docker, made: &Ready<'_>) -> anyhow::Result<()> {
         let step = self.events.step("withdraw", Some(&made.cluster.name));
         step.run(async |step| {
             let removed: Vec<Removed> =
-                self.plan.removed.iter().map(|removed| removed.seen_from(made.cluster)).collect();
+                docker.removed.iter().map(|removed| removed.seen_from(made.cluster)).collect();
             let changed = withdraw::delete_secrets(&made.client, &removed).await?;
             let deadline = self.wait_deadline();
             withdraw::wait(&made.client, made.cluster, &removed, &made.record, step, deadline).await?;
@@ -87,27 +87,28 @@ impl Run {
     /// respond has none.
     async fn open_connections(&self, removed: &Removed) -> usize {
         let list = ["conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED"];
-        let each = removed.nodes.iter().map(|name| node::run(&self.engine, name, &list));
+        let engine = self.engine();
+        let each =
+            removed.nodes.iter().zip(engine.iter().cycle()).map(|(name, engine)| node::run(engine, name, &list));
         let said = futures::future::join_all(each).await;
         said.into_iter().flatten().map(|said| count(&said, &self.plan, removed)).sum()
     }
 
     /// Deletes the routes to a removed cluster, and its nodes.
     async fn delete(&self, removed: &Removed) -> anyhow::Result<()> {
-        let name = Some(removed.name.as_str());
+        let (name, engine) = (Some(removed.name.as_str()), &self.on_engine()?.engine);
         let unlink = self.events.step("unlink", name).run(async |_| {
             let each = self.plan.clusters.iter().flat_map(|cluster| {
                 let subnets = removed.seen_from(cluster).subnets;
                 cluster.nodes().iter().map(move |node| (node, subnets.clone()))
             });
-            try_join_all(each.map(async |(node, subnets)| link::forget(&self.engine, node, &subnets).await))
-                .await?;
+            try_join_all(each.map(async |(node, subnets)| link::forget(engine, node, &subnets).await)).await?;
             Ok(Outcome::changed(()))
         });
         unlink.await?;
         let nodes = self.events.step("nodes", name).run(async |step| {
             let ours = |node: &kind::Attached| node.kind_name == removed.kind_name;
-            let changed = kind::remove_nodes(&self.engine, &self.plan.network.name, step, ours).await?;
+            let changed = kind::remove_nodes(engine, &self.plan.docker()?.network.name, step, ours).await?;
             Ok(Outcome { value: (), changed })
         });
         nodes.await
@@ -115,15 +116,15 @@ impl Run {
 
     /// Deletes a removed cluster's files and its entries in kubeconfigs, then what lists it on the engine.
     async fn forget(&self, removed: &Removed) -> anyhow::Result<()> {
-        let environment = &self.plan.environment;
+        let (environment, engine) = (&self.plan.environment, &self.on_engine()?.engine);
         self.files.remove_cluster(&removed.name)?;
         trust::remove_intermediate(&self.files.trust(), &removed.name)?;
         kubeconfig::ensure(&self.files, &self.plan)?;
-        let mark = Mark { environment: environment.clone(), engine: self.engine.facts.id.clone() };
+        let mark = Mark { environment: environment.clone(), engine: engine.facts.id.clone() };
         for users in kubeconfig::merged_into(&self.files, &mark) {
             kubeconfig::merge_into(&users, &self.files, environment, MERGE_TIMEOUT, &self.events).await?;
         }
-        network::unlist(&self.engine, removed).await
+        network::unlist(engine, removed).await
     }
 
     /// Deletes what exposed the istiod of a cluster to remote clusters that are removed.
@@ -152,8 +153,10 @@ fn count(said: &str, plan: &Plan, removed: &Removed) -> usize {
             line.split_whitespace().find_map(|word| word.strip_prefix(key))?.parse().ok()
         };
         let (Some(from), Some(to)) = (field("src="), field("dst=")) else { return false };
-        let from_pod = plan.clusters.iter().any(|cluster| cluster.kind.pod_subnet.contains(&from));
-        removed.owned(to) && !removed.owned(from) && (from_pod || plan.network.subnet.contains(&to))
+        let from_pod = plan.clusters.iter().any(|cluster| cluster.has_pod(from));
+        let in_network =
+            |address| plan.docker.as_ref().is_some_and(|docker| docker.network.subnet.contains(address));
+        removed.owned(to) && !removed.owned(from) && (from_pod || in_network(&to))
     };
     said.lines().filter(from_peer).count()
 }

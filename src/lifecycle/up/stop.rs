@@ -19,14 +19,18 @@ use crate::host::state::Files;
 /// How long the cleanup may take: docker clients exit when the engine has completed their requests.
 const STOP_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Removes incomplete nodes, and returns the error that says what exists and how to continue.
+/// Removes incomplete nodes from the engine, and returns the error that says what exists and how to continue.
 pub(super) async fn stop(
-    engine: &Engine,
+    engine: Option<&Engine>,
     environment: &str,
     files: &Files,
     origin: &Origin,
     events: &Events,
 ) -> anyhow::Error {
+    let next = format!("{}, {} deletes it", origin.next(environment), down_hint(environment));
+    let Some(engine) = engine else {
+        return Error::environment("interrupted").hint(next).into();
+    };
     let step = events.step("put-away", None);
     let put_away = step.run(async |step| {
         let put_away = tokio::time::timeout(STOP_TIMEOUT, clean_up(engine, environment, files, step)).await;
@@ -34,10 +38,7 @@ pub(super) async fn stop(
         Ok(Outcome::changed(put_away.map_err(late)??))
     });
     match put_away.await {
-        Ok(exists) => Error::environment("interrupted")
-            .evidence(exists.join("\n"))
-            .hint(format!("{}, {} deletes it", origin.next(environment), down_hint(environment)))
-            .into(),
+        Ok(exists) => Error::environment("interrupted").evidence(exists.join("\n")).hint(next).into(),
         Err(error) => error.context("interrupted"),
     }
 }

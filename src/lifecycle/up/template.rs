@@ -15,8 +15,8 @@ use futures::future::try_join_all;
 use kube::api::DynamicObject;
 use sha2::{Digest, Sha256};
 
-use super::Run;
 use super::cluster::Ready;
+use super::{OnEngine, Run};
 use crate::base::digest;
 use crate::base::error::{self, Error};
 use crate::base::event::{Events, Outcome, Step};
@@ -206,19 +206,21 @@ impl Run {
         let environment = &self.plan.environment;
         let signer = &self.plan.control_plane_of(cluster).name;
         let trust = || Intermediate::ensure(&self.files.trust(), &self.root, environment, signer);
-        let template = match &self.templates.source {
+        let OnEngine { engine, existing, templates, .. } = self.on_engine()?;
+        let restored = self.plan.docker()?.identity.is_some();
+        let template = match &templates.source {
             Source::Kind => return self.require_own_identity(cluster).map(|()| false),
             Source::Snapshot(snapshot) | Source::New(snapshot) => {
                 let saved = saved(snapshot);
                 let saved = saved.with_context(|| format!("the snapshot has no cluster {}", cluster.name))?;
-                let trust = if self.templates.replaces() { None } else { Some(trust()?.value) };
+                let trust = if templates.replaces() { None } else { Some(trust()?.value) };
                 self.restore_from(snapshot, &saved, cluster, trust.as_ref(), step).await?;
                 return Ok(true);
             }
             Source::Template(template) => template,
         };
         // Without nodes, the environment can start over under its own name.
-        let may_start_over = self.plan.identity.is_some() && self.existing.nodes.is_empty();
+        let may_start_over = restored && existing.nodes.is_empty();
         let Some(saved) = saved(template).filter(|saved| saved.node_image == node_image) else {
             return match may_start_over {
                 true => Err(Unusable(template.name.clone()).into()),
@@ -230,22 +232,22 @@ impl Run {
             return Ok(true);
         };
         // One node may have failed while another one is being created.
-        pending::settle(&self.engine, &self.files, step).await?;
+        pending::settle(engine, &self.files, step).await?;
         let (key, name) = (&template.name, &cluster.name);
-        if self.plan.identity.is_some() && !may_start_over {
+        if restored && !may_start_over {
             return Err(error);
         }
         step.note(format!("template {key} is not used, creating cluster {name}: {}", error::brief(error)));
         if may_start_over {
             return Err(Unusable(key.clone()).into());
         }
-        self.templates.store.remove(key)?;
+        templates.store.remove(key)?;
         Ok(false)
     }
 
     /// Fails if a cluster belongs to clusters that were created under another name: kind would create it under this one.
     fn require_own_identity(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        let identity = self.existing.identities.get(&cluster.name);
+        let identity = self.on_engine()?.existing.identities.get(&cluster.name);
         let Some(identity) = identity else { return Ok(()) };
         let environment = &self.plan.environment;
         Err(Error::environment(format!(
@@ -266,35 +268,38 @@ impl Run {
         trust: Option<&Intermediate>,
         step: &Step,
     ) -> anyhow::Result<()> {
-        let (network, manifest) = (&self.plan.network.name, &snapshot.manifest);
+        let (docker, engine) = (self.plan.docker()?, &self.on_engine()?.engine);
+        let (planned, network, manifest) = (cluster.kind()?, &docker.network.name, &snapshot.manifest);
         let create = async {
             // kind's; that of an earlier cluster may have the same port.
             let _ = std::fs::remove_file(self.files.of_cluster(&cluster.name, "kubeconfig"));
-            kind::remove_nodes(&self.engine, network, step, |node| node.kind_name == cluster.kind.name).await?;
-            restore::create(&self.engine, saved, cluster, network, &self.files).await
+            kind::remove_nodes(engine, network, step, |node| node.kind_name == planned.name).await?;
+            restore::create(engine, saved, cluster, network, &self.files).await
         };
         let ((), images) = futures::try_join!(create, self.built_image())?;
-        let gateway = self.plan.gateway();
+        let gateway = docker.gateway();
         let moved = (plan::first_address(manifest.subnet) != gateway).then_some(gateway);
         // Addresses of the snapshot's network, but not of this cluster's range: nobody would hold them.
-        let kept = |address| !manifest.subnet.contains(&address) || cluster.kind.balances(address);
+        let kept = |address| !manifest.subnet.contains(&address) || planned.balances(address);
         let objects = roots::changed(&saved.objects, trust, moved, kept);
-        let files = link::files(&self.plan, cluster);
+        let files = link::files(&self.plan, cluster)?;
         let source = restore::Source { snapshot, cluster: saved, images, objects, files };
-        restore::fill(&self.engine, cluster.nodes(), &source).await
+        restore::fill(engine, cluster.nodes(), &source).await
     }
 
     /// Returns an archive of the sample image, if kindmesh builds it: then the node image does not contain it.
     async fn built_image(&self) -> anyhow::Result<Option<Arc<File>>> {
         let Some(samples) = self.plan.samples.as_ref().filter(|samples| samples.build) else { return Ok(None) };
         let image = std::slice::from_ref(&samples.image);
-        self.images.ensure(image).await?;
-        Ok(Some(self.sample_images.archive(&self.engine, image).await?))
+        let OnEngine { engine, images, sample_images, .. } = self.on_engine()?;
+        images.ensure(image).await?;
+        Ok(Some(sample_images.archive(engine, image).await?))
     }
 
     /// Waits until the workloads are ready that were ready in the snapshot.
     pub(super) async fn ensure_saved_workloads(&self, made: &[Ready<'_>]) -> anyhow::Result<()> {
-        let (Source::Snapshot(snapshot) | Source::New(snapshot)) = &self.templates.source else { return Ok(()) };
+        let source = self.on_engine.as_ref().map(|on| &on.templates.source);
+        let Some(Source::Snapshot(snapshot) | Source::New(snapshot)) = source else { return Ok(()) };
         let each = made.iter().map(async |ready| {
             let name = &ready.cluster.name;
             let saved = snapshot.manifest.clusters.get(name).into_iter().flat_map(|saved| &saved.ready);
@@ -318,7 +323,8 @@ impl Run {
 
     /// Keeps a template if this run created every cluster. A failure costs only the next `up` time.
     pub(super) async fn keep_template(&self, made: &[Ready<'_>]) -> anyhow::Result<()> {
-        if self.templates.created.load(Ordering::Relaxed) != made.len() {
+        let created = self.on_engine.as_ref().map(|on| on.templates.created.load(Ordering::Relaxed));
+        if created != Some(made.len()) {
             return Ok(());
         }
         let step = self.events.step("template", None);
@@ -337,17 +343,18 @@ impl Run {
 
     /// Returns whether a template was kept.
     async fn take_template(&self, made: &[Ready<'_>]) -> anyhow::Result<bool> {
-        let node_images = self.images.ensure_all_baked().await?;
+        let OnEngine { engine, images, templates, .. } = self.on_engine()?;
+        let node_images = images.ensure_all_baked().await?;
         // With kind's own node image, images were loaded into nodes and would be missing.
         if !node_images.values().all(|name| image_names::is_built(name)) {
             return Ok(false);
         }
-        let inventory = &self.templates.inventory;
+        let inventory = &templates.inventory;
         let plan = plan::anonymous(&self.spec, inventory)?;
-        let key = key(&self.engine, &self.spec, inventory, &plan, node_images)?;
+        let key = key(engine, &self.spec, inventory, &plan, node_images)?;
         let clusters: Vec<_> = made.iter().map(|ready| (ready.cluster, &ready.client)).collect();
-        let store = &self.templates.store;
-        write(store, &key, async |begun| take(&self.engine, &self.plan, &clusters, false, begun).await).await?;
+        let store = &templates.store;
+        write(store, &key, async |begun| take(engine, &self.plan, &clusters, false, begun).await).await?;
         store.keep_newest(KEPT)?;
         Ok(true)
     }

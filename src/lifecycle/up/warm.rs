@@ -34,7 +34,7 @@ pub struct Warm {
 impl Warm {
     /// Returns the image for new nodes of a cluster; none if the plan does not have the cluster.
     pub fn node_image_of(&self, cluster: &str) -> Option<&String> {
-        self.node_images.get(&self.plan.cluster(cluster)?.kind.node_image)
+        self.node_images.get(&self.plan.cluster(cluster)?.host.kind()?.node_image)
     }
 }
 
@@ -62,6 +62,7 @@ pub async fn warm_within(
 pub async fn warm(loaded: &Loaded, folders: &Directories, events: &Events) -> anyhow::Result<Warm> {
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;
+    admission::owns_nodes(&spec, "cache warm")?;
     let engine =
         events.step("engine", None).run(async |_| Ok(Outcome::unchanged(Engine::connect().await?))).await?;
     let inventory = Inventory { executable: gather::executable().await?, ..gather::gather(&engine).await? };

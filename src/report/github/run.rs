@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 
 use super::Surroundings;
+use ipnet::Ipv4Net;
+
 use crate::base::event::{Event, Sink};
 use crate::lifecycle::up::Up;
 use crate::report::escape;
@@ -28,18 +30,21 @@ pub fn environment(up: &Up) -> String {
             escape::markdown(&cluster.name),
             escape::code(&cluster.context),
             cluster.nodes().len(),
-            cluster.kind.pod_subnet,
-            cluster.kind.service_subnet,
+            subnets(cluster.pod_subnets()),
+            cluster.host.kind().map_or("-".into(), |kind| kind.service_subnet.to_string()),
             samples.collect::<Vec<_>>().join(", "),
         ));
     }
-    text.push_str(&format!(
-        "\nNetwork {} {}, Istio {}, {}\n",
-        escape::code(&plan.network.name),
-        plan.network.subnet,
-        escape::markdown(&plan.istio_versions().join(", ")),
-        plan.node_images().into_iter().map(escape::code).collect::<Vec<_>>().join(", "),
-    ));
+    let istio = format!("Istio {}", escape::markdown(&plan.istio_versions().join(", ")));
+    text.push_str(&match &plan.docker {
+        Some(docker) => format!(
+            "\nNetwork {} {}, {istio}, {}\n",
+            escape::code(&docker.network.name),
+            docker.network.subnet,
+            plan.node_images().into_iter().map(escape::code).collect::<Vec<_>>().join(", "),
+        ),
+        None => format!("\n{istio}\n"),
+    });
     for (from, answer) in &up.calls {
         text.push_str(&format!(
             "\nA call from {} was answered in {}, with caller identity {}: {} in {} ms.\n",
@@ -51,6 +56,10 @@ pub fn environment(up: &Up) -> String {
         ));
     }
     text
+}
+
+fn subnets(subnets: &[Ipv4Net]) -> String {
+    subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A sink that collects steps and, at the end, adds them to the step's summary.
@@ -167,7 +176,7 @@ mod tests {
     fn the_environment_is_a_table() {
         let spec = spec::from_text("{name: shop, samples: {image: 'registry.example/sample:1'}}", "x").unwrap();
         let plan = plan::plan(&spec.spec, &Inventory::default()).unwrap();
-        let pods = plan.clusters[0].kind.pod_subnet;
+        let pods = plan.clusters[0].pod_subnets()[0];
         let answer: Answer = serde_json::from_value(serde_json::json!({
             "id": "1", "statusCode": 200, "roundTripTimeMillis": 4, "reason": null, "callerHeaders": {},
             "producerHeaders": {"x-forwarded-client-cert": "Hash=1;URI=spiffe://cluster.local/ns/sample/sa/sample-caller"},

@@ -23,8 +23,9 @@ use super::outcome::Outcome;
 use super::producer::Producer;
 use super::target::Target;
 use super::{Options, caller, load, routes};
+use crate::base::error::brief;
 use crate::base::names::PORT;
-use crate::sample::{Called, Calls, Ports, Probe, Probed, ProducerUrl, ProducerUrlError};
+use crate::sample::{ApiServer, Called, Calls, Ports, Probe, Probed, ProducerUrl, ProducerUrlError};
 
 /// The maximum number of distinct hosts; each check uses one.
 const MAX_HOSTS: usize = 64;
@@ -39,6 +40,7 @@ pub(super) fn router(options: Options, producer: Arc<Producer>) -> Router {
         .merge(producer)
         .route("/probe/request", post(request))
         .route("/probe/calls", post(calls))
+        .route("/probe/api-server", post(api_server))
         .route("/probe/peer", get(peer))
         .route("/probe/counts", get(counted).with_state(counts))
         .merge(load::router())
@@ -81,6 +83,29 @@ async fn request(Json(probe): Json<Probe>) -> Json<Probed> {
         },
         Err(error) => Probed { status: None, body: String::new(), error: Some(error), millis },
     })
+}
+
+/// Asks an API server for its version. Any answer counts: it may require credentials.
+async fn api_server(Json(asked): Json<ApiServer>) -> Json<Probed> {
+    let started = Instant::now();
+    let within = Duration::from_millis(asked.timeout_millis);
+    let result = match tokio::time::timeout(within, answer_of(&asked)).await {
+        Ok(result) => result.map_err(brief),
+        Err(_) => Err(format!("no response within {} ms", asked.timeout_millis)),
+    };
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Json(match result {
+        Ok(status) => Probed { status: Some(status), body: String::new(), error: None, millis },
+        Err(error) => Probed { status: None, body: String::new(), error: Some(error), millis },
+    })
+}
+
+async fn answer_of(asked: &ApiServer) -> anyhow::Result<u16> {
+    let mut config = kube::Config::new(asked.url.parse()?);
+    let roots = x509_parser::pem::Pem::iter_from_buffer(asked.ca.as_bytes());
+    config.root_cert = Some(roots.map(|pem| Ok(pem?.contents)).collect::<anyhow::Result<_>>()?);
+    let request = axum::http::Request::get("/version").body(kube::client::Body::empty())?;
+    Ok(kube::Client::try_from(config)?.send(request).await?.status().as_u16())
 }
 
 async fn send(probe: &Probe) -> Result<Answer, String> {

@@ -1,0 +1,100 @@
+//! The record of an environment in a cluster: what it says about the time before `up`.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use kube::api::ApiResource;
+use serde_json::{Value, json};
+
+use super::RECORD;
+use crate::cluster::mesh::ISTIO_NAMESPACE;
+
+/// The key with the kinds that `deploy` applied besides those of kindmesh itself, one in a line: API version, kind and plural.
+pub(super) const KINDS: &str = "kinds";
+/// The key with the namespaces that had Istio's root certificate.
+const TRUSTING: &str = "istioCaRootCertBefore";
+
+/// The key with the name of the environment.
+const ENVIRONMENT: &str = "environment";
+
+/// What the record says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Before {
+    /// When `up` wrote it, before it created anything else.
+    pub(super) recorded: Timestamp,
+    /// The namespaces that had Istio's root certificate.
+    pub(super) trusting: BTreeSet<String>,
+    /// The kinds that `deploy` applied besides those of kindmesh itself.
+    pub(super) kinds: Vec<ApiResource>,
+}
+
+impl Before {
+    /// Returns the environment that a record names.
+    pub(super) fn environment(map: &ConfigMap) -> &str {
+        text(map, ENVIRONMENT)
+    }
+
+    /// Returns the namespaces that had Istio's root certificate when a record was written.
+    pub(super) fn trusting(map: &ConfigMap) -> BTreeSet<String> {
+        text(map, TRUSTING).lines().map(str::to_owned).collect()
+    }
+
+    /// Reads a record.
+    pub(super) fn of(map: &ConfigMap) -> Option<Self> {
+        Some(Self {
+            recorded: map.creation_timestamp()?.0,
+            trusting: Self::trusting(map),
+            kinds: text(map, KINDS).lines().filter_map(kind).collect(),
+        })
+    }
+}
+
+fn text<'a>(map: &'a ConfigMap, key: &str) -> &'a str {
+    map.data.as_ref().and_then(|data| data.get(key)).map_or("", String::as_str)
+}
+
+/// Returns the record of an environment, to apply before anything else in Istio's namespace. `before` are the namespaces that had
+/// Istio's root certificate then: `down` leaves it there.
+pub fn record(environment: &str, before: &BTreeSet<String>) -> Value {
+    let before: Vec<&str> = before.iter().map(String::as_str).collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": RECORD, "namespace": ISTIO_NAMESPACE},
+        "data": {ENVIRONMENT: environment, TRUSTING: before.join("\n")},
+    })
+}
+
+/// Reads a line of the key [`KINDS`], such as `apps/v1 StatefulSet statefulsets`.
+fn kind(line: &str) -> Option<ApiResource> {
+    let mut words = line.split_whitespace();
+    let (api_version, kind, plural) = (words.next()?, words.next()?, words.next()?);
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    Some(ApiResource {
+        group: group.into(),
+        version: version.into(),
+        api_version: api_version.into(),
+        kind: kind.into(),
+        plural: plural.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let mut written = record("shop", &["legacy".to_owned(), "old".to_owned()].into());
+        written["metadata"]["creationTimestamp"] = json!("2026-11-27T10:00:00Z");
+        written["data"][KINDS] = json!("apps/v1 StatefulSet statefulsets\nv1 Pod pods\n");
+        let map: ConfigMap = serde_json::from_value(written).unwrap();
+        let before = Before::of(&map).unwrap();
+        assert_eq!(before.trusting, ["legacy".to_owned(), "old".to_owned()].into());
+        let kinds: Vec<_> = before.kinds.iter().map(|kind| (kind.group.as_str(), kind.plural.as_str())).collect();
+        assert_eq!(kinds, [("apps", "statefulsets"), ("", "pods")]);
+        assert_eq!(Before::environment(&map), "shop");
+    }
+}
