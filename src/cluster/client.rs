@@ -25,6 +25,8 @@ use crate::host::kubeconfig::contexts::Users;
 /// merging Istio's CRDs, takes seconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a program of the user may take to print credentials. It may open a browser and wait for a login.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Returns a client for the only cluster of a kubeconfig file. Each request ends within 20 s. Streams may take longer: a
 /// followed log, a watch, and an upgraded connection (exec, port-forward) once it is established.
@@ -61,7 +63,9 @@ pub async fn of_context(users: &Users, context: &str) -> anyhow::Result<OfContex
     let config = kube::Config::from_custom_kubeconfig(merged, &options).await.with_context(what)?;
     let server = config.cluster_url.to_string();
     // A program for credentials runs here, and may wait for its user.
-    let client = blocking::elsewhere(move || built(config)).await.with_context(what)?;
+    let built = tokio::time::timeout(CREDENTIALS_TIMEOUT, blocking::elsewhere(move || built(config))).await;
+    let late = |_| anyhow::anyhow!("no credentials within {} s", CREDENTIALS_TIMEOUT.as_secs());
+    let client = built.map_err(late).flatten().with_context(what)?;
     Ok(OfContext { client, server })
 }
 

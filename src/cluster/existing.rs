@@ -25,7 +25,7 @@ mod read;
 mod record;
 pub mod remove;
 
-pub use record::record;
+pub use record::{add_kinds, record};
 
 /// The config map in Istio's namespace with the name of the environment that `up` installed, and with what it found there.
 pub const RECORD: &str = "kindmesh-environment";

@@ -64,6 +64,13 @@ pub struct Report {
     pub unknown: Vec<String>,
 }
 
+impl Default for Report {
+    /// Nothing found.
+    fn default() -> Self {
+        Self { schema_version: 1, findings: Vec::new(), unknown: Vec::new() }
+    }
+}
+
 /// A problem.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -57,7 +57,7 @@ mod unlabeled;
 mod warm;
 
 use existing::Existing;
-pub use existing::{Ask, Consent};
+pub use existing::{Ask, Consent, inspect};
 use images::Images;
 use network::Planned;
 pub use template::Origin;

@@ -69,6 +69,13 @@ fn not_yet(wanted: &Spec) -> Result<(), Error> {
         Err(Error::usage(format!("{path} is not supported by this version of kindmesh"))
             .hint("remove it: this version installs Istio in all clusters, with a root CA of its own"))
     };
+    let with_kind = wanted.kind_clusters().next().is_some();
+    if let (true, Some(index)) = (with_kind, wanted.clusters.iter().position(spec::Cluster::exists)) {
+        let what = format!(
+            "clusters[{index}].context: clusters that exist cannot be combined with clusters that kind creates yet"
+        );
+        return Err(Error::usage(what).hint("give all clusters a context, or none"));
+    }
     match (wanted.trust.from.is_some(), wanted.mesh.install) {
         (true, _) => refuse("trust.from"),
         (false, false) => refuse("mesh.install"),

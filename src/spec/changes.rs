@@ -38,6 +38,12 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
             differences(&path, &was, &is, &mut found);
         }
     }
+    // Unlike the nodes of kind's clusters, what is in it cannot be deleted with it.
+    let gone = |old: &&Cluster| old.exists() && !wanted.clusters.iter().any(|new| new.name == old.name);
+    for old in stored.clusters.iter().filter(gone) {
+        let what = format!("clusters cannot lose {}, which exists already", old.name);
+        found.push(("clusters".into(), what));
+    }
     let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);
     let problem = |(path, what): (String, String)| Problem::at(origins, &path, &what).hint(hint.clone());
     report(found.into_iter().map(problem).collect(), "changes require a new environment")

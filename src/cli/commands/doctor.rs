@@ -9,6 +9,7 @@ use crate::base::error::Kind;
 use crate::cli::values::duration;
 use crate::cluster::environment;
 use crate::diagnose::doctor;
+use crate::lifecycle::up;
 use crate::plan::admission;
 use crate::report::findings;
 
@@ -28,7 +29,12 @@ async fn run(context: &Context, args: &DoctorArgs) -> anyhow::Result<Done> {
     let loaded = context.load()?;
     let files = context.folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;
-    let report = doctor::doctor(&spec, &loaded.origins, &context.folders, args.timeout).await;
+    // Clusters that exist are inspected as by `up`; this host is not, if kind creates none.
+    up::inspect(&spec, &loaded, &files, &context.events).await?;
+    let report = match spec.kind_clusters().next() {
+        Some(_) => doctor::doctor(&spec, &loaded.origins, &context.folders, args.timeout).await,
+        None => doctor::Report::default(),
+    };
     let code = if report.blocks() { Kind::Prerequisite.exit_code() } else { 0 };
     let done = match context.is_json() {
         true => Done::json(&report)?,

@@ -6,6 +6,7 @@ use super::{Context, Description, Done, Task};
 use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
+use crate::lifecycle::up;
 use crate::plan::inventory::Inventory;
 use crate::plan::{self, Host, Plan, Size, admission};
 use crate::report::{Output, Style, Table};
@@ -13,7 +14,7 @@ use crate::report::{Output, Style, Table};
 /// `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan for an empty host, without reading the engine or the host's routes
+    /// Plan for an empty host, without reading the engine, the host's routes or clusters that exist
     #[arg(long)]
     pub offline: bool,
 }
@@ -34,11 +35,8 @@ async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
         true => Inventory::of_an_empty_machine(executable),
         false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };
-    // What `up` found; before that, the plan does not have it.
-    for cluster in spec.clusters.iter().filter(|cluster| cluster.exists()) {
-        if let Some(known) = files.known(cluster.name.as_str())? {
-            inventory.existing.insert(cluster.name.to_string(), known);
-        }
+    if !args.offline {
+        inventory.existing = up::inspect(&spec, &loaded, &files, &context.events).await?;
     }
     admission::changes(&spec, &loaded.origins, environment::stored(&files)?.as_ref(), &inventory)?;
     let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Context;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
-use kube::api::ApiResource;
+use kube::api::{Api, ApiResource, Patch, PatchParams};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::RECORD;
@@ -67,6 +68,29 @@ pub fn record(environment: &str, before: &BTreeSet<String>) -> Value {
     })
 }
 
+/// Adds kinds to the record that `deploy` applies, so that `down` looks for their objects, too.
+///
+/// # Errors
+/// The API server's, or if there is no record.
+pub async fn add_kinds(client: &Client, kinds: &[ApiResource]) -> anyhow::Result<()> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    let map = api.get(RECORD).await.context("getting the record of the environment")?;
+    let Some(all) = with_kinds(text(&map, KINDS), kinds) else { return Ok(()) };
+    // Not with the manager of `up`, which would remove it again.
+    let patch = Patch::Merge(json!({"data": {KINDS: all}}));
+    let parameters = PatchParams { field_manager: Some("kindmesh-deploy".into()), ..PatchParams::default() };
+    api.patch(RECORD, &parameters, &patch).await.context("adding kinds to the record of the environment")?;
+    Ok(())
+}
+
+/// Returns the value of the key [`KINDS`] with more kinds; none if it has them.
+fn with_kinds(value: &str, kinds: &[ApiResource]) -> Option<String> {
+    let known: BTreeSet<String> = value.lines().map(str::to_owned).collect();
+    let line = |kind: &ApiResource| format!("{} {} {}", kind.api_version, kind.kind, kind.plural);
+    let all: BTreeSet<String> = known.iter().cloned().chain(kinds.iter().map(line)).collect();
+    (all != known).then(|| all.into_iter().collect::<Vec<_>>().join("\n"))
+}
+
 /// Reads a line of the key [`KINDS`], such as `apps/v1 StatefulSet statefulsets`.
 fn kind(line: &str) -> Option<ApiResource> {
     let mut words = line.split_whitespace();
@@ -89,12 +113,15 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         let mut written = record("shop", &["legacy".to_owned(), "old".to_owned()].into());
         written["metadata"]["creationTimestamp"] = json!("2026-11-27T10:00:00Z");
-        written["data"][KINDS] = json!("apps/v1 StatefulSet statefulsets\nv1 Pod pods\n");
+        written["data"][KINDS] = json!("apps/v1 StatefulSet statefulsets\nv1 Pod pods");
         let map: ConfigMap = serde_json::from_value(written).unwrap();
         let before = Before::of(&map).unwrap();
         assert_eq!(before.trusting, ["legacy".to_owned(), "old".to_owned()].into());
         let kinds: Vec<_> = before.kinds.iter().map(|kind| (kind.group.as_str(), kind.plural.as_str())).collect();
         assert_eq!(kinds, [("apps", "statefulsets"), ("", "pods")]);
         assert_eq!(Before::environment(&map), "shop");
+        // What it has is not added again.
+        assert_eq!(with_kinds(text(&map, KINDS), &before.kinds), None);
+        assert_eq!(with_kinds("v1 Pod pods", &before.kinds).as_deref(), Some(text(&map, KINDS)));
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -265,6 +265,23 @@ impl<'a> Applier<'a> {
             Err(_) => Ok(None),
         };
         futures::future::try_join_all(objects.iter().map(look)).await
+    }
+
+    /// Returns the kinds of objects that the API server serves, each once.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn kinds_of(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<ApiResource>> {
+        if self.known.is_none() {
+            self.known = Some(Known::ask(&self.client).await.context("discovering kinds")?);
+        }
+        let mut kinds: Vec<ApiResource> = Vec::new();
+        for addressed in objects.iter().filter_map(|object| self.kind_of(object)) {
+            if !kinds.contains(&addressed.resource) {
+                kinds.push(addressed.resource);
+            }
+        }
+        Ok(kinds)
     }
 
     /// Reports whether the API server served an object's kind at the last discovery.

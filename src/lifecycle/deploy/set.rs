@@ -15,6 +15,7 @@ use super::{DEPLOY, FROM, Object, Options, Origin, place, remove};
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
 use crate::cluster::environment::Environment;
+use crate::cluster::existing;
 use crate::cluster::kinds;
 use crate::cluster::mesh::apply::{self, Applier, kind};
 use crate::cluster::refusal::Record;
@@ -32,6 +33,8 @@ pub(super) struct Set {
     objects: Vec<DynamicObject>,
     /// Existing Services to delete first: a Service cannot become headless, nor get a cluster IP later.
     recreated: Vec<DynamicObject>,
+    /// Whether the cluster existed before the environment.
+    exists: bool,
 }
 
 /// Whether one of these objects is the CustomResourceDefinition of a kind.
@@ -184,7 +187,8 @@ impl Set {
             }
         }
         let record = environment.record(cluster);
-        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), record, objects: kept, recreated })
+        let exists = environment.exists(cluster);
+        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), record, objects: kept, recreated, exists })
     }
 
     pub(super) async fn apply(
@@ -201,7 +205,10 @@ impl Set {
                 let deleted = remove::delete(&kinds::api_of(&self.client, service)?, service).await;
                 deleted.with_context(|| format!("deleting Service {}", service.name_any()))?;
             }
+            // Before, so that `down` finds what a killed run has applied; and after, for kinds that this run defines.
+            self.record_kinds(&mut applier).await?;
             let changed = applier.apply(self.objects.clone()).await?;
+            self.record_kinds(&mut applier).await?;
             let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
             let (removed, notes) = match origin.prune {
                 true => remove::prune(&self.cluster, &self.client, &origin.label, &wanted).await?,
@@ -211,6 +218,14 @@ impl Set {
             Ok(Outcome { value: (changed, removed, notes), changed })
         })
         .await
+    }
+
+    /// In a cluster that exists, records which kinds are applied.
+    async fn record_kinds(&self, applier: &mut Applier<'_>) -> anyhow::Result<()> {
+        if self.exists {
+            existing::add_kinds(&self.client, &applier.kinds_of(&self.objects).await?).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn ready(&self, deadline: Instant, events: &Events) -> anyhow::Result<()> {

@@ -39,6 +39,20 @@ pub struct Consent {
     pub ask: Option<Ask>,
 }
 
+/// Inspects the clusters of a spec that exist as `up` does before it changes anything, without asking for consent. Returns what a plan
+/// needs to know about each, by its name.
+///
+/// # Errors
+/// Everything that `up` would refuse, except objects of other owners; or if a cluster cannot be reached.
+pub async fn inspect(
+    spec: &Spec,
+    loaded: &Loaded,
+    files: &Files,
+    events: &Events,
+) -> anyhow::Result<BTreeMap<String, Known>> {
+    Ok(Existing::inspected(spec, loaded, files, events).await?.known())
+}
+
 /// The clusters of a spec that exist, admitted and agreed to.
 pub(super) struct Existing {
     clusters: BTreeMap<String, Found>,
@@ -60,6 +74,15 @@ impl Existing {
         options: &Options,
         events: &Events,
     ) -> anyhow::Result<Self> {
+        let mut all = Self::inspected(spec, loaded, files, events).await?;
+        if !all.clusters.is_empty() {
+            all.given = agreed(spec, &all.facts(), files, &options.consent, events)?;
+        }
+        Ok(all)
+    }
+
+    /// Looks at the clusters that exist, and refuses those that cannot be used.
+    async fn inspected(spec: &Spec, loaded: &Loaded, files: &Files, events: &Events) -> anyhow::Result<Self> {
         let mut all = Self { clusters: BTreeMap::new(), users: Users::default(), given: Vec::new() };
         let of_user = spec.clusters.iter().filter_map(|cluster| Some((cluster, cluster.context.as_deref()?)));
         let of_user: Vec<_> = of_user.collect();
@@ -86,7 +109,6 @@ impl Existing {
         });
         all.clusters = try_join_all(look).await?.into_iter().collect();
         all.admit(spec, loaded, files)?;
-        all.given = agreed(spec, &all.facts(), files, &options.consent, events)?;
         Ok(all)
     }
 

@@ -141,3 +141,25 @@ fn another_engine_is_reported_before_a_change() {
     assert_eq!(refused.kind, Kind::Usage);
     assert!(refused.message.contains("is on the engine at"), "{}", refused.message);
 }
+
+#[test]
+fn nodes_of_clusters_that_exist_are_not_ours() {
+    let text = "{name: shop, samples: {enabled: false}, clusters: [{name: a, context: x}, {name: b, context: y}]}";
+    let spec = super::spec(&loaded(text), None).unwrap();
+    let error = owns_nodes(&spec, "pause").unwrap_err();
+    assert_eq!(
+        error.message,
+        "kindmesh pause is for clusters that kindmesh created, but cluster a exists already (context x)"
+    );
+    owns_nodes(&Spec::default(), "pause").unwrap();
+    for (what, path) in [
+        (
+            "{name: shop, samples: {enabled: false}, clusters: [{name: a}, {name: b, context: y, network: n}]}",
+            "clusters[1].context",
+        ),
+        ("{name: shop, trust: {from: dir}}", "trust.from"),
+    ] {
+        let error = super::spec(&loaded(what), None).unwrap_err();
+        assert!(error.kind == Kind::Usage && error.message.contains(path), "{error}");
+    }
+}
