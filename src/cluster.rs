@@ -4,7 +4,6 @@ pub mod call;
 pub mod client;
 pub mod environment;
 pub mod exec;
-#[allow(dead_code, reason = "up does not use clusters that exist yet")]
 pub mod existing;
 pub mod fault;
 #[cfg(feature = "cli")]

@@ -176,9 +176,9 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let existing = inventory.environments.get(name).unwrap_or(&nothing);
     admission::clusters(spec, inventory)?;
 
-    let assigned = match spec.kind_clusters().next() {
-        Some(_) => Some(subnets::assign(spec, existing, inventory)?),
-        None => None,
+    let assigned = match spec.has_kind_clusters() {
+        true => Some(subnets::assign(spec, existing, inventory)?),
+        false => None,
     };
     let nowhere = BTreeMap::new();
     let subnets = assigned.as_ref().map_or(&nowhere, |assigned| &assigned.clusters);

@@ -22,6 +22,7 @@ mod file;
 mod owned;
 mod place;
 mod places;
+mod problems;
 
 pub use changes::changes;
 #[cfg(feature = "cli")]
@@ -255,6 +256,11 @@ impl Spec {
     /// Returns the clusters that kind creates.
     pub fn kind_clusters(&self) -> impl Iterator<Item = &Cluster> + Clone {
         self.clusters.iter().filter(|cluster| !cluster.exists())
+    }
+
+    /// Whether kind creates any of the clusters.
+    pub fn has_kind_clusters(&self) -> bool {
+        self.kind_clusters().next().is_some()
     }
 
     /// Returns the node image of a cluster.

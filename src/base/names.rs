@@ -40,6 +40,11 @@ pub const GRPC_PORT: u16 = 8082;
 /// The producer's port for TCP.
 pub const TCP_PORT: u16 = 9000;
 
+/// Istio's namespace.
+pub const ISTIO_NAMESPACE: &str = "istio-system";
+/// The port of an east-west gateway for calls from other networks.
+pub const GATEWAY_PORT: u16 = 15443;
+
 /// The label that identifies objects of the samples.
 pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
 /// The value of that label.

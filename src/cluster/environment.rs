@@ -68,6 +68,24 @@ pub fn store(files: &Files, spec: &Spec) -> anyhow::Result<bool> {
     state::write_private(&files.spec(), spec::to_yaml(spec)?.as_bytes())
 }
 
+/// Whether an environment may have nodes on the engine: kind creates some of its clusters, or its spec is not known.
+pub fn may_have_nodes(spec: Option<&Spec>) -> bool {
+    spec.is_none_or(Spec::has_kind_clusters)
+}
+
+/// Connects to the engine and inspects it, if the environment with this spec may have nodes there.
+///
+/// # Errors
+/// The engine's.
+pub async fn look(spec: Option<&Spec>) -> anyhow::Result<(Option<Engine>, Inventory)> {
+    if !may_have_nodes(spec) {
+        return Ok((None, Inventory::default()));
+    }
+    let engine = Engine::connect().await?;
+    let inventory = gather::gather(&engine).await?;
+    Ok((Some(engine), inventory))
+}
+
 /// Returns what the files of an environment record.
 ///
 /// # Errors
@@ -157,14 +175,7 @@ impl Environment {
     /// # Errors
     /// If it cannot be planned, or the engine does not respond.
     pub async fn planned(&self) -> anyhow::Result<Planned> {
-        let (engine, inventory) = match self.spec.kind_clusters().next() {
-            Some(_) => {
-                let engine = Engine::connect().await?;
-                let inventory = gather::gather(&engine).await?;
-                (Some(engine), inventory)
-            }
-            None => (None, Inventory::default()),
-        };
+        let (engine, inventory) = look(Some(&self.spec)).await?;
         let plan = self.plan_with(engine.as_ref(), inventory)?;
         Ok(Planned { engine, plan })
     }

@@ -14,6 +14,7 @@ use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::{Client, ResourceExt};
 
 use super::kinds;
+use super::mesh::apply::MAX_CONCURRENT;
 use super::mesh::{ISTIO_NAMESPACE, istio};
 use super::objects::is_ours;
 use crate::plan::existing::{self, Facts};
@@ -29,8 +30,6 @@ pub use record::{add_kinds, record};
 
 /// The config map in Istio's namespace with the name of the environment that `up` installed, and with what it found there.
 pub const RECORD: &str = "kindmesh-environment";
-/// How many requests are sent to an API server at once.
-const MAX_CONCURRENT: usize = 16;
 
 /// Gathers the facts about a cluster. `server` is the URL of its API server in the context, `namespaces` are those that `up` uses.
 ///

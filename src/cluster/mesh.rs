@@ -14,6 +14,5 @@ pub mod render;
 pub mod roots;
 pub mod withdraw;
 
-/// The namespace of Istio's control plane.
-pub const ISTIO_NAMESPACE: &str = "istio-system";
+pub use crate::base::names::ISTIO_NAMESPACE;
 pub use pod::PodConnection;

@@ -16,6 +16,7 @@ use crate::host::snapshot::pending;
 use crate::host::state::{Directories, Files, Lock};
 use crate::plan::admission;
 use crate::plan::inventory;
+use crate::spec::Spec;
 
 mod existing;
 
@@ -28,6 +29,18 @@ pub struct Down {
     pub left: Vec<(String, Vec<String>)>,
     /// What was kept in clusters that exist, and why, a line each.
     pub kept: Vec<String>,
+}
+
+/// Returns the stored spec of an environment that is to be deleted. One that cannot be read counts as none: then what is left is on the
+/// engine, unless the user has agreed to change clusters that exist.
+///
+/// # Errors
+/// If it cannot be read, and names clusters that exist.
+pub fn spec(files: &Files) -> anyhow::Result<Option<Spec>> {
+    match environment::stored(files) {
+        Err(error) if files.consent().exists() => Err(error),
+        stored => Ok(stored.unwrap_or_default()),
+    }
 }
 
 /// Deletes one environment: what kind created, and what kindmesh created in clusters that exist. A missing environment is not an
@@ -43,10 +56,7 @@ pub async fn down(
 ) -> anyhow::Result<Down> {
     let files = folders.environment(name);
     let existed = files.exist();
-    let stored = environment::stored(&files)?;
-    // Without its spec, what is left may be on the engine.
-    let of_kind = stored.as_ref().is_none_or(|spec| spec.kind_clusters().next().is_some());
-    let engine = match of_kind {
+    let engine = match environment::may_have_nodes(spec(&files)?.as_ref()) {
         true => Some(Engine::connect().await?),
         false => None,
     };
@@ -71,7 +81,8 @@ pub async fn down(
     };
     let mut kept = Vec::new();
     let mut changed = false;
-    if let Ok(opened) = Environment::open(folders, name) {
+    if spec(&files)?.is_some() {
+        let opened = Environment::open(folders, name)?;
         (changed, kept) = existing::remove(&opened, deadline, events).await?;
     }
     let mut left = Vec::new();
@@ -157,4 +168,22 @@ async fn clean_kubeconfigs(engine: &Engine, files: &Files, name: &str, events: &
         Ok(Outcome { value: changed, changed })
     });
     step.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::state::write_private;
+
+    #[test]
+    fn an_unreadable_spec_prevents_deletion_only_with_clusters_that_exist() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = Directories { state: folder.path().to_owned(), cache: folder.path().join("cache") };
+        let files = folders.environment("shop");
+        assert!(spec(&files).unwrap().is_none());
+        write_private(&files.spec(), b"fromTheFuture: 1\n").unwrap();
+        assert!(spec(&files).unwrap().is_none());
+        write_private(&files.consent(), b"[]\n").unwrap();
+        assert!(spec(&files).is_err());
+    }
 }

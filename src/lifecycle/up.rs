@@ -169,7 +169,7 @@ async fn run(
 
 /// Connects to the engine, if kind creates any of the clusters.
 async fn connect(spec: &Spec, files: &Files, events: &Events) -> anyhow::Result<Option<Engine>> {
-    if spec.kind_clusters().next().is_none() {
+    if !spec.has_kind_clusters() {
         return Ok(None);
     }
     let engine = events.step("engine", None).run(async |_| {

@@ -69,8 +69,9 @@ fn not_yet(wanted: &Spec) -> Result<(), Error> {
         Err(Error::usage(format!("{path} is not supported by this version of kindmesh"))
             .hint("remove it: this version installs Istio in all clusters, with a root CA of its own"))
     };
-    let with_kind = wanted.kind_clusters().next().is_some();
-    if let (true, Some(index)) = (with_kind, wanted.clusters.iter().position(spec::Cluster::exists)) {
+    if let (true, Some(index)) =
+        (wanted.has_kind_clusters(), wanted.clusters.iter().position(spec::Cluster::exists))
+    {
         let what = format!(
             "clusters[{index}].context: clusters that exist cannot be combined with clusters that kind creates yet"
         );

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::control_plane::Exposed;
 use super::{Cluster, Host, Mesh, image_names};
 use crate::base::error::Error;
-use crate::base::names::{existing_context, subject};
+use crate::base::names::{GATEWAY_PORT, existing_context, subject};
 use crate::spec::merge::merge;
 use crate::spec::{self, Spec};
 
@@ -144,9 +144,6 @@ fn mesh_networks(spec: &Spec, cluster: &spec::Cluster) -> BTreeMap<String, Value
     }
     networks
 }
-
-/// The port of a gateway for calls from other networks.
-const GATEWAY_PORT: u16 = 15443;
 
 /// Parses a built-in file.
 pub(super) fn parse<T: DeserializeOwned>(yaml: &str) -> Result<T, Error> {

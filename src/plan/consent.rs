@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::existing::Facts;
 use crate::base::error::Error;
 use crate::base::hint::up_hint;
+use crate::base::names::ISTIO_NAMESPACE;
 use crate::spec::Spec;
 
 /// What `up` does in one cluster.
@@ -59,7 +60,7 @@ impl Grant {
 
 /// Returns what `up` does in each cluster that exists, by the facts about those clusters.
 pub fn wanted(spec: &Spec, facts: &BTreeMap<String, Facts>) -> Vec<Grant> {
-    let mut namespaces = BTreeSet::from(["istio-system".to_owned()]);
+    let mut namespaces = BTreeSet::from([ISTIO_NAMESPACE.to_owned()]);
     if spec.samples.enabled {
         namespaces.insert(spec.samples.namespace.to_string());
     }

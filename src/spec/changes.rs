@@ -41,7 +41,7 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
     // Unlike the nodes of kind's clusters, what is in it cannot be deleted with it.
     let gone = |old: &&Cluster| old.exists() && !wanted.clusters.iter().any(|new| new.name == old.name);
     for old in stored.clusters.iter().filter(gone) {
-        let what = format!("clusters cannot lose {}, which exists already", old.name);
+        let what = format!("cluster {} cannot be removed: kindmesh did not create it", old.name);
         found.push(("clusters".into(), what));
     }
     let hint = format!("kindmesh down --name {} first, or undo the change", stored.name);

@@ -7,6 +7,7 @@ use http::Uri;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::problems::Problems;
 use super::{Cluster, ControlPlane, Spec};
 
 /// The east-west gateway of a cluster that exists.
@@ -32,16 +33,6 @@ impl Cluster {
     /// Whether it exists already. Otherwise kind creates it.
     pub fn exists(&self) -> bool {
         self.context.is_some()
-    }
-}
-
-/// The problems found so far: the path, what is wrong, and the fix.
-#[derive(Default)]
-struct Problems(Vec<(String, String, String)>);
-
-impl Problems {
-    fn add(&mut self, path: &str, what: impl Into<String>, hint: impl Into<String>) {
-        self.0.push((path.to_owned(), what.into(), hint.into()));
     }
 }
 

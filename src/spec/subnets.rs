@@ -2,6 +2,7 @@
 
 use ipnet::Ipv4Net;
 
+use super::problems::Problems;
 use super::{Cluster, Spec, Subnet};
 
 /// Addresses of the Docker network that are reserved for a later cluster and another container.
@@ -61,16 +62,6 @@ impl Cluster {
 /// then neither reaches an address of the other.
 pub fn may_overlap(spec: &Spec, (one, of): (&Cluster, Use), (other, of_other): (&Cluster, Use)) -> bool {
     of == of_other && spec.network_of(one) != spec.network_of(other)
-}
-
-/// The problems found so far.
-#[derive(Default)]
-struct Problems(Vec<(String, String, String)>);
-
-impl Problems {
-    fn add(&mut self, path: &str, what: impl Into<String>, hint: impl Into<String>) {
-        self.0.push((path.to_owned(), what.into(), hint.into()));
-    }
 }
 
 /// Returns the problems of all subnets of a spec: the path, what is wrong, and the fix.

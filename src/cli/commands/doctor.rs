@@ -31,9 +31,9 @@ async fn run(context: &Context, args: &DoctorArgs) -> anyhow::Result<Done> {
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;
     // Clusters that exist are inspected as by `up`; this host is not, if kind creates none.
     up::inspect(&spec, &loaded, &files, &context.events).await?;
-    let report = match spec.kind_clusters().next() {
-        Some(_) => doctor::doctor(&spec, &loaded.origins, &context.folders, args.timeout).await,
-        None => doctor::Report::default(),
+    let report = match spec.has_kind_clusters() {
+        true => doctor::doctor(&spec, &loaded.origins, &context.folders, args.timeout).await,
+        false => doctor::Report::default(),
     };
     let code = if report.blocks() { Kind::Prerequisite.exit_code() } else { 0 };
     let done = match context.is_json() {

@@ -12,7 +12,6 @@ use crate::base::hint::down_hint;
 use crate::base::wait;
 use crate::cli::confirm;
 use crate::cli::values::duration;
-use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::snapshot::Store;
@@ -99,7 +98,7 @@ fn require_consent(context: &Context, args: &DownArgs, name: &str) -> anyhow::Re
 
 /// Returns the clusters of an environment that exist, with their contexts.
 fn existing(context: &Context, name: &str) -> anyhow::Result<Vec<String>> {
-    let stored = environment::stored(&context.folders.environment(name))?;
+    let stored = down::spec(&context.folders.environment(name))?;
     let clusters = stored.iter().flat_map(|spec| &spec.clusters);
     Ok(clusters.filter_map(|c| Some(format!("{} (context {})", c.name, c.context.as_ref()?))).collect())
 }

@@ -30,8 +30,7 @@ async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
     let files = context.folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(&loaded, environment::stored(&files)?)?;
     let executable = gather::executable().await?;
-    let of_kind = spec.kind_clusters().next().is_some();
-    let mut inventory = match args.offline || !of_kind {
+    let mut inventory = match args.offline || !spec.has_kind_clusters() {
         true => Inventory::of_an_empty_machine(executable),
         false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };

@@ -11,9 +11,6 @@ use crate::base::hint;
 use crate::cli::values::duration;
 use crate::cluster::environment::{self, Environment};
 use crate::diagnose::status::{self, Phase, Status};
-use crate::host::docker::Engine;
-use crate::host::inventory as gather;
-use crate::plan::inventory::Inventory;
 use crate::report::Table;
 
 /// `status`.
@@ -31,16 +28,8 @@ pub fn command(args: TimeoutArgs) -> Task {
 async fn run(context: &Context, args: &TimeoutArgs) -> anyhow::Result<Done> {
     let name = context.environment_name()?;
     let stored = environment::stored(&context.folders.environment(&name))?;
-    let of_kind = stored.as_ref().is_none_or(|stored| stored.kind_clusters().next().is_some());
-    let (engine, inventory) = match of_kind {
-        true => {
-            let engine = Engine::connect().await?;
-            let inventory = gather::gather(&engine).await?;
-            (Some(engine), inventory)
-        }
-        false => (None, Inventory::default()),
-    };
-    if of_kind && !inventory.environments.contains_key(&name) {
+    let (engine, inventory) = environment::look(stored.as_ref()).await?;
+    if engine.is_some() && !inventory.environments.contains_key(&name) {
         if !context.is_json() {
             return Err(environment::absent(&name).into());
         }

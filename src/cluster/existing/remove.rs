@@ -15,10 +15,11 @@ use super::record::Before;
 use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::base::hint::down_hint;
+use crate::cluster::mesh::apply::MAX_CONCURRENT;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istio};
 use crate::cluster::objects::{is_ours, is_terminating};
 use crate::cluster::refusal::Record;
-use delete::{Among, Deleter, MAX_CONCURRENT};
+use delete::{Among, Deleter};
 use owner::{Metadata, resource};
 
 mod definitions;

@@ -19,7 +19,7 @@ use crate::cluster::refusal::{Decision, Reason, Record, Retries, with_retries};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// The maximum number of concurrent requests to one API server.
-const MAX_CONCURRENT: usize = 16;
+pub(in crate::cluster) const MAX_CONCURRENT: usize = 16;
 
 /// Parses the objects in a YAML text of one or more documents. Empty documents are skipped.
 ///

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{ISTIO_NAMESPACE, apply, envoy};
 use crate::base::event::Step;
+use crate::base::names;
 use crate::base::wait::{self, Poll};
 use crate::cluster::objects::delete_if_exists;
 use crate::cluster::refusal::{Record, Retries};
@@ -22,7 +23,7 @@ pub const NAME: &str = "istio-eastwestgateway";
 /// The label of its pods.
 pub const SELECTOR: &str = "istio=eastwestgateway";
 /// The port for calls from other networks.
-pub const PORT: u16 = 15443;
+pub const PORT: u16 = names::GATEWAY_PORT;
 
 /// What istioctl renders for it, and the object that lets calls through.
 const PARTS: [(&str, &str, &str); 7] = [
@@ -89,12 +90,18 @@ pub(super) async fn addresses_of(client: &Client, name: &str) -> anyhow::Result<
     Ok(status.into_iter().flatten().filter_map(|ingress| ingress.ip.or(ingress.hostname)).collect())
 }
 
-/// Whether an endpoint of a proxy is a gateway with these addresses. istiod resolves host names, so an endpoint may have any address
-/// then.
-pub fn is_at(endpoint: &str, addresses: &[String]) -> bool {
-    let Some((host, port)) = endpoint.rsplit_once(':') else { return false };
-    let is_name = |address: &String| address.parse::<IpAddr>().is_err();
-    port.parse() == Ok(PORT) && addresses.iter().any(|address| address == host || is_name(address))
+/// Whether the endpoints of a proxy are exactly the gateway with these addresses. istiod resolves host names: then each endpoint may
+/// have any address, on the gateway's port.
+pub fn are(endpoints: &[String], addresses: &[String]) -> bool {
+    if addresses.iter().any(|address| address.parse::<IpAddr>().is_err()) {
+        let on_port = |endpoint: &String| endpoint.ends_with(&format!(":{PORT}"));
+        return !endpoints.is_empty() && endpoints.iter().all(on_port);
+    }
+    let mut expected: Vec<String> = addresses.iter().map(|address| format!("{address}:{PORT}")).collect();
+    let mut endpoints = endpoints.to_vec();
+    expected.sort();
+    endpoints.sort();
+    !expected.is_empty() && endpoints == expected
 }
 
 /// Waits until a cluster's gateway has at least this number of healthy endpoints for a port of a host. A call before that fails,
@@ -196,4 +203,25 @@ pub async fn wait_for_address(
         Err(error) => retries.failed(what, error),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn endpoints_are_exactly_the_gateway() {
+        let are = |endpoints: &[&str], addresses: &[&str]| {
+            let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            super::are(&owned(endpoints), &owned(addresses))
+        };
+        assert!(are(&["10.0.0.2:15443", "10.0.0.1:15443"], &["10.0.0.1", "10.0.0.2"]));
+        // Another port, one more, one less, twice the same, or nothing.
+        assert!(!are(&["10.0.0.1:8080"], &["10.0.0.1"]));
+        assert!(!are(&["10.0.0.1:15443", "10.4.0.7:15443"], &["10.0.0.1"]));
+        assert!(!are(&["10.0.0.1:15443"], &["10.0.0.1", "10.0.0.2"]));
+        assert!(!are(&["10.0.0.1:15443", "10.0.0.1:15443"], &["10.0.0.1"]));
+        assert!(!are(&[], &[]) && !are(&[], &["10.0.0.1"]) && !are(&[], &["gw.example"]));
+        // A name was resolved; the port stays.
+        assert!(are(&["198.51.100.7:15443"], &["gw.example"]));
+        assert!(!are(&["198.51.100.7:8080"], &["gw.example"]));
+    }
 }

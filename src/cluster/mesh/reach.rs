@@ -6,16 +6,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::remote::Reader;
 use super::{ISTIO_NAMESPACE, PodConnection, apply};
-use crate::base::event::Step;
 use crate::base::names::PORT;
-use crate::base::wait::{self, Poll};
 use crate::cluster::objects::delete_if_exists;
-use crate::cluster::pods;
-use crate::cluster::refusal::{Record, Retries};
 use crate::sample::{ApiServer, Probe, Probed};
 
 const POD: &str = include_str!("../../../mesh-manifests/existing/reach.yaml");
@@ -35,32 +30,14 @@ pub fn objects(image: &str) -> anyhow::Result<Vec<DynamicObject>> {
     Ok(objects)
 }
 
-/// Waits until the pod is ready, and returns its address.
+/// Returns the address of the pod, which is ready.
 ///
 /// # Errors
-/// If it is not ready by the deadline.
-pub async fn wait_for_address(
-    client: &Client,
-    record: &Record,
-    step: &Step,
-    deadline: Instant,
-) -> anyhow::Result<String> {
+/// The API server's, or if it has none.
+pub async fn address(client: &Client) -> anyhow::Result<String> {
     let api: Api<Pod> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    let what = format!("pod {NAME} to be ready");
-    let mut retries = Retries::new(record);
-    wait::until(step, &what, deadline, async || {
-        let pod = match api.get_opt(NAME).await {
-            Ok(Some(pod)) => pod,
-            Ok(None) => return retries.absent(&what, "it does not exist".into()),
-            Err(error) => return retries.failed(&what, error),
-        };
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        Ok(match address.filter(|_| pods::is_ready(&pod)) {
-            Some(address) => Poll::Ready(address),
-            None => Poll::NotYet(pods::state(&pod).into_iter().next().unwrap_or_else(|| "not ready".into())),
-        })
-    })
-    .await
+    let pod = api.get(NAME).await.with_context(|| format!("getting pod {NAME}"))?;
+    pod.status.and_then(|status| status.pod_ip).with_context(|| format!("pod {NAME} has no address"))
 }
 
 /// Deletes the pod.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::redact::Redactor;
 use super::{Part, cluster, engine};
-use crate::cluster::environment::Environment;
+use crate::cluster::environment::{self, Environment};
 use crate::diagnose::doctor;
 use crate::diagnose::status;
 use crate::host::docker::Engine;
@@ -57,8 +57,7 @@ impl Look {
             Ok(opened) => look.opened = Some(opened),
             Err(error) => look.miss("the stored spec", &error),
         }
-        let of_kind = look.opened.as_ref().is_none_or(|opened| opened.spec.kind_clusters().next().is_some());
-        if !of_kind {
+        if !environment::may_have_nodes(look.opened.as_ref().map(|opened| &opened.spec)) {
             look.inventory = Some(Inventory::default());
             look.make_plan();
             look.connect().await;

@@ -43,21 +43,13 @@ async fn run(trial: &Trial<'_>) -> anyhow::Result<()> {
     }
     let pods = bench.pods(bench.producer(), "producer").await?;
     let address = |pod: k8s_openapi::api::core::v1::Pod| Some(format!("{}:{PORT}", pod.status?.pod_ip?));
-    let mut expected: Vec<String> = if bench.is_apart() {
-        let gateways =
-            gateway::addresses(&bench.producer().client, &bench.producer().spec.gateway.addresses).await?;
-        gateways.iter().map(|address| format!("{address}:{}", gateway::PORT)).collect()
-    } else {
-        pods.into_iter().filter_map(address).collect()
+    let mut expected: Vec<String> = match bench.is_apart() {
+        true => gateway::addresses(&bench.producer().client, &bench.producer().spec.gateway.addresses).await?,
+        false => pods.into_iter().filter_map(address).collect(),
     };
     expected.sort();
-    // istiod resolves the host names of gateways.
     let is_expected = |known: &[String]| match bench.is_apart() {
-        true => {
-            let hosts: Vec<String> =
-                expected.iter().filter_map(|at| Some(at.rsplit_once(':')?.0.to_owned())).collect();
-            !known.is_empty() && known.iter().all(|one| gateway::is_at(one, &hosts))
-        }
+        true => gateway::are(known, &expected),
         false => known == expected,
     };
     let known = trial.until("the caller's proxy to have exactly the producers", async || {

@@ -114,10 +114,10 @@ impl Existing {
 
     fn admit(&self, spec: &Spec, loaded: &Loaded, files: &Files) -> anyhow::Result<()> {
         let facts = self.facts();
-        let recorded = |cluster: &String| Ok(Some((cluster.clone(), files.known(cluster)?)));
-        let recorded: Vec<_> = self.clusters.keys().map(recorded).collect::<anyhow::Result<_>>()?;
-        let known = recorded.into_iter().flatten();
-        let known = known.filter_map(|(cluster, known)| Some((cluster, known?.uid))).collect();
+        let mut known = BTreeMap::new();
+        for cluster in self.clusters.keys() {
+            known.extend(files.known(cluster)?.map(|known| (cluster.clone(), known.uid)));
+        }
         let found = admission::existing::Found {
             spec,
             facts: &facts,

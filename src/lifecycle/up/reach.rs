@@ -10,6 +10,8 @@ use crate::cluster::mesh::apply::Applier;
 use crate::cluster::mesh::reach;
 use crate::cluster::mesh::remote::{self, Reader};
 use crate::cluster::refusal::Record;
+use crate::cluster::rollout::Workload;
+use crate::diagnose::diagnosis::waits;
 use crate::plan::Cluster;
 
 /// The number of attempts: the first request of a new pod may be lost.
@@ -50,12 +52,15 @@ impl Run {
             return Ok(false);
         };
         let started = all.iter().map(async |tested| {
-            let pod = reach::objects(&samples.image)?;
+            let objects = reach::objects(&samples.image)?;
+            let pods: Vec<_> = objects.iter().filter_map(Workload::of).collect();
             let deadline = self.wait_deadline();
             let applier = Applier::new(tested.client.clone(), step, deadline).recording(&tested.record);
-            applier.only_ours().apply(pod).await?;
-            let address = reach::wait_for_address(tested.client, &tested.record, step, deadline).await?;
-            anyhow::Ok((tested.cluster.name.as_str(), address))
+            applier.only_ours().apply(objects).await?;
+            for pod in &pods {
+                waits::workload(tested.client, pod, &tested.record, step, deadline).await?;
+            }
+            anyhow::Ok((tested.cluster.name.as_str(), reach::address(tested.client).await?))
         });
         let result = async {
             let addresses = try_join_all(started).await?;

@@ -17,6 +17,7 @@ use http::Uri;
 
 use crate::base::error::{Error, Kind};
 use crate::base::hint::down_hint;
+use crate::base::names::ISTIO_NAMESPACE;
 use crate::plan::consent::quoted;
 use crate::plan::existing::{Facts, Left};
 use crate::plan::permissions;
@@ -24,9 +25,6 @@ use crate::spec::subnets::overlaps;
 use crate::spec::{self, Spec};
 
 mod fitness;
-
-/// Istio's namespace.
-const ISTIO_NAMESPACE: &str = "istio-system";
 
 /// What the guards decide by.
 #[derive(Debug, Clone, Copy)]

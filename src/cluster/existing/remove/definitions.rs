@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use kube::api::{Api, ApiResource, ListParams};
 
 use super::Removal;
-use super::delete::MAX_CONCURRENT;
 use super::owner::{self, Metadata, resource};
+use crate::cluster::mesh::apply::MAX_CONCURRENT;
 
 /// How many objects of a CRD are listed to count them. The API server says how many more there are.
 const COUNTED: u32 = 100;

@@ -12,11 +12,10 @@ use super::owner::{self, Metadata};
 use crate::base::error::{self, Error};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
+use crate::cluster::mesh::apply::MAX_CONCURRENT;
 use crate::cluster::objects::{delete_if_exists, is_terminating};
 use crate::cluster::refusal::{Record, Retries};
 
-/// How many requests are sent to an API server at once.
-pub(super) const MAX_CONCURRENT: usize = 16;
 /// The groups of kinds whose objects own pods. Those are gone before the object itself is.
 const RUNS_PODS: [&str; 2] = ["apps", "batch"];
 

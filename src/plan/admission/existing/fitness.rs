@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Found, ISTIO_NAMESPACE, Refusal, kubectl};
+use super::{Found, Refusal, kubectl};
+use crate::base::names::ISTIO_NAMESPACE;
 use crate::spec::Version;
 use crate::spec::versions::kubernetes_minors;
 
