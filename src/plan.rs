@@ -68,7 +68,11 @@ pub struct Mesh {
     /// Istio's `meshID`.
     pub id: String,
     /// The subject of the root certificate.
-    pub root_subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_subject: Option<String>,
+    /// The directory with the certificates of another root: `trust.from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_from: Option<String>,
 }
 
 /// One cluster.
@@ -94,7 +98,7 @@ pub struct Cluster {
     /// Whether that address leads through the primary's east-west gateway.
     pub istiod_through_gateway: bool,
     /// The subject of the intermediate CA that signs the certificates of its workloads.
-    pub intermediate_subject: String,
+    pub intermediate_subject: Option<String>,
     /// The input for istioctl, an IstioOperator.
     pub istio: Value,
     /// Where it runs.
@@ -184,7 +188,12 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let subnets = assigned.as_ref().map_or(&nowhere, |assigned| &assigned.clusters);
     // A cluster that is added to restored ones joins their mesh.
     let mesh_name = existing.identities.values().next().map_or(name, String::as_str);
-    let mesh = Mesh { id: mesh_name.to_owned(), root_subject: names::subject(name, None).to_string() };
+    let own_root = spec.trust.from.is_none() && !inventory.existing.values().any(|known| known.cacerts);
+    let mesh = Mesh {
+        id: mesh_name.to_owned(),
+        root_subject: own_root.then(|| names::subject(name, None).to_string()),
+        trust_from: spec.trust.from.clone(),
+    };
     let networks: Vec<&str> =
         spec.clusters.iter().map(|cluster| spec.network_of(cluster).unwrap_or(mesh_name)).collect();
     let has_gateways = networks.iter().any(|network| *network != networks[0]);

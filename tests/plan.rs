@@ -329,7 +329,13 @@ fn cluster_that_the_spec_does_not_list_is_removed() {
 
 /// What `up` found in a cluster that exists.
 fn known(uid: &str, server: &str, pods: &str) -> Known {
-    Known { uid: uid.into(), server: server.into(), version: "v1.36.3".into(), pod_subnets: vec![net(pods)] }
+    Known {
+        uid: uid.into(),
+        server: server.into(),
+        version: "v1.36.3".into(),
+        pod_subnets: vec![net(pods)],
+        ..Known::default()
+    }
 }
 
 #[test]

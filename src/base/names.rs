@@ -27,6 +27,8 @@ pub fn control_plane_name(kind_name: &str) -> String {
     format!("{kind_name}-control-plane")
 }
 
+/// The port of the API server on nodes that kind creates.
+pub const API_PORT: u16 = 6443;
 /// The name of the caller's Deployment, Service and service account.
 pub const CALLER_NAME: &str = "sample-caller";
 /// The name of the producer's Deployment, Service and service account.

@@ -8,6 +8,7 @@
 //! certificate was never used, and a command that was killed in between can be repeated. The environment's lock,
 //! not this module, prevents two commands from using one directory at the same time.
 
+mod authority;
 mod ca;
 mod files;
 mod inspect;
@@ -21,8 +22,9 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use anyhow::Context;
 
 use jiff::{SignedDuration, Timestamp};
-use rcgen::KeyPair;
+use rcgen::{KeyPair, PublicKeyData};
 
+pub use authority::Authority;
 pub use inspect::{chains_to, inspect};
 
 use crate::base::error::Error;
@@ -48,6 +50,8 @@ impl fmt::Debug for Root {
 
 /// The file of the root certificate.
 const ROOT_CERT: &str = "root-cert.pem";
+/// The files of a cluster's intermediate CA, as in the secret `cacerts`: its certificate, its key, and the chain to the root.
+const CLUSTER_FILES: [&str; 3] = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem"];
 
 /// Returns the certificate of the root CA in a directory, as PEM.
 ///
@@ -59,13 +63,6 @@ pub fn root_certificate(dir: &Path) -> anyhow::Result<String> {
 }
 
 impl Root {
-    /// Returns the start of the certificate's SHA-256: 12 hexadecimal digits. Pods with this annotation restart
-    /// when the root changes.
-    pub fn digest(&self) -> String {
-        use sha2::{Digest, Sha256};
-        crate::base::digest::hex(&Sha256::digest(&self.cert_pem))[..12].to_owned()
-    }
-
     /// Loads the root CA from `root-cert.pem` and `root-key.pem` in `dir`, or creates it there.
     ///
     /// # Errors
@@ -174,9 +171,9 @@ impl Intermediate {
     /// Returns the data of the secret `cacerts`. istiod requires all four keys to start.
     pub fn secret_data(&self) -> BTreeMap<String, Vec<u8>> {
         [
-            ("ca-cert.pem", &self.cert_pem),
-            ("ca-key.pem", &self.key_pem),
-            ("cert-chain.pem", &self.chain_pem),
+            (CLUSTER_FILES[0], &self.cert_pem),
+            (CLUSTER_FILES[1], &self.key_pem),
+            (CLUSTER_FILES[2], &self.chain_pem),
             (ROOT_CERT, &self.root_pem),
         ]
         .into_iter()
@@ -193,27 +190,35 @@ enum Flaw {
 
 /// Returns the key of a stored pair, if it can sign for long enough.
 fn usable(cert_pem: &str, key_pem: &str, now: Timestamp) -> Result<KeyPair, Flaw> {
-    let certificates = inspect(cert_pem.as_bytes()).map_err(|error| Flaw::Certificate(format!("{error:#}")))?;
-    let [certificate] = certificates.as_slice() else {
-        return Err(Flaw::Certificate(format!("it contains {} certificates instead of one", certificates.len())));
-    };
-    if !certificate.is_ca {
-        return Err(Flaw::Certificate("it is not the certificate of a CA".into()));
-    }
-    if certificate.not_before > now {
-        return Err(Flaw::Certificate(format!(
-            "it is valid from {}, but the host's clock says {now}",
-            certificate.not_before
-        )));
-    }
-    if certificate.not_after < now + MARGIN {
-        return Err(Flaw::Certificate(format!("it expires at {}", certificate.not_after)));
-    }
+    usable_certificate(cert_pem, now).map_err(Flaw::Certificate)?;
     let key = KeyPair::from_pem(key_pem).map_err(|error| Flaw::Key(format!("it has no usable key: {error}")))?;
-    if !inspect::certifies(cert_pem.as_bytes(), &key) {
-        return Err(Flaw::Key("it is not the key of the certificate next to it".into()));
+    if !inspect::certifies(cert_pem.as_bytes(), &key.subject_public_key_info()) {
+        return Err(Flaw::Key(OTHER_KEY.into()));
     }
     Ok(key)
+}
+
+const OTHER_KEY: &str = "it is not the key of the certificate next to it";
+
+/// Checks that a certificate can sign for long enough.
+///
+/// # Errors
+/// Why it cannot.
+fn usable_certificate(pem: &str, now: Timestamp) -> Result<(), String> {
+    let certificates = inspect(pem.as_bytes()).map_err(|error| format!("{error:#}"))?;
+    let [certificate] = certificates.as_slice() else {
+        return Err(format!("it contains {} certificates instead of one", certificates.len()));
+    };
+    if !certificate.is_ca {
+        return Err("it is not the certificate of a CA".into());
+    }
+    if certificate.not_before > now {
+        return Err(format!("it is valid from {}, but the host's clock says {now}", certificate.not_before));
+    }
+    if certificate.not_after < now + MARGIN {
+        return Err(format!("it expires at {}", certificate.not_after));
+    }
+    Ok(())
 }
 
 fn unusable(path: &Path, why: &str) -> Error {

@@ -257,8 +257,9 @@ pub async fn delete(
     let nothing = BTreeSet::new();
     let gone = sides.0.iter().map(|(cluster, client)| {
         let (label, nothing) = (&label, &nothing);
+        let exists = environment.exists(cluster);
         events.step("undeploy", Some(cluster)).run(async move |_| {
-            let pruned = remove::prune(cluster, client, label, nothing).await?;
+            let pruned = remove::prune((cluster, client), exists, label, nothing).await?;
             Ok(Outcome { changed: !pruned.0.is_empty(), value: pruned })
         })
     });

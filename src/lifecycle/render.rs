@@ -15,7 +15,7 @@ use crate::host::docker::sample_image;
 use crate::host::kind;
 use crate::host::state::{self, Files};
 use crate::host::tool::Found;
-use crate::host::trust::{Intermediate, Root};
+use crate::host::trust::Authority;
 use crate::plan::{Cluster, Plan};
 use crate::spec::{Profile, Spec};
 
@@ -50,7 +50,10 @@ pub async fn render(
     // An existing root of trust is copied; missing parts are created in `folder`, not in the state directory.
     let trust = folder.join("trust");
     copy_folder(&inputs.files.trust(), &trust)?;
-    let root = Root::ensure(&trust, &plan.environment)?.value;
+    let from = inputs.spec.trust.from.as_deref().map(Path::new);
+    let primaries = plan.clusters.iter().filter(|cluster| !cluster.is_remote());
+    let primaries = primaries.map(|cluster| cluster.name.as_str());
+    let authority = Authority::ensure(&trust, &plan.environment, from, primaries)?.value;
     out.write("plan.yaml", serde_yaml::to_string(plan)?.as_bytes(), 0o600)?;
     for cluster in &plan.clusters {
         let rendered = render::manifests(inputs.cache, cluster, async || istioctl(cluster).await).await?.value;
@@ -64,12 +67,12 @@ pub async fn render(
         if cluster.is_remote() {
             out.objects(cluster, "namespace.yaml", &[primary::namespace(cluster)?])?;
         } else {
-            let intermediate = Intermediate::ensure(&trust, &root, &plan.environment, &cluster.name)?.value;
-            let cacerts = cacerts::objects(&cluster.network, &intermediate, &root.digest())?;
+            let intermediate = authority.intermediate(&trust, &plan.environment, &cluster.name)?;
+            let cacerts = cacerts::objects(&cluster.network, &intermediate, &authority.digest())?;
             out.objects(cluster, "cacerts.yaml", &cacerts)?;
         }
         let (definitions, rest): (Vec<_>, Vec<_>) =
-            istio::objects(&rendered, &root.digest())?.into_iter().partition(is_definition);
+            istio::objects(&rendered, &authority.digest())?.into_iter().partition(is_definition);
         out.objects(cluster, "istio-crds.yaml", &definitions)?;
         out.objects(cluster, "istio.yaml", &rest)?;
         if plan.has_gateways() {
@@ -87,7 +90,7 @@ pub async fn render(
             out.objects(
                 cluster,
                 "samples.yaml",
-                &workloads::objects(samples, inputs.spec, spec, &root.digest())?,
+                &workloads::objects(samples, inputs.spec, spec, &authority.digest())?,
             )?;
         }
     }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -22,7 +23,6 @@ use crate::base::wait;
 use crate::cluster::call::Answer;
 use crate::cluster::environment;
 use crate::cluster::fault;
-use crate::cluster::mesh::remote::Reader;
 use crate::diagnose::diagnosis;
 use crate::diagnose::doctor;
 use crate::host::docker::{Engine, image};
@@ -32,7 +32,7 @@ use crate::host::kubeconfig;
 use crate::host::outage;
 use crate::host::snapshot::{Store, pending};
 use crate::host::state::{Directories, Files, Lock};
-use crate::host::trust::Root;
+use crate::host::trust::Authority;
 use crate::lifecycle::down;
 use crate::lifecycle::snapshot::restore_state;
 use crate::plan::inventory::{Environment, Inventory};
@@ -60,6 +60,7 @@ use existing::Existing;
 pub use existing::{Ask, Consent, inspect};
 use images::Images;
 use network::Planned;
+use remote_secrets::Published;
 pub use template::Origin;
 use template::{Source, Templates, Unusable};
 use tools::Tools;
@@ -233,9 +234,10 @@ impl Work<'_> {
             restore_state(snapshot, files)?;
         }
         let run = Run {
-            root: ensure_root(files, &plan, events).await?,
+            authority: ensure_trust(files, &spec, &plan, events).await?,
             tools: Tools::new(folders.cache.clone(), &plan, events.clone()),
             control_planes: plan.clusters.iter().map(|c| (c.name.clone(), SetOnce::new())).collect(),
+            sample_loaded: plan.kind_clusters().map(|(c, _)| (c.name.clone(), SetOnce::new())).collect(),
             readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
             cache: folders.cache.clone(),
             events: events.clone(),
@@ -319,9 +321,12 @@ struct Run {
     cache: std::path::PathBuf,
     events: Events,
     tools: Tools,
-    root: Root,
+    /// None if all clusters have a secret cacerts of another owner.
+    authority: Option<Authority>,
     /// What peers need to read each cluster, by cluster name; set as soon as it is known.
-    readers: BTreeMap<String, SetOnce<Reader>>,
+    readers: BTreeMap<String, SetOnce<Published>>,
+    /// The clusters that kind creates; set when their nodes have the sample image.
+    sample_loaded: BTreeMap<String, SetOnce<()>>,
     /// The revision of the CA of each primary, by cluster name; set when its istiod serves remote clusters.
     control_planes: BTreeMap<String, SetOnce<String>>,
     /// Set when istiods may get remote secrets.
@@ -355,6 +360,11 @@ impl Run {
         self.on_engine.as_ref().context("not connected to the engine")
     }
 
+    /// Returns who signs the intermediate CAs.
+    fn authority(&self) -> anyhow::Result<&Authority> {
+        self.authority.as_ref().context("the clusters have certificates of another owner")
+    }
+
     fn engine(&self) -> Option<&Engine> {
         self.on_engine.as_ref().map(|on| &on.engine)
     }
@@ -377,6 +387,19 @@ fn mesh_images(files: &Files, plan: &Plan) -> BTreeMap<Vec<String>, image::Load>
     plan.kind_clusters().map(|(cluster, _)| (cluster.istio_images.clone(), of(cluster))).collect()
 }
 
-async fn ensure_root(files: &Files, plan: &Plan, events: &Events) -> anyhow::Result<Root> {
-    events.step("trust", None).run(async |_| Root::ensure(&files.trust(), &plan.environment)).await
+async fn ensure_trust(
+    files: &Files,
+    spec: &Spec,
+    plan: &Plan,
+    events: &Events,
+) -> anyhow::Result<Option<Authority>> {
+    if plan.clusters.iter().all(Cluster::has_cacerts) {
+        return Ok(None);
+    }
+    let from = spec.trust.from.as_deref().map(Path::new);
+    let primaries = plan.clusters.iter().filter(|cluster| !cluster.is_remote());
+    let primaries = primaries.map(|cluster| cluster.name.as_str());
+    let step = events.step("trust", None);
+    let ensured = step.run(async |_| Authority::ensure(&files.trust(), &plan.environment, from, primaries));
+    ensured.await.map(Some)
 }

@@ -65,23 +65,11 @@ pub fn owns_nodes(spec: &Spec, command: &str) -> Result<(), Error> {
 
 /// Refuses what `up` does not know yet.
 fn not_yet(wanted: &Spec) -> Result<(), Error> {
-    let refuse = |path: &str| {
-        Err(Error::usage(format!("{path} is not supported by this version of kindmesh"))
-            .hint("remove it: this version installs Istio in all clusters, with a root CA of its own"))
-    };
-    if let (true, Some(index)) =
-        (wanted.has_kind_clusters(), wanted.clusters.iter().position(spec::Cluster::exists))
-    {
-        let what = format!(
-            "clusters[{index}].context: clusters that exist cannot be combined with clusters that kind creates yet"
-        );
-        return Err(Error::usage(what).hint("give all clusters a context, or none"));
+    if wanted.mesh.install {
+        return Ok(());
     }
-    match (wanted.trust.from.is_some(), wanted.mesh.install) {
-        (true, _) => refuse("trust.from"),
-        (false, false) => refuse("mesh.install"),
-        (false, true) => Ok(()),
-    }
+    Err(Error::usage("mesh.install is not supported by this version of kindmesh")
+        .hint("remove it: this version installs Istio in all clusters"))
 }
 
 /// A reason why an environment cannot be created on a host.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::control_plane::Exposed;
 use super::{Cluster, Host, Mesh, image_names};
 use crate::base::error::Error;
-use crate::base::names::{GATEWAY_PORT, existing_context, subject};
+use crate::base::names::{API_PORT, GATEWAY_PORT, existing_context, subject};
 use crate::spec::merge::merge;
 use crate::spec::{self, Spec};
 
@@ -41,7 +41,7 @@ pub(super) fn cluster(
 ) -> Result<Cluster, Error> {
     let (environment, name) = (spec.name.as_str(), cluster.name.as_str());
     let (context, api_server) = match &host {
-        Host::Kind(kind) => (format!("kind-{}", kind.name), format!("https://{}:6443", kind.host_name)),
+        Host::Kind(kind) => (format!("kind-{}", kind.name), format!("https://{}:{API_PORT}", kind.host_name)),
         Host::Existing(existing) => {
             let server = cluster.api_server.as_ref().unwrap_or(&existing.known.server);
             (existing_context(environment, name), server.clone())
@@ -52,7 +52,10 @@ pub(super) fn cluster(
         name: name.to_owned(),
         context,
         api_server,
-        intermediate_subject: subject(environment, Some(spec.control_plane_of(cluster).name.as_str())).to_string(),
+        intermediate_subject: mesh
+            .root_subject
+            .is_some()
+            .then(|| subject(environment, Some(spec.control_plane_of(cluster).name.as_str())).to_string()),
         primary: spec.primary_of(cluster).map(|primary| primary.name.to_string()),
         istiod_address: network.exposed.map(|exposed| exposed.address),
         istiod_through_gateway: network.exposed.is_some_and(|exposed| exposed.through_gateway),

@@ -34,7 +34,8 @@ struct Document<'a> {
     istiod_address: Option<Ipv4Addr>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     istiod_through_gateway: bool,
-    intermediate_subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intermediate_subject: Option<&'a str>,
     kind_config: &'a Value,
     istio: &'a Value,
 }
@@ -91,7 +92,7 @@ impl Serialize for Cluster {
             primary: primary.as_deref(),
             istiod_address: *istiod_address,
             istiod_through_gateway: *istiod_through_gateway,
-            intermediate_subject,
+            intermediate_subject: intermediate_subject.as_deref(),
             kind_config,
             istio,
         };
@@ -114,15 +115,19 @@ struct Existing<'a> {
     api_server: &'a str,
     network: &'a str,
     pod_subnets: &'a [Ipv4Net],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    own_cacerts: bool,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     gateway_addresses: &'a [String],
-    intermediate_subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intermediate_subject: Option<&'a str>,
     istio: &'a Value,
 }
 
 impl Cluster {
     fn existing<'a>(&'a self, existing: &'a ExistingCluster) -> Existing<'a> {
-        let ExistingCluster { context, known: Known { uid, server, version, pod_subnets }, gateways } = existing;
+        let ExistingCluster { context, known: Known { uid, server, version, pod_subnets, cacerts }, gateways } =
+            existing;
         Existing {
             name: &self.name,
             existing_context: context,
@@ -135,8 +140,9 @@ impl Cluster {
             api_server: &self.api_server,
             network: &self.network,
             pod_subnets,
+            own_cacerts: *cacerts,
             gateway_addresses: gateways,
-            intermediate_subject: &self.intermediate_subject,
+            intermediate_subject: self.intermediate_subject.as_deref(),
             istio: &self.istio,
         }
     }

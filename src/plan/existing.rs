@@ -53,6 +53,8 @@ pub struct Known {
     pub version: String,
     /// The subnets of its pods, if its nodes name them.
     pub pod_subnets: Vec<Ipv4Net>,
+    /// Whether it has a secret cacerts that kindmesh did not create, which is then used as it is.
+    pub cacerts: bool,
 }
 
 impl From<&Facts> for Known {
@@ -64,6 +66,7 @@ impl From<&Facts> for Known {
             server: facts.server.clone(),
             version: facts.version.clone(),
             pod_subnets: subnets.into_iter().collect(),
+            cacerts: facts.cacerts.as_ref().is_some_and(|cacerts| !cacerts.ours),
         }
     }
 }
@@ -86,6 +89,8 @@ pub struct Node {
 pub struct Namespace {
     /// Whether kindmesh created it.
     pub ours: bool,
+    /// Its label with the Istio network of the cluster, if any.
+    pub network: Option<String>,
     /// The level of Pod Security that it enforces, if any: `restricted`.
     pub enforces: Option<String>,
     /// What its quotas leave, the least of all of them.

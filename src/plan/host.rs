@@ -89,6 +89,11 @@ impl Cluster {
         self.host.existing().map_or(&[], |existing| &existing.gateways)
     }
 
+    /// Whether it has a secret cacerts of another owner, which is used as it is.
+    pub fn has_cacerts(&self) -> bool {
+        self.host.existing().is_some_and(|existing| existing.known.cacerts)
+    }
+
     /// Returns the containers that are its nodes, the control plane first; none of a cluster that exists.
     pub fn nodes(&self) -> &[String] {
         self.host.kind().map_or(&[], |kind| &kind.nodes)

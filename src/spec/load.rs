@@ -68,7 +68,13 @@ impl Sources {
         if let Some(name) = &self.name {
             layers.push((serde_json::json!({"name": name}), Source::flag("--name")));
         }
-        let (spec, origins) = merged(layers)?;
+        let (mut spec, origins) = merged(layers)?;
+        if let Some(from) = spec.trust.from.as_mut().filter(|from| !from.is_empty()) {
+            // Relative to the file that names it. The stored spec is in another directory.
+            let file = origins.of("trust.from").map(Path::new).and_then(Path::parent);
+            let path = self.directory.join(file.unwrap_or(Path::new(""))).join(&from);
+            *from = path.display().to_string();
+        }
         Ok(Loaded { spec, origins, from_files })
     }
 

@@ -1,35 +1,9 @@
 //! `kindmesh deploy` and `image load` with an application that kindmesh does not know: `examples/shop`.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
 
 use super::environment::{E2E, Kindmesh, Output};
-
-const IMAGE: &str = "shop:e2e";
-
-/// The example's program, which `cargo test` compiles with everything else.
-fn program() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_kindmesh")).with_file_name("examples").join("shop");
-    assert!(path.exists(), "{} not found: run cargo build --examples", path.display());
-    path
-}
-
-/// The example's manifests, with a different image name.
-pub fn copy_manifests() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("create a temporary directory");
-    for file in ["checkout.yaml", "orders.yaml"] {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop/manifests").join(file);
-        let text = std::fs::read_to_string(source).expect("the example's manifests");
-        std::fs::write(dir.path().join(file), text.replace("shop:dev", IMAGE)).expect("write the file");
-    }
-    dir
-}
-
-pub async fn build_image() {
-    let engine = kindmesh::internals::host::docker::Engine::connect().await.expect("connect to the engine");
-    kindmesh::internals::host::images::of_program(&engine, IMAGE, &program()).await.expect("build the image");
-}
+use super::shop::{IMAGE, build_image, copy_manifests};
 
 fn document(output: &Output) -> Value {
     assert_eq!(output.code, 0, "{output:?}");
@@ -46,12 +20,12 @@ pub fn call_checkout(kindmesh: &Kindmesh) -> Output {
     kindmesh.kubectl("cluster1", &["get", "--raw", service])
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-async fn application_is_deployed_across_clusters_and_deleted() {
+fn application_is_deployed_across_clusters_and_deleted() {
     let kindmesh = E2E.up();
-    build_image().await;
-    let dir = copy_manifests();
+    build_image();
+    let dir = copy_manifests(["cluster1", "cluster2"]);
     let path = dir.path().to_str().expect("a UTF-8 path");
     let output = deploy(kindmesh, &[path]);
     let deployed = document(&output)["deployed"].clone();
@@ -104,9 +78,9 @@ async fn application_is_deployed_across_clusters_and_deleted() {
     assert_ne!(call_checkout(kindmesh).code, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-async fn deploy_rejects_user_objects_and_unplaced_pods() {
+fn deploy_rejects_user_objects_and_unplaced_pods() {
     let kindmesh = E2E.up();
     let dir = tempfile::tempdir().expect("create a temporary directory");
     let path = dir.path().to_str().expect("a UTF-8 path");

@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::environment::{Kindmesh, Output, output_of};
 use crate::foreign::{Foreign, Layout, context, differences};
+use crate::shop;
 
 pub const CLUSTERS: [&str; 2] = ["east", "west"];
 pub const CONSENT: [&str; 4] = ["--allow-context", "foreign-east", "--allow-context", "foreign-west"];
@@ -25,15 +28,22 @@ impl<'a> InForeign<'a> {
         let kindmesh = Kindmesh::named("foreign");
         // That of a killed run names clusters that are gone.
         let _ = std::fs::remove_dir_all(kindmesh.state());
+        let down = kindmesh.run(&["down", "--yes"]);
+        assert_eq!(down.code, 0, "{down:?}");
         let spec = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("foreign.yaml");
         std::fs::write(&spec, foreign.spec()).unwrap();
         Self { foreign, kindmesh, spec }
     }
 
-    /// Runs kindmesh as the user of the clusters.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    /// A command that runs kindmesh as the user of the clusters.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.kindmesh.command(arguments);
-        output_of(command.env("KUBECONFIG", self.foreign.kubeconfig()).env_remove("KINDMESH_FILE"))
+        command.env("KUBECONFIG", self.foreign.kubeconfig()).env_remove("KINDMESH_FILE");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        output_of(&mut self.command(arguments))
     }
 
     /// The same for a command that must succeed.
@@ -44,7 +54,30 @@ impl<'a> InForeign<'a> {
     }
 
     pub fn up(&self, arguments: &[&str]) -> Output {
-        self.run(&[&["up", "-f", self.spec.to_str().unwrap()][..], arguments].concat())
+        output_of(&mut self.up_command(arguments))
+    }
+
+    pub fn up_command(&self, arguments: &[&str]) -> Command {
+        self.command(&[&["up", "-f", self.spec.to_str().unwrap()][..], arguments].concat())
+    }
+
+    /// Runs `up` in a terminal, answers its question, and returns what the screen shows.
+    pub fn answer(&self, answer: &str) -> String {
+        let up = self.up_command(&[]);
+        let words = [up.get_program()].into_iter().chain(up.get_args()).map(|word| word.to_str().unwrap());
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &words.collect::<Vec<_>>().join(" "), "/dev/null"]);
+        terminal.envs(up.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("KINDMESH_FILE");
+        terminal.current_dir(up.get_current_dir().unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = terminal.spawn().unwrap();
+        writeln!(running.stdin.take().unwrap(), "{answer}").unwrap();
+        String::from_utf8_lossy(&running.wait_with_output().unwrap().stdout).into_owned()
+    }
+
+    /// Asserts that a call is answered by the producer in `west`.
+    pub fn calls(&self) {
+        let call: Value = serde_json::from_str(&self.must(&["call", "--output", "json"])).unwrap();
+        assert_eq!((&call["statusCode"], &call["producerMetadata"]["clusterName"]), (&200.into(), &"west".into()));
     }
 
     pub fn listings(&self) -> [BTreeMap<String, String>; 2] {
@@ -53,7 +86,7 @@ impl<'a> InForeign<'a> {
 }
 
 /// Refuses to change clusters that nobody agreed to, creates an environment in them, calls, and deletes it.
-/// `checks` are the claims that `verify` tests.
+/// `checks` are the claims that `verify` tests; without any, it tests all of them, and an application is deployed, too.
 pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     let environment = InForeign::new(foreign);
     let before = environment.listings();
@@ -65,6 +98,13 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     }
     let half = environment.up(&CONSENT[..2]);
     assert_eq!(half.code, 2, "{}", half.stderr);
+    if checks.is_empty() {
+        let screen = environment.answer("n");
+        assert!(
+            screen.contains("context foreign-east") && screen.contains("not agreed: nothing was changed"),
+            "{screen}"
+        );
+    }
     unchanged(&before, &environment.listings());
 
     let up = environment.up(&CONSENT);
@@ -75,8 +115,7 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     let events: Vec<Value> = again.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.iter().all(|event| event["changed"] != true), "{}", again.stdout);
 
-    let call: Value = serde_json::from_str(&environment.must(&["call", "--output", "json"])).unwrap();
-    assert_eq!((&call["statusCode"], &call["producerMetadata"]["clusterName"]), (&200.into(), &"west".into()));
+    environment.calls();
     let status: Value = serde_json::from_str(&environment.must(&["status", "--output", "json"])).unwrap();
     assert_eq!(status["phase"], "ready", "{status}");
     let placed = if layout == Layout::Flat { "link" } else { "network.apart" };
@@ -84,6 +123,9 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     environment.must(&["verify"].into_iter().chain(all).collect::<Vec<_>>());
     let why = environment.must(&["why", "east", "sample-producer.sample:8080"]);
     assert!(why.contains("Every hop is OK"), "{why}");
+    if checks.is_empty() {
+        deploys(foreign, &environment);
+    }
     let pause = environment.run(&["pause"]);
     assert!(pause.code == 2 && pause.stderr.contains("cluster east exists already"), "{pause:?}");
 
@@ -92,6 +134,32 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     environment.must(&["down", "--yes"]);
     unchanged(&before, &environment.listings());
     assert!(!environment.kindmesh.state().exists());
+}
+
+/// Deploys an application with a part in each cluster, deletes it, and leaves it to `down` to delete it again.
+fn deploys(foreign: &Foreign, environment: &InForeign<'_>) {
+    shop::build_image();
+    foreign.load(shop::IMAGE);
+    let manifests = shop::copy_manifests(CLUSTERS);
+    let folder = manifests.path().to_str().unwrap();
+    let deploy = |arguments: &[&str]| {
+        let arguments = [&["deploy", folder, "--output", "json"], arguments].concat();
+        serde_json::from_str::<Value>(&environment.must(&arguments)).unwrap()
+    };
+    let deployed = deploy(&[]);
+    assert_eq!(deployed["deployed"]["stubs"].as_array().map(Vec::len), Some(1), "{deployed}");
+    let checkout = ["get", "--raw", "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout"];
+    let answer = foreign.must("east", &checkout);
+    assert!(answer.contains("\"onOrder\":3"), "{answer}");
+    assert_eq!(deploy(&[])["deployed"]["changed"], false);
+    deploy(&["--delete"]);
+    for cluster in CLUSTERS {
+        foreign.must(cluster, &["wait", "--for=delete", "namespace/shop", "--timeout=60s"]);
+    }
+    let left = environment.listings().into_iter().flat_map(BTreeMap::into_keys);
+    let left: Vec<String> = left.filter(|key| key.contains("/shop")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    deploy(&[]);
 }
 
 /// Asserts that both clusters are as they were.

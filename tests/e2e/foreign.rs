@@ -106,7 +106,8 @@ impl Foreign {
 
     /// Deletes the clusters, their network and their files, if they exist.
     fn delete(&self) {
-        let names = CLUSTERS.map(|cluster| cluster.in_kind());
+        // The last one is kindmesh's, in an environment with a cluster of each sort: its node may be on the network.
+        let names = CLUSTERS.map(|cluster| cluster.in_kind()).into_iter().chain(["foreign-own".to_owned()]);
         // Without a kubeconfig, kind would remove its entries from the user's own file.
         let mut kind = Command::new("kind");
         kind.args(["delete", "clusters"]).args(names).arg("--kubeconfig").arg(directory().join("unused"));
@@ -127,12 +128,16 @@ impl Foreign {
         assert_eq!(created.code, 0, "{created:?}");
     }
 
+    /// Loads one more image into both clusters.
+    pub fn load(&self, image: &str) {
+        let archive = directory().join("image.tar");
+        docker(&["save", "-o", archive.to_str().unwrap(), image]);
+        CLUSTERS.iter().for_each(|cluster| import(cluster, &archive));
+    }
+
     /// Loads images, creates the user, waits until everything in the cluster is ready, and connects it.
     fn complete(&self, cluster: &Cluster, images: &Path) {
-        // containerd takes twice the time with its service for transfers, the default.
-        let import = ["exec", "-i", &cluster.node(), "ctr", "-n", "k8s.io", "images", "import", "--local", "-"];
-        let imported = output_of(Command::new("docker").args(import).stdin(File::open(images).unwrap()));
-        assert_eq!(imported.code, 0, "{imported:?}");
+        import(cluster, images);
         self.create_user(cluster);
         for (condition, kind) in [("Ready", "nodes"), ("Available", "deployments"), ("Ready", "pods")] {
             let condition = format!("--for=condition={condition}");
@@ -220,9 +225,25 @@ impl Foreign {
             },
         });
         if in_lab() {
-            let lab: Value = serde_yaml::from_str(include_str!("../lab/kindmesh.yaml")).unwrap();
-            spec["mesh"] = lab["mesh"].clone();
+            spec["mesh"] = lab()["mesh"].clone();
         }
+        serde_yaml::to_string(&spec).unwrap()
+    }
+
+    /// The spec of an environment with one more cluster, `own`, which kind creates. Each of `own` and `west` calls the other.
+    pub fn mixed_spec(&self) -> String {
+        let west = json!({
+            "name": "west",
+            "context": context("west"),
+            "apiServer": self.api_server("west"),
+            "network": "net-west",
+        });
+        let both = json!({"clusters": ["own", "west"]});
+        let mut spec = lab();
+        // Nodes of two cores have not enough for the probe pods of verify besides what Istio's charts request for istiod.
+        spec["mesh"]["values"]["pilot"]["resources"] = json!({"requests": {"cpu": "100m"}});
+        spec["clusters"] = json!([{"name": "own"}, west]);
+        spec["samples"] = json!({"image": SAMPLE_IMAGE, "caller": both, "producer": both});
         serde_yaml::to_string(&spec).unwrap()
     }
 
@@ -245,12 +266,15 @@ impl Foreign {
         objects["items"].as_array().unwrap().iter().map(of).collect()
     }
 
-    /// Returns the resource version of every object of a cluster that only a person or a program changes, by `RESOURCE/NAMESPACE/NAME`.
+    /// Returns the resource version of every object of a cluster that only a person or a program changes, by `RESOURCE/NAMESPACE/NAME`,
+    /// except the token of the user: the API server labels it with the day of its last use.
     pub fn versions(&self, cluster: &str) -> String {
         let kinds = "namespaces,configmaps,secrets,serviceaccounts,services,deployments,roles,rolebindings,clusterroles,\
                      clusterrolebindings,crds,mutatingwebhookconfigurations,validatingwebhookconfigurations,resourcequotas";
         let format = "jsonpath={range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion}\n{end}";
-        self.must(cluster, &["get", kinds, "--all-namespaces", "-o", format])
+        let listed = self.must(cluster, &["get", kinds, "--all-namespaces", "-o", format]);
+        let kept = listed.lines().filter(|line| !line.starts_with("Secret/kindmesh-test/"));
+        kept.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -285,6 +309,14 @@ fn find(cluster: &str) -> &'static Cluster {
 /// Whether the images are those of the test lab. Otherwise the nodes pull the official ones.
 fn in_lab() -> bool {
     std::env::var_os("LAB_NODE_IMAGE").is_some()
+}
+
+/// The fields of a spec that the test lab requires.
+fn lab() -> Value {
+    match in_lab() {
+        true => serde_yaml::from_str(include_str!("../lab/kindmesh.yaml")).unwrap(),
+        false => json!({}),
+    }
 }
 
 /// The directory of the kubeconfigs. It is a fixed one, so that a killed run leaves nothing that the next one does not delete.
@@ -344,6 +376,14 @@ fn kind_config(cluster: &Cluster) -> Value {
         }
     }
     config
+}
+
+/// Imports an archive of images into the node of a cluster.
+fn import(cluster: &Cluster, images: &Path) {
+    // containerd takes twice the time with its service for transfers, the default.
+    let import = ["exec", "-i", &cluster.node(), "ctr", "-n", "k8s.io", "images", "import", "--local", "-"];
+    let imported = output_of(Command::new("docker").args(import).stdin(File::open(images).unwrap()));
+    assert_eq!(imported.code, 0, "{imported:?}");
 }
 
 /// Writes an archive of the images that the nodes cannot pull.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,11 @@ pub struct RunningCommand {
 
 impl RunningCommand {
     pub fn start(kindmesh: &Kindmesh, arguments: &[&str]) -> Self {
-        let mut command = kindmesh.command(arguments);
+        Self::of(kindmesh.command(arguments))
+    }
+
+    /// Starts a kindmesh command.
+    pub fn of(mut command: Command) -> Self {
         command.args(["--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = mpsc::channel();

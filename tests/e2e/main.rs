@@ -23,6 +23,7 @@ mod pattern;
 mod policies;
 mod restart;
 mod sabotage;
+mod shop;
 mod snapshot;
 mod template;
 mod testing;

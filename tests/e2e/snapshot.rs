@@ -5,8 +5,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::deploy::{build_image, call_checkout, copy_manifests, deploy};
+use super::deploy::{call_checkout, deploy};
 use super::environment::{E2E, Kindmesh, docker};
+use super::shop::{build_image, copy_manifests};
 
 const NAME: &str = "e2e-test";
 /// kind's default storage class keeps its volumes here.
@@ -131,13 +132,13 @@ fn export_has_no_keys(kindmesh: &Kindmesh) {
     succeeds(kindmesh, &["snapshot", "import", "--trust-keys", &with]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[test]
 #[ignore = "needs a container engine, kubectl and minutes"]
-async fn deployed_application_is_back_after_a_restore() {
+fn deployed_application_is_back_after_a_restore() {
     let kindmesh = E2E.up();
     kindmesh.run(&["snapshot", "remove", NAME]);
-    build_image().await;
-    let dir = copy_manifests();
+    build_image();
+    let dir = copy_manifests(["cluster1", "cluster2"]);
     let deployed = deploy(kindmesh, &[dir.path().to_str().expect("a UTF-8 path")]);
     assert_eq!(deployed.code, 0, "{deployed:?}");
     let node = format!("{}-cluster2-control-plane", kindmesh.name());

@@ -3,9 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "clippy does not recognize the helpers of tests")]
 #![expect(clippy::print_stdout, reason = "the test is long")]
 
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kindmesh::internals::host::trust::{Intermediate, Root};
+use serde_json::Value;
+
 use crate::environment::docker;
 use crate::existing::{CLUSTERS, CONSENT, InForeign, lives_and_dies, unchanged};
 use crate::foreign::{Foreign, Layout};
+use crate::killing::{RunningCommand, StepEvent};
+
+/// No run takes this long.
+const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[test]
 #[ignore = "needs a container engine, kind, kubectl and minutes"]
@@ -17,6 +28,123 @@ fn flat_clusters_are_left_as_they_were() {
 #[ignore = "needs a container engine, kind, kubectl and minutes"]
 fn separate_clusters_are_left_as_they_were() {
     lives_and_dies(&Foreign::create(Layout::Apart), Layout::Apart, &[]);
+}
+
+/// Every kind of step of `up` is killed while it runs. Then `up` completes it, `down` is killed at some event, and another `down` leaves
+/// the clusters as they were.
+#[test]
+#[ignore = "needs a container engine, kind, kubectl and half an hour"]
+fn up_and_down_recover_from_kill_at_every_step() {
+    let foreign = Foreign::create(Layout::Apart);
+    let environment = InForeign::new(&foreign);
+    let before = environment.listings();
+    let up = || RunningCommand::of(environment.up_command(&CONSENT));
+    let down = || RunningCommand::of(environment.command(&["down", "--yes"]));
+    let up_events = up().finish();
+    let down_events = down().finish();
+    unchanged(&before, &environment.listings());
+    let mut kinds: Vec<&StepEvent> = Vec::new();
+    for event in up_events.iter().filter(|event| event.is_start()) {
+        if !kinds.iter().any(|kind| kind.step == event.step) {
+            kinds.push(event);
+        }
+    }
+    for (turn, kill_event) in kinds.into_iter().enumerate() {
+        let killed = up().kill_at(|event| event == kill_event, RUN_TIMEOUT);
+        let completed = environment.up(&CONSENT);
+        assert_eq!(completed.code, 0, "up after {kill_event}: {}", completed.stderr);
+        environment.calls();
+        let down_event = &down_events[turn % down_events.len()];
+        down().kill_at(|event| event == down_event, RUN_TIMEOUT);
+        environment.must(&["down", "--yes"]);
+        // The API server frees the address of a deleted Service within three minutes.
+        let deadline = Instant::now() + RUN_TIMEOUT;
+        while environment.listings() != before && Instant::now() < deadline {}
+        unchanged(&before, &environment.listings());
+        println!("up killed at {kill_event} ({killed}), down killed at {down_event}: nothing left behind");
+    }
+}
+
+/// One cluster of the spec exists, and kind creates the other. They reach each other when their nodes are on both Docker networks.
+#[test]
+#[ignore = "needs a container engine, kind, kubectl and minutes"]
+fn clusters_of_kind_are_combined_with_those_that_exist() {
+    let foreign = Foreign::create(Layout::Flat);
+    let environment = InForeign::new(&foreign);
+    std::fs::write(&environment.spec, foreign.mixed_spec()).unwrap();
+    let before = environment.listings();
+    let apart = environment.up(&CONSENT[2..]);
+    assert!(apart.code == 4 && apart.stderr.contains("docker network connect"), "{apart:?}");
+    println!("{}", apart.stderr);
+    docker(&["network", "connect", "kindmesh-foreign", "foreign-2-control-plane"]);
+    docker(&["network", "connect", "foreign", "foreign-own-control-plane"]);
+    let up = environment.up(&[]);
+    assert_eq!(up.code, 0, "{}", up.stderr);
+    let status: Value = serde_json::from_str(&environment.must(&["status", "--output", "json"])).unwrap();
+    assert_eq!(status["phase"], "ready", "{status}");
+    println!("{}", environment.must(&["verify"]));
+    for from in ["own", "west"] {
+        let why = environment.must(&["why", from, "sample-producer.sample:8080"]);
+        assert!(why.contains("Every hop is OK"), "{why}");
+    }
+    let pause = environment.run(&["pause"]);
+    assert!(pause.code == 2 && pause.stderr.contains("cluster west exists already"), "{pause:?}");
+    // The Docker network stays as long as a node of another owner is on it.
+    let down = environment.run(&["down", "--yes"]);
+    assert!(down.stderr.contains("still used by foreign-2-control-plane"), "{down:?}");
+    unchanged(&before, &environment.listings());
+    docker(&["network", "disconnect", "kindmesh-foreign", "foreign-2-control-plane"]);
+    environment.must(&["down"]);
+    assert_eq!(docker(&["network", "ls", "-q", "--filter", "label=kindmesh.environment=foreign"]), "");
+}
+
+/// A root CA of the user, who gives its certificates as files, or has created the secrets.
+#[test]
+#[ignore = "needs a container engine, kind, kubectl and minutes"]
+fn certificates_of_another_root_are_used() {
+    let foreign = Foreign::create(Layout::Flat);
+    let environment = InForeign::new(&foreign);
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::ensure(&folder.path().join("root"), "theirs").unwrap().value;
+    for cluster in CLUSTERS {
+        let signed = Intermediate::ensure(&folder.path().join("root"), &root, "theirs", cluster).unwrap().value;
+        std::fs::create_dir(folder.path().join(cluster)).unwrap();
+        for (name, pem) in signed.secret_data() {
+            std::fs::write(folder.path().join(cluster).join(name), pem).unwrap();
+        }
+    }
+    std::fs::remove_dir_all(folder.path().join("root")).unwrap();
+    let lives_and_dies = |spec: &str| {
+        std::fs::write(&environment.spec, spec).unwrap();
+        let before = environment.listings();
+        let up = environment.up(&CONSENT);
+        assert_eq!(up.code, 0, "{}", up.stderr);
+        let again = environment.up(&[]);
+        assert!(again.code == 0 && !again.stderr.contains("root CA created"), "{}", again.stderr);
+        for cluster in CLUSTERS {
+            let has = ["get", "secret", "cacerts", "-n", "istio-system", "-o", "jsonpath={.data.ca-cert\\.pem}"];
+            let has = STANDARD.decode(foreign.must(cluster, &has)).unwrap();
+            assert_eq!(has, std::fs::read(folder.path().join(cluster).join("ca-cert.pem")).unwrap());
+        }
+        println!("{}", environment.must(&["verify", "trust"]));
+        environment.must(&["down", "--yes"]);
+        unchanged(&before, &environment.listings());
+    };
+    let spec = std::fs::read_to_string(&environment.spec).unwrap();
+    lives_and_dies(&format!("{spec}\ntrust: {{from: {}}}\n", folder.path().display()));
+
+    for cluster in CLUSTERS {
+        let files = folder.path().join(cluster);
+        foreign.must(cluster, &["create", "namespace", "istio-system"]);
+        let secret = ["create", "secret", "generic", "cacerts", "-n", "istio-system"];
+        foreign.must(cluster, &[&secret[..], &[&format!("--from-file={}", files.display())]].concat());
+    }
+    let label = "topology.istio.io/network=foreign";
+    refuses(&foreign, &environment, &CONSENT, &format!("does not have the label {label}"));
+    for cluster in CLUSTERS {
+        foreign.must(cluster, &["label", "namespace", "istio-system", label]);
+    }
+    lives_and_dies(&spec);
 }
 
 /// What is in cluster `east` before `up`, and what `up` then says.
@@ -95,8 +223,11 @@ fn what_is_refused_is_not_changed() {
         apply(&foreign, "delete", objects);
     }
     // A user without a single permission that is needed.
-    let binding = ["get", "clusterrole", "kindmesh", "-o", "json"];
-    let role = foreign.must("east", &binding);
+    let role = foreign.must("east", &["get", "clusterrole", "kindmesh", "-o", "json"]);
+    let mut role: Value = serde_json::from_str(&role).unwrap();
+    // It is replaced twice.
+    role["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    let role = role.to_string();
     let less = role.replace("\"customresourcedefinitions\"", "\"nothing\"");
     assert_ne!(role, less);
     apply(&foreign, "replace", &less);

@@ -30,6 +30,8 @@ mod restart;
 mod sabotage;
 mod sabotages;
 mod shared;
+#[path = "../e2e/shop.rs"]
+mod shop;
 mod soak;
 mod three;
 mod versions;

@@ -67,7 +67,12 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         facts.row(["kubelet", "configured to accept cgroup v1"]);
     }
     facts.row(["Istio".into(), format!("{}, mesh {}", plan.istio_versions().join(", "), plan.mesh.id)]);
-    facts.row(["root of trust", &plan.mesh.root_subject]);
+    let root = match (&plan.mesh.root_subject, &plan.mesh.trust_from) {
+        (Some(own), _) => own.clone(),
+        (None, Some(from)) => format!("given in {from}"),
+        (None, None) => "that of the secrets cacerts in the clusters".into(),
+    };
+    facts.row(["root of trust".into(), root]);
     facts.row(["images".into(), plan.images().join(", ")]);
     if let Some(samples) = &plan.samples {
         let built = if samples.build { ", image built locally" } else { "" };

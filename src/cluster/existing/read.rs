@@ -57,6 +57,7 @@ pub(super) fn namespace(namespace: &Namespace, ours: bool, quotas: &[ResourceQuo
     };
     existing::Namespace {
         ours,
+        network: namespace.labels().get(NETWORK_LABEL).cloned(),
         enforces: namespace.labels().get(ENFORCE_LABEL).cloned(),
         left: existing::Left {
             pods: left(&["pods", "count/pods"], whole),

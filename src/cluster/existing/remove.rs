@@ -103,6 +103,20 @@ async fn before(deleter: &Deleter<'_>) -> anyhow::Result<Option<Before>> {
     Ok(Before::of(&map))
 }
 
+/// Returns the kinds that kindmesh may list and that its objects have, those included that `deploy` applied; and the kinds of objects by
+/// which a namespace is not only kindmesh's.
+///
+/// # Errors
+/// The API server's.
+pub async fn kinds(client: &Client) -> anyhow::Result<Vec<ApiResource>> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    let found = api.get_opt(RECORD).await.context("getting the record of the environment")?;
+    let before = found.filter(is_ours).and_then(|map| Before::of(&map));
+    let mut kinds = owner::looked_for(before.as_ref().map_or(&[], |before| &before.kinds));
+    kinds.extend(owner::everywhere());
+    Ok(kinds)
+}
+
 async fn delete_remote_secrets(deleter: &Deleter<'_>) -> anyhow::Result<bool> {
     let remote = |secret: &Metadata| secret.labels().contains_key(REMOTE_LABEL);
     deleter.delete_ours(&[resource(owner::SECRET)], remote).await

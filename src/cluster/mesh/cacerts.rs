@@ -6,8 +6,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::apply;
+use crate::base::digest::hex;
 use crate::host::trust::Intermediate;
 
 const NAMESPACE: &str = include_str!("../../../mesh-manifests/istio/namespace.yaml");
@@ -34,6 +36,20 @@ pub async fn prepare(client: &Client, network: &str, intermediate: &Intermediate
     let live = api.get_opt("cacerts").await.context("getting secret cacerts")?;
     let revision = revision(live.as_ref(), intermediate, &format!("r{:x}", Timestamp::now().as_nanosecond()));
     Ok(CaCerts { objects: objects(network, intermediate, &revision)?, revision })
+}
+
+/// Returns the revision of a secret of another owner, which changes with its certificates.
+///
+/// # Errors
+/// The API server's, or if there is no secret.
+pub async fn revision_of_others(client: &Client) -> anyhow::Result<String> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
+    let live = api.get("cacerts").await.context("getting secret cacerts")?;
+    let data = live.data.unwrap_or_default();
+    let certificates =
+        data.into_iter().filter(|(name, _)| name.ends_with("cert.pem") || name.ends_with("chain.pem"));
+    let text: Vec<u8> = certificates.flat_map(|(_, pem)| pem.0).collect();
+    Ok(hex(&Sha256::digest(text))[..12].to_owned())
 }
 
 /// Returns the revision of the live secret if it has the wanted content, else `new`. Earlier versions used the UID and the

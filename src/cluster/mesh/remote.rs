@@ -13,7 +13,6 @@ use super::{apply, istiod};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
 use crate::cluster::refusal::{Record, Retries};
-use crate::plan::Cluster;
 
 const READER_TOKEN: &str = include_str!("../../../mesh-manifests/istio/reader-token.yaml");
 const REMOTE_SECRET: &str = include_str!("../../../mesh-manifests/istio/remote-secret.yaml");
@@ -74,18 +73,17 @@ pub fn secret_name(cluster: &str) -> String {
     format!("istio-remote-secret-{cluster}")
 }
 
-/// Returns the remote secret for `cluster`, to apply in its peers. It must be correct from the start: istiod may not pick
-/// up a later correction (istio#58047).
+/// Returns the remote secret for a cluster, to apply in a peer that reaches its API server at `url`. It must be correct from the
+/// start: istiod may not pick up a later correction (istio#58047).
 ///
 /// # Errors
 /// If the built-in file is invalid.
-pub fn secret(cluster: &Cluster, reader: &Reader) -> anyhow::Result<DynamicObject> {
-    let name = &cluster.name;
+pub fn secret(name: &str, url: &str, reader: &Reader) -> anyhow::Result<DynamicObject> {
     let kubeconfig = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": name, "cluster": {
-            "server": cluster.api_server,
+            "server": url,
             "certificate-authority-data": ByteString(reader.ca.clone()),
         }}],
         "users": [{"name": name, "user": {"token": reader.token}}],

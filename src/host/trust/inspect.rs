@@ -3,7 +3,6 @@
 use crate::base::digest::hex;
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
-use rcgen::{KeyPair, PublicKeyData};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use x509_parser::{certificate::X509Certificate, pem::Pem};
@@ -44,15 +43,39 @@ pub fn inspect(pem: &[u8]) -> anyhow::Result<Vec<CertificateInfo>> {
 pub fn chains_to(child_pem: &[u8], issuer_pem: &[u8]) -> bool {
     let (Ok(child), Ok(issuer)) = (blocks(child_pem), blocks(issuer_pem)) else { return false };
     let (Ok(child), Ok(issuer)) = (parse(&child[0]), parse(&issuer[0])) else { return false };
+    signed(&child, &issuer)
+}
+
+/// Checks that a chain begins with the certificate of `first_pem`, and that each certificate is signed by the next one and the last one by
+/// one of `roots_pem`, which it may also contain.
+///
+/// # Errors
+/// What is wrong with the chain.
+pub(super) fn leads_to(chain_pem: &[u8], first_pem: &[u8], roots_pem: &[u8]) -> anyhow::Result<()> {
+    let (chain, first, roots) = (blocks(chain_pem)?, blocks(first_pem)?, blocks(roots_pem)?);
+    let (chain, roots) = (parse_all(&chain)?, parse_all(&roots).context("root-cert.pem")?);
+    ensure!(chain[0].as_raw() == parse(&first[0])?.as_raw(), "its first certificate is not that of ca-cert.pem");
+    let is_root = |of: &X509Certificate<'_>| roots.iter().any(|root| root.as_raw() == of.as_raw());
+    for (index, certificate) in chain.iter().enumerate() {
+        if is_root(certificate) || roots.iter().any(|root| signed(certificate, root)) {
+            return Ok(());
+        }
+        let next = chain.get(index + 1).context("it does not lead to root-cert.pem")?;
+        ensure!(signed(certificate, next), "its certificate {} is not signed by the one that follows", index + 1);
+    }
+    anyhow::bail!("it does not lead to root-cert.pem")
+}
+
+fn signed(child: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
     issuer.is_ca()
         && child.issuer().as_raw() == issuer.subject().as_raw()
         && child.verify_signature(Some(issuer.public_key())).is_ok()
 }
 
-/// Whether the key belongs to the first certificate.
-pub(super) fn certifies(pem: &[u8], key: &KeyPair) -> bool {
+/// Whether a public key (DER of SubjectPublicKeyInfo) is that of the first certificate.
+pub(super) fn certifies(pem: &[u8], public_key: &[u8]) -> bool {
     let Ok(blocks) = blocks(pem) else { return false };
-    parse(&blocks[0]).is_ok_and(|certificate| certificate.public_key().raw == key.subject_public_key_info())
+    parse(&blocks[0]).is_ok_and(|certificate| certificate.public_key().raw == public_key)
 }
 
 /// Returns the PEM blocks; at least one.
@@ -65,6 +88,10 @@ fn blocks(pem: &[u8]) -> anyhow::Result<Vec<Pem>> {
 fn parse(block: &Pem) -> anyhow::Result<X509Certificate<'_>> {
     ensure!(block.label == "CERTIFICATE", "it contains a {}, not a certificate", block.label);
     block.parse_x509().context("it contains no valid certificate")
+}
+
+fn parse_all(blocks: &[Pem]) -> anyhow::Result<Vec<X509Certificate<'_>>> {
+    blocks.iter().map(parse).collect()
 }
 
 fn info(certificate: &X509Certificate<'_>) -> anyhow::Result<CertificateInfo> {

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::discovery::verbs;
 use kube::{Client, ResourceExt};
 
 use super::{DEPLOY, Object};
+use crate::cluster::existing;
 use crate::cluster::kinds::{Addressed, Known};
 use crate::cluster::objects;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
@@ -27,18 +28,28 @@ struct Found {
 
 /// Deletes the objects of a deployment in one cluster that are no longer in the manifests. Namespaces are deleted
 /// last, and only if they contain nothing else. Returns the deleted objects, and a note about each kept namespace.
+/// `exists` tells whether the cluster existed before the environment.
 ///
 /// # Errors
 /// The API server's errors.
 pub(super) async fn prune(
-    cluster: &str,
-    client: &Client,
+    (cluster, client): (&str, &Client),
+    exists: bool,
     deploy: &str,
     wanted: &BTreeSet<Object>,
 ) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
     let known = Known::ask(client).await.context("discovering API resources")?;
     let can = |kind: &Addressed, verb| kind.capabilities.supports_operation(verb);
-    let kinds: Vec<_> = known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
+    let mut kinds: Vec<_> =
+        known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
+    if exists {
+        // Its user may not list all kinds. `down` looks for the same ones.
+        let listed = existing::remove::kinds(client).await?;
+        let is = |kind: &Addressed, other: &ApiResource| {
+            (&kind.resource.group, &kind.resource.kind) == (&other.group, &other.kind)
+        };
+        kinds.retain(|kind| listed.iter().any(|other| is(kind, other)));
+    }
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{DEPLOY}={deploy}");
     let parameters = ListParams::default().labels(&selector);
     let lists = kinds.iter().map(|addressed| list(client, addressed, &parameters));

@@ -211,7 +211,7 @@ impl Set {
             self.record_kinds(&mut applier).await?;
             let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
             let (removed, notes) = match origin.prune {
-                true => remove::prune(&self.cluster, &self.client, &origin.label, &wanted).await?,
+                true => remove::prune((&self.cluster, &self.client), self.exists, &origin.label, &wanted).await?,
                 false => Default::default(),
             };
             let changed = changed || !removed.is_empty();

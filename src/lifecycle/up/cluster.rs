@@ -14,7 +14,6 @@ use crate::cluster::refusal::{Record, Retries};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
 use crate::host::kind;
-use crate::host::trust::Intermediate;
 use crate::plan::{Cluster, Docker, Host};
 use crate::spec::Profile;
 
@@ -107,9 +106,11 @@ impl Run {
         let cluster = made.cluster;
         let step = self.events.step("cacerts", Some(&cluster.name));
         step.run(async |step| {
+            if cluster.has_cacerts() {
+                return Ok(Outcome::unchanged(cacerts::revision_of_others(&made.client).await?));
+            }
             let environment = &self.plan.environment;
-            let intermediate =
-                Intermediate::ensure(&self.files.trust(), &self.root, environment, &cluster.name)?.value;
+            let intermediate = self.authority()?.intermediate(&self.files.trust(), environment, &cluster.name)?;
             let what = "secret cacerts";
             let mut retries = Retries::new(&made.record);
             let prepared = wait::until(step, what, self.wait_deadline(), async || {

@@ -65,7 +65,7 @@ impl Run {
         let trust = known.with_context(|| format!("the plan has no cluster {}", primary.name))?.wait().await;
         let step = self.events.step("control-plane", Some(&made.cluster.name));
         step.run(async |step| {
-            let served = (made.cluster, self.root.cert_pem());
+            let served = (made.cluster, self.authority()?.root_pem());
             primary::wait_served(&made.client, served, &made.record, step, self.wait_deadline()).await?;
             Ok(Outcome::unchanged(trust.clone()))
         })

@@ -223,6 +223,14 @@ fn needs(spec: &Spec) -> BTreeMap<String, Left> {
     needs
 }
 
+/// Returns Istio's namespace; nothing for a cluster whose namespace has a secret cacerts of another owner.
+fn namespace(cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {
+    match cluster.has_cacerts() {
+        true => Ok(Vec::new()),
+        false => Ok(vec![cacerts::namespace(&cluster.network)?]),
+    }
+}
+
 impl Run {
     /// Returns the client of a cluster that exists, after the namespace of the mesh and the record of the environment were created in
     /// it: they are what `down` finds the rest by.
@@ -237,10 +245,8 @@ impl Run {
             client.ok_or_else(|| Error::environment(format!("not connected to {}", existing.context)))?;
         let step = self.events.step("record", Some(&cluster.name));
         step.run(async |step| {
-            let objects = vec![
-                cacerts::namespace(&cluster.network)?,
-                apply::object(existing::record(&self.plan.environment, &before))?,
-            ];
+            let mut objects = namespace(cluster)?;
+            objects.push(apply::object(existing::record(&self.plan.environment, &before))?);
             let applier = Applier::new(client.clone(), step, self.wait_deadline());
             let changed = applier.recording(record).only_ours().apply(objects).await?;
             Ok(Outcome { value: client.clone(), changed })
@@ -278,7 +284,7 @@ impl Run {
     /// Returns all objects that `up` applies in a cluster that exists.
     fn everything(&self, cluster: &Cluster, rendered: &str) -> anyhow::Result<Vec<DynamicObject>> {
         let mut objects = istio::objects(rendered, "")?;
-        objects.push(cacerts::namespace(&cluster.network)?);
+        objects.extend(namespace(cluster)?);
         if self.plan.has_gateways() {
             objects.extend(gateway::objects()?);
         }

@@ -108,7 +108,11 @@ impl Run {
             return Ok(());
         }
         let step = self.events.step("sample-image", Some(&cluster.name));
-        step.run(async |_| self.bring(cluster, &self.on_engine()?.sample_images).await).await
+        step.run(async |_| self.bring(cluster, &self.on_engine()?.sample_images).await).await?;
+        if let Some(loaded) = self.sample_loaded.get(&cluster.name) {
+            let _ = loaded.set(());
+        }
+        Ok(())
     }
 
     /// Loads images into the nodes of a cluster. The engine needs them only if a node lacks one.

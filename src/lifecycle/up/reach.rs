@@ -1,18 +1,18 @@
-//! Tests from inside whether clusters that exist reach the others, before any istiod gets a remote secret.
+//! Tests from inside whether clusters that exist and the others reach each other, before any istiod gets a remote secret.
 
 use futures::future::try_join_all;
 use kube::Client;
 
 use super::Run;
+use super::remote_secrets::Peer;
 use crate::base::error::Error;
 use crate::base::event::{Outcome, Step};
 use crate::cluster::mesh::apply::Applier;
 use crate::cluster::mesh::reach;
-use crate::cluster::mesh::remote::{self, Reader};
 use crate::cluster::refusal::Record;
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
-use crate::plan::Cluster;
+use crate::plan::{Cluster, Host};
 
 /// The number of attempts: the first request of a new pod may be lost.
 const ATTEMPTS: u8 = 3;
@@ -22,13 +22,12 @@ struct Tested<'a> {
     cluster: &'a Cluster,
     client: &'a Client,
     record: Record,
-    /// Its peers, with what is needed to read them.
-    peers: Vec<(&'a Cluster, &'a Reader)>,
+    peers: Vec<Peer<'a>>,
 }
 
 impl Run {
-    /// Tests whether clusters that exist reach the API servers of their peers and, on a shared network, their pods. Then istiods may
-    /// get remote secrets. Each cluster is tested once: one that has its remote secrets has passed.
+    /// If any clusters exist, tests whether each cluster reaches the API servers of its peers and, on a shared network, their pods. Then
+    /// istiods may get remote secrets. Each cluster is tested once: one that has its remote secrets has passed.
     pub(super) async fn ensure_reaching(&self) -> anyhow::Result<()> {
         if !self.clients.is_empty() {
             let step = self.events.step("reach", None);
@@ -52,6 +51,9 @@ impl Run {
             return Ok(false);
         };
         let started = all.iter().map(async |tested| {
+            if let Some(loaded) = self.sample_loaded.get(&tested.cluster.name) {
+                loaded.wait().await;
+            }
             let objects = reach::objects(&samples.image)?;
             let pods: Vec<_> = objects.iter().filter_map(Workload::of).collect();
             let deadline = self.wait_deadline();
@@ -74,17 +76,14 @@ impl Run {
         Ok(true)
     }
 
-    /// Returns a cluster that exists and that has no remote secrets yet.
+    /// Returns a cluster that has no remote secrets yet; none that has no istiod to read its peers.
     async fn untested<'a>(&'a self, cluster: &'a Cluster, step: &Step) -> anyhow::Result<Option<Tested<'a>>> {
-        let Some((client, _)) = self.clients.get(&cluster.name) else { return Ok(None) };
-        let mut peers = Vec::new();
-        for peer in self.plan.peers(cluster) {
-            if let Some(reader) = self.readers.get(&peer.name) {
-                peers.push((peer, reader.wait().await));
-            }
-        }
-        let secrets = peers.iter().map(|(peer, reader)| remote::secret(peer, reader));
-        let secrets: Vec<_> = secrets.collect::<Result<_, _>>()?;
+        let Some(published) = self.readers.get(&cluster.name).filter(|_| !cluster.is_remote()) else {
+            return Ok(None);
+        };
+        let client = &published.wait().await.client;
+        let peers = self.peers(cluster).await;
+        let secrets: Vec<_> = peers.iter().map(Peer::secret).collect::<Result<_, _>>()?;
         let record = Record::default();
         let mut applier = Applier::new(client.clone(), step, self.wait_deadline());
         let there = applier.are_applied(&secrets).await?;
@@ -92,30 +91,52 @@ impl Run {
     }
 
     async fn test(&self, tested: &Tested<'_>, addresses: &[(&str, String)]) -> anyhow::Result<()> {
-        let (here, client) = (&tested.cluster.name, tested.client);
-        for (peer, reader) in &tested.peers {
-            let url = &peer.api_server;
-            if let Some(why) = attempts(async || reach::api_server(client, url, reader).await).await? {
-                let index = self.spec.clusters.iter().position(|cluster| cluster.name.as_str() == peer.name);
-                let fix = format!(
-                    "set clusters[{}].apiServer to a URL that pods of {here} reach, and that the certificate of the API server names",
-                    index.unwrap_or_default()
-                );
-                let what = format!("pods of {here} do not reach the API server of {} at {url}: {why}", peer.name);
-                return Err(Error::prerequisite(what).hint(fix).into());
+        let (here, client) = (tested.cluster, tested.client);
+        // kind's clusters always reach each other.
+        let exists = |cluster: &Cluster| cluster.host.existing().is_some();
+        for peer in tested.peers.iter().filter(|peer| exists(here) || exists(peer.cluster)) {
+            if let Some(why) = attempts(async || reach::api_server(client, peer.url, peer.reader).await).await? {
+                let (here, there, url) = (&here.name, &peer.cluster.name, peer.url);
+                let what = format!("pods of {here} do not reach the API server of {there} at {url}: {why}");
+                return Err(Error::prerequisite(what).hint(self.fix(tested.cluster, peer.cluster)).into());
             }
         }
-        let neighbors = self.plan.neighbors(tested.cluster);
+        let neighbors = self.plan.neighbors(here).filter(|_| exists(here));
         let neighbors = neighbors.filter_map(|peer| addresses.iter().find(|(name, _)| *name == peer.name));
         for (peer, address) in neighbors {
             if let Some(why) = attempts(async || reach::pod(client, address).await).await? {
-                let what = format!("pods of {here} do not reach pods of {peer}, such as {address}: {why}");
+                let what = format!("pods of {} do not reach pods of {peer}, such as {address}: {why}", here.name);
                 let fix =
                     "make routes between them, or give each cluster a network of its own: clusters[].network";
                 return Err(Error::prerequisite(what).hint(fix).into());
             }
         }
         Ok(())
+    }
+
+    /// Returns how to let pods of a cluster reach the API server of another one.
+    fn fix(&self, from: &Cluster, to: &Cluster) -> String {
+        let index = self.spec.clusters.iter().position(|cluster| cluster.name.as_str() == to.name);
+        let url = format!(
+            "set clusters[{}].apiServer to a URL that pods of {} reach, and that the certificate of the API server names",
+            index.unwrap_or_default(),
+            from.name
+        );
+        let containers = |of: &Cluster| format!("if the nodes of {} are containers of this engine", of.name);
+        match (&from.host, &to.host, &self.plan.docker) {
+            (Host::Existing(_), Host::Kind(_), Some(docker)) => {
+                let network = &docker.network.name;
+                format!(
+                    "{}: docker network connect {network} NODE; otherwise make routes to that network",
+                    containers(from)
+                )
+            }
+            (Host::Kind(kind), Host::Existing(_), _) => {
+                let node = kind.control_plane();
+                format!("{url}; {}: docker network connect NETWORK-OF-{} {node}", containers(to), to.name)
+            }
+            _ => url,
+        }
     }
 }
 

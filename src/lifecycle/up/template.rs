@@ -106,6 +106,8 @@ impl Source {
                 }
                 Ok(Self::New((**snapshot).clone()))
             }
+            // Some of its clusters are never created.
+            Origin::Template if spec.clusters.iter().any(|cluster| cluster.exists()) => Ok(Self::Kind),
             Origin::Template => {
                 let plan = plan::anonymous(spec, inventory)?;
                 let mut node_images = BTreeMap::new();
@@ -205,7 +207,7 @@ impl Run {
         let saved = |snapshot: &Snapshot| snapshot.manifest.clusters.get(&cluster.name).cloned();
         let environment = &self.plan.environment;
         let signer = &self.plan.control_plane_of(cluster).name;
-        let trust = || Intermediate::ensure(&self.files.trust(), &self.root, environment, signer);
+        let trust = || self.authority()?.intermediate(&self.files.trust(), environment, signer);
         let OnEngine { engine, existing, templates, .. } = self.on_engine()?;
         let restored = self.plan.docker()?.identity.is_some();
         let template = match &templates.source {
@@ -213,7 +215,7 @@ impl Run {
             Source::Snapshot(snapshot) | Source::New(snapshot) => {
                 let saved = saved(snapshot);
                 let saved = saved.with_context(|| format!("the snapshot has no cluster {}", cluster.name))?;
-                let trust = if templates.replaces() { None } else { Some(trust()?.value) };
+                let trust = if templates.replaces() { None } else { Some(trust()?) };
                 self.restore_from(snapshot, &saved, cluster, trust.as_ref(), step).await?;
                 return Ok(true);
             }
@@ -227,7 +229,7 @@ impl Run {
                 false => self.require_own_identity(cluster).map(|()| false),
             };
         };
-        let trust = trust()?.value;
+        let trust = trust()?;
         let Err(error) = self.restore_from(template, &saved, cluster, Some(&trust), step).await else {
             return Ok(true);
         };

@@ -281,9 +281,16 @@ fn namespaces(found: &Found<'_>) -> Vec<Refusal> {
         let is_foreign = |name: &str| facts.namespaces.get(name).is_some_and(|namespace| !namespace.ours);
         // That of another Istio is reported with it.
         let has_istio = facts.istiods.iter().any(|istiod| !istiod.ours);
+        let has_cacerts = facts.cacerts.as_ref().is_some_and(|cacerts| !cacerts.ours);
         if found.spec.mesh.install && !has_istio && is_foreign(ISTIO_NAMESPACE) {
-            let fix = format!("if nobody needs it: {} delete namespace {ISTIO_NAMESPACE}", kubectl(cluster));
-            refusals.push(Refusal::usage(foreign("namespace", ISTIO_NAMESPACE, cluster), fix));
+            match has_cacerts {
+                true => refusals.extend(network_label(found, cluster, facts)),
+                false => {
+                    let fix =
+                        format!("if nobody needs it: {} delete namespace {ISTIO_NAMESPACE}", kubectl(cluster));
+                    refusals.push(Refusal::usage(foreign("namespace", ISTIO_NAMESPACE, cluster), fix));
+                }
+            }
         }
         let name = samples.namespace.as_str();
         if samples.enabled && is_foreign(name) {
@@ -294,6 +301,23 @@ fn namespaces(found: &Found<'_>) -> Vec<Refusal> {
         }
     }
     refusals
+}
+
+/// A namespace of another owner, with cacerts, is used as it is: it needs the label that kindmesh gives its own.
+fn network_label(found: &Found<'_>, cluster: &spec::Cluster, facts: &Facts) -> Option<Refusal> {
+    let network = found.spec.network_of(cluster).unwrap_or(found.spec.name.as_str());
+    let has = facts.namespaces.get(ISTIO_NAMESPACE)?.network.as_deref();
+    if has == Some(network) {
+        return None;
+    }
+    let label = format!("topology.istio.io/network={network}");
+    let what = format!("namespace {ISTIO_NAMESPACE} of cluster {} does not have the label {label}", cluster.name);
+    let mut refusal = Refusal::usage(
+        what,
+        format!("{} label namespace {ISTIO_NAMESPACE} --overwrite {label}", kubectl(cluster)),
+    );
+    refusal.evidence = has.map(|has| format!("its network is {has}")).into_iter().collect();
+    Some(refusal)
 }
 
 /// The secrets cacerts of another owner are used as they are, if every cluster has one and all share a root certificate.

@@ -92,11 +92,15 @@ pub(super) fn resource((api_version, kind): Kind) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
+/// Returns the kinds of cluster-wide objects that kindmesh creates.
+pub(super) fn everywhere() -> impl Iterator<Item = ApiResource> {
+    WEBHOOKS.into_iter().chain(CLUSTER_WIDE).chain([NAMESPACE, DEFINITION]).map(resource)
+}
+
 /// Returns the kinds that kindmesh creates in namespaces, and those that `deploy` applied.
 pub(super) fn applied(deployed: &[ApiResource]) -> Vec<ApiResource> {
     let mut kinds = NAMESPACED.map(resource).to_vec();
-    let own = WEBHOOKS.into_iter().chain(CLUSTER_WIDE).chain([NAMESPACE, DEFINITION]).map(resource);
-    let own: Vec<ApiResource> = own.chain(kinds.clone()).collect();
+    let own: Vec<ApiResource> = everywhere().chain(kinds.clone()).collect();
     let is = |kind: &ApiResource, other: &ApiResource| (&kind.group, &kind.kind) == (&other.group, &other.kind);
     kinds.extend(deployed.iter().filter(|kind| !own.iter().any(|own| is(own, kind))).cloned());
     kinds

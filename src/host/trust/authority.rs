@@ -1,0 +1,232 @@
+//! Who signs the intermediate CAs of an environment: its own root CA, or somebody else, who gave them as files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+
+use super::{CLUSTER_FILES, Intermediate, OTHER_KEY, ROOT_CERT, Root, files, inspect, usable_certificate};
+use crate::base::digest::hex;
+use crate::base::error::Error;
+use crate::base::event::Outcome;
+use crate::host::state;
+
+/// The intermediate CAs of an environment's clusters, and their common root.
+#[derive(Debug)]
+pub enum Authority {
+    /// kindmesh's own root CA, which signs them when they are needed.
+    Own(Root),
+    /// Files of the user. The key of their root is not needed.
+    Given {
+        /// The certificates of the root that all of them share.
+        root_pem: String,
+        /// The intermediate CA of each cluster.
+        intermediates: BTreeMap<String, Intermediate>,
+    },
+}
+
+impl Authority {
+    /// Loads or creates the root CA in `dir`, or reads the files of `from` (`trust.from`) for these clusters. The root certificate is
+    /// then copied to `dir`.
+    ///
+    /// # Errors
+    /// A usage error for given files that cannot be used; otherwise those of [`Root::ensure`] and of the file system.
+    pub fn ensure<'a>(
+        dir: &Path,
+        environment: &str,
+        from: Option<&Path>,
+        clusters: impl Iterator<Item = &'a str>,
+    ) -> anyhow::Result<Outcome<Self>> {
+        let Some(from) = from else {
+            let Outcome { value, changed } = Root::ensure(dir, environment)?;
+            return Ok(Outcome { value: Self::Own(value), changed });
+        };
+        let given = given(from, clusters, Timestamp::now())?;
+        files::private_directory(dir)?;
+        let path = dir.join(ROOT_CERT);
+        let changed = files::read(&path)?.as_deref() != Some(given.root_pem());
+        if changed {
+            state::write_private(&path, given.root_pem().as_bytes())?;
+        }
+        Ok(Outcome { value: given, changed })
+    }
+
+    /// Returns the root's certificate, which all clusters share.
+    pub fn root_pem(&self) -> &str {
+        match self {
+            Self::Own(root) => root.cert_pem(),
+            Self::Given { root_pem, .. } => root_pem,
+        }
+    }
+
+    /// Returns the start of the root certificate's SHA-256: 12 hexadecimal digits. Pods with this annotation restart when the root
+    /// changes.
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(self.root_pem()))[..12].to_owned()
+    }
+
+    /// Returns the intermediate CA of a cluster. Those of the own root CA are kept in `dir`.
+    ///
+    /// # Errors
+    /// Those of [`Intermediate::ensure`].
+    pub fn intermediate(&self, dir: &Path, environment: &str, cluster: &str) -> anyhow::Result<Intermediate> {
+        match self {
+            Self::Own(root) => Ok(Intermediate::ensure(dir, root, environment, cluster)?.value),
+            Self::Given { intermediates, .. } => {
+                let given = intermediates.get(cluster).cloned();
+                given.ok_or_else(|| anyhow::anyhow!("no intermediate CA was given for cluster {cluster}"))
+            }
+        }
+    }
+}
+
+/// Reads the four files of each cluster.
+fn given<'a>(from: &Path, clusters: impl Iterator<Item = &'a str>, now: Timestamp) -> Result<Authority, Error> {
+    let mut intermediates = BTreeMap::new();
+    for cluster in clusters {
+        intermediates.insert(cluster.to_owned(), intermediate(&from.join(cluster), now)?);
+    }
+    let roots = |of: &Intermediate| -> Vec<String> {
+        let certificates = inspect::inspect(of.root_pem.as_bytes()).unwrap_or_default();
+        certificates.into_iter().map(|certificate| certificate.sha256).collect()
+    };
+    let mut each = intermediates.iter();
+    let Some((first, one)) = each.next() else {
+        return Err(Error::usage("trust.from needs at least one cluster with an istiod"));
+    };
+    if let Some((other, _)) = each.find(|(_, other)| roots(other) != roots(one)) {
+        return Err(refused(&from.join(other).join(ROOT_CERT), &format!("it is not the root of {first}")));
+    }
+    Ok(Authority::Given { root_pem: one.root_pem.clone(), intermediates })
+}
+
+fn intermediate(folder: &Path, now: Timestamp) -> Result<Intermediate, Error> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(text),
+            Err(error) => Err(refused(&path, &error.to_string())),
+        }
+    };
+    let [cert_pem, key_pem, chain_pem, root_pem] =
+        [read(CLUSTER_FILES[0])?, read(CLUSTER_FILES[1])?, read(CLUSTER_FILES[2])?, read(ROOT_CERT)?];
+    let [cert, key, chain] = [0, 1, 2].map(|file| folder.join(CLUSTER_FILES[file]));
+    usable_certificate(&cert_pem, now).map_err(|why| refused(&cert, &why))?;
+    is_key_of(&key_pem, &cert_pem).map_err(|why| refused(&key, &why))?;
+    if let Err(error) = inspect::leads_to(chain_pem.as_bytes(), cert_pem.as_bytes(), root_pem.as_bytes()) {
+        return Err(refused(&chain, &format!("{error:#}")));
+    }
+    Ok(Intermediate { cert_pem, key_pem, chain_pem, root_pem })
+}
+
+/// Checks that a key is that of a certificate, in any format that istiod reads: PKCS#8, PKCS#1 or SEC1.
+fn is_key_of(key_pem: &str, cert_pem: &str) -> Result<(), String> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes());
+    let key = key.map_err(|error| format!("it has no usable key: {error}"))?;
+    let key = any_supported_type(&key).map_err(|error| format!("it has no usable key: {error}"))?;
+    let public = key.public_key().ok_or("it has no usable key")?;
+    match inspect::certifies(cert_pem.as_bytes(), public.as_ref()) {
+        true => Ok(()),
+        false => Err(OTHER_KEY.into()),
+    }
+}
+
+fn refused(path: &Path, why: &str) -> Error {
+    Error::usage(format!("trust.from: {} cannot be used: {why}", path.display())).hint(
+        "trust.from/CLUSTER has Istio's files for each cluster: ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, \
+         all of one root: https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory as a user has it, with files that an own root CA signed.
+    fn folder(clusters: [&str; 2]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::ensure(&folder.path().join("root"), "theirs").unwrap().value;
+        for cluster in clusters {
+            write(&folder, &root, cluster);
+        }
+        folder
+    }
+
+    fn write(folder: &tempfile::TempDir, root: &Root, cluster: &str) {
+        let signed = Intermediate::ensure(&folder.path().join("root"), root, "theirs", cluster).unwrap().value;
+        let dir = folder.path().join(cluster);
+        std::fs::create_dir_all(&dir).unwrap();
+        signed.secret_data().iter().for_each(|(name, pem)| std::fs::write(dir.join(name), pem).unwrap());
+    }
+
+    fn read(folder: &tempfile::TempDir) -> Result<Authority, String> {
+        let read = given(folder.path(), ["east", "west"].into_iter(), Timestamp::now());
+        read.map_err(|error| error.message.replace(&folder.path().display().to_string(), "DIR"))
+    }
+
+    #[test]
+    fn given_files_are_used_as_they_are() {
+        let folder = folder(["east", "west"]);
+        let state = tempfile::tempdir().unwrap();
+        let clusters = || ["east", "west"].into_iter();
+        let ensure = || Authority::ensure(state.path(), "shop", Some(folder.path()), clusters()).unwrap();
+        let Outcome { value, changed } = ensure();
+        assert!(changed && !ensure().changed);
+        let east = value.intermediate(state.path(), "shop", "east").unwrap();
+        assert_eq!(east.cert_pem, std::fs::read_to_string(folder.path().join("east/ca-cert.pem")).unwrap());
+        assert_eq!(super::super::root_certificate(state.path()).unwrap(), value.root_pem());
+        // No key is copied.
+        let names: Vec<_> =
+            std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [ROOT_CERT]);
+    }
+
+    #[test]
+    fn unusable_files_are_refused_by_name() {
+        let folder = folder(["east", "west"]);
+        let at = |name: &str| folder.path().join(name);
+        let swap = |one: &str, other: &str| {
+            let text = std::fs::read_to_string(at(one)).unwrap();
+            std::fs::copy(at(other), at(one)).unwrap();
+            let said = read(&folder).unwrap_err();
+            std::fs::write(at(one), text).unwrap();
+            read(&folder).unwrap();
+            said
+        };
+        assert_eq!(
+            swap("west/ca-key.pem", "east/ca-key.pem"),
+            "trust.from: DIR/west/ca-key.pem cannot be used: it is not the key of the certificate next to it"
+        );
+        assert_eq!(
+            swap("west/cert-chain.pem", "east/cert-chain.pem"),
+            "trust.from: DIR/west/cert-chain.pem cannot be used: its first certificate is not that of ca-cert.pem"
+        );
+        assert!(
+            swap("west/ca-cert.pem", "west/ca-key.pem").contains("west/ca-cert.pem cannot be used: it contains a")
+        );
+        std::fs::remove_file(at("east/cert-chain.pem")).unwrap();
+        assert!(
+            read(&folder).unwrap_err().starts_with("trust.from: DIR/east/cert-chain.pem cannot be used: No such")
+        );
+    }
+
+    #[test]
+    fn clusters_of_two_roots_are_refused() {
+        let (folder, other) = (folder(["east", "east"]), folder(["west", "west"]));
+        std::fs::rename(other.path().join("west"), folder.path().join("west")).unwrap();
+        assert_eq!(
+            read(&folder).unwrap_err(),
+            "trust.from: DIR/west/root-cert.pem cannot be used: it is not the root of east"
+        );
+        // A chain that ends at another root than the one next to it.
+        std::fs::copy(folder.path().join("east/root-cert.pem"), folder.path().join("west/root-cert.pem")).unwrap();
+        assert_eq!(
+            read(&folder).unwrap_err(),
+            "trust.from: DIR/west/cert-chain.pem cannot be used: it does not lead to root-cert.pem"
+        );
+    }
+}
