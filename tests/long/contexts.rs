@@ -243,8 +243,11 @@ fn what_is_refused_is_not_changed() {
         std::fs::write(&environment.spec, spec.replace(from, to)).unwrap();
         refuses(&foreign, &environment, &CONSENT, said);
     }
-    let without = spec.lines().filter(|line| !line.contains("apiServer")).collect::<Vec<_>>().join("\n");
-    std::fs::write(&environment.spec, without).unwrap();
+    let mut without: Value = serde_yaml::from_str(&spec).unwrap();
+    for cluster in without["clusters"].as_array_mut().unwrap() {
+        cluster.as_object_mut().unwrap().remove("apiServer");
+    }
+    std::fs::write(&environment.spec, without.to_string()).unwrap();
     refuses(&foreign, &environment, &CONSENT, "which its peers cannot reach");
     std::fs::write(&environment.spec, &spec).unwrap();
 

@@ -19,7 +19,7 @@ use crate::host::state;
 #[derive(Debug)]
 pub enum Authority {
     /// kindmesh's own root CA, which signs them when they are needed.
-    Own(Root),
+    Own(Box<Root>),
     /// Files of the user. The key of their root is not needed.
     Given {
         /// The certificates of the root that all of them share.
@@ -43,7 +43,7 @@ impl Authority {
     ) -> anyhow::Result<Outcome<Self>> {
         let Some(from) = from else {
             let Outcome { value, changed } = Root::ensure(dir, environment)?;
-            return Ok(Outcome { value: Self::Own(value), changed });
+            return Ok(Outcome { value: Self::Own(Box::new(value)), changed });
         };
         let given = given(from, clusters, Timestamp::now())?;
         files::private_directory(dir)?;
