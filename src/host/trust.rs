@@ -25,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{KeyPair, PublicKeyData};
 
 pub use authority::Authority;
-pub use inspect::{chains_to, inspect};
+pub use inspect::{chains_to, inspect, leads_to};
 
 use crate::base::error::Error;
 use crate::base::event::Outcome;
@@ -216,7 +216,7 @@ fn usable_certificate(pem: &str, now: Timestamp) -> Result<(), String> {
         return Err(format!("it is valid from {}, but the host's clock says {now}", certificate.not_before));
     }
     if certificate.not_after < now + MARGIN {
-        return Err(format!("it expires at {}", certificate.not_after));
+        return Err(format!("it expires at {}, in less than 30 days", certificate.not_after));
     }
     Ok(())
 }

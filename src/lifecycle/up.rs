@@ -144,6 +144,7 @@ async fn run(
     let interrupt = &options.interrupt;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;
+    check_trust(&spec)?;
     let engine = connect(&spec, &files, events).await?;
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::exclusive(&files, step).await?;
@@ -166,6 +167,13 @@ async fn run(
         up = work.make_or_start_over(spec, &options.origin) => up,
         () = interrupt.requested() => Err(stop::stop(engine, &name, &files, &options.origin, events).await),
     }
+}
+
+/// Checks the certificates that the user gives.
+fn check_trust(spec: &Spec) -> Result<(), Error> {
+    let Some(from) = &spec.trust.from else { return Ok(()) };
+    let primaries = spec.clusters.iter().filter(|cluster| spec.primary_of(cluster).is_none());
+    Authority::check(Path::new(from), primaries.map(|cluster| cluster.name.as_str()))
 }
 
 /// Connects to the engine, if kind creates any of the clusters.

@@ -57,7 +57,8 @@ fn fixed(spec: &Spec) -> Value {
         "network": spec.network,
         "kubernetes": spec.kubernetes,
         "mesh": {"version": spec.mesh.version, "hub": spec.mesh.hub, "install": spec.mesh.install},
-        "trust": {"from": spec.trust.from},
+        // The directory may move: whether it has the same root is compared when it is read.
+        "trust": {"from": spec.trust.from.as_ref().map(|_| "a directory")},
     })
 }
 

@@ -1,6 +1,6 @@
 //! Who signs the intermediate CAs of an environment: its own root CA, or somebody else, who gave them as files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use super::{CLUSTER_FILES, Intermediate, OTHER_KEY, ROOT_CERT, Root, files, insp
 use crate::base::digest::hex;
 use crate::base::error::Error;
 use crate::base::event::Outcome;
+use crate::base::hint::down_hint;
 use crate::host::state;
 
 /// The intermediate CAs of an environment's clusters, and their common root.
@@ -48,11 +49,26 @@ impl Authority {
         let given = given(from, clusters, Timestamp::now())?;
         files::private_directory(dir)?;
         let path = dir.join(ROOT_CERT);
-        let changed = files::read(&path)?.as_deref() != Some(given.root_pem());
+        let stored = files::read(&path)?;
+        let changed = stored.as_deref() != Some(given.root_pem());
+        if stored.is_some_and(|stored| digests(&stored).is_disjoint(&digests(given.root_pem()))) {
+            let what =
+                format!("trust.from: {} has another root than the running mesh, which rejects it", from.display());
+            let hint = format!("use the earlier one, or {} first", down_hint(environment));
+            return Err(Error::usage(what).hint(hint).into());
+        }
         if changed {
             state::write_private(&path, given.root_pem().as_bytes())?;
         }
         Ok(Outcome { value: given, changed })
+    }
+
+    /// Checks the files of `trust.from` for these clusters.
+    ///
+    /// # Errors
+    /// A usage error that names the first file that cannot be used.
+    pub fn check<'a>(from: &Path, clusters: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+        given(from, clusters, Timestamp::now()).map(drop)
     }
 
     /// Returns the root's certificate, which all clusters share.
@@ -90,15 +106,11 @@ fn given<'a>(from: &Path, clusters: impl Iterator<Item = &'a str>, now: Timestam
     for cluster in clusters {
         intermediates.insert(cluster.to_owned(), intermediate(&from.join(cluster), now)?);
     }
-    let roots = |of: &Intermediate| -> Vec<String> {
-        let certificates = inspect::inspect(of.root_pem.as_bytes()).unwrap_or_default();
-        certificates.into_iter().map(|certificate| certificate.sha256).collect()
-    };
     let mut each = intermediates.iter();
     let Some((first, one)) = each.next() else {
         return Err(Error::usage("trust.from needs at least one cluster with an istiod"));
     };
-    if let Some((other, _)) = each.find(|(_, other)| roots(other) != roots(one)) {
+    if let Some((other, _)) = each.find(|(_, other)| digests(&other.root_pem) != digests(&one.root_pem)) {
         return Err(refused(&from.join(other).join(ROOT_CERT), &format!("it is not the root of {first}")));
     }
     Ok(Authority::Given { root_pem: one.root_pem.clone(), intermediates })
@@ -121,6 +133,12 @@ fn intermediate(folder: &Path, now: Timestamp) -> Result<Intermediate, Error> {
         return Err(refused(&chain, &format!("{error:#}")));
     }
     Ok(Intermediate { cert_pem, key_pem, chain_pem, root_pem })
+}
+
+/// Returns the SHA-256 of each certificate of a PEM text; none if it is not valid.
+fn digests(pem: &str) -> BTreeSet<String> {
+    let certificates = inspect::inspect(pem.as_bytes()).unwrap_or_default();
+    certificates.into_iter().map(|certificate| certificate.sha256).collect()
 }
 
 /// Checks that a key is that of a certificate, in any format that istiod reads: PKCS#8, PKCS#1 or SEC1.
@@ -183,6 +201,26 @@ mod tests {
         let names: Vec<_> =
             std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [ROOT_CERT]);
+    }
+
+    #[test]
+    fn another_root_is_refused_once_one_is_used() {
+        let (one, other, state) =
+            (folder(["east", "west"]), folder(["east", "west"]), tempfile::tempdir().unwrap());
+        let ensure = |from: &tempfile::TempDir| {
+            Authority::ensure(state.path(), "shop", Some(from.path()), ["east", "west"].into_iter())
+        };
+        ensure(&one).unwrap();
+        assert!(ensure(&other).unwrap_err().to_string().contains("another root than the running mesh"));
+        // Moved, or with one more root.
+        std::fs::rename(one.path().join("east"), one.path().join("moved")).unwrap();
+        let roots = [one.path().join("moved"), other.path().join("east")]
+            .map(|dir| std::fs::read_to_string(dir.join(ROOT_CERT)).unwrap());
+        std::fs::rename(one.path().join("moved"), one.path().join("east")).unwrap();
+        for cluster in ["east", "west"] {
+            std::fs::write(one.path().join(cluster).join(ROOT_CERT), roots.concat()).unwrap();
+        }
+        assert!(ensure(&one).unwrap().changed);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn chains_to(child_pem: &[u8], issuer_pem: &[u8]) -> bool {
 ///
 /// # Errors
 /// What is wrong with the chain.
-pub(super) fn leads_to(chain_pem: &[u8], first_pem: &[u8], roots_pem: &[u8]) -> anyhow::Result<()> {
+pub fn leads_to(chain_pem: &[u8], first_pem: &[u8], roots_pem: &[u8]) -> anyhow::Result<()> {
     let (chain, first, roots) = (blocks(chain_pem)?, blocks(first_pem)?, blocks(roots_pem)?);
     let (chain, roots) = (parse_all(&chain)?, parse_all(&roots).context("root-cert.pem")?);
     ensure!(chain[0].as_raw() == parse(&first[0])?.as_raw(), "its first certificate is not that of ca-cert.pem");

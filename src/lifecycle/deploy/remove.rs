@@ -40,8 +40,8 @@ pub(super) async fn prune(
 ) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
     let known = Known::ask(client).await.context("discovering API resources")?;
     let can = |kind: &Addressed, verb| kind.capabilities.supports_operation(verb);
-    let mut kinds: Vec<_> =
-        known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
+    let all: Vec<_> = known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
+    let mut kinds = all.clone();
     if exists {
         // Its user may not list all kinds. `down` looks for the same ones.
         let listed = existing::remove::kinds(client).await?;
@@ -74,7 +74,7 @@ pub(super) async fn prune(
     }
     for found in namespaces {
         let name = found.object.name_any();
-        let left = foreign(client, &kinds, &name, &removed).await?;
+        let left = foreign(client, &all, &kinds, &name, &removed).await?;
         if left.is_empty() {
             found.delete(client).await?;
             removed.push(object_of(cluster, &found));
@@ -122,18 +122,26 @@ pub(super) async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> 
     objects::delete_if_exists(api, &object.name_any(), &parameters).await.map(drop)
 }
 
-/// Returns the objects of a namespace, except those that are deleted and those that every namespace contains.
+/// Returns the objects of a namespace of all kinds, without those outside of `kinds` that the user may not list; except those that are deleted and those that every namespace contains.
 async fn foreign(
     client: &Client,
+    all: &[Addressed],
     kinds: &[Addressed],
     namespace: &str,
     removed: &[Object],
 ) -> anyhow::Result<Vec<String>> {
     let about = |addressed: &&Addressed| ABOUT.contains(&addressed.resource.kind.as_str());
-    let namespaced = kinds.iter().filter(|addressed| addressed.is_namespaced() && !about(addressed));
+    let namespaced = all.iter().filter(|addressed| addressed.is_namespaced() && !about(addressed));
     let lists = namespaced.map(async |addressed| {
         let kind = &addressed.resource.kind;
         let items = addressed.api(client, Some(namespace)).list(&ListParams::default()).await;
+        let is_needed = || kinds.iter().any(|known| known.resource == addressed.resource);
+        if let Err(kube::Error::Api(status)) = &items
+            && status.code == 403
+            && !is_needed()
+        {
+            return Ok(Vec::new());
+        }
         let items = items.with_context(|| format!("listing {kind} objects in namespace {namespace}"))?.items;
         let others = items.into_iter().filter(|object| {
             let gone = |gone: &Object| {

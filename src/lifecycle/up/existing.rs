@@ -39,7 +39,7 @@ pub struct Consent {
     pub ask: Option<Ask>,
 }
 
-/// Inspects the clusters of a spec that exist as `up` does before it changes anything, without asking for consent. Returns what a plan
+/// Inspects the certificates of `trust.from`, and the clusters of a spec that exist, as `up` does before it changes anything, without asking for consent. Returns what a plan
 /// needs to know about each, by its name.
 ///
 /// # Errors
@@ -50,6 +50,7 @@ pub async fn inspect(
     files: &Files,
     events: &Events,
 ) -> anyhow::Result<BTreeMap<String, Known>> {
+    super::check_trust(spec)?;
     Ok(Existing::inspected(spec, loaded, files, events).await?.known())
 }
 

@@ -127,13 +127,14 @@ impl Run {
             (Host::Existing(_), Host::Kind(_), Some(docker)) => {
                 let network = &docker.network.name;
                 format!(
-                    "{}: docker network connect {network} NODE; otherwise make routes to that network",
+                    "{}: docker network connect {network} NODE, for each node; otherwise make routes to that network",
                     containers(from)
                 )
             }
             (Host::Kind(kind), Host::Existing(_), _) => {
-                let node = kind.control_plane();
-                format!("{url}; {}: docker network connect NETWORK-OF-{} {node}", containers(to), to.name)
+                let connect = |node: &String| format!("docker network connect NETWORK-OF-{} {node}", to.name);
+                let connect: Vec<_> = kind.nodes.iter().map(connect).collect();
+                format!("{url}; {}: {}", containers(to), connect.join(" && "))
             }
             _ => url,
         }

@@ -71,6 +71,12 @@ impl Origin {
     }
 }
 
+/// Whether no template of an environment is kept: some of its clusters are never created, or the records of its clusters have keys of
+/// the user.
+fn has_no_template(spec: &Spec) -> bool {
+    spec.trust.from.is_some() || spec.clusters.iter().any(|cluster| cluster.exists())
+}
+
 /// Where the missing clusters of one run come from.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -106,8 +112,7 @@ impl Source {
                 }
                 Ok(Self::New((**snapshot).clone()))
             }
-            // Some of its clusters are never created.
-            Origin::Template if spec.clusters.iter().any(|cluster| cluster.exists()) => Ok(Self::Kind),
+            Origin::Template if has_no_template(spec) => Ok(Self::Kind),
             Origin::Template => {
                 let plan = plan::anonymous(spec, inventory)?;
                 let mut node_images = BTreeMap::new();
@@ -326,7 +331,7 @@ impl Run {
     /// Keeps a template if this run created every cluster. A failure costs only the next `up` time.
     pub(super) async fn keep_template(&self, made: &[Ready<'_>]) -> anyhow::Result<()> {
         let created = self.on_engine.as_ref().map(|on| on.templates.created.load(Ordering::Relaxed));
-        if created != Some(made.len()) {
+        if created != Some(made.len()) || has_no_template(&self.spec) {
             return Ok(());
         }
         let step = self.events.step("template", None);

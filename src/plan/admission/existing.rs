@@ -338,7 +338,7 @@ fn cacerts(found: &Found<'_>) -> Vec<Refusal> {
         .collect();
     if !without.is_empty() {
         let what = format!("{what}, and {} cannot get a certificate of its root", without.join(", "));
-        let fix = "give every cluster certificates of one root with trust.from, or delete the secret";
+        let fix = "delete the secret; to give every cluster certificates of one root, set trust.from then";
         return vec![Refusal::usage(what, fix)];
     }
     let roots = found.clusters().filter_map(|(_, _, facts)| facts.cacerts.as_ref()).map(|cacerts| &cacerts.roots);
@@ -352,7 +352,7 @@ fn cacerts(found: &Found<'_>) -> Vec<Refusal> {
     };
     let evidence = found.clusters().map(of).collect();
     let what = "the secrets cacerts of the clusters have no root certificate in common";
-    let fix = "give every cluster certificates of one root with trust.from";
+    let fix = "delete the secrets, and give every cluster certificates of one root with trust.from";
     vec![Refusal { evidence, ..Refusal::usage(what, fix) }]
 }
 
