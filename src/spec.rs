@@ -258,6 +258,11 @@ impl Spec {
         self.clusters.iter().filter(|cluster| !cluster.exists())
     }
 
+    /// Returns the clusters with an istiod of their own.
+    pub fn primaries(&self) -> impl Iterator<Item = &Cluster> {
+        self.clusters.iter().filter(|cluster| self.primary_of(cluster).is_none())
+    }
+
     /// Whether kind creates any of the clusters.
     pub fn has_kind_clusters(&self) -> bool {
         self.kind_clusters().next().is_some()

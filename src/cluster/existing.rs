@@ -234,8 +234,7 @@ async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<existing::RemoteS
 /// Returns the environment that the record names, if kindmesh wrote it, and the namespaces that had Istio's root certificate
 /// before it was written: if there is none, those that have it now.
 async fn recorded(client: &Client) -> anyhow::Result<(Option<String>, BTreeSet<String>)> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    if let Some(map) = permitted(api.get_opt(RECORD).await, "config maps")?.filter(is_ours) {
+    if let Some(map) = permitted(record::live(client).await, "config maps")? {
         return Ok((Some(Before::environment(&map).to_owned()), Before::trusting(&map)));
     }
     let api: Api<ConfigMap> = Api::all(client.clone());

@@ -28,6 +28,11 @@ pub fn api_of(client: &Client, object: &DynamicObject) -> anyhow::Result<Api<Dyn
     Ok(api(client, &types.api_version, &types.kind, object.namespace().as_deref()))
 }
 
+/// Whether two kinds are the same, in any version.
+pub fn same(one: &ApiResource, other: &ApiResource) -> bool {
+    (&one.group, &one.kind) == (&other.group, &other.kind)
+}
+
 /// A kind as discovered from an API server.
 #[derive(Debug, Clone)]
 pub struct Addressed {

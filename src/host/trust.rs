@@ -50,8 +50,12 @@ impl fmt::Debug for Root {
 
 /// The file of the root certificate.
 const ROOT_CERT: &str = "root-cert.pem";
-/// The files of a cluster's intermediate CA, as in the secret `cacerts`: its certificate, its key, and the chain to the root.
-const CLUSTER_FILES: [&str; 3] = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem"];
+/// The file of a cluster's intermediate CA, as in the secret `cacerts`.
+const CA_CERT: &str = "ca-cert.pem";
+/// The file of its key.
+const CA_KEY: &str = "ca-key.pem";
+/// The file with the chain of certificates from the intermediate CA to the root CA.
+const CERT_CHAIN: &str = "cert-chain.pem";
 
 /// Returns the certificate of the root CA in a directory, as PEM.
 ///
@@ -171,9 +175,9 @@ impl Intermediate {
     /// Returns the data of the secret `cacerts`. istiod requires all four keys to start.
     pub fn secret_data(&self) -> BTreeMap<String, Vec<u8>> {
         [
-            (CLUSTER_FILES[0], &self.cert_pem),
-            (CLUSTER_FILES[1], &self.key_pem),
-            (CLUSTER_FILES[2], &self.chain_pem),
+            (CA_CERT, &self.cert_pem),
+            (CA_KEY, &self.key_pem),
+            (CERT_CHAIN, &self.chain_pem),
             (ROOT_CERT, &self.root_pem),
         ]
         .into_iter()

@@ -50,10 +50,7 @@ pub async fn render(
     // An existing root of trust is copied; missing parts are created in `folder`, not in the state directory.
     let trust = folder.join("trust");
     copy_folder(&inputs.files.trust(), &trust)?;
-    let from = inputs.spec.trust.from.as_deref().map(Path::new);
-    let primaries = plan.clusters.iter().filter(|cluster| !cluster.is_remote());
-    let primaries = primaries.map(|cluster| cluster.name.as_str());
-    let authority = Authority::ensure(&trust, &plan.environment, from, primaries)?.value;
+    let authority = Authority::ensure(&trust, inputs.spec)?.value;
     out.write("plan.yaml", serde_yaml::to_string(plan)?.as_bytes(), 0o600)?;
     for cluster in &plan.clusters {
         let rendered = render::manifests(inputs.cache, cluster, async || istioctl(cluster).await).await?.value;

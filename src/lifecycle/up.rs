@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -144,7 +143,8 @@ async fn run(
     let interrupt = &options.interrupt;
     let files = folders.environment(loaded.spec.name.as_str());
     let spec = admission::spec(loaded, environment::stored(&files)?)?;
-    check_trust(&spec)?;
+    // Before the spec is stored.
+    Authority::check(&spec)?;
     let engine = connect(&spec, &files, events).await?;
     let lock = events.step("lock", None).run(async |step| {
         let lock = Lock::exclusive(&files, step).await?;
@@ -167,13 +167,6 @@ async fn run(
         up = work.make_or_start_over(spec, &options.origin) => up,
         () = interrupt.requested() => Err(stop::stop(engine, &name, &files, &options.origin, events).await),
     }
-}
-
-/// Checks the certificates that the user gives.
-fn check_trust(spec: &Spec) -> Result<(), Error> {
-    let Some(from) = &spec.trust.from else { return Ok(()) };
-    let primaries = spec.clusters.iter().filter(|cluster| spec.primary_of(cluster).is_none());
-    Authority::check(Path::new(from), primaries.map(|cluster| cluster.name.as_str()))
 }
 
 /// Connects to the engine, if kind creates any of the clusters.
@@ -404,10 +397,6 @@ async fn ensure_trust(
     if plan.clusters.iter().all(Cluster::has_cacerts) {
         return Ok(None);
     }
-    let from = spec.trust.from.as_deref().map(Path::new);
-    let primaries = plan.clusters.iter().filter(|cluster| !cluster.is_remote());
-    let primaries = primaries.map(|cluster| cluster.name.as_str());
-    let step = events.step("trust", None);
-    let ensured = step.run(async |_| Authority::ensure(&files.trust(), &plan.environment, from, primaries));
+    let ensured = events.step("trust", None).run(async |_| Authority::ensure(&files.trust(), spec));
     ensured.await.map(Some)
 }

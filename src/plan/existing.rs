@@ -57,6 +57,13 @@ pub struct Known {
     pub cacerts: bool,
 }
 
+impl Facts {
+    /// Whether it has a secret cacerts that kindmesh did not create.
+    pub fn has_cacerts_of_others(&self) -> bool {
+        self.cacerts.as_ref().is_some_and(|cacerts| !cacerts.ours)
+    }
+}
+
 impl From<&Facts> for Known {
     fn from(facts: &Facts) -> Self {
         let subnets: BTreeSet<Ipv4Net> =
@@ -66,7 +73,7 @@ impl From<&Facts> for Known {
             server: facts.server.clone(),
             version: facts.version.clone(),
             pod_subnets: subnets.into_iter().collect(),
-            cacerts: facts.cacerts.as_ref().is_some_and(|cacerts| !cacerts.ours),
+            cacerts: facts.has_cacerts_of_others(),
         }
     }
 }

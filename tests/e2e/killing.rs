@@ -47,6 +47,17 @@ impl StepEvent {
     }
 }
 
+/// Returns the first start of each step.
+pub fn first_starts(events: &[StepEvent]) -> Vec<&StepEvent> {
+    let mut starts: Vec<&StepEvent> = Vec::new();
+    for event in events.iter().filter(|event| event.is_start()) {
+        if !starts.iter().any(|start| start.step == event.step) {
+            starts.push(event);
+        }
+    }
+    starts
+}
+
 /// A running kindmesh whose events are read as they arrive.
 pub struct RunningCommand {
     child: Child,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::environment::docker;
 use crate::existing::{CLUSTERS, CONSENT, InForeign, lives_and_dies, unchanged};
 use crate::foreign::{Foreign, Layout};
-use crate::killing::{RunningCommand, StepEvent};
+use crate::killing::{RunningCommand, first_starts};
 
 /// No run takes this long.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -43,13 +43,7 @@ fn up_and_down_recover_from_kill_at_every_step() {
     let up_events = up().finish();
     let down_events = down().finish();
     unchanged(&before, &environment.listings());
-    let mut kinds: Vec<&StepEvent> = Vec::new();
-    for event in up_events.iter().filter(|event| event.is_start()) {
-        if !kinds.iter().any(|kind| kind.step == event.step) {
-            kinds.push(event);
-        }
-    }
-    for (turn, kill_event) in kinds.into_iter().enumerate() {
+    for (turn, kill_event) in first_starts(&up_events).into_iter().enumerate() {
         assert!(up().kill_at(|event| event == kill_event, RUN_TIMEOUT), "up ended before {kill_event}");
         let completed = environment.up(&CONSENT);
         assert_eq!(completed.code, 0, "up after {kill_event}: {}", completed.stderr);

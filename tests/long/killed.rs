@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::environment::{Kindmesh, seed};
-use crate::killing::{Leftovers, RunningCommand, StepEvent};
+use crate::killing::{Leftovers, RunningCommand, StepEvent, first_starts};
 
 /// No run takes this long.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -69,13 +69,7 @@ fn up_and_down_recover_from_kill_at_any_event() {
         });
     }
     // Cycles with a second `up`: each kind of step, killed while it runs.
-    let mut kinds: Vec<&StepEvent> = Vec::new();
-    for event in up_events.iter().filter(|event| event.is_start()) {
-        if !kinds.iter().any(|kind| kind.step == event.step) {
-            kinds.push(event);
-        }
-    }
-    for (turn, kill_event) in kinds.into_iter().enumerate() {
+    for (turn, kill_event) in first_starts(&up_events).into_iter().enumerate() {
         cycle.run(&kill_event.to_string(), turn, true, || {
             RunningCommand::start(&kindmesh, CREATE).kill_at(|event| event == kill_event, RUN_TIMEOUT)
         });

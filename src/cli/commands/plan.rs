@@ -69,8 +69,8 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     facts.row(["Istio".into(), format!("{}, mesh {}", plan.istio_versions().join(", "), plan.mesh.id)]);
     let root = match (&plan.mesh.root_subject, &plan.mesh.trust_from) {
         (Some(own), _) => own.clone(),
-        (None, Some(from)) => format!("given in {from}"),
-        (None, None) => "that of the secrets cacerts in the clusters".into(),
+        (None, Some(from)) => format!("certificates in {from}"),
+        (None, None) => "secrets cacerts of the clusters".into(),
     };
     facts.row(["root of trust".into(), root]);
     facts.row(["images".into(), plan.images().join(", ")]);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::RECORD;
 use crate::cluster::mesh::ISTIO_NAMESPACE;
+use crate::cluster::objects::is_ours;
 
 /// The key with the kinds that `deploy` applied besides those of kindmesh itself, one in a line: API version, kind and plural.
 pub(super) const KINDS: &str = "kinds";
@@ -66,6 +67,15 @@ pub fn record(environment: &str, before: &BTreeSet<String>) -> Value {
         "metadata": {"name": RECORD, "namespace": ISTIO_NAMESPACE},
         "data": {ENVIRONMENT: environment, TRUSTING: before.join("\n")},
     })
+}
+
+/// Returns the record in a cluster, if kindmesh wrote it.
+///
+/// # Errors
+/// The API server's.
+pub(super) async fn live(client: &Client) -> kube::Result<Option<ConfigMap>> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    Ok(api.get_opt(RECORD).await?.filter(is_ours))
 }
 
 /// Adds kinds to the record that `deploy` applies, so that `down` looks for their objects, too.

@@ -5,19 +5,18 @@
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use tokio::time::Instant;
 
 use super::RECORD;
-use super::record::Before;
+use super::record::{self, Before};
 use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::base::hint::down_hint;
 use crate::cluster::mesh::apply::MAX_CONCURRENT;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, gateway, istio};
-use crate::cluster::objects::{is_ours, is_terminating};
+use crate::cluster::objects::is_terminating;
 use crate::cluster::refusal::Record;
 use delete::{Among, Deleter};
 use owner::{Metadata, resource};
@@ -91,10 +90,8 @@ pub async fn remove(
 /// Reads the record of the environment; none if the cluster has none. A cluster with that of another environment is refused: all
 /// objects of kindmesh in it are that one's.
 async fn before(deleter: &Deleter<'_>) -> anyhow::Result<Option<Before>> {
-    let api: Api<ConfigMap> = Api::namespaced(deleter.client.clone(), ISTIO_NAMESPACE);
-    let get = async || api.get_opt(RECORD).await.context("getting the record of the environment");
-    let found = deleter.retried("the record of the environment", get).await?;
-    let Some(map) = found.filter(is_ours) else { return Ok(None) };
+    let get = async || record::live(deleter.client).await.context("getting the record of the environment");
+    let Some(map) = deleter.retried("the record of the environment", get).await? else { return Ok(None) };
     let recorded = Before::environment(&map);
     if recorded != deleter.environment {
         let message = format!("the cluster belongs to environment \"{recorded}\"");
@@ -103,15 +100,14 @@ async fn before(deleter: &Deleter<'_>) -> anyhow::Result<Option<Before>> {
     Ok(Before::of(&map))
 }
 
-/// Returns the kinds that kindmesh may list and that its objects have, those included that `deploy` applied; and the kinds of objects by
-/// which a namespace is not only kindmesh's.
+/// Returns the kinds that the user of a cluster that exists has to be allowed to list: those of kindmesh's objects, those that `deploy`
+/// applied, and those that are looked for before a namespace is deleted.
 ///
 /// # Errors
 /// The API server's.
 pub async fn kinds(client: &Client) -> anyhow::Result<Vec<ApiResource>> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
-    let found = api.get_opt(RECORD).await.context("getting the record of the environment")?;
-    let before = found.filter(is_ours).and_then(|map| Before::of(&map));
+    let found = record::live(client).await.context("getting the record of the environment")?;
+    let before = found.and_then(|map| Before::of(&map));
     let mut kinds = owner::looked_for(before.as_ref().map_or(&[], |before| &before.kinds));
     kinds.extend(owner::everywhere());
     Ok(kinds)

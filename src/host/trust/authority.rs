@@ -9,12 +9,15 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use super::{CLUSTER_FILES, Intermediate, OTHER_KEY, ROOT_CERT, Root, files, inspect, usable_certificate};
+use super::{
+    CA_CERT, CA_KEY, CERT_CHAIN, Intermediate, OTHER_KEY, ROOT_CERT, Root, files, inspect, usable_certificate,
+};
 use crate::base::digest::hex;
 use crate::base::error::Error;
 use crate::base::event::Outcome;
 use crate::base::hint::down_hint;
 use crate::host::state;
+use crate::spec::Spec;
 
 /// The intermediate CAs of an environment's clusters, and their common root.
 #[derive(Debug)]
@@ -31,29 +34,23 @@ pub enum Authority {
 }
 
 impl Authority {
-    /// Loads or creates the root CA in `dir`, or reads the files of `from` (`trust.from`) for these clusters. The root certificate is
-    /// then copied to `dir`.
+    /// Loads or creates the root CA in `dir`; with `trust.from`, reads its files instead, and copies the root certificate to `dir`.
     ///
     /// # Errors
     /// A usage error for given files that cannot be used; otherwise those of [`Root::ensure`] and of the file system.
-    pub fn ensure<'a>(
-        dir: &Path,
-        environment: &str,
-        from: Option<&Path>,
-        clusters: impl Iterator<Item = &'a str>,
-    ) -> anyhow::Result<Outcome<Self>> {
-        let Some(from) = from else {
+    pub fn ensure(dir: &Path, spec: &Spec) -> anyhow::Result<Outcome<Self>> {
+        let environment = spec.name.as_str();
+        let Some(from) = &spec.trust.from else {
             let Outcome { value, changed } = Root::ensure(dir, environment)?;
             return Ok(Outcome { value: Self::Own(Box::new(value)), changed });
         };
-        let given = given(from, clusters, Timestamp::now())?;
+        let given = given(spec, Path::new(from))?;
         files::private_directory(dir)?;
         let path = dir.join(ROOT_CERT);
         let stored = files::read(&path)?;
         let changed = stored.as_deref() != Some(given.root_pem());
         if stored.is_some_and(|stored| digests(&stored).is_disjoint(&digests(given.root_pem()))) {
-            let what =
-                format!("trust.from: {} has another root than the running mesh, which rejects it", from.display());
+            let what = format!("trust.from: {from} has another root than the running mesh, which rejects it");
             let hint = format!("use the earlier one, or {} first", down_hint(environment));
             return Err(Error::usage(what).hint(hint).into());
         }
@@ -63,12 +60,12 @@ impl Authority {
         Ok(Outcome { value: given, changed })
     }
 
-    /// Checks the files of `trust.from` for these clusters.
+    /// Checks the files of `trust.from`, if it is set.
     ///
     /// # Errors
     /// A usage error that names the first file that cannot be used.
-    pub fn check<'a>(from: &Path, clusters: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-        given(from, clusters, Timestamp::now()).map(drop)
+    pub fn check(spec: &Spec) -> Result<(), Error> {
+        spec.trust.from.as_ref().map_or(Ok(()), |from| given(spec, Path::new(from)).map(drop))
     }
 
     /// Returns the root's certificate, which all clusters share.
@@ -100,11 +97,12 @@ impl Authority {
     }
 }
 
-/// Reads the four files of each cluster.
-fn given<'a>(from: &Path, clusters: impl Iterator<Item = &'a str>, now: Timestamp) -> Result<Authority, Error> {
+/// Reads the four files of each cluster with an istiod.
+fn given(spec: &Spec, from: &Path) -> Result<Authority, Error> {
+    let now = Timestamp::now();
     let mut intermediates = BTreeMap::new();
-    for cluster in clusters {
-        intermediates.insert(cluster.to_owned(), intermediate(&from.join(cluster), now)?);
+    for cluster in spec.primaries() {
+        intermediates.insert(cluster.name.to_string(), intermediate(&from.join(cluster.name.as_str()), now)?);
     }
     let mut each = intermediates.iter();
     let Some((first, one)) = each.next() else {
@@ -124,13 +122,12 @@ fn intermediate(folder: &Path, now: Timestamp) -> Result<Intermediate, Error> {
             Err(error) => Err(refused(&path, &error.to_string())),
         }
     };
-    let [cert_pem, key_pem, chain_pem, root_pem] =
-        [read(CLUSTER_FILES[0])?, read(CLUSTER_FILES[1])?, read(CLUSTER_FILES[2])?, read(ROOT_CERT)?];
-    let [cert, key, chain] = [0, 1, 2].map(|file| folder.join(CLUSTER_FILES[file]));
-    usable_certificate(&cert_pem, now).map_err(|why| refused(&cert, &why))?;
-    is_key_of(&key_pem, &cert_pem).map_err(|why| refused(&key, &why))?;
+    let (cert_pem, key_pem) = (read(CA_CERT)?, read(CA_KEY)?);
+    let (chain_pem, root_pem) = (read(CERT_CHAIN)?, read(ROOT_CERT)?);
+    usable_certificate(&cert_pem, now).map_err(|why| refused(&folder.join(CA_CERT), &why))?;
+    is_key_of(&key_pem, &cert_pem).map_err(|why| refused(&folder.join(CA_KEY), &why))?;
     if let Err(error) = inspect::leads_to(chain_pem.as_bytes(), cert_pem.as_bytes(), root_pem.as_bytes()) {
-        return Err(refused(&chain, &format!("{error:#}")));
+        return Err(refused(&folder.join(CERT_CHAIN), &format!("{error:#}")));
     }
     Ok(Intermediate { cert_pem, key_pem, chain_pem, root_pem })
 }
@@ -163,6 +160,7 @@ fn refused(path: &Path, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec;
 
     /// A directory as a user has it, with files that an own root CA signed.
     fn folder(clusters: [&str; 2]) -> tempfile::TempDir {
@@ -181,8 +179,15 @@ mod tests {
         signed.secret_data().iter().for_each(|(name, pem)| std::fs::write(dir.join(name), pem).unwrap());
     }
 
+    /// A spec of two clusters with these files.
+    fn spec(folder: &tempfile::TempDir) -> Spec {
+        let clusters = "[{name: east}, {name: west}]";
+        let text = format!("{{name: shop, trust: {{from: '{}'}}, clusters: {clusters}}}", folder.path().display());
+        spec::from_text(&text, "kindmesh.yaml").unwrap().spec
+    }
+
     fn read(folder: &tempfile::TempDir) -> Result<Authority, String> {
-        let read = given(folder.path(), ["east", "west"].into_iter(), Timestamp::now());
+        let read = given(&spec(folder), folder.path());
         read.map_err(|error| error.message.replace(&folder.path().display().to_string(), "DIR"))
     }
 
@@ -190,8 +195,7 @@ mod tests {
     fn given_files_are_used_as_they_are() {
         let folder = folder(["east", "west"]);
         let state = tempfile::tempdir().unwrap();
-        let clusters = || ["east", "west"].into_iter();
-        let ensure = || Authority::ensure(state.path(), "shop", Some(folder.path()), clusters()).unwrap();
+        let ensure = || Authority::ensure(state.path(), &spec(&folder)).unwrap();
         let Outcome { value, changed } = ensure();
         assert!(changed && !ensure().changed);
         let east = value.intermediate(state.path(), "shop", "east").unwrap();
@@ -207,9 +211,7 @@ mod tests {
     fn another_root_is_refused_once_one_is_used() {
         let (one, other, state) =
             (folder(["east", "west"]), folder(["east", "west"]), tempfile::tempdir().unwrap());
-        let ensure = |from: &tempfile::TempDir| {
-            Authority::ensure(state.path(), "shop", Some(from.path()), ["east", "west"].into_iter())
-        };
+        let ensure = |from: &tempfile::TempDir| Authority::ensure(state.path(), &spec(from));
         ensure(&one).unwrap();
         assert!(ensure(&other).unwrap_err().to_string().contains("another root than the running mesh"));
         // Moved, or with one more root.

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Preconditions};
 use kube::discovery::verbs;
 use kube::{Client, ResourceExt};
 
 use super::{DEPLOY, Object};
 use crate::cluster::existing;
-use crate::cluster::kinds::{Addressed, Known};
+use crate::cluster::kinds::{Addressed, Known, same};
 use crate::cluster::objects;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
@@ -45,10 +45,7 @@ pub(super) async fn prune(
     if exists {
         // Its user may not list all kinds. `down` looks for the same ones.
         let listed = existing::remove::kinds(client).await?;
-        let is = |kind: &Addressed, other: &ApiResource| {
-            (&kind.resource.group, &kind.resource.kind) == (&other.group, &other.kind)
-        };
-        kinds.retain(|kind| listed.iter().any(|other| is(kind, other)));
+        kinds.retain(|kind| listed.iter().any(|other| same(&kind.resource, other)));
     }
     let selector = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{DEPLOY}={deploy}");
     let parameters = ListParams::default().labels(&selector);
@@ -122,7 +119,8 @@ pub(super) async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> 
     objects::delete_if_exists(api, &object.name_any(), &parameters).await.map(drop)
 }
 
-/// Returns the objects of a namespace of all kinds, without those outside of `kinds` that the user may not list; except those that are deleted and those that every namespace contains.
+/// Returns the objects of a namespace, except those that are deleted and those that every namespace contains. Of all kinds, those outside
+/// of `kinds` are skipped if the user may not list them.
 async fn foreign(
     client: &Client,
     all: &[Addressed],
@@ -135,14 +133,11 @@ async fn foreign(
     let lists = namespaced.map(async |addressed| {
         let kind = &addressed.resource.kind;
         let items = addressed.api(client, Some(namespace)).list(&ListParams::default()).await;
-        let is_needed = || kinds.iter().any(|known| known.resource == addressed.resource);
-        if let Err(kube::Error::Api(status)) = &items
-            && status.code == 403
-            && !is_needed()
-        {
-            return Ok(Vec::new());
-        }
-        let items = items.with_context(|| format!("listing {kind} objects in namespace {namespace}"))?.items;
+        let is_needed = || kinds.iter().any(|known| same(&known.resource, &addressed.resource));
+        let items = match items {
+            Err(kube::Error::Api(status)) if status.code == 403 && !is_needed() => Vec::new(),
+            items => items.with_context(|| format!("listing {kind} objects in namespace {namespace}"))?.items,
+        };
         let others = items.into_iter().filter(|object| {
             let gone = |gone: &Object| {
                 gone.kind == *kind && gone.namespace == namespace && gone.name == object.name_any()

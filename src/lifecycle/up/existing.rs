@@ -21,6 +21,7 @@ use crate::cluster::refusal::Record;
 use crate::cluster::workloads;
 use crate::host::kubeconfig::contexts::Users;
 use crate::host::state::{self, Files};
+use crate::host::trust::Authority;
 use crate::plan::consent::{self, Grant};
 use crate::plan::existing::{Facts, Known, Left};
 use crate::plan::inventory::Inventory;
@@ -39,8 +40,8 @@ pub struct Consent {
     pub ask: Option<Ask>,
 }
 
-/// Inspects the certificates of `trust.from`, and the clusters of a spec that exist, as `up` does before it changes anything, without asking for consent. Returns what a plan
-/// needs to know about each, by its name.
+/// Inspects the certificates of `trust.from`, and the clusters of a spec that exist, as `up` does before it changes anything, without
+/// asking for consent. Returns what a plan needs to know about each cluster, by its name.
 ///
 /// # Errors
 /// Everything that `up` would refuse, except objects of other owners; or if a cluster cannot be reached.
@@ -50,7 +51,7 @@ pub async fn inspect(
     files: &Files,
     events: &Events,
 ) -> anyhow::Result<BTreeMap<String, Known>> {
-    super::check_trust(spec)?;
+    Authority::check(spec)?;
     Ok(Existing::inspected(spec, loaded, files, events).await?.known())
 }
 

@@ -106,6 +106,11 @@ impl<'a> Found<'a> {
         spec.clusters.iter().enumerate().filter_map(found)
     }
 
+    /// Returns the Istio network of a cluster.
+    fn network(&self, cluster: &'a spec::Cluster) -> &'a str {
+        self.spec.network_of(cluster).unwrap_or(self.spec.name.as_str())
+    }
+
     /// Returns each refusal of a single cluster.
     fn each(&self, refuse: impl Fn(usize, &spec::Cluster, &Facts) -> Option<Refusal>) -> Vec<Refusal> {
         self.clusters().filter_map(|(index, cluster, facts)| refuse(index, cluster, facts)).collect()
@@ -211,7 +216,7 @@ fn istio(found: &Found<'_>) -> Vec<Refusal> {
             [one] => one,
             all => return refuse(format!("{} control planes of Istio, but one is needed", all.len())),
         };
-        let network = found.spec.network_of(cluster).unwrap_or(found.spec.name.as_str());
+        let network = found.network(cluster);
         let is = &istiod.mesh;
         let wanted = [
             ("namespace of istiod", istiod.namespace.as_str(), ISTIO_NAMESPACE),
@@ -281,9 +286,8 @@ fn namespaces(found: &Found<'_>) -> Vec<Refusal> {
         let is_foreign = |name: &str| facts.namespaces.get(name).is_some_and(|namespace| !namespace.ours);
         // That of another Istio is reported with it.
         let has_istio = facts.istiods.iter().any(|istiod| !istiod.ours);
-        let has_cacerts = facts.cacerts.as_ref().is_some_and(|cacerts| !cacerts.ours);
         if found.spec.mesh.install && !has_istio && is_foreign(ISTIO_NAMESPACE) {
-            match has_cacerts {
+            match facts.has_cacerts_of_others() {
                 true => refusals.extend(network_label(found, cluster, facts)),
                 false => {
                     let fix =
@@ -305,7 +309,7 @@ fn namespaces(found: &Found<'_>) -> Vec<Refusal> {
 
 /// A namespace of another owner, with cacerts, is used as it is: it needs the label that kindmesh gives its own.
 fn network_label(found: &Found<'_>, cluster: &spec::Cluster, facts: &Facts) -> Option<Refusal> {
-    let network = found.spec.network_of(cluster).unwrap_or(found.spec.name.as_str());
+    let network = found.network(cluster);
     let has = facts.namespaces.get(ISTIO_NAMESPACE)?.network.as_deref();
     if has == Some(network) {
         return None;
@@ -322,7 +326,7 @@ fn network_label(found: &Found<'_>, cluster: &spec::Cluster, facts: &Facts) -> O
 
 /// The secrets cacerts of another owner are used as they are, if every cluster has one and all share a root certificate.
 fn cacerts(found: &Found<'_>) -> Vec<Refusal> {
-    let theirs = |facts: &&Facts| facts.cacerts.as_ref().is_some_and(|cacerts| !cacerts.ours);
+    let theirs = |facts: &Facts| facts.has_cacerts_of_others();
     let Some((_, first, _)) = found.clusters().find(|(_, _, facts)| theirs(facts)) else { return Vec::new() };
     let what = foreign("secret cacerts", "in istio-system", first);
     if let Some(from) = &found.spec.trust.from {
@@ -333,12 +337,12 @@ fn cacerts(found: &Found<'_>) -> Vec<Refusal> {
         .spec
         .clusters
         .iter()
-        .filter(|cluster| !found.facts.get(cluster.name.as_str()).is_some_and(|facts| theirs(&facts)))
+        .filter(|cluster| !found.facts.get(cluster.name.as_str()).is_some_and(theirs))
         .map(|cluster| cluster.name.as_str())
         .collect();
     if !without.is_empty() {
         let what = format!("{what}, and {} cannot get a certificate of its root", without.join(", "));
-        let fix = "delete the secret; to give every cluster certificates of one root, set trust.from then";
+        let fix = "delete the secret, then give every cluster certificates of one root with trust.from";
         return vec![Refusal::usage(what, fix)];
     }
     let roots = found.clusters().filter_map(|(_, _, facts)| facts.cacerts.as_ref()).map(|cacerts| &cacerts.roots);
@@ -352,7 +356,7 @@ fn cacerts(found: &Found<'_>) -> Vec<Refusal> {
     };
     let evidence = found.clusters().map(of).collect();
     let what = "the secrets cacerts of the clusters have no root certificate in common";
-    let fix = "delete the secrets, and give every cluster certificates of one root with trust.from";
+    let fix = "delete the secrets, then give every cluster certificates of one root with trust.from";
     vec![Refusal { evidence, ..Refusal::usage(what, fix) }]
 }
 

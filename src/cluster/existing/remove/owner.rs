@@ -4,6 +4,7 @@ use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::{GroupVersionKind, PartialObjectMeta};
 
+use crate::cluster::kinds::same;
 use crate::cluster::objects::is_ours;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
@@ -101,8 +102,7 @@ pub(super) fn everywhere() -> impl Iterator<Item = ApiResource> {
 pub(super) fn applied(deployed: &[ApiResource]) -> Vec<ApiResource> {
     let mut kinds = NAMESPACED.map(resource).to_vec();
     let own: Vec<ApiResource> = everywhere().chain(kinds.clone()).collect();
-    let is = |kind: &ApiResource, other: &ApiResource| (&kind.group, &kind.kind) == (&other.group, &other.kind);
-    kinds.extend(deployed.iter().filter(|kind| !own.iter().any(|own| is(own, kind))).cloned());
+    kinds.extend(deployed.iter().filter(|kind| !own.iter().any(|own| same(own, kind))).cloned());
     kinds
 }
 
@@ -110,7 +110,7 @@ pub(super) fn applied(deployed: &[ApiResource]) -> Vec<ApiResource> {
 pub(super) fn looked_for(deployed: &[ApiResource]) -> Vec<ApiResource> {
     let mut kinds = applied(deployed);
     for kind in OF_OTHERS.map(resource) {
-        if !kinds.iter().any(|known| (&known.group, &known.kind) == (&kind.group, &kind.kind)) {
+        if !kinds.iter().any(|known| same(known, &kind)) {
             kinds.push(kind);
         }
     }
