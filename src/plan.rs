@@ -99,8 +99,8 @@ pub struct Cluster {
     pub istiod_through_gateway: bool,
     /// The subject of the intermediate CA that signs the certificates of its workloads.
     pub intermediate_subject: Option<String>,
-    /// The input for istioctl, an IstioOperator.
-    pub istio: Value,
+    /// The input for istioctl, an IstioOperator; none if the Istio that is there is used.
+    pub istio: Option<Value>,
     /// Where it runs.
     pub host: Host,
 }
@@ -188,7 +188,8 @@ pub fn plan(spec: &Spec, inventory: &Inventory) -> Result<Plan, Error> {
     let subnets = assigned.as_ref().map_or(&nowhere, |assigned| &assigned.clusters);
     // A cluster that is added to restored ones joins their mesh.
     let mesh_name = existing.identities.values().next().map_or(name, String::as_str);
-    let own_root = spec.trust.from.is_none() && !inventory.existing.values().any(|known| known.cacerts);
+    let own_root =
+        spec.mesh.install && spec.trust.from.is_none() && !inventory.existing.values().any(|known| known.cacerts);
     let mesh = Mesh {
         id: mesh_name.to_owned(),
         root_subject: own_root.then(|| names::subject(name, None).to_string()),

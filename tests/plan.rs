@@ -355,6 +355,21 @@ fn clusters_that_exist_need_no_engine() {
 }
 
 #[test]
+fn an_istio_that_exists_is_neither_rendered_nor_signed_for() {
+    let text = "name: shop\nmesh: {install: false}\nsamples: {image: 'registry.example/sample:1'}\n\
+                clusters: [{name: cluster1, context: gke}, {name: cluster2, context: eks}]";
+    let mut inventory = Inventory::default();
+    for name in ["cluster1", "cluster2"] {
+        let known =
+            Known { istio: "1.30.4".into(), cacerts: true, ..known(name, "https://10.1.0.5", "10.8.0.0/24") };
+        inventory.existing.insert(name.into(), known);
+    }
+    let plan = made(&spec(text), &inventory);
+    assert!(plan.clusters.iter().all(|cluster| !cluster.installs_istio() && cluster.istio_images.is_empty()));
+    assert_eq!((plan.istio_versions(), &plan.mesh.root_subject), (vec!["1.30.4"], &None));
+}
+
+#[test]
 fn clusters_that_exist_join_those_of_kind() {
     let text = "name: shop\nsamples: {image: 'registry.example/sample:1', caller: {clusters: [own]}, producer: {clusters: [east]}}\n\
                 clusters: [{name: own}, {name: east, context: gke_p_a, network: vpc1, gateway: {addresses: [gw.example]}}]";

@@ -391,7 +391,8 @@ fn clusters_that_exist_have_rules_of_their_own() {
         two("samples: {enabled: false}\n"),
         two(""),
         two("samples: {enabled: false}\nnetwork: {subnet: 172.30.0.0/24}\n"),
-        two("samples: {enabled: false}\nmesh: {install: false}\ntrust: {from: \"\"}\n"),
+        two("samples: {enabled: false}\ntrust: {from: \"\"}\n"),
+        two("samples: {enabled: false}\nmesh: {install: false, values: {pilot: {}}}\ntrust: {from: certificates}\n"),
         of("network: vpc1, apiServer: 'https://10.0.0.5:6443', gateway: {addresses: [10.0.0.6, gateway.example.com]}"),
         of("network: vpc1"),
         of("workers: 1, region: r, zone: z, podSubnet: 10.0.0.0/16, serviceSubnet: 10.96.0.0/16"),
@@ -410,6 +411,8 @@ fn clusters_that_exist_have_rules_of_their_own() {
         "clusters: [{name: a, context: x, gateway: {addresses: [10.0.0.6]}}, {name: b, context: y}]\nsamples: {enabled: false}\n".into(),
         "clusters: [{name: a, apiServer: 'https://10.0.0.5'}, {name: b, gateway: {addresses: [10.0.0.6]}}]\n".into(),
         "mesh: {install: false}\n".into(),
+        "clusters: [{name: a, context: x, mesh: {version: 1.31.0}}, {name: b, context: y, network: n, gateway: {addresses: [10.0.0.6]}}]\n\
+         samples: {enabled: false}\nmesh: {install: false}\n".into(),
     ];
     let told = |text: &str| read(text).and_then(|()| check(text));
     golden("existing", &catalogue(cases.iter().map(String::as_str), told));

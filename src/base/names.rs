@@ -44,6 +44,8 @@ pub const TCP_PORT: u16 = 9000;
 
 /// Istio's namespace.
 pub const ISTIO_NAMESPACE: &str = "istio-system";
+/// The name of the Deployment and the Service of an east-west gateway, as in Istio's documentation.
+pub const GATEWAY: &str = "istio-eastwestgateway";
 /// The port of an east-west gateway for calls from other networks.
 pub const GATEWAY_PORT: u16 = 15443;
 

@@ -49,6 +49,8 @@ pub struct OfContext {
     pub client: Client,
     /// The URL of the API server.
     pub server: String,
+    /// The certificate authorities that the context trusts for it, PEM; empty if those of this host.
+    pub ca: String,
 }
 
 /// Returns a client for a context of the user's kubeconfigs, with a proxy and credentials as kubectl uses them. May run a program
@@ -62,11 +64,13 @@ pub async fn of_context(users: &Users, context: &str) -> anyhow::Result<OfContex
     let merged = users.merged().clone();
     let config = kube::Config::from_custom_kubeconfig(merged, &options).await.with_context(what)?;
     let server = config.cluster_url.to_string();
+    let certificates = config.root_cert.iter().flatten();
+    let ca = certificates.map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der.as_slice()))).collect();
     // A program for credentials runs here, and may wait for its user.
     let built = tokio::time::timeout(CREDENTIALS_TIMEOUT, blocking::elsewhere(move || built(config))).await;
     let late = |_| anyhow::anyhow!("no credentials within {} s", CREDENTIALS_TIMEOUT.as_secs());
     let client = built.map_err(late).flatten().with_context(what)?;
-    Ok(OfContext { client, server })
+    Ok(OfContext { client, server, ca })
 }
 
 fn built(mut config: kube::Config) -> anyhow::Result<Client> {

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use http_body_util::BodyExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ResourceQuota, Secret, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
@@ -15,7 +15,7 @@ use kube::{Client, ResourceExt};
 
 use super::kinds;
 use super::mesh::apply::MAX_CONCURRENT;
-use super::mesh::{ISTIO_NAMESPACE, istio};
+use super::mesh::{ISTIO_NAMESPACE, gateway, istio};
 use super::objects::is_ours;
 use crate::plan::existing::{self, Facts};
 use crate::plan::permissions::{self, Permission};
@@ -179,6 +179,8 @@ async fn istiods(client: &Client) -> anyhow::Result<Vec<existing::Istiod>> {
         if let Some(namespace) = permitted(namespaces.get_opt(&namespace).await, "namespaces")? {
             istiod.mesh.network = namespace.labels().get(read::NETWORK_LABEL).cloned().unwrap_or_default();
         }
+        let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
+        istiod.mesh.gateway = permitted(services.get_metadata_opt(gateway::NAME).await, "services")?.is_some();
         found.push(istiod);
     }
     Ok(found)

@@ -5,12 +5,11 @@
 //! inspect: files, engine ─► admit: plan/admission.rs ─► plan, claim its subnets ─► execute, a chain per cluster ─► verify
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures::future::try_join_all;
-use kube::Client;
 use serde::Serialize;
 use tokio::sync::SetOnce;
 
@@ -55,8 +54,8 @@ mod tools;
 mod unlabeled;
 mod warm;
 
-use existing::Existing;
 pub use existing::{Ask, Consent, inspect};
+use existing::{Connected, Existing};
 use images::Images;
 use network::Planned;
 use remote_secrets::Published;
@@ -243,7 +242,7 @@ impl Work<'_> {
             cache: folders.cache.clone(),
             events: events.clone(),
             files: files.clone(),
-            clients: self.existing.clients(),
+            connected: self.existing.connected(),
             reached: SetOnce::new(),
             spec,
             plan,
@@ -316,8 +315,8 @@ struct Run {
     plan: Plan,
     /// None if all clusters exist already.
     on_engine: Option<OnEngine>,
-    /// The clients of clusters that exist, by name, each with the namespaces that had Istio's root certificate before.
-    clients: BTreeMap<String, (Client, BTreeSet<String>)>,
+    /// The connections to clusters that exist, by name.
+    connected: BTreeMap<String, Connected>,
     files: Files,
     cache: std::path::PathBuf,
     events: Events,

@@ -45,7 +45,6 @@ pub fn spec(loaded: &Loaded, stored: Option<Spec>) -> Result<Spec, Error> {
         return Ok(stored);
     }
     spec::validate(&loaded.spec, &loaded.origins)?;
-    not_yet(&loaded.spec).map_err(|error| loaded.origins.place(error))?;
     Ok(loaded.spec.clone())
 }
 
@@ -61,15 +60,6 @@ pub fn owns_nodes(spec: &Spec, command: &str) -> Result<(), Error> {
         cluster.name
     ))
     .hint("kindmesh does not touch the nodes of such a cluster; use its own tools"))
-}
-
-/// Refuses what `up` does not know yet.
-fn not_yet(wanted: &Spec) -> Result<(), Error> {
-    if wanted.mesh.install {
-        return Ok(());
-    }
-    Err(Error::usage("mesh.install is not supported by this version of kindmesh")
-        .hint("remove it: this version installs Istio in all clusters"))
 }
 
 /// A reason why an environment cannot be created on a host.

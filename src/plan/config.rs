@@ -47,7 +47,13 @@ pub(super) fn cluster(
             (existing_context(environment, name), server.clone())
         }
     };
-    let istio_version = spec.istio_version_of(cluster);
+    let (istio_version, istio_images) = match host.existing().filter(|_| !spec.mesh.install) {
+        Some(existing) => (existing.known.istio.as_str(), Vec::new()),
+        None => {
+            let version = spec.istio_version_of(cluster);
+            (version, image_names::istio(&spec.mesh.hub, version, spec.primary_of(cluster).is_some()))
+        }
+    };
     Ok(Cluster {
         name: name.to_owned(),
         context,
@@ -59,9 +65,9 @@ pub(super) fn cluster(
         primary: spec.primary_of(cluster).map(|primary| primary.name.to_string()),
         istiod_address: network.exposed.map(|exposed| exposed.address),
         istiod_through_gateway: network.exposed.is_some_and(|exposed| exposed.through_gateway),
-        istio: istio(spec, cluster, mesh, network)?,
+        istio: spec.mesh.install.then(|| istio(spec, cluster, mesh, network)).transpose()?,
         istio_version: istio_version.to_owned(),
-        istio_images: image_names::istio(&spec.mesh.hub, istio_version, spec.primary_of(cluster).is_some()),
+        istio_images,
         network: network.name.to_owned(),
         host,
     })

@@ -23,10 +23,18 @@ pub struct Grant {
     pub context: String,
     /// The URL of its API server.
     pub server: String,
+    /// Whether Istio is installed; otherwise the Istio that is there is used.
+    #[serde(default = "installs")]
+    pub installs: bool,
     /// The namespaces that are created or changed.
     pub namespaces: BTreeSet<String>,
     /// The clusters that get a token to read this one: its Services, endpoints, pods, nodes, Secrets and ConfigMaps.
     pub readers: BTreeSet<String>,
+}
+
+/// Consent that earlier versions stored was to install Istio.
+fn installs() -> bool {
+    true
 }
 
 impl Grant {
@@ -34,6 +42,7 @@ impl Grant {
     /// says that it is the same cluster.
     fn is_in(&self, given: &Self) -> bool {
         self.uid == given.uid
+            && (given.installs || !self.installs)
             && self.namespaces.is_subset(&given.namespaces)
             && self.readers.is_subset(&given.readers)
     }
@@ -41,13 +50,13 @@ impl Grant {
     /// Returns what a person agrees to.
     pub fn lines(&self) -> Vec<String> {
         let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let mut lines = vec![
-            format!("cluster {}: context {}, API server {}", self.cluster, self.context, self.server),
-            format!(
-                "  creates objects in the namespaces {}, and cluster roles, webhooks and CRDs of Istio",
-                list(&self.namespaces)
-            ),
-        ];
+        let mut lines =
+            vec![format!("cluster {}: context {}, API server {}", self.cluster, self.context, self.server)];
+        let namespaces = format!("  creates objects in the namespaces {}", list(&self.namespaces));
+        lines.push(match self.installs {
+            true => format!("{namespaces}, and cluster roles, webhooks and CRDs of Istio"),
+            false => format!("{namespaces}; Istio stays as it is"),
+        });
         if !self.readers.is_empty() {
             lines.push(format!(
                 "  gives {} a token that reads its Services, pods, nodes, Secrets and ConfigMaps",
@@ -74,6 +83,7 @@ pub fn wanted(spec: &Spec, facts: &BTreeMap<String, Facts>) -> Vec<Grant> {
             cluster: cluster.name.to_string(),
             context: cluster.context.clone()?,
             server: found.server.clone(),
+            installs: spec.mesh.install,
             namespaces: namespaces.clone(),
             readers: readers.map(|other| other.name.to_string()).collect(),
         })
@@ -154,6 +164,11 @@ mod tests {
         assert_eq!(missing(std::slice::from_ref(&more), &given), std::slice::from_ref(&more));
         let more = Grant { namespaces: ["shop".to_owned()].into(), ..wanted[0].clone() };
         assert_eq!(missing(std::slice::from_ref(&more), &given), std::slice::from_ref(&more));
+        // An Istio that is installed instead of used.
+        let used = Grant { installs: false, ..wanted[0].clone() };
+        let given_for_less = merged(std::slice::from_ref(&used), &[]);
+        assert_eq!(missing(&wanted[..1], &given_for_less), &wanted[..1]);
+        assert!(missing(&[used], &given).is_empty());
         // Less is included.
         let less = Grant { readers: BTreeSet::new(), ..wanted[0].clone() };
         assert!(missing(&[less], &given).is_empty());

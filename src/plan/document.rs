@@ -37,7 +37,7 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     intermediate_subject: Option<&'a str>,
     kind_config: &'a Value,
-    istio: &'a Value,
+    istio: Option<&'a Value>,
 }
 
 impl Serialize for Cluster {
@@ -94,7 +94,7 @@ impl Serialize for Cluster {
             istiod_through_gateway: *istiod_through_gateway,
             intermediate_subject: intermediate_subject.as_deref(),
             kind_config,
-            istio,
+            istio: istio.as_ref(),
         };
         document.serialize(serializer)
     }
@@ -121,13 +121,15 @@ struct Existing<'a> {
     gateway_addresses: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     intermediate_subject: Option<&'a str>,
-    istio: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    istio: Option<&'a Value>,
 }
 
 impl Cluster {
     fn existing<'a>(&'a self, existing: &'a ExistingCluster) -> Existing<'a> {
-        let ExistingCluster { context, known: Known { uid, server, version, pod_subnets, cacerts }, gateways } =
-            existing;
+        let ExistingCluster { context, known, gateways } = existing;
+        // Its Istio is the version below.
+        let Known { uid, server, version, pod_subnets, cacerts, istio: _ } = known;
         Existing {
             name: &self.name,
             existing_context: context,
@@ -143,7 +145,7 @@ impl Cluster {
             own_cacerts: *cacerts,
             gateway_addresses: gateways,
             intermediate_subject: self.intermediate_subject.as_deref(),
-            istio: &self.istio,
+            istio: self.istio.as_ref(),
         }
     }
 }

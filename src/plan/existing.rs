@@ -55,6 +55,8 @@ pub struct Known {
     pub pod_subnets: Vec<Ipv4Net>,
     /// Whether it has a secret cacerts that kindmesh did not create, which is then used as it is.
     pub cacerts: bool,
+    /// The version of the Istio in it that kindmesh did not install; empty if there is none.
+    pub istio: String,
 }
 
 impl Facts {
@@ -74,6 +76,12 @@ impl From<&Facts> for Known {
             version: facts.version.clone(),
             pod_subnets: subnets.into_iter().collect(),
             cacerts: facts.has_cacerts_of_others(),
+            istio: facts
+                .istiods
+                .iter()
+                .find(|istiod| !istiod.ours)
+                .map(|istiod| istiod.version.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -146,6 +154,8 @@ pub struct IstiodMesh {
     pub id: String,
     /// Its trust domain.
     pub trust_domain: String,
+    /// Whether its namespace has the Service of an east-west gateway, by the name of Istio's documentation.
+    pub gateway: bool,
 }
 
 /// A webhook configuration that calls an istiod.

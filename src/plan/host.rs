@@ -89,6 +89,11 @@ impl Cluster {
         self.host.existing().map_or(&[], |existing| &existing.gateways)
     }
 
+    /// Whether kindmesh installs Istio in it. Otherwise it uses the Istio that is there.
+    pub fn installs_istio(&self) -> bool {
+        self.istio.is_some()
+    }
+
     /// Whether it has a secret cacerts of another owner, which is used as it is.
     pub fn has_cacerts(&self) -> bool {
         self.host.existing().is_some_and(|existing| existing.known.cacerts)

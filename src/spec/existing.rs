@@ -161,12 +161,10 @@ fn control_plane(problems: &mut Problems, spec: &Spec, path: &str, cluster: &Clu
 /// Fields of the spec as a whole.
 fn whole(problems: &mut Problems, spec: &Spec) {
     let exists = |cluster: &Cluster| cluster.exists();
-    if !spec.mesh.install && !spec.clusters.iter().any(exists) {
-        let what =
-            "is false, but no cluster has a context: kindmesh installs the mesh in clusters that kind creates";
-        problems.add("mesh.install", what, "remove it, or set clusters[].context");
+    if !spec.mesh.install {
+        uses_istio(problems, spec);
     }
-    if spec.trust.from.as_deref().is_some_and(str::is_empty) {
+    if spec.mesh.install && spec.trust.from.as_deref().is_some_and(str::is_empty) {
         problems.add("trust.from", "is empty", "name a directory, or omit it to let kindmesh create a root CA");
     }
     if !spec.network.subnet.is_auto() && !spec.clusters.is_empty() && spec.clusters.iter().all(exists) {
@@ -181,6 +179,30 @@ fn whole(problems: &mut Problems, spec: &Spec) {
     if let (true, true, Some(cluster)) = (samples.enabled, samples.image.is_empty(), first) {
         let what = format!("is empty, but the nodes of cluster {} have to pull it", cluster.name);
         problems.add("samples.image", what, "use an image in a registry, or set samples.enabled: false");
+    }
+}
+
+/// Fields that only an Istio has that kindmesh installs.
+fn uses_istio(problems: &mut Problems, spec: &Spec) {
+    if let Some(of_kind) = spec.clusters.iter().find(|cluster| !cluster.exists()) {
+        let what = format!("is false, but kind creates cluster {}, which has no Istio", of_kind.name);
+        problems.add("mesh.install", what, "remove it, or set the context of every cluster");
+    }
+    let no_effect = "has no effect with mesh.install: false";
+    if !spec.mesh.values.is_empty() {
+        problems.add("mesh.values", no_effect, "remove it: the Istio in the clusters is used as it is");
+    }
+    for (index, _) in spec.clusters.iter().enumerate().filter(|(_, cluster)| cluster.mesh.version.is_some()) {
+        let hint = "remove it: the version is that of the Istio in the cluster";
+        problems.add(&format!("clusters[{index}].mesh.version"), no_effect, hint);
+    }
+    if spec.trust.from.is_some() {
+        problems.add("trust.from", no_effect, "remove it: the secrets cacerts in the clusters are used");
+    }
+    let addresses = |cluster: &Cluster| !cluster.gateway.addresses.is_empty();
+    for (index, _) in spec.clusters.iter().enumerate().filter(|(_, cluster)| addresses(cluster)) {
+        let hint = "remove it: the Istio in the clusters knows the addresses of its gateways";
+        problems.add(&format!("clusters[{index}].gateway.addresses"), no_effect, hint);
     }
 }
 

@@ -7,12 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kindmesh::internals::host::docker::{Engine, sample_image};
 use kindmesh::internals::plan::Samples;
 use serde_json::{Value, json};
@@ -25,6 +28,8 @@ pub const SAMPLE_IMAGE: &str = "kindmesh.lab/sample:foreign";
 /// The Docker network of the nodes. Its subnet and those of the clusters are none that kindmesh or Docker would choose.
 const NETWORK: &str = "foreign";
 const SUBNET: &str = "10.59.0.0/24";
+/// The address of this host on it.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 59, 0, 1);
 /// The part of it for nodes. The rest is for Services of type LoadBalancer.
 const NODE_RANGE: &str = "10.59.0.0/25";
 
@@ -170,6 +175,24 @@ impl Foreign {
         std::fs::write(cluster.user(), serde_yaml::to_string(&config).unwrap()).unwrap();
     }
 
+    /// The API server in the kubeconfig of a cluster's user: its host and port, and its certificate authority, PEM.
+    pub fn server_of_user(&self, cluster: &str) -> (String, u16, Vec<u8>) {
+        let config: Value = serde_yaml::from_str(&std::fs::read_to_string(find(cluster).user()).unwrap()).unwrap();
+        let of_cluster = &config["clusters"][0]["cluster"];
+        let url: http::Uri = of_cluster["server"].as_str().unwrap().parse().unwrap();
+        let ca = STANDARD.decode(of_cluster["certificate-authority-data"].as_str().unwrap()).unwrap();
+        (url.host().unwrap().into(), url.port_u16().unwrap(), ca)
+    }
+
+    /// Leads the user of a cluster to another server, with another certificate authority, PEM.
+    pub fn lead_user(&self, cluster: &str, server: &str, ca: &str) {
+        let file = find(cluster).user();
+        let mut config: Value = serde_yaml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        config["clusters"][0]["cluster"] =
+            json!({"server": server, "certificate-authority-data": STANDARD.encode(ca)});
+        std::fs::write(&file, config.to_string()).unwrap();
+    }
+
     /// Adds the routes and rules of a node for the pods of the other cluster.
     fn connect(&self, cluster: &Cluster) {
         let peer = CLUSTERS.iter().find(|peer| peer.name != cluster.name).unwrap();
@@ -266,15 +289,18 @@ impl Foreign {
         objects["items"].as_array().unwrap().iter().map(of).collect()
     }
 
-    /// Returns the resource version of every object of a cluster that only a person or a program changes, by `RESOURCE/NAMESPACE/NAME`,
-    /// except the token of the user: the API server labels it with the day of its last use.
-    pub fn versions(&self, cluster: &str) -> String {
+    /// Returns the resource version of every object of a cluster that only a person or a program changes, as
+    /// `RESOURCE/NAMESPACE/NAME VERSION`, except the token of the user, which the API server labels with the day of its last use, and elections of leaders.
+    pub fn versions(&self, cluster: &str) -> BTreeSet<String> {
         let kinds = "namespaces,configmaps,secrets,serviceaccounts,services,deployments,roles,rolebindings,clusterroles,\
                      clusterrolebindings,crds,mutatingwebhookconfigurations,validatingwebhookconfigurations,resourcequotas";
-        let format = "jsonpath={range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion}\n{end}";
+        let format = "jsonpath={range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name} {.metadata.resourceVersion} \
+                      {.metadata.annotations.control-plane\\.alpha\\.kubernetes\\.io/leader}\n{end}";
         let listed = self.must(cluster, &["get", kinds, "--all-namespaces", "-o", format]);
-        let kept = listed.lines().filter(|line| !line.starts_with("Secret/kindmesh-test/"));
-        kept.collect::<Vec<_>>().join("\n")
+        // A leader renews its election every few seconds.
+        let changes = |line: &&str| line.starts_with("Secret/kindmesh-test/") || line.contains("holderIdentity");
+        let kept = listed.lines().filter(|line| !changes(line));
+        kept.map(str::to_owned).collect()
     }
 }
 
@@ -425,10 +451,13 @@ fn changes_by_itself(resource: &str) -> bool {
     names.contains(&name) || group == "metrics.k8s.io"
 }
 
-/// Whether a field counts changes, or is the time of a heartbeat, or the label with the day on which a token was last used.
+/// Whether a field counts changes, or is the time of a heartbeat, the election of a leader, or the label with the day on which a token
+/// was last used.
 fn is_changing(field: &str) -> bool {
     let counts = ["resourceVersion", "managedFields", "generation", "observedGeneration"];
-    counts.contains(&field) || ["lastHeartbeatTime", "kubernetes.io/legacy-token-last-used"].contains(&field)
+    let times =
+        ["lastHeartbeatTime", "control-plane.alpha.kubernetes.io/leader", "kubernetes.io/legacy-token-last-used"];
+    counts.contains(&field) || times.contains(&field)
 }
 
 /// Removes what changes without a change of the object.

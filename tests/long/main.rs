@@ -23,6 +23,7 @@ mod networks;
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/open.rs"]
 mod open;
+mod proxy;
 mod remote;
 mod removal;
 mod restart;

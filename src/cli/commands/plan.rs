@@ -66,7 +66,14 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
     if plan.kind_clusters().any(|(_, kind)| kind.cgroup_v1) {
         facts.row(["kubelet", "configured to accept cgroup v1"]);
     }
-    facts.row(["Istio".into(), format!("{}, mesh {}", plan.istio_versions().join(", "), plan.mesh.id)]);
+    let versions = plan.istio_versions().join(", ");
+    facts.row([
+        "Istio".into(),
+        match plan.clusters.iter().all(plan::Cluster::installs_istio) {
+            true => format!("{versions}, mesh {}", plan.mesh.id),
+            false => format!("{versions}, as it is in the clusters"),
+        },
+    ]);
     let root = match (&plan.mesh.root_subject, &plan.mesh.trust_from) {
         (Some(own), _) => own.clone(),
         (None, Some(from)) => format!("certificates in {from}"),

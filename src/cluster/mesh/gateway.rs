@@ -19,7 +19,7 @@ use crate::host::docker::{Engine, node};
 use crate::plan::{Cluster, Host};
 
 /// The name of its Deployment and its Service.
-pub const NAME: &str = "istio-eastwestgateway";
+pub const NAME: &str = names::GATEWAY;
 /// The label of its pods.
 pub const SELECTOR: &str = "istio=eastwestgateway";
 /// The port for calls from other networks.

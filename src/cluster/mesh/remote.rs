@@ -34,6 +34,23 @@ impl std::fmt::Debug for Reader {
     }
 }
 
+impl Reader {
+    /// Also trusts the certificate authorities (PEM) by which this host reaches the API server: peers may use the same address, behind
+    /// a proxy with a certificate of its own.
+    ///
+    /// # Errors
+    /// If the token's or these cannot be read.
+    pub fn trusting(mut self, ca: &str) -> anyhow::Result<Self> {
+        let known = pem::parse_many(&self.ca).context("reading the certificate authority of the reader token")?;
+        for more in pem::parse_many(ca).context("reading the certificate authorities of the context")? {
+            if known.iter().all(|known| known.contents() != more.contents()) {
+                self.ca.extend_from_slice(pem::encode(&more).as_bytes());
+            }
+        }
+        Ok(self)
+    }
+}
+
 /// Returns the Secret that Kubernetes fills with the reader token.
 ///
 /// # Errors
@@ -133,4 +150,19 @@ pub async fn unsynced(client: &Client, peers: &[&str]) -> anyhow::Result<Vec<Str
     }
     missing.dedup();
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_authorities_are_trusted_once() {
+        let of = |content: &[u8]| pem::encode(&pem::Pem::new("CERTIFICATE", content));
+        let reader = Reader { ca: of(b"own").into_bytes(), token: String::new() };
+        let trusting = reader.trusting(&[of(b"proxy"), of(b"own")].concat()).unwrap();
+        let all = pem::parse_many(&trusting.ca).unwrap();
+        assert_eq!(all.iter().map(pem::Pem::contents).collect::<Vec<_>>(), [&b"own"[..], b"proxy"]);
+        assert_eq!(trusting.trusting("").unwrap().ca, [of(b"own"), of(b"proxy")].concat().into_bytes());
+    }
 }

@@ -75,6 +75,7 @@ mod tests {
         let files = folders.environment("shop");
         assert_eq!(files.consent_given().unwrap(), []);
         let grant = Grant {
+            installs: true,
             uid: "6f0e".into(),
             cluster: "east".into(),
             context: "arn:aws:eks:eu-west-1:1:cluster/a".into(),

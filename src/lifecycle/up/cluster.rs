@@ -54,7 +54,10 @@ impl Run {
             }
             made.trust = self.ensure_cacerts(&made).await?;
             let made = made;
-            let objects = istio::objects(&rendered, &made.trust)?;
+            let objects = match cluster.installs_istio() {
+                true => istio::objects(&rendered, &made.trust)?,
+                false => Vec::new(),
+            };
             let (gateway, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(gateway::is_part);
             futures::try_join!(
                 self.ensure_dns(&made),
@@ -136,8 +139,11 @@ impl Run {
         }
     }
 
-    /// Renders Istio's manifests; requires no cluster.
+    /// Renders the manifests of the Istio that is installed, if any; requires no cluster.
     pub(super) async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        if !cluster.installs_istio() {
+            return Ok(String::new());
+        }
         let step = self.events.step("render", Some(&cluster.name));
         step.run(async |_| {
             render::manifests(&self.cache, cluster, async || self.tools.istioctl(&cluster.istio_version).await)
@@ -146,13 +152,16 @@ impl Run {
         .await
     }
 
-    /// Applies objects in a step with this ID.
+    /// Applies objects in a step with this ID, if there are any.
     pub(super) async fn ensure_objects(
         &self,
         made: &Ready<'_>,
         step: &'static str,
         objects: Vec<DynamicObject>,
     ) -> anyhow::Result<()> {
+        if objects.is_empty() {
+            return Ok(());
+        }
         let step = self.events.step(step, Some(&made.cluster.name));
         step.run(async |step| {
             let changed = made.applier(step, self.wait_deadline()).apply(objects).await?;
@@ -161,7 +170,7 @@ impl Run {
         .await
     }
 
-    /// Applies the east-west gateway, if there are several networks, and waits until it is ready and has its address. Its pod
+    /// Applies the east-west gateway, if there are several networks and it is not that of an Istio that is used as it is, and waits until it is ready and has its address. Its pod
     /// needs a config map of istiod, which also validates the object that opens its port.
     pub(super) async fn ensure_gateway(
         &self,
@@ -174,7 +183,9 @@ impl Run {
         let step = self.events.step("gateway", Some(&made.cluster.name));
         step.run(async |step| {
             let deadline = self.wait_deadline();
-            objects.extend(gateway::objects()?);
+            if made.cluster.installs_istio() {
+                objects.extend(gateway::objects()?);
+            }
             let changed = made.applier(step, deadline).apply(objects).await?;
             gateway::wait_for_address(&made.client, made.cluster, &made.record, step, deadline).await?;
             let workload = Workload::deployment(ISTIO_NAMESPACE, gateway::NAME);

@@ -64,7 +64,19 @@ pub(super) struct Existing {
 
 struct Found {
     client: Client,
+    /// The certificate authorities of the context, PEM.
+    ca: String,
     facts: Facts,
+}
+
+/// A connection to a cluster that exists.
+#[derive(Clone)]
+pub(super) struct Connected {
+    pub(super) client: Client,
+    /// The certificate authorities by which this host trusts its API server, PEM; empty if those of the host.
+    pub(super) ca: String,
+    /// The namespaces that had Istio's root certificate before `up`.
+    trusting: BTreeSet<String>,
 }
 
 impl Existing {
@@ -102,10 +114,10 @@ impl Existing {
         let look = of_user.iter().map(async |(cluster, context)| {
             let step = events.step("facts", Some(cluster.name.as_str()));
             let look = step.run(async |_| {
-                let OfContext { client, server } = client::of_context(&all.users, context).await?;
+                let OfContext { client, server, ca } = client::of_context(&all.users, context).await?;
                 let facts = existing::facts(&client, &server, &namespaces).await;
                 let facts = facts.map_err(|error| unreachable(context, &server, error))?;
-                Ok(Outcome::unchanged(Found { client, facts }))
+                Ok(Outcome::unchanged(Found { client, ca, facts }))
             });
             anyhow::Ok((cluster.name.to_string(), look.await?))
         });
@@ -157,9 +169,13 @@ impl Existing {
         Ok(())
     }
 
-    /// Returns the clients, by cluster, each with the namespaces that had Istio's root certificate before `up`.
-    pub(super) fn clients(&self) -> BTreeMap<String, (Client, BTreeSet<String>)> {
-        let of = |found: &Found| (found.client.clone(), found.facts.root_certificates.clone());
+    /// Returns the connections, by cluster.
+    pub(super) fn connected(&self) -> BTreeMap<String, Connected> {
+        let of = |found: &Found| Connected {
+            client: found.client.clone(),
+            ca: found.ca.clone(),
+            trusting: found.facts.root_certificates.clone(),
+        };
         self.clusters.iter().map(|(name, found)| (name.clone(), of(found))).collect()
     }
 }
@@ -218,7 +234,10 @@ fn needs(spec: &Spec) -> BTreeMap<String, Left> {
         memory: Some(memory << 20),
     };
     let producers = u64::from(spec.samples.producer.replicas);
-    let mut needs = BTreeMap::from([(ISTIO_NAMESPACE.to_owned(), of(1, 500, 2048))]);
+    let mut needs = BTreeMap::new();
+    if spec.mesh.install {
+        needs.insert(ISTIO_NAMESPACE.to_owned(), of(1, 500, 2048));
+    }
     if spec.samples.enabled {
         needs.insert(spec.samples.namespace.to_string(), of(producers, 110 * producers, 160 * producers));
     }
@@ -242,13 +261,13 @@ impl Run {
         existing: &ExistingCluster,
         record: &Record,
     ) -> anyhow::Result<Client> {
-        let client = self.clients.get(&cluster.name).cloned();
-        let (client, before) =
-            client.ok_or_else(|| Error::environment(format!("not connected to {}", existing.context)))?;
+        let connected = self.connected.get(&cluster.name).cloned();
+        let Connected { client, trusting, .. } =
+            connected.ok_or_else(|| Error::environment(format!("not connected to {}", existing.context)))?;
         let step = self.events.step("record", Some(&cluster.name));
         step.run(async |step| {
             let mut objects = namespace(cluster)?;
-            objects.push(apply::object(existing::record(&self.plan.environment, &before))?);
+            objects.push(apply::object(existing::record(&self.plan.environment, &trusting))?);
             let applier = Applier::new(client.clone(), step, self.wait_deadline());
             let changed = applier.recording(record).only_ours().apply(objects).await?;
             Ok(Outcome { value: client.clone(), changed })
@@ -262,9 +281,7 @@ impl Run {
     }
 
     async fn refuse_foreign_in(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        let (Some(_), Some((client, _))) = (cluster.host.existing(), self.clients.get(&cluster.name)) else {
-            return Ok(());
-        };
+        let Some(Connected { client, .. }) = self.connected.get(&cluster.name) else { return Ok(()) };
         let rendered = self.ensure_rendered(cluster).await?;
         let step = self.events.step("foreign", Some(&cluster.name));
         step.run(async |step| {
@@ -287,7 +304,7 @@ impl Run {
     fn everything(&self, cluster: &Cluster, rendered: &str) -> anyhow::Result<Vec<DynamicObject>> {
         let mut objects = istio::objects(rendered, "")?;
         objects.extend(namespace(cluster)?);
-        if self.plan.has_gateways() {
+        if self.plan.has_gateways() && cluster.installs_istio() {
             objects.extend(gateway::objects()?);
         }
         let of_spec = self.spec.clusters.iter().find(|own| own.name.as_str() == cluster.name);

@@ -29,7 +29,7 @@ impl Run {
     /// If any clusters exist, tests whether each cluster reaches the API servers of its peers and, on a shared network, their pods. Then
     /// istiods may get remote secrets. Each cluster is tested once: one that has its remote secrets has passed.
     pub(super) async fn ensure_reaching(&self) -> anyhow::Result<()> {
-        if !self.clients.is_empty() {
+        if !self.connected.is_empty() {
             let step = self.events.step("reach", None);
             step.run(async |step| {
                 let changed = self.reach(step).await?;

@@ -41,9 +41,18 @@ impl Run {
         let step = self.events.step("reader", Some(&made.cluster.name));
         let published = step
             .run(async |step| {
-                let reader = remote::reader(&made.client, &made.record, step, self.wait_deadline()).await?;
+                let mut changed = false;
+                // Otherwise applied with Istio's objects.
+                if !made.cluster.installs_istio() {
+                    changed = made.applier(step, self.wait_deadline()).apply(remote::token_objects()?).await?;
+                }
+                let mut reader = remote::reader(&made.client, &made.record, step, self.wait_deadline()).await?;
+                if let Some(connected) = self.connected.get(&made.cluster.name) {
+                    reader = reader.trusting(&connected.ca)?;
+                }
                 let outside = self.outside(made).await?;
-                Ok(Outcome::unchanged(Published { client: made.client.clone(), reader, outside }))
+                let value = Published { client: made.client.clone(), reader, outside };
+                Ok(Outcome { value, changed })
             })
             .await?;
         if let Some(known) = self.readers.get(&made.cluster.name) {
@@ -55,7 +64,7 @@ impl Run {
     /// Returns the URL of a cluster's API server for clusters that exist.
     async fn outside(&self, made: &Ready<'_>) -> anyhow::Result<String> {
         match &made.cluster.host {
-            Host::Kind(kind) if !self.clients.is_empty() => {
+            Host::Kind(kind) if !self.connected.is_empty() => {
                 let address = internal_address(&made.client, kind.control_plane()).await?;
                 Ok(format!("https://{address}:{API_PORT}"))
             }

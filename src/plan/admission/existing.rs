@@ -25,6 +25,7 @@ use crate::spec::subnets::overlaps;
 use crate::spec::{self, Spec};
 
 mod fitness;
+mod istio;
 
 /// What the guards decide by.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +72,7 @@ pub fn clusters(found: &Found<'_>) -> Result<(), Error> {
         other_cluster,
         other_environment,
         permissions,
-        istio,
+        istio::guard,
         webhooks,
         definitions,
         namespaces,
@@ -193,51 +194,6 @@ fn permissions(found: &Found<'_>) -> Vec<Refusal> {
     })
 }
 
-/// With `mesh.install`, there must be no other Istio: two would inject the same pods. Without, there must be one that fits.
-fn istio(found: &Found<'_>) -> Vec<Refusal> {
-    if found.spec.mesh.install {
-        return found.each(|_, cluster, facts| {
-            let istiod = facts.istiods.iter().find(|istiod| !istiod.ours)?;
-            let what = format!(
-                "Istio {} with revision {} exists in cluster {}, but kindmesh did not install it",
-                istiod.version, istiod.revision, cluster.name
-            );
-            let evidence = vec![format!("deployment {} in namespace {}", istiod.name, istiod.namespace)];
-            let fix = "use it with mesh.install: false, or uninstall it";
-            Some(Refusal { evidence, ..Refusal::usage(what, fix) })
-        });
-    }
-    let mesh_id = found.clusters().find_map(|(_, _, facts)| facts.istiods.first()).map(|istiod| &istiod.mesh.id);
-    found.each(|index, cluster, facts| {
-        let fix = "change it, or let kindmesh install Istio with mesh.install: true";
-        let refuse = |what: String| Some(Refusal::usage(format!("cluster {}: {what}", cluster.name), fix));
-        let istiod = match facts.istiods.as_slice() {
-            [] => return refuse("mesh.install is false, but no istiod was found".into()),
-            [one] => one,
-            all => return refuse(format!("{} control planes of Istio, but one is needed", all.len())),
-        };
-        let network = found.network(cluster);
-        let is = &istiod.mesh;
-        let wanted = [
-            ("namespace of istiod", istiod.namespace.as_str(), ISTIO_NAMESPACE),
-            ("clusterName", is.cluster.as_str(), cluster.name.as_str()),
-            ("network", is.network.as_str(), network),
-            ("meshID", is.id.as_str(), mesh_id.map_or("", String::as_str)),
-            ("trust domain", is.trust_domain.as_str(), "cluster.local"),
-        ];
-        let other: Vec<String> = wanted
-            .into_iter()
-            .filter(|(_, is, wanted)| is != wanted)
-            .map(|(what, is, wanted)| format!("{what} is \"{is}\", not \"{wanted}\""))
-            .collect();
-        if other.is_empty() {
-            return None;
-        }
-        let what = format!("the Istio in clusters[{index}] does not fit this environment");
-        Some(Refusal { evidence: other, ..Refusal::usage(what, fix) })
-    })
-}
-
 /// Webhooks without their istiod refuse pods, and they have the names of ours.
 fn webhooks(found: &Found<'_>) -> Vec<Refusal> {
     if !found.spec.mesh.install {
@@ -327,7 +283,14 @@ fn network_label(found: &Found<'_>, cluster: &spec::Cluster, facts: &Facts) -> O
 /// The secrets cacerts of another owner are used as they are, if every cluster has one and all share a root certificate.
 fn cacerts(found: &Found<'_>) -> Vec<Refusal> {
     let theirs = |facts: &Facts| facts.has_cacerts_of_others();
-    let Some((_, first, _)) = found.clusters().find(|(_, _, facts)| theirs(facts)) else { return Vec::new() };
+    let Some((_, first, _)) = found.clusters().find(|(_, _, facts)| theirs(facts)) else {
+        let what = "the clusters have no secrets cacerts, so proxies of one do not trust those of another";
+        let fix = "give every istiod certificates of one root: \
+                   https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/";
+        // Without an istiod, that is what is missing.
+        let uses_istio = !found.spec.mesh.install && found.facts.values().all(|facts| !facts.istiods.is_empty());
+        return uses_istio.then(|| Refusal::usage(what, fix)).into_iter().collect();
+    };
     let what = foreign("secret cacerts", "in istio-system", first);
     if let Some(from) = &found.spec.trust.from {
         let fix = format!("remove trust.from {from} to use it, or delete it");

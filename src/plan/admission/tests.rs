@@ -157,6 +157,4 @@ fn nodes_of_clusters_that_exist_are_not_ours() {
         "{name: shop, samples: {enabled: false}, clusters: [{name: a}, {name: b, context: y, network: n}]}";
     let mixed = super::spec(&loaded(mixed), None).unwrap();
     assert!(owns_nodes(&mixed, "pause").unwrap_err().message.contains("cluster b exists already"));
-    let uses = "{name: shop, samples: {enabled: false}, mesh: {install: false}, clusters: [{name: a, context: x}, {name: b, context: y}]}";
-    assert!(super::spec(&loaded(uses), None).unwrap_err().message.contains("mesh.install is not supported"));
 }

@@ -17,7 +17,11 @@ const AHEAD_MS: i64 = 300_000;
 
 pub(super) fn versions(found: &Found<'_>) -> Vec<Refusal> {
     found.each(|_, cluster, facts| {
-        let istio: Version = found.spec.istio_version_of(cluster).parse().ok()?;
+        // Of an Istio that is used as it is, kindmesh knows the range only if it could install that version, too.
+        let istio: Version = match found.spec.mesh.install {
+            true => found.spec.istio_version_of(cluster).parse().ok()?,
+            false => facts.istiods.first()?.version.parse().ok()?,
+        };
         let minors = kubernetes_minors(istio)?;
         let kubernetes = kubernetes_minor(&facts.version);
         if kubernetes.is_some_and(|(major, minor)| major == 1 && minors.contains(&minor)) {
@@ -88,7 +92,7 @@ pub(super) fn pod_security(found: &Found<'_>) -> Vec<Refusal> {
     let samples = &found.spec.samples;
     let mut refusals = Vec::new();
     for (_, cluster, facts) in found.clusters() {
-        let names = [(ISTIO_NAMESPACE, true), (samples.namespace.as_str(), samples.enabled)];
+        let names = [(ISTIO_NAMESPACE, found.spec.mesh.install), (samples.namespace.as_str(), samples.enabled)];
         for (name, _) in names.into_iter().filter(|(_, used)| *used) {
             let enforced = facts.namespaces.get(name).and_then(|namespace| namespace.enforces.as_deref());
             let refuses = match enforced {

@@ -57,6 +57,7 @@ fn istiod(cluster: &str, network: &str) -> Istiod {
         network: network.into(),
         id: "theirs".into(),
         trust_domain: "cluster.local".into(),
+        gateway: true,
     };
     Istiod {
         namespace: ISTIO_NAMESPACE.into(),
