@@ -4,6 +4,8 @@
 //! ends. Sinks write only through the [`Printer`]: stdout is for results, stderr for progress.
 
 #[cfg(feature = "cli")]
+pub mod changes;
+#[cfg(feature = "cli")]
 mod escape;
 #[cfg(feature = "cli")]
 pub mod experiment;

@@ -39,6 +39,7 @@ use crate::spec::{Loaded, Spec};
 
 mod cluster;
 mod control_plane;
+mod diff;
 mod existing;
 mod images;
 mod network;
@@ -54,8 +55,9 @@ mod tools;
 mod unlabeled;
 mod warm;
 
-pub use existing::{Ask, Consent, inspect};
-use existing::{Connected, Existing};
+pub use diff::{Difference, diff};
+use existing::Connected;
+pub use existing::{Ask, Consent, Existing, inspect};
 use images::Images;
 use network::Planned;
 use remote_secrets::Published;

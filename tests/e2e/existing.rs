@@ -80,6 +80,33 @@ impl<'a> InForeign<'a> {
         assert_eq!((&call["statusCode"], &call["producerMetadata"]["clusterName"]), (&200.into(), &"west".into()));
     }
 
+    /// What `plan --diff` says that `up` would do, and with how many objects of both clusters.
+    fn effects(&self) -> BTreeMap<String, usize> {
+        let mut effects = BTreeMap::new();
+        let spec = self.spec.to_str().unwrap();
+        let plan: Value =
+            serde_json::from_str(&self.must(&["plan", "-f", spec, "--diff", "--output", "json"])).unwrap();
+        for cluster in plan["diff"].as_array().unwrap() {
+            for object in cluster["objects"].as_array().unwrap() {
+                *effects.entry(object["effect"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+        }
+        effects
+    }
+
+    /// A change that somebody made is shown by `plan --diff`, and `up` undoes it.
+    fn changes_a_sample(&self) {
+        let scale = ["scale", "deployment", "sample-producer", "-n", "sample", "--replicas=1"];
+        self.foreign.must("west", &scale);
+        let plan = self.must(&["plan", "-f", self.spec.to_str().unwrap(), "--diff"]);
+        assert!(
+            plan.contains("~ Deployment sample-producer in namespace sample\n      spec.replicas: 1 → 2"),
+            "{plan}"
+        );
+        assert_eq!(self.up(&[]).code, 0);
+        assert_eq!(self.effects().keys().collect::<Vec<_>>(), ["keep"]);
+    }
+
     pub fn listings(&self) -> [BTreeMap<String, String>; 2] {
         CLUSTERS.map(|cluster| self.foreign.listing(cluster))
     }
@@ -99,6 +126,8 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     let half = environment.up(&CONSENT[..2]);
     assert_eq!(half.code, 2, "{}", half.stderr);
     if checks.is_empty() {
+        let effects = environment.effects();
+        assert!(effects["create"] > 30 && effects.len() == 1, "{effects:?}");
         let screen = environment.answer("n");
         assert!(
             screen.contains("context foreign-east") && screen.contains("not agreed: nothing was changed"),
@@ -121,9 +150,15 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     let placed = if layout == Layout::Flat { "link" } else { "network.apart" };
     let all = checks.iter().chain([&placed]).filter(|_| !checks.is_empty()).copied();
     environment.must(&["verify"].into_iter().chain(all).collect::<Vec<_>>());
+    let mut list = environment.command(&["list"]);
+    let listed = output_of(list.env("DOCKER_HOST", "unix:///nowhere"));
+    assert!(listed.code == 0 && listed.stdout.contains("foreign  -      east, west"), "{listed:?}");
     let why = environment.must(&["why", "east", "sample-producer.sample:8080"]);
     assert!(why.contains("Every hop is OK"), "{why}");
     if checks.is_empty() {
+        let effects = environment.effects();
+        assert!(effects["keep"] > 30 && effects.len() == 1, "{effects:?}");
+        environment.changes_a_sample();
         deploys(foreign, &environment);
     }
     let pause = environment.run(&["pause"]);

@@ -1,15 +1,18 @@
 //! `kindmesh plan`
 
 use clap::Args;
+use serde::Serialize;
 
 use super::{Context, Description, Done, Task};
+use crate::base::error::Error;
 use crate::cluster::environment;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::lifecycle::up;
 use crate::plan::inventory::Inventory;
 use crate::plan::{self, Host, Plan, Size, admission};
-use crate::report::{Output, Style, Table};
+use crate::report::{Output, Style, Table, changes};
+use crate::spec::Cluster;
 
 /// `plan`.
 #[derive(Debug, Args)]
@@ -17,6 +20,9 @@ pub struct PlanArgs {
     /// Plan for an empty host, without reading the engine, the host's routes or clusters that exist
     #[arg(long)]
     pub offline: bool,
+    /// Also show what up would change in clusters that exist, object by object, by their API servers' dry run
+    #[arg(long, conflicts_with = "offline")]
+    pub diff: bool,
 }
 
 pub fn command(args: PlanArgs) -> Task {
@@ -34,18 +40,46 @@ async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
         true => Inventory::of_an_empty_machine(executable),
         false => Inventory { executable, ..gather::gather(&Engine::connect().await?).await? },
     };
-    if !args.offline {
-        inventory.existing = up::inspect(&spec, &loaded, &files, &context.events).await?;
+    if args.diff && !spec.clusters.iter().any(Cluster::exists) {
+        let what = "kind creates all clusters of this spec, with everything in them";
+        return Err(Error::usage(what).hint("--diff is for clusters that exist: clusters[].context").into());
     }
+    let existing = match args.offline {
+        true => None,
+        false => Some(up::inspect(&spec, &loaded, &files, &context.events).await?),
+    };
+    inventory.existing = existing.as_ref().map(up::Existing::known).unwrap_or_default();
     admission::changes(&spec, &loaded.origins, environment::stored(&files)?.as_ref(), &inventory)?;
     let plan = plan::plan(&spec, &inventory).map_err(|error| loaded.origins.place(error))?;
+    let diff = match existing.filter(|_| args.diff) {
+        Some(existing) => {
+            let cache = &context.folders.cache;
+            Some(up::diff(&spec, &plan, &existing, cache, &context.events).await?)
+        }
+        None => None,
+    };
+    let document = Document { plan: &plan, diff: diff.as_deref() };
     match context.global.output {
-        Output::Json => Done::json(&plan),
-        Output::Yaml => Ok(Done::text(serde_yaml::to_string(&plan)?)),
+        Output::Json => Done::json(&document),
+        Output::Yaml => Ok(Done::text(serde_yaml::to_string(&document)?)),
         Output::Human | Output::Html => {
-            Ok(Done::text(human(&plan, Size::of(&spec), context.printer.stdout_style())))
+            let style = context.printer.stdout_style();
+            let mut text = human(&plan, Size::of(&spec), style);
+            for difference in diff.iter().flatten() {
+                text.push_str(&changes::text(difference, style));
+            }
+            Ok(Done::text(text))
         }
     }
+}
+
+/// The plan and, with `--diff`, what would change.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<&'a [up::Difference]>,
 }
 
 fn human(plan: &Plan, size: Size, style: Style) -> String {

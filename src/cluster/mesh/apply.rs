@@ -4,7 +4,7 @@ use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::core::{GroupVersionKind, TypeMeta};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -17,6 +17,10 @@ use crate::cluster::kinds::{Addressed, Kinds, Known};
 use crate::cluster::objects;
 use crate::cluster::refusal::{Decision, Reason, Record, Retries, with_retries};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
+
+mod dry_run;
+
+pub use dry_run::{Change, Effect};
 
 /// The maximum number of concurrent requests to one API server.
 pub(in crate::cluster) const MAX_CONCURRENT: usize = 16;
@@ -213,6 +217,21 @@ impl<'a> Applier<'a> {
         label: &str,
         wanted: &[DynamicObject],
     ) -> anyhow::Result<bool> {
+        let mut changed = false;
+        for (api, object) in self.unwanted(kinds, label, wanted).await? {
+            let deleted = objects::delete_if_exists(&api, &object.name_any(), &DeleteParams::default()).await;
+            changed |= deleted.with_context(|| format!("deleting {}", described(&object)))?;
+        }
+        Ok(changed)
+    }
+
+    /// Returns what [`Applier::prune`] would delete, each with its API.
+    async fn unwanted(
+        &mut self,
+        kinds: &[GroupVersionKind],
+        label: &str,
+        wanted: &[DynamicObject],
+    ) -> anyhow::Result<Vec<(Api<DynamicObject>, DynamicObject)>> {
         let known = self.known.clone().or(self.kinds.lock().await.clone());
         let known = match known {
             Some(known) => known,
@@ -228,23 +247,22 @@ impl<'a> Applier<'a> {
                 anyhow::Ok((gvk, addressed, found))
             })
         });
-        let mut changed = false;
+        let mut unwanted = Vec::new();
         for (gvk, addressed, found) in futures::future::try_join_all(lists).await? {
-            for found in found {
+            for mut found in found {
                 let (name, namespace) = (found.name_any(), found.namespace());
                 let same = |other: &DynamicObject| {
                     kind(other) == gvk.kind && other.name_any() == name && other.namespace() == namespace
                 };
-                if wanted.iter().any(same) || objects::is_terminating(&found) {
-                    continue;
+                if !wanted.iter().any(same) && !objects::is_terminating(&found) {
+                    // Items of a list have no kind.
+                    found.types = Some(TypeMeta { api_version: gvk.api_version(), kind: gvk.kind.clone() });
+                    unwanted.push((addressed.api(&self.client, namespace.as_deref()), found));
                 }
-                let api = addressed.api(&self.client, namespace.as_deref());
-                let deleted = objects::delete_if_exists(&api, &name, &DeleteParams::default()).await;
-                changed |= deleted.with_context(|| format!("deleting {} {name}", gvk.kind))?;
             }
         }
         self.known = Some(known);
-        Ok(changed)
+        Ok(unwanted)
     }
 
     /// Returns the live objects of the same kinds, namespaces and names, even if kindmesh did not create them.
@@ -300,12 +318,17 @@ impl<'a> Applier<'a> {
         Ok(addressed.api(&self.client, object.namespace().as_deref()))
     }
 
-    async fn apply_one(&self, mut object: DynamicObject) -> anyhow::Result<bool> {
+    /// Returns an object without a namespace, if its kind has none.
+    fn placed(&self, mut object: DynamicObject) -> DynamicObject {
         if self.kind_of(&object).is_some_and(|addressed| !addressed.is_namespaced()) {
             object.metadata.namespace = None;
         }
+        object
+    }
+
+    async fn apply_one(&self, object: DynamicObject) -> anyhow::Result<bool> {
+        let object = self.placed(object);
         let name = object.name_any();
-        let mark = object.annotations().get(DIGEST_ANNOTATION);
         let what = format!("{} {name}", kind(&object));
         let api = self.api(&object)?;
         let mut retries = Retries::new(&self.record);
@@ -323,9 +346,7 @@ impl<'a> Applier<'a> {
                         _ => Err(Attempt::Foreign(described(live))),
                     };
                 }
-                let marked = live.as_ref().and_then(|live| live.annotations().get(DIGEST_ANNOTATION));
-                let applied = live.as_ref().is_some_and(|live| objects::is_applied(live, &object, MANAGED_BY));
-                if applied || (mark.is_some() && marked == mark) {
+                if live.as_ref().is_some_and(|live| is_unchanged(live, &object)) {
                     return Ok(Some(false));
                 }
                 let parameters = PatchParams::apply(MANAGED_BY).force();
@@ -348,6 +369,12 @@ impl<'a> Applier<'a> {
         })
         .await
     }
+}
+
+/// Whether applying an object would certainly change nothing.
+fn is_unchanged(live: &DynamicObject, object: &DynamicObject) -> bool {
+    let mark = |object: &DynamicObject| object.annotations().get(DIGEST_ANNOTATION).cloned();
+    objects::is_applied(live, object, MANAGED_BY) || (mark(object).is_some() && mark(live) == mark(object))
 }
 
 /// Why an attempt to apply an object failed.

@@ -3,8 +3,8 @@
 use anyhow::Context;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Client;
 use kube::api::{Api, DynamicObject};
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -36,6 +36,16 @@ pub async fn prepare(client: &Client, network: &str, intermediate: &Intermediate
     let live = api.get_opt("cacerts").await.context("getting secret cacerts")?;
     let revision = revision(live.as_ref(), intermediate, &format!("r{:x}", Timestamp::now().as_nanosecond()));
     Ok(CaCerts { objects: objects(network, intermediate, &revision)?, revision })
+}
+
+/// Returns the revision of the secret in a cluster, if kindmesh created it.
+///
+/// # Errors
+/// The API server's.
+pub async fn live_revision(client: &Client) -> anyhow::Result<Option<String>> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), super::ISTIO_NAMESPACE);
+    let live = api.get_metadata_opt("cacerts").await.context("getting secret cacerts")?;
+    Ok(live.and_then(|live| live.annotations().get(REVISION_ANNOTATION).cloned()))
 }
 
 /// Returns the revision of a secret of another owner, which changes with its certificates.

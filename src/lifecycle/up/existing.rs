@@ -25,7 +25,7 @@ use crate::host::trust::Authority;
 use crate::plan::consent::{self, Grant};
 use crate::plan::existing::{Facts, Known, Left};
 use crate::plan::inventory::Inventory;
-use crate::plan::{Cluster, ExistingCluster, admission};
+use crate::plan::{Cluster, ExistingCluster, Plan, admission};
 use crate::spec::{Loaded, Spec};
 
 /// Asks a user, and returns whether the answer is yes.
@@ -41,22 +41,17 @@ pub struct Consent {
 }
 
 /// Inspects the certificates of `trust.from`, and the clusters of a spec that exist, as `up` does before it changes anything, without
-/// asking for consent. Returns what a plan needs to know about each cluster, by its name.
+/// asking for consent.
 ///
 /// # Errors
 /// Everything that `up` would refuse, except objects of other owners; or if a cluster cannot be reached.
-pub async fn inspect(
-    spec: &Spec,
-    loaded: &Loaded,
-    files: &Files,
-    events: &Events,
-) -> anyhow::Result<BTreeMap<String, Known>> {
+pub async fn inspect(spec: &Spec, loaded: &Loaded, files: &Files, events: &Events) -> anyhow::Result<Existing> {
     Authority::check(spec)?;
-    Ok(Existing::inspected(spec, loaded, files, events).await?.known())
+    Existing::inspected(spec, loaded, files, events).await
 }
 
-/// The clusters of a spec that exist, admitted and agreed to.
-pub(super) struct Existing {
+/// The clusters of a spec that exist, admitted and, by `up`, agreed to.
+pub struct Existing {
     clusters: BTreeMap<String, Found>,
     users: Users,
     given: Vec<Grant>,
@@ -76,7 +71,7 @@ pub(super) struct Connected {
     /// The certificate authorities by which this host trusts its API server, PEM; empty if those of the host.
     pub(super) ca: String,
     /// The namespaces that had Istio's root certificate before `up`.
-    trusting: BTreeSet<String>,
+    pub(super) trusting: BTreeSet<String>,
 }
 
 impl Existing {
@@ -147,8 +142,8 @@ impl Existing {
         self.clusters.iter().map(|(name, found)| (name.clone(), found.facts.clone())).collect()
     }
 
-    /// Returns what the plan needs to know about each cluster.
-    pub(super) fn known(&self) -> BTreeMap<String, Known> {
+    /// Returns what the plan needs to know about each cluster, by its name.
+    pub fn known(&self) -> BTreeMap<String, Known> {
         self.clusters.iter().map(|(name, found)| (name.clone(), Known::from(&found.facts))).collect()
     }
 
@@ -285,7 +280,7 @@ impl Run {
         let rendered = self.ensure_rendered(cluster).await?;
         let step = self.events.step("foreign", Some(&cluster.name));
         step.run(async |step| {
-            let mut objects = self.everything(cluster, &rendered)?;
+            let mut objects = everything(&self.plan, &self.spec, cluster, &rendered, "")?;
             // They are used as they are, if admission found that they serve what is needed.
             objects.retain(|object| apply::kind(object) != "CustomResourceDefinition");
             let foreign = Applier::new(client.clone(), step, self.wait_deadline()).foreign(&objects).await?;
@@ -299,18 +294,25 @@ impl Run {
         })
         .await
     }
+}
 
-    /// Returns all objects that `up` applies in a cluster that exists.
-    fn everything(&self, cluster: &Cluster, rendered: &str) -> anyhow::Result<Vec<DynamicObject>> {
-        let mut objects = istio::objects(rendered, "")?;
-        objects.extend(namespace(cluster)?);
-        if self.plan.has_gateways() && cluster.installs_istio() {
-            objects.extend(gateway::objects()?);
-        }
-        let of_spec = self.spec.clusters.iter().find(|own| own.name.as_str() == cluster.name);
-        if let (Some(samples), Some(own)) = (&self.plan.samples, of_spec) {
-            objects.extend(workloads::objects(samples, &self.spec, own, "")?);
-        }
-        Ok(objects)
+/// Returns all objects that `up` applies in a cluster that exists, except those whose content it does not know yet: the secret cacerts
+/// and remote secrets. `trust` is the argument of [`istio::bind_to_trust`].
+pub(super) fn everything(
+    plan: &Plan,
+    spec: &Spec,
+    cluster: &Cluster,
+    rendered: &str,
+    trust: &str,
+) -> anyhow::Result<Vec<DynamicObject>> {
+    let mut objects = namespace(cluster)?;
+    objects.extend(istio::objects(rendered, trust)?);
+    if plan.has_gateways() && cluster.installs_istio() {
+        objects.extend(gateway::objects()?);
     }
+    let of_spec = spec.clusters.iter().find(|own| own.name.as_str() == cluster.name);
+    if let (Some(samples), Some(own)) = (&plan.samples, of_spec) {
+        objects.extend(workloads::objects(samples, spec, own, trust)?);
+    }
+    Ok(objects)
 }

@@ -1,0 +1,228 @@
+//! What applying objects would change, object by object and field by field: by a server-side dry run, which changes nothing.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Applier, MAX_CONCURRENT, described, is_not_found, is_unchanged, kind};
+use crate::cluster::objects;
+use crate::plan::MANAGED_BY;
+
+/// What would become of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    /// It would be refused; the note says why.
+    Refuse,
+    /// It would be deleted.
+    Delete,
+    /// It would be created.
+    Create,
+    /// Fields of it would change.
+    Change,
+    /// It would stay as it is.
+    Keep,
+}
+
+/// A field that would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Field {
+    /// Its path: `spec.template.spec.containers[0].image`.
+    pub path: String,
+    /// Its value; null if it is not set, and for the content of Secrets.
+    pub from: Value,
+    /// Its new value; null if it would be removed, and for the content of Secrets.
+    pub to: Value,
+}
+
+/// What would become of one object.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// The object: `Service istiod in namespace istio-system`.
+    pub object: String,
+    /// What would become of it.
+    pub effect: Effect,
+    /// The fields that would change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+    /// Why it would be refused, or what was not checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Change {
+    fn of(object: &DynamicObject, effect: Effect) -> Self {
+        Self { object: described(object), effect, fields: Vec::new(), note: None }
+    }
+
+    /// What would become of an object whose content is not known yet.
+    pub fn unknown(object: &DynamicObject, effect: Effect) -> Self {
+        let note = (effect == Effect::Keep).then(|| "not compared: its content is known only to up".into());
+        Self { note, ..Self::of(object, effect) }
+    }
+
+    fn noted(self, note: impl Into<String>) -> Self {
+        Self { note: Some(note.into()), ..self }
+    }
+}
+
+impl Applier<'_> {
+    /// Returns what [`Applier::apply`] would do to each object, in their order.
+    ///
+    /// # Errors
+    /// The API server's, except its refusals of single objects.
+    pub async fn dry_run(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<Change>> {
+        let live = self.live(objects).await?;
+        let objects: Vec<DynamicObject> = objects.iter().map(|object| self.placed(object.clone())).collect();
+        let names: BTreeSet<String> = objects.iter().filter_map(ResourceExt::namespace).collect();
+        let mut missing = BTreeSet::new();
+        for name in names {
+            let namespace = namespace(&name);
+            if self.live(std::slice::from_ref(&namespace)).await?[0].is_none() {
+                missing.insert(name);
+            }
+        }
+        let (this, missing) = (&*self, &missing);
+        let each = live.into_iter().zip(&objects).map(async |(live, object)| match live {
+            Some(live) => this.change(live, object).await,
+            None => this.creation(object, missing).await,
+        });
+        futures::stream::iter(each).buffered(MAX_CONCURRENT).try_collect().await
+    }
+
+    /// Returns what [`Applier::prune`] would delete.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn dry_prune(
+        &mut self,
+        kinds: &[GroupVersionKind],
+        label: &str,
+        wanted: &[DynamicObject],
+    ) -> anyhow::Result<Vec<Change>> {
+        let unwanted = self.unwanted(kinds, label, wanted).await?;
+        Ok(unwanted.iter().map(|(_, object)| Change::of(object, Effect::Delete)).collect())
+    }
+
+    async fn creation(&self, object: &DynamicObject, missing: &BTreeSet<String>) -> anyhow::Result<Change> {
+        let create = Change::of(object, Effect::Create);
+        if !self.knows(object) {
+            return Ok(create.noted("not checked: the API server does not serve this kind yet"));
+        }
+        if let Some(namespace) = object.namespace().filter(|namespace| missing.contains(namespace)) {
+            return Ok(create.noted(format!("not checked: namespace {namespace} does not exist yet")));
+        }
+        match dry(&self.api(object)?, object).await {
+            Ok(_) => Ok(create),
+            // The API server looks up the role that a user may not bind otherwise.
+            Err(error) if is_not_found(&error) => Ok(create.noted("not checked: its role does not exist yet")),
+            Err(error) => refusal(object, error),
+        }
+    }
+
+    async fn change(&self, live: DynamicObject, object: &DynamicObject) -> anyhow::Result<Change> {
+        let keep = Change::of(object, Effect::Keep);
+        if self.only_ours && !objects::is_ours(&live) {
+            return Ok(match kind(object) {
+                "CustomResourceDefinition" => keep,
+                _ => Change::of(object, Effect::Refuse).noted("it exists, but kindmesh did not create it"),
+            });
+        }
+        if objects::is_terminating(&live) {
+            return Ok(Change::of(object, Effect::Create).noted("not checked: an earlier one is being deleted"));
+        }
+        if is_unchanged(&live, object) {
+            return Ok(keep);
+        }
+        let applied = match dry(&self.api(object)?, object).await {
+            Ok(applied) => applied,
+            Err(error) => return refusal(object, error),
+        };
+        let mut fields = Vec::new();
+        differences("", &comparable(live)?, &comparable(applied)?, &mut fields);
+        if kind(object) == "Secret" {
+            for field in &mut fields {
+                (field.from, field.to) = (Value::Null, Value::Null);
+            }
+        }
+        let effect = if fields.is_empty() { Effect::Keep } else { Effect::Change };
+        Ok(Change { fields, ..Change::of(object, effect) })
+    }
+}
+
+async fn dry(api: &Api<DynamicObject>, object: &DynamicObject) -> kube::Result<DynamicObject> {
+    let parameters = PatchParams { dry_run: true, ..PatchParams::apply(MANAGED_BY).force() };
+    api.patch(&object.name_any(), &parameters, &Patch::Apply(object)).await
+}
+
+fn namespace(name: &str) -> DynamicObject {
+    DynamicObject::new(name, &ApiResource::erase::<Namespace>(&()))
+}
+
+/// Returns a refusal of the API server as what would become of the object; another error is one.
+fn refusal(object: &DynamicObject, error: kube::Error) -> anyhow::Result<Change> {
+    match error {
+        kube::Error::Api(status) => Ok(Change::of(object, Effect::Refuse).noted(status.message.clone())),
+        other => Err(other).with_context(|| format!("asking what would become of {}", described(object))),
+    }
+}
+
+/// Returns an object without what the API server counts and records.
+fn comparable(mut object: DynamicObject) -> anyhow::Result<Value> {
+    object.metadata.managed_fields = None;
+    object.metadata.resource_version = None;
+    object.metadata.generation = None;
+    serde_json::to_value(object).context("comparing an object")
+}
+
+/// Adds the fields that differ, each at the deepest level.
+fn differences(path: &str, from: &Value, to: &Value, found: &mut Vec<Field>) {
+    match (from, to) {
+        (Value::Object(from), Value::Object(to)) => {
+            let keys: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
+            for key in keys {
+                let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                differences(&inner, &of(from), &of(to), found);
+            }
+        }
+        (Value::Array(from), Value::Array(to)) if from.len() == to.len() => {
+            for (index, (from, to)) in from.iter().zip(to).enumerate() {
+                differences(&format!("{path}[{index}]"), from, to, found);
+            }
+        }
+        _ if from == to => {}
+        _ => found.push(Field { path: path.into(), from: from.clone(), to: to.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fields_differ_at_the_deepest_level() {
+        let live =
+            json!({"spec": {"replicas": 1, "ports": [{"port": 80}, {"port": 81}], "gone": "a"}, "same": [1]});
+        let applied =
+            json!({"spec": {"replicas": 2, "ports": [{"port": 80}, {"port": 82}], "list": [1]}, "same": [1]});
+        let mut found = Vec::new();
+        differences("", &live, &applied, &mut found);
+        let found: Vec<_> =
+            found.iter().map(|field| format!("{} {} {}", field.path, field.from, field.to)).collect();
+        assert_eq!(
+            found,
+            ["spec.gone \"a\" null", "spec.list null [1]", "spec.ports[1].port 81 82", "spec.replicas 1 2"]
+        );
+    }
+}
