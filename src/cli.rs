@@ -21,7 +21,7 @@ mod values;
 
 use commands::{
     apply, bench, bundle, cache, call, completions, deploy, doctor, down, env, experiment, fault, image,
-    kubeconfig, lab, list, logs, offline, open, pause, plan, render, schema, serve, snapshot, start, status,
+    kubeconfig, lab, lint, list, logs, offline, open, pause, plan, render, schema, serve, snapshot, start, status,
     timeline, ui, up, verify, why,
 };
 use task::Task;
@@ -92,6 +92,8 @@ pub enum Command {
     Unapply(apply::UnapplyArgs),
     /// Apply your manifests, with the images and stub Services they need
     Deploy(deploy::DeployArgs),
+    /// Find mistakes in manifests that only show in a mesh
+    Lint(lint::LintArgs),
     /// Load images from the local engine into the nodes
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -168,6 +170,7 @@ impl Command {
             Self::Apply(args) => apply::command(args),
             Self::Unapply(args) => apply::unapply_command(args),
             Self::Deploy(args) => deploy::command(args),
+            Self::Lint(args) => lint::command(args),
             Self::Image(args) => image::command(args),
             Self::Doctor(args) => doctor::command(args),
             Self::Fault(args) => fault::command(args),

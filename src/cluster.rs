@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod client;
+pub mod ejection;
 pub mod environment;
 pub mod exec;
 pub mod existing;

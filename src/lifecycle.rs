@@ -1,4 +1,4 @@
-//! Commands that create, change, pause, stop and delete an environment.
+//! Commands that create, change, pause, stop and delete an environment, and that read manifests.
 
 #[cfg(feature = "cli")]
 pub mod cache;
@@ -7,6 +7,7 @@ pub mod down;
 #[cfg(feature = "cli")]
 pub mod experiment;
 pub mod fault;
+pub mod lint;
 pub mod locked;
 #[cfg(feature = "cli")]
 pub mod offline;

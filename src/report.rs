@@ -13,6 +13,8 @@ pub mod failure;
 #[cfg(feature = "cli")]
 pub mod figures;
 #[cfg(feature = "cli")]
+mod file;
+#[cfg(feature = "cli")]
 pub mod findings;
 #[cfg(feature = "cli")]
 pub mod gantt;
@@ -20,6 +22,8 @@ pub mod gantt;
 pub mod github;
 #[cfg(feature = "cli")]
 pub mod json;
+#[cfg(feature = "cli")]
+pub mod lint;
 #[cfg(feature = "cli")]
 mod live;
 #[cfg(feature = "cli")]

@@ -18,6 +18,7 @@ pub mod fault;
 pub mod image;
 pub mod kubeconfig;
 pub mod lab;
+pub mod lint;
 pub mod list;
 pub mod logs;
 pub mod offline;

@@ -9,7 +9,7 @@ use super::Cli;
 /// The groups and their commands. Every visible command is in exactly one of them.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Start here", &["up", "doctor", "env", "kubeconfig", "down"]),
-    ("Call and change", &["call", "open", "ui", "apply", "unapply", "deploy", "image"]),
+    ("Call and change", &["call", "open", "ui", "apply", "unapply", "lint", "deploy", "image"]),
     ("Inspect", &["status", "list", "why", "verify", "bench", "logs", "timeline", "plan", "render", "bundle"]),
     ("Pause, stop, save", &["pause", "resume", "stop", "start", "snapshot"]),
     ("Learn and break", &["lab", "fault", "experiment"]),

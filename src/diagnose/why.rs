@@ -35,7 +35,7 @@ mod trial;
 mod url;
 
 use facts::Facts;
-pub use protocol::Speaks;
+pub use protocol::{Speaks, declares_bytes};
 pub use url::Address;
 
 /// The verdict on a hop.

@@ -25,13 +25,14 @@ use crate::base::event::{Events, Outcome};
 use crate::cluster::environment::{Environment, Planned};
 use crate::cluster::kinds;
 use crate::host::docker::Engine;
+use crate::lifecycle::lint::breaker;
 use crate::plan::Plan;
 
 pub mod headless;
 mod images;
 pub mod manifests;
 pub mod place;
-mod references;
+pub(super) mod references;
 mod remove;
 mod set;
 pub mod stubs;
@@ -192,6 +193,7 @@ pub(crate) async fn deploy_manifests(
     let names = headless::Names { captured, networks: networks.collect() };
     let candidates = stubs::candidates(&placed, &live, &clusters);
     let (stubs, mut notes) = stubs::stubs(&placed, &candidates, &clusters, &names);
+    notes.extend(breaker::notes(&placed));
 
     let needed = images::needed(&placed);
     // The nodes of a cluster that exists pull their images.

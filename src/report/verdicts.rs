@@ -1,11 +1,9 @@
 //! Verdicts, of `verify` and of `experiment`, as text for a terminal and as reports.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Context;
-
+use super::file;
 use crate::diagnose::verify::{Subject, Verdicts};
 
 pub mod github;
@@ -79,20 +77,7 @@ impl ReportFile {
     /// # Errors
     /// The file system's errors.
     pub fn save(&self, text: impl FnOnce(Kind) -> anyhow::Result<String>) -> anyhow::Result<()> {
-        let text = text(self.kind)?;
-        let write = || -> anyhow::Result<()> {
-            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(std::path::Path::new("."));
-            std::fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(text.as_bytes())?;
-            // Other users may read a report.
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            file.as_file().set_permissions(mode)?;
-            file.persist(&self.path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("writing {}", self.path.display()))
+        file::save(&self.path, &text(self.kind)?)
     }
 }
 

@@ -6,6 +6,7 @@ mod engine;
 mod environment;
 mod help;
 mod kubeconfig;
+mod lint;
 mod plans;
 mod sandbox;
 mod streams;

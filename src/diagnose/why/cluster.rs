@@ -1,6 +1,8 @@
 //! The Envoy cluster: the endpoints that the caller's proxy knows, and their health.
 
+use super::facts::Proxy;
 use super::{Facts, Hop};
+use crate::cluster::ejection;
 
 const HOP: &str = "cluster";
 
@@ -21,7 +23,8 @@ pub(super) fn judge(facts: &Facts) -> Hop {
     let healthy = known.iter().filter(|(_, health)| health == "healthy").count();
     if healthy > 0 {
         let of = if healthy == known.len() { String::new() } else { format!(" of {}", known.len()) };
-        return Hop::ok(HOP, format!("healthy endpoints in the caller's proxy: {healthy}{of}"));
+        let breaker = pools.iter().find_map(|pool| closed(proxy, pool)).unwrap_or_default();
+        return Hop::ok(HOP, format!("healthy endpoints in the caller's proxy: {healthy}{of}{breaker}"));
     }
     let restart =
         format!("kubectl --context {} -n {} delete pod {}", facts.context(), facts.call.namespace, caller.pod);
@@ -47,6 +50,16 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             "check the pods' logs",
         ),
     }
+}
+
+/// Returns what is wrong with the circuit breaker of an Envoy cluster, if it can never open.
+fn closed(proxy: &Proxy, pool: &str) -> Option<String> {
+    let endpoints = u64::try_from(proxy.endpoints.get(pool)?.len()).ok()?;
+    let why = ejection::impossible(*proxy.ejectable.get(pool)?, endpoints)?;
+    Some(format!(
+        "; the circuit breaker never opens: {why}; in the DestinationRule, {}",
+        ejection::cure(endpoints)
+    ))
 }
 
 /// Without a proxy, kube-proxy sends the call only to pods of the caller's own cluster.
@@ -96,6 +109,21 @@ mod tests {
         );
         facts.proxy.as_mut().unwrap().endpoints.clear();
         assert_eq!(judge(&facts).saw, "the caller's proxy has no endpoints");
+    }
+
+    #[test]
+    fn circuit_breaker_that_never_opens_is_named() {
+        let mut facts = works();
+        facts.proxy.as_mut().unwrap().ejectable = [(POOL.to_owned(), 10)].into();
+        let hop = judge(&facts);
+        assert_eq!(
+            hop.saw,
+            "healthy endpoints in the caller's proxy: 1; the circuit breaker never opens: at most 10 % of the only endpoint may \
+                be ejected, which is less than one; in the DestinationRule, set maxEjectionPercent: 100"
+        );
+        assert_eq!(hop.verdict, Verdict::Ok);
+        facts.proxy.as_mut().unwrap().ejectable = [(POOL.to_owned(), 100)].into();
+        assert_eq!(judge(&facts).saw, "healthy endpoints in the caller's proxy: 1");
     }
 
     #[test]

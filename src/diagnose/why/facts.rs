@@ -282,6 +282,8 @@ pub struct Proxy {
     pub clusters: BTreeMap<String, Transport>,
     /// The Envoy clusters that forward connections to the address that the client connects to: those of headless Services.
     pub passes_through: BTreeSet<String>,
+    /// The percentage of endpoints that outlier detection may eject, for each Envoy cluster that has outlier detection.
+    pub ejectable: BTreeMap<String, u64>,
     /// The endpoints of each Envoy cluster, with their health as Envoy prints it.
     pub endpoints: BTreeMap<String, Vec<(String, String)>>,
 }

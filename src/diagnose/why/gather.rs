@@ -288,6 +288,7 @@ impl Look<'_> {
             listeners,
             passes_through: config_dump::passes_through(&clusters),
             clusters: config_dump::transports(&clusters),
+            ejectable: config_dump::ejectable(&clusters),
             endpoints,
         })
     }

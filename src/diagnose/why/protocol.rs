@@ -61,6 +61,12 @@ impl Declared {
     }
 }
 
+/// Whether a Service's port declares something else than HTTP or gRPC: proxies forward its connections as they are.
+pub fn declares_bytes(name: &str, app_protocol: Option<&str>, number: u16) -> bool {
+    let protocol = app_protocol.map(str::to_owned);
+    Declared::of(&Port { name: name.to_owned(), number, protocol, ..Port::default() }).is_bytes()
+}
+
 impl fmt::Display for Declared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -46,7 +46,8 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Manifest>> {
     Ok(manifests)
 }
 
-fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Returns every `.yaml`, `.yml` and `.json` file of a directory and its subdirectories, in the order of their names.
+pub(in crate::lifecycle) fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let what = || format!("reading {}", folder.display());
     let mut entries: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(what)? {

@@ -191,7 +191,7 @@ pub fn served_in(service: &DynamicObject, placed: &[Placed], clusters: &[String]
 }
 
 /// Whether a Service selects the pods that an object creates.
-fn selects(service: &DynamicObject, workload: &DynamicObject) -> bool {
+pub fn selects(service: &DynamicObject, workload: &DynamicObject) -> bool {
     let Some(Value::Object(selector)) = service.data.pointer("/spec/selector") else { return false };
     let Some(labels) = pod_labels(workload) else { return false };
     let fits = |(key, value): (&String, &Value)| match key.as_str() {
@@ -202,7 +202,8 @@ fn selects(service: &DynamicObject, workload: &DynamicObject) -> bool {
     !selector.is_empty() && selector.iter().all(fits)
 }
 
-const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+/// The label with the name of a pod of a StatefulSet.
+pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 
 /// Whether a StatefulSet creates a pod of this name.
 fn is_pod_of(pod: &str, workload: &DynamicObject) -> bool {
@@ -214,7 +215,8 @@ fn is_pod_of(pod: &str, workload: &DynamicObject) -> bool {
         && ordinal.is_some_and(|ordinal| (start..start + number("/spec/replicas", 1)).contains(&ordinal))
 }
 
-fn pod_labels(object: &DynamicObject) -> Option<Value> {
+/// Returns the labels of the pods that an object creates.
+pub fn pod_labels(object: &DynamicObject) -> Option<Value> {
     match pod_template(object) {
         Some(path) => object.data.pointer(&format!("{path}/metadata/labels")).cloned(),
         None => serde_json::to_value(object.metadata.labels.as_ref()?).ok(),
@@ -237,7 +239,7 @@ pub fn pod_spec(object: &DynamicObject) -> Option<String> {
 }
 
 /// Whether an object is namespaced, according to a list of common kinds; the API server has the final say.
-fn is_namespaced(object: &DynamicObject) -> bool {
+pub fn is_namespaced(object: &DynamicObject) -> bool {
     const CLUSTER_WIDE: [&str; 13] = [
         "Namespace",
         "ClusterRole",

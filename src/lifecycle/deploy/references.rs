@@ -9,7 +9,7 @@ use crate::cluster::mesh::apply::kind;
 
 /// Returns the first of the hosts to which objects in a cluster refer that is wanted, and what refers to it. `wanted` gets the
 /// host and the namespace of the object.
-pub(super) fn references<T>(
+pub(in crate::lifecycle) fn references<T>(
     placed: &[Placed],
     cluster: &str,
     wanted: impl Fn(&str, Option<&str>) -> Option<T>,

@@ -187,7 +187,7 @@ fn names(placed: &[Placed], service: &DynamicObject, cluster: &str) -> Option<St
 }
 
 /// Whether a host is the name of a Service, for an object in a namespace.
-fn is_service(host: &str, service: &DynamicObject, from: Option<&str>) -> bool {
+pub(in crate::lifecycle) fn is_service(host: &str, service: &DynamicObject, from: Option<&str>) -> bool {
     let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
     let long = host.strip_suffix(".cluster.local").unwrap_or(host);
     let long = long.strip_suffix(".svc").unwrap_or(long);

@@ -7,6 +7,8 @@ use base64::Engine;
 use kube::Client;
 use serde_json::Value;
 
+use crate::cluster::ejection;
+
 /// Returns one part of the configuration of the proxy in a pod, such as `dynamic_route_configs`.
 ///
 /// # Errors
@@ -169,6 +171,18 @@ pub fn passes_through(dump: &Value) -> BTreeSet<String> {
     found.filter_map(|cluster| cluster["name"].as_str().map(str::to_owned)).collect()
 }
 
+/// Returns the percentage of endpoints that outlier detection may eject, for each Envoy cluster that has outlier detection, in
+/// a dump of active clusters.
+pub fn ejectable(dump: &Value) -> BTreeMap<String, u64> {
+    let configs = dump["configs"].as_array().into_iter().flatten().map(|config| &config["cluster"]);
+    let found = configs.filter(|cluster| cluster["outlier_detection"].is_object());
+    let named = |cluster: &Value| {
+        let percent = cluster["outlier_detection"]["max_ejection_percent"].as_u64();
+        Some((cluster["name"].as_str()?.to_owned(), percent.unwrap_or(ejection::DEFAULT_PERCENT)))
+    };
+    found.filter_map(named).collect()
+}
+
 /// Returns a secret of a proxy in PEM; `path` is the JSON pointer to its bytes.
 fn secret(dump: &Value, name: &str, path: &str) -> Option<Vec<u8>> {
     let found = dump["configs"].as_array()?.iter().find(|secret| secret["name"] == name)?;
@@ -255,7 +269,9 @@ mod tests {
     fn transports_are_read() {
         let dump = json!({"configs": [{"cluster": {"name": "a", "transport_socket_matches": [{}]}},
             {"cluster": {"name": "b", "transport_socket": {"name": "envoy.transport_sockets.tls"}}},
-            {"cluster": {"name": "c", "type": "ORIGINAL_DST"}}]});
+            {"cluster": {"name": "c", "type": "ORIGINAL_DST", "outlier_detection": {"max_ejection_percent": 50}}},
+            {"cluster": {"name": "d", "outlier_detection": {"consecutive_5xx": 3}}}]});
+        assert_eq!(ejectable(&dump), BTreeMap::from([("c".to_owned(), 50), ("d".to_owned(), 10)]));
         assert_eq!(passes_through(&dump), BTreeSet::from(["c".to_owned()]));
         let found = transports(&dump);
         assert_eq!((found["a"], found["b"], found["c"]), (Transport::Automatic, Transport::Tls, Transport::Plain));
