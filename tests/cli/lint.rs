@@ -106,7 +106,16 @@ fn spec_decides_clusters() {
         apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n\
         spec: {template: {metadata: {labels: {app: a}}, spec: {containers: [{name: a}]}}}\n";
     let sandbox = Sandbox::with(&[("k8s/a.yaml", breaker)]);
-    sandbox.command().args(["lint", "k8s"]).assert().code(3);
-    sandbox.write("work/kindmesh.yaml", "clusters: [{name: east}, {name: west}]\ndeploy: {a: [east, west]}\n");
-    sandbox.command().args(["lint", "k8s"]).assert().code(0);
+    let lint = |deploy: &str| {
+        sandbox.write(
+            "work/kindmesh.yaml",
+            &format!("clusters: [{{name: east}}, {{name: west}}]\ndeploy: {deploy}\n"),
+        );
+        let output = sandbox.command().args(["lint", "k8s"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap().lines().last().unwrap().to_owned())
+    };
+    let within = "3 objects in 1 file.";
+    assert_eq!(lint("{}"), (Some(0), format!("1 note: {within}")));
+    assert_eq!(lint("{a: [east]}"), (Some(3), format!("1 error: {within}")));
+    assert_eq!(lint("{a: [east, west]}"), (Some(0), format!("No mistakes found: {within}")));
 }

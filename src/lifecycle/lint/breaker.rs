@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::levels::{Level, levels};
-use super::mesh::{Mesh, Source, labels, matches, named};
+use super::mesh::{Clusters, Mesh, Source, labels, matches, named};
 use super::rule::{Finding, Rule, Severity};
 use crate::cluster::ejection;
 use crate::lifecycle::deploy::place::{self, Placed};
@@ -56,7 +56,11 @@ fn judge(mesh: Mesh, number: usize, rule: &Source, level: &Level) -> Option<Find
         Some(_) => format!("{path}.maxEjectionPercent"),
         None => path,
     };
-    Some(RULE.found(number, path, what, ejection::cure(endpoints)))
+    let found = RULE.found(number, path, what, ejection::cure(endpoints));
+    // The same manifests may be applied to two clusters, which doubles the endpoints.
+    let is_certain = pods.iter().all(|pods| pods.clusters != Clusters::Unknown)
+        || ejection::impossible(percent, endpoints * 2).is_some();
+    Some(if is_certain { found } else { found.with(Severity::Note) })
 }
 
 fn selects_one(service: &Source) -> bool {
@@ -121,6 +125,18 @@ mod tests {
         assert_eq!(found(&format!("{orders}---\n{breaker}"), find), []);
         // The pods are not in the manifests.
         assert_eq!(found(&breaker, find), []);
+    }
+
+    #[test]
+    fn breaker_that_two_clusters_would_let_open_is_a_note() {
+        let breaker = rule("trafficPolicy: {outlierDetection: {maxEjectionPercent: 25}}");
+        let yaml = format!("{ORDERS}---\n{breaker}");
+        assert_eq!(found(&yaml, find)[0].severity, Severity::Note);
+        let placed = yaml.replace(
+            "kind: Deployment, metadata: {",
+            "kind: Deployment, metadata: {annotations: {kindmesh/clusters: a}, ",
+        );
+        assert_eq!(found(&placed, find)[0].severity, Severity::Error);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Host {
 pub struct Mesh<'a>(pub &'a [Source]);
 
 impl<'a> Mesh<'a> {
-    /// Returns the objects of a kind in an API group (`""` for those of Kubernetes itself), with their numbers.
+    /// Returns the objects of a kind, with their numbers.
     pub(super) fn of(self, kind: &'static str) -> impl Iterator<Item = (usize, &'a Source)> {
         self.0.iter().enumerate().filter(move |(_, source)| source.kind() == kind)
     }

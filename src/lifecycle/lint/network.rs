@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
-use super::mesh::{Clusters, Mesh, Source, labels, list, named};
+use super::mesh::{Clusters, Mesh, ROOT_NAMESPACE, Source, labels, list, named};
 use super::rule::{Finding, Rule, Severity};
 use crate::lifecycle::deploy::place::{By, Placed};
 use crate::lifecycle::deploy::references::references;
@@ -45,6 +45,16 @@ fn judge(mesh: Mesh, number: usize, policy: &Source) -> Option<Finding> {
     }
     let path = "spec.ingress";
     let fix = "add an ipBlock with the pod subnet of each cluster with callers, or of the east-west gateways, to ingress.from";
+    // Calls between networks come in through pods of a gateway of this cluster.
+    let gateways = mesh.of("NetworkPolicy").any(|(_, other)| {
+        let peers = other.list("ingress").iter().flat_map(|rule| list(&rule["from"]));
+        other.namespace() == policy.namespace() && peers.into_iter().any(may_be_gateway)
+    });
+    if gateways {
+        let what = format!("pods of other clusters reach {} only through an east-west gateway", named(&cut));
+        let fix = format!("if the clusters share a network: {fix}");
+        return Some(RULE.found(number, path, what, fix).with(Severity::Note));
+    }
     if let Some((pods, because)) = cut.iter().find_map(|pods| Some((*pods, called_from_elsewhere(mesh, pods)?))) {
         let what = format!("pods of other clusters cannot reach {}, but {because}", named(&[pods]));
         return Some(RULE.found(number, path, what, fix));
@@ -74,6 +84,15 @@ fn selects(policy: &Source, pods: &Source) -> bool {
 fn is_of_this_cluster(rule: &Value) -> bool {
     let from = list(&rule["from"]);
     !from.is_empty() && from.iter().all(|peer| peer["ipBlock"].is_null())
+}
+
+/// Whether a peer of a rule may be an east-west gateway: it admits pods of all namespaces, or of that of the control plane.
+fn may_be_gateway(peer: &Value) -> bool {
+    let selector = &peer["namespaceSelector"];
+    let wanted = selector["matchLabels"].as_object();
+    let name = wanted.and_then(|wanted| wanted.get("kubernetes.io/metadata.name"));
+    selector.is_object()
+        && (wanted.is_none_or(|wanted| wanted.is_empty()) || name.is_some_and(|name| name == ROOT_NAMESPACE))
 }
 
 /// Returns what refers to the Service of pods in clusters that they are not in, if anything does.
@@ -118,7 +137,7 @@ mod tests {
         )
     }
 
-    const SELECTORS: &str = "{podSelector: {matchLabels: {app: orders}}, ingress: [{from: [{podSelector: {}}, {namespaceSelector: {}}]}]}";
+    const SELECTORS: &str = "{podSelector: {matchLabels: {app: orders}}, ingress: [{from: [{podSelector: {}}, {namespaceSelector: {matchLabels: {team: shop}}}]}]}";
 
     /// The Deployment `orders` in one cluster, and one that calls it in another.
     fn two_clusters() -> String {
@@ -147,6 +166,16 @@ mod tests {
     fn policy_without_known_callers_is_a_note() {
         let found = found(&(ORDERS.to_owned() + &policy(SELECTORS)), find);
         assert_eq!((found.len(), found[0].severity), (1, Severity::Note));
+    }
+
+    #[test]
+    fn policy_that_admits_a_gateway_is_a_note() {
+        for selector in ["{}", "{matchLabels: {kubernetes.io/metadata.name: istio-system}}"] {
+            let admits = SELECTORS.replace("{matchLabels: {team: shop}}", selector);
+            assert_ne!(admits, SELECTORS);
+            let found = found(&(two_clusters() + &policy(&admits)), find);
+            assert_eq!((found.len(), found[0].severity), (1, Severity::Note), "{selector}");
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Policies where they do not act: for pods that do not exist, in a namespace where no caller looks for them, or against what
 //! the other side requires.
 
+use kube::ResourceExt;
 use serde_json::Value;
 
 use super::levels::levels;
 use super::mesh::{Host, Mesh, ROOT_NAMESPACE, Source, labels, matches, named, shown};
 use super::routes::full;
 use super::rule::{Finding, Rule, Severity};
+use crate::lifecycle::deploy::place;
 
 pub(super) static RULE: Rule = Rule {
     id: "policy-on-the-wrong-side",
@@ -48,6 +50,10 @@ fn selects_nobody(mesh: Mesh, number: usize, policy: &Source) -> Option<Finding>
     }
     let selected = shown(wanted);
     let elsewhere: Vec<&Source> = mesh.workloads().filter(|workload| matches(wanted, &labels(workload))).collect();
+    // The pods of gateways, which others install.
+    if everywhere {
+        return None;
+    }
     let path = "spec.selector.matchLabels";
     if let Some(other) = elsewhere.first() {
         let what = format!(
@@ -137,12 +143,10 @@ fn plain_to_strict(mesh: Mesh, number: usize, rule: &Source) -> Vec<Finding> {
 }
 
 /// Returns the policy by which pods accept only mutual TLS: one that selects them, else that of their namespace, else that of the
-/// mesh. None if there is no proxy, or if several policies differ.
+/// mesh. None if they have no proxy, or if several policies differ.
 fn strict<'a>(mesh: Mesh<'a>, pods: &Source) -> Option<&'a Source> {
     let labels = labels(pods);
-    if labels["sidecar.istio.io/inject"] == "false" {
-        return None;
-    }
+    let has_proxy = has_proxy(mesh, pods);
     let of = |namespace: &str, selecting: bool| -> Vec<&'a Source> {
         let policies = mesh.of_istio("PeerAuthentication").map(|(_, policy)| policy);
         let here = policies.filter(|policy| policy.namespace() == namespace);
@@ -153,11 +157,35 @@ fn strict<'a>(mesh: Mesh<'a>, pods: &Source) -> Option<&'a Source> {
         .collect()
     };
     let namespace = pods.namespace();
-    let tiers = [of(&namespace, true), of(&namespace, false), of(ROOT_NAMESPACE, false)];
+    // A policy for the mesh says nothing about a namespace that may not be part of it.
+    let of_mesh = if has_proxy == Some(true) { of(ROOT_NAMESPACE, false) } else { Vec::new() };
+    let tiers = [of(&namespace, true), of(&namespace, false), of_mesh];
+    let tiers = tiers.into_iter().filter(|_| has_proxy != Some(false));
     let acting = tiers.into_iter().find(|tier| !tier.is_empty())?;
     let is_strict =
         |policy: &&Source| policy.spec()["mtls"]["mode"] == "STRICT" && policy.spec()["portLevelMtls"].is_null();
     acting.iter().all(is_strict).then(|| acting[0])
+}
+
+/// Whether Istio adds a proxy to pods, as far as the manifests show it: in their labels and annotations, or in those of their
+/// namespace.
+fn has_proxy(mesh: Mesh, pods: &Source) -> Option<bool> {
+    const INJECT: &str = "sidecar.istio.io/inject";
+    let template = place::pod_template(&pods.object).unwrap_or_default();
+    let annotations =
+        pods.object.data.pointer(&format!("{template}/metadata/annotations")).unwrap_or(&Value::Null);
+    if let Some(inject) = labels(pods)[INJECT].as_str().or(annotations[INJECT].as_str()) {
+        return Some(inject == "true");
+    }
+    let namespace = mesh.of("Namespace").find(|(_, namespace)| namespace.name() == pods.namespace())?.1;
+    let labels = namespace.object.labels();
+    let is_enabled = |(key, value): (&String, &String)| match key.as_str() {
+        "istio-injection" => value == "enabled",
+        "istio.io/rev" => true,
+        "istio.io/dataplane-mode" => value == "ambient",
+        _ => false,
+    };
+    Some(labels.iter().any(is_enabled))
 }
 
 #[cfg(test)]
@@ -201,6 +229,7 @@ mod tests {
         for clean in [
             policy("AuthorizationPolicy", "shop", "{selector: {matchLabels: {app: orders}}}"),
             policy("AuthorizationPolicy", "istio-system", "{selector: {matchLabels: {app: orders}}}"),
+            policy("AuthorizationPolicy", "istio-system", "{selector: {matchLabels: {istio: ingressgateway}}}"),
             policy("AuthorizationPolicy", "shop", "{rules: [{}]}"),
             // No pods of that namespace are in the manifests.
             policy("AuthorizationPolicy", "elsewhere", "{selector: {matchLabels: {app: orders}}}"),
@@ -232,7 +261,6 @@ mod tests {
             |namespace: &str, spec: &str| format!("{plain}---\n{}", policy("PeerAuthentication", namespace, spec));
         for (namespace, spec) in [
             ("shop", "{mtls: {mode: STRICT}}"),
-            ("istio-system", "{mtls: {mode: STRICT}}"),
             ("shop", "{selector: {matchLabels: {app: orders}}, mtls: {mode: STRICT}}"),
         ] {
             let found = with(&strict(namespace, spec));
@@ -245,6 +273,29 @@ mod tests {
             ("shop", "{mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: DISABLE}}}"),
         ] {
             assert_eq!(with(&strict(namespace, spec)), [], "{namespace} {spec}");
+        }
+        // The mesh's policy, for a namespace that is part of the mesh.
+        let namespace = |labels: &str| {
+            let of_mesh = strict("istio-system", "{mtls: {mode: STRICT}}");
+            format!(
+                "{of_mesh}---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: shop, labels: {{{labels}}}}}}}\n"
+            )
+        };
+        assert_eq!(with(&namespace("istio-injection: enabled")).len(), 1);
+        assert_eq!(with(&namespace("istio.io/rev: stable")).len(), 1);
+        assert_eq!(with(&namespace("team: shop")), []);
+        assert_eq!(with(&strict("istio-system", "{mtls: {mode: STRICT}}")), []);
+        // Pods without a proxy take plain text.
+        let yaml = format!("{ORDERS}---\n{}", strict("shop", "{mtls: {mode: STRICT}}"));
+        for bare in [
+            ("labels: {app: orders,", "labels: {sidecar.istio.io/inject: \"false\", app: orders,"),
+            (
+                "template: {metadata: {",
+                "template: {metadata: {annotations: {sidecar.istio.io/inject: \"false\"}, ",
+            ),
+        ] {
+            assert!(yaml.contains(bare.0));
+            assert_eq!(found(&yaml.replace(bare.0, bare.1), find), [], "{bare:?}");
         }
         // A policy for the pods takes precedence over that of the namespace.
         let open = policy(
