@@ -7,210 +7,39 @@
 //! The judges are pure functions of the objects, one file for each rule. A rule reports only what the manifests themselves
 //! show to be wrong; what depends on something else is a note, or nothing.
 
-use std::path::PathBuf;
-
-use serde::Serialize;
-
-pub mod breaker;
+#[cfg(feature = "cli")]
+mod check;
+#[cfg(feature = "cli")]
 mod failover;
+#[cfg(feature = "cli")]
 mod host;
-mod levels;
-mod mesh;
+#[cfg(feature = "cli")]
 mod network;
+#[cfg(feature = "cli")]
 mod policy;
+#[cfg(feature = "cli")]
 mod port;
+#[cfg(feature = "cli")]
 mod protocol;
+#[cfg(feature = "cli")]
 mod read;
+#[cfg(feature = "cli")]
 mod routes;
-mod rule;
+#[cfg(feature = "cli")]
 mod subset;
-#[cfg(test)]
-mod testing;
+#[cfg(feature = "cli")]
 mod timeout;
 
-pub use read::{Placement, Unchecked};
-pub use rule::{Rule, Severity};
-
-use mesh::Mesh;
-use rule::Finding;
-
-/// All rules, in the order of their ids.
-pub static RULES: [&Rule; 9] = [
-    &breaker::RULE,
-    &failover::RULE,
-    &host::RULE,
-    &protocol::RULE,
-    &network::RULE,
-    &policy::RULE,
-    &subset::RULE,
-    &timeout::RULE,
-    &port::RULE,
-];
-
-const JUDGES: [fn(Mesh) -> Vec<Finding>; 9] = [
-    breaker::find,
-    failover::find,
-    host::find,
-    protocol::find,
-    network::find,
-    policy::find,
-    subset::find,
-    timeout::find,
-    port::find,
-];
-
-/// A mistake in a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Mistake {
-    /// The id of the rule that found it.
-    pub rule: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// The file, as it was given.
-    pub file: String,
-    /// The line, from 1; none if it is not known.
-    pub line: Option<u64>,
-    /// The column, from 1, in characters.
-    pub column: Option<u64>,
-    /// The object.
-    pub object: Object,
-    /// What is wrong.
-    pub what: String,
-    /// Why that is a mistake.
-    pub why: &'static str,
-    /// What to change.
-    pub fix: String,
-}
-
-/// An object of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Object {
-    /// Its kind.
-    pub kind: String,
-    /// Its namespace; empty if it has none.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// The result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    schema_version: u32,
-    /// The mistakes, by file and line.
-    pub findings: Vec<Mistake>,
-    /// The number of files that were checked.
-    pub files: usize,
-    /// The number of objects in them.
-    pub objects: usize,
-    /// The files that were not checked.
-    pub unchecked: Vec<Unchecked>,
-}
-
-impl Report {
-    /// Returns the number of findings of a severity.
-    pub fn count(&self, severity: Severity) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == severity).count()
-    }
-
-    /// Whether any finding is more than a note.
-    pub fn fails(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity != Severity::Note)
-    }
-}
-
-/// Checks directories and files of manifests. Several of them are for one cluster each.
-///
-/// # Errors
-/// A usage error for what cannot be read or is no YAML, and if there are no manifests at all.
-pub fn lint(paths: &[PathBuf], placement: &Placement) -> anyhow::Result<Report> {
-    let read = read::read(paths, placement)?;
-    let mesh = Mesh(&read.sources);
-    let mut findings: Vec<Mistake> =
-        JUDGES.iter().flat_map(|judge| judge(mesh)).map(|finding| located(&read, finding)).collect();
-    findings.sort_by(|one, other| {
-        let order = |mistake: &Mistake| (mistake.file.clone(), mistake.line, mistake.column, mistake.rule);
-        order(one).cmp(&order(other))
-    });
-    Ok(Report {
-        schema_version: 1,
-        findings,
-        files: read.files.len(),
-        objects: read.sources.len(),
-        unchecked: read.unchecked,
-    })
-}
-
-fn located(read: &read::Read, finding: Finding) -> Mistake {
-    let source = &read.sources[finding.source];
-    let place = read.place(finding.source, &finding.path);
-    Mistake {
-        rule: finding.rule.id,
-        severity: finding.severity,
-        file: read.files[read.positions[finding.source].0].path.clone(),
-        line: place.map(|place| place.line),
-        column: place.map(|place| place.column),
-        object: Object { kind: source.kind().to_owned(), namespace: source.namespace(), name: source.name() },
-        what: finding.what,
-        why: finding.rule.reason,
-        fix: finding.fix,
-    }
-}
-
+pub mod breaker;
+mod levels;
+mod mesh;
+mod rule;
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod testing;
 
-    #[test]
-    fn rules_are_sorted_and_have_texts() {
-        let ids: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
-        let mut sorted = ids.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        assert_eq!(ids, sorted);
-        for rule in RULES {
-            assert!(!rule.summary.ends_with('.') && rule.reason.ends_with('.'), "{}", rule.id);
-        }
-    }
-
-    #[test]
-    fn reference_lists_every_rule() {
-        let reference = include_str!("../../docs/reference.md");
-        for rule in RULES {
-            assert!(reference.contains(&format!("| `{}` |", rule.id)), "docs/reference.md lacks {}", rule.id);
-        }
-    }
-
-    #[test]
-    fn manifests_of_this_repository_are_clean() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let placement = Placement { namespace: "default".into(), ..Placement::default() };
-        for folder in ["mesh-manifests", "examples/shop"] {
-            let report = lint(&[root.join(folder)], &placement).unwrap();
-            assert_eq!(report.findings, [], "{folder}");
-            assert!(report.objects > 3, "{folder}");
-        }
-    }
-
-    #[test]
-    fn pods_of_several_directories_are_counted_together() {
-        let folder = tempfile::tempdir().unwrap();
-        let breaker = testing::rule("trafficPolicy: {outlierDetection: {maxEjectionPercent: 25}}");
-        let paths: Vec<PathBuf> = ["east", "west"].iter().map(|name| folder.path().join(name)).collect();
-        for path in &paths {
-            std::fs::create_dir(path).unwrap();
-            std::fs::write(path.join("orders.yaml"), testing::ORDERS).unwrap();
-        }
-        std::fs::write(paths[0].join("breaker.yaml"), breaker).unwrap();
-        // 25 % of two is nobody, of four it is one.
-        let rules = |paths: &[PathBuf]| -> Vec<&str> {
-            let report = lint(paths, &Placement { namespace: "default".into(), ..Placement::default() }).unwrap();
-            report.findings.iter().map(|finding| finding.rule).collect()
-        };
-        assert_eq!(rules(&paths[..1]), ["breaker-cannot-open"]);
-        assert_eq!(rules(&paths), [] as [&str; 0]);
-    }
-}
+#[cfg(feature = "cli")]
+pub use check::{Mistake, RULES, Report, lint};
+#[cfg(feature = "cli")]
+pub use read::Placement;
+#[cfg(feature = "cli")]
+pub use rule::Severity;

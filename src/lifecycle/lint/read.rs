@@ -129,6 +129,11 @@ fn add(
             read.unchecked.push(Unchecked { file: shown, why });
             return Ok(());
         }
+        // Many tools keep data and settings as JSON, some of them with comments.
+        Err(_) if path.extension().is_some_and(|end| end == "json") => {
+            read.unchecked.push(Unchecked { file: shown, why: "not a document of JSON or YAML".into() });
+            return Ok(());
+        }
         // The reader of manifests says what is wrong with the YAML.
         Err(_) => Vec::new(),
     };
@@ -269,6 +274,7 @@ mod tests {
             ("c.yaml", "{apiVersion: kind.x-k8s.io/v1alpha4, kind: Cluster}"),
             ("d.yaml", "# empty"),
             ("e.yaml", "a: {{ .Values.a }}\nb: {{- .Values.b }}"),
+            ("f.json", "{a: 1}\n{a: 2}"),
             ("kustomization.yaml", "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}"),
         ];
         let folder = folder(&files);
@@ -281,6 +287,7 @@ mod tests {
                 "not a Kubernetes object: it has no apiVersion and kind",
                 "Cluster without a name",
                 "looks like a Helm template: check the output of helm template",
+                "not a document of JSON or YAML",
                 "input for kustomize: check its output"
             ]
         );
