@@ -1,4 +1,4 @@
-//! Building blocks for all layers: errors, events, waits, interrupts, counts, verdicts and names.
+//! Building blocks for all layers: errors, events, waits, interrupts, counts, verdicts, names and YAML.
 
 pub mod blocking;
 pub mod counts;
@@ -10,3 +10,4 @@ pub mod interrupt;
 pub mod names;
 pub mod verdict;
 pub mod wait;
+pub mod yaml;

@@ -93,6 +93,15 @@ impl Known {
         self.kind(&GroupVersionKind::try_from(object.types.as_ref()?).ok()?)
     }
 
+    /// Returns the versions of all groups that have a kind of this name, such as `apps/v1`; of each group the one that the
+    /// API server prefers.
+    pub fn versions(&self, kind: &str) -> Vec<String> {
+        let mut found: Vec<_> = self.all().filter(|known| known.resource.kind == kind).collect();
+        // Groups of Kubernetes have no domain, or one of k8s.io: they are what is meant if there are several.
+        found.sort_by_key(|known| known.resource.group.contains('.') && !known.resource.group.ends_with("k8s.io"));
+        found.into_iter().map(|known| known.resource.api_version).collect()
+    }
+
     /// Returns all kinds, each in the version that the API server prefers.
     pub fn all(&self) -> impl Iterator<Item = Addressed> {
         let all = self.0.groups().flat_map(|group| group.recommended_resources());

@@ -4,7 +4,7 @@ use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{GroupVersionKind, TypeMeta};
+use kube::core::{GroupVersionKind, Status, TypeMeta};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use crate::base::digest::hex;
 use crate::base::error::{self, Error};
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
+use crate::base::yaml;
 use crate::cluster::kinds::{Addressed, Kinds, Known};
 use crate::cluster::objects;
 use crate::cluster::refusal::{Decision, Reason, Record, Retries, with_retries};
@@ -25,20 +26,15 @@ pub use dry_run::{Change, Effect};
 /// The maximum number of concurrent requests to one API server.
 pub(in crate::cluster) const MAX_CONCURRENT: usize = 16;
 
-/// Parses the objects in a YAML text of one or more documents. Empty documents are skipped.
+/// Parses the objects in a YAML text of one or more documents, as kubectl does. Empty documents are skipped.
 ///
 /// # Errors
 /// If a document is not a Kubernetes object.
 pub fn objects(yaml: &str) -> anyhow::Result<Vec<DynamicObject>> {
-    use serde::Deserialize;
-    let mut objects = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(yaml) {
-        let value = Value::deserialize(document).context("reading a manifest")?;
-        if !value.is_null() {
-            objects.push(object(value)?);
-        }
-    }
-    Ok(objects)
+    let documents = yaml::documents(yaml);
+    let documents = documents.map_err(|error| Error::usage(format!("line {}: {error}", error.place.line)));
+    let documents = documents.context("reading a manifest")?;
+    documents.into_iter().map(|document| object(document.value)).collect()
 }
 
 /// Returns an object from its JSON, with kindmesh's label.
@@ -302,6 +298,11 @@ impl<'a> Applier<'a> {
         Ok(kinds)
     }
 
+    /// Returns the versions, such as `apps/v1`, in which the API server served a kind at the last discovery.
+    pub fn versions(&self, kind: &str) -> Vec<String> {
+        self.known.as_ref().map(|known| known.versions(kind)).unwrap_or_default()
+    }
+
     /// Reports whether the API server served an object's kind at the last discovery.
     pub fn knows(&self, object: &DynamicObject) -> bool {
         self.kind_of(object).is_some()
@@ -363,7 +364,7 @@ impl<'a> Applier<'a> {
                 }
                 Err(Attempt::Failed(error)) => match retries.judge(&error) {
                     Decision::Retry => Ok(Poll::NotYet(error::brief(error))),
-                    Decision::GiveUp(reason) => Err(with_retries(refused(&what, &error), reason.as_ref()).into()),
+                    Decision::GiveUp(reason) => Err(Refused::of(&object, &error, reason.as_ref())),
                 },
             }
         })
@@ -409,10 +410,32 @@ fn not_ours(what: &str) -> Error {
         .hint("delete or rename it if nobody needs it, or use another cluster")
 }
 
-fn refused(what: &str, error: &kube::Error) -> Error {
-    Error::environment(format!("the API server refused {what}"))
-        .evidence(error.to_string())
-        .hint("if it comes from mesh.values or kind settings, correct them; otherwise report a bug")
+/// An object that the API server refused for good.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// The object, as it was sent.
+    pub object: DynamicObject,
+    /// What the API server said.
+    pub status: Status,
+    /// The error for the user.
+    #[source]
+    pub error: Error,
+}
+
+impl Refused {
+    fn of(object: &DynamicObject, error: &kube::Error, reason: Option<&Reason>) -> anyhow::Error {
+        let told = Error::environment(format!("the API server refused {} {}", kind(object), object.name_any()))
+            .evidence(error.to_string())
+            .hint("if it comes from mesh.values or kind settings, correct them; otherwise report a bug");
+        let told = with_retries(told, reason);
+        match error {
+            kube::Error::Api(status) => {
+                Self { object: object.clone(), status: (**status).clone(), error: told }.into()
+            }
+            _ => told.into(),
+        }
+    }
 }
 
 /// Returns the reason for temporary refusals that applying this object creates, if any.
