@@ -28,6 +28,7 @@ pub use changes::changes;
 #[cfg(feature = "cli")]
 pub(crate) use disk::read as read_text;
 pub use existing::{Gateway, Trust};
+pub(crate) use file::did_you_mean;
 #[cfg(feature = "cli")]
 pub(crate) use file::parse_file;
 pub use load::{Loaded, Sources, environment_name, from_text, to_yaml};

@@ -31,13 +31,16 @@ use crate::plan::Plan;
 pub mod headless;
 mod images;
 pub mod manifests;
+mod outside;
 pub mod place;
 pub(super) mod references;
 mod remove;
+mod schema;
 mod set;
 pub mod stubs;
 
-use place::{By, Placed, Rules};
+use manifests::Found;
+use place::{By, Placed, Rules, Source};
 use set::{Set, named};
 
 /// The label of all objects that are deployed from one directory: the directory's name, and a digest of its path.
@@ -118,8 +121,11 @@ pub struct Deployed {
     pub notes: Vec<String>,
 }
 
-/// Returns the label value for a directory's objects.
+/// Returns the label value for a directory's objects, or for those of standard input.
 pub fn label(folder: &Path) -> String {
+    if folder == Path::new(manifests::STDIN) {
+        return "standard-input".to_owned();
+    }
     let path = whole(folder);
     let digest = hex(&Sha256::digest(path.as_os_str().as_encoded_bytes()));
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -134,19 +140,23 @@ fn whole(folder: &Path) -> PathBuf {
     folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_owned())
 }
 
-/// Deploys a directory of plain manifests.
+/// Deploys manifests: a directory, a file, or standard input for `-`. What is read from standard input has no earlier
+/// version, so nothing that is not in it is deleted.
 ///
 /// # Errors
-/// A usage error for manifests that cannot be read or placed, and for objects that kindmesh did not create; an
-/// environment error if pods do not become ready in time; otherwise errors of the API servers and the engine.
+/// A usage error for manifests that cannot be read or placed, that the API server refuses for a mistake in them, and for
+/// objects that kindmesh did not create; an environment error if pods do not become ready in time; otherwise errors of the API servers and the engine.
 pub async fn deploy(
     environment: &Environment,
     folder: &Path,
     options: &Options,
     events: &Events,
 ) -> anyhow::Result<Deployed> {
-    let found = manifests::read(folder)?;
-    let origin = Origin { label: label(folder), path: whole(folder).display().to_string(), prune: true };
+    let found = manifests::read(folder, &options.namespace).await?;
+    let origin = match folder == Path::new(manifests::STDIN) {
+        true => Origin { label: label(folder), path: "standard input".into(), prune: false },
+        false => Origin { label: label(folder), path: whole(folder).display().to_string(), prune: true },
+    };
     deploy_manifests(environment, found, &origin, options, events).await
 }
 
@@ -162,7 +172,7 @@ pub(crate) struct Origin {
 /// Deploys parsed manifests.
 pub(crate) async fn deploy_manifests(
     environment: &Environment,
-    found: Vec<manifests::Manifest>,
+    found: Found,
     origin: &Origin,
     options: &Options,
     events: &Events,
@@ -184,7 +194,7 @@ pub(crate) async fn deploy_manifests(
         namespace: &options.namespace,
         force_namespace: options.force_namespace,
     };
-    let mut placed = place::place(found, &rules)?;
+    let mut placed = place::place(found.manifests, &rules)?;
     let sides = Sides::open(environment).await?;
     let live = sides.services(origin).await?;
     let Planned { engine, plan } = environment.planned().await?;
@@ -192,7 +202,9 @@ pub(crate) async fn deploy_manifests(
     let captured = headless::captures_dns(&environment.spec.mesh.values);
     let names = headless::Names { captured, networks: networks.collect() };
     let candidates = stubs::candidates(&placed, &live, &clusters);
-    let (stubs, mut notes) = stubs::stubs(&placed, &candidates, &clusters, &names);
+    let (stubs, about_stubs) = stubs::stubs(&placed, &candidates, &clusters, &names);
+    let mut notes = found.notes;
+    notes.extend(about_stubs);
     notes.extend(breaker::notes(&placed));
 
     let needed = images::needed(&placed);
@@ -211,11 +223,14 @@ pub(crate) async fn deploy_manifests(
 
     let mut sets = Vec::new();
     for (cluster, client) in &sides.0 {
-        let here = |names: &[String]| names.contains(cluster);
-        let mut objects: Vec<_> =
-            placed.iter().filter(|placed| here(&placed.clusters)).map(|placed| placed.object.clone()).collect();
+        let here = placed.iter().filter(|placed| placed.clusters.contains(cluster));
+        let mut objects: Vec<_> = here.map(|placed| (placed.object.clone(), placed.source.clone())).collect();
+        let balanced = plan
+            .cluster(cluster)
+            .is_some_and(|cluster| cluster.host.kind().is_none_or(|kind| kind.balancers.is_some()));
+        notes.extend(outside::notes((cluster, client), objects.iter().map(|(object, _)| object), balanced).await?);
         let stubs = stubs.iter().filter(|stub| stub.cluster == *cluster);
-        objects.extend(stubs.map(|stub| stub.object.clone()));
+        objects.extend(stubs.map(|stub| (stub.object.clone(), Source::default())));
         sets.push(Set::prepare(environment, cluster, client, objects, origin, &mut notes).await?);
     }
     // Everything is decided, and nothing has been changed yet.
@@ -349,5 +364,6 @@ mod tests {
         assert_eq!(label("/a/My App!").split('-').count(), 3, "{}", label("/a/My App!"));
         assert!(label(&format!("/a/{}", "x".repeat(90))).len() < 63);
         assert_eq!(label("/").len(), 8);
+        assert_eq!(label("-"), "standard-input");
     }
 }

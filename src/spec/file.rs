@@ -170,7 +170,7 @@ fn syntax_hint(what: &str) -> &'static str {
 }
 
 /// Returns `, did you mean "…"?` for the closest expected word, if one is close.
-pub(super) fn did_you_mean(word: &str, expected: &[&str]) -> String {
+pub(crate) fn did_you_mean(word: &str, expected: &[&str]) -> String {
     expected
         .iter()
         .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))

@@ -20,13 +20,14 @@ use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::base::names::PORT;
 use crate::base::wait;
+use crate::base::yaml::Places;
 use crate::cluster::lease;
 use crate::cluster::mesh::apply::{self, Applier, kind};
 use crate::cluster::mesh::{PodConnection, envoy};
 use crate::cluster::pods;
 use crate::cluster::probes::Probe;
 use crate::cluster::refusal::Retries;
-use crate::lifecycle::deploy::manifests::{self, Manifest};
+use crate::lifecycle::deploy::manifests::{self, Found, Manifest};
 use crate::lifecycle::deploy::place::pod_template;
 use crate::lifecycle::deploy::stubs::STUB_IN;
 use crate::lifecycle::deploy::{self, Deployed, Options, Origin};
@@ -100,7 +101,7 @@ impl Namespace {
         for service in objects.iter_mut().filter(|object| kind(object) == "Service") {
             service.annotations_mut().entry(STUB_IN.to_owned()).or_insert_with(|| "*".to_owned());
         }
-        self.apply_objects(objects, Some(cluster)).await
+        self.apply_found(given(objects), Some(cluster)).await
     }
 
     /// The same without stubs: a Service exists only in this cluster.
@@ -108,7 +109,7 @@ impl Namespace {
     /// # Errors
     /// As for [`Namespace::apply`].
     pub async fn apply_only(&self, cluster: &str, manifests: &str) -> anyhow::Result<Deployed> {
-        self.apply_objects(apply::objects(manifests)?, Some(cluster)).await
+        self.apply_found(given(apply::objects(manifests)?), Some(cluster)).await
     }
 
     /// Deploys a directory of manifests like `kindmesh deploy`, into this namespace: placed by annotations, with
@@ -117,11 +118,10 @@ impl Namespace {
     /// # Errors
     /// A usage error for manifests without a placement; otherwise what keeps the pods from being ready.
     pub async fn deploy(&self, folder: impl AsRef<Path>) -> anyhow::Result<Deployed> {
-        let found = manifests::read(folder.as_ref())?;
-        self.apply_objects(found.into_iter().map(|manifest| manifest.object).collect(), None).await
+        self.apply_found(manifests::read(folder.as_ref(), &self.name).await?, None).await
     }
 
-    async fn apply_objects(&self, objects: Vec<DynamicObject>, to: Option<&str>) -> anyhow::Result<Deployed> {
+    async fn apply_found(&self, mut found: Found, to: Option<&str>) -> anyhow::Result<Deployed> {
         let places = &self.mesh.environment.spec.deploy;
         let owned = |(name, at): (&String, &Vec<crate::spec::Label>)| {
             (name.clone(), at.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -135,10 +135,9 @@ impl Namespace {
             deadline: Instant::now() + READY_TIMEOUT,
         };
         let origin = Origin { label: self.name.clone(), path: "a test".into(), prune: false };
-        let services = served(&objects);
-        let manifest = |object| Manifest { object, file: "the test's manifests".into() };
+        let services = served(&found.manifests);
         // Everything is applied to the test's namespace, not to one from the manifests.
-        let found = objects.into_iter().filter(|object| kind(object) != "Namespace").map(manifest).collect();
+        found.manifests.retain(|manifest| kind(&manifest.object) != "Namespace");
         let environment = &self.mesh.environment;
         let lock = self.mesh.lock_shared().await?;
         let deployed = deploy::deploy_manifests(environment, found, &origin, &options, &Events::silent()).await?;
@@ -361,11 +360,19 @@ fn request_id() -> String {
     format!("kindmesh-{now:x}-{count}")
 }
 
+/// Returns objects that were not read from a file as manifests.
+fn given(objects: Vec<DynamicObject>) -> Found {
+    let file = || "the test's manifests".to_owned();
+    let manifest = |object| Manifest { object, file: file(), places: Places::default() };
+    Found { manifests: objects.into_iter().map(manifest).collect(), notes: Vec::new() }
+}
+
 /// Returns the Services that pods of the same manifests are behind, each with its first port.
-fn served(objects: &[DynamicObject]) -> Vec<(String, u16)> {
+fn served(manifests: &[Manifest]) -> Vec<(String, u16)> {
+    let objects = || manifests.iter().map(|manifest| &manifest.object);
     let runs = |service: &DynamicObject| {
         let Some(Value::Object(selector)) = service.data.pointer("/spec/selector") else { return false };
-        objects.iter().any(|object| {
+        objects().any(|object| {
             let labels =
                 pod_template(object).and_then(|path| object.data.pointer(&format!("{path}/metadata/labels")));
             let some = object.data.pointer("/spec/replicas").and_then(Value::as_i64) != Some(0);
@@ -375,7 +382,7 @@ fn served(objects: &[DynamicObject]) -> Vec<(String, u16)> {
     };
     let headless =
         |service: &DynamicObject| service.data.pointer("/spec/clusterIP").is_some_and(|ip| ip == "None");
-    let services = objects.iter().filter(|object| kind(object) == "Service" && runs(object) && !headless(object));
+    let services = objects().filter(|object| kind(object) == "Service" && runs(object) && !headless(object));
     services
         .filter_map(|service| {
             let port = service.data.pointer("/spec/ports/0/port")?.as_u64()?;
@@ -408,7 +415,7 @@ mod tests {
             service("headless", ", clusterIP: None") + &pods("headless", 1),
             service("alone", ""),
         ];
-        assert_eq!(served(&apply::objects(&yaml.concat()).unwrap()), [("a".to_owned(), 80)]);
+        assert_eq!(served(&given(apply::objects(&yaml.concat()).unwrap()).manifests), [("a".to_owned(), 80)]);
     }
 
     #[test]

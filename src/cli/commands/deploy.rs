@@ -19,7 +19,7 @@ use crate::spec::Label;
 /// `deploy`.
 #[derive(Debug, Args)]
 pub struct DeployArgs {
-    /// Directory of manifests (.yaml, .yml, .json), or one file
+    /// Directory of manifests (.yaml, .yml, .json), a Helm chart or kustomize directory, one file, or - for standard input
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Cluster for all objects [default: set by the annotation kindmesh/clusters and by deploy in the spec]

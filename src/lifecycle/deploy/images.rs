@@ -99,7 +99,8 @@ mod tests {
         let yaml = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {template: {spec: {containers: [\
             {name: a, image: mine}, {name: b, image: \"mine:1\", imagePullPolicy: Always}, {name: c, image: \"other:1\"}]}}}}";
         let object = objects(yaml).unwrap().remove(0);
-        let mut placed = Placed { object, clusters: vec!["cluster2".into()], by: By::Annotation };
+        let mut placed =
+            Placed { object, clusters: vec!["cluster2".into()], by: By::Annotation, source: Default::default() };
         assert_eq!(needed(std::slice::from_ref(&placed))["cluster2"].len(), 3);
         let identity = |image: &str, of: &str| (image.to_owned(), format!("sha256:{of}"));
         let loaded = BTreeMap::from([identity("mine", "aaaaaaaaaaaaaaaa"), identity("mine:1", "bb")]);

@@ -7,8 +7,9 @@ use kube::api::DynamicObject;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::manifests::Manifest;
+use super::manifests::{self, Manifest};
 use crate::base::error::Error;
+use crate::base::yaml::{Places, pointer};
 use crate::cluster::mesh::apply::kind;
 
 /// The annotation with an object's clusters, separated by commas; `*` means all clusters.
@@ -37,6 +38,27 @@ pub struct Placed {
     pub clusters: Vec<String>,
     /// What decided them.
     pub by: By,
+    /// Where it was read.
+    pub source: Source,
+}
+
+/// Where an object was read.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    file: String,
+    places: Places,
+}
+
+impl Source {
+    /// Creates the source of an object of a file.
+    pub fn of(file: impl Into<String>, places: Places) -> Self {
+        Self { file: file.into(), places }
+    }
+
+    /// Returns the file and the position of a field, by its JSON pointer; none for an object that was not read.
+    pub fn at(&self, pointer: &str) -> Option<String> {
+        (!self.file.is_empty()).then(|| manifests::at(&self.file, &self.places, pointer))
+    }
 }
 
 /// The placement rules.
@@ -82,7 +104,7 @@ impl Rules<'_> {
             None => Ok(self.ordered(&names)),
             Some(unknown) => Err(Error::usage(format!(
                 "{}: annotation {CLUSTERS} of {} {} has unknown cluster \"{unknown}\"",
-                manifest.file,
+                manifest.at(&pointer("/metadata/annotations", CLUSTERS)),
                 kind(&manifest.object),
                 manifest.object.name_any()
             ))
@@ -128,12 +150,12 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
         match rules.said(&manifest)? {
             Some((clusters, by)) => {
                 let clusters = rules.effective(&manifest.object, clusters);
-                placed.push(Placed { object: manifest.object, clusters, by });
+                placed.push(placed_as(manifest, clusters, by));
             }
             None if pod_spec(&manifest.object).is_some() => {
                 nowhere.push(format!(
                     "{}: {} {}",
-                    manifest.file,
+                    manifest.at(""),
                     kind(&manifest.object),
                     manifest.object.name_any()
                 ));
@@ -149,11 +171,17 @@ pub fn place(manifests: Vec<Manifest>, rules: &Rules<'_>) -> Result<Vec<Placed>,
         )));
     }
     let workloads: Vec<Placed> = placed.iter().filter(|p| pod_spec(&p.object).is_some()).cloned().collect();
-    for Manifest { object, .. } in rest {
-        let clusters = rules.effective(&object, follow(&object, &workloads, rules));
-        placed.push(Placed { object, clusters, by: By::Pods });
+    for manifest in rest {
+        let object = &manifest.object;
+        let clusters = rules.effective(object, follow(object, &workloads, rules));
+        placed.push(placed_as(manifest, clusters, By::Pods));
     }
     Ok(placed)
+}
+
+fn placed_as(manifest: Manifest, clusters: Vec<String>, by: By) -> Placed {
+    let Manifest { object, file, places } = manifest;
+    Placed { object, clusters, by, source: Source::of(file, places) }
 }
 
 /// Whether istiod reads an object, which it does from its own cluster only.
@@ -283,7 +311,7 @@ mod tests {
 
     fn manifests() -> Vec<Manifest> {
         let objects = objects(APPLICATION).unwrap().into_iter();
-        objects.map(|object| Manifest { object, file: "a.yaml".into() }).collect()
+        objects.map(|object| Manifest { object, file: "a.yaml".into(), places: Places::default() }).collect()
     }
 
     fn placed(to: Option<&str>, spec: &[(&str, &[&str])]) -> Result<Vec<Placed>, Error> {

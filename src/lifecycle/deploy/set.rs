@@ -1,6 +1,6 @@
 //! The objects of one cluster: labels them, checks their owner, applies them and waits until they are ready.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use futures::future::try_join_all;
@@ -10,14 +10,15 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::headless::is_headless;
+use super::place::Source;
 use super::stubs::STUB;
-use super::{DEPLOY, FROM, Object, Options, Origin, place, remove};
+use super::{DEPLOY, FROM, Object, Options, Origin, place, remove, schema};
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome, Step};
 use crate::cluster::environment::Environment;
 use crate::cluster::existing;
 use crate::cluster::kinds;
-use crate::cluster::mesh::apply::{self, Applier, kind};
+use crate::cluster::mesh::apply::{self, Applier, Refused, kind};
 use crate::cluster::refusal::Record;
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
@@ -31,10 +32,34 @@ pub(super) struct Set {
     client: Client,
     record: Record,
     objects: Vec<DynamicObject>,
+    /// Where the objects were read.
+    sources: BTreeMap<Object, Source>,
+    /// The arguments with which kubectl addresses the cluster.
+    kubectl: String,
     /// Existing Services to delete first: a Service cannot become headless, nor get a cluster IP later.
     recreated: Vec<DynamicObject>,
     /// Whether the cluster existed before the environment.
     exists: bool,
+}
+
+/// Returns the error about an object whose kind or version a cluster does not serve. `versions` are those that it serves of
+/// the kind.
+fn unserved(object: &DynamicObject, cluster: &str, at: Option<String>, versions: &[String]) -> Error {
+    let (what, name) = (kind(object), object.name_any());
+    let at = at.map(|at| format!("{at}: ")).unwrap_or_default();
+    let version = object.types.as_ref().map(|types| types.api_version.as_str()).unwrap_or_default();
+    match versions.first() {
+        Some(serves) => {
+            Error::usage(format!("{at}cluster {cluster} does not serve {version}, the version of {what} {name}"))
+                .evidence(format!("it serves {what} in {}", versions.join(", ")))
+                .hint(format!(
+                    "set apiVersion: {serves}, and adapt the fields: kubectl explain {} --api-version={serves}",
+                    what.to_lowercase()
+                ))
+        }
+        None => Error::usage(format!("{at}cluster {cluster} has no kind {what} of {version}, the kind of {name}"))
+            .hint("add its CustomResourceDefinition to the directory, or remove the object"),
+    }
 }
 
 /// Whether one of these objects is the CustomResourceDefinition of a kind.
@@ -118,10 +143,13 @@ impl Set {
         environment: &Environment,
         cluster: &str,
         client: &Client,
-        mut objects: Vec<DynamicObject>,
+        objects: Vec<(DynamicObject, Source)>,
         origin: &Origin,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Self> {
+        let sources: BTreeMap<Object, Source> =
+            objects.iter().map(|(object, source)| (named(cluster, object), source.clone())).collect();
+        let mut objects: Vec<DynamicObject> = objects.into_iter().map(|(object, _)| object).collect();
         // If all objects are moved to another namespace, a namespace of the manifests would be empty.
         let used: BTreeSet<String> = objects.iter().filter_map(ResourceExt::namespace).collect();
         objects
@@ -142,9 +170,8 @@ impl Set {
         for (mut object, live) in objects.into_iter().zip(live) {
             let (what, name) = (kind(&object).to_owned(), object.name_any());
             if !applier.knows(&object) && !defined(&kept, &what) {
-                return Err(Error::usage(format!("cluster {cluster} has no kind {what}, the kind of {name}"))
-                    .hint("add its CustomResourceDefinition to the directory")
-                    .into());
+                let at = sources.get(&named(cluster, &object)).and_then(|source| source.at("/apiVersion"));
+                return Err(unserved(&object, cluster, at, &applier.versions(&what)).into());
             }
             if what == "Namespace" {
                 match &live {
@@ -168,15 +195,15 @@ impl Set {
             object.annotations_mut().insert(FROM.to_owned(), origin.path.clone());
             kept.push(object);
         }
+        let kubectl = format!("kubectl --context {}", environment.context(cluster));
         if let Some(first) = refused.first() {
-            let context = environment.context(cluster);
             let whose: Vec<_> = refused.iter().map(|foreign| foreign.whose.as_str()).collect();
             return Err(Error::usage(format!(
                 "{} is not part of this deployment: nothing was changed",
                 first.called
             ))
             .evidence(whose.join("\n"))
-            .hint(format!("rename yours, or delete the other: kubectl --context {context} {}", first.delete))
+            .hint(format!("rename yours, or delete the other: {kubectl} {}", first.delete))
             .into());
         }
         for object in &mut kept {
@@ -188,7 +215,32 @@ impl Set {
         }
         let record = environment.record(cluster);
         let exists = environment.exists(cluster);
-        Ok(Self { cluster: cluster.to_owned(), client: client.clone(), record, objects: kept, recreated, exists })
+        let (cluster, client) = (cluster.to_owned(), client.clone());
+        Ok(Self { cluster, client, record, objects: kept, sources, kubectl, recreated, exists })
+    }
+
+    /// Adds to the error about a refused object where it was read, and what is wrong with it.
+    async fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<Refused>()) else { return error };
+        let object = named(&self.cluster, &refused.object);
+        // A namespace of an object without one is removed when it is applied.
+        let same = |other: &&Object| {
+            (&other.kind, &other.name) == (&object.kind, &object.name)
+                && (object.namespace.is_empty() || other.namespace == object.namespace)
+        };
+        let source = self.sources.keys().find(same).and_then(|found| self.sources.get(found));
+        let schemas = match schema::schemas_path(refused) {
+            Some(path) => self.schemas(&path).await,
+            None => None,
+        };
+        let source = source.cloned().unwrap_or_default();
+        schema::explained(refused, &source, &self.cluster, &self.kubectl, schemas.as_ref()).into()
+    }
+
+    /// Returns an OpenAPI document of the API server. It only serves to suggest a field, so its errors are ignored.
+    async fn schemas(&self, path: &str) -> Option<serde_json::Value> {
+        let request = http::Request::get(path).body(Vec::new()).ok()?;
+        self.client.request(request).await.ok()
     }
 
     pub(super) async fn apply(
@@ -207,7 +259,10 @@ impl Set {
             }
             // Before, so that `down` finds what a killed run has applied; and after, for kinds that this run defines.
             self.record_kinds(&mut applier).await?;
-            let changed = applier.apply(self.objects.clone()).await?;
+            let changed = match applier.apply(self.objects.clone()).await {
+                Ok(changed) => changed,
+                Err(error) => return Err(self.explained(error).await),
+            };
             self.record_kinds(&mut applier).await?;
             let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
             let (removed, notes) = match origin.prune {
@@ -257,6 +312,22 @@ pub(super) fn named(cluster: &str, object: &DynamicObject) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn version_that_is_gone_names_the_one_that_serves_the_kind() {
+        let old = json!({"apiVersion": "extensions/v1beta1", "kind": "Deployment", "metadata": {"name": "web"}});
+        let old = apply::object(old).unwrap();
+        let error = unserved(&old, "cluster1", Some("web.yaml:1:1".into()), &["apps/v1".into()]);
+        assert_eq!(
+            error.message,
+            "web.yaml:1:1: cluster cluster1 does not serve extensions/v1beta1, the version of Deployment web"
+        );
+        assert_eq!(error.evidence, ["it serves Deployment in apps/v1"]);
+        assert!(error.hint.unwrap().starts_with("set apiVersion: apps/v1, "));
+        let unknown = unserved(&old, "cluster1", None, &[]);
+        assert!(unknown.message.starts_with("cluster cluster1 has no kind Deployment of extensions/v1beta1"));
+        assert!(unknown.hint.unwrap().contains("CustomResourceDefinition"));
+    }
 
     #[test]
     fn pods_are_injected_unless_they_opt_out() {

@@ -225,7 +225,7 @@ mod tests {
 
     fn placed(yaml: &str, cluster: &str) -> Placed {
         let object = objects(yaml).unwrap().remove(0);
-        Placed { object, clusters: vec![cluster.into()], by: By::Annotation }
+        Placed { object, clusters: vec![cluster.into()], by: By::Annotation, source: Default::default() }
     }
 
     fn service() -> Placed {
