@@ -1,7 +1,7 @@
 //! Rollouts: whether a workload of any kind is ready, and why not.
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Api, DynamicObject, ListParams, TypeMeta};
 use kube::core::Selector;
@@ -17,7 +17,7 @@ use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::base::wait::{self, Poll};
 
-/// A kind of workload that can be waited for. A Job is not one: it has no ready state.
+/// A kind of workload that can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Interchangeable pods.
@@ -28,12 +28,15 @@ pub enum Kind {
     DaemonSet,
     /// A fixed number of pods.
     ReplicaSet,
+    /// Pods that run to completion. It is awaited until it has completed or its pods run: some run for hours.
+    Job,
     /// A pod without a controller.
     Pod,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::ReplicaSet, Kind::Pod];
+    const ALL: [Kind; 6] =
+        [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet, Kind::ReplicaSet, Kind::Job, Kind::Pod];
 
     /// Returns its name in manifests.
     pub fn as_str(self) -> &'static str {
@@ -42,12 +45,17 @@ impl Kind {
             Kind::StatefulSet => "StatefulSet",
             Kind::DaemonSet => "DaemonSet",
             Kind::ReplicaSet => "ReplicaSet",
+            Kind::Job => "Job",
             Kind::Pod => "Pod",
         }
     }
 
     fn api_version(self) -> &'static str {
-        if self == Kind::Pod { "v1" } else { "apps/v1" }
+        match self {
+            Kind::Pod => "v1",
+            Kind::Job => "batch/v1",
+            _ => "apps/v1",
+        }
     }
 }
 
@@ -127,11 +135,11 @@ pub async fn ready(client: &Client) -> anyhow::Result<Vec<DynamicObject>> {
 /// The rollout status of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rollout {
-    /// All pods of the newest revision are ready, or the pod has completed.
+    /// All pods of the newest revision are ready, or the pod or the Job has completed.
     Ready,
     /// Not ready yet, with the reason.
     NotYet(String),
-    /// The pod failed, and nothing restarts it.
+    /// The pod or the Job failed, and nothing restarts it.
     Failed(String),
 }
 
@@ -140,6 +148,7 @@ impl Rollout {
     pub fn of(kind: Kind, live: &DynamicObject) -> Self {
         match kind {
             Kind::Pod => Self::of_pod(live),
+            Kind::Job => Self::of_job(live),
             kind => lacking(kind, live).map_or(Self::Ready, Self::NotYet),
         }
     }
@@ -156,6 +165,26 @@ impl Rollout {
         }
     }
 
+    fn of_job(live: &DynamicObject) -> Self {
+        let number = |path: &str| live.data.pointer(path).and_then(Value::as_i64);
+        let status = |field: &str| number(&format!("/status/{field}")).unwrap_or_default();
+        if condition(live, "Complete").is_some() || condition(live, "Suspended").is_some() {
+            return Self::Ready;
+        }
+        if let Some(failed) = condition(live, "Failed") {
+            let message = failed["message"].as_str().unwrap_or_default();
+            return Self::Failed(format!("the Job failed: {message}"));
+        }
+        let wanted = number("/spec/parallelism").unwrap_or(1).min(number("/spec/completions").unwrap_or(i64::MAX));
+        let (running, failed) = (status("ready") + status("succeeded"), status("failed"));
+        // A pod that fails is ready for a moment, too.
+        if failed == 0 && running >= wanted {
+            return Self::Ready;
+        }
+        let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+        Self::NotYet(format!("{running} of {wanted} pods run or completed{failures}"))
+    }
+
     /// Returns why it is not ready, if it is not.
     pub fn lacks(self) -> Option<String> {
         match self {
@@ -163,6 +192,46 @@ impl Rollout {
             Rollout::NotYet(why) | Rollout::Failed(why) => Some(why),
         }
     }
+}
+
+/// Returns a condition of a live object, if it is true.
+fn condition<'a>(live: &'a DynamicObject, of: &str) -> Option<&'a Value> {
+    let conditions = live.data.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().find(|condition| condition["type"] == of && condition["status"] == "True")
+}
+
+/// Returns why the controller cannot create pods, from its status. Only Deployments and ReplicaSets report it there.
+fn not_created(live: &DynamicObject) -> Option<String> {
+    condition(live, "ReplicaFailure")?["message"].as_str().map(str::to_owned)
+}
+
+/// Returns the message of the latest of a controller's events about creating pods, if that failed.
+fn last_failed_creation(mut events: Vec<Event>) -> Option<String> {
+    let about = |event: &Event| matches!(event.reason.as_deref(), Some("FailedCreate" | "SuccessfulCreate"));
+    events.retain(about);
+    events.sort_by_key(|event| {
+        event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
+    });
+    let last = events.pop().filter(|event| event.reason.as_deref() == Some("FailedCreate"))?;
+    last.message
+}
+
+/// Returns why a controller's pods are not ready, if the reason is known: that of its pods, or what refuses new ones, such as a
+/// ResourceQuota or the namespace's PodSecurity level.
+async fn blocked(client: &Client, workload: &Workload, live: &DynamicObject) -> String {
+    let pods = workload.pods(client, live).await.unwrap_or_default();
+    let reasons = pods::blocked(&pods);
+    // A pod that waits explains more than one that is missing.
+    if !reasons.is_empty() || workload.kind == Kind::Pod {
+        return reasons;
+    }
+    if let Some(refused) = not_created(live) {
+        return refused;
+    }
+    let api: Api<Event> = Api::namespaced(client.clone(), &workload.namespace);
+    let fields = format!("involvedObject.uid={}", live.uid().unwrap_or_default());
+    let events = api.list(&ListParams::default().fields(&fields)).await.map(|events| events.items);
+    last_failed_creation(events.unwrap_or_default()).unwrap_or_default()
 }
 
 /// Returns why the pods of a controller are not ready, if they are not.
@@ -213,7 +282,7 @@ pub async fn wait(
         if rollout == Rollout::Ready {
             return Ok(Poll::Ready(()));
         }
-        let pods = workload.pods(client, &live).await.map(|pods| pods::blocked(&pods)).unwrap_or_default();
+        let pods = blocked(client, workload, &live).await;
         let with_pods = |why: String| if pods.is_empty() { why } else { format!("{why}: {pods}") };
         match rollout {
             Rollout::Failed(why) => Err(Error::environment(format!("wait for {what}: {}", with_pods(why))).into()),
@@ -283,6 +352,37 @@ mod tests {
     }
 
     #[test]
+    fn jobs_are_done_when_complete_or_running_and_failed_jobs_end_the_wait() {
+        let of = |status: Value| Rollout::of(Kind::Job, &live(Kind::Job, json!({"completions": 1}), status));
+        let condition =
+            |of: &str| json!({"type": of, "status": "True", "message": "has reached the backoff limit"});
+        assert_eq!(of(json!({"conditions": [condition("Complete")]})), Rollout::Ready);
+        assert_eq!(of(json!({"active": 1, "ready": 1})), Rollout::Ready);
+        assert_eq!(of(json!({"active": 1})), Rollout::NotYet("0 of 1 pods run or completed".into()));
+        let again = Rollout::NotYet("1 of 1 pods run or completed, 2 failed".into());
+        assert_eq!(of(json!({"active": 1, "ready": 1, "failed": 2})), again);
+        let failed = Rollout::Failed("the Job failed: has reached the backoff limit".into());
+        assert_eq!(of(json!({"conditions": [condition("Failed")]})), failed);
+    }
+
+    #[test]
+    fn what_refuses_pods_is_read_from_status_and_events() {
+        let refused = "pods \"web-\" is forbidden: violates PodSecurity \"restricted:latest\"";
+        let status = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "message": refused}]});
+        assert_eq!(not_created(&live(Kind::Deployment, json!({}), status)).as_deref(), Some(refused));
+        let event = |reason: &str, at: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "reason": reason,
+                "message": format!("{reason} {at}"), "lastTimestamp": format!("2026-01-02T03:04:{at}Z")}))
+            .unwrap()
+        };
+        let events = || vec![event("FailedCreate", "09"), event("SuccessfulCreate", "05"), event("Other", "10")];
+        assert_eq!(last_failed_creation(events()).as_deref(), Some("FailedCreate 09"));
+        let mut later = events();
+        later.push(event("SuccessfulCreate", "11"));
+        assert_eq!(last_failed_creation(later), None);
+    }
+
+    #[test]
     fn wait_names_the_workload_kind() {
         let object = |kind: &str| {
             apply::object(
@@ -290,7 +390,7 @@ mod tests {
             )
         };
         assert_eq!(Workload::of(&object("StatefulSet").unwrap()).unwrap().called, "StatefulSet x");
-        assert_eq!(Workload::of(&object("Job").unwrap()), None);
+        assert_eq!(Workload::of(&object("CronJob").unwrap()), None);
         assert_eq!(Workload::deployment("istio-system", "istiod").called, "istiod");
     }
 }

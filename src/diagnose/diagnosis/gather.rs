@@ -53,7 +53,9 @@ pub async fn workload(client: &Client, workload: &Workload) -> Evidence {
     let mut told: Vec<String> = events
         .unwrap_or_default()
         .iter()
-        .filter(|event| pods.iter().any(|pod| is_current(event, pod)))
+        .filter(|event| {
+            pods.iter().any(|pod| is_current(event, pod)) || pods.is_empty() && is_creation(event, kind, name)
+        })
         .map(|event| {
             let (reason, message) = (event.reason.as_deref(), event.message.as_deref());
             format!("{}: {}", reason.unwrap_or_default(), message.unwrap_or_default().trim())
@@ -225,6 +227,17 @@ async fn events(client: &Client, namespace: &str) -> Option<Vec<Event>> {
     Some(events)
 }
 
+/// Whether an event says that a workload's pods could not be created: what refuses them has no other trace.
+fn is_creation(event: &Event, kind: &str, name: &str) -> bool {
+    let about = &event.involved_object;
+    let (of, named) = (about.kind.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
+    // A Deployment's pods are created by its ReplicaSets.
+    let owned = kind == "Deployment"
+        && of == "ReplicaSet"
+        && named.rsplit_once('-').is_some_and(|(deployment, _)| deployment == name);
+    event.reason.as_deref() == Some("FailedCreate") && ((of, named) == (kind, name) || owned)
+}
+
 /// Whether an event describes a problem that the pod still has: every pod of a new cluster waited for a node or a
 /// volume at first.
 fn is_current(event: &Event, pod: &Pod) -> bool {
@@ -345,6 +358,20 @@ mod tests {
         let mut other = running;
         other.metadata.name = Some("b".into());
         assert!(!is_current(&event("Unhealthy", ""), &other));
+    }
+
+    #[test]
+    fn events_of_who_creates_the_pods_are_found() {
+        let event = |kind: &str, name: &str, reason: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {"kind": kind, "name": name},
+                "reason": reason}))
+            .unwrap()
+        };
+        assert!(is_creation(&event("StatefulSet", "db", "FailedCreate"), "StatefulSet", "db"));
+        assert!(is_creation(&event("ReplicaSet", "web-6d4cf56db6", "FailedCreate"), "Deployment", "web"));
+        assert!(!is_creation(&event("ReplicaSet", "web-v2-6d4cf56db6", "FailedCreate"), "Deployment", "web"));
+        assert!(!is_creation(&event("DaemonSet", "db", "FailedCreate"), "StatefulSet", "db"));
+        assert!(!is_creation(&event("StatefulSet", "db", "SuccessfulCreate"), "StatefulSet", "db"));
     }
 
     #[test]

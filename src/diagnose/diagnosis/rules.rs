@@ -196,6 +196,22 @@ pub const CAUSES: &[Rule] = &[
         hint: "check the node: kindmesh logs node; then kindmesh up",
     },
     Rule {
+        id: "pod.security",
+        told_by: STARTING,
+        pattern: r#"violates PodSecurity "([^":]+)"#,
+        sentence: "the namespace enforces the PodSecurity level {1}, which refuses the pods",
+        hint: "if the message names istio-init: label the namespace pod-security.kubernetes.io/enforce=privileged, because that \
+            container needs NET_ADMIN; otherwise set what the message asks for in the container's securityContext",
+    },
+    Rule {
+        id: "pod.quota",
+        told_by: STARTING,
+        pattern: r"(?:exceeded|failed) quota: ([^,:\s]+)",
+        sentence: "the ResourceQuota {1} refuses the pods",
+        hint: "raise the quota, or set or lower requests and limits of the containers; those of the proxy are the annotations \
+            sidecar.istio.io/proxyCPU, proxyMemory, proxyCPULimit and proxyMemoryLimit of the pods",
+    },
+    Rule {
         id: "webhook.no-route",
         told_by: STATED,
         pattern: r#"failed calling (?:admission )?webhook "([^"]+)".*no route to host"#,

@@ -168,6 +168,23 @@ fn recorded_texts_have_their_causes() {
             Source::State,
             "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }.",
         ),
+        // istio#35894
+        (
+            "pod.security",
+            Source::State,
+            r#"FailedCreate: pods "web-6d4cf56db6-x2x7k" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false (container "istio-init" must set securityContext.allowPrivilegeEscalation=false)"#,
+        ),
+        // istio#9332
+        (
+            "pod.quota",
+            Source::Event,
+            r#"FailedCreate: create Pod db-0 in StatefulSet db failed error: pods "db-0" is forbidden: exceeded quota: small, requested: limits.memory=1Gi, used: limits.memory=1Gi, limited: limits.memory=1Gi"#,
+        ),
+        (
+            "pod.quota",
+            Source::Error,
+            r#"0 of 1 ready: pods "db-0" is forbidden: failed quota: small: must specify limits.memory for: istio-proxy"#,
+        ),
         // metallb#1540
         (
             "webhook.no-route",
