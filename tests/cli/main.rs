@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 
 mod bundle;
+mod deploy;
 mod engine;
 mod environment;
 mod help;

@@ -174,7 +174,7 @@ impl Found {
 }
 
 fn unreadable(file: &str, text: &str, error: &yaml::Invalid) -> Error {
-    let line = text.lines().nth(error.place.line - 1).unwrap_or_default().trim_end();
+    let line = text.lines().nth(error.place.line.saturating_sub(1)).unwrap_or_default().trim_end();
     let hint = match text.contains("{{") {
         true => "this looks like a Helm template: deploy its chart, the directory with Chart.yaml",
         false => "correct the YAML; quote text with special characters",
