@@ -2,7 +2,19 @@
 
 use serde_json::Value;
 
-use super::{Values, owned};
+use super::{Values, Version, owned};
+
+mod fields;
+mod patches;
+pub(super) mod ports;
+
+/// A problem: the path of the field, what is wrong with it, and the fix.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) path: String,
+    pub(super) what: String,
+    pub(super) fix: String,
+}
 
 /// Merges a cluster's overrides into its planned kind configuration.
 ///
@@ -50,30 +62,32 @@ const OWNED: [(&str, &str); 8] = [
     ("networking.kubeProxyMode", "the links between clusters require kube-proxy's iptables mode"),
 ];
 
-/// Returns the problems of a cluster's overrides: the path and the reason.
-pub(super) fn problems(overrides: &Values, workers: u8) -> Vec<(String, String)> {
-    let mut found = owned::problems(overrides, &OWNED);
-    if let Some(nodes) = overrides.get("nodes") {
-        node_problems(nodes, workers, &mut found);
+/// Returns the problems of a cluster's overrides. `kubernetes` is the version of its nodes, if known.
+pub(super) fn problems(overrides: &Values, workers: u8, kubernetes: Option<Version>) -> Vec<Problem> {
+    let mut planned = owned::problems(overrides, &OWNED);
+    if let Some(nodes) = overrides.get("nodes").and_then(Value::as_array) {
+        node_problems(nodes, workers, &mut planned);
     }
+    let problem = |(path, what)| Problem { path, what, fix: "remove it".into() };
+    let mut found: Vec<Problem> = planned.into_iter().map(problem).collect();
+    let config = Value::Object(overrides.clone().into_iter().collect());
+    let mut others = Vec::new();
+    fields::problems(&config, &mut others);
+    patches::problems(&config, kubernetes, &mut others);
+    // One problem of a field is enough, such as that it may not be set at all.
+    others.retain(|other| !found.iter().any(|known| known.path == other.path));
+    found.extend(others);
     found
 }
 
-fn node_problems(nodes: &Value, workers: u8, found: &mut Vec<(String, String)>) {
-    let Some(nodes) = nodes.as_array() else {
-        found.push(("nodes".into(), "must be a list".into()));
-        return;
-    };
+fn node_problems(nodes: &[Value], workers: u8, found: &mut Vec<(String, String)>) {
     if nodes.len() > 1 + usize::from(workers) {
         let why = format!("has {} nodes, expected at most {}: set workers", nodes.len(), 1 + u32::from(workers));
         found.push(("nodes".into(), why));
     }
     for (index, node) in nodes.iter().enumerate() {
         let path = format!("nodes[{index}]");
-        let Some(node) = node.as_object() else {
-            found.push((path, "must be a map".into()));
-            continue;
-        };
+        let Some(node) = node.as_object() else { continue };
         let role = if index == 0 { "control-plane" } else { "worker" };
         if node.get("role").is_some_and(|given| given != role) {
             found.push((format!("{path}.role"), format!("must be {role}: the first node is the control plane")));

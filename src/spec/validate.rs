@@ -160,9 +160,15 @@ impl Problems<'_> {
                     self.add(&format!("{path}.{field}"), what, hint);
                 }
             }
-            for (within, what) in kind::problems(&cluster.kind, cluster.workers) {
-                self.add(&format!("{path}.kind.{within}"), what, "remove it");
+            let kubernetes = kubernetes_version(spec.node_image_of(cluster));
+            for kind::Problem { path: within, what, fix } in
+                kind::problems(&cluster.kind, cluster.workers, kubernetes)
+            {
+                self.add(&format!("{path}.kind.{within}"), what, fix);
             }
+        }
+        for kind::Problem { path, what, fix } in kind::ports::problems(&spec.clusters) {
+            self.add(&path, what, fix);
         }
     }
 
