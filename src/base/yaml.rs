@@ -400,6 +400,17 @@ mod tests {
     }
 
     #[test]
+    fn truncated_text_is_read_or_refused() {
+        let text = "\u{feff}# ü\na: &a {b: [0x1F, \"\\u00fc\", 'x'], <<: {c: |\n  d}}\n---\n- *a\n- !!int 0o7\n- >-\n  ü\n...\n";
+        for (end, _) in text.char_indices() {
+            let _ = documents(&text[..end]);
+        }
+        for (start, _) in text.char_indices() {
+            let _ = documents(&text[start..]);
+        }
+    }
+
+    #[test]
     fn mistakes_have_a_place() {
         assert!(refused("a: b: c").starts_with("1:"), "{}", refused("a: b: c"));
         assert!(refused("a:\n\t- b").starts_with("2:"), "{}", refused("a:\n\t- b"));

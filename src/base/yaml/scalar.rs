@@ -45,7 +45,7 @@ pub(super) fn tagged(text: &str, tag: &str) -> Result<Value, String> {
         "int" => resolved.as_number().is_some_and(|number| !number.is_f64()),
         _ => resolved.is_number(),
     };
-    if fits { Ok(resolved) } else { Err(format!("{text:?} is not of the type !!{tag}")) }
+    if fits { Ok(resolved) } else { Err(format!("the value is not of the type !!{tag}")) }
 }
 
 /// Returns the name of a field that is written as this scalar, if it may be one.
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(tagged("5", "float").unwrap(), json!(5));
         assert_eq!(tagged("2026-01-02", "timestamp").unwrap(), json!("2026-01-02"));
         assert_eq!(tagged("5", "").unwrap(), json!("5"));
-        assert_eq!(tagged("x", "int").unwrap_err(), "\"x\" is not of the type !!int");
+        assert_eq!(tagged("x", "int").unwrap_err(), "the value is not of the type !!int");
         assert!(tagged("aGk=", "binary").unwrap_err().contains("base64"));
     }
 }

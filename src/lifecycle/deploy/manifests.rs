@@ -174,12 +174,12 @@ impl Found {
 }
 
 fn unreadable(file: &str, text: &str, error: &yaml::Invalid) -> Error {
-    let line = text.lines().nth(error.place.line.saturating_sub(1)).unwrap_or_default().trim_end();
     let hint = match text.contains("{{") {
         true => "this looks like a Helm template: deploy its chart, the directory with Chart.yaml",
         false => "correct the YAML; quote text with special characters",
     };
-    Error::usage(format!("{file}:{} is not a manifest: {error}", error.place)).evidence(line).hint(hint)
+    // Without the line itself: it may be part of a Secret.
+    Error::usage(format!("{file}:{} is not a manifest: {error}", error.place)).hint(hint)
 }
 
 /// Returns the items of a List, or the document itself if it is not a List.

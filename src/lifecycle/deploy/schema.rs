@@ -55,6 +55,8 @@ pub(super) fn explained(
     let what = format!("{} {} in {cluster}", kind(&refused.object), refused.object.name_any());
     let at = |pointer: &str| source.at(pointer).map(|at| format!("{at}: ")).unwrap_or_default();
     let mistakes = mistakes(&object, &refused.status);
+    // The API server quotes values, and those of a Secret are printed nowhere.
+    let is_secret = kind(&refused.object) == "Secret";
     let said = |mistake: &Mistake| {
         let near = || known_fields(schemas?, &object, parent(&mistake.pointer));
         let text = match &mistake.wrong {
@@ -64,11 +66,14 @@ pub(super) fn explained(
                 let field = mistake.path.rsplit('.').next().unwrap_or_default();
                 format!("unknown field {}{}", mistake.path, did_you_mean(field, &fields))
             }
+            Wrong::Value(_) if is_secret => {
+                format!("{}: its value is not accepted: write text, in quotes", mistake.path)
+            }
             Wrong::Value(said) => format!("{}: {said}", mistake.path),
         };
         format!("{}{what}: {text}", at(&mistake.pointer))
     };
-    let answered = &refused.status.message;
+    let answered = if is_secret { "" } else { refused.status.message.as_str() };
     // After the API server's words, there is the reason for retries.
     let retried = refused.error.evidence.iter().skip(1).cloned().collect::<Vec<_>>().join("\n");
     let Some(first) = mistakes.first() else {
@@ -368,6 +373,24 @@ spec:
             error.message,
             "web.yaml:10:9: Deployment web in cluster1: spec.template.spec.containers[1].image: Required value"
         );
+    }
+
+    #[test]
+    fn values_of_a_secret_are_not_printed() {
+        let mut secret = refused(
+            500,
+            "failed to create typed patch object (default/web; /v1, Kind=Secret): .stringData.password: expected string, got \
+             &value.valueUnstructured{Value:4711}",
+        );
+        secret.object =
+            apply::objects("{apiVersion: v1, kind: Secret, metadata: {name: web}, stringData: {password: 4711}}")
+                .unwrap()
+                .remove(0);
+        let error = told(&secret, None);
+        assert!(error.message.ends_with(
+            "Secret web in cluster1: stringData.password: its value is not accepted: write text, in quotes"
+        ));
+        assert!(!format!("{error:?}").contains("4711"), "{error:?}");
     }
 
     #[test]

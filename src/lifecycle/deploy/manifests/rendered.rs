@@ -23,7 +23,7 @@ impl Rendered {
             Some(Self::Chart)
         } else {
             let names = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
-            names.iter().any(|name| has(name)).then_some(Self::Kustomization)
+            names.iter().any(has).then_some(Self::Kustomization)
         }
     }
 
