@@ -36,8 +36,6 @@ pub use name::{Label, Subnet};
 pub use origins::Origins;
 #[cfg(feature = "cli")]
 pub(crate) use origins::Source;
-pub(crate) use place::Place;
-pub(crate) use places::of_documents as places_of_documents;
 pub use schema::schema;
 pub use validate::validate;
 #[cfg(feature = "cli")]

@@ -5,14 +5,13 @@ use crate::lifecycle::lint::{Mistake, Report, Severity};
 
 pub mod sarif;
 
-/// Returns everything: the findings, what was not checked, and the conclusion.
+/// Returns everything: the findings, what was left out, and the conclusion.
 pub fn text(report: &Report, style: Style) -> String {
     let mut text: String = report.findings.iter().map(|found| finding(found, style) + "\n").collect();
-    for file in &report.unchecked {
-        let (name, why) = (escape::visible(&file.file), escape::visible(&file.why));
-        text.push_str(&format!("{} {name}: {why}\n", style.dim("not checked:")));
+    for note in &report.notes {
+        text.push_str(&format!("{} {}\n", style.dim("note:"), escape::visible(note)));
     }
-    if !report.unchecked.is_empty() {
+    if !report.notes.is_empty() {
         text.push('\n');
     }
     let within = format!("{} in {}", counted(report.objects, "object"), counted(report.files, "file"));

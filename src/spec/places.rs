@@ -19,20 +19,6 @@ pub(super) fn places(text: &str) -> BTreeMap<String, Place> {
     found
 }
 
-/// Returns the positions of each document in a text of several, without empty ones, as [`places`] does for one. Empty for a text
-/// that cannot be parsed.
-pub(crate) fn of_documents(text: &str) -> Vec<BTreeMap<String, Place>> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let documents: Vec<Spanned<Tree>> =
-        serde_saphyr::from_multiple_with_options(text, options).unwrap_or_default();
-    let places = |document: &Spanned<Tree>| {
-        let mut found = BTreeMap::new();
-        note(&document.value, "", &mut found);
-        found
-    };
-    documents.iter().map(places).collect()
-}
-
 /// A file's structure: fields and items with their positions, without values.
 enum Tree {
     Map(Vec<(Spanned<String>, Spanned<Tree>)>),

@@ -2,22 +2,12 @@
 
 use serde_json::Value;
 
-use super::environment::{E2E, Kindmesh, Output};
-use super::shop::{IMAGE, build_image, copy_manifests};
+use super::environment::{E2E, Output};
+use super::shop::{IMAGE, build_image, call_checkout, copy_manifests, deploy};
 
 fn document(output: &Output) -> Value {
     assert_eq!(output.code, 0, "{output:?}");
     serde_json::from_str(&output.stdout).expect(&output.stdout)
-}
-
-pub fn deploy(kindmesh: &Kindmesh, arguments: &[&str]) -> Output {
-    kindmesh.run(&[&["deploy"], arguments, &["--output", "json"]].concat())
-}
-
-/// The response of checkout through the API server's proxy: from the node to the address of its pod, like its readiness probe.
-pub fn call_checkout(kindmesh: &Kindmesh) -> Output {
-    let service = "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout";
-    kindmesh.kubectl("cluster1", &["get", "--raw", service])
 }
 
 #[test]

@@ -1,26 +1,7 @@
 //! Faults between clusters: each acts, and ends by itself, whatever becomes of the command that asked for it.
 
-use std::time::{Duration, Instant};
-
-use serde_json::Value;
-
 use crate::environment::{E2E, Kindmesh, docker};
-use crate::killing::RunningCommand;
-
-const NODES: [&str; 2] = ["e2e-cluster1-control-plane", "e2e-cluster2-control-plane"];
-
-/// Runs `kindmesh fault …` that must succeed.
-fn fault(kindmesh: &Kindmesh, arguments: &[&str]) {
-    let output = kindmesh.run(&[&["fault"], arguments].concat());
-    assert_eq!(output.code, 0, "{output:?}");
-}
-
-/// Returns the active faults and outages.
-fn active(kindmesh: &Kindmesh) -> (usize, usize) {
-    let status: Value = serde_json::from_str(&kindmesh.run(&["status", "--output", "json"]).stdout).expect("JSON");
-    let count = |field: &str| status[field].as_array().map_or(0, Vec::len);
-    (count("faults"), count("outages"))
-}
+use crate::faulting::{NODES, active, eventually, fault};
 
 /// Returns what is left of faults on the nodes: rules, queues, files, programs.
 fn left() -> String {
@@ -34,15 +15,6 @@ fn round_trip(kindmesh: &Kindmesh) -> u64 {
     let call = kindmesh.json_lines(&["call"]).remove(0);
     assert_eq!(call["statusCode"], 200, "{call}");
     call["roundTripTimeMillis"].as_u64().expect("a number")
-}
-
-/// Waits until a condition holds, for at most a minute.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "timed out waiting for {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }
 
 fn producer_address(kindmesh: &Kindmesh) -> String {
@@ -118,33 +90,5 @@ fn faults_of_the_network_act_and_end() {
     assert_eq!(docker(&["exec", NODES[0], "sh", "-c", &reach]), "28");
     fault(kindmesh, &["clear"]);
     assert_eq!(docker(&["exec", NODES[0], "sh", "-c", &reach]), "0");
-    assert_eq!(active(kindmesh), (0, 0));
-}
-
-#[test]
-#[ignore = "needs a container engine, kubectl and minutes"]
-fn killed_control_plane_and_cluster_return() {
-    let kindmesh = E2E.up();
-    let istiods = |kindmesh: &Kindmesh| {
-        kindmesh
-            .kubectl(
-                "cluster1",
-                &["-n", "istio-system", "get", "deployment/istiod", "-o", "jsonpath={.spec.replicas}"],
-            )
-            .stdout
-    };
-    let before = istiods(kindmesh);
-    fault(kindmesh, &["kill-istiod", "cluster1", "--for", "30s"]);
-    assert_eq!((istiods(kindmesh).as_str(), before.as_str()), ("0", "1"));
-    eventually("istiod to return", || istiods(kindmesh) == before);
-
-    // A killed command leaves the cluster down, and says so until the next command.
-    let command = RunningCommand::start(kindmesh, &["fault", "kill-cluster", "cluster2", "--for", "10m"]);
-    assert!(command.kill_at(|event| event.is_end_of("kill"), Duration::from_secs(60)));
-    assert_eq!(docker(&["inspect", "--format", "{{.State.Running}}", NODES[1]]), "false");
-    let status = kindmesh.run(&["status"]);
-    assert!(status.code == 1 && status.stdout.contains("its command was killed"), "{status:?}");
-    let call = kindmesh.run(&["call"]);
-    assert!(call.code == 0 && call.stdout.starts_with("200 "), "{call:?}");
     assert_eq!(active(kindmesh), (0, 0));
 }

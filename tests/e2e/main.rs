@@ -9,6 +9,7 @@ mod evidence;
 mod existing;
 mod experimenting;
 mod experiments;
+mod faulting;
 mod faults;
 #[expect(dead_code, reason = "shared with the long tests, which use all of it")]
 mod foreign;
@@ -24,7 +25,6 @@ mod policies;
 mod restart;
 mod sabotage;
 mod shop;
-mod snapshot;
 mod template;
 mod testing;
 mod ui;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use kindmesh::internals::host::docker::Engine;
 use kindmesh::internals::host::images;
 
+use crate::environment::{Kindmesh, Output};
+
 pub const IMAGE: &str = "shop:e2e";
 
 /// The example's program, which `cargo test` compiles with everything else.
@@ -37,4 +39,15 @@ pub fn copy_manifests(clusters: [&str; 2]) -> tempfile::TempDir {
 pub fn build_image() {
     let build = async { images::of_program(&Engine::connect().await?, IMAGE, &program()).await };
     tokio::runtime::Runtime::new().unwrap().block_on(build).unwrap();
+}
+
+/// Deploys manifests.
+pub fn deploy(kindmesh: &Kindmesh, arguments: &[&str]) -> Output {
+    kindmesh.run(&[&["deploy"], arguments, &["--output", "json"]].concat())
+}
+
+/// The response of checkout through the API server's proxy: from the node to the address of its pod, like its readiness probe.
+pub fn call_checkout(kindmesh: &Kindmesh) -> Output {
+    let service = "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout";
+    kindmesh.kubectl("cluster1", &["get", "--raw", service])
 }

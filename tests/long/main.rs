@@ -10,6 +10,8 @@ mod existing;
 #[path = "../e2e/experimenting.rs"]
 mod experimenting;
 mod experiments;
+#[path = "../e2e/faulting.rs"]
+mod faulting;
 #[path = "../e2e/foreign.rs"]
 mod foreign;
 mod headless;
@@ -23,6 +25,7 @@ mod networks;
 #[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/open.rs"]
 mod open;
+mod outages;
 mod proxy;
 mod remote;
 mod removal;
@@ -33,6 +36,7 @@ mod sabotages;
 mod shared;
 #[path = "../e2e/shop.rs"]
 mod shop;
+mod snapshot;
 mod soak;
 mod three;
 mod versions;

@@ -15,7 +15,7 @@ use crate::spec::Label;
 /// `lint`.
 #[derive(Debug, Args)]
 pub struct LintArgs {
-    /// Directories of manifests (.yaml, .yml, .json), or files; several are for one cluster each
+    /// Directories of manifests, Helm charts or kustomizations, files, or - for standard input; several are for one cluster each
     #[arg(value_name = "DIR", default_value = ".")]
     pub folders: Vec<PathBuf>,
     /// Namespace of objects without one
@@ -30,14 +30,14 @@ pub struct LintArgs {
 }
 
 pub fn command(args: LintArgs) -> Task {
-    Task::new(Description::of("lint"), async move |context| run(context, &args))
+    Task::new(Description::of("lint"), async move |context| run(context, &args).await)
 }
 
-fn run(context: &Context, args: &LintArgs) -> anyhow::Result<Done> {
+async fn run(context: &Context, args: &LintArgs) -> anyhow::Result<Done> {
     if args.list {
         return list(context);
     }
-    let report = lint::lint(&args.folders, &placement(context, args)?)?;
+    let report = lint::lint(&args.folders, &placement(context, args)?).await?;
     if let Some(path) = &args.sarif {
         sarif::save(&report, path)?;
     }

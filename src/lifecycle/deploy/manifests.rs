@@ -94,7 +94,10 @@ fn read_files(path: &Path) -> anyhow::Result<Found> {
 }
 
 fn text_of(file: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(file).map_err(|error| Error::usage(format!("cannot read {}: {error}", file.display())))
+    std::fs::read_to_string(file).map_err(|error| {
+        Error::usage(format!("cannot read {}: {error}", file.display()))
+            .hint("name a directory with .yaml, .yml or .json files, one file, or - for standard input")
+    })
 }
 
 /// Returns the files of a directory. Charts and kustomize directories below it are left out: which of them are meant, and

@@ -174,6 +174,7 @@ mod tests {
                 object: source.object.clone(),
                 clusters: clusters.clone(),
                 by: crate::lifecycle::deploy::place::By::To,
+                source: Default::default(),
             };
             sources(&yaml).iter().map(placed).collect()
         };

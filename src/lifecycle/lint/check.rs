@@ -1,11 +1,12 @@
 //! Checks manifests by all rules.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::mesh::Mesh;
-use super::read::{self, Placement, Unchecked};
+use super::read::{self, Placement};
 use super::rule::{Finding, Rule, Severity};
 use super::{breaker, failover, host, network, policy, port, protocol, subset, timeout};
 
@@ -45,9 +46,9 @@ pub struct Mistake {
     /// The file, as it was given.
     pub file: String,
     /// The line, from 1; none if it is not known.
-    pub line: Option<u64>,
+    pub line: Option<usize>,
     /// The column, from 1, in characters.
-    pub column: Option<u64>,
+    pub column: Option<usize>,
     /// The object.
     pub object: Object,
     /// What is wrong.
@@ -81,8 +82,8 @@ pub struct Report {
     pub files: usize,
     /// The number of objects in them.
     pub objects: usize,
-    /// The files that were not checked.
-    pub unchecked: Vec<Unchecked>,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
 }
 
 impl Report {
@@ -101,8 +102,8 @@ impl Report {
 ///
 /// # Errors
 /// A usage error for what cannot be read or is no YAML, and if there are no manifests at all.
-pub fn lint(paths: &[PathBuf], placement: &Placement) -> anyhow::Result<Report> {
-    let read = read::read(paths, placement)?;
+pub async fn lint(paths: &[PathBuf], placement: &Placement) -> anyhow::Result<Report> {
+    let read = read::read(paths, placement).await?;
     let mesh = Mesh(&read.sources);
     let mut findings: Vec<Mistake> =
         JUDGES.iter().flat_map(|judge| judge(mesh)).map(|finding| located(&read, finding)).collect();
@@ -113,19 +114,20 @@ pub fn lint(paths: &[PathBuf], placement: &Placement) -> anyhow::Result<Report> 
     Ok(Report {
         schema_version: 1,
         findings,
-        files: read.files.len(),
+        files: read.positions.iter().map(|position| &position.file).collect::<BTreeSet<_>>().len(),
         objects: read.sources.len(),
-        unchecked: read.unchecked,
+        notes: read.notes,
     })
 }
 
 fn located(read: &read::Read, finding: Finding) -> Mistake {
     let source = &read.sources[finding.source];
-    let place = read.place(finding.source, &finding.path);
+    let position = &read.positions[finding.source];
+    let place = position.of(&finding.path);
     Mistake {
         rule: finding.rule.id,
         severity: finding.severity,
-        file: read.files[read.positions[finding.source].0].path.clone(),
+        file: position.file.clone(),
         line: place.map(|place| place.line),
         column: place.map(|place| place.column),
         object: Object { kind: source.kind().to_owned(), namespace: source.namespace(), name: source.name() },
@@ -160,19 +162,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn manifests_of_this_repository_are_clean() {
+    #[tokio::test]
+    async fn manifests_of_this_repository_are_clean() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let placement = Placement { namespace: "default".into(), ..Placement::default() };
         for folder in ["mesh-manifests", "examples/shop"] {
-            let report = lint(&[root.join(folder)], &placement).unwrap();
+            let report = lint(&[root.join(folder)], &placement).await.unwrap();
             assert_eq!(report.findings, [], "{folder}");
             assert!(report.objects > 3, "{folder}");
         }
     }
 
-    #[test]
-    fn pods_of_several_directories_are_counted_together() {
+    #[tokio::test]
+    async fn pods_of_several_directories_are_counted_together() {
         let folder = tempfile::tempdir().unwrap();
         let breaker = testing::rule("trafficPolicy: {outlierDetection: {maxEjectionPercent: 25}}");
         let paths: Vec<PathBuf> = ["east", "west"].iter().map(|name| folder.path().join(name)).collect();
@@ -182,11 +184,12 @@ mod tests {
         }
         std::fs::write(paths[0].join("breaker.yaml"), breaker).unwrap();
         // 25 % of two is nobody, of four it is one.
-        let rules = |paths: &[PathBuf]| -> Vec<&str> {
-            let report = lint(paths, &Placement { namespace: "default".into(), ..Placement::default() }).unwrap();
-            report.findings.iter().map(|finding| finding.rule).collect()
+        let rules = async |paths: &[PathBuf]| {
+            let placement = Placement { namespace: "default".into(), ..Placement::default() };
+            let report = lint(paths, &placement).await.unwrap();
+            report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>()
         };
-        assert_eq!(rules(&paths[..1]), ["breaker-cannot-open"]);
-        assert_eq!(rules(&paths), [] as [&str; 0]);
+        assert_eq!(rules(&paths[..1]).await, ["breaker-cannot-open"]);
+        assert_eq!(rules(&paths).await, [] as [&str; 0]);
     }
 }

@@ -111,6 +111,7 @@ fn called_from_elsewhere(mesh: Mesh, pods: &Source) -> Option<String> {
             object: workload.object.clone(),
             clusters: clusters.iter().cloned().collect(),
             by: By::Annotation,
+            source: Default::default(),
         }),
         _ => None,
     };

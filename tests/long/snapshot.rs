@@ -5,9 +5,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::deploy::{call_checkout, deploy};
-use super::environment::{E2E, Kindmesh, docker};
-use super::shop::{build_image, copy_manifests};
+use crate::environment::{E2E, Kindmesh, docker};
+use crate::shop::{build_image, call_checkout, copy_manifests, deploy};
 
 const NAME: &str = "e2e-test";
 /// kind's default storage class keeps its volumes here.
