@@ -233,6 +233,14 @@ async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<existing::RemoteS
     Ok(listed.iter().map(of).collect())
 }
 
+/// Returns the environment that is recorded in a cluster, if kindmesh wrote the record.
+///
+/// # Errors
+/// The API server's.
+pub async fn recorded_environment(client: &Client) -> kube::Result<Option<String>> {
+    Ok(record::live(client).await?.map(|map| Before::environment(&map).to_owned()))
+}
+
 /// Returns the environment that the record names, if kindmesh wrote it, and the namespaces that had Istio's root certificate
 /// before it was written: if there is none, those that have it now.
 async fn recorded(client: &Client) -> anyhow::Result<(Option<String>, BTreeSet<String>)> {

@@ -20,6 +20,8 @@ use crate::spec::Spec;
 
 mod existing;
 
+pub use existing::remove_in_contexts;
+
 /// The result of `down`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Down {

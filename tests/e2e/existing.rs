@@ -136,8 +136,16 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
     }
     unchanged(&before, &environment.listings());
 
-    let up = environment.up(&CONSENT);
-    assert_eq!(up.code, 0, "{}\n{}", up.stdout, up.stderr);
+    match checks.is_empty() {
+        true => {
+            let screen = environment.answer("y");
+            assert!(screen.contains("is ready after"), "{screen}");
+        }
+        false => {
+            let up = environment.up(&CONSENT);
+            assert_eq!(up.code, 0, "{}\n{}", up.stdout, up.stderr);
+        }
+    }
     // Agreed to once, and nothing left to do.
     let again = environment.up(&["--output", "json"]);
     assert_eq!(again.code, 0, "{}\n{}", again.stdout, again.stderr);
@@ -166,7 +174,19 @@ pub fn lives_and_dies(foreign: &Foreign, layout: Layout, checks: &[&str]) {
 
     let asked = environment.run(&["down"]);
     assert!(asked.code == 2 && asked.stderr.contains("--yes"), "{asked:?}");
-    environment.must(&["down", "--yes"]);
+    match (checks.is_empty(), layout) {
+        (true, Layout::Apart) => {
+            // As on another host: the files are gone.
+            std::fs::remove_dir_all(environment.kindmesh.state()).unwrap();
+            let contexts = ["--context", "foreign-east", "--context", "foreign-west"];
+            let asked = environment.run(&[&["down"], &contexts[..]].concat());
+            assert!(asked.code == 2 && asked.stderr.contains("--context foreign-west --yes"), "{asked:?}");
+            environment.must(&[&["down", "--yes"], &contexts[..]].concat());
+            let none = environment.run(&[&["down", "--yes"], &contexts[..2]].concat());
+            assert!(none.code == 2 && none.stderr.contains("no environment is recorded"), "{none:?}");
+        }
+        _ => drop(environment.must(&["down", "--yes"])),
+    }
     unchanged(&before, &environment.listings());
     assert!(!environment.kindmesh.state().exists());
 }

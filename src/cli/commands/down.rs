@@ -16,7 +16,7 @@ use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::snapshot::Store;
 use crate::lifecycle::down;
-use crate::plan::admission;
+use crate::plan::{admission, consent};
 
 /// `down`.
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub struct DownArgs {
     /// Wait until no test uses it; does nothing unless tests created it
     #[arg(long, hide = true, conflicts_with = "all")]
     pub when_unused: bool,
+    /// Delete an environment whose files are not on this host from the cluster of this context; repeat it for each of its clusters
+    #[arg(long, value_name = "CONTEXT", conflicts_with = "all")]
+    pub context: Vec<String>,
     /// Delete objects in clusters that exist without asking
     #[arg(long)]
     pub yes: bool,
@@ -71,6 +74,11 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     let one = if args.all { None } else { Some(context.environment_name()?) };
     if let Some(name) = &one {
         require_consent(context, args, name)?;
+        if !args.context.is_empty() && context.folders.environment(name).exist() {
+            return Err(Error::usage(format!("environment \"{name}\" has its files on this host"))
+                .hint(format!("omit --context: {}", down_hint(name)))
+                .into());
+        }
     }
     // Counted from here: a person may have taken a while to answer.
     let deadline = Instant::now() + args.timeout;
@@ -79,14 +87,14 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
 
 /// Asks before objects are deleted in clusters that exist.
 fn require_consent(context: &Context, args: &DownArgs, name: &str) -> anyhow::Result<()> {
-    let clusters = existing(context, name)?;
+    let clusters = existing(context, name, &args.context)?;
     if clusters.is_empty() || args.yes {
         return Ok(());
     }
     let all = clusters.join(", ");
     if !context.can_ask() {
         return Err(Error::usage(format!("environment \"{name}\" is in clusters that exist: {all}"))
-            .hint(format!("run it in a terminal to be asked, or: {} --yes", down_hint(name)))
+            .hint(format!("run it in a terminal to be asked, or: {}{} --yes", down_hint(name), contexts(args)))
             .into());
     }
     context.events.note(format!("environment \"{name}\" is in clusters that exist: {all}"));
@@ -96,11 +104,19 @@ fn require_consent(context: &Context, args: &DownArgs, name: &str) -> anyhow::Re
     Err(Error::usage("not agreed: nothing was deleted").into())
 }
 
-/// Returns the clusters of an environment that exist, with their contexts.
-fn existing(context: &Context, name: &str) -> anyhow::Result<Vec<String>> {
+/// Returns the clusters of an environment that exist, with their contexts, or those of the contexts that the user has `named`.
+fn existing(context: &Context, name: &str, named: &[String]) -> anyhow::Result<Vec<String>> {
+    if !named.is_empty() {
+        return Ok(named.iter().map(|context| format!("context {context}")).collect());
+    }
     let stored = down::spec(&context.folders.environment(name))?;
     let clusters = stored.iter().flat_map(|spec| &spec.clusters);
     Ok(clusters.filter_map(|c| Some(format!("{} (context {})", c.name, c.context.as_ref()?))).collect())
+}
+
+/// Returns the contexts as they were given.
+fn contexts(args: &DownArgs) -> String {
+    args.context.iter().map(|context| format!(" --context {}", consent::quoted(context))).collect()
 }
 
 async fn down_all(
@@ -110,6 +126,12 @@ async fn down_all(
     deadline: Instant,
 ) -> anyhow::Result<Done> {
     let names = match one {
+        Some(name) if !args.context.is_empty() => {
+            let removed = down::remove_in_contexts(&name, &args.context, deadline, &context.events).await?;
+            let mut lines = vec![format!("Environment {name} deleted from {}.", args.context.join(", "))];
+            lines.extend(removed.1.iter().map(|line| format!("kept: {line}")));
+            return Ok(if context.is_json() { Done::default() } else { Done::text(lines.join("\n")) });
+        }
         Some(name) => vec![name],
         None => all(context, &Engine::connect().await?).await?,
     };
@@ -153,7 +175,7 @@ async fn all(context: &Context, engine: &Engine) -> anyhow::Result<Vec<String>> 
     names.dedup();
     let mut deleted = Vec::new();
     for name in names {
-        match existing(context, &name)?.is_empty() {
+        match existing(context, &name, &[])?.is_empty() {
             true => deleted.push(name),
             false => {
                 let by = down_hint(&name);
