@@ -1,6 +1,6 @@
 //! An existing environment: its stored spec, its files, and clients for its clusters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::Client;
@@ -110,6 +110,16 @@ impl Environment {
     /// Returns the name.
     pub fn name(&self) -> &str {
         self.spec.name.as_str()
+    }
+
+    /// Returns its versions of Istio, each once: of an Istio that is used as it is, the one that the last `up` found.
+    pub fn istio_versions(&self) -> String {
+        if self.spec.mesh.install {
+            return self.spec.istio_versions();
+        }
+        let found = |name: &str| Some(self.files.known(name).ok()??.istio);
+        let versions: BTreeSet<String> = self.cluster_names().into_iter().filter_map(found).collect();
+        versions.into_iter().collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the names of its clusters.

@@ -168,19 +168,24 @@ async fn istiods(client: &Client) -> anyhow::Result<Vec<existing::Istiod>> {
         let mut istiod = read::istiod(deployment, is_ours(deployment));
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
         // Revisions have a suffix.
-        let map = match istiod.revision.as_str() {
-            "" | "default" => "istio".to_owned(),
-            revision => format!("istio-{revision}"),
+        let suffix = match istiod.revision.as_str() {
+            "" | "default" => String::new(),
+            revision => format!("-{revision}"),
         };
-        if let Some(map) = permitted(maps.get_opt(&map).await, "config maps")? {
+        if let Some(map) = permitted(maps.get_opt(&format!("istio{suffix}")).await, "config maps")? {
             read::mesh(&map, &mut istiod.mesh);
+        }
+        let injector = format!("istio-sidecar-injector{suffix}");
+        if let Some(map) = permitted(maps.get_opt(&injector).await, "config maps")? {
+            read::injector(&map, &mut istiod.mesh);
         }
         let namespaces: Api<Namespace> = Api::all(client.clone());
         if let Some(namespace) = permitted(namespaces.get_opt(&namespace).await, "namespaces")? {
             istiod.mesh.network = namespace.labels().get(read::NETWORK_LABEL).cloned().unwrap_or_default();
         }
         let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
-        istiod.mesh.gateway = permitted(services.get_metadata_opt(gateway::NAME).await, "services")?.is_some();
+        let service = permitted(services.get_opt(gateway::NAME).await, "services")?;
+        istiod.mesh.gateway = service.is_some_and(|service| !gateway::addresses_in(&service).is_empty());
         found.push(istiod);
     }
     Ok(found)

@@ -326,7 +326,7 @@ pub(crate) fn subject(environment: &Environment, started: jiff::Timestamp, took:
     Subject {
         started,
         seconds: round(took),
-        istio: spec.istio_versions(),
+        istio: environment.istio_versions(),
         node_image: spec.node_images(),
         clusters: spec.clusters.iter().map(cluster).collect(),
     }

@@ -148,13 +148,15 @@ pub struct Istiod {
 pub struct IstiodMesh {
     /// The name of its cluster.
     pub cluster: String,
-    /// The Istio network of its cluster.
+    /// The Istio network of its cluster: the label of its namespace.
     pub network: String,
+    /// The Istio network of the proxies that it adds: `global.network`.
+    pub proxy_network: String,
     /// Its mesh ID.
     pub id: String,
     /// Its trust domain.
     pub trust_domain: String,
-    /// Whether its namespace has the Service of an east-west gateway, by the name of Istio's documentation.
+    /// Whether its namespace has the Service of an east-west gateway, by the name of Istio's documentation, with an address.
     pub gateway: bool,
 }
 

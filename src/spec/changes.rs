@@ -16,7 +16,9 @@ use crate::base::error::Error;
 /// A usage error that names every other changed field, with its old and new value.
 pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Error> {
     let mut found = Vec::new();
-    differences("", &fixed(stored), &fixed(wanted), &mut found);
+    // An Istio that is used as it is has its own version and hub.
+    let installs = stored.mesh.install && wanted.mesh.install;
+    differences("", &fixed(stored, installs), &fixed(wanted, installs), &mut found);
     for old in &stored.clusters {
         if let Some((index, new)) = wanted.clusters.iter().enumerate().find(|(_, new)| new.name == old.name) {
             let path = format!("clusters[{index}]");
@@ -26,7 +28,7 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
                 let context = |cluster: &Cluster| serde_json::json!({"context": cluster.context});
                 differences(&path, &context(old), &context(new), &mut found);
             }
-            let (mut was, mut is) = (own(stored, old), own(wanted, new));
+            let (mut was, mut is) = (own(stored, old, installs), own(wanted, new, installs));
             if old.mesh.control_plane != new.mesh.control_plane {
                 // The primary follows from it.
                 (was["mesh"]["primary"], is["mesh"]["primary"]) = (Value::Null, Value::Null);
@@ -50,24 +52,28 @@ pub fn changes(stored: &Spec, wanted: &Spec, origins: &Origins) -> Result<(), Er
 }
 
 /// The fields that may not change, except the clusters.
-fn fixed(spec: &Spec) -> Value {
+fn fixed(spec: &Spec, installs: bool) -> Value {
     serde_json::json!({
         "name": spec.name,
         "topology": spec.topology,
         "network": spec.network,
         "kubernetes": spec.kubernetes,
-        "mesh": {"version": spec.mesh.version, "hub": spec.mesh.hub, "install": spec.mesh.install},
+        "mesh": {
+            "version": installs.then_some(&spec.mesh.version),
+            "hub": installs.then_some(&spec.mesh.hub),
+            "install": spec.mesh.install,
+        },
         // The directory may move: whether it has the same root is compared when it is read.
         "trust": {"from": spec.trust.from.as_ref().map(|_| "a directory")},
     })
 }
 
 /// The fields of a cluster that may not change and have a default for all clusters, with their effective values.
-fn own(spec: &Spec, cluster: &Cluster) -> Value {
+fn own(spec: &Spec, cluster: &Cluster, installs: bool) -> Value {
     serde_json::json!({
         "kubernetes": {"nodeImage": spec.node_image_of(cluster)},
         "mesh": {
-            "version": spec.istio_version_of(cluster),
+            "version": installs.then(|| spec.istio_version_of(cluster)),
             "controlPlane": cluster.mesh.control_plane,
             "primary": spec.primary_of(cluster).map(|primary| &primary.name),
         },

@@ -92,7 +92,7 @@ fn deploy_rejects_user_objects_and_unplaced_pods() {
     write("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: b}]}}");
     let unplaced = kindmesh.run(&["deploy", path]);
     assert_eq!(unplaced.code, 2, "{unplaced:?}");
-    assert!(unplaced.stderr.contains("a.yaml: Pod a") && unplaced.stderr.contains("--to"), "{unplaced:?}");
+    assert!(unplaced.stderr.contains("a.yaml:1:1: Pod a") && unplaced.stderr.contains("--to"), "{unplaced:?}");
     let unknown = kindmesh.run(&["image", "load", "no-such-image:1"]);
     assert_eq!(unknown.code, 2, "{unknown:?}");
 }

@@ -98,7 +98,7 @@ fn require_consent(context: &Context, args: &DownArgs, name: &str) -> anyhow::Re
             .into());
     }
     context.events.note(format!("environment \"{name}\" is in clusters that exist: {all}"));
-    if confirm::ask(&context.events, "Delete the mesh and everything that kindmesh created in them?") {
+    if confirm::ask(&context.events, "Delete everything that kindmesh created in them?") {
         return Ok(());
     }
     Err(Error::usage("not agreed: nothing was deleted").into())

@@ -76,7 +76,8 @@ fn rows(inventory: &Inventory, recorded: Vec<(String, Vec<String>)>) -> Vec<Row>
         let clusters = found.clusters.keys().cloned().collect();
         (name.clone(), Some(status::phase_of_nodes(found)), clusters)
     });
-    let elsewhere = recorded.into_iter().map(|(name, clusters)| (name, None, clusters));
+    let elsewhere = recorded.into_iter().filter(|(name, _)| !inventory.environments.contains_key(name));
+    let elsewhere = elsewhere.map(|(name, clusters)| (name, None, clusters));
     let mut rows: Vec<Row> = on_engine.chain(elsewhere).collect();
     rows.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     rows

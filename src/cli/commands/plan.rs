@@ -105,6 +105,7 @@ fn human(plan: &Plan, size: Size, style: Style) -> String {
         "Istio".into(),
         match plan.clusters.iter().all(plan::Cluster::installs_istio) {
             true => format!("{versions}, mesh {}", plan.mesh.id),
+            false if versions.is_empty() => "as it is in the clusters".into(),
             false => format!("{versions}, as it is in the clusters"),
         },
     ]);

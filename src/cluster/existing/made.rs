@@ -89,7 +89,12 @@ mod tests {
 
     fn before(trusting: &[&str]) -> Before {
         let trusting = trusting.iter().map(|name| (*name).to_owned()).collect();
-        Before { recorded: "2026-11-27T10:00:00Z".parse().unwrap(), trusting, kinds: Vec::new() }
+        Before {
+            recorded: "2026-11-27T10:00:00Z".parse().unwrap(),
+            trusting,
+            kinds: Vec::new(),
+            uses_istio: false,
+        }
     }
 
     fn object(name: &str, namespace: Option<&str>, created: &str, controller: &str) -> DynamicObject {

@@ -130,6 +130,13 @@ pub(super) fn mesh(map: &ConfigMap, mesh: &mut existing::IstiodMesh) {
     mesh.trust_domain = text("/trustDomain").unwrap_or_else(|| "cluster.local".into());
 }
 
+/// Adds what the config map of the injection webhook says.
+pub(super) fn injector(map: &ConfigMap, mesh: &mut existing::IstiodMesh) {
+    let text = map.data.as_ref().and_then(|data| data.get("values")).map(String::as_str).unwrap_or_default();
+    let values: Value = serde_yaml::from_str(text).unwrap_or_default();
+    mesh.proxy_network = values.pointer("/global/network").and_then(Value::as_str).unwrap_or_default().to_owned();
+}
+
 /// Whether a webhook configuration calls an istiod.
 pub(super) fn calls_istiod(configuration: &Value) -> bool {
     let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
@@ -226,6 +233,9 @@ mod tests {
             (is.cluster.as_str(), is.id.as_str(), is.trust_domain.as_str()),
             ("east", "theirs", "example.org")
         );
+        let map = object(json!({"data": {"values": "{\"global\": {\"network\": \"vpc1\"}}"}}));
+        injector(&map, &mut facts.mesh);
+        assert_eq!(facts.mesh.proxy_network, "vpc1");
         mesh(&object(json!({})), &mut facts.mesh);
         assert_eq!(facts.mesh.trust_domain, "cluster.local");
     }

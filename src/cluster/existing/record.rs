@@ -18,6 +18,11 @@ pub(super) const KINDS: &str = "kinds";
 /// The key with the namespaces that had Istio's root certificate.
 const TRUSTING: &str = "istioCaRootCertBefore";
 
+/// The key that says whether `up` installs Istio or uses the one that is there.
+const ISTIO: &str = "istio";
+/// Its value if Istio is used as it is.
+const USED: &str = "used";
+
 /// The key with the name of the environment.
 const ENVIRONMENT: &str = "environment";
 
@@ -30,6 +35,8 @@ pub(super) struct Before {
     pub(super) trusting: BTreeSet<String>,
     /// The kinds that `deploy` applied besides those of kindmesh itself.
     pub(super) kinds: Vec<ApiResource>,
+    /// Whether the istiod, and so what it makes, is another owner's.
+    pub(super) uses_istio: bool,
 }
 
 impl Before {
@@ -49,6 +56,7 @@ impl Before {
             recorded: map.creation_timestamp()?.0,
             trusting: Self::trusting(map),
             kinds: text(map, KINDS).lines().filter_map(kind).collect(),
+            uses_istio: text(map, ISTIO) == USED,
         })
     }
 }
@@ -59,13 +67,17 @@ fn text<'a>(map: &'a ConfigMap, key: &str) -> &'a str {
 
 /// Returns the record of an environment, to apply before anything else in Istio's namespace. `before` are the namespaces that had
 /// Istio's root certificate then: `down` leaves it there.
-pub fn record(environment: &str, before: &BTreeSet<String>) -> Value {
+pub fn record(environment: &str, installs: bool, before: &BTreeSet<String>) -> Value {
     let before: Vec<&str> = before.iter().map(String::as_str).collect();
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": RECORD, "namespace": ISTIO_NAMESPACE},
-        "data": {ENVIRONMENT: environment, TRUSTING: before.join("\n")},
+        "data": {
+            ENVIRONMENT: environment,
+            ISTIO: if installs { "installed" } else { USED },
+            TRUSTING: before.join("\n"),
+        },
     })
 }
 
@@ -121,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let mut written = record("shop", &["legacy".to_owned(), "old".to_owned()].into());
+        let mut written = record("shop", true, &["legacy".to_owned(), "old".to_owned()].into());
         written["metadata"]["creationTimestamp"] = json!("2026-11-27T10:00:00Z");
         written["data"][KINDS] = json!("apps/v1 StatefulSet statefulsets\nv1 Pod pods");
         let map: ConfigMap = serde_json::from_value(written).unwrap();

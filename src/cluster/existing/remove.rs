@@ -77,6 +77,11 @@ pub async fn remove(
     removal.samples_and_deployed().await?;
     removal.webhooks().await?;
     removal.gateways().await?;
+    if removal.before.as_ref().is_some_and(|before| before.uses_istio) {
+        removal.rest().await?;
+        removal.record_and_namespace().await?;
+        return Ok(removal.removed);
+    }
     let other = removal.other_istiod().await?;
     removal.istiod(other.as_ref()).await?;
     removal.rest().await?;

@@ -86,8 +86,14 @@ pub async fn addresses(client: &Client, of_spec: &[String]) -> anyhow::Result<Ve
 pub(super) async fn addresses_of(client: &Client, name: &str) -> anyhow::Result<Vec<String>> {
     let services: Api<Service> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let service = services.get_opt(name).await.with_context(|| format!("getting the Service {name}"))?;
-    let status = service.and_then(|service| service.status?.load_balancer?.ingress);
-    Ok(status.into_iter().flatten().filter_map(|ingress| ingress.ip.or(ingress.hostname)).collect())
+    Ok(service.as_ref().map(addresses_in).unwrap_or_default())
+}
+
+/// Returns the addresses that a load balancer assigned to a Service, IP addresses or host names.
+pub fn addresses_in(service: &Service) -> Vec<String> {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let assigned = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    assigned.filter_map(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone())).collect()
 }
 
 /// Whether the endpoints of a proxy are exactly the gateway with these addresses. istiod resolves host names: then each endpoint may

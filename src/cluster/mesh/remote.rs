@@ -44,6 +44,9 @@ impl Reader {
         let known = pem::parse_many(&self.ca).context("reading the certificate authority of the reader token")?;
         for more in pem::parse_many(ca).context("reading the certificate authorities of the context")? {
             if known.iter().all(|known| known.contents() != more.contents()) {
+                if self.ca.last() != Some(&b'\n') {
+                    self.ca.push(b'\n');
+                }
                 self.ca.extend_from_slice(pem::encode(&more).as_bytes());
             }
         }
@@ -159,10 +162,11 @@ mod tests {
     #[test]
     fn more_authorities_are_trusted_once() {
         let of = |content: &[u8]| pem::encode(&pem::Pem::new("CERTIFICATE", content));
-        let reader = Reader { ca: of(b"own").into_bytes(), token: String::new() };
+        // As the API server's file may be.
+        let reader = Reader { ca: of(b"own").trim_end().as_bytes().to_vec(), token: String::new() };
         let trusting = reader.trusting(&[of(b"proxy"), of(b"own")].concat()).unwrap();
         let all = pem::parse_many(&trusting.ca).unwrap();
         assert_eq!(all.iter().map(pem::Pem::contents).collect::<Vec<_>>(), [&b"own"[..], b"proxy"]);
-        assert_eq!(trusting.trusting("").unwrap().ca, [of(b"own"), of(b"proxy")].concat().into_bytes());
+        assert_eq!(trusting.clone().trusting(&of(b"proxy")).unwrap().ca, trusting.ca);
     }
 }

@@ -211,7 +211,7 @@ impl Look {
             "engine": facts,
             "environment": self.inventory.as_ref().and_then(|found| found.environments.get(&self.name)).map(|found| &found.version),
             "nodeImage": self.opened.as_ref().map(|opened| opened.spec.node_images()),
-            "istio": self.opened.as_ref().map(|opened| opened.spec.istio_versions()),
+            "istio": self.opened.as_ref().map(|opened| opened.istio_versions()),
         })
     }
 

@@ -108,7 +108,7 @@ async fn remove_from(
 
 fn unreachable(opened: &Environment, cluster: &str, error: anyhow::Error) -> anyhow::Error {
     let folder = opened.files.root.display();
-    let context = format!("connecting to cluster {cluster}, in which kindmesh installed the mesh");
+    let context = format!("connecting to cluster {cluster}, in which kindmesh created objects");
     match error.downcast::<Error>() {
         Ok(error) => error.into(),
         Err(error) => Error::environment(context)

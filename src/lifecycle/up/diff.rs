@@ -82,7 +82,7 @@ async fn wanted(
         false => cacerts::live_revision(&connected.client).await?.unwrap_or_default(),
     };
     let mut wanted = existing::everything(plan, spec, cluster, rendered, &trust)?;
-    wanted.push(apply::object(record(&plan.environment, &connected.trusting))?);
+    wanted.push(apply::object(record(&plan.environment, cluster.installs_istio(), &connected.trusting))?);
     Ok(wanted)
 }
 

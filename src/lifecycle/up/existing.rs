@@ -262,7 +262,11 @@ impl Run {
         let step = self.events.step("record", Some(&cluster.name));
         step.run(async |step| {
             let mut objects = namespace(cluster)?;
-            objects.push(apply::object(existing::record(&self.plan.environment, &trusting))?);
+            objects.push(apply::object(existing::record(
+                &self.plan.environment,
+                cluster.installs_istio(),
+                &trusting,
+            ))?);
             let applier = Applier::new(client.clone(), step, self.wait_deadline());
             let changed = applier.recording(record).only_ours().apply(objects).await?;
             Ok(Outcome { value: client.clone(), changed })

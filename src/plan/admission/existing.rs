@@ -213,9 +213,6 @@ fn webhooks(found: &Found<'_>) -> Vec<Refusal> {
 
 /// A CustomResourceDefinition of another owner is used as it is, if it serves what the mesh needs.
 fn definitions(found: &Found<'_>) -> Vec<Refusal> {
-    if !found.spec.mesh.install {
-        return Vec::new();
-    }
     found.each(|_, cluster, facts| {
         let lacks = |(name, needed): (&String, &BTreeSet<String>)| {
             let definition = facts.definitions.get(name).filter(|definition| !definition.ours)?;
@@ -283,43 +280,42 @@ fn network_label(found: &Found<'_>, cluster: &spec::Cluster, facts: &Facts) -> O
 /// The secrets cacerts of another owner are used as they are, if every cluster has one and all share a root certificate.
 fn cacerts(found: &Found<'_>) -> Vec<Refusal> {
     let theirs = |facts: &Facts| facts.has_cacerts_of_others();
-    let Some((_, first, _)) = found.clusters().find(|(_, _, facts)| theirs(facts)) else {
-        let what = "the clusters have no secrets cacerts, so proxies of one do not trust those of another";
-        let fix = "give every istiod certificates of one root: \
-                   https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/";
-        // Without an istiod, that is what is missing.
-        let uses_istio = !found.spec.mesh.install && found.facts.values().all(|facts| !facts.istiods.is_empty());
-        return uses_istio.then(|| Refusal::usage(what, fix)).into_iter().collect();
-    };
-    let what = foreign("secret cacerts", "in istio-system", first);
-    if let Some(from) = &found.spec.trust.from {
-        let fix = format!("remove trust.from {from} to use it, or delete it");
-        return vec![Refusal::usage(what, fix)];
-    }
-    let without: Vec<&str> = found
-        .spec
-        .clusters
-        .iter()
-        .filter(|cluster| !found.facts.get(cluster.name.as_str()).is_some_and(theirs))
-        .map(|cluster| cluster.name.as_str())
-        .collect();
-    if !without.is_empty() {
-        let what = format!("{what}, and {} cannot get a certificate of its root", without.join(", "));
-        let fix = "delete the secret, then give every cluster certificates of one root with trust.from";
-        return vec![Refusal::usage(what, fix)];
-    }
+    let first = found.clusters().find(|(_, _, facts)| theirs(facts));
+    let lacks = |cluster: &&spec::Cluster| !found.facts.get(cluster.name.as_str()).is_some_and(theirs);
+    let without: Vec<&str> =
+        found.spec.clusters.iter().filter(lacks).map(|cluster| cluster.name.as_str()).collect();
     let roots = found.clusters().filter_map(|(_, _, facts)| facts.cacerts.as_ref()).map(|cacerts| &cacerts.roots);
     let common = roots.cloned().reduce(|one, other| &one & &other).unwrap_or_default();
-    if !common.is_empty() {
-        return Vec::new();
-    }
+    let what = match first {
+        // An Istio that is used signs with them. Without an istiod, that is what is missing.
+        None if !found.spec.mesh.install && found.facts.values().all(|facts| !facts.istiods.is_empty()) => {
+            "the clusters have no secrets cacerts, so proxies of one do not trust those of another".into()
+        }
+        None => return Vec::new(),
+        Some((_, first, _)) => {
+            let what = foreign("secret cacerts", "in istio-system", first);
+            if let Some(from) = &found.spec.trust.from {
+                return vec![Refusal::usage(what, format!("remove trust.from {from} to use it, or delete it"))];
+            }
+            match without.as_slice() {
+                [] if !common.is_empty() => return Vec::new(),
+                [] => "the secrets cacerts of the clusters have no root certificate in common".into(),
+                without => format!("{what}, and {} cannot get a certificate of its root", without.join(", ")),
+            }
+        }
+    };
+    let fix = match found.spec.mesh.install {
+        true => "delete the secrets, then give every cluster certificates of one root with trust.from",
+        false => {
+            "give every istiod certificates of one root: \
+             https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/"
+        }
+    };
     let of = |(_, cluster, facts): (usize, &spec::Cluster, &Facts)| {
         let roots = facts.cacerts.iter().flat_map(|cacerts| &cacerts.roots).map(String::as_str);
         format!("{}: {}", cluster.name, roots.collect::<Vec<_>>().join(", "))
     };
-    let evidence = found.clusters().map(of).collect();
-    let what = "the secrets cacerts of the clusters have no root certificate in common";
-    let fix = "delete the secrets, then give every cluster certificates of one root with trust.from";
+    let evidence = if without.is_empty() { found.clusters().map(of).collect() } else { Vec::new() };
     vec![Refusal { evidence, ..Refusal::usage(what, fix) }]
 }
 
@@ -334,8 +330,15 @@ fn remote_secrets(found: &Found<'_>) -> Vec<Refusal> {
             "remote secret {} for cluster \"{}\" exists in cluster {}, but kindmesh did not create it",
             secret.name, secret.cluster, cluster.name
         );
-        let fix =
-            format!("if nobody needs it: {} -n {ISTIO_NAMESPACE} delete secret {}", kubectl(cluster), secret.name);
+        let fix = match found.spec.mesh.install {
+            true => format!(
+                "if nobody needs it: {} -n {ISTIO_NAMESPACE} delete secret {}",
+                kubectl(cluster),
+                secret.name
+            ),
+            // Deleting it would cut a mesh that works.
+            false => "use clusters that are not connected to each other yet".into(),
+        };
         Some(Refusal::usage(what, fix))
     })
 }

@@ -75,7 +75,7 @@ fn others() -> Vec<Value> {
 fn made() -> Vec<Value> {
     let istio = |api_version, kind, name| ours(api_version, kind, "istio-system", name);
     let rbac = "rbac.authorization.k8s.io/v1";
-    let mut record = crate::cluster::existing::record(ENVIRONMENT, &["legacy".to_owned()].into());
+    let mut record = crate::cluster::existing::record(ENVIRONMENT, true, &["legacy".to_owned()].into());
     record["data"]["kinds"] = json!("apps/v1 StatefulSet statefulsets");
     let mut recorded = istio("v1", "ConfigMap", RECORD);
     recorded["data"] = record["data"].clone();

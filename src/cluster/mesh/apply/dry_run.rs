@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{Applier, MAX_CONCURRENT, described, is_not_found, is_unchanged, kind};
 use crate::cluster::objects;
+use crate::cluster::refusal::{Class, classify};
 use crate::plan::MANAGED_BY;
 
 /// What would become of an object.
@@ -171,16 +172,21 @@ fn namespace(name: &str) -> DynamicObject {
 /// Returns a refusal of the API server as what would become of the object; another error is one.
 fn refusal(object: &DynamicObject, error: kube::Error) -> anyhow::Result<Change> {
     match error {
-        kube::Error::Api(status) => Ok(Change::of(object, Effect::Refuse).noted(status.message.clone())),
+        kube::Error::Api(status) if classify(&status) != Class::Temporary => {
+            Ok(Change::of(object, Effect::Refuse).noted(status.message.clone()))
+        }
         other => Err(other).with_context(|| format!("asking what would become of {}", described(object))),
     }
 }
 
-/// Returns an object without what the API server counts and records.
+/// Returns an object without what the API server counts and records, and without its status.
 fn comparable(mut object: DynamicObject) -> anyhow::Result<Value> {
     object.metadata.managed_fields = None;
     object.metadata.resource_version = None;
     object.metadata.generation = None;
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.remove("status");
+    }
     serde_json::to_value(object).context("comparing an object")
 }
 

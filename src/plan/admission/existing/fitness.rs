@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{Found, Refusal, kubectl};
 use crate::base::names::ISTIO_NAMESPACE;
-use crate::spec::Version;
-use crate::spec::versions::kubernetes_minors;
+use crate::plan::existing::Facts;
+use crate::spec::versions::{kubernetes_minors, skew, supported_istio};
+use crate::spec::{self, Version};
 
 /// The architectures that Istio publishes images for.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
@@ -16,13 +17,12 @@ const BEHIND_MS: i64 = -3_600_000;
 const AHEAD_MS: i64 = 300_000;
 
 pub(super) fn versions(found: &Found<'_>) -> Vec<Refusal> {
-    found.each(|_, cluster, facts| {
-        // Of an Istio that is used as it is, kindmesh knows the range only if it could install that version, too.
-        let istio: Version = match found.spec.mesh.install {
-            true => found.spec.istio_version_of(cluster).parse().ok()?,
-            false => facts.istiods.first()?.version.parse().ok()?,
+    let mut refusals = found.each(|_, cluster, facts| {
+        let istio = istio(found, cluster, facts)?;
+        let Some(minors) = kubernetes_minors(istio) else {
+            let what = format!("cluster {} has Istio {istio}, which is not supported", cluster.name);
+            return Some(Refusal::prerequisite(what, format!("upgrade it: use one of {}", supported_istio())));
         };
-        let minors = kubernetes_minors(istio)?;
         let kubernetes = kubernetes_minor(&facts.version);
         if kubernetes.is_some_and(|(major, minor)| major == 1 && minors.contains(&minor)) {
             return None;
@@ -35,7 +35,22 @@ pub(super) fn versions(found: &Found<'_>) -> Vec<Refusal> {
             minors.end()
         );
         Some(Refusal::prerequisite(what, "choose another mesh.version, or upgrade the cluster"))
-    })
+    });
+    let all: Vec<Version> =
+        found.clusters().filter_map(|(_, cluster, facts)| istio(found, cluster, facts)).collect();
+    if let Some((oldest, newest)) = skew(all.iter().copied()) {
+        let what = format!("Istio {oldest} and {newest} differ by more than one minor version");
+        refusals.push(Refusal::prerequisite(what, "use the same minor version, or two successive ones"));
+    }
+    refusals
+}
+
+/// Returns the version of Istio that a cluster has or gets; none if it is not known.
+fn istio(found: &Found<'_>, cluster: &spec::Cluster, facts: &Facts) -> Option<Version> {
+    match found.spec.mesh.install {
+        true => found.spec.istio_version_of(cluster).parse().ok(),
+        false => facts.istiods.first()?.version.parse().ok(),
+    }
 }
 
 /// Returns the major and minor version of `v1.36.4-gke.100`.

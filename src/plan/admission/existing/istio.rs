@@ -49,12 +49,17 @@ fn used(found: &Found<'_>) -> Vec<Refusal> {
         unfit.extend(other_name(istiod, index, cluster));
         unfit.extend(other_network(istiod, index, cluster, found.network(cluster)));
         if needs_gateway && !istiod.mesh.gateway {
-            let fix = "install an east-west gateway of that name";
-            unfit.push((format!("namespace {ISTIO_NAMESPACE} has no Service {GATEWAY}"), fix.into()));
+            let fix = "install an east-west gateway of that name, with a load balancer";
+            unfit.push((
+                format!("namespace {ISTIO_NAMESPACE} has no Service {GATEWAY} with an address"),
+                fix.into(),
+            ));
         }
-        let (evidence, fixes): (Vec<_>, Vec<_>) = unfit.into_iter().unzip();
+        let fix = unfit.first()?.1.clone();
+        let others = unfit.iter().skip(1).map(|(what, fix)| format!("{what}; fix: {fix}"));
+        let evidence = unfit.iter().take(1).map(|(what, _)| what.clone()).chain(others).collect();
         let what = format!("the Istio in cluster {name} does not fit this environment");
-        Some(Refusal { evidence, ..Refusal::usage(what, fixes.into_iter().next()?) })
+        Some(Refusal { evidence, ..Refusal::usage(what, fix) })
     })
 }
 
@@ -80,13 +85,23 @@ fn other_name(istiod: &Istiod, index: usize, cluster: &Cluster) -> Option<(Strin
     (is != wanted).then(|| (differs("clusterName", is, wanted), fix))
 }
 
+/// Proxies have the network of `global.network`, and istiod gives the label's to the endpoints of its cluster.
 fn other_network(istiod: &Istiod, index: usize, cluster: &Cluster, wanted: &str) -> Option<(String, String)> {
-    let is = istiod.mesh.network.as_str();
-    let fix = match is {
-        "" => format!("{} label namespace {ISTIO_NAMESPACE} topology.istio.io/network={wanted}", kubectl(cluster)),
-        is => format!("set clusters[{index}].network: {is}"),
-    };
-    (is != wanted).then(|| (differs("network", is, wanted), fix))
+    let (label, proxies) = (istiod.mesh.network.as_str(), istiod.mesh.proxy_network.as_str());
+    match (label == wanted, proxies == wanted) {
+        (true, true) => None,
+        (false, true) => Some((
+            differs("the network of its namespace", label, wanted),
+            format!(
+                "{} label namespace {ISTIO_NAMESPACE} --overwrite topology.istio.io/network={wanted}",
+                kubectl(cluster)
+            ),
+        )),
+        (_, false) if !proxies.is_empty() => {
+            Some((differs("global.network", proxies, wanted), format!("set clusters[{index}].network: {proxies}")))
+        }
+        (_, false) => Some((differs("global.network", proxies, wanted), DOCUMENTED.into())),
+    }
 }
 
 fn differs(what: &str, is: &str, wanted: &str) -> String {

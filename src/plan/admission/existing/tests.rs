@@ -55,6 +55,7 @@ fn istiod(cluster: &str, network: &str) -> Istiod {
     let mesh = IstiodMesh {
         cluster: cluster.into(),
         network: network.into(),
+        proxy_network: network.into(),
         id: "theirs".into(),
         trust_domain: "cluster.local".into(),
         gateway: true,
