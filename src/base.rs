@@ -2,6 +2,7 @@
 
 pub mod blocking;
 pub mod counts;
+pub mod difference;
 pub mod digest;
 pub mod error;
 pub mod event;

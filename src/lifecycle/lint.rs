@@ -9,26 +9,6 @@
 
 #[cfg(feature = "cli")]
 mod check;
-#[cfg(feature = "cli")]
-mod failover;
-#[cfg(feature = "cli")]
-mod host;
-#[cfg(feature = "cli")]
-mod network;
-#[cfg(feature = "cli")]
-mod policy;
-#[cfg(feature = "cli")]
-mod port;
-#[cfg(feature = "cli")]
-mod protocol;
-#[cfg(feature = "cli")]
-mod read;
-#[cfg(feature = "cli")]
-mod routes;
-#[cfg(feature = "cli")]
-mod subset;
-#[cfg(feature = "cli")]
-mod timeout;
 
 pub mod breaker;
 mod levels;
@@ -38,8 +18,6 @@ mod rule;
 mod testing;
 
 #[cfg(feature = "cli")]
-pub use check::{Mistake, RULES, Report, lint};
-#[cfg(feature = "cli")]
-pub use read::Placement;
+pub use check::{Mistake, Placement, RULES, Report, lint};
 #[cfg(feature = "cli")]
 pub use rule::Severity;

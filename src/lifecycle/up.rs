@@ -241,7 +241,6 @@ impl Work<'_> {
             control_planes: plan.clusters.iter().map(|c| (c.name.clone(), SetOnce::new())).collect(),
             sample_loaded: plan.kind_clusters().map(|(c, _)| (c.name.clone(), SetOnce::new())).collect(),
             readers: plan.clusters.iter().map(|cluster| (cluster.name.clone(), SetOnce::new())).collect(),
-            cache: folders.cache.clone(),
             events: events.clone(),
             files: files.clone(),
             connected: self.existing.connected(),
@@ -320,7 +319,6 @@ struct Run {
     /// The connections to clusters that exist, by name.
     connected: BTreeMap<String, Connected>,
     files: Files,
-    cache: std::path::PathBuf,
     events: Events,
     tools: Tools,
     /// None if all clusters have a secret cacerts of another owner.

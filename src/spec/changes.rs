@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::place::field;
 use super::validate::{Problem, report};
 use super::{Cluster, Origins, Spec};
+use crate::base::difference::{self, Lists};
 use crate::base::error::Error;
 
 /// Checks that `up` can change an environment from its stored spec to the new one.
@@ -97,19 +97,14 @@ fn plain(cluster: &Cluster) -> Value {
     })
 }
 
-/// Returns the fields that differ, each at the deepest level where both sides are maps.
+/// Adds the fields that differ, each at the deepest level where both sides are maps.
 fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<(String, String)>) {
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            let added = new.keys().filter(|key| !old.contains_key(*key));
-            for key in old.keys().chain(added) {
-                let (old, new) = (old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null));
-                differences(&field(path, key), old, new, found);
-            }
-        }
-        _ if old == new => {}
-        _ => found.push((path.to_owned(), format!("{path} cannot change from {} to {}", show(old), show(new)))),
-    }
+    let mut differing = Vec::new();
+    difference::add(path, old, new, Lists::Whole, &mut differing);
+    found.extend(differing.into_iter().map(|(path, old, new)| {
+        let what = format!("{path} cannot change from {} to {}", show(old), show(new));
+        (path, what)
+    }));
 }
 
 fn show(value: &Value) -> String {

@@ -19,7 +19,4 @@ impl Place {
     }
 }
 
-/// Returns the path of a field of the map at `path`.
-pub(super) fn field(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
+pub(super) use crate::base::difference::field;

@@ -27,7 +27,7 @@ pub struct DownArgs {
     /// Wait until no test uses it; does nothing unless tests created it
     #[arg(long, hide = true, conflicts_with = "all")]
     pub when_unused: bool,
-    /// Delete an environment whose files are not on this host from the cluster of this context; repeat it for each of its clusters
+    /// Context of a cluster from which to delete an environment whose files are not on this host; repeat it for each cluster
     #[arg(long, value_name = "CONTEXT", conflicts_with = "all")]
     pub context: Vec<String>,
     /// Delete objects in clusters that exist without asking
@@ -73,12 +73,12 @@ async fn run(context: &Context, args: &DownArgs) -> anyhow::Result<Done> {
     };
     let one = if args.all { None } else { Some(context.environment_name()?) };
     if let Some(name) = &one {
-        require_consent(context, args, name)?;
         if !args.context.is_empty() && context.folders.environment(name).exist() {
             return Err(Error::usage(format!("environment \"{name}\" has its files on this host"))
                 .hint(format!("omit --context: {}", down_hint(name)))
                 .into());
         }
+        require_consent(context, args, name)?;
     }
     // Counted from here: a person may have taken a while to answer.
     let deadline = Instant::now() + args.timeout;
@@ -126,18 +126,15 @@ async fn down_all(
     deadline: Instant,
 ) -> anyhow::Result<Done> {
     let names = match one {
-        Some(name) if !args.context.is_empty() => {
-            let removed = down::remove_in_contexts(&name, &args.context, deadline, &context.events).await?;
-            let mut lines = vec![format!("Environment {name} deleted from {}.", args.context.join(", "))];
-            lines.extend(removed.1.iter().map(|line| format!("kept: {line}")));
-            return Ok(if context.is_json() { Done::default() } else { Done::text(lines.join("\n")) });
-        }
         Some(name) => vec![name],
         None => all(context, &Engine::connect().await?).await?,
     };
     let mut lines = Vec::new();
     for name in &names {
-        let down = down::down(&context.folders, name, deadline, &context.events).await?;
+        let down = match args.context.as_slice() {
+            [] => down::down(&context.folders, name, deadline, &context.events).await?,
+            contexts => down::remove_in_contexts(name, contexts, deadline, &context.events).await?,
+        };
         lines.push(match (down.any, down.left.is_empty()) {
             (true, true) => format!("Environment {name} deleted."),
             (false, true) => format!("Environment {name} not found."),

@@ -15,7 +15,7 @@ use crate::spec::Label;
 /// `lint`.
 #[derive(Debug, Args)]
 pub struct LintArgs {
-    /// Directories of manifests, Helm charts or kustomizations, files, or - for standard input; several are for one cluster each
+    /// Directories of manifests, charts or kustomizations, files, or - for standard input; of several, each is for one cluster
     #[arg(value_name = "DIR", default_value = ".")]
     pub folders: Vec<PathBuf>,
     /// Namespace of objects without one

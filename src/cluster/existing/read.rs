@@ -120,10 +120,15 @@ pub(super) fn istiod(deployment: &Deployment, ours: bool) -> existing::Istiod {
     }
 }
 
+/// Returns the YAML under a key of a config map; null if there is none.
+fn yaml_in(map: &ConfigMap, key: &str) -> Value {
+    let text = map.data.as_ref().and_then(|data| data.get(key)).map(String::as_str).unwrap_or_default();
+    serde_yaml::from_str(text).unwrap_or_default()
+}
+
 /// Adds what the mesh's config map says.
 pub(super) fn mesh(map: &ConfigMap, mesh: &mut existing::IstiodMesh) {
-    let text = map.data.as_ref().and_then(|data| data.get("mesh")).map(String::as_str).unwrap_or_default();
-    let config: Value = serde_yaml::from_str(text).unwrap_or_default();
+    let config = yaml_in(map, "mesh");
     let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     mesh.id = text("/defaultConfig/meshId").unwrap_or_default();
     // Istio's default.
@@ -132,8 +137,7 @@ pub(super) fn mesh(map: &ConfigMap, mesh: &mut existing::IstiodMesh) {
 
 /// Adds what the config map of the injection webhook says.
 pub(super) fn injector(map: &ConfigMap, mesh: &mut existing::IstiodMesh) {
-    let text = map.data.as_ref().and_then(|data| data.get("values")).map(String::as_str).unwrap_or_default();
-    let values: Value = serde_yaml::from_str(text).unwrap_or_default();
+    let values = yaml_in(map, "values");
     mesh.proxy_network = values.pointer("/global/network").and_then(Value::as_str).unwrap_or_default().to_owned();
 }
 

@@ -3,8 +3,8 @@
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{GroupVersionKind, Status, TypeMeta};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::Status;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use crate::cluster::refusal::{Decision, Reason, Record, Retries, with_retries};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 mod dry_run;
+mod prune;
 
 pub use dry_run::{Change, Effect};
 
@@ -200,65 +201,6 @@ impl<'a> Applier<'a> {
             Ok(Poll::Ready(()))
         })
         .await
-    }
-
-    /// Deletes the objects of these kinds that carry kindmesh's label and `label` but are not in `wanted`. Reports whether
-    /// there were any. Kinds that the API server does not serve are skipped.
-    ///
-    /// # Errors
-    /// The API server's, with the object's name.
-    pub async fn prune(
-        &mut self,
-        kinds: &[GroupVersionKind],
-        label: &str,
-        wanted: &[DynamicObject],
-    ) -> anyhow::Result<bool> {
-        let mut changed = false;
-        for (api, object) in self.unwanted(kinds, label, wanted).await? {
-            let deleted = objects::delete_if_exists(&api, &object.name_any(), &DeleteParams::default()).await;
-            changed |= deleted.with_context(|| format!("deleting {}", described(&object)))?;
-        }
-        Ok(changed)
-    }
-
-    /// Returns what [`Applier::prune`] would delete, each with its API.
-    async fn unwanted(
-        &mut self,
-        kinds: &[GroupVersionKind],
-        label: &str,
-        wanted: &[DynamicObject],
-    ) -> anyhow::Result<Vec<(Api<DynamicObject>, DynamicObject)>> {
-        let known = self.known.clone().or(self.kinds.lock().await.clone());
-        let known = match known {
-            Some(known) => known,
-            None => Known::ask(&self.client).await.context("discovering kinds")?,
-        };
-        let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY},{label}"));
-        let lists = kinds.iter().filter_map(|gvk| {
-            let addressed = known.kind(gvk)?;
-            let all = addressed.everywhere(&self.client);
-            let ours = &ours;
-            Some(async move {
-                let found = all.list(ours).await.with_context(|| format!("listing every {}", gvk.kind))?;
-                anyhow::Ok((gvk, addressed, found))
-            })
-        });
-        let mut unwanted = Vec::new();
-        for (gvk, addressed, found) in futures::future::try_join_all(lists).await? {
-            for mut found in found {
-                let (name, namespace) = (found.name_any(), found.namespace());
-                let same = |other: &DynamicObject| {
-                    kind(other) == gvk.kind && other.name_any() == name && other.namespace() == namespace
-                };
-                if !wanted.iter().any(same) && !objects::is_terminating(&found) {
-                    // Items of a list have no kind.
-                    found.types = Some(TypeMeta { api_version: gvk.api_version(), kind: gvk.kind.clone() });
-                    unwanted.push((addressed.api(&self.client, namespace.as_deref()), found));
-                }
-            }
-        }
-        self.known = Some(known);
-        Ok(unwanted)
     }
 
     /// Returns the live objects of the same kinds, namespaces and names, even if kindmesh did not create them.

@@ -78,6 +78,32 @@ pub struct Rules<'a> {
     pub force_namespace: bool,
 }
 
+/// The clusters that an object's annotation names.
+pub(in crate::lifecycle) enum Named {
+    /// All.
+    All,
+    /// These.
+    These(Vec<String>),
+}
+
+/// Returns the clusters that an object's annotation names, if it has one.
+pub(in crate::lifecycle) fn annotated(object: &DynamicObject) -> Option<Named> {
+    let names = object.annotations().get(CLUSTERS)?;
+    let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+    Some(if names == ["*"] { Named::All } else { Named::These(names) })
+}
+
+/// Returns the entry of the spec's `deploy` for an object: by its name, or by that of its application.
+pub(in crate::lifecycle) fn entry<'a>(
+    object: &DynamicObject,
+    deploy: &'a BTreeMap<String, Vec<String>>,
+) -> Option<(String, &'a Vec<String>)> {
+    let labels = object.labels();
+    let application = ["app.kubernetes.io/name", "app"].iter().filter_map(|key| labels.get(*key).cloned());
+    let mut names = std::iter::once(object.name_any()).chain(application);
+    names.find_map(|name| Some((name.clone(), deploy.get(&name)?)))
+}
+
 impl Rules<'_> {
     /// Returns the explicit placement of an object, if it has one.
     fn said(&self, manifest: &Manifest) -> Result<Option<(Vec<String>, By)>, Error> {
@@ -85,21 +111,15 @@ impl Rules<'_> {
         if let Some(to) = self.to {
             return Ok(Some((vec![to.to_owned()], By::To)));
         }
-        if let Some(names) = object.annotations().get(CLUSTERS) {
-            return Ok(Some((self.named(names, manifest)?, By::Annotation)));
+        if let Some(named) = annotated(object) {
+            return Ok(Some((self.named(named, manifest)?, By::Annotation)));
         }
-        let labels = object.labels();
-        let application = ["app.kubernetes.io/name", "app"].iter().filter_map(|key| labels.get(*key).cloned());
-        let mut names = std::iter::once(object.name_any()).chain(application);
-        let found = names.find_map(|name| Some((self.ordered(self.spec.get(&name)?), By::Spec(name))));
-        Ok(found)
+        let of_spec = entry(object, self.spec);
+        Ok(of_spec.map(|(name, clusters)| (self.ordered(clusters), By::Spec(name))))
     }
 
-    fn named(&self, names: &str, manifest: &Manifest) -> Result<Vec<String>, Error> {
-        let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
-        if names == ["*"] {
-            return Ok(self.clusters.to_vec());
-        }
+    fn named(&self, named: Named, manifest: &Manifest) -> Result<Vec<String>, Error> {
+        let Named::These(names) = named else { return Ok(self.clusters.to_vec()) };
         match names.iter().find(|name| !self.clusters.contains(name)) {
             None => Ok(self.ordered(&names)),
             Some(unknown) => Err(Error::usage(format!(

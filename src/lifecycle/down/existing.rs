@@ -5,6 +5,7 @@ use futures::future::try_join_all;
 use kube::Client;
 use tokio::time::Instant;
 
+use super::Down;
 use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::cluster::client;
@@ -45,7 +46,7 @@ pub async fn remove_in_contexts(
     contexts: &[String],
     deadline: Instant,
     events: &Events,
-) -> anyhow::Result<(bool, Vec<String>)> {
+) -> anyhow::Result<Down> {
     let users = Users::of_process()?;
     for context in contexts {
         users.require(context)?;
@@ -67,7 +68,8 @@ pub async fn remove_in_contexts(
         }
         clusters.push((context.as_str(), client, Record::default()));
     }
-    remove_from(environment, &clusters, deadline, events).await
+    let (any, kept) = remove_from(environment, &clusters, deadline, events).await?;
+    Ok(Down { any, kept, ..Down::default() })
 }
 
 async fn remove_from(

@@ -5,10 +5,22 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::breaker;
 use super::mesh::Mesh;
-use super::read::{self, Placement};
 use super::rule::{Finding, Rule, Severity};
-use super::{breaker, failover, host, network, policy, port, protocol, subset, timeout};
+
+mod failover;
+mod host;
+mod network;
+mod policy;
+mod port;
+mod protocol;
+pub(super) mod read;
+mod routes;
+mod subset;
+mod timeout;
+
+pub use read::Placement;
 
 /// All rules, in the order of their ids.
 pub static RULES: [&Rule; 9] = [

@@ -6,11 +6,12 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+use crate::base::names::ISTIO_NAMESPACE;
 use crate::cluster::mesh::apply::kind;
 use crate::lifecycle::deploy::place::{self, Placed, pod_labels, pod_spec};
 
 /// The namespace of the control plane, whose policies apply to the whole mesh.
-pub(super) const ROOT_NAMESPACE: &str = "istio-system";
+pub(super) const ROOT_NAMESPACE: &str = ISTIO_NAMESPACE;
 
 /// The clusters that get an object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

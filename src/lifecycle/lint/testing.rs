@@ -3,7 +3,7 @@
 use super::mesh::{Mesh, Source};
 use super::rule::Finding;
 use crate::cluster::mesh::apply::objects;
-use crate::lifecycle::lint::read::{Placement, placed};
+use crate::lifecycle::lint::check::read::{Placement, placed};
 
 /// The Service `orders` in namespace `shop` with two pods.
 pub(super) const ORDERS: &str = "

@@ -9,7 +9,7 @@ use crate::base::event::{Outcome, Step};
 use crate::base::wait::{self, Poll};
 use crate::cluster::kinds::Kinds;
 use crate::cluster::mesh::apply::{self, Applier};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, gateway, istio, render};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, gateway, istio};
 use crate::cluster::refusal::{Record, Retries};
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::{self, gather, waits};
@@ -45,7 +45,7 @@ impl Run {
     pub(super) async fn ensure_cluster<'a>(&self, cluster: &'a Cluster) -> anyhow::Result<Ready<'a>> {
         let record = Record::default();
         let (client, rendered) =
-            futures::try_join!(self.ensure_api_server(cluster, &record), self.ensure_rendered(cluster))?;
+            futures::try_join!(self.ensure_api_server(cluster, &record), self.tools.rendered(cluster))?;
         let mut made = Ready { cluster, client, kinds: Kinds::default(), record, trust: String::new() };
         let mesh = async {
             if cluster.is_remote() {
@@ -137,19 +137,6 @@ impl Run {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Renders the manifests of the Istio that is installed, if any; requires no cluster.
-    pub(super) async fn ensure_rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
-        if !cluster.installs_istio() {
-            return Ok(String::new());
-        }
-        let step = self.events.step("render", Some(&cluster.name));
-        step.run(async |_| {
-            render::manifests(&self.cache, cluster, async || self.tools.istioctl(&cluster.istio_version).await)
-                .await
-        })
-        .await
     }
 
     /// Applies objects in a step with this ID, if there are any.

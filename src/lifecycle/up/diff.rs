@@ -15,7 +15,7 @@ use crate::base::event::{Events, Outcome};
 use crate::base::names;
 use crate::cluster::existing::record;
 use crate::cluster::mesh::apply::{self, Applier, Change, Effect};
-use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, remote, render};
+use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, remote};
 use crate::cluster::workloads;
 use crate::plan::{Cluster, Plan};
 use crate::spec::Spec;
@@ -47,16 +47,8 @@ pub async fn diff(
     let tools = Tools::new(cache.to_owned(), plan, events.clone());
     let connected = existing.connected();
     let of = plan.clusters.iter().filter_map(|cluster| Some((cluster, connected.get(&cluster.name)?)));
-    let (tools, of_all) = (&tools, of.collect::<Vec<_>>());
-    let each = of_all.into_iter().map(async |(cluster, connected)| {
-        let rendered = match cluster.installs_istio() {
-            true => {
-                let istioctl = async || tools.istioctl(&cluster.istio_version).await;
-                let step = events.step("render", Some(&cluster.name));
-                step.run(async |_| render::manifests(cache, cluster, istioctl).await).await?
-            }
-            false => String::new(),
-        };
+    let each = of.map(async |(cluster, connected)| {
+        let rendered = tools.rendered(cluster).await?;
         let step = events.step("dry-run", Some(&cluster.name));
         let objects = step.run(async |step| {
             let deadline = Instant::now() + DIFF_TIMEOUT;

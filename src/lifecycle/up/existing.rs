@@ -281,7 +281,7 @@ impl Run {
 
     async fn refuse_foreign_in(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let Some(Connected { client, .. }) = self.connected.get(&cluster.name) else { return Ok(()) };
-        let rendered = self.ensure_rendered(cluster).await?;
+        let rendered = self.tools.rendered(cluster).await?;
         let step = self.events.step("foreign", Some(&cluster.name));
         step.run(async |step| {
             let mut objects = everything(&self.plan, &self.spec, cluster, &rendered, "")?;

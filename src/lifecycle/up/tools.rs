@@ -6,8 +6,9 @@ use anyhow::Context;
 use tokio::sync::OnceCell;
 
 use crate::base::event::{Events, Outcome, Step};
+use crate::cluster::mesh::render;
 use crate::host::tool::{self, Found, Tool};
-use crate::plan::Plan;
+use crate::plan::{Cluster, Plan};
 
 pub(super) struct Tools {
     cache: PathBuf,
@@ -52,6 +53,17 @@ impl Tools {
         let found = self.istio_versions.iter().zip(all).find(|(has, _)| *has == version);
         let (_, found) = found.with_context(|| format!("the plan has no Istio {version}"))?;
         Ok(found.clone())
+    }
+
+    /// Returns the manifests of the Istio that is installed in a cluster of the plan, from the cache or rendered; none if the Istio that is
+    /// there is used.
+    pub(super) async fn rendered(&self, cluster: &Cluster) -> anyhow::Result<String> {
+        if !cluster.installs_istio() {
+            return Ok(String::new());
+        }
+        let step = self.events.step("render", Some(&cluster.name));
+        let istioctl = async || self.istioctl(&cluster.istio_version).await;
+        step.run(async |_| render::manifests(&self.cache, cluster, istioctl).await).await
     }
 
     async fn find(&self, tool: Tool, version: &str, step: &Step) -> anyhow::Result<Outcome<Found>> {

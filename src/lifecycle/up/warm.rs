@@ -12,7 +12,6 @@ use crate::base::error::Error;
 use crate::base::event::{Events, Outcome};
 use crate::base::wait;
 use crate::cluster::environment;
-use crate::cluster::mesh::render;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::host::state::Directories;
@@ -69,15 +68,7 @@ pub async fn warm(loaded: &Loaded, folders: &Directories, events: &Events) -> an
     let plan = plan::plan(&spec, &inventory)?;
     let images = Images::new(&engine, &plan, events);
     let tools = Tools::new(folders.cache.clone(), &plan, events.clone());
-    let rendered = plan.clusters.iter().map(|cluster| async {
-        let step = events.step("render", Some(&cluster.name));
-        step.run(async |_| {
-            let istioctl = async || tools.istioctl(&cluster.istio_version).await;
-            let rendered = render::manifests(&folders.cache, cluster, istioctl).await?;
-            Ok(Outcome { value: (), changed: rendered.changed })
-        })
-        .await
-    });
+    let rendered = plan.clusters.iter().map(|cluster| tools.rendered(cluster));
     let tool = async { tools.kind().await.map(drop) };
     let made =
         futures::try_join!(images.ensure_all_baked(), images.ensure_sample(), tool, try_join_all(rendered))?;

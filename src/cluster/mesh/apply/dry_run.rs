@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Applier, MAX_CONCURRENT, described, is_not_found, is_unchanged, kind};
+use crate::base::difference::{self, Difference, Lists};
 use crate::cluster::objects;
 use crate::cluster::refusal::{Class, classify};
 use crate::plan::MANAGED_BY;
@@ -148,13 +149,12 @@ impl Applier<'_> {
             Ok(applied) => applied,
             Err(error) => return refusal(object, error),
         };
-        let mut fields = Vec::new();
-        differences("", &comparable(live)?, &comparable(applied)?, &mut fields);
-        if kind(object) == "Secret" {
-            for field in &mut fields {
-                (field.from, field.to) = (Value::Null, Value::Null);
-            }
-        }
+        let (live, applied) = (comparable(live)?, comparable(applied)?);
+        let mut differing = Vec::new();
+        difference::add("", &live, &applied, Lists::Items, &mut differing);
+        let shown = |value: &Value| if kind(object) == "Secret" { Value::Null } else { value.clone() };
+        let field = |(path, from, to): Difference<'_>| Field { path, from: shown(from), to: shown(to) };
+        let fields: Vec<Field> = differing.into_iter().map(field).collect();
         let effect = if fields.is_empty() { Effect::Keep } else { Effect::Change };
         Ok(Change { fields, ..Change::of(object, effect) })
     }
@@ -188,47 +188,4 @@ fn comparable(mut object: DynamicObject) -> anyhow::Result<Value> {
         fields.remove("status");
     }
     serde_json::to_value(object).context("comparing an object")
-}
-
-/// Adds the fields that differ, each at the deepest level.
-fn differences(path: &str, from: &Value, to: &Value, found: &mut Vec<Field>) {
-    match (from, to) {
-        (Value::Object(from), Value::Object(to)) => {
-            let keys: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
-            for key in keys {
-                let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
-                differences(&inner, &of(from), &of(to), found);
-            }
-        }
-        (Value::Array(from), Value::Array(to)) if from.len() == to.len() => {
-            for (index, (from, to)) in from.iter().zip(to).enumerate() {
-                differences(&format!("{path}[{index}]"), from, to, found);
-            }
-        }
-        _ if from == to => {}
-        _ => found.push(Field { path: path.into(), from: from.clone(), to: to.clone() }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn fields_differ_at_the_deepest_level() {
-        let live =
-            json!({"spec": {"replicas": 1, "ports": [{"port": 80}, {"port": 81}], "gone": "a"}, "same": [1]});
-        let applied =
-            json!({"spec": {"replicas": 2, "ports": [{"port": 80}, {"port": 82}], "list": [1]}, "same": [1]});
-        let mut found = Vec::new();
-        differences("", &live, &applied, &mut found);
-        let found: Vec<_> =
-            found.iter().map(|field| format!("{} {} {}", field.path, field.from, field.to)).collect();
-        assert_eq!(
-            found,
-            ["spec.gone \"a\" null", "spec.list null [1]", "spec.ports[1].port 81 82", "spec.replicas 1 2"]
-        );
-    }
 }

@@ -1,8 +1,8 @@
 //! Hosts that no Service has.
 
-use super::mesh::{Host, Mesh, ROOT_NAMESPACE, Source};
 use super::routes::{destinations, full, is_for_workloads, service_host};
-use super::rule::{Finding, Rule, Severity};
+use crate::lifecycle::lint::mesh::{Host, Mesh, ROOT_NAMESPACE, Source};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "host-without-service",
@@ -104,8 +104,8 @@ fn is_created(mesh: Mesh, name: &str, namespace: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ORDERS, found, routes, rule};
     use super::*;
+    use crate::lifecycle::lint::testing::{ORDERS, found, routes, rule};
 
     fn with(more: &str) -> Vec<Finding> {
         found(&format!("{ORDERS}---\n{more}"), find)

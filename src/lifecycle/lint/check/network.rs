@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
-use super::mesh::{Clusters, Mesh, ROOT_NAMESPACE, Source, labels, list, named};
-use super::rule::{Finding, Rule, Severity};
 use crate::lifecycle::deploy::place::{By, Placed};
 use crate::lifecycle::deploy::references::references;
 use crate::lifecycle::deploy::stubs::is_service;
+use crate::lifecycle::lint::mesh::{Clusters, Mesh, ROOT_NAMESPACE, Source, labels, list, named};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "network-policy-cuts-clusters",
@@ -129,8 +129,8 @@ fn called_from_elsewhere(mesh: Mesh, pods: &Source) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ORDERS, found};
     use super::*;
+    use crate::lifecycle::lint::testing::{ORDERS, found};
 
     fn policy(spec: &str) -> String {
         format!(

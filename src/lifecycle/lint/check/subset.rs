@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::mesh::{Mesh, Source, labels, matches, named, shown};
 use super::routes::{destinations, full, is_about};
-use super::rule::{Finding, Rule, Severity};
+use crate::lifecycle::lint::mesh::{Mesh, Source, labels, matches, named, shown};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "subset-without-pods",
@@ -85,8 +85,8 @@ fn undefined(mesh: Mesh, number: usize, service: &Source) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ORDERS, found, routes, rule};
     use super::*;
+    use crate::lifecycle::lint::testing::{ORDERS, found, routes, rule};
 
     #[test]
     fn subset_without_pods_is_found() {

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::levels::{Level, levels};
-use super::mesh::{Mesh, Source};
-use super::rule::{Finding, Rule, Severity};
+use crate::lifecycle::lint::levels::{Level, levels};
+use crate::lifecycle::lint::mesh::{Mesh, Source};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "failover-without-outlier-detection",
@@ -53,8 +53,8 @@ fn detects(policy: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{found, rule};
     use super::*;
+    use crate::lifecycle::lint::testing::{found, rule};
 
     #[test]
     fn failover_needs_outlier_detection() {

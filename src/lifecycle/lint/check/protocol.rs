@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::mesh::{Mesh, Source, list};
 use super::routes::is_for_workloads;
-use super::rule::{Finding, Rule, Severity};
 use crate::diagnose::why::declares_bytes;
+use crate::lifecycle::lint::mesh::{Mesh, Source, list};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "http-route-on-tcp-port",
@@ -48,8 +48,8 @@ fn is_bytes(port: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ORDERS, found, routes};
     use super::*;
+    use crate::lifecycle::lint::testing::{ORDERS, found, routes};
 
     fn with(port: &str, fields: &str) -> Vec<Finding> {
         let orders = ORDERS.replacen("name: http, port: 8080", port, 1);

@@ -1,15 +1,14 @@
 //! Reads manifests with their positions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use super::mesh::{Clusters, Source};
 use crate::base::yaml::{Place, Places, pointer};
 use crate::lifecycle::deploy::manifests;
-use crate::lifecycle::deploy::place::{CLUSTERS, is_namespaced};
+use crate::lifecycle::deploy::place::{Named, annotated, entry, is_namespaced};
+use crate::lifecycle::lint::mesh::{Clusters, Source};
 
 /// What decides the namespace and the clusters of objects.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +74,7 @@ pub(super) async fn read(paths: &[PathBuf], placement: &Placement) -> anyhow::Re
 }
 
 /// Returns an object with its namespace and its clusters. `name` is the directory it is in, if that is for one cluster.
-pub(super) fn placed(
+pub(in crate::lifecycle::lint) fn placed(
     mut object: DynamicObject,
     folder: usize,
     name: Option<&str>,
@@ -89,23 +88,13 @@ pub(super) fn placed(
 }
 
 fn clusters(object: &DynamicObject, folder: Option<&str>, placement: &Placement) -> Clusters {
-    let all =
-        || placement.clusters.as_ref().map_or(Clusters::All, |all| Clusters::In(all.iter().cloned().collect()));
-    if let Some(names) = object.annotations().get(CLUSTERS) {
-        return match names.trim() {
-            "*" => all(),
-            names => Clusters::In(names.split(',').map(|name| name.trim().to_owned()).collect()),
-        };
-    }
-    let labels = object.labels();
-    let application = ["app.kubernetes.io/name", "app"].iter().filter_map(|key| labels.get(*key).cloned());
-    let mut names = std::iter::once(object.name_any()).chain(application);
-    if let Some(clusters) = names.find_map(|name| placement.deploy.get(&name)) {
-        return Clusters::In(clusters.iter().cloned().collect());
-    }
-    match folder {
-        Some(folder) => Clusters::In(BTreeSet::from([folder.to_owned()])),
-        None => Clusters::Unknown,
+    let these = |names: &[String]| Clusters::In(names.iter().cloned().collect());
+    match (annotated(object), entry(object, &placement.deploy), folder) {
+        (Some(Named::These(names)), ..) => these(&names),
+        (Some(Named::All), ..) => placement.clusters.as_deref().map_or(Clusters::All, these),
+        (None, Some((_, names)), _) => these(names),
+        (None, None, Some(folder)) => these(&[folder.to_owned()]),
+        (None, None, None) => Clusters::Unknown,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::mesh::{Mesh, Source};
-use super::rule::{Finding, Rule, Severity};
+use crate::lifecycle::lint::mesh::{Mesh, Source};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "timeout-cuts-retries",
@@ -85,8 +85,8 @@ fn shown(micros: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{found, routes};
     use super::*;
+    use crate::lifecycle::lint::testing::{found, routes};
 
     fn with(timeout: &str, retries: &str) -> Vec<Finding> {
         found(&routes(&format!("http: [{{timeout: {timeout}, retries: {{{retries}}}}}]")), find)

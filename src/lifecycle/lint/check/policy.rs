@@ -4,11 +4,11 @@
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::levels::levels;
-use super::mesh::{Host, Mesh, ROOT_NAMESPACE, Source, labels, matches, named, shown};
 use super::routes::full;
-use super::rule::{Finding, Rule, Severity};
 use crate::lifecycle::deploy::place;
+use crate::lifecycle::lint::levels::levels;
+use crate::lifecycle::lint::mesh::{Host, Mesh, ROOT_NAMESPACE, Source, labels, matches, named, shown};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "policy-on-the-wrong-side",
@@ -114,7 +114,7 @@ fn not_looked_up(mesh: Mesh, number: usize, rule: &Source) -> Option<Finding> {
 fn plain_to_strict(mesh: Mesh, number: usize, rule: &Source) -> Vec<Finding> {
     let Some(host) = rule.spec()["host"].as_str() else { return Vec::new() };
     let pods = mesh.behind(&mesh.services_of(host, rule));
-    let judge = |level: super::levels::Level| {
+    let judge = |level: crate::lifecycle::lint::levels::Level| {
         if level.policy["tls"]["mode"] != "DISABLE" {
             return None;
         }
@@ -190,8 +190,8 @@ fn has_proxy(mesh: Mesh, pods: &Source) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ORDERS, found, rule};
     use super::*;
+    use crate::lifecycle::lint::testing::{ORDERS, found, rule};
 
     fn with(more: &str) -> Vec<Finding> {
         found(&format!("{ORDERS}---\n{more}"), find)

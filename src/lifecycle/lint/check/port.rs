@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::mesh::{Mesh, Source, list, named};
 use super::routes::destinations;
-use super::rule::{Finding, Rule, Severity};
 use crate::lifecycle::deploy::place::pod_spec;
+use crate::lifecycle::lint::mesh::{Mesh, Source, list, named};
+use crate::lifecycle::lint::rule::{Finding, Rule, Severity};
 
 pub(super) static RULE: Rule = Rule {
     id: "undeclared-port",
@@ -104,8 +104,8 @@ fn declared(workload: &Source) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ORDERS, found, routes, rule};
     use super::*;
+    use crate::lifecycle::lint::testing::{ORDERS, found, routes, rule};
 
     #[test]
     fn route_to_a_port_that_the_service_lacks_is_found() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::mesh::{Host, Source, list};
+use crate::lifecycle::lint::mesh::{Host, Source, list};
 
 /// A destination of a VirtualService.
 #[derive(Debug, Clone)]
