@@ -222,11 +222,14 @@ async fn blocked(client: &Client, workload: &Workload, live: &DynamicObject) -> 
     let pods = workload.pods(client, live).await.unwrap_or_default();
     let reasons = pods::blocked(&pods);
     // A pod that waits explains more than one that is missing.
-    if !reasons.is_empty() || workload.kind == Kind::Pod {
+    if !reasons.is_empty() {
         return reasons;
     }
-    if let Some(refused) = not_created(live) {
-        return refused;
+    match workload.kind {
+        Kind::Pod => return reasons,
+        Kind::Deployment | Kind::ReplicaSet => return not_created(live).unwrap_or_default(),
+        // They report it in events only.
+        Kind::StatefulSet | Kind::DaemonSet | Kind::Job => {}
     }
     let api: Api<Event> = Api::namespaced(client.clone(), &workload.namespace);
     let fields = format!("involvedObject.uid={}", live.uid().unwrap_or_default());

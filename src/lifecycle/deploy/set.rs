@@ -224,16 +224,15 @@ impl Set {
         let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<Refused>()) else { return error };
         let object = named(&self.cluster, &refused.object);
         // A namespace of an object without one is removed when it is applied.
-        let same = |other: &&Object| {
+        let same = |(other, _): &(&Object, &Source)| {
             (&other.kind, &other.name) == (&object.kind, &object.name)
                 && (object.namespace.is_empty() || other.namespace == object.namespace)
         };
-        let source = self.sources.keys().find(same).and_then(|found| self.sources.get(found));
         let schemas = match schema::schemas_path(refused) {
             Some(path) => self.schemas(&path).await,
             None => None,
         };
-        let source = source.cloned().unwrap_or_default();
+        let source = self.sources.iter().find(same).map(|(_, source)| source.clone()).unwrap_or_default();
         schema::explained(refused, &source, &self.cluster, &self.kubectl, schemas.as_ref()).into()
     }
 
