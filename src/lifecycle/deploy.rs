@@ -22,12 +22,13 @@ use tokio::time::Instant;
 
 use crate::base::digest::hex;
 use crate::base::event::{Events, Outcome};
-use crate::cluster::environment::{Environment, Planned};
+use crate::cluster::environment::Environment;
 use crate::cluster::kinds;
+use crate::cluster::mesh::apply::Changes;
 use crate::host::docker::Engine;
-use crate::lifecycle::lint::breaker;
 use crate::plan::Plan;
 
+mod decided;
 pub mod headless;
 mod images;
 pub mod manifests;
@@ -38,10 +39,15 @@ mod remove;
 mod schema;
 mod set;
 pub mod stubs;
+#[cfg(feature = "cli")]
+mod watch;
 
+use decided::Decided;
 use manifests::Found;
-use place::{By, Placed, Rules, Source};
-use set::{Set, named};
+use place::{By, Placed};
+use set::named;
+#[cfg(feature = "cli")]
+pub use watch::Watch;
 
 /// The label of all objects that are deployed from one directory: the directory's name, and a digest of its path.
 pub const DEPLOY: &str = "kindmesh/deploy";
@@ -77,6 +83,16 @@ pub struct Object {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl Object {
+    /// Returns it as text: `Service orders in namespace shop`.
+    pub fn described(&self) -> String {
+        match self.namespace.is_empty() {
+            true => format!("{} {}", self.kind, self.name),
+            false => format!("{} {} in namespace {}", self.kind, self.name, self.namespace),
+        }
+    }
 }
 
 /// An applied object.
@@ -153,11 +169,41 @@ pub async fn deploy(
     events: &Events,
 ) -> anyhow::Result<Deployed> {
     let found = manifests::read(folder, &options.namespace).await?;
-    let origin = match folder == Path::new(manifests::STDIN) {
-        true => Origin { label: label(folder), path: "standard input".into(), prune: false },
-        false => Origin { label: label(folder), path: whole(folder).display().to_string(), prune: true },
-    };
-    deploy_manifests(environment, found, &origin, options, events).await
+    deploy_manifests(environment, found, &Origin::of(folder), options, events).await
+}
+
+/// What a deployment would do.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// What would become of each object, by cluster.
+    pub changes: Vec<Changes>,
+    /// The stub Services that it needs: they are among the changes, too.
+    pub stubs: Vec<StubMade>,
+    /// Notes.
+    pub notes: Vec<String>,
+}
+
+/// Plans a deployment and lets the API servers validate every object. Nothing is changed, and no image is loaded.
+///
+/// # Errors
+/// As for [`deploy`]; a usage error names every object that an API server would refuse.
+pub async fn dry_run(
+    environment: &Environment,
+    folder: &Path,
+    options: &Options,
+    events: &Events,
+) -> anyhow::Result<DryRun> {
+    let (found, origin) = (manifests::read(folder, &options.namespace).await?, Origin::of(folder));
+    let Decided { sets, stubs, mut notes, .. } = Decided::decide(environment, found, &origin, options).await?;
+    let each = sets.iter().map(|set| set.dry_run(&origin, options.deadline, events));
+    let mut changes = Vec::new();
+    for (changed, left) in try_join_all(each).await? {
+        changes.push(changed);
+        notes.extend(left);
+    }
+    notes.dedup();
+    Ok(DryRun { changes, stubs: stubs.into_iter().map(created).collect(), notes })
 }
 
 /// The source of deployed objects.
@@ -169,6 +215,15 @@ pub(crate) struct Origin {
     pub prune: bool,
 }
 
+impl Origin {
+    fn of(folder: &Path) -> Self {
+        match folder == Path::new(manifests::STDIN) {
+            true => Self { label: label(folder), path: "standard input".into(), prune: false },
+            false => Self { label: label(folder), path: whole(folder).display().to_string(), prune: true },
+        }
+    }
+}
+
 /// Deploys parsed manifests.
 pub(crate) async fn deploy_manifests(
     environment: &Environment,
@@ -177,62 +232,8 @@ pub(crate) async fn deploy_manifests(
     options: &Options,
     events: &Events,
 ) -> anyhow::Result<Deployed> {
-    let clusters: Vec<String> = environment.cluster_names().into_iter().map(str::to_owned).collect();
-    if let Some(to) = &options.to {
-        environment.cluster(to)?;
-    }
-    let spec = &environment.spec;
-    let primary = |cluster: &crate::spec::Cluster| {
-        Some((cluster.name.to_string(), spec.primary_of(cluster)?.name.to_string()))
-    };
-    let primaries = spec.clusters.iter().filter_map(primary).collect();
-    let rules = Rules {
-        to: options.to.as_deref(),
-        spec: &options.places,
-        clusters: &clusters,
-        primaries: &primaries,
-        namespace: &options.namespace,
-        force_namespace: options.force_namespace,
-    };
-    let mut placed = place::place(found.manifests, &rules)?;
-    let sides = Sides::open(environment).await?;
-    let live = sides.services(origin).await?;
-    let Planned { engine, plan } = environment.planned().await?;
-    let networks = plan.clusters.iter().map(|cluster| (cluster.name.to_string(), cluster.network.clone()));
-    let captured = headless::captures_dns(&environment.spec.mesh.values);
-    let names = headless::Names { captured, networks: networks.collect() };
-    let candidates = stubs::candidates(&placed, &live, &clusters);
-    let (stubs, about_stubs) = stubs::stubs(&placed, &candidates, &clusters, &names);
-    let mut notes = found.notes;
-    notes.extend(about_stubs);
-    notes.extend(breaker::notes(&placed));
-
-    let needed = images::needed(&placed);
-    // The nodes of a cluster that exists pull their images.
-    let owned = |cluster: &String| plan.cluster(cluster).is_some_and(|cluster| cluster.host.kind().is_some());
-    let on_ours: BTreeSet<_> =
-        needed.iter().filter(|(cluster, _)| owned(cluster)).flat_map(|(_, images)| images).collect();
-    let ours = match &engine {
-        Some(engine) => images::in_engine(engine, on_ours.iter().copied()).await?,
-        None => BTreeMap::new(),
-    };
-    let loaded = placed.iter_mut().filter(|placed| placed.clusters.iter().all(owned));
-    notes.extend(loaded.filter_map(|placed| images::use_loaded(placed, &ours)));
-    let elsewhere = on_ours.iter().filter(|image| !ours.contains_key(**image));
-    notes.extend(elsewhere.map(|image| format!("{image} is not in the engine: the nodes pull it")));
-
-    let mut sets = Vec::new();
-    for (cluster, client) in &sides.0 {
-        let here = placed.iter().filter(|placed| placed.clusters.contains(cluster));
-        let mut objects: Vec<_> = here.map(|placed| (placed.object.clone(), placed.source.clone())).collect();
-        let balanced = plan
-            .cluster(cluster)
-            .is_some_and(|cluster| cluster.host.kind().is_none_or(|kind| kind.balancers.is_some()));
-        notes.extend(outside::notes((cluster, client), objects.iter().map(|(object, _)| object), balanced).await?);
-        let stubs = stubs.iter().filter(|stub| stub.cluster == *cluster);
-        objects.extend(stubs.map(|stub| (stub.object.clone(), Source::default())));
-        sets.push(Set::prepare(environment, cluster, client, objects, origin, &mut notes).await?);
-    }
+    let decided = Decided::decide(environment, found, origin, options).await?;
+    let Decided { engine, plan, placed, stubs, needed, ours, sets, mut notes } = decided;
     // Everything is decided, and nothing has been changed yet.
     let images = match &engine {
         Some(engine) => load_images(environment, engine, &plan, &needed, &ours, events).await?,
@@ -276,7 +277,8 @@ pub async fn delete(
         let (label, nothing) = (&label, &nothing);
         let exists = environment.exists(cluster);
         events.step("undeploy", Some(cluster)).run(async move |_| {
-            let pruned = remove::prune((cluster, client), exists, label, nothing).await?;
+            let unwanted = remove::unwanted((cluster, client), exists, label, nothing).await?;
+            let pruned = unwanted.delete().await?;
             Ok(Outcome { changed: !pruned.0.is_empty(), value: pruned })
         })
     });

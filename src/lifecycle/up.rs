@@ -55,7 +55,7 @@ mod tools;
 mod unlabeled;
 mod warm;
 
-pub use diff::{Difference, diff};
+pub use diff::diff;
 use existing::Connected;
 pub use existing::{Ask, Consent, Existing, inspect};
 use images::Images;

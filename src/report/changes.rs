@@ -3,15 +3,14 @@
 use serde_json::Value;
 
 use super::Style;
-use crate::cluster::mesh::apply::{Change, Effect};
-use crate::lifecycle::up::Difference;
+use crate::cluster::mesh::apply::{Change, Changes, Effect};
 
 /// Longer values are cut.
 const MAX_VALUE: usize = 60;
 
-/// Returns what would change in one cluster: objects that would not stay as they are, with their fields, and a count.
-pub fn text(difference: &Difference, style: Style) -> String {
-    let Difference { cluster, objects } = difference;
+/// Returns what would change in one cluster: objects that would not stay as they are, with their fields if asked for, and a count.
+pub fn text(changes: &Changes, fields: bool, style: Style) -> String {
+    let Changes { cluster, objects } = changes;
     let count = |effect: Effect| objects.iter().filter(|change| change.effect == effect).count();
     let counts = [
         (Effect::Refuse, "refused"),
@@ -28,7 +27,7 @@ pub fn text(difference: &Difference, style: Style) -> String {
     for change in changes {
         let note = change.note.as_deref().map(|note| style.dim(&format!("  {note}"))).unwrap_or_default();
         text.push_str(&format!("  {} {}{note}\n", sign(change.effect), change.object));
-        for field in &change.fields {
+        for field in change.fields.iter().filter(|_| fields) {
             let values = match (&field.from, &field.to) {
                 // Of a Secret.
                 (Value::Null, Value::Null) => "changes".into(),

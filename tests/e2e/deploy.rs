@@ -1,9 +1,15 @@
 //! `kindmesh deploy` and `image load` with an application that kindmesh does not know: `examples/shop`.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::environment::{E2E, Output};
+use super::killing::RunningCommand;
 use super::shop::{IMAGE, build_image, call_checkout, copy_manifests, deploy};
+
+/// No deployment takes this long.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn document(output: &Output) -> Value {
     assert_eq!(output.code, 0, "{output:?}");
@@ -17,15 +23,21 @@ fn application_is_deployed_across_clusters_and_deleted() {
     build_image();
     let dir = copy_manifests(["cluster1", "cluster2"]);
     let path = dir.path().to_str().expect("a UTF-8 path");
+    let planned = kindmesh.run(&["deploy", path, "--dry-run"]);
+    assert_eq!(planned.code, 0, "{planned:?}");
+    for line in ["+ Deployment checkout in namespace shop", "cluster2: stub Service checkout: ", "Nothing was changed."] {
+        assert!(planned.stdout.contains(line), "{planned:?}");
+    }
+    assert_eq!(kindmesh.kubectl("cluster1", &["get", "namespace", "shop"]).code, 1);
+
     let output = deploy(kindmesh, &[path]);
     let deployed = document(&output)["deployed"].clone();
     let stubs = deployed["stubs"].as_array().expect("an array");
-    assert_eq!(stubs.len(), 1, "{deployed}");
-    assert_eq!(
-        (&stubs[0]["object"]["cluster"], &stubs[0]["object"]["name"]),
-        (&"cluster1".into(), &"orders".into())
-    );
-    let reason = stubs[0]["because"].as_str().expect("a reason");
+    let stub = |number: usize| (&stubs[number]["object"]["cluster"], &stubs[number]["object"]["name"]);
+    assert_eq!(stub(0), (&"cluster2".into(), &"checkout".into()));
+    assert_eq!(stub(1), (&"cluster1".into(), &"orders".into()));
+    assert_eq!(stubs.len(), 2, "{deployed}");
+    let reason = stubs[1]["because"].as_str().expect("a reason");
     assert!(
         reason.contains("Deployment checkout in cluster1 refers to http://orders:8080 (ORDERS_URL)"),
         "{reason}"
@@ -46,6 +58,38 @@ fn application_is_deployed_across_clusters_and_deleted() {
     assert_eq!(again["changed"], false, "{again}");
     let loaded = document(&kindmesh.run(&["image", "load", IMAGE, "--to", "cluster1", "--output", "json"]));
     assert_eq!(loaded["images"][0]["changed"], false, "{loaded}");
+
+    // A saved file is deployed. The first deployment has changed nothing.
+    let extra = dir.path().join("extra.yaml");
+    let saved = |data: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: extra, namespace: shop}}, data: {data}}}"
+        );
+        std::fs::write(&extra, text).expect("write the file");
+    };
+    let watch = RunningCommand::start(kindmesh, &["deploy", path, "--watch"]);
+    let is_applied = |line: &str| line.contains("\"name\":\"extra\"");
+    let until_applied = |line: &str| {
+        if !is_applied(line) {
+            saved("{a: b}");
+        }
+        is_applied(line)
+    };
+    watch.kill_at_line(until_applied, WATCH_TIMEOUT);
+    let read = || {
+        kindmesh.kubectl("cluster1", &["-n", "shop", "get", "configmap", "extra", "-o", "jsonpath={.data.a}"]).stdout
+    };
+    assert_eq!(read(), "b");
+    saved("{a: c}");
+    let difference = kindmesh.run(&["deploy", path, "--diff"]);
+    assert!(difference.stdout.contains("data.a: \"b\" → \"c\""), "{difference:?}");
+    // Every refused object is named, with its file.
+    saved("{a: 1}, dada: {}");
+    let refused = kindmesh.run(&["deploy", path, "--dry-run"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("extra.yaml:1:1") && refused.stderr.contains("dada"), "{refused:?}");
+    assert_eq!(read(), "b");
+    std::fs::remove_file(&extra).expect("remove the file");
 
     // Objects that are no longer in the manifests are deleted.
     let orders = dir.path().join("orders.yaml");

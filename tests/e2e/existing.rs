@@ -203,7 +203,7 @@ fn deploys(foreign: &Foreign, environment: &InForeign<'_>) {
         serde_json::from_str::<Value>(&environment.must(&arguments)).unwrap()
     };
     let deployed = deploy(&[]);
-    assert_eq!(deployed["deployed"]["stubs"].as_array().map(Vec::len), Some(1), "{deployed}");
+    assert_eq!(deployed["deployed"]["stubs"].as_array().map(Vec::len), Some(2), "{deployed}");
     let checkout = ["get", "--raw", "/api/v1/namespaces/shop/services/checkout:8080/proxy/checkout"];
     let answer = foreign.must("east", &checkout);
     assert!(answer.contains("\"onOrder\":3"), "{answer}");

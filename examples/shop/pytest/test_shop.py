@@ -48,4 +48,4 @@ def test_orders_run_in_the_other_cluster_alone():
 
 
 def test_the_name_that_checkout_calls_has_a_stub(shop):
-    assert [stub["object"]["name"] for stub in shop["stubs"]] == ["orders"]
+    assert "orders" in [stub["object"]["name"] for stub in shop["stubs"]]

@@ -5,16 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Context, Description, Done, Task, image, kept};
 use crate::base::error::Error;
+use crate::base::event::Events;
 use crate::cli::values::duration;
 use crate::cluster::environment::Environment;
-use crate::lifecycle::deploy::{self, Deployed, Object, Options};
+use crate::host::state::Lock;
+use crate::lifecycle::deploy::{self, Deployed, DryRun, Object, Options, StubMade};
 use crate::lifecycle::locked;
+use crate::report::changes;
 use crate::spec::Label;
+
+mod watch;
 
 /// `deploy`.
 #[derive(Debug, Args)]
@@ -28,8 +33,17 @@ pub struct DeployArgs {
     /// Namespace for objects without one
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     pub namespace: Label,
+    /// Show what would be created, changed and deleted, checked by the API servers; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Like --dry-run, with each field that would change
+    #[arg(long)]
+    pub diff: bool,
+    /// Deploy again whenever a file or an image of the engine changes, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["dry_run", "diff"])]
+    pub watch: bool,
     /// Delete the objects that were deployed from this directory, in every cluster
-    #[arg(long, conflicts_with_all = ["to", "no_wait"])]
+    #[arg(long, conflicts_with_all = ["to", "no_wait", "dry_run", "diff", "watch"])]
     pub delete: bool,
     /// Do not wait until all pods are ready
     #[arg(long)]
@@ -40,28 +54,62 @@ pub struct DeployArgs {
 }
 
 pub fn command(args: DeployArgs) -> Task {
-    Task::new(
-        Description { after_signal: Some(kept), ends_outages: true, ..Description::of("deploy") },
-        async move |context| run(context, &args).await,
-    )
+    let description = Description {
+        after_signal: Some(kept),
+        ends_outages: true,
+        serves: args.watch,
+        ..Description::of("deploy")
+    };
+    Task::new(description, async move |context| match args.watch {
+        true => watch::run(context, &args).await,
+        false => run(context, &args).await,
+    })
 }
 
 async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
-    let name = context.environment_name()?;
     // Waits end slightly earlier, and report their last status.
     let deadline = Instant::now() + args.timeout;
-    let done = async {
-        let (_lock, environment) =
-            locked::open_shared(&context.folders, &name, Some(deadline), &context.events).await?;
+    within(args, deadline, async {
+        let environment = open(context, deadline, &context.events).await?;
         match args.delete {
-            true => delete(context, &environment, args).await,
-            false => apply(context, &environment, args, deadline).await,
+            true => delete(context, &environment.1, args).await,
+            false if args.dry_run || args.diff => dry_run(context, &environment.1, args, deadline).await,
+            false => apply(context, &environment.1, args, deadline).await,
         }
-    };
-    tokio::time::timeout_at(deadline + crate::diagnose::diagnosis::GATHER_TIMEOUT, done).await.map_err(|_| {
+    })
+    .await
+}
+
+async fn open(context: &Context, deadline: Instant, events: &Events) -> anyhow::Result<(Lock, Environment)> {
+    let name = context.environment_name()?;
+    locked::open_shared(&context.folders, &name, Some(deadline), events).await
+}
+
+async fn within<T>(
+    args: &DeployArgs,
+    deadline: Instant,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::time::timeout_at(deadline + crate::diagnose::diagnosis::GATHER_TIMEOUT, work).await.map_err(|_| {
         Error::environment(format!("not finished after {} s", args.timeout.as_secs()))
             .hint("run it again to continue; --timeout allows more time")
     })?
+}
+
+fn options(
+    context: &Context,
+    environment: &Environment,
+    args: &DeployArgs,
+    deadline: Instant,
+) -> anyhow::Result<Options> {
+    Ok(Options {
+        to: args.to.as_ref().map(ToString::to_string),
+        places: places(context, environment)?,
+        namespace: args.namespace.to_string(),
+        force_namespace: false,
+        wait: !args.no_wait,
+        deadline,
+    })
 }
 
 async fn apply(
@@ -70,19 +118,39 @@ async fn apply(
     args: &DeployArgs,
     deadline: Instant,
 ) -> anyhow::Result<Done> {
-    let options = Options {
-        to: args.to.as_ref().map(ToString::to_string),
-        places: places(context, environment)?,
-        namespace: args.namespace.to_string(),
-        force_namespace: false,
-        wait: !args.no_wait,
-        deadline,
-    };
+    let options = options(context, environment, args, deadline)?;
     let deployed = deploy::deploy(environment, &args.folder, &options, &context.events).await?;
     if context.is_json() {
-        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "deployed": deployed}));
+        return Done::json(&document(environment, &deployed));
     }
     Ok(Done::text(describe(&deployed, !args.no_wait)))
+}
+
+fn document(environment: &Environment, deployed: &Deployed) -> Value {
+    json!({"schemaVersion": 1, "environment": environment.name(), "deployed": deployed})
+}
+
+async fn dry_run(
+    context: &Context,
+    environment: &Environment,
+    args: &DeployArgs,
+    deadline: Instant,
+) -> anyhow::Result<Done> {
+    let options = options(context, environment, args, deadline)?;
+    let planned = deploy::dry_run(environment, &args.folder, &options, &context.events).await?;
+    if context.is_json() {
+        return Done::json(
+            &json!({"schemaVersion": 1, "environment": environment.name(), "dryRun": planned}),
+        );
+    }
+    let DryRun { changes, stubs, notes } = planned;
+    let style = context.printer.stdout_style();
+    let mut text: String = changes.iter().map(|changes| changes::text(changes, args.diff, style)).collect();
+    text.push('\n');
+    let lines = stubs.iter().map(stub_line).chain(notes.iter().map(|note| format!("note: {note}")));
+    lines.for_each(|line| text.push_str(&format!("{line}\n")));
+    text.push_str("Nothing was changed.");
+    Ok(Done::text(text.trim_start()))
 }
 
 /// Returns the field `deploy` of the spec files, or that of the stored spec if it is empty. It may differ, since it
@@ -117,6 +185,10 @@ fn called(object: &Object) -> String {
     format!("{}: {} {}", object.cluster, object.kind, object.name)
 }
 
+fn stub_line(stub: &StubMade) -> String {
+    format!("{}: stub Service {}: {}", stub.object.cluster, stub.object.name, stub.because)
+}
+
 fn describe(deployed: &Deployed, waited: bool) -> String {
     let mut lines = Vec::new();
     let mut clusters: Vec<&str> = deployed.applied.iter().map(|applied| applied.object.cluster.as_str()).collect();
@@ -129,9 +201,7 @@ fn describe(deployed: &Deployed, waited: bool) -> String {
         lines.push(format!("{cluster}: {}", names.join(", ")));
     }
     lines.extend(deployed.images.iter().map(image::line));
-    for stub in &deployed.stubs {
-        lines.push(format!("{}: stub Service {}: {}", stub.object.cluster, stub.object.name, stub.because));
-    }
+    lines.extend(deployed.stubs.iter().map(stub_line));
     lines.extend(
         deployed.removed.iter().map(|object| format!("{} deleted: no longer in the manifests", called(object))),
     );

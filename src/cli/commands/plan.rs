@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{Context, Description, Done, Task};
 use crate::base::error::Error;
 use crate::cluster::environment;
+use crate::cluster::mesh::apply::Changes;
 use crate::host::docker::Engine;
 use crate::host::inventory as gather;
 use crate::lifecycle::up;
@@ -66,7 +67,7 @@ async fn run(context: &Context, args: &PlanArgs) -> anyhow::Result<Done> {
             let style = context.printer.stdout_style();
             let mut text = human(&plan, Size::of(&spec), style);
             for difference in diff.iter().flatten() {
-                text.push_str(&changes::text(difference, style));
+                text.push_str(&changes::text(difference, true, style));
             }
             Ok(Done::text(text))
         }
@@ -79,7 +80,7 @@ struct Document<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     #[serde(skip_serializing_if = "Option::is_none")]
-    diff: Option<&'a [up::Difference]>,
+    diff: Option<&'a [Changes]>,
 }
 
 fn human(plan: &Plan, size: Size, style: Style) -> String {

@@ -22,7 +22,7 @@ use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 mod dry_run;
 mod prune;
 
-pub use dry_run::{Change, Effect};
+pub use dry_run::{Change, Changes, Effect};
 
 /// The maximum number of concurrent requests to one API server.
 pub(in crate::cluster) const MAX_CONCURRENT: usize = 16;
@@ -372,11 +372,14 @@ impl Refused {
             .hint("if it comes from mesh.values or kind settings, correct them; otherwise report a bug");
         let told = with_retries(told, reason);
         match error {
-            kube::Error::Api(status) => {
-                Self { object: object.clone(), status: (**status).clone(), error: told }.into()
-            }
+            kube::Error::Api(status) => Self::new(object, (**status).clone(), told).into(),
             _ => told.into(),
         }
+    }
+
+    /// An object that the API server refused in these words.
+    pub fn new(object: &DynamicObject, status: Status, error: Error) -> Self {
+        Self { object: object.clone(), status, error }
     }
 }
 

@@ -72,7 +72,9 @@ pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>)
             }
         }
     }
-    if let (Some(template), false) = (pod_template(&placed.object), identities.is_empty()) {
+    // The template of a Job cannot be changed, and its pods run once.
+    let template = pod_template(&placed.object).filter(|_| what != "Job");
+    if let (Some(template), false) = (template, identities.is_empty()) {
         let value = identities.into_iter().collect::<Vec<_>>().join(",");
         annotate(&mut placed.object.data, template, IMAGES, &value);
     }

@@ -164,8 +164,9 @@ impl Found {
         Ok(())
     }
 
-    fn or_nothing(self, path: &Path) -> anyhow::Result<Self> {
+    fn or_nothing(mut self, path: &Path) -> anyhow::Result<Self> {
         if !self.manifests.is_empty() {
+            self.keep_last();
             return Ok(self);
         }
         let what = if path == Path::new(STDIN) { "standard input".into() } else { path.display().to_string() };
@@ -173,6 +174,29 @@ impl Found {
             .evidence(self.notes.join("\n"))
             .hint("choose a directory with .yaml, .yml or .json files of Kubernetes objects")
             .into())
+    }
+}
+
+impl Found {
+    /// Keeps the last manifest of each object: kubectl applies them one after another, so the last one counts.
+    fn keep_last(&mut self) {
+        let identity = |manifest: &Manifest| {
+            let object = &manifest.object;
+            (object.types.clone(), object.namespace(), object.name_any())
+        };
+        let mut kept: Vec<Manifest> = Vec::new();
+        for manifest in std::mem::take(&mut self.manifests) {
+            match kept.iter_mut().find(|earlier| identity(earlier) == identity(&manifest)) {
+                Some(earlier) => {
+                    let what = format!("{} {}", apply::kind(&manifest.object), manifest.object.name_any());
+                    let (first, last) = (earlier.at(""), manifest.at(""));
+                    self.notes.push(format!("{last}: {what} is in {first}, too: the later one counts"));
+                    *earlier = manifest;
+                }
+                None => kept.push(manifest),
+            }
+        }
+        self.manifests = kept;
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Rules<'a> {
     pub force_namespace: bool,
 }
 
+/// Istio's kinds that take effect in the caller's cluster, which can be any of them.
+const ROUTING: [&str; 3] = ["VirtualService", "DestinationRule", "ServiceEntry"];
+
 /// The clusters that an object's annotation names.
 pub(in crate::lifecycle) enum Named {
     /// All.
@@ -93,11 +96,15 @@ pub(in crate::lifecycle) fn annotated(object: &DynamicObject) -> Option<Named> {
     Some(if names == ["*"] { Named::All } else { Named::These(names) })
 }
 
-/// Returns the entry of the spec's `deploy` for an object: by its name, or by that of its application.
+/// Returns the entry of the spec's `deploy` for an object: by its name, or by that of its application. Routing, which often has the
+/// name of the application that it leads to, takes effect in the callers' clusters, so there is no entry for it.
 pub(in crate::lifecycle) fn entry<'a>(
     object: &DynamicObject,
     deploy: &'a BTreeMap<String, Vec<String>>,
 ) -> Option<(String, &'a Vec<String>)> {
+    if ROUTING.contains(&kind(object)) {
+        return None;
+    }
     let labels = object.labels();
     let application = ["app.kubernetes.io/name", "app"].iter().filter_map(|key| labels.get(*key).cloned());
     let mut names = std::iter::once(object.name_any()).chain(application);
@@ -215,18 +222,22 @@ fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Ve
     let namespace = object.namespace();
     let here = || workloads.iter().filter(|workload| workload.object.namespace() == namespace);
     let clusters = match kind(object) {
-        "Service" => rules.union(here().filter(|workload| selects(object, &workload.object))),
+        "Service" if is_service(object) => rules.union(here().filter(|workload| selects(object, &workload.object))),
         "Namespace" => {
             let name = object.name_any();
             rules.union(workloads.iter().filter(|workload| workload.object.namespace().as_ref() == Some(&name)))
         }
-        // Routing takes effect in the caller's cluster, which can be any of them.
-        "VirtualService" | "DestinationRule" | "ServiceEntry" => rules.union(workloads.iter()),
+        routing if ROUTING.contains(&routing) => rules.union(workloads.iter()),
         _ if namespace.is_none() => rules.union(workloads.iter()),
         _ => rules.union(here()),
     };
     // It refers to no object of these manifests, but to one that exists already or is applied later.
     if clusters.is_empty() { rules.clusters.to_vec() } else { clusters }
+}
+
+/// Whether an object is a Service of Kubernetes: Knative has another kind of this name.
+pub fn is_service(object: &DynamicObject) -> bool {
+    object.types.as_ref().is_some_and(|types| types.api_version == "v1" && types.kind == "Service")
 }
 
 /// Returns the clusters with pods that a Service selects.

@@ -26,18 +26,28 @@ struct Found {
     object: DynamicObject,
 }
 
-/// Deletes the objects of a deployment in one cluster that are no longer in the manifests. Namespaces are deleted
-/// last, and only if they contain nothing else. Returns the deleted objects, and a note about each kept namespace.
-/// `exists` tells whether the cluster existed before the environment.
+/// The objects of a deployment in one cluster that its manifests do not contain.
+pub(super) struct Unwanted<'a> {
+    cluster: &'a str,
+    client: &'a Client,
+    /// All kinds that can be listed and deleted, and those of them that the user may list everywhere.
+    all: Vec<Addressed>,
+    kinds: Vec<Addressed>,
+    namespaces: Vec<Found>,
+    others: Vec<Found>,
+}
+
+/// Finds the objects of a deployment in one cluster that are no longer in the manifests. `exists` tells whether the cluster
+/// existed before the environment.
 ///
 /// # Errors
 /// The API server's errors.
-pub(super) async fn prune(
-    (cluster, client): (&str, &Client),
+pub(super) async fn unwanted<'a>(
+    (cluster, client): (&'a str, &'a Client),
     exists: bool,
     deploy: &str,
     wanted: &BTreeSet<Object>,
-) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
+) -> anyhow::Result<Unwanted<'a>> {
     let known = Known::ask(client).await.context("discovering API resources")?;
     let can = |kind: &Addressed, verb| kind.capabilities.supports_operation(verb);
     let all: Vec<_> = known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
@@ -64,22 +74,48 @@ pub(super) async fn prune(
     });
     let (namespaces, others): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|f| f.addressed.resource.kind == "Namespace");
-    let (mut removed, mut notes) = (Vec::new(), Vec::new());
-    for found in others {
-        found.delete(client).await?;
-        removed.push(object_of(cluster, &found));
+    Ok(Unwanted { cluster, client, all, kinds, namespaces, others })
+}
+
+impl Unwanted<'_> {
+    /// Deletes them: namespaces last, and only if they contain nothing else. Returns the deleted objects, and a note about each
+    /// kept namespace.
+    ///
+    /// # Errors
+    /// The API server's errors.
+    pub(super) async fn delete(self) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
+        self.each(async |found| found.delete(self.client).await).await
     }
-    for found in namespaces {
-        let name = found.object.name_any();
-        let left = foreign(client, &all, &kinds, &name, &removed).await?;
-        if left.is_empty() {
-            found.delete(client).await?;
-            removed.push(object_of(cluster, &found));
-        } else {
-            notes.push(format!("skipped: namespace {name} in {cluster}, which contains {}", left.join(", ")));
+
+    /// Returns what [`delete`](Self::delete) would return.
+    ///
+    /// # Errors
+    /// The API server's errors.
+    pub(super) async fn dry_run(self) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
+        self.each(async |_| Ok(())).await
+    }
+
+    async fn each(
+        &self,
+        delete: impl AsyncFn(&Found) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Vec<Object>, Vec<String>)> {
+        let (cluster, mut removed, mut notes) = (self.cluster, Vec::new(), Vec::new());
+        for found in &self.others {
+            delete(found).await?;
+            removed.push(object_of(cluster, found));
         }
+        for found in &self.namespaces {
+            let name = found.object.name_any();
+            let left = foreign(self.client, &self.all, &self.kinds, &name, &removed).await?;
+            if left.is_empty() {
+                delete(found).await?;
+                removed.push(object_of(cluster, found));
+            } else {
+                notes.push(format!("skipped: namespace {name} in {cluster}, which contains {}", left.join(", ")));
+            }
+        }
+        Ok((removed, notes))
     }
-    Ok((removed, notes))
 }
 
 async fn list(client: &Client, addressed: &Addressed, parameters: &ListParams) -> anyhow::Result<Vec<Found>> {

@@ -18,7 +18,7 @@ use crate::base::event::{Events, Outcome, Step};
 use crate::cluster::environment::Environment;
 use crate::cluster::existing;
 use crate::cluster::kinds;
-use crate::cluster::mesh::apply::{self, Applier, Refused, kind};
+use crate::cluster::mesh::apply::{self, Applier, Change, Changes, Effect, Refused, kind};
 use crate::cluster::refusal::Record;
 use crate::cluster::rollout::Workload;
 use crate::diagnose::diagnosis::waits;
@@ -48,6 +48,13 @@ fn unserved(object: &DynamicObject, cluster: &str, at: Option<String>, versions:
     let (what, name) = (kind(object), object.name_any());
     let at = at.map(|at| format!("{at}: ")).unwrap_or_default();
     let version = object.types.as_ref().map(|types| types.api_version.as_str()).unwrap_or_default();
+    // Istio's Gateway is none of the Gateway API's.
+    let is_own = |version: &str| version.split_once('/').is_none_or(|(group, _)| is_built_in(group));
+    let same = |other: &String| {
+        other.split_once('/').map(|(group, _)| group) == version.split_once('/').map(|(group, _)| group)
+            || is_own(other) && is_own(version)
+    };
+    let versions: Vec<String> = versions.iter().filter(|other| same(other)).cloned().collect();
     match versions.first() {
         Some(serves) => {
             Error::usage(format!("{at}cluster {cluster} does not serve {version}, the version of {what} {name}"))
@@ -62,11 +69,26 @@ fn unserved(object: &DynamicObject, cluster: &str, at: Option<String>, versions:
     }
 }
 
+/// Whether an API group is one of Kubernetes itself, which has moved kinds from one group to another.
+fn is_built_in(group: &str) -> bool {
+    !group.contains('.') || (group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io")
+}
+
 /// Whether one of these objects is the CustomResourceDefinition of a kind.
 fn defined(objects: &[DynamicObject], what: &str) -> bool {
     objects.iter().any(|object| {
         kind(object) == "CustomResourceDefinition"
             && object.data.pointer("/spec/names/kind").is_some_and(|defines| defines == what)
+    })
+}
+
+/// Returns one error about several refused objects.
+fn together(errors: Vec<Error>) -> Error {
+    let mut errors = errors.into_iter();
+    let first = errors.next().unwrap_or_else(|| Error::usage("the API server refused an object"));
+    errors.fold(first, |all, other| {
+        let all = all.evidence(other.message);
+        other.evidence.into_iter().fold(all, |all, evidence| all.evidence(evidence))
     })
 }
 
@@ -219,9 +241,8 @@ impl Set {
         Ok(Self { cluster, client, record, objects: kept, sources, kubectl, recreated, exists })
     }
 
-    /// Adds to the error about a refused object where it was read, and what is wrong with it.
-    async fn explained(&self, error: anyhow::Error) -> anyhow::Error {
-        let Some(refused) = error.chain().find_map(|cause| cause.downcast_ref::<Refused>()) else { return error };
+    /// Returns the error about a refused object, with where it was read, and what is wrong with it.
+    async fn explained(&self, refused: &Refused) -> Error {
         let object = named(&self.cluster, &refused.object);
         // A namespace of an object without one is removed when it is applied.
         let same = |(other, _): &(&Object, &Source)| {
@@ -233,7 +254,7 @@ impl Set {
             None => None,
         };
         let source = self.sources.iter().find(same).map(|(_, source)| source.clone()).unwrap_or_default();
-        schema::explained(refused, &source, &self.cluster, &self.kubectl, schemas.as_ref()).into()
+        schema::explained(refused, &source, &self.cluster, &self.kubectl, schemas.as_ref())
     }
 
     /// Returns an OpenAPI document of the API server. It only serves to suggest a field, so its errors are ignored.
@@ -260,16 +281,61 @@ impl Set {
             self.record_kinds(&mut applier).await?;
             let changed = match applier.apply(self.objects.clone()).await {
                 Ok(changed) => changed,
-                Err(error) => return Err(self.explained(error).await),
+                Err(error) => match error.chain().find_map(|cause| cause.downcast_ref::<Refused>()) {
+                    Some(refused) => return Err(self.explained(refused).await.into()),
+                    None => return Err(error),
+                },
             };
             self.record_kinds(&mut applier).await?;
-            let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
             let (removed, notes) = match origin.prune {
-                true => remove::prune((&self.cluster, &self.client), self.exists, &origin.label, &wanted).await?,
+                true => self.unwanted(origin).await?.delete().await?,
                 false => Default::default(),
             };
             let changed = changed || !removed.is_empty();
             Ok(Outcome { value: (changed, removed, notes), changed })
+        })
+        .await
+    }
+
+    /// Finds the objects of an earlier deployment of the same manifests that they no longer contain.
+    async fn unwanted(&self, origin: &Origin) -> anyhow::Result<remove::Unwanted<'_>> {
+        let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
+        remove::unwanted((&self.cluster, &self.client), self.exists, &origin.label, &wanted).await
+    }
+
+    /// Returns what applying the objects would change, and notes. Nothing is changed.
+    ///
+    /// # Errors
+    /// A usage error that names each object that the API server would refuse; otherwise its errors.
+    pub(super) async fn dry_run(
+        &self,
+        origin: &Origin,
+        deadline: Instant,
+        events: &Events,
+    ) -> anyhow::Result<(Changes, Vec<String>)> {
+        let step = events.step("dry-run", Some(&self.cluster));
+        step.run(async |step| {
+            let mut applier = Applier::new(self.client.clone(), step, deadline);
+            let mut objects = applier.dry_run(&self.objects).await?;
+            let mut refusals = Vec::new();
+            for (change, object) in objects.iter_mut().zip(&self.objects) {
+                if let Some(recreated) = self.recreated.iter().find(|other| named("", other) == named("", object)) {
+                    let why = "it would be deleted and created again";
+                    *change = Change::of(recreated, Effect::Change).noted(why);
+                } else if let Some(status) = change.refusal.take() {
+                    let error = Error::environment(status.message.clone());
+                    refusals.push(self.explained(&Refused::new(object, *status, error)).await);
+                }
+            }
+            if !refusals.is_empty() {
+                return Err(together(refusals).into());
+            }
+            let (removed, notes) = match origin.prune {
+                true => self.unwanted(origin).await?.dry_run().await?,
+                false => Default::default(),
+            };
+            objects.extend(removed.iter().map(|gone| Change::named(gone.described(), Effect::Delete)));
+            Ok(Outcome::unchanged((Changes { cluster: self.cluster.clone(), objects }, notes)))
         })
         .await
     }
@@ -323,6 +389,13 @@ mod tests {
         );
         assert_eq!(error.evidence, ["it serves Deployment in apps/v1"]);
         assert!(error.hint.unwrap().starts_with("set apiVersion: apps/v1, "));
+        let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "web"}});
+        let gateway = apply::object(gateway).unwrap();
+        let other = unserved(&gateway, "cluster1", None, &["networking.istio.io/v1".into()]);
+        assert_eq!(
+            other.message,
+            "cluster cluster1 has no kind Gateway of gateway.networking.k8s.io/v1, the kind of web"
+        );
         let unknown = unserved(&old, "cluster1", None, &[]);
         assert!(unknown.message.starts_with("cluster cluster1 has no kind Deployment of extensions/v1beta1"));
         assert!(unknown.hint.unwrap().contains("CustomResourceDefinition"));

@@ -1,5 +1,6 @@
-//! Stub Services: a name resolves only in clusters with a Service of that name. If an object refers to a Service whose
-//! pods run in other clusters, a Service without pods is created. A pure function decides which ones, and why.
+//! Stub Services: a name resolves only in clusters with a Service of that name. A Service whose pods run in other clusters gets one
+//! without pods wherever other pods of the deployment run, since programs may call it by a name that no manifest contains. A
+//! Service that exists already gets one where an object refers to it. A pure function decides which ones, and why.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +9,16 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::headless::{self, Names, is_headless};
-use super::place::{Placed, pod_spec, served_in};
+use super::place::{self, Placed, pod_spec, served_in};
 use super::references::references;
-use crate::cluster::mesh::apply::kind;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// The label of a stub.
 pub const STUB: &str = "kindmesh/stub";
 /// The annotation with the reason for a stub.
 pub const BECAUSE: &str = "kindmesh/because";
-/// The annotation of a Service with the clusters that need a stub although no object in them refers to it, separated
-/// by commas; `*` means all clusters.
+/// The annotation of a Service with the clusters that get a stub, separated by commas, where no object refers to it: `*` means all
+/// clusters, and an empty value none. Without it, those with pods of the deployment do.
 pub const STUB_IN: &str = "kindmesh/stub-in";
 
 /// A Service to create in a cluster without its pods.
@@ -52,7 +52,7 @@ pub fn candidates(
     clusters: &[String],
 ) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    for service in placed.iter().filter(|placed| kind(&placed.object) == "Service") {
+    for service in placed.iter().filter(|placed| place::is_service(&placed.object)) {
         candidates.push(Candidate {
             object: service.object.clone(),
             served_in: served_in(&service.object, placed, clusters),
@@ -90,7 +90,7 @@ fn same(one: &DynamicObject, other: &DynamicObject) -> bool {
 
 /// Whether the manifests contain a Service.
 fn is_placed(placed: &[Placed], service: &DynamicObject) -> bool {
-    placed.iter().any(|placed| kind(&placed.object) == "Service" && same(&placed.object, service))
+    placed.iter().any(|placed| place::is_service(&placed.object) && same(&placed.object, service))
 }
 
 /// Returns the stubs that the placed objects need, and notes.
@@ -128,38 +128,16 @@ pub fn stubs(
             });
         }
     }
-    for candidate in candidates {
-        let service = &candidate.object;
-        let ours = is_placed(placed, service);
-        if ours {
-            let said = headless::notes(placed, (service, &candidate.served_in), clusters, resolved);
-            if !said.is_empty() {
-                notes.extend(said);
-                continue;
-            }
-        }
-        let named = stubs.iter().any(|stub| same(&stub.object, service));
-        let called = clusters.iter().any(|cluster| names(placed, service, cluster).is_some());
-        if ours
-            && !named
-            && !called
-            && candidate.there_in.len() < clusters.len()
-            && runs_elsewhere(placed, candidate)
-        {
-            notes.push(format!(
-                "nothing in other clusters refers to {}: no stub Service created; if code calls it by name, \
-                    annotate the Service with {STUB_IN}: \"*\"",
-                service.name_any()
-            ));
-        }
+    for candidate in candidates.iter().filter(|candidate| is_placed(placed, &candidate.object)) {
+        notes.extend(headless::notes(placed, (&candidate.object, &candidate.served_in), clusters, resolved));
     }
     (stubs, notes)
 }
 
-/// Whether deployed pods run in a cluster without the Service.
-fn runs_elsewhere(placed: &[Placed], candidate: &Candidate) -> bool {
-    let runs = placed.iter().filter(|placed| pod_spec(&placed.object).is_some());
-    runs.flat_map(|placed| &placed.clusters).any(|cluster| !candidate.there_in.contains(cluster))
+/// Whether pods of the deployment run in a cluster.
+fn runs_in(placed: &[Placed], cluster: &str) -> bool {
+    let mut runs = placed.iter().filter(|placed| pod_spec(&placed.object).is_some());
+    runs.any(|placed| placed.clusters.iter().any(|there| there == cluster))
 }
 
 /// Returns why a cluster needs a Service, if it does.
@@ -175,9 +153,14 @@ fn reason(placed: &[Placed], service: &DynamicObject, cluster: &str, candidate: 
     if !is_placed(placed, service) {
         return None;
     }
-    let asked = service.annotations().get(STUB_IN)?;
-    let asked = asked.trim() == "*" || asked.split(',').any(|name| name.trim() == cluster);
-    asked.then(|| format!("its annotation {STUB_IN} requests it"))
+    match service.annotations().get(STUB_IN) {
+        Some(asked) => {
+            let asked = asked.trim() == "*" || asked.split(',').any(|name| name.trim() == cluster);
+            asked.then(|| format!("its annotation {STUB_IN} requests it"))
+        }
+        None => (!elsewhere.is_empty() && runs_in(placed, cluster))
+            .then(|| format!("its pods are in {elsewhere}, and others may call it from {cluster}")),
+    }
 }
 
 /// Returns what refers to a Service in a cluster.
@@ -194,7 +177,10 @@ pub(in crate::lifecycle) fn is_service(host: &str, service: &DynamicObject, from
     long == format!("{name}.{namespace}") || (host == name && from == Some(&namespace))
 }
 
-/// Returns the stub of a Service: its ports and selector, without cluster-specific fields.
+/// The prefix of the labels and annotations by which istiod treats a Service. It takes those of the caller's cluster first.
+const ISTIO_PREFIX: &str = "networking.istio.io/";
+
+/// Returns the stub of a Service: its ports, selector and how traffic is spread, without cluster-specific fields.
 fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
     let mut ports = service.data["spec"]["ports"].clone();
     for port in ports.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -204,11 +190,21 @@ fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
     if let Some(selector) = service.data.pointer("/spec/selector").filter(|selector| !selector.is_null()) {
         spec["selector"] = selector.clone();
     }
+    if let Some(distribution) = service.data.pointer("/spec/trafficDistribution") {
+        spec["trafficDistribution"] = distribution.clone();
+    }
     let mut object = service.clone();
+    let of_istio = |map: &BTreeMap<String, String>| {
+        let own = map.iter().filter(|(key, _)| key.starts_with(ISTIO_PREFIX));
+        own.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let (labels, annotations) = (of_istio(service.labels()), of_istio(service.annotations()));
     let (name, namespace) = (service.name_any(), service.namespace());
     object.metadata = Default::default();
     object.metadata.name = Some(name);
     object.metadata.namespace = namespace;
+    object.metadata.labels = Some(labels);
+    object.metadata.annotations = Some(annotations);
     object.data = json!({"spec": spec});
     object.labels_mut().insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
     object.labels_mut().insert(STUB.to_owned(), "true".to_owned());
@@ -276,16 +272,22 @@ mod tests {
     }
 
     #[test]
-    fn unreferenced_service_gets_no_stub_but_a_note() {
-        let (stubs, notes) = made(&[service(), orders(), caller("http://payments:8080")], &BTreeMap::new());
-        assert!(stubs.is_empty());
-        assert!(
-            notes[0].contains("nothing in other clusters refers to orders") && notes[0].contains(STUB_IN),
-            "{notes:?}"
-        );
-        let mut asked = service();
-        asked.object.annotations_mut().insert(STUB_IN.into(), "*".into());
-        assert_eq!(made(&[asked, orders(), caller("x")], &BTreeMap::new()).0.len(), 1);
+    fn unreferenced_service_gets_a_stub_where_other_pods_run() {
+        let caller = || caller("http://payments:8080");
+        let (stubs, notes) = made(&[service(), orders(), caller()], &BTreeMap::new());
+        assert_eq!((stubs[0].cluster.as_str(), notes.len()), ("cluster1", 0));
+        assert_eq!(stubs[0].because, "its pods are in cluster2, and others may call it from cluster1");
+        // Without pods in cluster1, nothing there calls it.
+        assert!(made(&[service(), orders()], &BTreeMap::new()).0.is_empty());
+        let with = |annotation: &str, placed: &[Placed]| {
+            let mut service = service();
+            service.object.annotations_mut().insert(STUB_IN.into(), annotation.into());
+            made(&[&[service], placed].concat(), &BTreeMap::new()).0.len()
+        };
+        assert_eq!(with("*", &[orders()]), 1);
+        assert_eq!(with("cluster1", &[orders()]), 1);
+        assert_eq!(with("", &[orders(), caller()]), 0);
+        assert_eq!(with("cluster2", &[orders(), caller()]), 0);
     }
 
     #[test]
@@ -305,6 +307,26 @@ mod tests {
         let live = BTreeMap::from([("cluster2".to_owned(), vec![asks])]);
         assert!(made(&[caller("http://payments:8080")], &live).0.is_empty());
         assert_eq!(made(&[caller("http://orders:8080")], &live).0.len(), 1);
+    }
+
+    #[test]
+    fn stub_spreads_traffic_as_its_service_does() {
+        let mut service = service();
+        service.object.data["spec"]["trafficDistribution"] = json!("PreferClose");
+        service.object.labels_mut().insert("networking.istio.io/traffic-distribution".into(), "PreferClose".into());
+        service.object.labels_mut().insert("app".into(), "orders".into());
+        service.object.annotations_mut().insert("networking.istio.io/exportTo".into(), "*".into());
+        let stub = made(&[service, orders(), caller("x")], &BTreeMap::new()).0.remove(0).object;
+        assert_eq!(stub.data["spec"]["trafficDistribution"], "PreferClose");
+        assert!(stub.labels().contains_key("networking.istio.io/traffic-distribution"));
+        assert!(stub.annotations().contains_key("networking.istio.io/exportTo"));
+        assert!(!stub.labels().contains_key("app"));
+    }
+
+    #[test]
+    fn service_of_another_group_gets_no_stub() {
+        let knative = "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: web, namespace: shop}}";
+        assert!(made(&[placed(knative, "cluster2"), orders(), caller("http://web")], &BTreeMap::new()).0.is_empty());
     }
 
     #[test]
@@ -357,12 +379,11 @@ mod tests {
 
     #[test]
     fn name_of_a_pod_in_another_cluster_does_not_resolve() {
-        let (stubs, notes) = made(&[headless(), orders(), caller("tcp://orders-0.orders:9000")], &BTreeMap::new());
-        assert!(stubs.is_empty());
+        let (_, notes) = made(&[headless(), orders(), caller("tcp://orders-0.orders:9000")], &BTreeMap::new());
         assert!(
-            notes[0]
+            notes[1]
                 .starts_with("Deployment checkout in cluster1 refers to tcp://orders-0.orders:9000 (ORDERS_URL)")
-                && notes[0].contains("statefulset.kubernetes.io/pod-name: orders-0"),
+                && notes[1].contains("statefulset.kubernetes.io/pod-name: orders-0"),
             "{notes:?}"
         );
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ApiResource, DynamicObject};
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::existing::{self, Connected, Existing};
@@ -14,7 +13,7 @@ use super::tools::Tools;
 use crate::base::event::{Events, Outcome};
 use crate::base::names;
 use crate::cluster::existing::record;
-use crate::cluster::mesh::apply::{self, Applier, Change, Effect};
+use crate::cluster::mesh::apply::{self, Applier, Change, Changes, Effect};
 use crate::cluster::mesh::{ISTIO_NAMESPACE, cacerts, remote};
 use crate::cluster::workloads;
 use crate::plan::{Cluster, Plan};
@@ -22,16 +21,6 @@ use crate::spec::Spec;
 
 /// The timeout of one cluster. A dry run of all of Istio's objects takes seconds.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// What would change in one cluster.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Difference {
-    /// The cluster.
-    pub cluster: String,
-    /// Its objects.
-    pub objects: Vec<Change>,
-}
 
 /// Returns what `up` would change in each cluster that exists.
 ///
@@ -43,7 +32,7 @@ pub async fn diff(
     existing: &Existing,
     cache: &Path,
     events: &Events,
-) -> anyhow::Result<Vec<Difference>> {
+) -> anyhow::Result<Vec<Changes>> {
     let tools = Tools::new(cache.to_owned(), plan, events.clone());
     let connected = existing.connected();
     let of = plan.clusters.iter().filter_map(|cluster| Some((cluster, connected.get(&cluster.name)?)));
@@ -56,7 +45,7 @@ pub async fn diff(
             let wanted = wanted(spec, plan, cluster, connected, &rendered).await?;
             Ok(Outcome::unchanged(changes(plan, cluster, &wanted, &mut applier).await?))
         });
-        anyhow::Ok(Difference { cluster: cluster.name.clone(), objects: objects.await? })
+        anyhow::Ok(Changes { cluster: cluster.name.clone(), objects: objects.await? })
     });
     try_join_all(each).await
 }

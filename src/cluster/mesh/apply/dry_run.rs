@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::core::{GroupVersionKind, Status};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -45,6 +45,16 @@ pub struct Field {
     pub to: Value,
 }
 
+/// What would become of the objects of one cluster.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Changes {
+    /// The cluster.
+    pub cluster: String,
+    /// Its objects.
+    pub objects: Vec<Change>,
+}
+
 /// What would become of one object.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,11 +69,20 @@ pub struct Change {
     /// Why it would be refused, or what was not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The API server's refusal.
+    #[serde(skip)]
+    pub refusal: Option<Box<Status>>,
 }
 
 impl Change {
-    fn of(object: &DynamicObject, effect: Effect) -> Self {
-        Self { object: described(object), effect, fields: Vec::new(), note: None }
+    /// What would become of an object, without a note.
+    pub fn of(object: &DynamicObject, effect: Effect) -> Self {
+        Self::named(described(object), effect)
+    }
+
+    /// What would become of an object of this description.
+    pub fn named(object: String, effect: Effect) -> Self {
+        Self { object, effect, fields: Vec::new(), note: None, refusal: None }
     }
 
     /// What would become of an object whose content is not known yet.
@@ -72,7 +91,9 @@ impl Change {
         Self { note, ..Self::of(object, effect) }
     }
 
-    fn noted(self, note: impl Into<String>) -> Self {
+    /// Adds a note.
+    #[must_use]
+    pub fn noted(self, note: impl Into<String>) -> Self {
         Self { note: Some(note.into()), ..self }
     }
 }
@@ -121,12 +142,30 @@ impl Applier<'_> {
             return Ok(create.noted("not checked: the API server does not serve this kind yet"));
         }
         if let Some(namespace) = object.namespace().filter(|namespace| missing.contains(namespace)) {
-            return Ok(create.noted(format!("not checked: namespace {namespace} does not exist yet")));
+            return self.elsewhere(object, create, &namespace).await;
         }
         match dry(&self.api(object)?, object).await {
             Ok(_) => Ok(create),
             // The API server looks up the role that a user may not bind otherwise.
             Err(error) if is_not_found(&error) => Ok(create.noted("not checked: its role does not exist yet")),
+            Err(error) => refusal(object, error),
+        }
+    }
+
+    /// Checks an object whose namespace does not exist yet in namespace default, which every cluster has.
+    async fn elsewhere(&self, object: &DynamicObject, create: Change, namespace: &str) -> anyhow::Result<Change> {
+        let mut moved = object.clone();
+        moved.metadata.namespace = Some("default".to_owned());
+        let unchecked = format!("not checked: namespace {namespace} does not exist yet");
+        let api = self.api(&moved)?;
+        let there = api.get_opt(&moved.name_any()).await;
+        if there.with_context(|| format!("inspecting {}", described(&moved)))?.is_some() {
+            return Ok(create.noted(unchecked));
+        }
+        match dry(&api, &moved).await {
+            Ok(_) => Ok(create),
+            // What an object refers to, and what the namespace forbids, depends on the namespace.
+            Err(kube::Error::Api(status)) if [403, 404].contains(&status.code) => Ok(create.noted(unchecked)),
             Err(error) => refusal(object, error),
         }
     }
@@ -173,7 +212,8 @@ fn namespace(name: &str) -> DynamicObject {
 fn refusal(object: &DynamicObject, error: kube::Error) -> anyhow::Result<Change> {
     match error {
         kube::Error::Api(status) if classify(&status) != Class::Temporary => {
-            Ok(Change::of(object, Effect::Refuse).noted(status.message.clone()))
+            let refused = Change::of(object, Effect::Refuse).noted(status.message.clone());
+            Ok(Change { refusal: Some(status), ..refused })
         }
         other => Err(other).with_context(|| format!("asking what would become of {}", described(object))),
     }
