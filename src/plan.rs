@@ -82,9 +82,9 @@ pub struct Cluster {
     pub name: String,
     /// Its context in the environment's kubeconfig.
     pub context: String,
-    /// Its version of Istio, which is also the tag of its images.
+    /// Its version of Istio.
     pub istio_version: String,
-    /// Istio's images.
+    /// Istio's images, those that will run: `mesh.values` may name others than those of `mesh.hub` and the version.
     pub istio_images: Vec<String>,
     /// The URL at which the peers' control planes reach its API server.
     pub api_server: String,

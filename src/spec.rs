@@ -23,6 +23,7 @@ mod owned;
 mod place;
 mod places;
 mod problems;
+mod values;
 
 pub use changes::changes;
 #[cfg(feature = "cli")]
@@ -209,7 +210,7 @@ pub struct Mesh {
     pub version: String,
     /// The repository of Istio's images.
     pub hub: String,
-    /// Istio's Helm values, merged last.
+    /// Istio's Helm values, merged last: what an IstioOperator has in `spec.values`.
     pub values: Values,
 }
 

@@ -33,6 +33,7 @@ mod testing;
 mod tls;
 mod trial;
 mod url;
+mod visibility;
 
 use facts::Facts;
 pub use protocol::{Speaks, declares_bytes};
@@ -130,12 +131,13 @@ pub async fn why(
 }
 
 /// The functions that judge one hop each, in the order of the call.
-const HOPS: [fn(&Facts) -> Hop; 11] = [
+const HOPS: [fn(&Facts) -> Hop; 12] = [
     caller::judge,
     name::judge,
     service::judge,
     endpoints::judge,
     remote::judge,
+    visibility::judge,
     link::judge,
     route::judge,
     cluster::judge,

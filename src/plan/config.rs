@@ -47,13 +47,11 @@ pub(super) fn cluster(
             (existing_context(environment, name), server.clone())
         }
     };
-    let (istio_version, istio_images) = match host.existing().filter(|_| !spec.mesh.install) {
-        Some(existing) => (existing.known.istio.as_str(), Vec::new()),
-        None => {
-            let version = spec.istio_version_of(cluster);
-            (version, image_names::istio(&spec.mesh.hub, version, spec.primary_of(cluster).is_some()))
-        }
+    let istio_version = match host.existing().filter(|_| !spec.mesh.install) {
+        Some(existing) => existing.known.istio.as_str(),
+        None => spec.istio_version_of(cluster),
     };
+    let istio = spec.mesh.install.then(|| istio(spec, cluster, mesh, network)).transpose()?;
     Ok(Cluster {
         name: name.to_owned(),
         context,
@@ -65,9 +63,9 @@ pub(super) fn cluster(
         primary: spec.primary_of(cluster).map(|primary| primary.name.to_string()),
         istiod_address: network.exposed.map(|exposed| exposed.address),
         istiod_through_gateway: network.exposed.is_some_and(|exposed| exposed.through_gateway),
-        istio: spec.mesh.install.then(|| istio(spec, cluster, mesh, network)).transpose()?,
+        istio_images: istio.as_ref().map(image_names::istio::images).unwrap_or_default(),
+        istio,
         istio_version: istio_version.to_owned(),
-        istio_images,
         network: network.name.to_owned(),
         host,
     })

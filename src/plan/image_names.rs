@@ -3,7 +3,7 @@
 //! | image | its name depends on |
 //! |---|---|
 //! | the node image | the spec |
-//! | `pilot`, `proxyv2` | the spec's hub and the cluster's Istio version |
+//! | those of Istio (`istio`) | the input for istioctl: the spec's hub, the cluster's Istio version, and `mesh.values` |
 //! | the sample image | the spec, or if kindmesh builds it, the executable |
 //! | the built node image | the ids that the engine assigns to its images |
 //! | the node image of an archive | the names of its images, since an engine without those images has no ids for them |
@@ -19,6 +19,7 @@ use crate::base::digest;
 use crate::base::error::Error;
 use crate::spec::{Spec, distinct};
 
+pub(super) mod istio;
 pub mod reference;
 
 /// The repository of the sample image that kindmesh builds; never pulled, so the host does not exist.
@@ -86,12 +87,6 @@ impl Plan {
     pub fn archive_image(&self, node_image: &str) -> String {
         of_archive(node_image, &self.stable_images_on(node_image))
     }
-}
-
-/// Returns the images of a version of Istio, without that of istiod for a remote cluster.
-pub(super) fn istio(hub: &str, version: &str, is_remote: bool) -> Vec<String> {
-    let names: &[&str] = if is_remote { &["proxyv2"] } else { &["pilot", "proxyv2"] };
-    names.iter().map(|image| format!("{hub}/{image}:{version}")).collect()
 }
 
 /// Returns the sample image of a spec, and whether kindmesh builds it.

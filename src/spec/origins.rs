@@ -15,7 +15,11 @@ use crate::base::error::Error;
 ///
 /// Fields are identified by paths such as `clusters[1].name`. A field without a source has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<String, Origin>);
+pub struct Origins {
+    fields: BTreeMap<String, Origin>,
+    /// The last source that set fields of a map, for messages about the map as a whole.
+    maps: BTreeMap<String, Origin>,
+}
 
 /// What set a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +54,9 @@ impl Origins {
     /// an excerpt of the file.
     pub(super) fn locate(&self, path: &str, message: &str) -> (String, Option<String>) {
         let message = &file::clipped(message.to_owned());
-        let Some(origin) = self.nearest(path) else { return (message.to_owned(), None) };
+        // A word without a dot may be prose.
+        let map = || self.maps.get(path).filter(|_| path.contains('.'));
+        let Some(origin) = self.nearest(path).or_else(map) else { return (message.to_owned(), None) };
         let shown = &origin.source.shown;
         match origin.place {
             Some(place) => (
@@ -75,7 +81,7 @@ impl Origins {
     fn nearest(&self, path: &str) -> Option<&Origin> {
         let mut path = path;
         loop {
-            if let Some(origin) = self.0.get(path) {
+            if let Some(origin) = self.fields.get(path) {
                 return Some(origin);
             }
             path = &path[..path.rfind(['.', '['])?];
@@ -92,14 +98,16 @@ impl Origins {
         let origin = || Origin { source: source.clone(), place: places.get(path).copied() };
         match value {
             Value::Object(fields) if path.is_empty() || !fields.is_empty() => {
-                self.0.remove(path);
+                self.fields.remove(path);
+                self.maps.insert(path.to_owned(), origin());
                 for (key, value) in fields {
                     self.record_field(&field(path, key), value, source, places);
                 }
             }
             _ => {
-                self.0.retain(|known, _| !is_within(known, path));
-                self.0.insert(path.to_owned(), origin());
+                self.fields.retain(|known, _| !is_within(known, path));
+                self.maps.retain(|known, _| !is_within(known, path));
+                self.fields.insert(path.to_owned(), origin());
                 for (index, item) in value.as_array().into_iter().flatten().enumerate() {
                     // A message about an item as a whole points at its start.
                     let path = format!("{path}[{index}]");
@@ -133,5 +141,21 @@ mod tests {
         assert_eq!(origins.of("clusters[1].name"), Some("two"));
         assert_eq!(origins.of("network.subnet"), None);
         assert_eq!(origins.of("mesh"), None);
+    }
+
+    #[test]
+    fn map_has_the_position_of_its_key() {
+        let mut origins = Origins::default();
+        let source = Arc::new(Source {
+            shown: "a.yaml".into(),
+            text: "mesh:\n  values:\n    pilot: {env: {A: b}}\n".into(),
+        });
+        origins.record(&json!({"mesh": {"values": {"pilot": {"env": {"A": "b"}}}}}), &source);
+        let placed = |path: &str| origins.locate(path, "wrong").0;
+        assert_eq!(placed("mesh.values"), "a.yaml:2:3: wrong");
+        assert_eq!(placed("mesh.values.pilot"), "a.yaml:3:5: wrong");
+        assert_eq!(placed("mesh.version"), "wrong");
+        origins.record(&json!({"mesh": {"values": null}}), &Source::flag("--set"));
+        assert_eq!(origins.locate("mesh.values.pilot", "wrong").0, "wrong (from --set)");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::versions::{known_node_image, kubernetes_minors, skew, supported_istio};
-use super::{Cluster, ControlPlane, Label, Mesh, Origins, Spec, existing, file, kind, owned, subnets};
+use super::{Cluster, ControlPlane, Label, Mesh, Origins, Spec, existing, file, kind, subnets, values};
 use super::{DEFAULT_ISTIO_VERSION, DEFAULT_NODE_IMAGE};
 use crate::base::error::Error;
 
@@ -321,8 +321,8 @@ impl Problems<'_> {
             );
             self.add("mesh.hub", what, "the images are HUB/pilot and HUB/proxyv2, tagged with mesh.version");
         }
-        for (within, what) in owned::problems(&mesh.values, &OWNED_VALUES) {
-            self.add(&format!("mesh.values.{within}"), what, "remove it");
+        for (path, what, hint) in values::problems(&mesh.values) {
+            self.add(&path, what, hint);
         }
     }
 
@@ -372,35 +372,6 @@ impl Problems<'_> {
         }
     }
 }
-
-/// Istio values that the plan or another field of the spec sets, and what sets them. `mesh.values` are merged last
-/// and are the same for every cluster: any of these would break the mesh.
-const OWNED_VALUES: [(&str, &str); 17] = [
-    ("global.meshID", "all clusters share the ID that the plan sets"),
-    ("global.network", "it follows from the topology"),
-    ("global.multiCluster.clusterName", "it is the cluster's name, which remote secrets use"),
-    ("global.externalIstiod", "use clusters[].mesh.controlPlane"),
-    ("global.remotePilotAddress", "use clusters[].mesh.controlPlane"),
-    ("istiodRemote.enabled", "use clusters[].mesh.controlPlane"),
-    ("istiodRemote.injectionPath", "it is the name and the network of the remote cluster"),
-    ("istiodRemote.injectionURL", "use clusters[].mesh.controlPlane"),
-    ("global.hub", "use mesh.hub"),
-    ("global.tag", "use mesh.version"),
-    ("global.istioNamespace", "the mesh is installed in istio-system"),
-    ("meshConfig.rootNamespace", "the mesh's policies are in istio-system"),
-    // With a revision, the namespaces' istio-injection label no longer selects this control plane.
-    ("revision", "sidecar injection requires a control plane without a revision"),
-    // Identities are compared across clusters, and the checks look for cluster.local.
-    ("meshConfig.trustDomain", "identities in all clusters use cluster.local"),
-    // Another signer would not use the shared root of trust.
-    ("global.caAddress", "workload certificates are issued from the shared root of trust"),
-    ("global.pilotCertProvider", "workload certificates are issued from the shared root of trust"),
-    // With DNS capture, a name would also resolve in a cluster without its Service; the pattern relies on it failing.
-    (
-        "meshConfig.defaultConfig.proxyMetadata.ISTIO_META_DNS_CAPTURE",
-        "DNS capture is off: a name resolves only with a Service",
-    ),
-];
 
 /// Whether text is a valid value of a Kubernetes label.
 fn is_label_value(text: &str) -> bool {

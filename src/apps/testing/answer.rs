@@ -51,10 +51,13 @@ impl ServedBy {
     }
 }
 
-/// Parses a proxy's access log, in Istio's default format, for a request; cluster and pod are not in it.
+/// Parses a proxy's access log, in Istio's default format as text or JSON, for a request; cluster and pod are not in it.
 pub(super) fn logged(log: &str, request_id: &str) -> Option<ServedBy> {
     let quoted = format!("\"{request_id}\"");
     let line = log.lines().rev().find(|line| line.contains(&quoted))?;
+    if line.starts_with('{') {
+        return as_json(line);
+    }
     // After the request: `STATUS FLAGS DETAILS …`.
     let request_end = line.match_indices('"').nth(1)?.0;
     let mut words = line[request_end + 1..].split_whitespace();
@@ -66,6 +69,18 @@ pub(super) fn logged(log: &str, request_id: &str) -> Option<ServedBy> {
         address: if upstream == "-" { String::new() } else { upstream.to_owned() },
         flags: flags.to_owned(),
         details: details.to_owned(),
+        ..ServedBy::default()
+    })
+}
+
+/// Parses a line of an access log with `accessLogEncoding: JSON`, in which missing values are null.
+fn as_json(line: &str) -> Option<ServedBy> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let text = |field: &str| line[field].as_str().filter(|text| *text != "-").unwrap_or_default().to_owned();
+    Some(ServedBy {
+        address: text("upstream_host"),
+        flags: line["response_flags"].as_str().unwrap_or("-").to_owned(),
+        details: text("response_code_details"),
         ..ServedBy::default()
     })
 }
@@ -92,5 +107,20 @@ mod tests {
         assert_eq!(logged(LOG, "kindmesh-3"), None);
         assert_eq!(logged(LOG, "kindmesh"), None);
         assert_eq!(logged("[x] \"kindmesh-9\"", "kindmesh-9"), None);
+    }
+
+    #[test]
+    fn access_log_as_json_shows_the_destination() {
+        let log = r#"
+{"authority":"orders:8080","method":"GET","request_id":"kindmesh-1","response_code":200,"response_code_details":"via_upstream","response_flags":"-","upstream_host":"10.20.1.7:8080"}
+{"request_id":"kindmesh-2","response_code":503,"response_code_details":"no_healthy_upstream","response_flags":"UH","upstream_host":null}
+{"request_id":"kindmesh-3"
+"#;
+        let served = logged(log, "kindmesh-1").unwrap();
+        assert_eq!((served.address.as_str(), served.flags.as_str()), ("10.20.1.7:8080", "-"));
+        assert_eq!(served.details, "via_upstream");
+        let nobody = logged(log, "kindmesh-2").unwrap();
+        assert_eq!((nobody.address.as_str(), nobody.flags.as_str()), ("", "UH"));
+        assert_eq!(logged(log, "kindmesh-3"), None);
     }
 }

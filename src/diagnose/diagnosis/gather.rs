@@ -9,7 +9,7 @@ use kube::api::{Api, DynamicObject, ListParams, LogParams};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use super::{Evidence, Section, Source};
+use super::{Evidence, Section, Source, diagnose, rules};
 use crate::base::names::CALLER_NAME;
 use crate::cluster::link;
 use crate::cluster::mesh::{ISTIO_NAMESPACE, envoy, istiod};
@@ -24,6 +24,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const LINES: i64 = 60;
 /// The maximum number of pods inspected per workload.
 const PODS: usize = 3;
+/// How often a node is inspected while kind creates it, which takes half a minute.
+const INSPECTION_INTERVAL: Duration = Duration::from_secs(5);
 
 async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::time::timeout(REQUEST_TIMEOUT, look).await.ok().flatten()
@@ -88,12 +90,35 @@ pub async fn node(engine: &Engine, name: &str) -> Evidence {
         Some(lines)
     };
     let journal = async { journal(engine, name, &["kubelet"]).await };
-    let (state, journal, wrote) =
-        futures::join!(within(state), within(journal), within(async { Some(node::log(engine, name, 20).await) }));
+    // Its last run may be over, and then only its log says why.
+    let api_server = async {
+        let tail = "tail -q -n 5 /var/log/pods/kube-system_kube-apiserver-*/kube-apiserver/*.log";
+        let said = node::try_exec(engine, name, &["sh", "-c", tail]).await.ok()?;
+        (said.status == 0).then(|| said.stdout.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (state, journal, api_server, wrote) = futures::join!(
+        within(state),
+        within(journal),
+        within(api_server),
+        within(async { Some(node::log(engine, name, 20).await) })
+    );
+    let of_api_server = format!("API server on {name}");
+    evidence.add(Section::new(Source::Node, of_api_server, api_server.unwrap_or_default()));
     evidence.add(Section::new(Source::State, format!("node {name}"), state.unwrap_or_default()));
     evidence.add(Section::new(Source::Node, format!("kubelet on {name}"), journal.unwrap_or_default()));
     evidence.add(Section::new(Source::Node, format!("docker logs {name}"), wrote.unwrap_or_default()));
     evidence
+}
+
+/// Waits until a log of a node shows a cause for which it never becomes ready, and returns the evidence.
+pub async fn hopeless(engine: &Engine, name: &str) -> Evidence {
+    loop {
+        tokio::time::sleep(INSPECTION_INTERVAL).await;
+        let evidence = node(engine, name).await;
+        if diagnose(&evidence).is_some_and(|cause| rules::NEVER_PASS.contains(&cause.id)) {
+            return evidence;
+        }
+    }
 }
 
 /// Like [`node`], for a node whose API server responds: adds the node's conditions and the state of kube-proxy.
@@ -299,8 +324,12 @@ async fn log(client: &Client, namespace: &str, pod: &str, container: &str, previ
     Some(Section::new(Source::Log, title, text.lines().map(str::to_owned)))
 }
 
-/// Whether a line of a proxy's access log is about a failed call: `"POST / HTTP/1.1" 503 UF …`.
+/// Whether a line of a proxy's access log is about a failed call: `"POST / HTTP/1.1" 503 UF …`, or the same as JSON.
 fn is_failed_call(line: &str) -> bool {
+    if line.starts_with('{') {
+        let code = serde_json::from_str::<Value>(line).ok().and_then(|line| line["response_code"].as_u64());
+        return code.is_some_and(|code| (400..600).contains(&code));
+    }
     let status = line.split_once(" HTTP/").and_then(|(_, rest)| rest.split_once("\" ")).map(|(_, status)| status);
     status.is_some_and(|status| status.starts_with(['4', '5']))
 }
@@ -329,6 +358,8 @@ mod tests {
             is_failed_call(&call("503 UF")) && is_failed_call(&call("404 NR")) && !is_failed_call(&call("200 -"))
         );
         assert!(!is_failed_call("HTTP/2 503"));
+        let as_json = |status: u16| json!({"response_code": status, "response_flags": "UF"}).to_string();
+        assert!(is_failed_call(&as_json(503)) && !is_failed_call(&as_json(200)) && !is_failed_call("{}"));
         assert!(
             is_trouble("2026-11-24T05:00:00Z\terror\tklog\tx")
                 && !is_trouble("2026-11-24T05:00:00Z\tinfo\tads\tx")

@@ -30,6 +30,9 @@ const STATED: &[Source] = &[Error, State];
 /// The result of a failed call.
 const CALLING: &[Source] = &[Answer, Proxy, Error];
 
+/// Causes for which a node never becomes ready, so that waiting for it is of no use.
+pub const NEVER_PASS: &[&str] = &["kubernetes.feature-gate", "kubernetes.api"];
+
 /// The causes. The first match wins.
 pub const CAUSES: &[Rule] = &[
     // The host.
@@ -63,6 +66,22 @@ pub const CAUSES: &[Rule] = &[
         sentence: "this kubelet refuses to run on a host with cgroup v1",
         hint: "boot the host with cgroup v2, or remove kubernetes.nodeImage from the spec, so that kindmesh \
             configures the kubelet to accept v1; then kindmesh down and kindmesh up",
+    },
+    Rule {
+        id: "kubernetes.feature-gate",
+        told_by: &[Error, Node],
+        // Of the kubelet, the API server and kubeadm: component-base/featuregate, kubeadm/app/apis/kubeadm/validation.
+        pattern: r"unrecognized feature gate: ([\w.-]+)|([\w.-]+) is not a valid feature name|cannot set feature gate ([\w.-]+) to \w+, feature is locked to \w+",
+        sentence: "this version of Kubernetes does not have the feature gate {1}, or does not let it be set",
+        hint: "remove it from the cluster's kind settings (featureGates, or a kubeadm patch), or choose a node image that has it; \
+            then kindmesh up",
+    },
+    Rule {
+        id: "kubernetes.api",
+        told_by: &[Error, Node],
+        pattern: r"unknown api groups? (\S+)",
+        sentence: "this version of Kubernetes does not have the API group {1}",
+        hint: "remove it from runtimeConfig in the cluster's kind settings; then kindmesh up",
     },
     Rule {
         id: "engine.stale",

@@ -1,7 +1,7 @@
 //! Recorded texts, each of which must match its cause. The comment names the source; texts without one were
 //! recorded in the test lab.
 
-use super::rules::{CAUSES, SYMPTOMS};
+use super::rules::{CAUSES, NEVER_PASS, SYMPTOMS};
 use super::*;
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
@@ -54,6 +54,28 @@ fn recorded_texts_have_their_causes() {
             Source::Node,
             r#"E1101 10:00:00.000000     500 run.go:72] "command failed" err="failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release""#,
         ),
+        // The words of cmd/kubelet/app/server.go; then gardener#3140, kubeadm#2436
+        (
+            "kubernetes.feature-gate",
+            Source::Node,
+            r#"E1128 10:00:00.000000     800 run.go:72] "command failed" err="failed to set feature gates from initial flags-based config: unrecognized feature gate: OldGate""#,
+        ),
+        (
+            "kubernetes.feature-gate",
+            Source::Node,
+            r#"2026-11-28T10:00:00.0Z stderr F Error: invalid argument "OldGate=true" for "--feature-gates" flag: unrecognized feature gate: OldGate"#,
+        ),
+        (
+            "kubernetes.feature-gate",
+            Source::Node,
+            "cannot set feature gate DoneGate to false, feature is locked to true",
+        ),
+        (
+            "kubernetes.feature-gate",
+            Source::Error,
+            r#"featureGates: Invalid value: {"OldGate":true}: OldGate is not a valid feature name."#,
+        ),
+        ("kubernetes.api", Source::Node, "Error: unknown api groups old.example.io"),
         (
             "engine.stale",
             Source::Error,
@@ -433,6 +455,11 @@ fn deciding_line_is_always_shown() {
     let evidence = Evidence { sections: vec![Section::new(Source::Event, "events", lines)] };
     let shown = evidence.shown(Some("toomanyrequests"));
     assert_eq!(shown, "events:\n  toomanyrequests\n  14\n  15\n  16\n  17\n  18\n  19");
+}
+
+#[test]
+fn causes_that_never_pass_are_causes() {
+    assert!(NEVER_PASS.iter().all(|id| CAUSES.iter().any(|rule| rule.id == *id)));
 }
 
 /// Readers search the page for the text that they see.

@@ -3,11 +3,34 @@
 use kube::Client;
 use tokio::time::Instant;
 
-use super::{explained, gather};
+use super::{explain, explained, gather};
+use crate::base::error::Error;
 use crate::base::event::Step;
 use crate::cluster::mesh::remote;
 use crate::cluster::refusal::Record;
 use crate::cluster::rollout::{self, Workload};
+use crate::host::docker::Engine;
+
+/// Waits until kind has created a cluster with this control plane, but not if that can never become ready: kubeadm waits for minutes.
+///
+/// # Errors
+/// kind's, or what the node's logs show.
+pub async fn creation(
+    engine: &Engine,
+    (cluster, control_plane): (&str, &str),
+    created: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        created = created => match created {
+            Ok(()) => Ok(()),
+            Err(error) => Err(explain(error, &gather::node(engine, control_plane).await)),
+        },
+        evidence = gather::hopeless(engine, control_plane) => {
+            let error = Error::environment(format!("kind cannot create cluster {cluster}"));
+            Err(explain(error.into(), &evidence))
+        }
+    }
+}
 
 /// Waits until the pods of a workload's latest revision are ready. `record` is the cluster's record of refusals.
 ///

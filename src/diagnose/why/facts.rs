@@ -29,6 +29,8 @@ pub struct Facts {
     pub synced: Option<Vec<(String, String)>>,
     /// The clusters for which that cluster has a remote secret.
     pub remote_secrets: Vec<String>,
+    /// The mesh configuration of that istiod; null if it could not be read.
+    pub mesh_config: Value,
     /// The DestinationRules of that cluster.
     pub destination_rules: Vec<Policy>,
     /// The configuration of the caller's proxy; none if there is no proxy, or it did not respond.
@@ -115,6 +117,8 @@ pub struct Cluster {
     pub silent: Option<String>,
     /// Whether it has the Service's namespace.
     pub has_namespace: bool,
+    /// The labels of that namespace.
+    pub namespace_labels: BTreeMap<String, String>,
     /// Its Service of that name.
     pub service: Option<Service>,
     /// The pods that its Service selects; without a Service, those that another cluster's Service would select.
@@ -186,6 +190,8 @@ pub struct Service {
     pub cluster_ip: Option<Ipv4Addr>,
     /// Its external name, if it has one.
     pub external_name: Option<String>,
+    /// Its annotation `networking.istio.io/exportTo`.
+    pub export_to: Option<String>,
 }
 
 /// A port of a Service.

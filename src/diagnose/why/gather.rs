@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
+use serde_json::Value;
 
 use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Proxy, Speaks, Workload};
 use super::{Address, From, connect, read};
@@ -113,7 +114,9 @@ impl Look<'_> {
             let client = self.environment.client(name).await?;
             let namespace = &self.call.service_namespace;
             let api: Api<Namespace> = Api::all(client.clone());
-            found.has_namespace = api.get_opt(namespace).await?.is_some();
+            let namespaced = api.get_opt(namespace).await?;
+            found.has_namespace = namespaced.is_some();
+            found.namespace_labels = namespaced.map(|found| found.labels().clone()).unwrap_or_default();
             let api: Api<Service> = Api::namespaced(client.clone(), namespace);
             found.service = api.get_opt(&self.call.name).await?.map(|service| read::service(&service));
             found.gateway = gateway(&client, &self.environment.cluster(name)?.gateway.addresses).await?;
@@ -204,8 +207,9 @@ impl Look<'_> {
         };
         let name = self.control_plane_of(&self.call.cluster);
         let control_plane = self.environment.client(name).await?;
-        let (proxy, synced, secrets, rules, others) = futures::join!(
+        let (proxy, mesh_config, synced, secrets, rules, others) = futures::join!(
             proxy,
+            self.within(mesh_config(&control_plane)),
             self.within(istiod::remote_clusters(&control_plane)),
             self.within(remote_secrets(&control_plane)),
             self.within(policies(&control_plane, "networking.istio.io", "DestinationRule", None)),
@@ -222,6 +226,7 @@ impl Look<'_> {
             control_plane: name.to_owned(),
             synced,
             remote_secrets: secrets.unwrap_or_default(),
+            mesh_config: mesh_config.unwrap_or_default(),
             destination_rules: rules.unwrap_or_default(),
             other_namespaces: others.unwrap_or_default(),
             ..Facts::default()
@@ -356,6 +361,14 @@ async fn linked(engine: Option<&Engine>, plan: &Plan, here: &str, there: &str) -
         (true, false) => Linked::NotInspected,
         (false, _) => Linked::Gateway,
     })
+}
+
+/// Returns the mesh configuration that istiod reads.
+async fn mesh_config(client: &Client) -> anyhow::Result<Value> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
+    let found = api.get("istio").await.context("reading the mesh configuration")?;
+    let text = found.data.and_then(|data| data.get("mesh").cloned()).unwrap_or_default();
+    serde_yaml::from_str(&text).context("reading the mesh configuration")
 }
 
 async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<String>> {

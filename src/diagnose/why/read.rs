@@ -64,6 +64,7 @@ pub(super) fn service(service: &Service) -> facts::Service {
         }
     });
     facts::Service {
+        export_to: service.annotations().get("networking.istio.io/exportTo").cloned(),
         ports: ports.collect(),
         selector: spec.selector.unwrap_or_default(),
         headless: spec.cluster_ip.as_deref() == Some("None"),

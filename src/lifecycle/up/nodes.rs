@@ -13,7 +13,7 @@ use crate::base::wait::{self, Poll};
 use crate::cluster::client;
 use crate::cluster::link;
 use crate::cluster::refusal::{Reason, Record, Retries};
-use crate::diagnose::diagnosis::{self, gather};
+use crate::diagnose::diagnosis::{self, gather, waits};
 use crate::host::docker::{image, node};
 use crate::host::kind::{Existing, Kind};
 use crate::plan::{Cluster, KindCluster};
@@ -43,10 +43,8 @@ impl Run {
                     futures::try_join!(self.tools.kind(), images.ensure_baked(&planned.node_image))?;
                 kind.write_config(cluster, &image)?;
                 if !self.restore(cluster, &image, step).await? {
-                    if let Err(error) = kind.create(cluster, &tool, &image, step).await {
-                        let look = gather::node(engine, planned.control_plane()).await;
-                        return Err(diagnosis::explain(error, &look));
-                    }
+                    let created = kind.create(cluster, &tool, &image, step);
+                    waits::creation(engine, (cluster.name.as_str(), planned.control_plane()), created).await?;
                     templates.created();
                 }
             }
