@@ -1,5 +1,5 @@
-//! Predicts what would make `up` fail or misbehave, and prints the command that fixes it. Changes nothing, and
-//! ends within two seconds even if nothing responds.
+//! Predicts what would make `up` fail or misbehave, and prints the command that fixes it. Changes nothing, unless the user
+//! agrees to such a command ([`Fix`]), and gathers for two seconds at most, even if nothing responds.
 //!
 //! [`gather`] inspects the engine, the host and the registries and returns [`Facts`]; every [`Check`] is a pure
 //! function of them. `up` begins with the checks that need no more than the engine's first response:
@@ -19,21 +19,24 @@ mod clock;
 mod engine;
 pub mod facts;
 mod firewall;
+mod fix;
 mod gather;
 mod host;
 mod images;
 mod inotify;
 mod leftovers;
+mod limits;
 mod network;
 mod proxy;
 mod resources;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tools;
 
 pub use check::{Check, Judgement, Severity};
 use facts::{Facts, Wanted};
+pub use fix::Fix;
 pub use gather::gather;
 
 /// Every check, by subject, in the order of an inspection by hand.
@@ -87,6 +90,9 @@ pub struct Finding {
     pub consequence: String,
     /// The fix, with the command to run.
     pub cure: String,
+    /// The fix as one command that `doctor --fix` runs, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
 }
 
 impl Report {
@@ -108,8 +114,8 @@ pub fn judge(facts: &Facts) -> Report {
     for check in TOPICS.iter().flat_map(|(_, checks)| *checks) {
         for judgement in (check.judge)(facts) {
             match judgement {
-                Judgement::Found { severity, what, evidence, consequence, cure } => {
-                    findings.push(Finding { id: check.id, severity, what, evidence, consequence, cure });
+                Judgement::Found { severity, what, evidence, consequence, cure, fix } => {
+                    findings.push(Finding { id: check.id, severity, what, evidence, consequence, cure, fix });
                 }
                 Judgement::Unknown(why) => unknown.push(why),
             }

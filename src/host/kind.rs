@@ -193,6 +193,23 @@ impl Kind<'_> {
         Ok(Outcome::changed(path))
     }
 
+    /// Ensures that the cluster's own kubeconfig has the published port of the API server, which may be another one after a
+    /// restart: without kind, since everything else in the file stays. Returns whether the port has changed.
+    ///
+    /// # Errors
+    /// Errors of the engine, or if the file cannot be written.
+    pub async fn follow_port(&self, cluster: &Cluster) -> anyhow::Result<bool> {
+        let node = cluster.kind()?.control_plane();
+        let container = self.engine.docker.inspect_container(node, None).await;
+        let published = published_port(&container.with_context(|| format!("inspecting node {node}"))?);
+        let path = self.kubeconfig(&cluster.name);
+        let Some(moved) = published.and_then(|port| at_port(&path, &cluster.context, port)) else {
+            return Ok(false);
+        };
+        state::write_private(&path, serde_yaml::to_string(&moved)?.as_bytes())?;
+        Ok(true)
+    }
+
     fn kubeconfig(&self, cluster: &str) -> PathBuf {
         self.files.of_cluster(cluster, "kubeconfig")
     }
@@ -200,14 +217,8 @@ impl Kind<'_> {
     /// Returns a kind command for the engine and the network of this environment.
     fn command(&self, kind: &Path) -> Command {
         let mut command = Command::new(kind);
-        // Only variables that are set, so that the command line in an error stays short.
-        for variable in self.engine.endpoint.removed_variables() {
-            if std::env::var_os(variable).is_some() {
-                command.env_remove(variable);
-            }
-        }
+        self.engine.endpoint.select(&mut command);
         command
-            .envs(self.engine.endpoint.variables())
             .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
             .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &self.docker.network.name);
         command
@@ -265,6 +276,17 @@ fn server_port(path: &Path, context: &str) -> Option<u16> {
     let context = config.contexts.into_iter().find(|named| named.name == context)?.context?;
     let cluster = config.clusters.into_iter().find(|named| named.name == context.cluster)?.cluster?;
     cluster.server?.parse::<http::Uri>().ok()?.port_u16()
+}
+
+/// Returns the kubeconfig with another port of a context's server; none if it has this port, or no such context.
+fn at_port(path: &Path, context: &str, port: u16) -> Option<Kubeconfig> {
+    server_port(path, context).filter(|has| *has != port)?;
+    let mut config = Kubeconfig::read_from(path).ok()?;
+    let name = config.contexts.iter().find(|named| named.name == context)?.context.as_ref()?.cluster.clone();
+    let cluster = config.clusters.iter_mut().find(|named| named.name == name)?.cluster.as_mut()?;
+    let server = cluster.server.as_ref()?.parse::<http::Uri>().ok()?;
+    cluster.server = Some(format!("https://{}:{port}", server.host()?));
+    Some(config)
 }
 
 /// The result for an existing cluster.
@@ -336,6 +358,10 @@ mod tests {
         std::fs::write(&path, config.to_string()).unwrap();
         assert_eq!(server_port(&path, "kind-e-a"), Some(46423));
         assert_eq!(server_port(&path, "kind-e-b"), None);
+        assert!(at_port(&path, "kind-e-a", 46423).is_none(), "it has this port");
+        assert!(at_port(&path, "kind-e-b", 1).is_none(), "there is no such context");
+        let moved = at_port(&path, "kind-e-a", 40000).unwrap();
+        assert_eq!(moved.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("https://127.0.0.1:40000"));
         std::fs::write(&path, "no kubeconfig").unwrap();
         assert_eq!(server_port(&path, "kind-e-a"), None);
 

@@ -195,7 +195,7 @@ pub async fn dry_run(
     events: &Events,
 ) -> anyhow::Result<DryRun> {
     let (found, origin) = (manifests::read(folder, &options.namespace).await?, Origin::of(folder));
-    let Decided { sets, stubs, mut notes, .. } = Decided::decide(environment, found, &origin, options).await?;
+    let Decided { sets, stubs, mut notes, .. } = Decided::decide(environment, found, &origin, options, None).await?;
     let each = sets.iter().map(|set| set.dry_run(&origin, options.deadline, events));
     let mut changes = Vec::new();
     for (changed, left) in try_join_all(each).await? {
@@ -232,7 +232,7 @@ pub(crate) async fn deploy_manifests(
     options: &Options,
     events: &Events,
 ) -> anyhow::Result<Deployed> {
-    let decided = Decided::decide(environment, found, origin, options).await?;
+    let decided = Decided::decide(environment, found, origin, options, Some(events)).await?;
     let Decided { engine, plan, placed, stubs, needed, ours, sets, mut notes } = decided;
     // Everything is decided, and nothing has been changed yet.
     let images = match &engine {

@@ -19,6 +19,7 @@ use crate::cluster::workloads;
 use crate::diagnose::diagnosis::waits;
 use crate::host::docker::Engine;
 use crate::host::kind::{Existing, Kind};
+use crate::host::kubeconfig;
 use crate::host::outage;
 use crate::host::state::Directories;
 use crate::lifecycle::locked;
@@ -141,7 +142,7 @@ impl Start<'_> {
         let (environment, docker) = (self.opened.name(), self.plan.docker()?);
         let kind = Kind { engine: self.engine, environment, docker, files: &self.opened.files };
         let step = self.events.step("start", None);
-        step.run(async |_| {
+        step.run(async |step| {
             let clusters: Vec<_> = self.plan.kind_clusters().map(|(cluster, _)| cluster).collect();
             let revived = clusters.iter().map(|cluster| kind.start(cluster, found));
             let revived = try_join_all(revived).await?;
@@ -153,6 +154,12 @@ impl Start<'_> {
             }
             for (cluster, _) in clusters.filter(|(_, revived)| **revived == Existing::Started) {
                 self.opened.record(&cluster.name).note(Reason::ApiServer);
+            }
+            let moved =
+                try_join_all(self.plan.kind_clusters().map(|(cluster, _)| kind.follow_port(cluster))).await?;
+            if moved.contains(&true) {
+                let path = kubeconfig::ensure(&self.opened.files, self.plan)?;
+                step.note(format!("an API server has another port now: {} is updated", path.display()));
             }
             let changed = revived.contains(&Existing::Started);
             Ok(Outcome { value: changed, changed })

@@ -95,6 +95,11 @@ pub struct EngineFacts {
     pub system: String,
     /// The directory on the engine's host with its images, containers and volumes.
     pub folder: String,
+    /// The address of its containerd, if containerd stores the images instead of the engine itself; empty if the engine does
+    /// not report it.
+    pub containerd: Option<String>,
+    /// The network interface of its default bridge on its host, such as `docker0`; empty if it has none.
+    pub bridge: String,
     /// Whether it is Podman, which also supports Docker's API.
     pub podman: bool,
     /// Whether it runs rootless.

@@ -31,7 +31,11 @@ pub fn text(report: &Report, style: Style) -> String {
         true => "Without an engine, checks that ask the engine were skipped.".to_owned(),
         false => format!("Checked: {}.", topics.join(", ")),
     };
-    format!("{text}{verdict}\n{}", style.dim(&looked))
+    let fixes = match report.findings.iter().any(|finding| finding.fix.is_some()) {
+        true => "To run the fixes that are one safe command, each after asking: kindmesh doctor --fix\n",
+        false => "",
+    };
+    format!("{text}{verdict}\n{fixes}{}", style.dim(&looked))
 }
 
 /// Whether a finding means that there is no engine.
@@ -48,7 +52,7 @@ fn problems(count: usize) -> String {
 
 /// Returns one finding.
 pub(crate) fn finding(finding: &Finding, style: Style) -> String {
-    let Finding { id, severity, what, evidence, consequence, cure } = finding;
+    let Finding { id, severity, what, evidence, consequence, cure, fix: _ } = finding;
     let severity = match severity {
         Severity::Blocks => style.red("blocks"),
         Severity::Warns => style.yellow("warns"),
@@ -66,6 +70,7 @@ pub(crate) fn finding(finding: &Finding, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::doctor;
 
     fn report(findings: &[(&'static str, Severity)], unknown: &[&str]) -> String {
         let finding = |(id, severity): &(&'static str, Severity)| Finding {
@@ -75,6 +80,7 @@ mod tests {
             evidence: "seen".into(),
             consequence: "it fails".into(),
             cure: "do this".into(),
+            fix: None,
         };
         let unknown = unknown.iter().map(|why| (*why).to_owned()).collect();
         let report = Report { schema_version: 1, findings: findings.iter().map(finding).collect(), unknown };
@@ -89,6 +95,14 @@ mod tests {
         Nothing found that would make kindmesh up fail.
         Checked: the engine, its memory, disk and kernel, the firewall, addresses, proxies, images, the clock, tools, files and leftovers.
         ");
+    }
+
+    #[test]
+    fn report_names_the_command_that_runs_fixes() {
+        let mut facts = doctor::testing::good();
+        facts.host.watchers = Some(128);
+        let text = text(&doctor::judge(&facts), Style::plain());
+        assert!(text.contains("may cause trouble.\nTo run the fixes that are one safe command"), "{text}");
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn istio_of_others_is_used() {
         let cross_network = concat!(env!("CARGO_MANIFEST_DIR"), "/mesh-manifests/istio/cross-network.yaml");
         foreign.must(cluster, &["apply", "-f", cross_network]);
     }
-    refuses(&foreign, &environment, &CONSENT, "network is \"\", not \"net-east\"");
+    refuses(&foreign, &environment, &CONSENT, "network of its namespace is \"\", not \"net-east\"");
     for cluster in CLUSTERS {
         let label = format!("topology.istio.io/network=net-{cluster}");
         foreign.must(cluster, &["label", "namespace", "istio-system", &label]);

@@ -138,7 +138,49 @@ pub const CAUSES: &[Rule] = &[
         sentence: "a kind process that was killed left its kubeconfig lock: {1}",
         hint: "if no kind process is running, delete the lock: rm {1}; then kindmesh up",
     },
+    // Images that a node pulls itself: it has neither the engine's credentials nor its certificates.
+    Rule {
+        id: "node-pull.rate-limit",
+        told_by: STARTING,
+        pattern: r#"(?i)(?:Failed to pull image|ErrImagePull|ImagePullBackOff|failed to pull and unpack image).*(?:toomanyrequests|429 Too Many Requests|pull rate limit)"#,
+        sentence: "the registry's rate limit is reached, for an image that the node pulls itself",
+        hint: "docker login alone does not help: nodes do not have its credentials; log in, then repeat kindmesh deploy, which pulls \
+            with them and loads the image; or by hand: docker pull IMAGE; kindmesh image load IMAGE",
+    },
+    Rule {
+        id: "node-pull.denied",
+        told_by: STARTING,
+        pattern: r#"(?i)(?:Failed to pull image|ErrImagePull|ImagePullBackOff|failed to pull and unpack image).*(?:pull access denied|401 Unauthorized|403 Forbidden|no basic auth|insufficient_scope|unauthorized:)"#,
+        sentence: "the registry denied the node's pull: the image does not exist, or requires credentials, which the node does not have",
+        hint: "check the name; docker login alone does not help: log in, then repeat kindmesh deploy, which pulls with its credentials \
+            and loads the image; or by hand: docker pull IMAGE; kindmesh image load IMAGE; or give the pod an imagePullSecret",
+    },
+    Rule {
+        id: "node-pull.certificate",
+        told_by: STARTING,
+        pattern: r#"(?:Failed to pull image|ErrImagePull|ImagePullBackOff|failed to pull and unpack image).*https?://([^/"]+)/.*x509: certificate signed by unknown authority"#,
+        sentence: "the node does not trust the certificate of {1}: nodes do not have this host's root certificates, such as that \
+            of a company's proxy",
+        hint: "load the image instead: docker pull IMAGE; kindmesh image load IMAGE; or mount this host's certificates into the nodes: \
+            kind: {nodes: [{extraMounts: [{hostPath: /etc/ssl/certs/ca-certificates.crt, containerPath: \
+            /etc/ssl/certs/ca-certificates.crt, readOnly: true}]}]} for each cluster, then kindmesh down and kindmesh up",
+    },
     // Images.
+    Rule {
+        id: "registry.certificate",
+        told_by: STARTING,
+        pattern: r#"(?:Get|Head) "?https?://([^/"]+)/(?:v2/|token).*x509: certificate signed by unknown authority"#,
+        sentence: "the engine does not trust the certificate of the registry {1}, such as that of a company's proxy",
+        hint: "add the root certificate on the engine's host: sudo cp CA.crt /usr/local/share/ca-certificates/ && sudo \
+            update-ca-certificates && sudo systemctl restart docker; then kindmesh up",
+    },
+    Rule {
+        id: "client.old",
+        told_by: &[Error],
+        pattern: r"client version (\S+) is too old\. Minimum supported API version is ([\d.]+)",
+        sentence: "the docker client, which kind runs, is too old for the engine: its API version is {1}",
+        hint: "install the current docker client, and put it first on PATH: https://docs.docker.com/engine/install/; then kindmesh up",
+    },
     Rule {
         id: "image.rate-limit",
         told_by: STARTING,

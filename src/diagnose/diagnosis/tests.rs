@@ -132,9 +132,43 @@ fn recorded_texts_have_their_causes() {
         ),
         // sail#564, kiali#3777
         (
-            "image.rate-limit",
+            "node-pull.rate-limit",
             Source::Event,
             r#"Failed: Failed to pull image "busybox": rpc error: code = Unknown desc = failed to pull and unpack image "docker.io/library/busybox:latest": failed to copy: httpReadSeeker: failed open: unexpected status code https://registry-1.docker.io/v2/library/busybox/manifests/sha256:50aa4698fa6262977cff89181b2664b99d8a56dbca847bf62f2ef04854597cf8: 429 Too Many Requests - Server message: toomanyrequests: You have reached your pull rate limit."#,
+        ),
+        // idpbuilder#229
+        (
+            "node-pull.denied",
+            Source::State,
+            r#"app: ErrImagePull failed to pull and unpack image "r.example/app:1": failed to resolve reference "r.example/app:1": pull access denied, repository does not exist or may require authorization: authorization failed: no basic auth credentials"#,
+        ),
+        (
+            "node-pull.denied",
+            Source::Event,
+            r#"Failed: Failed to pull image "r.example/app:1": failed to resolve reference "r.example/app:1": unexpected status from HEAD request to https://r.example/v2/app/manifests/1: 401 Unauthorized"#,
+        ),
+        // kind#1010, eks-anywhere#171
+        (
+            "node-pull.certificate",
+            Source::Event,
+            r#"Failed: Failed to pull image "public.ecr.aws/app:1": failed to pull and unpack image "public.ecr.aws/app:1": failed to resolve reference "public.ecr.aws/app:1": failed to do request: Head "https://public.ecr.aws/v2/app/manifests/1": tls: failed to verify certificate: x509: certificate signed by unknown authority"#,
+        ),
+        // rancher-desktop#305
+        (
+            "node-pull.certificate",
+            Source::Event,
+            r#"Failed to pull image "docker.io/moby/buildkit:v0.8.3": failed to authorize: failed to fetch anonymous token: Get "https://auth.docker.io/token?service=registry.docker.io": x509: certificate signed by unknown authority"#,
+        ),
+        (
+            "registry.certificate",
+            Source::Error,
+            r#"Get "https://registry-1.docker.io/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority"#,
+        ),
+        // kind#1365, docker-stack-deploy#9
+        (
+            "client.old",
+            Source::Error,
+            "Error response from daemon: client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version",
         ),
         // arquillian-cube#1423
         (

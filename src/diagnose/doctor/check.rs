@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::facts::Facts;
+use super::fix::Fix;
 
 /// Whether `up` can work despite a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,6 +51,8 @@ pub enum Judgement {
         consequence: String,
         /// The fix.
         cure: String,
+        /// The fix as one command, if it is one that is safe to run.
+        fix: Option<Fix>,
     },
     /// What could not be checked, and why.
     Unknown(String),
@@ -69,7 +72,18 @@ impl Judgement {
             evidence: evidence.into(),
             consequence: consequence.into(),
             cure: cure.into(),
+            fix: None,
         }]
+    }
+
+    /// Adds the command that fixes these problems.
+    pub(super) fn fixed_by(mut judgements: Vec<Self>, command: Fix) -> Vec<Self> {
+        for judgement in &mut judgements {
+            if let Self::Found { fix, .. } = judgement {
+                *fix = Some(command.clone());
+            }
+        }
+        judgements
     }
 
     pub(super) fn unknown(why: impl Into<String>) -> Vec<Self> {

@@ -49,6 +49,12 @@ pub(super) const CHECKS: &[Check] = &[
         judge: podman,
     },
     Check {
+        id: "engine.container",
+        finds: "kindmesh runs in a container, and the engine outside of it publishes the ports of the API servers elsewhere",
+        tested: "unit: a container with and without the engine's network",
+        judge: container,
+    },
+    Check {
         id: "engine.rootless",
         finds: "the engine is rootless; on cgroup v1, kind does not support that",
         tested: "recorded: an engine's responses, modified",
@@ -89,6 +95,30 @@ fn podman(facts: &Facts) -> Vec<Judgement> {
         format!("docker version: Podman Engine {}", engine.version),
         "kindmesh uses kind's docker provider, which does not support Podman; kindmesh is not tested with Podman",
         "use a Docker engine: docker context ls; then docker context use NAME, or set DOCKER_HOST",
+    )
+}
+
+/// kind publishes API servers on 127.0.0.1 of the engine's host. A container reaches them only if it has the network of that host,
+/// whose name it then has, too, or at least the interface of the engine's bridge.
+fn container(facts: &Facts) -> Vec<Judgement> {
+    let (Some(engine), Some(evidence)) = (&facts.engine, &facts.host.container) else { return good() };
+    // A socket of the engine's host that is mounted into the container: both have one kernel.
+    if engine.kernel != facts.host.kernel {
+        return good();
+    }
+    let is_host = engine.machine == facts.host.name || facts.host.interfaces.contains(&engine.bridge);
+    if is_host {
+        return good();
+    }
+    // Whoever sets every port can forward them.
+    let severity = if facts.wanted.ports_set || facts.wanted.exists { Severity::Warns } else { Severity::Blocks };
+    Judgement::found(
+        severity,
+        "kindmesh runs in a container, but the engine runs outside of it",
+        format!("{evidence}; this host is {}, the engine's is {}", facts.host.name, engine.machine),
+        "kind publishes the API servers on 127.0.0.1 of the engine's host, which this container does not reach",
+        "run the container with that host's network: docker run --network host (devcontainer.json: \"runArgs\": \
+            [\"--network=host\"]); or run an engine in the container (the devcontainer feature docker-in-docker)",
     )
 }
 
@@ -156,6 +186,7 @@ fn cgroups(facts: &Facts) -> Vec<Judgement> {
 
 #[cfg(test)]
 mod tests {
+    use super::Severity;
     use crate::base::error::Error;
     use crate::diagnose::doctor::facts::Facts;
     use crate::diagnose::doctor::testing::{engine, found, golden, good, only};
@@ -189,6 +220,25 @@ mod tests {
         engine(&mut facts).podman = true;
         engine(&mut facts).rootless = true;
         golden("podman", &facts);
+    }
+
+    #[test]
+    fn container_needs_the_network_of_the_engine() {
+        let mut facts = good();
+        facts.host.container = Some("/.dockerenv".into());
+        assert_eq!(found(&facts), "", "the engine runs in the same container");
+        facts.host.name = "3f1c9a".into();
+        engine(&mut facts).bridge = "docker0".into();
+        facts.host.interfaces = vec!["lo".into(), "eth0".into()];
+        facts.host.memory = 1;
+        golden("container", &facts);
+        facts.wanted.ports_set = true;
+        assert_eq!(only(&facts, "engine.container").severity, Severity::Warns);
+        facts.host.interfaces.push("docker0".into());
+        assert_eq!(found(&facts), "", "it has the network of the engine's host");
+        facts.host.interfaces.clear();
+        engine(&mut facts).kernel = "6.6.0-linuxkit".into();
+        assert!(!found(&facts).contains("engine.container"), "the socket is forwarded");
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub struct Facts {
     pub host: Host,
     /// The disk of the engine's directory, if it is on this host.
     pub disk: Option<Space>,
+    /// The disk of the engine's images, if it is on this host and another one.
+    pub image_disk: Option<Space>,
+    /// The docker client, which kind runs.
+    pub client: Option<Client>,
     /// The state directory.
     pub state: Option<State>,
     /// What exists on the engine, and the host's routes.
@@ -54,6 +58,8 @@ pub struct Wanted {
     pub nodes: u64,
     /// What they require of a host.
     pub size: Size,
+    /// Whether the spec sets the port of every API server.
+    pub ports_set: bool,
     /// Whether the environment exists: then its memory and disk space are in use already.
     pub exists: bool,
 }
@@ -65,6 +71,10 @@ impl Wanted {
             clusters: spec.clusters.len() as u64,
             nodes: spec.clusters.iter().map(|cluster| 1 + u64::from(cluster.workers)).sum(),
             size: Size::of(spec),
+            ports_set: spec.kind_clusters().all(|cluster| {
+                let networking = cluster.kind.get("networking");
+                networking.and_then(|set| set["apiServerPort"].as_u64()).is_some_and(|port| port != 0)
+            }),
             exists,
         }
     }
@@ -89,6 +99,23 @@ pub struct Host {
     pub forwarding: Option<bool>,
     /// Whether packets between containers on one bridge pass through iptables.
     pub filters_bridges: Option<bool>,
+    /// The limit of entries in the ARP table (`net.ipv4.neigh.default.gc_thresh3`), of all network namespaces together.
+    pub neighbours: Option<u64>,
+    /// The limit of tracked connections (`net.netfilter.nf_conntrack_max`), of each network namespace.
+    pub connections: Option<u64>,
+    /// What shows that this process runs in a container, such as `/.dockerenv`; none if it does not.
+    pub container: Option<String>,
+    /// The network interfaces.
+    pub interfaces: Vec<String>,
+}
+
+/// The docker client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The first line of `docker --version`.
+    pub version: String,
+    /// The engine's error in `docker version`, if it refuses the client.
+    pub refused: Option<String>,
 }
 
 /// A disk.
@@ -196,6 +223,13 @@ impl Facts {
     pub fn same_machine(&self) -> Option<&Host> {
         let engine = self.engine.as_ref()?;
         self.same_kernel().filter(|host| host.name == engine.machine)
+    }
+
+    /// Returns the number of nodes on the engine after `up`, with those of other environments.
+    pub fn all_nodes(&self) -> u64 {
+        let there = self.inventory.iter().flat_map(|inventory| inventory.environments.values());
+        let there = there.map(|environment| environment.nodes.len() as u64).sum::<u64>();
+        if self.wanted.exists { there } else { there + self.wanted.nodes }
     }
 
     /// Describes what `up` would create: `2 clusters`.

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::{Facts, Firewall};
+use super::fix::Fix;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -46,13 +47,17 @@ fn forwarding(facts: &Facts) -> Vec<Judgement> {
     if on {
         return good();
     }
-    Judgement::found(
+    let off = Judgement::found(
         Severity::Warns,
         "the engine's host does not forward IPv4 packets",
         evidence,
         "nodes and pods cannot reach other hosts, and cannot pull your images",
         "sudo sysctl net.ipv4.ip_forward=1",
-    )
+    );
+    match facts.same_machine() {
+        Some(_) => Judgement::fixed_by(off, Fix::sysctl(&[("net.ipv4.ip_forward".into(), 1)])),
+        None => off,
+    }
 }
 
 /// Returns the packet filter, if the engine runs on this host.

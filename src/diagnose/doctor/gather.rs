@@ -1,6 +1,7 @@
 //! Gathers all facts in parallel. Nothing is changed, and what does not respond in time is recorded as such.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use futures::future::join_all;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::facts::{Facts, Firewall, Leftovers, LookedFor, Proxy, RegistryAnswer, Space, Wanted, WantedImage};
+use super::facts::{
+    Client, Facts, Firewall, Leftovers, LookedFor, Proxy, RegistryAnswer, Space, Wanted, WantedImage,
+};
 use super::{host, state};
 use crate::base::blocking::elsewhere;
 use crate::base::error::Error;
@@ -50,6 +53,7 @@ pub async fn gather(spec: &Spec, origins: &Origins, folders: &Directories, withi
             Ok(engine) => {
                 facts.engine = Some(engine.facts.clone());
                 facts.disk = engine_disk(&facts);
+                facts.image_disk = image_disk(&facts);
                 let executable = executable.await.unwrap_or_else(|error| Err(error.into()));
                 let all = of_engine(&engine, (spec, origins), folders, executable, &mut facts, deadline);
                 if timeout_at(deadline, all).await.is_err() {
@@ -71,6 +75,46 @@ pub(super) fn engine_disk(facts: &Facts) -> Option<Space> {
     host::space(Path::new(&facts.engine.as_ref()?.folder))
 }
 
+/// The disk of the images, if containerd stores them and its directory is on this host, on another disk than the engine's.
+fn image_disk(facts: &Facts) -> Option<Space> {
+    facts.same_machine()?;
+    let engine = facts.engine.as_ref()?;
+    let config = std::fs::read_to_string("/etc/containerd/config.toml").unwrap_or_default();
+    let folder = containerd_folder(engine.containerd.as_ref()?, &config)?;
+    let disk = |folder: &Path| std::fs::metadata(folder).ok().map(|found| found.dev());
+    let (images, own) = (disk(&folder)?, disk(Path::new(&engine.folder))?);
+    if images == own { None } else { host::space(&folder) }
+}
+
+/// Returns the directory of a containerd that runs beside the engine. One that the engine itself started stores its data in the
+/// engine's directory.
+fn containerd_folder(address: &str, config: &str) -> Option<PathBuf> {
+    if address.contains("/docker/") {
+        return None;
+    }
+    // The keys before the first table.
+    let keys = config.lines().map(str::trim).take_while(|line| !line.starts_with('['));
+    let values = keys.filter_map(|line| line.split_once('=')).filter(|(key, _)| key.trim() == "root");
+    let root = values.map(|(_, value)| value.trim().trim_matches(['"', '\''])).find(|value| !value.is_empty());
+    Some(root.unwrap_or("/var/lib/containerd").into())
+}
+
+/// Asks the docker client for its version, and whether this engine accepts it.
+async fn client(engine: &Engine) -> Option<Client> {
+    let ask = async |arguments: &[&str]| {
+        let mut command = Command::new("docker");
+        engine.endpoint.select(&mut command);
+        process::run(command.args(arguments)).await
+    };
+    let (version, accepted) = futures::join!(ask(&["--version"]), ask(&["version"]));
+    let version = String::from_utf8_lossy(&version.ok()?.stdout).lines().next().unwrap_or_default().to_owned();
+    let refused = accepted.err().map(|error| match crate::base::error::find(&error) {
+        Some(said) => said.evidence.join("; "),
+        None => format!("{error:#}"),
+    });
+    Some(Client { version, refused })
+}
+
 async fn of_engine(
     engine: &Engine,
     wanted: (&Spec, &Origins),
@@ -82,8 +126,10 @@ async fn of_engine(
     let (spec, _) = wanted;
     let on_this_machine = facts.same_machine().is_some();
     let firewall = async { if on_this_machine { Some(firewall().await) } else { None } };
-    let (inventory, firewall, images) =
-        futures::join!(crate::host::inventory::gather(engine), firewall, sample_images(engine));
+    let client = async { if facts.no_client.is_none() { client(engine).await } else { None } };
+    let (inventory, firewall, images, client) =
+        futures::join!(crate::host::inventory::gather(engine), firewall, sample_images(engine), client);
+    facts.client = client;
     facts.firewall = firewall;
     let mut inventory = match inventory {
         Ok(inventory) => inventory,
@@ -287,6 +333,21 @@ mod tests {
         let named =
             [("http_proxy", "p:1"), ("HTTPS_PROXY", "p:2")].map(|(name, value)| (name.into(), value.into()));
         assert_eq!(found, Proxy { named: named.into(), except: "a".into() });
+    }
+
+    #[test]
+    fn containerd_has_its_own_directory_unless_the_engine_started_it() {
+        let folder = |address: &str, config: &str| {
+            containerd_folder(address, config).map(|folder| folder.display().to_string())
+        };
+        let system = "/run/containerd/containerd.sock";
+        assert_eq!(folder("/var/run/docker/containerd/containerd.sock", "root = '/x'"), None);
+        assert_eq!(folder(system, "").as_deref(), Some("/var/lib/containerd"));
+        assert_eq!(folder("", "#root = \"/x\"\n[plugins]\nroot = '/y'").as_deref(), Some("/var/lib/containerd"));
+        assert_eq!(
+            folder(system, "version = 3\nroot = \"/data/containerd\"\n").as_deref(),
+            Some("/data/containerd")
+        );
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::check::{Check, Judgement, Severity, good};
 use super::facts::Facts;
+use super::fix::Fix;
 
 /// From <https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files>.
 const WATCHES: u64 = 524_288;
@@ -36,7 +37,7 @@ fn judge(facts: &Facts) -> Vec<Judgement> {
     }
     let join =
         |text: &dyn Fn(&(String, u64, u64)) -> String, by: &str| low.iter().map(text).collect::<Vec<_>>().join(by);
-    Judgement::found(
+    let found = Judgement::found(
         Severity::Warns,
         "the kernel's inotify limits are low",
         join(&|(name, has, _)| format!("{name} = {has}"), ", "),
@@ -45,18 +46,21 @@ fn judge(facts: &Facts) -> Vec<Judgement> {
             "printf '{}\\n' | sudo tee /etc/sysctl.d/99-kind.conf && sudo sysctl --system",
             join(&|(name, _, wants)| format!("{name}={wants}"), "\\n")
         ),
-    )
+    );
+    let wanted: Vec<_> = low.iter().map(|(name, _, wants)| (name.clone(), *wants)).collect();
+    Judgement::fixed_by(found, Fix::sysctl(&wanted))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::diagnose::doctor::testing::{golden, good, only};
+    use crate::diagnose::doctor::testing::{fix, golden, good, only};
 
     #[test]
     fn low_inotify_limits() {
         let mut facts = good();
         facts.host.watchers = Some(128);
         golden("inotify", &facts);
+        assert_eq!(fix(&facts), "sudo sysctl fs.inotify.max_user_instances=512");
         facts.host.watches = Some(8192);
         let cure = only(&facts, "inotify.low").cure;
         assert!(cure.contains("max_user_watches=524288\\nfs.inotify.max_user_instances=512"), "{cure}");

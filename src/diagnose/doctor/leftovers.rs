@@ -2,6 +2,7 @@
 
 use super::check::{Check, Judgement, Severity, gigabytes, good};
 use super::facts::Facts;
+use super::fix::Fix;
 use crate::base::hint::down_hint;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -57,12 +58,16 @@ fn readable(facts: &Facts) -> Vec<Judgement> {
     for found in facts.left.readable.chunk_by(|(one, ..), (other, ..)| one == other) {
         let files: Vec<_> = found.iter().map(|(_, path, mode)| format!("{mode:04o} {}", path.display())).collect();
         let root = found[0].0.display();
-        all.extend(Judgement::found(
+        let readable = Judgement::found(
             Severity::Warns,
             format!("other users can read keys in {root}"),
             files.join(", "),
             "these keys give administrator access to the clusters, or can sign certificates for the mesh",
             format!("chmod -R go= {root}"),
+        );
+        all.extend(Judgement::fixed_by(
+            readable,
+            Fix::new(["chmod".into(), "-R".into(), "go=".into(), root.to_string()]),
         ));
     }
     all
@@ -71,13 +76,14 @@ fn readable(facts: &Facts) -> Vec<Judgement> {
 fn networks(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
     for (name, networks) in &facts.left.networks {
-        all.extend(Judgement::found(
+        let left = Judgement::found(
             Severity::Warns,
             format!("environment \"{name}\" has no nodes anymore"),
             format!("Docker networks with its labels: {}; no nodes", networks.join(", ")),
             "its subnet stays in use",
             down_hint(name),
-        ));
+        );
+        all.extend(Judgement::fixed_by(left, Fix::down(name)));
     }
     all
 }
@@ -85,13 +91,14 @@ fn networks(facts: &Facts) -> Vec<Judgement> {
 fn files(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
     for (name, folder) in &facts.left.files {
-        all.extend(Judgement::found(
+        let left = Judgement::found(
             Severity::Warns,
             format!("environment \"{name}\" is not on the engine anymore, but its files exist"),
             folder.display().to_string(),
             "its keys stay on the disk, and up would use its spec again",
             down_hint(name),
-        ));
+        );
+        all.extend(Judgement::fixed_by(left, Fix::down(name)));
     }
     all
 }
@@ -103,18 +110,19 @@ fn images(facts: &Facts) -> Vec<Judgement> {
         return good();
     }
     let names: Vec<_> = images.iter().map(|(name, _)| name.as_str()).collect();
-    Judgement::found(
+    let left = Judgement::found(
         Severity::Warns,
         format!("{} sample images of earlier kindmesh builds take {}", names.len(), gigabytes(bytes)),
         "docker image ls --filter label=kindmesh.sample",
         "nothing uses them: nodes have their own copies",
         format!("docker image rm {}", names.join(" ")),
-    )
+    );
+    Judgement::fixed_by(left, Fix::new(["docker", "image", "rm"].into_iter().chain(names)))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::diagnose::doctor::testing::{found, golden, good};
+    use crate::diagnose::doctor::testing::{fix, found, golden, good};
 
     #[test]
     fn unwritable_files_and_readable_keys() {
@@ -124,6 +132,7 @@ mod tests {
         let mut facts = good();
         let key = |path: &str| ("/s/shop".into(), format!("/s/shop/{path}").into(), 0o644);
         facts.left.readable = vec![key("kubeconfig"), key("trust/root-key.pem")];
+        assert_eq!(fix(&facts), "chmod -R go= /s/shop");
         golden("state_readable", &facts);
     }
 
@@ -133,6 +142,8 @@ mod tests {
         facts.left.networks = vec![("shop".into(), vec!["kindmesh-shop".into(), "kindmesh-shop.east".into()])];
         facts.left.files = vec![("old".into(), "/s/old".into()), ("kindmesh".into(), "/s/kindmesh".into())];
         golden("leftovers", &facts);
+        facts.left.files.clear();
+        assert_eq!(fix(&facts), "kindmesh down --name shop");
     }
 
     #[test]
@@ -142,5 +153,6 @@ mod tests {
         assert_eq!(found(&facts), "");
         facts.left.images.push(("kindmesh.local/sample:b".into(), 300_000_000));
         golden("leftovers_images", &facts);
+        assert_eq!(fix(&facts), "docker image rm kindmesh.local/sample:a kindmesh.local/sample:b");
     }
 }

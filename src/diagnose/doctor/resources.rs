@@ -1,8 +1,10 @@
 //! The engine's resources: memory, CPUs, disk.
 
+use std::path::Path;
+
 use super::check::{Check, Judgement, Severity, gigabytes, good};
 use super::facts::{Facts, Space};
-use super::inotify;
+use super::{inotify, limits};
 
 /// What a node writes, at least and usually: its containerd stores and unpacks the images of Kubernetes, Istio and
 /// the samples. Measured: 1.85 GB.
@@ -46,6 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         judge: state_disk,
     },
     inotify::CHECK,
+    limits::CHECK,
 ];
 
 /// A shortage does not block the repair of an existing environment.
@@ -132,9 +135,39 @@ fn disk(facts: &Facts) -> Vec<Judgement> {
         ));
     };
     let images = if facts.images.is_empty() { (0, 0) } else { DISK_IMAGES };
+    if let Some(disk) = &facts.image_disk {
+        let nodes = (facts.wanted.nodes * DISK_A_NODE.0, facts.wanted.nodes * DISK_A_NODE.1);
+        let of_nodes = format!("the volumes of {} nodes take {}", facts.wanted.nodes, gigabytes(nodes.1));
+        let of_images = format!(
+            "containerd stores the engine's images there; those that are missing take {}",
+            gigabytes(images.1)
+        );
+        let mut all = on_disk(facts, (folder, *free), nodes, ("the engine's disk", of_nodes));
+        // What has been pulled and unpacked needs no more space.
+        if images.1 > 0 {
+            all.extend(on_disk(
+                facts,
+                (&disk.folder, disk.free),
+                images,
+                ("the disk of the engine's images", of_images),
+            ));
+        }
+        return all;
+    }
     let least = facts.wanted.nodes * DISK_A_NODE.0 + images.0;
     let wanted = facts.wanted.nodes * DISK_A_NODE.1 + images.1;
-    let severity = match *free {
+    let consequence = format!("{} nodes and their images take {}", facts.wanted.nodes, gigabytes(wanted));
+    on_disk(facts, (folder, *free), (least, wanted), ("the engine's disk", consequence))
+}
+
+/// Judges the free space of the disk with a directory: what is written there, at least and usually, in bytes.
+fn on_disk(
+    facts: &Facts,
+    (folder, free): (&Path, u64),
+    (least, wanted): (u64, u64),
+    (disk, consequence): (&str, String),
+) -> Vec<Judgement> {
+    let severity = match free {
         free if facts.wanted.exists && free >= DISK_SPARE => return good(),
         free if free < least => blocks(facts),
         free if free < wanted + DISK_SPARE => Severity::Warns,
@@ -142,9 +175,9 @@ fn disk(facts: &Facts) -> Vec<Judgement> {
     };
     Judgement::found(
         severity,
-        format!("the engine's disk has {} free", gigabytes(*free)),
+        format!("{disk} has {} free", gigabytes(free)),
         format!("free space of the disk with {}", folder.display()),
-        format!("{} nodes and their images take {}", facts.wanted.nodes, gigabytes(wanted)),
+        consequence,
         "check what uses it: docker system df; delete what is unused: docker system prune",
     )
 }
@@ -218,6 +251,20 @@ mod tests {
         facts = good();
         facts.state.as_mut().unwrap().space.free = 100_000_000;
         golden("disk_state", &facts);
+    }
+
+    #[test]
+    fn images_may_be_on_another_disk() {
+        let mut facts = good();
+        facts.images = vec![missing_image(RegistryAnswer::There(Vec::new()))];
+        facts.image_disk = Some(Space { folder: "/var/lib/containerd".into(), free: 1_000_000_000 });
+        golden("disk_images", &facts);
+        // The directory of the engine needs space for the volumes only.
+        facts.image_disk.as_mut().unwrap().free = 50_000_000_000;
+        facts.disk.as_mut().unwrap().free = 4_900_000_000;
+        assert_eq!(found(&facts), "");
+        facts.disk.as_mut().unwrap().free = 2_000_000_000;
+        assert_eq!(only(&facts, "disk.low").severity, Severity::Blocks);
     }
 
     #[test]

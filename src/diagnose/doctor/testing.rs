@@ -36,6 +36,10 @@ pub fn good() -> Facts {
         watchers: Some(512),
         forwarding: Some(true),
         filters_bridges: Some(true),
+        neighbours: Some(1024),
+        connections: Some(262_144),
+        container: None,
+        interfaces: vec!["lo".into(), "eth0".into()],
     };
     let executable =
         Executable { os: "linux".into(), architecture: "amd64".into(), digest: "0123456789ab".into() };
@@ -94,6 +98,13 @@ pub fn only(facts: &Facts, id: &str) -> Finding {
     let mut findings = judge(facts).findings;
     assert_eq!(findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), [id]);
     findings.remove(0)
+}
+
+/// Returns the command that fixes the only finding.
+pub fn fix(facts: &Facts) -> String {
+    let findings = judge(facts).findings;
+    let [Finding { fix: Some(fix), .. }] = findings.as_slice() else { panic!("{findings:?}") };
+    fix.to_string()
 }
 
 /// Compares the findings with those in `tests/golden/doctor/NAME.snap`.

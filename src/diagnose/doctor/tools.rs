@@ -12,6 +12,12 @@ pub(super) const CHECKS: &[Check] = &[
         judge: client,
     },
     Check {
+        id: "tools.client",
+        finds: "docker on PATH is not the docker client but Podman's replacement, or the engine refuses it as too old",
+        tested: "unit: the output of both",
+        judge: unusable_client,
+    },
+    Check {
         id: "tools.version",
         finds: "kind or istioctl on PATH has another version (warns), or an environment variable names one that \
             cannot be used (blocks)",
@@ -24,6 +30,32 @@ fn client(facts: &Facts) -> Vec<Judgement> {
     let Some(error) = &facts.no_client else { return good() };
     let cure = error.hint.clone().unwrap_or_default();
     Judgement::found(Severity::Blocks, &error.message, "searched PATH", "kind cannot create clusters", cure)
+}
+
+fn unusable_client(facts: &Facts) -> Vec<Judgement> {
+    let Some(client) = &facts.client else { return good() };
+    let install =
+        "install the current docker client, and put it first on PATH: https://docs.docker.com/engine/install/";
+    // kind, too, recognizes the client by these words.
+    if !client.version.starts_with("Docker version") && client.version.to_lowercase().contains("podman") {
+        return Judgement::found(
+            Severity::Blocks,
+            "docker on PATH is Podman, not the docker client",
+            format!("docker --version: {}", client.version),
+            "kind cannot create clusters on a Docker engine with it",
+            install,
+        );
+    }
+    match &client.refused {
+        Some(said) if said.contains("is too old") => Judgement::found(
+            Severity::Blocks,
+            "the docker client is too old for the engine",
+            format!("{}; docker version: {said}", client.version),
+            "kind runs this client, and cannot create clusters",
+            install,
+        ),
+        _ => good(),
+    }
 }
 
 fn versions(facts: &Facts) -> Vec<Judgement> {
@@ -83,6 +115,7 @@ fn versions(facts: &Facts) -> Vec<Judgement> {
 mod tests {
     use super::*;
     use crate::base::error::Error;
+    use crate::diagnose::doctor::facts::Client;
     use crate::diagnose::doctor::judge;
     use crate::diagnose::doctor::testing::{found, golden, good, only};
     use crate::host::tool::{Found, Here};
@@ -92,6 +125,23 @@ mod tests {
         let mut facts = good();
         facts.no_client = Some(Error::prerequisite("no docker client on PATH").hint("install the docker client"));
         golden("no_client", &facts);
+    }
+
+    #[test]
+    fn client_must_be_dockers_and_accepted_by_the_engine() {
+        let client = |version: &str, refused: Option<&str>| {
+            let mut facts = good();
+            facts.client = Some(Client { version: version.into(), refused: refused.map(str::to_owned) });
+            facts
+        };
+        assert_eq!(found(&client("Docker version 28.5.2, build ecc6942", None)), "");
+        // Without an answer, nothing is known about the client.
+        assert_eq!(found(&client("Docker version 28.5.2, build ecc6942", Some("permission denied"))), "");
+        // kind#1365
+        golden("client_podman", &client("podman version 4.9.3", None));
+        let said = "Error response from daemon: client version 1.41 is too old. Minimum supported API version is 1.44, please \
+            upgrade your client to a newer version";
+        golden("client_old", &client("Docker version 20.10.24+dfsg1, build 297e128", Some(said)));
     }
 
     #[test]

@@ -169,21 +169,26 @@ async fn create(engine: &Engine, node_image: &str, digest: &str) -> anyhow::Resu
     // With the process ID: another process may be building the same set.
     let name = format!("kindmesh-bake-{digest}-{}", std::process::id());
     let options = CreateContainerOptionsBuilder::default().name(&name).build();
-    let body = ContainerCreateBody {
+    engine.docker.create_container(Some(options), body(node_image, &name)).await.with_context(what)?;
+    engine.docker.start_container(&name, None).await.with_context(what)?;
+    Ok(name)
+}
+
+fn body(node_image: &str, name: &str) -> ContainerCreateBody {
+    ContainerCreateBody {
         image: Some(node_image.to_owned()),
         entrypoint: Some(vec!["sleep".into()]),
         cmd: Some(vec![LIVES.into()]),
-        labels: Some([(CONTAINER_LABEL.to_owned(), name.clone())].into()),
+        labels: Some([(CONTAINER_LABEL.to_owned(), name.to_owned())].into()),
         host_config: Some(HostConfig {
             network_mode: Some("none".into()),
+            // As kind's nodes: with userns-remap, their files would have other owners.
+            userns_mode: Some("host".into()),
             auto_remove: Some(true),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
-    };
-    engine.docker.create_container(Some(options), body).await.with_context(what)?;
-    engine.docker.start_container(&name, None).await.with_context(what)?;
-    Ok(name)
+    }
 }
 
 /// Streams the images from the engine into the container's containerd, and copies the changes to manifests.
@@ -226,6 +231,13 @@ async fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn build_container_has_the_users_of_kinds_nodes() {
+        // kind#124
+        let host = body("node:1", "kindmesh-bake-0123-77").host_config.unwrap();
+        assert_eq!(host.userns_mode.as_deref(), Some("host"));
+    }
 
     #[test]
     fn build_container_requires_matching_name_and_label() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tokio::process::Command;
 
 use super::{Reason, Refused};
 use crate::base::digest::hex;
@@ -52,6 +53,24 @@ impl Surroundings {
         self.get("DOCKER_CONFIG").map_or_else(|| self.home.join(".docker"), PathBuf::from)
     }
 }
+
+/// The docker client's variables with which it would use another engine, or this one differently than kindmesh does; from
+/// <https://docs.docker.com/reference/cli/docker/#environment-variables>. The others are left: `DOCKER_CONFIG` has the
+/// credentials, which kindmesh uses too.
+const UNWANTED_VARIABLES: [&str; 6] = [
+    // The other engine.
+    "DOCKER_CONTEXT",
+    "DOCKER_TLS",
+    // The version that both sides support is negotiated.
+    "DOCKER_API_VERSION",
+    // Nodes have the engine's platform.
+    "DOCKER_DEFAULT_PLATFORM",
+    // Node images are built here, or have no signatures.
+    "DOCKER_CONTENT_TRUST",
+    "DOCKER_CONTENT_TRUST_SERVER",
+];
+/// The variables of an engine with TLS.
+const TLS_VARIABLES: [&str; 2] = ["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"];
 
 /// The default socket of an engine.
 pub const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -209,7 +228,8 @@ const TLS_HINT: &str = "configure CA, certificate and key: DOCKER_TLS_VERIFY=1 a
     docker context update NAME --docker host=…,ca=…,cert=…,key=…";
 
 fn forward_hint() -> String {
-    "run kindmesh on that host; or forward its socket, and for each cluster the port that you set in its \
+    "run kindmesh on that host, or in a container with that engine's network (docker run --network container:ENGINE, a job of \
+        GitLab's Kubernetes executor) and DOCKER_HOST=tcp://127.0.0.1:2375; or forward its socket, and for each cluster the port that you set in its \
         kind.networking.apiServerPort: ssh -NL /tmp/docker.sock:/var/run/docker.sock -L PORT:127.0.0.1:PORT \
         HOST, then DOCKER_HOST=unix:///tmp/docker.sock"
         .into()
@@ -236,14 +256,19 @@ impl Endpoint {
         variables
     }
 
-    /// Returns the environment variables that must not reach the docker client: with them, it might use another
-    /// engine, or this one differently. None of them is in [`Self::variables`].
-    pub fn removed_variables(&self) -> Vec<&'static str> {
-        let mut removed = vec!["DOCKER_CONTEXT", "DOCKER_TLS"];
-        if self.tls.is_none() {
-            removed.extend(["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"]);
+    /// Makes a docker client, or kind, use this engine as kindmesh does, whatever this process's environment says.
+    pub fn select(&self, command: &mut Command) {
+        // Only variables that are set, so that the command line in an error stays short.
+        for variable in self.removed_variables().filter(|variable| std::env::var_os(variable).is_some()) {
+            command.env_remove(variable);
         }
-        removed
+        command.envs(self.variables());
+    }
+
+    /// Returns the environment variables that must not reach the docker client. None of them is in [`Self::variables`].
+    fn removed_variables(&self) -> impl Iterator<Item = &'static str> {
+        let tls = self.tls.is_none().then_some(TLS_VARIABLES).into_iter().flatten();
+        UNWANTED_VARIABLES.into_iter().chain(tls)
     }
 }
 
@@ -340,7 +365,7 @@ mod tests {
                 ("DOCKER_CERT_PATH", folder.to_owned())
             ]
         );
-        assert_eq!(found.removed_variables(), ["DOCKER_CONTEXT", "DOCKER_TLS"]);
+        assert_eq!(found.removed_variables().collect::<Vec<_>>(), UNWANTED_VARIABLES);
     }
 
     #[test]
@@ -351,7 +376,7 @@ mod tests {
         for chosen in [("DOCKER_HOST", "unix:///host.sock"), ("DOCKER_CONTEXT", "plain")] {
             let found = resolve(&around(home.path(), &[inherited[0], inherited[1], chosen])).unwrap();
             assert_eq!(found.variables(), [("DOCKER_HOST", found.host.clone())]);
-            let removed = found.removed_variables();
+            let removed: Vec<_> = found.removed_variables().collect();
             assert!(inherited.iter().all(|(name, _)| removed.contains(name)), "{removed:?}");
         }
     }

@@ -155,6 +155,8 @@ async fn facts(docker: &Docker) -> Result<(EngineFacts, Option<NetworkInspect>),
     let mtu = bridge
         .as_ref()
         .and_then(|bridge| bridge.options.as_ref()?.get("com.docker.network.driver.mtu")?.parse::<u32>().ok());
+    let device =
+        bridge.as_ref().and_then(|bridge| bridge.options.as_ref()?.get("com.docker.network.bridge.name").cloned());
     let has = |option: &str| info.security_options.iter().flatten().any(|has| has == option);
     let facts = EngineFacts {
         cgroup_version: match info.cgroup_version {
@@ -164,6 +166,8 @@ async fn facts(docker: &Docker) -> Result<(EngineFacts, Option<NetworkInspect>),
         memory: number(info.mem_total),
         cpus: number(info.ncpu),
         mtu: mtu.filter(|mtu| *mtu != DEFAULT_MTU),
+        containerd: containerd(&info),
+        bridge: device.unwrap_or_default(),
         podman: version.components.iter().flatten().any(|component| component.name == "Podman Engine"),
         rootless: has("name=rootless"),
         missing_controllers: missing_controllers(&info),
@@ -182,6 +186,13 @@ async fn facts(docker: &Docker) -> Result<(EngineFacts, Option<NetworkInspect>),
         architecture: version.arch.unwrap_or_default(),
     };
     Ok((facts, bridge))
+}
+
+/// Returns the address of the containerd that stores the engine's images; none if the engine stores them in its own directory.
+fn containerd(info: &SystemInfo) -> Option<String> {
+    let stores = |status: &Vec<String>| status.iter().any(|value| value == "io.containerd.snapshotter.v1");
+    info.driver_status.as_ref()?.iter().find(|status| stores(status))?;
+    Some(info.containerd.as_ref().and_then(|containerd| containerd.address.clone()).unwrap_or_default())
 }
 
 /// Returns the cgroup controllers that a kubelet requires and the engine reports as missing. One that the engine
@@ -271,6 +282,18 @@ mod tests {
     fn only_controllers_reported_as_missing_are_missing() {
         let info = SystemInfo { memory_limit: Some(false), cpu_set: Some(true), ..SystemInfo::default() };
         assert_eq!(missing_controllers(&info), ["memory"]);
+    }
+
+    #[test]
+    fn images_are_in_containerd_or_in_the_engines_directory() {
+        let info = |value: serde_json::Value| -> SystemInfo { serde_json::from_value(value).unwrap() };
+        let address = json!({"Address": "/run/containerd/containerd.sock"});
+        let overlay2 = json!({"DriverStatus": [["Backing Filesystem", "extfs"]], "Containerd": address});
+        assert_eq!(containerd(&info(overlay2)), None);
+        let status = json!([["driver-type", "io.containerd.snapshotter.v1"]]);
+        let engine_29 = json!({"DriverStatus": status, "Containerd": address});
+        assert_eq!(containerd(&info(engine_29)).as_deref(), Some("/run/containerd/containerd.sock"));
+        assert_eq!(containerd(&info(json!({"DriverStatus": status}))).as_deref(), Some(""));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::manifests::Found;
 use super::place::{Placed, Rules, Source};
 use super::set::Set;
 use super::{Options, Origin, Sides, headless, images, outside, place, stubs};
+use crate::base::event::Events;
 use crate::cluster::environment::{Environment, Planned};
 use crate::host::docker::Engine;
 use crate::cluster::mesh::apply::kind;
@@ -34,7 +35,8 @@ pub(super) struct Decided {
 }
 
 impl Decided {
-    /// Decides what a deployment does. Nothing is changed.
+    /// Decides what a deployment does. No cluster is changed. With `pull`, the engine pulls images that it lacks and the nodes
+    /// cannot pull.
     ///
     /// # Errors
     /// A usage error for objects that cannot be placed, that no cluster serves, or that kindmesh did not create; otherwise
@@ -44,6 +46,7 @@ impl Decided {
         found: Found,
         origin: &Origin,
         options: &Options,
+        pull: Option<&Events>,
     ) -> anyhow::Result<Self> {
         let clusters: Vec<String> = environment.cluster_names().into_iter().map(str::to_owned).collect();
         if let Some(to) = &options.to {
@@ -80,6 +83,9 @@ impl Decided {
         let owned = |cluster: &String| plan.cluster(cluster).is_some_and(|cluster| cluster.host.kind().is_some());
         let on_ours: BTreeSet<_> =
             needed.iter().filter(|(cluster, _)| owned(cluster)).flat_map(|(_, images)| images).collect();
+        if let (Some(engine), Some(events)) = (&engine, pull) {
+            notes.extend(images::pull(engine, on_ours.iter().copied(), events).await?);
+        }
         let ours = match &engine {
             Some(engine) => images::in_engine(engine, on_ours.iter().copied()).await?,
             None => BTreeMap::new(),

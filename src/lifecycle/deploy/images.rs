@@ -6,8 +6,11 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::place::{Placed, pod_spec, pod_template};
+use crate::base::error;
+use crate::base::event::{Events, Outcome};
 use crate::cluster::mesh::apply::kind;
-use crate::host::docker::{Engine, image_marks};
+use crate::host::docker::endpoint::Surroundings;
+use crate::host::docker::{Engine, credentials, image, image_marks};
 use crate::plan::image_names::reference::tagged;
 
 /// The annotation of pods with the IDs of their images: pods restart when an image was rebuilt under the same name.
@@ -31,6 +34,44 @@ fn named(placed: &Placed) -> Vec<String> {
     let lists = ["containers", "initContainers"].map(|list| placed.object.data.pointer(&format!("{path}/{list}")));
     let containers = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
     containers.filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
+}
+
+/// Pulls the images that the engine lacks and whose registry the Docker configuration has credentials for: nodes have none. Returns
+/// a note for each that cannot be pulled; the nodes then try it.
+pub(super) async fn pull<'a>(
+    engine: &Engine,
+    images: impl Iterator<Item = &'a String>,
+    events: &Events,
+) -> anyhow::Result<Vec<String>> {
+    let folder = Surroundings::of_process().docker_config();
+    let mut wanted = Vec::new();
+    for image in images {
+        let is_missing = image_marks::in_engine(engine, image).await?.is_none();
+        if is_missing && credentials::for_image(&folder, image).await.is_some() {
+            wanted.push(image);
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let step = events.step("pull", None);
+    step.run(async |step| {
+        let (mut notes, mut changed) = (Vec::new(), false);
+        for image in wanted {
+            match image::ensure(engine, [image], step).await {
+                Ok(pulled) => changed |= pulled.changed,
+                Err(error) => notes.push(not_pulled(image, &error)),
+            }
+        }
+        Ok(Outcome { value: notes, changed })
+    })
+    .await
+}
+
+fn not_pulled(image: &str, error: &anyhow::Error) -> String {
+    let evidence = error::find(error).and_then(|error| error.evidence.first().cloned());
+    let said = evidence.unwrap_or_else(|| format!("{error:#}"));
+    format!("the engine cannot pull {image} with the credentials of the Docker configuration: {said}")
 }
 
 /// Returns the images that the engine has, with their IDs.
@@ -95,6 +136,16 @@ mod tests {
     use super::super::place::By;
     use super::*;
     use crate::cluster::mesh::apply::objects;
+
+    #[test]
+    fn refused_pull_is_noted_with_the_registrys_words() {
+        let error = error::Error::environment("the image r.example/app:1 could not be pulled")
+            .evidence("401 Unauthorized");
+        assert_eq!(
+            not_pulled("r.example/app:1", &error.into()),
+            "the engine cannot pull r.example/app:1 with the credentials of the Docker configuration: 401 Unauthorized"
+        );
+    }
 
     #[test]
     fn loaded_images_are_not_pulled_and_a_new_one_restarts_pods() {
