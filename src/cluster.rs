@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod lease;
 pub mod link;
 pub mod mesh;
+pub mod network_policy;
 pub mod objects;
 pub mod pods;
 #[cfg(feature = "cli")]

@@ -22,6 +22,7 @@ mod far_side;
 mod gather;
 mod link;
 mod name;
+mod network_policy;
 mod policy;
 mod protocol;
 mod read;
@@ -131,7 +132,7 @@ pub async fn why(
 }
 
 /// The functions that judge one hop each, in the order of the call.
-const HOPS: [fn(&Facts) -> Hop; 12] = [
+const HOPS: [fn(&Facts) -> Hop; 13] = [
     caller::judge,
     name::judge,
     service::judge,
@@ -139,6 +140,7 @@ const HOPS: [fn(&Facts) -> Hop; 12] = [
     remote::judge,
     visibility::judge,
     link::judge,
+    network_policy::judge,
     route::judge,
     cluster::judge,
     tls::judge,
@@ -149,6 +151,10 @@ const HOPS: [fn(&Facts) -> Hop; 12] = [
 fn explain(facts: &Facts, url: &str) -> Explanation {
     let mut hops: Vec<Hop> = HOPS.iter().map(|judge| judge(facts)).collect();
     hops.extend(trial::judge(facts));
+    if facts.call.outside.is_some() {
+        let after_name = hops.iter_mut().skip(2);
+        after_name.for_each(|hop| *hop = Hop::skipped(hop.hop, "the Service is an alias of a host outside"));
+    }
     let first_wrong = hops.iter().find(|hop| hop.verdict == Verdict::Wrong).map(|hop| hop.hop);
     Explanation {
         from: facts.call.cluster.clone(),

@@ -10,14 +10,18 @@
 #[cfg(feature = "cli")]
 mod check;
 
-pub mod breaker;
+mod breaker;
 mod levels;
 mod mesh;
+mod network;
+mod notes;
+mod port_name;
 mod rule;
 #[cfg(test)]
 mod testing;
 
 #[cfg(feature = "cli")]
 pub use check::{Mistake, Placement, RULES, Report, lint};
+pub use notes::notes;
 #[cfg(feature = "cli")]
 pub use rule::Severity;

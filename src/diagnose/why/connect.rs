@@ -133,7 +133,7 @@ async fn grpc(environment: &Environment, client: &Client, facts: &Facts) -> Tria
     let to_sample =
         call.name == names::PRODUCER_NAME && call.service_namespace == namespace && call.port == names::GRPC_PORT;
     let from_sample = call.namespace == namespace
-        && facts.caller.as_ref().is_some_and(|caller| caller.ready && caller.app == names::CALLER_NAME);
+        && facts.caller.as_ref().is_some_and(|caller| caller.ready && caller.app() == names::CALLER_NAME);
     let Some(protocol) = protocol.filter(|_| samples.enabled && to_sample && from_sample) else {
         return Trial::None(
             "no call was sent: only calls from the sample caller to the sample producer have no side effects"

@@ -31,6 +31,8 @@ pub struct Facts {
     pub remote_secrets: Vec<String>,
     /// The mesh configuration of that istiod; null if it could not be read.
     pub mesh_config: Value,
+    /// The NetworkPolicies of the caller's namespace in its cluster; none if they could not be read.
+    pub network_policies: Option<Vec<Policy>>,
     /// The DestinationRules of that cluster.
     pub destination_rules: Vec<Policy>,
     /// The configuration of the caller's proxy; none if there is no proxy, or it did not respond.
@@ -75,6 +77,10 @@ pub struct Call {
     pub name: String,
     /// The Service's namespace.
     pub service_namespace: String,
+    /// The aliases (Services of type ExternalName in the caller's cluster) that led to the Service: names, each with what it is for.
+    pub aliases: Vec<(String, String)>,
+    /// The host outside of the clusters that the last alias is for, if it is for one.
+    pub outside: Option<String>,
     /// The pod, if the host is that of a pod of a headless Service.
     pub to_pod: Option<String>,
     /// The port.
@@ -96,8 +102,10 @@ pub struct Caller {
     pub account: String,
     /// Its node.
     pub node: String,
-    /// Its label `app`.
-    pub app: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
     /// Whether it has a proxy.
     pub meshed: bool,
     /// Whether it is ready.
@@ -133,6 +141,10 @@ pub struct Cluster {
     pub istiod_fault: Option<String>,
     /// Its east-west gateway.
     pub gateway: Option<Gateway>,
+    /// The subnets of its pods, if known.
+    pub pod_subnets: Vec<String>,
+    /// The NetworkPolicies of the Service's namespace; none if they could not be read.
+    pub network_policies: Option<Vec<Policy>>,
     /// Why the policies for its pods could not be read, if they could not: the cluster that has them, and the error.
     pub unread: Option<String>,
     /// The PeerAuthentications that may apply to its pods; of a remote cluster, in its primary.
@@ -188,6 +200,8 @@ pub struct Service {
     pub headless: bool,
     /// Its cluster IP, if it has one.
     pub cluster_ip: Option<Ipv4Addr>,
+    /// Whether it admits only pods on the caller's node (`internalTrafficPolicy: Local`).
+    pub node_local: bool,
     /// Its external name, if it has one.
     pub external_name: Option<String>,
     /// Its annotation `networking.istio.io/exportTo`.
@@ -245,7 +259,7 @@ pub struct Workload {
     pub replicas: i32,
 }
 
-/// An Istio object.
+/// A policy: an object of Istio, or a NetworkPolicy.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// Its namespace.
@@ -318,6 +332,13 @@ pub enum Trial {
     Failed(String),
     /// None: the reason.
     None(String),
+}
+
+impl Caller {
+    /// Returns its label `app`; empty if it has none.
+    pub fn app(&self) -> &str {
+        self.labels.get("app").map(String::as_str).unwrap_or_default()
+    }
 }
 
 impl Cluster {

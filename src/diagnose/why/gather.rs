@@ -12,7 +12,7 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use super::facts::{self, Call, Caller, Cluster, Facts, Linked, Policy, Proxy, Speaks, Workload};
-use super::{Address, From, connect, read};
+use super::{Address, From, connect, read, url};
 use crate::base::names;
 use crate::cluster::environment::{Environment, Planned};
 use crate::cluster::fault::{self, Fault, Kind};
@@ -39,7 +39,7 @@ pub(super) async fn gather(
         let samples = &environment.spec.samples;
         if samples.enabled { samples.namespace.to_string() } else { "default".to_owned() }
     });
-    let call = Call {
+    let mut call = Call {
         cluster: cluster.to_owned(),
         service_namespace: address.namespace.clone().unwrap_or_else(|| namespace.clone()),
         namespace,
@@ -49,11 +49,14 @@ pub(super) async fn gather(
         path: address.path.clone(),
         speaks: address.speaks.unwrap_or_default(),
         as_declared: address.speaks.is_none(),
+        ..Call::default()
     };
+    let client = environment.client(cluster).await?;
+    // If the cluster does not respond, finding the caller reports it.
+    let _ = tokio::time::timeout(within, follow_aliases(&client, &mut call)).await;
     let mut names = environment.cluster_names();
     names.sort_by_key(|name| *name != cluster);
     let look = Look { environment, call: &call, from, within };
-    let client = environment.client(cluster).await?;
     let (clusters, links, here) = futures::join!(
         join_all(names.iter().map(|name| look.cluster(name))),
         look.links(&names),
@@ -69,7 +72,7 @@ pub(super) async fn gather(
     }
     for found in &mut facts.clusters {
         if let Some(known) = links.get(&found.name).cloned() {
-            (found.linked, found.faults, found.istiod_fault) = known;
+            (found.linked, found.faults, found.istiod_fault, found.pod_subnets) = known;
         }
     }
     if call.to_pod.is_some() {
@@ -127,11 +130,18 @@ impl Look<'_> {
         };
         let looked = self.within(look).await;
         found.silent = looked.err().map(|error| self.why_silent(name, &error));
+        found.network_policies = self.network_policies(name, &self.call.service_namespace).await;
         let control_plane = self.control_plane_of(name);
         if let Err(error) = self.within(self.policies_of(control_plane, &mut found)).await {
             found.unread = Some(format!("{control_plane}: {}", self.why_silent(control_plane, &error)));
         }
         found
+    }
+
+    /// Returns the NetworkPolicies of a namespace; none if they cannot be read.
+    async fn network_policies(&self, cluster: &str, namespace: &str) -> Option<Vec<Policy>> {
+        let client = self.environment.client(cluster).await.ok()?;
+        self.within(policies(&client, "networking.k8s.io", "NetworkPolicy", Some(namespace))).await.ok()
     }
 
     /// Returns why a cluster does not respond: its nodes may be down because a user asked for it.
@@ -207,13 +217,14 @@ impl Look<'_> {
         };
         let name = self.control_plane_of(&self.call.cluster);
         let control_plane = self.environment.client(name).await?;
-        let (proxy, mesh_config, synced, secrets, rules, others) = futures::join!(
+        let (proxy, mesh_config, synced, secrets, rules, others, network_policies) = futures::join!(
             proxy,
             self.within(mesh_config(&control_plane)),
             self.within(istiod::remote_clusters(&control_plane)),
             self.within(remote_secrets(&control_plane)),
             self.within(policies(&control_plane, "networking.istio.io", "DestinationRule", None)),
             self.within(self.other_namespaces(client)),
+            self.network_policies(&self.call.cluster, &self.call.namespace),
         );
         // Each ready istiod returns a list of clusters; the first list is used.
         let synced = synced.ok().map(|all| {
@@ -229,6 +240,7 @@ impl Look<'_> {
             mesh_config: mesh_config.unwrap_or_default(),
             destination_rules: rules.unwrap_or_default(),
             other_namespaces: others.unwrap_or_default(),
+            network_policies,
             ..Facts::default()
         })
     }
@@ -307,8 +319,8 @@ impl Look<'_> {
     }
 
     /// Returns, for each cluster, whether its nodes and those of the caller's cluster have routes to each other's pods, the faults
-    /// between them, and the fault of its istiod.
-    async fn links(&self, names: &[&str]) -> BTreeMap<String, (Linked, Vec<facts::Fault>, Option<String>)> {
+    /// between them, the fault of its istiod, and the subnets of its pods.
+    async fn links(&self, names: &[&str]) -> BTreeMap<String, Known> {
         let Ok(Planned { engine, plan }) = self.within(self.environment.planned()).await else {
             return BTreeMap::new();
         };
@@ -324,10 +336,38 @@ impl Look<'_> {
             let is_istiod =
                 |fault: &&Fault| fault.kind == Kind::KillIstiod && fault.clusters.iter().any(|has| has == name);
             let istiod = faults.iter().find(is_istiod).map(Fault::described);
-            ((*name).to_owned(), (linked.unwrap_or_default(), between.collect(), istiod))
+            let subnets = plan.cluster(name).map(plan::Cluster::pod_subnets).unwrap_or_default();
+            let subnets = subnets.iter().map(ToString::to_string).collect();
+            ((*name).to_owned(), (linked.unwrap_or_default(), between.collect(), istiod, subnets))
         });
         join_all(links).await.into_iter().collect()
     }
+}
+
+/// What the host knows of a cluster: whether it is linked with the caller's, the faults between them, the fault of its istiod, and the
+/// subnets of its pods.
+type Known = (Linked, Vec<facts::Fault>, Option<String>, Vec<String>);
+
+/// Follows the aliases of the caller's cluster, as its DNS does, to the Service or the host outside that they lead to. Istio's proxies
+/// handle an alias as another name of that Service, with its ports.
+async fn follow_aliases(client: &Client, call: &mut Call) -> anyhow::Result<()> {
+    /// CoreDNS follows no more.
+    const MOST: usize = 8;
+    while call.to_pod.is_none() && call.aliases.len() < MOST {
+        let api: Api<Service> = Api::namespaced(client.clone(), &call.service_namespace);
+        let found = api.get_opt(&call.name).await?;
+        let Some(other) = found.and_then(|service| read::service(&service).external_name) else { break };
+        let other = other.trim_end_matches('.').to_owned();
+        call.aliases.push((format!("{}.{}", call.name, call.service_namespace), other.clone()));
+        match url::service_of(&other) {
+            Some((name, namespace)) => (call.name, call.service_namespace) = (name, namespace),
+            None => {
+                call.outside = Some(other);
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns a cluster's east-west gateway, if it has one.
@@ -379,7 +419,7 @@ async fn remote_secrets(client: &Client) -> anyhow::Result<Vec<String>> {
     Ok(found.items.iter().filter_map(|secret| secret.annotations().get(CLUSTER).cloned()).collect())
 }
 
-/// Returns the Istio objects of a kind, in one namespace or all.
+/// Returns the objects of a kind of version `v1`, in one namespace or all.
 async fn policies(
     client: &Client,
     group: &str,

@@ -8,17 +8,25 @@ use super::{Facts, Hop};
 const HOP: &str = "name";
 
 pub(super) fn judge(facts: &Facts) -> Hop {
+    let aliases = facts.call.aliases.iter();
+    let aliases = aliases.map(|(name, other)| format!("Service {name} is an alias (ExternalName) of {other}; "));
+    let mut hop = resolved(facts);
+    hop.saw.insert_str(0, &aliases.collect::<String>());
+    hop
+}
+
+fn resolved(facts: &Facts) -> Hop {
     let call = &facts.call;
+    if let Some(outside) = &call.outside {
+        return alias_of(facts, outside);
+    }
     let Some(here) = facts.here() else { return Hop::unknown(HOP, "no cluster responded") };
     let (name, namespace, cluster) = (&call.name, &call.service_namespace, &here.name);
-    if let Some(other) = here.service.as_ref().and_then(|service| service.external_name.as_ref()) {
+    if here.service.as_ref().is_some_and(|service| service.external_name.is_some()) {
         return Hop::wrong(
             HOP,
-            format!("Service {name} in {cluster} has type ExternalName ({other}): it selects no pods"),
-            format!(
-                "replace it with a Service that has a selector: {} delete service {name}",
-                facts.kubectl(here)
-            ),
+            "the aliases are too many, or lead in a circle: the name does not resolve",
+            format!("{} edit service {name}", facts.kubectl(here)),
         );
     }
     if let Some((found, service)) = facts.named().and_then(|found| Some((found, found.service.as_ref()?))) {
@@ -58,6 +66,27 @@ pub(super) fn judge(facts: &Facts) -> Hop {
         ),
     };
     Hop::wrong(HOP, saw, make(facts))
+}
+
+/// Judges an alias of a host that is not the full name of a Service.
+fn alias_of(facts: &Facts, host: &str) -> Hop {
+    let call = &facts.call;
+    let shortened = match host.strip_suffix(".svc") {
+        Some(name) => Some(name.to_owned()),
+        None => (!host.contains('.')).then(|| format!("{host}.{}", call.service_namespace)),
+    };
+    match (shortened, facts.here()) {
+        (Some(name), Some(here)) => Hop::wrong(
+            HOP,
+            "DNS does not complete the name that an alias is of: it does not resolve",
+            format!(
+                r#"write the full name: {} patch service {} -p '{{"spec":{{"externalName":"{name}.svc.cluster.local"}}}}'"#,
+                facts.kubectl(here),
+                call.name
+            ),
+        ),
+        _ => Hop::ok(HOP, "calls leave the clusters, and what is there is not inspected"),
+    }
 }
 
 /// Judges the name of a headless Service, which resolves to addresses of pods.
@@ -160,6 +189,10 @@ fn make(facts: &Facts) -> String {
 
 /// Returns a Service with the ports and the selector of another one.
 fn manifest(name: &str, service: &Service) -> Value {
+    if let Some(host) = &service.external_name {
+        return json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"type": "ExternalName", "externalName": host}});
+    }
     let ports = service.ports.iter().map(|port| {
         let mut made = json!({"name": port.name, "port": port.number});
         if let Some(protocol) = &port.protocol {
@@ -219,14 +252,65 @@ mod tests {
     }
 
     #[test]
-    fn headless_and_external_services_are_detected() {
+    fn headless_service_without_own_pods_is_detected() {
         let mut facts = works();
         facts.clusters[0].service.as_mut().unwrap().headless = true;
         let hop = judge(&facts);
         assert!(hop.saw.ends_with("its name resolves only to ready pods in cluster1, which has none"), "{hop:?}");
         assert!(hop.cure.unwrap().starts_with("create it in cluster1 without clusterIP: None"));
-        facts.clusters[0].service.as_mut().unwrap().external_name = Some("example.com".into());
-        assert!(judge(&facts).saw.contains("example.com"));
+    }
+
+    #[test]
+    fn alias_is_followed() {
+        let mut facts = works();
+        let alias = |of: &str| vec![("payments.shop".to_owned(), of.to_owned())];
+        facts.call.aliases = alias("orders.shop.svc.cluster.local");
+        assert_eq!(
+            judge(&facts).saw,
+            "Service payments.shop is an alias (ExternalName) of orders.shop.svc.cluster.local; Service orders exists in \
+                namespace shop of cluster1"
+        );
+        facts.clusters[0].service = None;
+        assert!(judge(&facts).cure.unwrap().contains(r#""metadata":{"name":"orders"}"#));
+        facts.clusters[0].service =
+            Some(Service { external_name: Some("a.shop.svc.cluster.local".into()), ..Service::default() });
+        assert!(judge(&facts).saw.ends_with("lead in a circle: the name does not resolve"));
+    }
+
+    #[test]
+    fn alias_of_a_host_outside_ends_the_explanation() {
+        let mut facts = works();
+        facts.call.name = "payments".into();
+        facts.call.aliases = vec![("payments.shop".into(), "pay.example.com".into())];
+        facts.call.outside = Some("pay.example.com".into());
+        let explained = super::super::explain(&facts, "http://payments");
+        assert_eq!(explained.first_wrong, None);
+        assert_eq!(
+            explained.hops[1].saw,
+            "Service payments.shop is an alias (ExternalName) of pay.example.com; calls leave the clusters, and what is there is \
+                not inspected"
+        );
+        assert!(explained.hops[2..].iter().all(|hop| hop.verdict == Verdict::Skipped), "{explained:?}");
+        // A short name is not completed.
+        for short in ["orders", "orders.shop.svc"] {
+            facts.call.outside = Some(short.into());
+            let hop = judge(&facts);
+            assert!(hop.verdict == Verdict::Wrong, "{hop:?}");
+            assert_eq!(
+                hop.cure.unwrap(),
+                "write the full name: kubectl --context kind-e-cluster1 -n shop patch service payments \
+                    -p '{\"spec\":{\"externalName\":\"orders.shop.svc.cluster.local\"}}'"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_alias_is_created_as_an_alias() {
+        let mut facts = works();
+        facts.clusters[0].service = None;
+        facts.clusters[1].service =
+            Some(Service { external_name: Some("pay.example.com".into()), ..Service::default() });
+        assert!(judge(&facts).cure.unwrap().contains(r#""externalName":"pay.example.com""#));
     }
 
     /// Facts of a headless Service with a pod in each cluster.

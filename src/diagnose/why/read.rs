@@ -1,5 +1,7 @@
 //! Reads the facts in Kubernetes objects.
 
+use std::net::Ipv4Addr;
+
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -14,7 +16,8 @@ pub(super) fn caller(pod: &Pod) -> Caller {
         pod: pod.name_any(),
         account: spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
         node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
-        app: pod.labels().get("app").cloned().unwrap_or_default(),
+        labels: pod.labels().clone(),
+        address: address(pod),
         meshed: pods::has_container(pod, envoy::CONTAINER),
         ready: pods::is_ready(pod),
         captures_dns: captures_dns(pod),
@@ -31,6 +34,10 @@ fn captures_dns(pod: &Pod) -> bool {
     variables.into_iter().any(|variable| variable.name == CAPTURE && variable.value.as_deref() == Some("true"))
 }
 
+fn address(pod: &Pod) -> Option<Ipv4Addr> {
+    pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()?.parse().ok())
+}
+
 pub(super) fn pod(pod: &Pod) -> facts::Pod {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
@@ -43,7 +50,7 @@ pub(super) fn pod(pod: &Pod) -> facts::Pod {
         why: pods::state(pod).join("; "),
         meshed: pods::has_container(pod, envoy::CONTAINER),
         labels: pod.labels().clone(),
-        address: pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()?.parse().ok()),
+        address: address(pod),
         ports: ports.collect(),
     }
 }
@@ -68,6 +75,7 @@ pub(super) fn service(service: &Service) -> facts::Service {
         ports: ports.collect(),
         selector: spec.selector.unwrap_or_default(),
         headless: spec.cluster_ip.as_deref() == Some("None"),
+        node_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         cluster_ip: spec.cluster_ip.as_ref().and_then(|address| address.parse().ok()),
         external_name: spec.external_name.filter(|_| spec.type_.as_deref() == Some("ExternalName")),
     }

@@ -1,6 +1,6 @@
 //! The Service: whether it has the called port, and whether the port declares what the client speaks.
 
-use super::facts::{Heard, Port, listed};
+use super::facts::{Cluster, Heard, Port, listed};
 use super::protocol::{Declared, Speaks};
 use super::{Facts, Hop};
 
@@ -43,12 +43,89 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             format!("define the same ports in both: {} edit service {}", facts.kubectl(other), call.name),
         );
     }
-    match spoken(facts, Declared::of(port)) {
+    if let Some(wrong) = renamed(facts, here, port).or_else(|| of_own_node(facts, here)) {
+        return wrong;
+    }
+    match spoken(facts, Declared::of(port)).and_then(|handled| received(facts).map(|()| handled)) {
         Ok(handled) => Hop::ok(
             HOP,
             format!("port {} ({handled}{}), targetPort {}", port.number, differs(facts, port), port.target),
         ),
         Err((saw, wanted)) => Hop::wrong(HOP, format!("port {} {saw}", port.number), declare(facts, wanted)),
+    }
+}
+
+/// Judges the port's name. Of the endpoints of a cluster, istiod sends those whose port has the name that its own cluster's Service gives
+/// the port, or the first Service it finds (`EndpointBuilder` of Istio).
+fn renamed(facts: &Facts, here: &Cluster, port: &Port) -> Option<Hop> {
+    let (call, number) = (&facts.call, port.number);
+    let own = facts.clusters.iter().find(|cluster| cluster.name == facts.control_plane);
+    let (first, wanted) = own.and_then(|own| Some((own, own.port(number)?))).unwrap_or((here, port));
+    let serving = facts.serving();
+    let other = |cluster: &Cluster| cluster.port(number).filter(|other| other.name != wanted.name).cloned();
+    let (cluster, other) = serving.iter().find_map(|cluster| Some((*cluster, other(cluster)?)))?;
+    let called = |port: &Port| match port.name.as_str() {
+        "" => "has no name".to_owned(),
+        name => format!("is named {name}"),
+    };
+    let saw = format!(
+        "port {number} of Service {} {} in {}, but {} in {}: istiod joins ports by name, so the pods in {} receive no calls",
+        call.name,
+        called(wanted),
+        first.name,
+        called(&other),
+        cluster.name,
+        cluster.name
+    );
+    // The Service without pods is the copy.
+    let (of, name) = match serving.iter().any(|serving| serving.name == first.name) {
+        true => (cluster, &wanted.name),
+        false => (first, &other.name),
+    };
+    let index = of.service.iter().flat_map(|service| &service.ports).position(|port| port.number == number)?;
+    let change = match name.as_str() {
+        "" => format!(r#"[{{"op":"remove","path":"/spec/ports/{index}/name"}}]"#),
+        name => format!(r#"[{{"op":"add","path":"/spec/ports/{index}/name","value":"{name}"}}]"#),
+    };
+    let patch = format!("{} patch service {} --type json -p '{change}'", facts.kubectl(of), call.name);
+    Some(Hop::wrong(HOP, saw, format!("use the same name in every cluster: {patch}")))
+}
+
+/// Judges a Service whose endpoints are those of the caller's node only, of which pods in other clusters are none.
+fn of_own_node(facts: &Facts, here: &Cluster) -> Option<Hop> {
+    here.service.as_ref().filter(|service| service.node_local)?;
+    let (call, serving) = (&facts.call, facts.serving());
+    if serving.is_empty() || serving.iter().any(|cluster| facts.is_here(cluster)) {
+        return None;
+    }
+    Some(Hop::wrong(
+        HOP,
+        format!(
+            "Service {} in {} has internalTrafficPolicy: Local: only pods on the caller's own node receive calls, but all are in other \
+                clusters",
+            call.name, here.name
+        ),
+        format!(
+            r#"{} patch service {} -p '{{"spec":{{"internalTrafficPolicy":"Cluster"}}}}'"#,
+            facts.kubectl(here),
+            call.name
+        ),
+    ))
+}
+
+/// Checks that the pods' proxies, which go by the Service in their own cluster, take what the client speaks.
+fn received(facts: &Facts) -> Result<(), (String, &'static str)> {
+    let http = |cluster: &&Cluster| {
+        let declared = cluster.port(facts.call.port).map(Declared::of);
+        matches!(declared, Some(Declared::Http | Declared::Http2 | Declared::Grpc))
+    };
+    match facts.serving().into_iter().find(http).filter(|_| facts.call.speaks == Speaks::Tcp) {
+        Some(cluster) => {
+            let declared = cluster.port(facts.call.port).map_or(Declared::Nothing, Declared::of);
+            let name = &cluster.name;
+            Err((format!("is declared as {declared} in {name}: the proxies of its pods accept only HTTP"), "tcp"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -179,6 +256,57 @@ mod tests {
         assert!(with(Speaks::Tcp, Some("http"), greeting.clone()).saw.ends_with("first bytes do not arrive"));
         assert_eq!(with(Speaks::Tcp, Some("tcp"), greeting).verdict, Verdict::Ok);
         assert_eq!(with(Speaks::Tcp, None, Some(Heard::Nothing)).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn port_has_the_same_name_in_every_cluster_with_pods() {
+        let mut facts = works();
+        facts.clusters[1].service.as_mut().unwrap().ports[0].name = "web".into();
+        let hop = judge(&facts);
+        assert_eq!(
+            hop.saw,
+            "port 8080 of Service orders is named http in cluster1, but is named web in cluster2: istiod joins ports by name, so the \
+                pods in cluster2 receive no calls"
+        );
+        assert_eq!(
+            hop.cure.unwrap(),
+            "use the same name in every cluster: kubectl --context kind-e-cluster1 -n shop patch service orders --type json \
+                -p '[{\"op\":\"add\",\"path\":\"/spec/ports/0/name\",\"value\":\"web\"}]'"
+        );
+        // A Service without pods does not matter.
+        facts.clusters[0].pods = std::mem::take(&mut facts.clusters[1].pods);
+        assert_eq!(judge(&facts).verdict, Verdict::Ok);
+        facts.clusters[1].pods = facts.clusters[0].pods.clone();
+        facts.clusters[0].service.as_mut().unwrap().ports[0].name = String::new();
+        let hop = judge(&facts);
+        assert!(
+            hop.saw.starts_with("port 8080 of Service orders has no name in cluster1, but is named web"),
+            "{hop:?}"
+        );
+        assert!(
+            hop.cure
+                .unwrap()
+                .contains(r#"kind-e-cluster2 -n shop patch service orders --type json -p '[{"op":"remove""#)
+        );
+    }
+
+    #[test]
+    fn pods_of_other_clusters_are_not_on_the_own_node() {
+        let mut facts = works();
+        facts.clusters[0].service.as_mut().unwrap().node_local = true;
+        let hop = judge(&facts);
+        assert!(hop.verdict == Verdict::Wrong && hop.saw.contains("internalTrafficPolicy: Local"), "{hop:?}");
+        facts.clusters[0].pods = facts.clusters[1].pods.clone();
+        assert_eq!(judge(&facts).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn bytes_need_the_declaration_in_the_pods_cluster() {
+        let mut facts = works();
+        facts.call.speaks = Speaks::Tcp;
+        facts.clusters[0].service.as_mut().unwrap().ports[0].protocol = Some("tcp".into());
+        let hop = judge(&facts);
+        assert_eq!(hop.saw, "port 8080 is declared as HTTP in cluster2: the proxies of its pods accept only HTTP");
     }
 
     #[test]

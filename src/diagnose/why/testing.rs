@@ -18,6 +18,7 @@ pub(super) fn works() -> Facts {
         has_namespace: true,
         service: Some(service.clone()),
         linked: Linked::Yes,
+        network_policies: Some(Vec::new()),
         ..Cluster::default()
     };
     let pod = Pod {
@@ -31,6 +32,9 @@ pub(super) fn works() -> Facts {
     };
     let mut there = cluster("cluster2");
     there.pods = vec![pod];
+    there.pod_subnets = vec!["10.2.0.0/16".into()];
+    let mut here = cluster("cluster1");
+    here.pod_subnets = vec!["10.1.0.0/16".into()];
     there.workloads = vec![Workload { kind: "Deployment".into(), name: "orders".into(), replicas: 1 }];
     Facts {
         environment: "e".into(),
@@ -46,11 +50,14 @@ pub(super) fn works() -> Facts {
         caller: Some(Caller {
             pod: "checkout-1".into(),
             account: "checkout".into(),
+            labels: [("app".to_owned(), "checkout".to_owned())].into(),
+            address: Some([10, 1, 0, 1].into()),
             meshed: true,
             ready: true,
             ..Caller::default()
         }),
-        clusters: vec![cluster("cluster1"), there],
+        clusters: vec![here, there],
+        network_policies: Some(Vec::new()),
         control_plane: "cluster1".into(),
         synced: Some(vec![("cluster2".into(), "synced".into())]),
         remote_secrets: vec!["cluster2".into()],

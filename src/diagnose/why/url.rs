@@ -106,6 +106,13 @@ fn check_method(path: &str) -> Result<(), String> {
     }
 }
 
+/// Returns the name and the namespace of the Service that a full name is of: `SERVICE.NAMESPACE.svc.cluster.local`.
+pub(super) fn service_of(host: &str) -> Option<(String, String)> {
+    host.strip_suffix(".svc.cluster.local")?;
+    let Name { pod: None, name, namespace: Some(namespace) } = Name::of(host)? else { return None };
+    Some((name, namespace))
+}
+
 /// The parts of a host.
 struct Name {
     pod: Option<String>,
@@ -165,6 +172,15 @@ mod tests {
             assert_eq!((address.name.as_str(), address.namespace.as_deref()), (name, namespace), "{text}");
             assert_eq!((address.port, address.path.as_str()), (port, path), "{text}");
             assert_eq!((address.pod.as_deref(), address.text()), (None, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_full_names_of_services_are_aliases_of_services() {
+        assert_eq!(service_of("orders.shop.svc.cluster.local"), Some(("orders".into(), "shop".into())));
+        for other in ["orders.shop.svc", "orders.shop", "orders", "db-0.db.shop.svc.cluster.local", "example.com"]
+        {
+            assert_eq!(service_of(other), None, "{other}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::cluster::environment::{Environment, Planned};
 use crate::host::docker::Engine;
 use crate::cluster::mesh::apply::kind;
 use crate::cluster::rollout::Workload;
-use crate::lifecycle::lint::breaker;
+use crate::lifecycle::lint;
 use crate::plan::Plan;
 
 /// The decisions of a deployment.
@@ -76,7 +76,7 @@ impl Decided {
         let (stubs, about_stubs) = stubs::stubs(&placed, &candidates, &clusters, &names);
         let mut notes = found.notes;
         notes.extend(about_stubs);
-        notes.extend(breaker::notes(&placed));
+        notes.extend(lint::notes(&placed, &live));
 
         let needed = images::needed(&placed);
         // The nodes of a cluster that exists pull their images.

@@ -14,8 +14,8 @@ pub(in crate::lifecycle) fn references<T>(
     cluster: &str,
     wanted: impl Fn(&str, Option<&str>) -> Option<T>,
 ) -> Option<(T, String)> {
-    let here = placed.iter().filter(|placed| placed.clusters.iter().any(|name| name == cluster));
-    here.filter(|placed| kind(&placed.object) != "Service").find_map(|placed| {
+    let mut here = placed.iter().filter(|placed| placed.clusters.iter().any(|name| name == cluster));
+    here.find_map(|placed| {
         let object = &placed.object;
         let from = object.namespace();
         let found = texts(object).into_iter().find_map(|(place, text)| {
@@ -27,6 +27,12 @@ pub(in crate::lifecycle) fn references<T>(
             format!("{} {} in {cluster} refers to {} ({place})", kind(object), object.name_any(), shown(&text));
         Some((found, because))
     })
+}
+
+/// Returns the host that a Service is an alias of, if it has type ExternalName.
+pub(super) fn alias_of(service: &DynamicObject) -> Option<&str> {
+    let spec = &service.data["spec"];
+    spec["externalName"].as_str().filter(|_| spec["type"] == "ExternalName")
 }
 
 fn shown(text: &str) -> String {
@@ -65,6 +71,10 @@ fn texts(object: &DynamicObject) -> Vec<(String, String)> {
                     found.push((key.clone(), line.trim().to_owned()));
                 }
             }
+        }
+        // The alias is of a host that has to resolve, too.
+        "Service" => {
+            found.extend(alias_of(object).map(|host| ("externalName".to_owned(), host.to_owned())));
         }
         "VirtualService" => {
             let routes = ["http", "tcp", "tls"].iter().filter_map(|kind| object.data["spec"][kind].as_array());

@@ -9,8 +9,8 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::headless::{self, Names, is_headless};
-use super::place::{self, Placed, pod_spec, served_in};
-use super::references::references;
+use super::place::{self, By, Placed, pod_spec, served_in};
+use super::references::{alias_of, references};
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
 /// The label of a stub.
@@ -68,14 +68,15 @@ pub fn candidates(
                 Some(known) if known.there_in.contains(cluster) => {}
                 Some(known) => {
                     // For Services in the manifests, the manifests decide where the pods are.
-                    if !is_placed(placed, &known.object) {
+                    if !is_placed(placed, &known.object) && alias_of(service).is_none() {
                         known.served_in.push(cluster.clone());
                     }
                     known.there_in.push(cluster.clone());
                 }
                 None => candidates.push(Candidate {
                     object: service.clone(),
-                    served_in: vec![cluster.clone()],
+                    // An alias has no pods.
+                    served_in: alias_of(service).map_or_else(|| vec![cluster.clone()], |_| Vec::new()),
                     there_in: vec![cluster.clone()],
                 }),
             }
@@ -101,7 +102,19 @@ pub fn stubs(
     resolved: &Names,
 ) -> (Vec<Stub>, Vec<String>) {
     let (mut stubs, mut notes) = (Vec::new(), Vec::new());
-    for candidate in candidates {
+    // Aliases first: what they are of needs a stub in the same cluster.
+    let mut placed = placed.to_vec();
+    for alias in candidates.iter().filter(|candidate| alias_of(&candidate.object).is_some()) {
+        for cluster in clusters.iter().filter(|cluster| !alias.there_in.contains(cluster)) {
+            let Some(because) = reason(&placed, &alias.object, cluster, alias) else { continue };
+            let object = stub(&alias.object, &because);
+            let clusters = vec![cluster.clone()];
+            placed.push(Placed { object: object.clone(), clusters, by: By::Pods, source: Default::default() });
+            stubs.push(Stub { cluster: cluster.clone(), object, served_in: Vec::new(), because });
+        }
+    }
+    let placed = placed.as_slice();
+    for candidate in candidates.iter().filter(|candidate| alias_of(&candidate.object).is_none()) {
         let service = &candidate.object;
         for cluster in clusters.iter().filter(|cluster| !candidate.there_in.contains(cluster)) {
             let Some(because) = reason(placed, service, cluster, candidate) else { continue };
@@ -180,13 +193,16 @@ pub(in crate::lifecycle) fn is_service(host: &str, service: &DynamicObject, from
 /// The prefix of the labels and annotations by which istiod treats a Service. It takes those of the caller's cluster first.
 const ISTIO_PREFIX: &str = "networking.istio.io/";
 
-/// Returns the stub of a Service: its ports, selector and how traffic is spread, without cluster-specific fields.
+/// Returns the stub of a Service: its ports, selector and how traffic is spread, or the host that it is an alias of, without cluster-specific fields.
 fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
     let mut ports = service.data["spec"]["ports"].clone();
     for port in ports.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         port.remove("nodePort");
     }
-    let mut spec = json!({"ports": ports});
+    let mut spec = match alias_of(service) {
+        Some(host) => json!({"type": "ExternalName", "externalName": host}),
+        None => json!({"ports": ports}),
+    };
     if let Some(selector) = service.data.pointer("/spec/selector").filter(|selector| !selector.is_null()) {
         spec["selector"] = selector.clone();
     }
@@ -214,7 +230,6 @@ fn stub(service: &DynamicObject, because: &str) -> DynamicObject {
 
 #[cfg(test)]
 mod tests {
-    use super::super::place::By;
     use super::super::references::hosts;
     use super::*;
     use crate::cluster::mesh::apply::objects;
@@ -298,6 +313,36 @@ mod tests {
         let mut there = live.clone();
         there.insert("cluster1".into(), vec![service().object]);
         assert!(made(&[caller("orders:8080")], &there).0.is_empty());
+    }
+
+    fn alias(cluster: &str) -> Placed {
+        placed(
+            "{apiVersion: v1, kind: Service, metadata: {name: pay, namespace: shop}, spec: {type: ExternalName, externalName: \
+             orders.shop.svc.cluster.local}}",
+            cluster,
+        )
+    }
+
+    #[test]
+    fn alias_gets_a_stub_and_so_does_what_it_is_of() {
+        let shop = [service(), orders(), alias("cluster2"), caller("http://pay:8080")];
+        let (stubs, notes) = made(&shop, &BTreeMap::new());
+        assert_eq!(notes, [""; 0]);
+        let names: Vec<_> = stubs.iter().map(|stub| (stub.object.name_any(), stub.cluster.as_str())).collect();
+        assert_eq!(names, [("pay".to_owned(), "cluster1"), ("orders".to_owned(), "cluster1")]);
+        let spec = json!({"type": "ExternalName", "externalName": "orders.shop.svc.cluster.local"});
+        assert_eq!(stubs[0].object.data["spec"], spec);
+        assert_eq!(stubs[0].because, "Deployment checkout in cluster1 refers to http://pay:8080 (ORDERS_URL)");
+        assert_eq!(
+            stubs[1].because,
+            "Service pay in cluster1 refers to orders.shop.svc.cluster.local (externalName), whose pods are in cluster2"
+        );
+        // One that exists is no reason to say where its pods are.
+        let live = BTreeMap::from([("cluster2".to_owned(), vec![alias("").object])]);
+        let (stubs, _) = made(&[caller("http://pay:8080")], &live);
+        assert_eq!((stubs.len(), stubs[0].served_in.len()), (1, 0));
+        // Where the alias is, only what it is of is needed.
+        assert_eq!(made(&[service(), orders(), alias("cluster1")], &BTreeMap::new()).0.len(), 1);
     }
 
     #[test]

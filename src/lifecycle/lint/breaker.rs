@@ -6,7 +6,7 @@ use super::levels::{Level, levels};
 use super::mesh::{Clusters, Mesh, Source, labels, matches, named};
 use super::rule::{Finding, Rule, Severity};
 use crate::cluster::ejection;
-use crate::lifecycle::deploy::place::{self, Placed};
+use crate::lifecycle::deploy::place;
 
 pub(super) static RULE: Rule = Rule {
     id: "breaker-cannot-open",
@@ -76,19 +76,9 @@ fn counts_nothing(outlier: &Value) -> bool {
         && outlier["splitExternalLocalOriginErrors"] != true
 }
 
-/// Returns the notes of `deploy` on circuit breakers that cannot open.
-pub fn notes(placed: &[Placed]) -> Vec<String> {
-    let sources: Vec<Source> = placed.iter().map(Source::of_placed).collect();
-    let note = |found: Finding| {
-        let rule = &sources[found.source];
-        format!("DestinationRule {}: {}; {}", rule.name(), found.what, found.fix)
-    };
-    find(Mesh(&sources)).into_iter().map(note).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ORDERS, found, rule, sources};
+    use super::super::testing::{ORDERS, found, rule};
     use super::*;
 
     #[test]
@@ -163,25 +153,5 @@ mod tests {
         assert_eq!(found(&policy(""), find).len(), 1);
         assert_eq!(found(&policy(", consecutiveGatewayErrors: 3"), find), []);
         assert_eq!(found(&policy(", splitExternalLocalOriginErrors: true"), find), []);
-    }
-
-    #[test]
-    fn deploy_notes_the_breaker_with_its_fix() {
-        let yaml = format!("{ORDERS}---\n{}", rule("trafficPolicy: {outlierDetection: {}}"));
-        let placed = |clusters: &[&str]| -> Vec<Placed> {
-            let clusters: Vec<String> = clusters.iter().map(|name| (*name).to_owned()).collect();
-            let placed = |source: &Source| Placed {
-                object: source.object.clone(),
-                clusters: clusters.clone(),
-                by: crate::lifecycle::deploy::place::By::To,
-                source: Default::default(),
-            };
-            sources(&yaml).iter().map(placed).collect()
-        };
-        let notes = notes(&placed(&["a", "b"]));
-        assert_eq!(notes.len(), 1);
-        assert!(notes[0].starts_with("DestinationRule orders: the circuit breaker of orders never opens"));
-        assert!(notes[0].contains("10 % of 4 endpoints") && notes[0].contains("set maxEjectionPercent to 25"));
-        assert_eq!(super::notes(&placed(&["a", "b", "c", "d", "e"])), [] as [String; 0]);
     }
 }

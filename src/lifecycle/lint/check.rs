@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::breaker;
 use super::mesh::Mesh;
 use super::rule::{Finding, Rule, Severity};
+use super::{breaker, network, port_name};
 
 mod failover;
 mod host;
-mod network;
 mod policy;
 mod port;
 mod protocol;
@@ -23,25 +22,27 @@ mod timeout;
 pub use read::Placement;
 
 /// All rules, in the order of their ids.
-pub static RULES: [&Rule; 9] = [
+pub static RULES: [&Rule; 10] = [
     &breaker::RULE,
     &failover::RULE,
     &host::RULE,
     &protocol::RULE,
     &network::RULE,
     &policy::RULE,
+    &port_name::RULE,
     &subset::RULE,
     &timeout::RULE,
     &port::RULE,
 ];
 
-const JUDGES: [fn(Mesh) -> Vec<Finding>; 9] = [
+const JUDGES: [fn(Mesh) -> Vec<Finding>; 10] = [
     breaker::find,
     failover::find,
     host::find,
     protocol::find,
     network::find,
     policy::find,
+    port_name::find,
     subset::find,
     timeout::find,
     port::find,

@@ -45,11 +45,32 @@ fn judge(mesh: Mesh, number: usize, source: &Source, path: &str, host: &str) -> 
             let what = format!("{host} is not a host: Istio does not complete names with a dot to {whole}");
             Some(RULE.found(number, path, what, format!("write {whole}")).with(Severity::Error))
         }
+        Host::Service { name, namespace } if path.starts_with("spec.host") => {
+            match mesh.services(&name, &namespace).as_slice() {
+                [] => missing(mesh, number, (&name, &namespace), path, host),
+                services => aliased(number, services, path, host),
+            }
+        }
         Host::Service { name, namespace } if mesh.services(&name, &namespace).is_empty() => {
             missing(mesh, number, (&name, &namespace), path, host)
         }
         _ => None,
     }
+}
+
+/// Finds a host that is an alias. Istio handles it as another name of the host that it is of, and applies only rules for that.
+fn aliased(number: usize, services: &[&Source], path: &str, host: &str) -> Option<Finding> {
+    let aliases: Option<Vec<&str>> = services
+        .iter()
+        .map(|service| service.spec()["externalName"].as_str().filter(|_| is_alias(service)))
+        .collect();
+    let of = *aliases?.first()?;
+    let what = format!("Service {host} is an alias (ExternalName) of {of}, and rules for aliases have no effect");
+    Some(RULE.found(number, path, what, format!("write {of}")))
+}
+
+fn is_alias(service: &Source) -> bool {
+    service.spec()["type"] == "ExternalName"
 }
 
 /// Finds a Service that is missing in its namespace, if the manifests show the Services of that namespace, or one of this name in
@@ -121,6 +142,20 @@ mod tests {
         let hosts = with(&rule("").replace("host: orders", "host: gone.shop.svc.cluster.local"));
         assert_eq!(hosts[0].path, "spec.host");
         assert_eq!(with(&routes("").replace("[orders]", "[gone]"))[0].path, "spec.hosts[0]");
+    }
+
+    #[test]
+    fn rule_for_an_alias_is_found() {
+        let alias = "{apiVersion: v1, kind: Service, metadata: {name: pay, namespace: shop}, spec: {type: ExternalName, externalName: \
+            orders.shop.svc.cluster.local}}\n---\n";
+        let found = with(&(alias.to_owned() + &rule("").replace("host: orders", "host: pay")));
+        assert_eq!(
+            found[0].what,
+            "Service pay is an alias (ExternalName) of orders.shop.svc.cluster.local, and rules for aliases have no effect"
+        );
+        assert_eq!(with(&(alias.to_owned() + &routes("").replace("[orders]", "[pay]"))).len(), 1);
+        // A route to an alias reaches what it is of.
+        assert_eq!(with(&(alias.to_owned() + &routes("http: [{route: [{destination: {host: pay}}]}]"))), []);
     }
 
     #[test]
