@@ -33,7 +33,8 @@ async fn a_checkout_asks_for_orders_in_the_other_cluster() -> anyhow::Result<()>
         .await?
         .test(async |ns| {
             let deployed = ns.deploy(MANIFESTS).await?;
-            let stub = deployed.stubs.iter().find(|stub| stub.object.name == "orders").expect("what checkout calls");
+            let stub =
+                deployed.stubs.iter().find(|stub| stub.object.name == "orders").expect("what checkout calls");
             assert_eq!(stub.served_in, ["cluster2"]);
             let answer = ns.call("cluster1", "http://checkout:8080/checkout").await?;
             assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"orders":{"onOrder":3}}"#));

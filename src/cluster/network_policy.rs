@@ -236,10 +236,10 @@ mod tests {
             (json!([]), false),
         ] {
             let policy = json!({"podSelector": {"matchLabels": {"app": "orders"}}, "ingress": [{"from": from}]});
-            let found = is_cut(&[policy.clone()], Direction::Ingress, &abroad, &Port::tcp(8080));
+            let found = is_cut(std::slice::from_ref(&policy), Direction::Ingress, &abroad, &Port::tcp(8080));
             assert_eq!(found, cuts, "{policy}");
             // It restricts no egress, and no other pods.
-            assert!(!is_cut(&[policy.clone()], Direction::Egress, &abroad, &Port::tcp(8080)));
+            assert!(!is_cut(std::slice::from_ref(&policy), Direction::Egress, &abroad, &Port::tcp(8080)));
             let others = cut([&policy], &labels(&[("app", "x")]), Direction::Ingress, &abroad, &Port::any());
             assert!(others.is_empty());
         }
@@ -282,7 +282,11 @@ mod tests {
             ),
         ] {
             let policy = json!({"podSelector": {}, "ingress": [{"from": [from]}]});
-            assert_eq!(is_cut(&[policy.clone()], Direction::Ingress, &peer, &Port::tcp(80)), cuts, "{policy}");
+            assert_eq!(
+                is_cut(std::slice::from_ref(&policy), Direction::Ingress, &peer, &Port::tcp(80)),
+                cuts,
+                "{policy}"
+            );
         }
     }
 
@@ -300,7 +304,7 @@ mod tests {
             (json!({"protocol": "TCP"}), port(8080, None), false),
         ] {
             let policy = json!({"podSelector": {}, "ingress": [{"ports": [admitted]}]});
-            let found = is_cut(&[policy.clone()], Direction::Ingress, &Peer::Outside(None), &wanted);
+            let found = is_cut(std::slice::from_ref(&policy), Direction::Ingress, &Peer::Outside(None), &wanted);
             assert_eq!(found, cuts, "{policy}");
         }
     }

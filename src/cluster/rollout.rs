@@ -1,5 +1,7 @@
 //! Rollouts: whether a workload of any kind is ready, and why not.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -262,10 +264,15 @@ fn lacking(kind: Kind, live: &DynamicObject) -> Option<String> {
     }
 }
 
+/// The words of a refusal by the namespace's PodSecurity level, which lasts until somebody changes the level or the pods.
+const FORBIDDEN: &str = "violates PodSecurity";
+/// How long such a refusal may be that of the workload's previous revision.
+const STALE_REFUSAL: Duration = Duration::from_secs(5);
+
 /// Waits until the pods of a workload's newest revision are ready. `record` is that of the cluster.
 ///
 /// # Errors
-/// If they are not ready by the deadline or never will be: a pod has failed, or the workload does not exist.
+/// If they are not ready by the deadline or never will be: a pod has failed, the namespace refuses the pods, or the workload does not exist.
 pub async fn wait(
     client: &Client,
     workload: &Workload,
@@ -275,6 +282,7 @@ pub async fn wait(
 ) -> anyhow::Result<()> {
     let what = format!("{} to be ready", workload.called);
     let mut retries = Retries::new(record);
+    let mut refused: Option<Instant> = None;
     wait::until(step, &what, deadline, async || {
         let live = match workload.get(client).await {
             Ok(Some(live)) => live,
@@ -286,6 +294,11 @@ pub async fn wait(
             return Ok(Poll::Ready(()));
         }
         let pods = blocked(client, workload, &live).await;
+        refused = pods.contains(FORBIDDEN).then(|| refused.unwrap_or_else(Instant::now));
+        if refused.is_some_and(|since| since.elapsed() >= STALE_REFUSAL) {
+            let error = Error::environment(format!("wait for {what}: the namespace refuses the pods"));
+            return Err(error.evidence(pods).into());
+        }
         let with_pods = |why: String| if pods.is_empty() { why } else { format!("{why}: {pods}") };
         match rollout {
             Rollout::Failed(why) => Err(Error::environment(format!("wait for {what}: {}", with_pods(why))).into()),

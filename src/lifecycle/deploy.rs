@@ -195,7 +195,8 @@ pub async fn dry_run(
     events: &Events,
 ) -> anyhow::Result<DryRun> {
     let (found, origin) = (manifests::read(folder, &options.namespace).await?, Origin::of(folder));
-    let Decided { sets, stubs, mut notes, .. } = Decided::decide(environment, found, &origin, options, None).await?;
+    let Decided { sets, stubs, mut notes, .. } =
+        Decided::decide(environment, found, &origin, options, None).await?;
     let each = sets.iter().map(|set| set.dry_run(&origin, options.deadline, events));
     let mut changes = Vec::new();
     for (changed, left) in try_join_all(each).await? {

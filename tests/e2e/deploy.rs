@@ -25,7 +25,9 @@ fn application_is_deployed_across_clusters_and_deleted() {
     let path = dir.path().to_str().expect("a UTF-8 path");
     let planned = kindmesh.run(&["deploy", path, "--dry-run"]);
     assert_eq!(planned.code, 0, "{planned:?}");
-    for line in ["+ Deployment checkout in namespace shop", "cluster2: stub Service checkout: ", "Nothing was changed."] {
+    for line in
+        ["+ Deployment checkout in namespace shop", "cluster2: stub Service checkout: ", "Nothing was changed."]
+    {
         assert!(planned.stdout.contains(line), "{planned:?}");
     }
     assert_eq!(kindmesh.kubectl("cluster1", &["get", "namespace", "shop"]).code, 1);
@@ -77,7 +79,9 @@ fn application_is_deployed_across_clusters_and_deleted() {
     };
     watch.kill_at_line(until_applied, WATCH_TIMEOUT);
     let read = || {
-        kindmesh.kubectl("cluster1", &["-n", "shop", "get", "configmap", "extra", "-o", "jsonpath={.data.a}"]).stdout
+        kindmesh
+            .kubectl("cluster1", &["-n", "shop", "get", "configmap", "extra", "-o", "jsonpath={.data.a}"])
+            .stdout
     };
     assert_eq!(read(), "b");
     saved("{a: c}");

@@ -139,13 +139,12 @@ async fn dry_run(
     let options = options(context, environment, args, deadline)?;
     let planned = deploy::dry_run(environment, &args.folder, &options, &context.events).await?;
     if context.is_json() {
-        return Done::json(
-            &json!({"schemaVersion": 1, "environment": environment.name(), "dryRun": planned}),
-        );
+        return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "dryRun": planned}));
     }
     let DryRun { changes, stubs, notes } = planned;
     let style = context.printer.stdout_style();
-    let mut text: String = changes.iter().map(|changes| changes::text(changes, args.diff, style)).collect();
+    let shown = changes.iter().filter(|changes| !changes.objects.is_empty());
+    let mut text: String = shown.map(|changes| changes::text(changes, args.diff, style)).collect();
     text.push('\n');
     let lines = stubs.iter().map(stub_line).chain(notes.iter().map(|note| format!("note: {note}")));
     lines.for_each(|line| text.push_str(&format!("{line}\n")));
@@ -190,6 +189,16 @@ fn stub_line(stub: &StubMade) -> String {
 }
 
 fn describe(deployed: &Deployed, waited: bool) -> String {
+    let mut lines = described(deployed);
+    lines.push(match (deployed.changed, waited) {
+        (false, _) => "Nothing changed.".into(),
+        (true, true) => "All pods are ready.".into(),
+        (true, false) => "Applied. Pods may not be ready yet.".into(),
+    });
+    lines.join("\n")
+}
+
+fn described(deployed: &Deployed) -> Vec<String> {
     let mut lines = Vec::new();
     let mut clusters: Vec<&str> = deployed.applied.iter().map(|applied| applied.object.cluster.as_str()).collect();
     clusters.sort_unstable();
@@ -206,10 +215,5 @@ fn describe(deployed: &Deployed, waited: bool) -> String {
         deployed.removed.iter().map(|object| format!("{} deleted: no longer in the manifests", called(object))),
     );
     lines.extend(deployed.notes.iter().map(|note| format!("note: {note}")));
-    lines.push(match (deployed.changed, waited) {
-        (false, _) => "Nothing changed.".into(),
-        (true, true) => "All pods are ready.".into(),
-        (true, false) => "Applied. Pods may not be ready yet.".into(),
-    });
-    lines.join("\n")
+    lines
 }

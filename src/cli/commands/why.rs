@@ -57,7 +57,7 @@ async fn run(context: &Context, args: &WhyArgs) -> anyhow::Result<Done> {
 }
 
 /// The width of the longest name of a hop.
-const WIDTH: usize = 9;
+const WIDTH: usize = 13;
 
 fn text(explained: &Explanation, style: Style, unicode: bool) -> String {
     let mut lines =

@@ -36,6 +36,11 @@ pub struct Section {
 const SHOWN_OF_SECTION: usize = 6;
 const SHOWN: usize = 24;
 
+/// Returns what a refusal says, without the name of the pod that was refused.
+fn essence(line: &str) -> &str {
+    line.split_once(" is forbidden: ").map_or(line, |(_, refusal)| refusal)
+}
+
 impl Section {
     /// Returns a section without its empty lines.
     pub fn new(of: Source, title: impl Into<String>, lines: impl IntoIterator<Item = String>) -> Self {
@@ -71,13 +76,17 @@ impl Evidence {
             {
                 last.insert(0, decisive);
             }
-            // An event often repeats the state of its pod.
-            last.retain(|line| {
-                !shown.iter().filter_map(|before| before.strip_prefix("  ")).any(|before| line.contains(before))
-            });
-            if !last.is_empty() {
+            // An event often repeats the state of its pod, or an earlier event about a pod of another name.
+            let mut new: Vec<&str> = Vec::new();
+            for line in last {
+                let before = shown.iter().filter_map(|before| before.strip_prefix("  "));
+                if !before.chain(new.iter().copied()).any(|before| line.contains(essence(before))) {
+                    new.push(line);
+                }
+            }
+            if !new.is_empty() {
                 shown.push(format!("{}:", section.title));
-                shown.extend(last.into_iter().map(|line| format!("  {line}")));
+                shown.extend(new.into_iter().map(|line| format!("  {line}")));
             }
         }
         if shown.len() > SHOWN {

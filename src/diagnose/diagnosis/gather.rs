@@ -25,7 +25,7 @@ const LINES: i64 = 60;
 /// The maximum number of pods inspected per workload.
 const PODS: usize = 3;
 /// How often a node is inspected while kind creates it, which takes half a minute.
-const INSPECTION_INTERVAL: Duration = Duration::from_secs(5);
+const INSPECTION_INTERVAL: Duration = Duration::from_secs(10);
 
 async fn within<T>(look: impl Future<Output = Option<T>>) -> Option<T> {
     tokio::time::timeout(REQUEST_TIMEOUT, look).await.ok().flatten()

@@ -161,9 +161,9 @@ pub const CAUSES: &[Rule] = &[
         pattern: r#"(?:Failed to pull image|ErrImagePull|ImagePullBackOff|failed to pull and unpack image).*https?://([^/"]+)/.*x509: certificate signed by unknown authority"#,
         sentence: "the node does not trust the certificate of {1}: nodes do not have this host's root certificates, such as that \
             of a company's proxy",
-        hint: "load the image instead: docker pull IMAGE; kindmesh image load IMAGE; or mount this host's certificates into the nodes: \
-            kind: {nodes: [{extraMounts: [{hostPath: /etc/ssl/certs/ca-certificates.crt, containerPath: \
-            /etc/ssl/certs/ca-certificates.crt, readOnly: true}]}]} for each cluster, then kindmesh down and kindmesh up",
+        hint: "load the image instead: docker pull IMAGE; kindmesh image load IMAGE; or mount this host's \
+            /etc/ssl/certs/ca-certificates.crt into the nodes with extraMounts in the kind settings of each cluster, then kindmesh \
+            down and kindmesh up",
     },
     // Images.
     Rule {
@@ -415,15 +415,14 @@ pub const SYMPTOMS: &[Rule] = &[
         told_by: STARTING,
         pattern: r"(\S+): .*OOMKilled|OOMKilled",
         sentence: "a container exceeded its memory limit and was killed",
-        hint: "raise the limit in mesh.values; then kindmesh up",
+        hint: "raise its limit: in its manifest, or in mesh.values and then kindmesh up",
     },
     Rule {
         id: "container.crashes",
         told_by: STARTING,
         pattern: r"(\S+): CrashLoopBackOff|(\S+) exited with status \d+|Back-off restarting failed container (\S+)",
-        sentence: "the container {1} is in a crash loop; its last log line: {log}",
-        hint: "check its log: kindmesh logs istiod --previous, kindmesh logs caller --previous, kindmesh logs \
-            proxy --previous",
+        sentence: "the container {1} has crashed; its last log line: {log}",
+        hint: "check its log: kubectl logs POD --previous; kindmesh logs istiod|caller|proxy --previous for those of kindmesh",
     },
 ];
 

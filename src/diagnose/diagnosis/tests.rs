@@ -383,7 +383,7 @@ fn docs_match_the_code() {
         Section::new(Source::Log, "log of discovery", ["one".into(), "fatal: no cacerts".into(), String::new()]);
     let state = Section::new(Source::State, "pod istiod-1", ["discovery: CrashLoopBackOff back-off 20s".into()]);
     let cause = diagnose(&Evidence { sections: vec![state, log] }).unwrap();
-    assert_eq!(cause.sentence, "the container discovery is in a crash loop; its last log line: fatal: no cacerts");
+    assert_eq!(cause.sentence, "the container discovery has crashed; its last log line: fatal: no cacerts");
     assert_eq!(cause.found_in, "pod istiod-1");
 }
 
@@ -509,6 +509,15 @@ fn the_page_has_every_cause() {
     for id in named {
         assert!(known(id), "docs/troubleshooting.md names {id}, which no rule has");
     }
+}
+
+#[test]
+fn refusals_of_pods_are_shown_once() {
+    let told =
+        |pod: &str| format!("FailedCreate: pods \"{pod}\" is forbidden: violates PodSecurity \"restricted\"");
+    let events = Section::new(Source::Event, "events of web", [told("web-a"), told("web-b")]);
+    let shown = Evidence { sections: vec![events] }.shown(None);
+    assert_eq!(shown, format!("events of web:\n  {}", told("web-a")));
 }
 
 #[test]

@@ -263,8 +263,7 @@ mod tests {
     #[test]
     fn alias_is_followed() {
         let mut facts = works();
-        let alias = |of: &str| vec![("payments.shop".to_owned(), of.to_owned())];
-        facts.call.aliases = alias("orders.shop.svc.cluster.local");
+        facts.call.aliases = vec![("payments.shop".to_owned(), "orders.shop.svc.cluster.local".to_owned())];
         assert_eq!(
             judge(&facts).saw,
             "Service payments.shop is an alias (ExternalName) of orders.shop.svc.cluster.local; Service orders exists in \

@@ -228,10 +228,9 @@ const TLS_HINT: &str = "configure CA, certificate and key: DOCKER_TLS_VERIFY=1 a
     docker context update NAME --docker host=…,ca=…,cert=…,key=…";
 
 fn forward_hint() -> String {
-    "run kindmesh on that host, or in a container with that engine's network (docker run --network container:ENGINE, a job of \
-        GitLab's Kubernetes executor) and DOCKER_HOST=tcp://127.0.0.1:2375; or forward its socket, and for each cluster the port that you set in its \
-        kind.networking.apiServerPort: ssh -NL /tmp/docker.sock:/var/run/docker.sock -L PORT:127.0.0.1:PORT \
-        HOST, then DOCKER_HOST=unix:///tmp/docker.sock"
+    "run kindmesh on that host, or in a container that shares the network of the engine's, with DOCKER_HOST=tcp://127.0.0.1:2375; or \
+        forward its socket, and for each cluster the port that you set in its kind.networking.apiServerPort: ssh -NL \
+        /tmp/docker.sock:/var/run/docker.sock -L PORT:127.0.0.1:PORT HOST, then DOCKER_HOST=unix:///tmp/docker.sock"
         .into()
 }
 

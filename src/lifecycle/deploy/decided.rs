@@ -10,9 +10,9 @@ use super::set::Set;
 use super::{Options, Origin, Sides, headless, images, outside, place, stubs};
 use crate::base::event::Events;
 use crate::cluster::environment::{Environment, Planned};
-use crate::host::docker::Engine;
 use crate::cluster::mesh::apply::kind;
 use crate::cluster::rollout::Workload;
+use crate::host::docker::Engine;
 use crate::lifecycle::lint;
 use crate::plan::Plan;
 
@@ -78,6 +78,7 @@ impl Decided {
         notes.extend(about_stubs);
         notes.extend(lint::notes(&placed, &live));
 
+        images::check(&placed)?;
         let needed = images::needed(&placed);
         // The nodes of a cluster that exists pull their images.
         let owned = |cluster: &String| plan.cluster(cluster).is_some_and(|cluster| cluster.host.kind().is_some());
@@ -102,7 +103,9 @@ impl Decided {
             let balanced = plan
                 .cluster(cluster)
                 .is_some_and(|cluster| cluster.host.kind().is_none_or(|kind| kind.balancers.is_some()));
-            notes.extend(outside::notes((cluster, client), objects.iter().map(|(object, _)| object), balanced).await?);
+            notes.extend(
+                outside::notes((cluster, client), objects.iter().map(|(object, _)| object), balanced).await?,
+            );
             let stubs = stubs.iter().filter(|stub| stub.cluster == *cluster);
             objects.extend(stubs.map(|stub| (stub.object.clone(), Source::default())));
             sets.push(Set::prepare(environment, cluster, client, objects, origin, &mut notes).await?);
@@ -119,7 +122,8 @@ fn unawaited(placed: &Placed) -> Option<String> {
     let object = &placed.object;
     let runs = place::pod_template(object).is_some() && kind(object) != "CronJob";
     let is_awaited = Workload::of(object).is_some();
-    (runs && !is_awaited).then(|| format!("{} {}: deploy does not wait for its pods", kind(object), object.name_any()))
+    (runs && !is_awaited)
+        .then(|| format!("{} {}: deploy does not wait for its pods", kind(object), object.name_any()))
 }
 
 #[cfg(test)]

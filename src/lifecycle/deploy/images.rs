@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::place::{Placed, pod_spec, pod_template};
-use crate::base::error;
+use crate::base::error::{self, Error};
 use crate::base::event::{Events, Outcome};
 use crate::cluster::mesh::apply::kind;
 use crate::host::docker::endpoint::Surroundings;
@@ -34,6 +34,41 @@ fn named(placed: &Placed) -> Vec<String> {
     let lists = ["containers", "initContainers"].map(|list| placed.object.data.pointer(&format!("{path}/{list}")));
     let containers = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
     containers.filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
+}
+
+/// Checks that the images of all pods may be names of images. Templates often leave variables in them.
+///
+/// # Errors
+/// A usage error with the place of the first that cannot be one.
+pub(super) fn check(placed: &[Placed]) -> Result<(), Error> {
+    for placed in placed {
+        let Some(path) = pod_spec(&placed.object) else { continue };
+        for list in ["containers", "initContainers"] {
+            let containers = placed.object.data.pointer(&format!("{path}/{list}")).and_then(Value::as_array);
+            for (number, container) in containers.into_iter().flatten().enumerate() {
+                let image = container["image"].as_str().unwrap_or_default();
+                let Some((why, hint)) = unusable(image) else { continue };
+                let at = placed.source.at(&format!("{path}/{list}/{number}/image"));
+                let at = at.map(|at| format!("{at}: ")).unwrap_or_default();
+                let what = format!("{} {}", kind(&placed.object), placed.object.name_any());
+                return Err(Error::usage(format!("{at}{what}: \"{image}\" is no image name: {why}")).hint(hint));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns why a text cannot be the name of an image, and what to do.
+fn unusable(image: &str) -> Option<(&'static str, &'static str)> {
+    if image.starts_with("ko://") {
+        return Some(("ko builds it", "let ko replace it: ko resolve -f DIR | kindmesh deploy -"));
+    }
+    if image.contains(['$', '{', '<']) {
+        let hint = "set the variable: envsubst < FILE | kindmesh deploy -";
+        return Some(("a variable in it was not replaced", hint));
+    }
+    let no_reference = image.contains("://") || image.contains(char::is_whitespace);
+    no_reference.then_some(("it is a URL or has spaces", "write REGISTRY/NAME:TAG"))
 }
 
 /// Pulls the images that the engine lacks and whose registry the Docker configuration has credentials for: nodes have none. Returns
@@ -133,8 +168,9 @@ fn annotate(data: &mut Value, template: &str, key: &str, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::place::By;
+    use super::super::place::{By, Source};
     use super::*;
+    use crate::base::yaml::documents;
     use crate::cluster::mesh::apply::objects;
 
     #[test]
@@ -145,6 +181,35 @@ mod tests {
             not_pulled("r.example/app:1", &error.into()),
             "the engine cannot pull r.example/app:1 with the credentials of the Docker configuration: 401 Unauthorized"
         );
+    }
+
+    #[test]
+    fn variables_in_image_names_are_refused_with_their_place() {
+        let yaml = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+  - name: a
+    image: IMAGE
+";
+        let checked = |image: &str| {
+            let document = documents(&yaml.replace("IMAGE", image)).unwrap().remove(0);
+            let object = objects(&yaml.replace("IMAGE", image)).unwrap().remove(0);
+            let source = Source::of("web.yaml", document.places);
+            let checked = check(&[Placed { object, clusters: Vec::new(), by: By::To, source }]);
+            checked.map_err(|error| error.message)
+        };
+        assert_eq!(
+            checked("${REGISTRY}/web:1").unwrap_err(),
+            "web.yaml:7:5: Pod web: \"${REGISTRY}/web:1\" is no image name: a variable in it was not replaced"
+        );
+        assert!(checked("ko://example.com/web").unwrap_err().ends_with("ko builds it"));
+        assert!(checked("https://example.com/web").is_err());
+        for image in ["web", "registry:5000/web:v1.2", "web@sha256:0123"] {
+            assert_eq!(checked(image), Ok(()), "{image}");
+        }
     }
 
     #[test]

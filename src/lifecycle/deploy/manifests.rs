@@ -22,6 +22,9 @@ use rendered::Rendered;
 /// The argument that means standard input.
 pub const STDIN: &str = "-";
 
+/// The annotation with an object's clusters, separated by commas; `*` means all clusters.
+pub const CLUSTERS: &str = "kindmesh/clusters";
+
 /// The annotation of objects that Helm applies before, after or for tests of a release.
 const HOOK: &str = "helm.sh/hook";
 
@@ -182,7 +185,9 @@ impl Found {
     fn keep_last(&mut self) {
         let identity = |manifest: &Manifest| {
             let object = &manifest.object;
-            (object.types.clone(), object.namespace(), object.name_any())
+            // A Service may be in several clusters, with other ports in each.
+            let clusters = object.annotations().get(CLUSTERS).cloned();
+            (object.types.clone(), object.namespace(), object.name_any(), clusters)
         };
         let mut kept: Vec<Manifest> = Vec::new();
         for manifest in std::mem::take(&mut self.manifests) {

@@ -7,13 +7,10 @@ use kube::api::DynamicObject;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::manifests::{self, Manifest};
+use super::manifests::{self, CLUSTERS, Manifest};
 use crate::base::error::Error;
 use crate::base::yaml::{Places, pointer};
 use crate::cluster::mesh::apply::kind;
-
-/// The annotation with an object's clusters, separated by commas; `*` means all clusters.
-pub const CLUSTERS: &str = "kindmesh/clusters";
 
 /// What decided an object's clusters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -222,7 +219,9 @@ fn follow(object: &DynamicObject, workloads: &[Placed], rules: &Rules<'_>) -> Ve
     let namespace = object.namespace();
     let here = || workloads.iter().filter(|workload| workload.object.namespace() == namespace);
     let clusters = match kind(object) {
-        "Service" if is_service(object) => rules.union(here().filter(|workload| selects(object, &workload.object))),
+        "Service" if is_service(object) => {
+            rules.union(here().filter(|workload| selects(object, &workload.object)))
+        }
         "Namespace" => {
             let name = object.name_any();
             rules.union(workloads.iter().filter(|workload| workload.object.namespace().as_ref() == Some(&name)))

@@ -319,7 +319,8 @@ impl Set {
             let mut objects = applier.dry_run(&self.objects).await?;
             let mut refusals = Vec::new();
             for (change, object) in objects.iter_mut().zip(&self.objects) {
-                if let Some(recreated) = self.recreated.iter().find(|other| named("", other) == named("", object)) {
+                if let Some(recreated) = self.recreated.iter().find(|other| named("", other) == named("", object))
+                {
                     let why = "it would be deleted and created again";
                     *change = Change::of(recreated, Effect::Change).noted(why);
                 } else if let Some(status) = change.refusal.take() {
@@ -389,7 +390,8 @@ mod tests {
         );
         assert_eq!(error.evidence, ["it serves Deployment in apps/v1"]);
         assert!(error.hint.unwrap().starts_with("set apiVersion: apps/v1, "));
-        let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "web"}});
+        let gateway =
+            json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "web"}});
         let gateway = apply::object(gateway).unwrap();
         let other = unserved(&gateway, "cluster1", None, &["networking.istio.io/v1".into()]);
         assert_eq!(

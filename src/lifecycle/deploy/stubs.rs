@@ -358,7 +358,10 @@ mod tests {
     fn stub_spreads_traffic_as_its_service_does() {
         let mut service = service();
         service.object.data["spec"]["trafficDistribution"] = json!("PreferClose");
-        service.object.labels_mut().insert("networking.istio.io/traffic-distribution".into(), "PreferClose".into());
+        service
+            .object
+            .labels_mut()
+            .insert("networking.istio.io/traffic-distribution".into(), "PreferClose".into());
         service.object.labels_mut().insert("app".into(), "orders".into());
         service.object.annotations_mut().insert("networking.istio.io/exportTo".into(), "*".into());
         let stub = made(&[service, orders(), caller("x")], &BTreeMap::new()).0.remove(0).object;
@@ -370,8 +373,11 @@ mod tests {
 
     #[test]
     fn service_of_another_group_gets_no_stub() {
-        let knative = "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: web, namespace: shop}}";
-        assert!(made(&[placed(knative, "cluster2"), orders(), caller("http://web")], &BTreeMap::new()).0.is_empty());
+        let knative =
+            "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: web, namespace: shop}}";
+        assert!(
+            made(&[placed(knative, "cluster2"), orders(), caller("http://web")], &BTreeMap::new()).0.is_empty()
+        );
     }
 
     #[test]

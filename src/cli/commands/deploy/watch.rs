@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Zoned;
 use tokio::time::Instant;
 
-use super::{DeployArgs, describe, document, open, options, within};
+use super::{DeployArgs, described, document, open, options, within};
 use crate::base::error::Error;
 use crate::base::event::Events;
 use crate::cli::context::Context;
@@ -13,8 +13,8 @@ use crate::cli::task::Done;
 use crate::cluster::environment::Environment;
 use crate::host::docker::Engine;
 use crate::lifecycle::deploy::{self, Deployed, Watch, manifests};
-use crate::report::failure::Failure;
 use crate::report;
+use crate::report::failure::Failure;
 
 pub(super) async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
     if args.folder == Path::new(manifests::STDIN) {
@@ -31,11 +31,11 @@ pub(super) async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<
         if let Some((environment, deployed)) = &applied
             && (deployed.changed || changed.is_empty())
         {
-            let what = if changed.is_empty() { String::new() } else { format!("{}: ", changed.join(", ")) };
-            let applied = format!("{what}applied in {:.1} s", started.elapsed().as_secs_f64());
-            context.printer.result(&match context.is_json() {
-                true => document(environment, deployed).to_string(),
-                false => format!("{}\n{}", said(&applied), describe(deployed, false)),
+            let applied = format!("applied in {:.1} s", started.elapsed().as_secs_f64());
+            context.printer.result(&match (context.is_json(), changed.is_empty()) {
+                (true, _) => document(environment, deployed).to_string(),
+                (false, true) => format!("{}\n{}", said(&applied), described(deployed).join("\n")),
+                (false, false) => said(&format!("{}: {applied}", changed.join(", "))),
             });
         }
         // A change ends the wait for the pods of the previous version.

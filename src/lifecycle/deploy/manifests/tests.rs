@@ -156,9 +156,13 @@ fn object_in_two_files_is_taken_from_the_last() {
         ("a.yaml", "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}"),
         ("b.yaml", "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 81}]}}"),
         ("c.yaml", "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: other}}"),
+        (
+            "d.yaml",
+            "{apiVersion: v1, kind: Service, metadata: {name: web, annotations: {kindmesh/clusters: cluster2}}}",
+        ),
     ]);
     let read = read_files(folder.path()).unwrap();
-    assert_eq!(read.manifests.len(), 2);
+    assert_eq!(read.manifests.len(), 3);
     assert_eq!(read.manifests[0].object.data.pointer("/spec/ports/0/port").unwrap(), 81);
     assert_eq!(read.notes, ["b.yaml:1:1: Service web is in a.yaml:1:1, too: the later one counts"]);
 }
