@@ -118,6 +118,19 @@ impl Kinds {
     pub async fn lock(&self) -> MutexGuard<'_, Option<Known>> {
         self.0.lock().await
     }
+
+    /// Returns the known kinds; asks the API server if there are none yet.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn ask(&self, client: &Client) -> anyhow::Result<Known> {
+        let mut known = self.lock().await;
+        if let Some(known) = &*known {
+            return Ok(known.clone());
+        }
+        let found = Known::ask(client).await.context("discovering kinds")?;
+        Ok(known.insert(found).clone())
+    }
 }
 
 #[cfg(test)]

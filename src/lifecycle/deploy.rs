@@ -278,7 +278,8 @@ pub async fn delete(
         let (label, nothing) = (&label, &nothing);
         let exists = environment.exists(cluster);
         events.step("undeploy", Some(cluster)).run(async move |_| {
-            let unwanted = remove::unwanted((cluster, client), exists, label, nothing).await?;
+            let unwanted =
+                remove::unwanted((cluster, client), exists, label, nothing, &kinds::Kinds::default()).await?;
             let pruned = unwanted.delete().await?;
             Ok(Outcome { changed: !pruned.0.is_empty(), value: pruned })
         })

@@ -208,9 +208,7 @@ impl<'a> Applier<'a> {
     /// # Errors
     /// The API server's.
     pub async fn live(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<Option<DynamicObject>>> {
-        if self.known.is_none() {
-            self.known = Some(Known::ask(&self.client).await.context("discovering kinds")?);
-        }
+        self.ask().await?;
         let this = &*self;
         let look = async |object: &DynamicObject| match this.api(object) {
             Ok(api) => {
@@ -223,14 +221,20 @@ impl<'a> Applier<'a> {
         futures::future::try_join_all(objects.iter().map(look)).await
     }
 
+    /// Asks which kinds the API server serves, unless this applier or one that shares its kinds has asked.
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        if self.known.is_none() {
+            self.known = Some(self.kinds.ask(&self.client).await?);
+        }
+        Ok(())
+    }
+
     /// Returns the kinds of objects that the API server serves, each once.
     ///
     /// # Errors
     /// The API server's.
     pub async fn kinds_of(&mut self, objects: &[DynamicObject]) -> anyhow::Result<Vec<ApiResource>> {
-        if self.known.is_none() {
-            self.known = Some(Known::ask(&self.client).await.context("discovering kinds")?);
-        }
+        self.ask().await?;
         let mut kinds: Vec<ApiResource> = Vec::new();
         for addressed in objects.iter().filter_map(|object| self.kind_of(object)) {
             if !kinds.contains(&addressed.resource) {

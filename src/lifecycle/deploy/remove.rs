@@ -11,7 +11,7 @@ use kube::{Client, ResourceExt};
 
 use super::{DEPLOY, Object};
 use crate::cluster::existing;
-use crate::cluster::kinds::{Addressed, Known, same};
+use crate::cluster::kinds::{Addressed, Kinds, same};
 use crate::cluster::objects;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
@@ -47,8 +47,9 @@ pub(super) async fn unwanted<'a>(
     exists: bool,
     deploy: &str,
     wanted: &BTreeSet<Object>,
+    kinds: &Kinds,
 ) -> anyhow::Result<Unwanted<'a>> {
-    let known = Known::ask(client).await.context("discovering API resources")?;
+    let known = kinds.ask(client).await?;
     let can = |kind: &Addressed, verb| kind.capabilities.supports_operation(verb);
     let all: Vec<_> = known.all().filter(|kind| can(kind, verbs::LIST) && can(kind, verbs::DELETE)).collect();
     let mut kinds = all.clone();

@@ -31,6 +31,8 @@ pub(super) struct Set {
     cluster: String,
     client: Client,
     record: Record,
+    /// The kinds that the API server serves.
+    kinds: kinds::Kinds,
     objects: Vec<DynamicObject>,
     /// Where the objects were read.
     sources: BTreeMap<Object, Source>,
@@ -184,7 +186,8 @@ impl Set {
             }
         }
         let step = Events::silent().step("deploy", None);
-        let mut applier = Applier::new(client.clone(), &step, Instant::now());
+        let kinds = kinds::Kinds::default();
+        let mut applier = Applier::new(client.clone(), &step, Instant::now()).sharing(&kinds);
         let live = applier.live(&objects).await.with_context(|| format!("inspecting objects in {cluster}"))?;
         let mut kept = Vec::new();
         let mut outside = BTreeSet::new();
@@ -238,7 +241,7 @@ impl Set {
         let record = environment.record(cluster);
         let exists = environment.exists(cluster);
         let (cluster, client) = (cluster.to_owned(), client.clone());
-        Ok(Self { cluster, client, record, objects: kept, sources, kubectl, recreated, exists })
+        Ok(Self { cluster, client, record, kinds, objects: kept, sources, kubectl, recreated, exists })
     }
 
     /// Returns the error about a refused object, with where it was read, and what is wrong with it.
@@ -271,7 +274,7 @@ impl Set {
     ) -> anyhow::Result<(bool, Vec<Object>, Vec<String>)> {
         let step = events.step("deploy", Some(&self.cluster));
         step.run(async |step| {
-            let applier = Applier::new(self.client.clone(), step, options.deadline);
+            let applier = Applier::new(self.client.clone(), step, options.deadline).sharing(&self.kinds);
             let mut applier = applier.recording(&self.record);
             for service in &self.recreated {
                 let deleted = remove::delete(&kinds::api_of(&self.client, service)?, service).await;
@@ -300,7 +303,7 @@ impl Set {
     /// Finds the objects of an earlier deployment of the same manifests that they no longer contain.
     async fn unwanted(&self, origin: &Origin) -> anyhow::Result<remove::Unwanted<'_>> {
         let wanted = self.objects.iter().map(|object| named(&self.cluster, object)).collect();
-        remove::unwanted((&self.cluster, &self.client), self.exists, &origin.label, &wanted).await
+        remove::unwanted((&self.cluster, &self.client), self.exists, &origin.label, &wanted, &self.kinds).await
     }
 
     /// Returns what applying the objects would change, and notes. Nothing is changed.
@@ -315,7 +318,7 @@ impl Set {
     ) -> anyhow::Result<(Changes, Vec<String>)> {
         let step = events.step("dry-run", Some(&self.cluster));
         step.run(async |step| {
-            let mut applier = Applier::new(self.client.clone(), step, deadline);
+            let mut applier = Applier::new(self.client.clone(), step, deadline).sharing(&self.kinds);
             let mut objects = applier.dry_run(&self.objects).await?;
             let mut refusals = Vec::new();
             for (change, object) in objects.iter_mut().zip(&self.objects) {

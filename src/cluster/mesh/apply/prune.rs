@@ -6,7 +6,6 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::core::{GroupVersionKind, TypeMeta};
 
 use super::{Applier, described, kind};
-use crate::cluster::kinds::Known;
 use crate::cluster::objects;
 use crate::plan::{MANAGED_BY, MANAGED_BY_LABEL};
 
@@ -37,10 +36,9 @@ impl Applier<'_> {
         label: &str,
         wanted: &[DynamicObject],
     ) -> anyhow::Result<Vec<(Api<DynamicObject>, DynamicObject)>> {
-        let known = self.known.clone().or(self.kinds.lock().await.clone());
-        let known = match known {
-            Some(known) => known,
-            None => Known::ask(&self.client).await.context("discovering kinds")?,
+        let known = match &self.known {
+            Some(known) => known.clone(),
+            None => self.kinds.ask(&self.client).await?,
         };
         let ours = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY},{label}"));
         let lists = kinds.iter().filter_map(|gvk| {
