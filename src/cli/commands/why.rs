@@ -126,11 +126,11 @@ mod tests {
         };
         insta::assert_snapshot!(text(&explained, Style::plain(), true), @r"
         GET http://orders from cluster1, namespace shop
-        ? caller     what caller is
-        ✓ name       what name is
-        ✗ endpoints  what endpoints is
-        - tls        what tls is
-        ✗ policy     what policy is
+        ? caller         what caller is
+        ✓ name           what name is
+        ✗ endpoints      what endpoints is
+        - tls            what tls is
+        ✗ policy         what policy is
 
         The first failing hop is endpoints: what endpoints is
         fix: do this
