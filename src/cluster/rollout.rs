@@ -1,8 +1,7 @@
 //! Rollouts: whether a workload of any kind is ready, and why not.
 
-use std::time::Duration;
-
 use anyhow::Context;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{Api, DynamicObject, ListParams, TypeMeta};
@@ -11,7 +10,6 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::mesh::apply;
 use super::objects;
 use super::refusal::{Record, Retries};
 use super::{kinds, pods};
@@ -83,7 +81,9 @@ impl Workload {
 
     /// Returns the workload of an object, or `None` if it has no pods or they cannot be waited for.
     pub fn of(object: &DynamicObject) -> Option<Self> {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == apply::kind(object))?;
+        let types = object.types.as_ref()?;
+        let is_of = |kind: &Kind| (kind.as_str(), kind.api_version()) == (&types.kind, &types.api_version);
+        let kind = Kind::ALL.into_iter().find(is_of)?;
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         Some(Self { kind, namespace, called: format!("{} {name}", kind.as_str()), name })
     }
@@ -266,8 +266,23 @@ fn lacking(kind: Kind, live: &DynamicObject) -> Option<String> {
 
 /// The words of a refusal by the namespace's PodSecurity level, which lasts until somebody changes the level or the pods.
 const FORBIDDEN: &str = "violates PodSecurity";
-/// How long such a refusal may be that of the workload's previous revision.
-const STALE_REFUSAL: Duration = Duration::from_secs(5);
+
+/// Whether the namespace has refused pods of a workload since a time. What the workload's status says may be older: its controller
+/// may try again only after minutes.
+async fn refused_since(client: &Client, workload: &Workload, since: Timestamp) -> bool {
+    let api: Api<Event> = Api::namespaced(client.clone(), &workload.namespace);
+    let events = api.list(&ListParams::default().fields("reason=FailedCreate")).await;
+    events.is_ok_and(|events| events.items.iter().any(|event| is_refusal(event, &workload.name, since)))
+}
+
+/// Whether an event is about a refusal of pods of a workload, or of its ReplicaSet, since a time.
+fn is_refusal(event: &Event, workload: &str, since: Timestamp) -> bool {
+    let about = event.involved_object.name.as_deref().and_then(|name| name.strip_prefix(workload));
+    let is_about = about.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    let time = event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0));
+    let says = event.message.as_deref().is_some_and(|message| message.contains(FORBIDDEN));
+    is_about && says && time.is_some_and(|time| time >= since)
+}
 
 /// Waits until the pods of a workload's newest revision are ready. `record` is that of the cluster.
 ///
@@ -282,7 +297,7 @@ pub async fn wait(
 ) -> anyhow::Result<()> {
     let what = format!("{} to be ready", workload.called);
     let mut retries = Retries::new(record);
-    let mut refused: Option<Instant> = None;
+    let started = Timestamp::now();
     wait::until(step, &what, deadline, async || {
         let live = match workload.get(client).await {
             Ok(Some(live)) => live,
@@ -294,8 +309,7 @@ pub async fn wait(
             return Ok(Poll::Ready(()));
         }
         let pods = blocked(client, workload, &live).await;
-        refused = pods.contains(FORBIDDEN).then(|| refused.unwrap_or_else(Instant::now));
-        if refused.is_some_and(|since| since.elapsed() >= STALE_REFUSAL) {
+        if pods.contains(FORBIDDEN) && refused_since(client, workload, started).await {
             let error = Error::environment(format!("wait for {what}: the namespace refuses the pods"));
             return Err(error.evidence(pods).into());
         }
@@ -312,6 +326,7 @@ pub async fn wait(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::mesh::apply;
     use serde_json::json;
 
     fn live(kind: Kind, spec: Value, status: Value) -> DynamicObject {
@@ -399,12 +414,31 @@ mod tests {
     }
 
     #[test]
+    fn only_refusals_since_the_beginning_end_the_wait() {
+        let refused = |name: &str, at: &str, message: &str| -> bool {
+            let event = json!({"metadata": {}, "involvedObject": {"name": name}, "reason": "FailedCreate",
+                "message": message, "lastTimestamp": at});
+            let event: Event = serde_json::from_value(event).unwrap();
+            is_refusal(&event, "web", "2026-01-02T03:04:05Z".parse().unwrap())
+        };
+        let says = "pods \"web-\" is forbidden: violates PodSecurity \"restricted:latest\"";
+        let (before, after) = ("2026-01-02T03:04:04Z", "2026-01-02T03:04:06Z");
+        assert!(refused("web-7f76", after, says) && refused("web", after, says));
+        assert!(!refused("web-7f76", before, says));
+        assert!(!refused("website-7f76", after, says));
+        assert!(!refused("web-7f76", after, "exceeded quota"));
+    }
+
+    #[test]
     fn wait_names_the_workload_kind() {
         let object = |kind: &str| {
             apply::object(
                 json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "x", "namespace": "n"}}),
             )
         };
+        let of_others =
+            json!({"apiVersion": "apps.kruise.io/v1beta1", "kind": "StatefulSet", "metadata": {"name": "x"}});
+        assert_eq!(Workload::of(&apply::object(of_others).unwrap()), None);
         assert_eq!(Workload::of(&object("StatefulSet").unwrap()).unwrap().called, "StatefulSet x");
         assert_eq!(Workload::of(&object("CronJob").unwrap()), None);
         assert_eq!(Workload::deployment("istio-system", "istiod").called, "istiod");

@@ -65,6 +65,8 @@ pub struct Options {
     pub namespace: String,
     /// Whether it also replaces the namespace of objects that have one.
     pub force_namespace: bool,
+    /// Whether to delete objects of an earlier deployment that the manifests no longer contain.
+    pub prune: bool,
     /// Whether to wait until all pods are ready.
     pub wait: bool,
     /// The deadline.
@@ -169,7 +171,7 @@ pub async fn deploy(
     events: &Events,
 ) -> anyhow::Result<Deployed> {
     let found = manifests::read(folder, &options.namespace).await?;
-    deploy_manifests(environment, found, &Origin::of(folder), options, events).await
+    deploy_manifests(environment, found, &Origin::of(folder, options.prune), options, events).await
 }
 
 /// What a deployment would do.
@@ -194,7 +196,7 @@ pub async fn dry_run(
     options: &Options,
     events: &Events,
 ) -> anyhow::Result<DryRun> {
-    let (found, origin) = (manifests::read(folder, &options.namespace).await?, Origin::of(folder));
+    let (found, origin) = (manifests::read(folder, &options.namespace).await?, Origin::of(folder, options.prune));
     let Decided { sets, stubs, mut notes, .. } =
         Decided::decide(environment, found, &origin, options, None).await?;
     let each = sets.iter().map(|set| set.dry_run(&origin, options.deadline, events));
@@ -217,10 +219,10 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    fn of(folder: &Path) -> Self {
+    fn of(folder: &Path, prune: bool) -> Self {
         match folder == Path::new(manifests::STDIN) {
             true => Self { label: label(folder), path: "standard input".into(), prune: false },
-            false => Self { label: label(folder), path: whole(folder).display().to_string(), prune: true },
+            false => Self { label: label(folder), path: whole(folder).display().to_string(), prune },
         }
     }
 }

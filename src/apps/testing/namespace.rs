@@ -131,6 +131,7 @@ impl Namespace {
             places: places.iter().map(owned).collect(),
             namespace: self.name.clone(),
             force_namespace: true,
+            prune: false,
             wait: true,
             deadline: Instant::now() + READY_TIMEOUT,
         };

@@ -39,7 +39,7 @@ pub struct DeployArgs {
     /// Like --dry-run, with each field that would change
     #[arg(long)]
     pub diff: bool,
-    /// Deploy again whenever a file or an image of the engine changes, until Ctrl-C
+    /// Deploy again whenever a file or an image of the engine changes, until Ctrl-C; delete nothing
     #[arg(long, conflicts_with_all = ["dry_run", "diff"])]
     pub watch: bool,
     /// Delete the objects that were deployed from this directory, in every cluster
@@ -107,6 +107,7 @@ fn options(
         places: places(context, environment)?,
         namespace: args.namespace.to_string(),
         force_namespace: false,
+        prune: !args.watch,
         wait: !args.no_wait,
         deadline,
     })

@@ -1,20 +1,18 @@
 //! The fix of a finding as one command that `doctor --fix` can run. It is data from the beginning, never read from text.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 use serde::Serialize;
 use tokio::process::Command;
 
 use crate::host::tool::process;
 
-/// One command without a shell, safe to run more than once: the words that a person would type. Serialized as these words.
+/// One command without a shell: the words that a person would type. Serialized as these words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Fix(Vec<String>);
 
 const SUDO: &str = "sudo";
-const KINDMESH: &str = "kindmesh";
 
 impl Fix {
     /// A command of this user.
@@ -34,11 +32,6 @@ impl Fix {
         Self::of_root(std::iter::once("sysctl".to_owned()).chain(values))
     }
 
-    /// Deletes an environment.
-    pub(super) fn down(environment: &str) -> Self {
-        Self::new([KINDMESH, "down", "--name", environment])
-    }
-
     /// Runs the command. `sudo` asks for its password on the terminal.
     ///
     /// # Errors
@@ -47,10 +40,7 @@ impl Fix {
         // Only Linux has fixes for root.
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
         let words = self.words(is_root);
-        let program = match words.first().map(String::as_str) {
-            Some(KINDMESH) => std::env::current_exe()?,
-            program => PathBuf::from(program.unwrap_or_default()),
-        };
+        let program = words.first().map(String::as_str).unwrap_or_default();
         process::run(Command::new(program).args(words.iter().skip(1))).await.map(drop)
     }
 

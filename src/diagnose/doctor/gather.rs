@@ -21,7 +21,7 @@ use crate::cluster::environment;
 use crate::host::docker::endpoint::Surroundings;
 use crate::host::docker::{self, Engine, bake, credentials, is_not_found, sample_image};
 use crate::host::kind;
-use crate::host::state::{Directories, Lock};
+use crate::host::state::{Directories, Files, Lock};
 use crate::host::tool::{self, process};
 use crate::plan::engine::EngineIdentity;
 use crate::plan::image_names::reference;
@@ -29,7 +29,7 @@ use crate::plan::inventory::{Executable, Inventory};
 use crate::plan::{self, Plan, admission};
 use crate::spec::{Origins, Spec, distinct};
 
-/// How long a program that prints the firewall's rules may take.
+/// How long a program that only prints may take: the firewall's rules, or a version.
 const PRINT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Gathers everything that decides whether `up` works for this spec. A tenth of the time is reserved for starting
@@ -126,7 +126,10 @@ async fn of_engine(
     let (spec, _) = wanted;
     let on_this_machine = facts.same_machine().is_some();
     let firewall = async { if on_this_machine { Some(firewall().await) } else { None } };
-    let client = async { if facts.no_client.is_none() { client(engine).await } else { None } };
+    let client = async {
+        let asked = timeout(PRINT_TIMEOUT, client(engine));
+        if facts.no_client.is_none() { asked.await.ok().flatten() } else { None }
+    };
     let (inventory, firewall, images, client) =
         futures::join!(crate::host::inventory::gather(engine), firewall, sample_images(engine), client);
     facts.client = client;
@@ -263,7 +266,10 @@ fn networks_left(folders: &Directories, inventory: &Inventory) -> Vec<(String, V
 fn files_left(folders: &Directories, identity: &EngineIdentity, inventory: &Inventory) -> Vec<(String, PathBuf)> {
     let gone = folders.environments().into_iter().filter(|name| !inventory.environments.contains_key(name));
     let files = gone.map(|name| (folders.environment(&name), name));
-    let left = files.filter(|(files, _)| files.are_of(identity) && !Lock::is_held(files));
+    // One in clusters that exist has nothing on any engine.
+    let no_engine =
+        |files: &Files| environment::stored(files).ok().flatten().is_some_and(|spec| !spec.has_kind_clusters());
+    let left = files.filter(|(files, _)| files.are_of(identity) && !Lock::is_held(files) && !no_engine(files));
     left.map(|(files, name)| (name, files.root)).collect()
 }
 

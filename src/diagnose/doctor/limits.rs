@@ -39,7 +39,13 @@ fn judge(facts: &Facts) -> Vec<Judgement> {
     // Room to grow.
     let wanted: Vec<_> =
         low.iter().map(|(name, _, wants)| ((*name).to_owned(), wants.next_power_of_two())).collect();
-    let lines: Vec<_> = wanted.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    // The file replaces an earlier one, so it has all limits.
+    let all = limits.iter().map(|(name, has, wants)| {
+        let value =
+            if has.is_some_and(|has| has < *wants) { wants.next_power_of_two() } else { has.unwrap_or(*wants) };
+        format!("{name}={value}")
+    });
+    let lines: Vec<_> = all.collect();
     let found = Judgement::found(
         Severity::Warns,
         format!("the kernel's network tables are too small for {nodes} nodes"),

@@ -1,5 +1,7 @@
 //! Facts of a call that succeeds. Tests change them to make it fail.
 
+use serde_json::json;
+
 use super::facts::{Call, Caller, Cluster, Facts, Linked, Pod, Port, Proxy, Route, Service, Transport, Workload};
 
 pub(super) const POOL: &str = "outbound|8080||orders.shop.svc.cluster.local";
@@ -37,6 +39,7 @@ pub(super) fn works() -> Facts {
     here.pod_subnets = vec!["10.1.0.0/16".into()];
     there.workloads = vec![Workload { kind: "Deployment".into(), name: "orders".into(), replicas: 1 }];
     Facts {
+        mesh_config: json!({}),
         environment: "e".into(),
         call: Call {
             cluster: "cluster1".into(),

@@ -49,6 +49,9 @@ pub(super) fn judge(facts: &Facts) -> Hop {
             ),
         );
     }
+    if facts.mesh_config.is_null() {
+        return Hop::unknown(HOP, format!("the mesh configuration of {} cannot be read", facts.control_plane));
+    }
     let is_local = is_cluster_local(&facts.mesh_config, &facts.host());
     if is_local && !found.iter().any(|cluster| facts.is_here(cluster)) {
         return Hop::wrong(

@@ -76,12 +76,17 @@ fn is_built_in(group: &str) -> bool {
     !group.contains('.') || (group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io")
 }
 
-/// Whether one of these objects is the CustomResourceDefinition of a kind.
-fn defined(objects: &[DynamicObject], what: &str) -> bool {
-    objects.iter().any(|object| {
-        kind(object) == "CustomResourceDefinition"
-            && object.data.pointer("/spec/names/kind").is_some_and(|defines| defines == what)
-    })
+/// Returns the group and the kind that an object defines, if it is a CustomResourceDefinition.
+fn definition(object: &DynamicObject) -> Option<(String, String)> {
+    let text = |path: &str| Some(object.data.pointer(path)?.as_str()?.to_owned());
+    let is_definition = kind(object) == "CustomResourceDefinition";
+    is_definition.then(|| Some((text("/spec/group")?, text("/spec/names/kind")?))).flatten()
+}
+
+fn group_and_kind(object: &DynamicObject) -> (String, String) {
+    let version = object.types.as_ref().map(|types| types.api_version.as_str()).unwrap_or_default();
+    let group = version.split_once('/').map(|(group, _)| group).unwrap_or_default();
+    (group.to_owned(), kind(object).to_owned())
 }
 
 /// Returns one error about several refused objects.
@@ -192,9 +197,10 @@ impl Set {
         let mut kept = Vec::new();
         let mut outside = BTreeSet::new();
         let (mut refused, mut recreated) = (Vec::new(), Vec::new());
+        let defines: BTreeSet<_> = objects.iter().filter_map(definition).collect();
         for (mut object, live) in objects.into_iter().zip(live) {
             let (what, name) = (kind(&object).to_owned(), object.name_any());
-            if !applier.knows(&object) && !defined(&kept, &what) {
+            if !applier.knows(&object) && !defines.contains(&group_and_kind(&object)) {
                 let at = sources.get(&named(cluster, &object)).and_then(|source| source.at("/apiVersion"));
                 return Err(unserved(&object, cluster, at, &applier.versions(&what)).into());
             }
@@ -404,6 +410,19 @@ mod tests {
         let unknown = unserved(&old, "cluster1", None, &[]);
         assert!(unknown.message.starts_with("cluster cluster1 has no kind Deployment of extensions/v1beta1"));
         assert!(unknown.hint.unwrap().contains("CustomResourceDefinition"));
+    }
+
+    #[test]
+    fn definition_is_of_a_group_and_a_kind() {
+        let defined = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata":
+            {"name": "widgets.example.com"}, "spec": {"group": "example.com", "names": {"kind": "Widget"}}});
+        let widget = |version: &str| {
+            apply::object(json!({"apiVersion": version, "kind": "Widget", "metadata": {"name": "a"}})).unwrap()
+        };
+        let defined = definition(&apply::object(defined).unwrap()).unwrap();
+        assert_eq!(defined, group_and_kind(&widget("example.com/v1")));
+        assert_ne!(defined, group_and_kind(&widget("example.org/v1")));
+        assert_eq!(definition(&widget("example.com/v1")), None);
     }
 
     #[test]

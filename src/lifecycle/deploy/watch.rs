@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt};
 use notify::event::{EventKind, MetadataKind, ModifyKind};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::Instant;
 
 use super::whole;
 use crate::base::error::Error;
@@ -19,6 +20,8 @@ use crate::host::docker::Engine;
 
 /// How long to wait for further files of the same save or checkout.
 const QUIET: Duration = Duration::from_millis(100);
+/// The longest time to wait for them.
+const LONGEST_SAVE: Duration = Duration::from_secs(2);
 /// The engine's events that give a name to an image.
 const NAMED: [&str; 4] = ["import", "load", "pull", "tag"];
 
@@ -31,6 +34,8 @@ pub struct Watch {
     files: UnboundedReceiver<notify::Result<notify::Event>>,
     images: Names,
     folder: PathBuf,
+    /// What has changed, and was not returned yet.
+    changed: Vec<String>,
 }
 
 impl Watch {
@@ -42,9 +47,14 @@ impl Watch {
         let folder = whole(folder);
         let (sender, files) = unbounded_channel();
         let failed = |error: notify::Error| {
-            Error::environment(format!("{} cannot be watched", folder.display()))
-                .evidence(error.to_string())
-                .hint("raise the limit of watched files, fs.inotify.max_user_watches; or deploy without --watch")
+            let hint = match error.kind {
+                notify::ErrorKind::MaxFilesWatch => {
+                    "raise the limit of watched files: fs.inotify.max_user_watches"
+                }
+                _ => "check the path",
+            };
+            let failed = Error::environment(format!("{} cannot be watched", folder.display()));
+            failed.evidence(error.to_string()).hint(hint)
         };
         let watcher = notify::recommended_watcher(move |event| {
             // Without a receiver, the watch has ended.
@@ -57,28 +67,33 @@ impl Watch {
             _ => (folder.as_path(), RecursiveMode::Recursive),
         };
         watcher.watch(watched, mode).map_err(failed)?;
-        Ok(Self { _watcher: watcher, files, images: engine.map_or_else(none, named), folder })
+        Ok(Self { _watcher: watcher, files, images: engine.map_or_else(none, named), folder, changed: Vec::new() })
     }
 
-    /// Waits for a change and returns what changed: file names, or the name of an image.
+    /// Waits for a change and returns what changed: file names, or the name of an image. Nothing is lost if it is canceled.
     ///
     /// # Errors
     /// An environment error if the files are no longer watched.
     pub async fn changed(&mut self) -> Result<Vec<String>, Error> {
-        let mut changed = Vec::new();
-        while changed.is_empty() {
-            self.more(&mut changed).await?;
+        while self.changed.is_empty() {
+            self.more().await?;
         }
-        while tokio::time::timeout(QUIET, self.more(&mut changed)).await.is_ok() {}
+        let end = Instant::now() + LONGEST_SAVE;
+        while Instant::now() < end
+            && let Ok(more) = tokio::time::timeout(QUIET, self.more()).await
+        {
+            more?;
+        }
+        let mut changed = std::mem::take(&mut self.changed);
         changed.sort();
         changed.dedup();
         Ok(changed)
     }
 
-    async fn more(&mut self, changed: &mut Vec<String>) -> Result<(), Error> {
+    async fn more(&mut self) -> Result<(), Error> {
         tokio::select! {
             event = self.files.recv() => match event {
-                Some(Ok(event)) => changed.extend(files(&event, &self.folder)),
+                Some(Ok(event)) => self.changed.extend(files(&event, &self.folder)),
                 ended => {
                     let why = ended.and_then(Result::err).map(|error| error.to_string()).unwrap_or_default();
                     let error = Error::environment(format!("{} is no longer watched", self.folder.display()));
@@ -86,7 +101,7 @@ impl Watch {
                 }
             },
             image = self.images.next() => match image {
-                Some(name) => changed.push(format!("image {name}")),
+                Some(name) => self.changed.push(format!("image {name}")),
                 // The engine is gone, so nothing is built.
                 None => self.images = none(),
             },

@@ -1,4 +1,5 @@
-//! `kindmesh deploy --watch`: deploys again after each change, and goes on after an error.
+//! `kindmesh deploy --watch`: deploys again after each change, and goes on after an error. It deletes no objects: a file may be seen
+//! while it is empty, or before its directory is complete.
 
 use std::path::Path;
 
@@ -35,7 +36,10 @@ pub(super) async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<
             context.printer.result(&match (context.is_json(), changed.is_empty()) {
                 (true, _) => document(environment, deployed).to_string(),
                 (false, true) => format!("{}\n{}", said(&applied), described(deployed).join("\n")),
-                (false, false) => said(&format!("{}: {applied}", changed.join(", "))),
+                (false, false) => {
+                    let notes = deployed.notes.iter().map(|note| format!("\nnote: {note}")).collect::<String>();
+                    format!("{}{notes}", said(&format!("{}: {applied}", changed.join(", "))))
+                }
             });
         }
         // A change ends the wait for the pods of the previous version.
