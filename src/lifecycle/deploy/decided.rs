@@ -135,7 +135,7 @@ mod tests {
     fn pods_of_unknown_controllers_are_not_awaited() {
         let note = |kind: &str| {
             let yaml = format!(
-                "{{apiVersion: v1, kind: {kind}, metadata: {{name: web}}, spec: {{template: {{spec: {{containers: [{{name: a}}]}}}}}}}}"
+                "{{apiVersion: apps/v1, kind: {kind}, metadata: {{name: web}}, spec: {{template: {{spec: {{containers: [{{name: a}}]}}}}}}}}"
             );
             let object = objects(&yaml).unwrap().remove(0);
             unawaited(&Placed { object, clusters: Vec::new(), by: place::By::To, source: Source::default() })
