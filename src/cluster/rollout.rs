@@ -207,13 +207,16 @@ fn not_created(live: &DynamicObject) -> Option<String> {
     condition(live, "ReplicaFailure")?["message"].as_str().map(str::to_owned)
 }
 
+/// Returns the time of an event: its last one, if it was repeated.
+fn time_of(event: &Event) -> Option<Timestamp> {
+    event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
+}
+
 /// Returns the message of the latest of a controller's events about creating pods, if that failed.
 fn last_failed_creation(mut events: Vec<Event>) -> Option<String> {
     let about = |event: &Event| matches!(event.reason.as_deref(), Some("FailedCreate" | "SuccessfulCreate"));
     events.retain(about);
-    events.sort_by_key(|event| {
-        event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
-    });
+    events.sort_by_key(time_of);
     let last = events.pop().filter(|event| event.reason.as_deref() == Some("FailedCreate"))?;
     last.message
 }
@@ -279,9 +282,8 @@ async fn refused_since(client: &Client, workload: &Workload, since: Timestamp) -
 fn is_refusal(event: &Event, workload: &str, since: Timestamp) -> bool {
     let about = event.involved_object.name.as_deref().and_then(|name| name.strip_prefix(workload));
     let is_about = about.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    let time = event.last_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0));
     let says = event.message.as_deref().is_some_and(|message| message.contains(FORBIDDEN));
-    is_about && says && time.is_some_and(|time| time >= since)
+    is_about && says && time_of(event).is_some_and(|time| time >= since)
 }
 
 /// Waits until the pods of a workload's newest revision are ready. `record` is that of the cluster.

@@ -87,16 +87,6 @@ pub struct Object {
     pub name: String,
 }
 
-impl Object {
-    /// Returns it as text: `Service orders in namespace shop`.
-    pub fn described(&self) -> String {
-        match self.namespace.is_empty() {
-            true => format!("{} {}", self.kind, self.name),
-            false => format!("{} {} in namespace {}", self.kind, self.name, self.namespace),
-        }
-    }
-}
-
 /// An applied object.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -70,11 +70,14 @@ async fn run(context: &Context, args: &DeployArgs) -> anyhow::Result<Done> {
     // Waits end slightly earlier, and report their last status.
     let deadline = Instant::now() + args.timeout;
     within(args, deadline, async {
-        let environment = open(context, deadline, &context.events).await?;
-        match args.delete {
-            true => delete(context, &environment.1, args).await,
-            false if args.dry_run || args.diff => dry_run(context, &environment.1, args, deadline).await,
-            false => apply(context, &environment.1, args, deadline).await,
+        let (_lock, environment) = open(context, deadline, &context.events).await?;
+        if args.delete {
+            return delete(context, &environment, args).await;
+        }
+        let options = options(context, &environment, args, deadline)?;
+        match args.dry_run || args.diff {
+            true => dry_run(context, &environment, args, &options).await,
+            false => apply(context, &environment, args, &options).await,
         }
     })
     .await
@@ -117,10 +120,9 @@ async fn apply(
     context: &Context,
     environment: &Environment,
     args: &DeployArgs,
-    deadline: Instant,
+    options: &Options,
 ) -> anyhow::Result<Done> {
-    let options = options(context, environment, args, deadline)?;
-    let deployed = deploy::deploy(environment, &args.folder, &options, &context.events).await?;
+    let deployed = deploy::deploy(environment, &args.folder, options, &context.events).await?;
     if context.is_json() {
         return Done::json(&document(environment, &deployed));
     }
@@ -135,10 +137,9 @@ async fn dry_run(
     context: &Context,
     environment: &Environment,
     args: &DeployArgs,
-    deadline: Instant,
+    options: &Options,
 ) -> anyhow::Result<Done> {
-    let options = options(context, environment, args, deadline)?;
-    let planned = deploy::dry_run(environment, &args.folder, &options, &context.events).await?;
+    let planned = deploy::dry_run(environment, &args.folder, options, &context.events).await?;
     if context.is_json() {
         return Done::json(&json!({"schemaVersion": 1, "environment": environment.name(), "dryRun": planned}));
     }

@@ -344,10 +344,13 @@ fn is_not_found(error: &kube::Error) -> bool {
 
 /// Returns an object as text: `ClusterRole istiod`, `Service istiod in namespace istio-system`.
 fn described(object: &DynamicObject) -> String {
-    let what = format!("{} {}", kind(object), object.name_any());
-    match object.namespace() {
-        Some(namespace) => format!("{what} in namespace {namespace}"),
-        None => what,
+    called(kind(object), &object.name_any(), object.namespace().as_deref())
+}
+
+fn called(kind: &str, name: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("{kind} {name} in namespace {namespace}"),
+        None => format!("{kind} {name}"),
     }
 }
 

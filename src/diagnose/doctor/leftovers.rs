@@ -76,14 +76,13 @@ fn readable(facts: &Facts) -> Vec<Judgement> {
 fn networks(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
     for (name, networks) in &facts.left.networks {
-        let left = Judgement::found(
+        all.extend(Judgement::found(
             Severity::Warns,
             format!("environment \"{name}\" has no nodes anymore"),
             format!("Docker networks with its labels: {}; no nodes", networks.join(", ")),
             "its subnet stays in use",
             down_hint(name),
-        );
-        all.extend(left);
+        ));
     }
     all
 }
@@ -91,14 +90,13 @@ fn networks(facts: &Facts) -> Vec<Judgement> {
 fn files(facts: &Facts) -> Vec<Judgement> {
     let mut all = Vec::new();
     for (name, folder) in &facts.left.files {
-        let left = Judgement::found(
+        all.extend(Judgement::found(
             Severity::Warns,
             format!("environment \"{name}\" is not on the engine anymore, but its files exist"),
             folder.display().to_string(),
             "its keys stay on the disk, and up would use its spec again",
             down_hint(name),
-        );
-        all.extend(left);
+        ));
     }
     all
 }

@@ -37,15 +37,14 @@ fn judge(facts: &Facts) -> Vec<Judgement> {
     }
     let evidence = low.iter().map(|(name, has, _)| format!("{name} = {}", has.unwrap_or_default()));
     // Room to grow.
-    let wanted: Vec<_> =
-        low.iter().map(|(name, _, wants)| ((*name).to_owned(), wants.next_power_of_two())).collect();
+    let raised = |wants: u64| wants.next_power_of_two();
+    let wanted: Vec<_> = low.iter().map(|(name, _, wants)| ((*name).to_owned(), raised(*wants))).collect();
     // The file replaces an earlier one, so it has all limits.
-    let all = limits.iter().map(|(name, has, wants)| {
-        let value =
-            if has.is_some_and(|has| has < *wants) { wants.next_power_of_two() } else { has.unwrap_or(*wants) };
-        format!("{name}={value}")
-    });
-    let lines: Vec<_> = all.collect();
+    let kept = |has: Option<u64>, wants: u64| match has {
+        Some(has) if has < wants => raised(wants),
+        has => has.unwrap_or(wants),
+    };
+    let lines = limits.map(|(name, has, wants)| format!("{name}={}", kept(has, wants)));
     let found = Judgement::found(
         Severity::Warns,
         format!("the kernel's network tables are too small for {nodes} nodes"),

@@ -16,6 +16,9 @@ use crate::plan::image_names::reference::tagged;
 /// The annotation of pods with the IDs of their images: pods restart when an image was rebuilt under the same name.
 const IMAGES: &str = "kindmesh/images";
 
+/// The fields of a pod spec with containers.
+const LISTS: [&str; 2] = ["containers", "initContainers"];
+
 /// Returns the images that the pods of each cluster need.
 pub(super) fn needed(placed: &[Placed]) -> BTreeMap<String, BTreeSet<String>> {
     let mut needed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -30,10 +33,20 @@ pub(super) fn needed(placed: &[Placed]) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 fn named(placed: &Placed) -> Vec<String> {
+    set_images(placed).into_iter().map(|(_, image)| image.to_owned()).collect()
+}
+
+/// Returns the images that an object sets for its containers, each with the JSON pointer of the field.
+fn set_images(placed: &Placed) -> Vec<(String, &str)> {
     let Some(path) = pod_spec(&placed.object) else { return Vec::new() };
-    let lists = ["containers", "initContainers"].map(|list| placed.object.data.pointer(&format!("{path}/{list}")));
-    let containers = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
-    containers.filter_map(|container| container["image"].as_str().map(str::to_owned)).collect()
+    let mut images = Vec::new();
+    for list in LISTS.map(|list| format!("{path}/{list}")) {
+        let containers = placed.object.data.pointer(&list).and_then(Value::as_array);
+        for (number, container) in containers.into_iter().flatten().enumerate() {
+            images.extend(container["image"].as_str().map(|image| (format!("{list}/{number}/image"), image)));
+        }
+    }
+    images
 }
 
 /// Checks that the images of all pods may be names of images. Templates often leave variables in them.
@@ -42,17 +55,11 @@ fn named(placed: &Placed) -> Vec<String> {
 /// A usage error with the place of the first that cannot be one.
 pub(super) fn check(placed: &[Placed]) -> Result<(), Error> {
     for placed in placed {
-        let Some(path) = pod_spec(&placed.object) else { continue };
-        for list in ["containers", "initContainers"] {
-            let containers = placed.object.data.pointer(&format!("{path}/{list}")).and_then(Value::as_array);
-            for (number, container) in containers.into_iter().flatten().enumerate() {
-                let image = container["image"].as_str().unwrap_or_default();
-                let Some((why, hint)) = unusable(image) else { continue };
-                let at = placed.source.at(&format!("{path}/{list}/{number}/image"));
-                let at = at.map(|at| format!("{at}: ")).unwrap_or_default();
-                let what = format!("{} {}", kind(&placed.object), placed.object.name_any());
-                return Err(Error::usage(format!("{at}{what}: \"{image}\" is no image name: {why}")).hint(hint));
-            }
+        for (pointer, image) in set_images(placed) {
+            let Some((why, hint)) = unusable(image) else { continue };
+            let at = placed.source.at(&pointer).map(|at| format!("{at}: ")).unwrap_or_default();
+            let what = format!("{} {}", kind(&placed.object), placed.object.name_any());
+            return Err(Error::usage(format!("{at}{what}: \"{image}\" is no image name: {why}")).hint(hint));
         }
     }
     Ok(())
@@ -129,7 +136,7 @@ pub(super) fn use_loaded(placed: &mut Placed, loaded: &BTreeMap<String, String>)
     let path = pod_spec(&placed.object)?;
     let (what, name) = (kind(&placed.object).to_owned(), placed.object.name_any());
     let (mut identities, mut overruled) = (BTreeSet::new(), None);
-    for list in ["containers", "initContainers"] {
+    for list in LISTS {
         let containers = placed.object.data.pointer_mut(&format!("{path}/{list}")).and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
             let Some(image) = container["image"].as_str().map(str::to_owned) else { continue };

@@ -178,9 +178,7 @@ impl Found {
             .hint("choose a directory with .yaml, .yml or .json files of Kubernetes objects")
             .into())
     }
-}
 
-impl Found {
     /// Keeps the last manifest of each object: kubectl applies them one after another, so the last one counts.
     fn keep_last(&mut self) {
         let identity = |manifest: &Manifest| {

@@ -344,7 +344,10 @@ impl Set {
                 true => self.unwanted(origin).await?.dry_run().await?,
                 false => Default::default(),
             };
-            objects.extend(removed.iter().map(|gone| Change::named(gone.described(), Effect::Delete)));
+            objects.extend(removed.iter().map(|gone| {
+                let namespace = Some(gone.namespace.as_str()).filter(|namespace| !namespace.is_empty());
+                Change::named((&gone.kind, &gone.name, namespace), Effect::Delete)
+            }));
             Ok(Outcome::unchanged((Changes { cluster: self.cluster.clone(), objects }, notes)))
         })
         .await

@@ -42,7 +42,7 @@ impl Watch {
     /// Starts to watch a directory with everything below it, or a file, and the images of an engine.
     ///
     /// # Errors
-    /// A usage error if the files cannot be watched.
+    /// An environment error if the files cannot be watched.
     pub fn start(folder: &Path, engine: Option<&Engine>) -> Result<Self, Error> {
         let folder = whole(folder);
         let (sender, files) = unbounded_channel();

@@ -11,7 +11,7 @@ use kube::core::{GroupVersionKind, Status};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Applier, MAX_CONCURRENT, described, is_not_found, is_unchanged, kind};
+use super::{Applier, MAX_CONCURRENT, called, described, is_not_found, is_unchanged, kind};
 use crate::base::difference::{self, Difference, Lists};
 use crate::cluster::objects;
 use crate::cluster::refusal::{Class, classify};
@@ -77,12 +77,12 @@ pub struct Change {
 impl Change {
     /// What would become of an object, without a note.
     pub fn of(object: &DynamicObject, effect: Effect) -> Self {
-        Self::named(described(object), effect)
+        Self::named((kind(object), &object.name_any(), object.namespace().as_deref()), effect)
     }
 
-    /// What would become of an object of this description.
-    pub fn named(object: String, effect: Effect) -> Self {
-        Self { object, effect, fields: Vec::new(), note: None, refusal: None }
+    /// The same of an object with this kind, name and namespace.
+    pub fn named((kind, name, namespace): (&str, &str, Option<&str>), effect: Effect) -> Self {
+        Self { object: called(kind, name, namespace), effect, fields: Vec::new(), note: None, refusal: None }
     }
 
     /// What would become of an object whose content is not known yet.
